@@ -1,0 +1,35 @@
+# Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
+.DEFAULT_GOAL := help
+.PHONY: help run test check unit bench format lock clean
+CONFIG ?= krie.toml
+ARGS ?=
+BIN := .venv/bin
+
+help:     ## show this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 14
+
+run:      ## install what is missing and run the agent in the foreground (CONFIG=krie.toml ARGS="--duration 60")
+	@tools/setup run
+	@exec $(BIN)/krie run --config $(CONFIG) $(ARGS)
+
+test: check ## install what is missing, check and test everything (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check:    ## formats, linters, types, C warnings, Rego tests and style
+	@tools/setup test
+	@tools/check
+
+bench:    ## measure and print ratios
+	@tools/setup test
+	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+format:   ## format Python and Rego
+	@tools/setup test
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix . && .cache/tools/opa fmt -w policies
+
+lock:     ## resolve the dependencies anew, with hashes
+	@tools/setup test
+	@tools/lock
+
+clean:    ## remove what the other commands made here
+	@rm -rf .venv .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Maps that all sensors share and the functions around them. Pasted in front of the sensors' code, because BCC rewrites
+ * map functions only in the main text, and only inside functions (not in macros).
+ *
+ * What a sensor's program does:
+ *
+ *     int my_plugin_open(...)
+ *     {
+ *             if (!krie_enter(KRIE_PROGRAM_my_plugin_open))
+ *                     return 0;
+ *             ...filter here: context is only collected for records that are sent...
+ *             struct my_plugin_open *record = krie_reserve_my_plugin_open(KRIE_PROGRAM_my_plugin_open);
+ *             if (!record)
+ *                     return 0;
+ *             record->inode = ...
+ *             krie_submit_my_plugin_open(record);
+ *             return 0;
+ *     }
+ *
+ * KRIE_PROGRAM_<function>, krie_reserve_<event>() and krie_submit_<event>() are generated.
+ */
+
+BPF_RINGBUF_OUTPUT(krie_ring, KRIE_RING_PAGES);
+
+/* Records of one kind that were attempted and lost on one CPU. Both only grow. */
+struct krie_count {
+	u64 attempts;
+	u64 lost;
+};
+BPF_PERCPU_ARRAY(krie_counts, struct krie_count, KRIE_SLOTS);
+
+/* Runs of each program caused by the agent itself: that is how a canary arrives. */
+BPF_PERCPU_ARRAY(krie_alive, u64, KRIE_PROGRAMS);
+
+struct krie_agent_state {
+	u32 tgid; /* in the initial PID namespace */
+	u32 armed; /* nothing is sent before this is set */
+};
+BPF_ARRAY(krie_agent, struct krie_agent_state, 1);
+
+static __always_inline void krie_canary(u32 program)
+{
+	u64 *runs = krie_alive.lookup(&program);
+
+	if (runs)
+		*runs += 1;
+}
+
+/* Whether the program should go on: the agent is armed, and this is not its own doing. */
+static __always_inline bool krie_enter(u32 program)
+{
+	u32 zero = 0;
+	struct krie_agent_state *agent = krie_agent.lookup(&zero);
+
+	if (!agent)
+		return false;
+	if (KRIE_READ(task_struct, krie_current(), tgid) == agent->tgid) {
+		krie_canary(program);
+		return false;
+	}
+	return agent->armed;
+}
+
+/* Number a record that was written. Records that were lost are counted as attempts too, and so take a number. The sums
+ * are exact even where a program is preempted by another one on its CPU. The number itself is so only where the kernel
+ * can return what it added to (not on 5.10). */
+static __always_inline u64 krie_number(u32 slot)
+{
+	struct krie_count *count = krie_counts.lookup(&slot);
+
+	if (!count)
+		return 0;
+#ifdef KRIE_HAS_FETCH_ADD
+	return __sync_fetch_and_add(&count->attempts, 1);
+#else
+	u64 number = count->attempts;
+
+	__sync_fetch_and_add(&count->attempts, 1);
+	return number;
+#endif
+}
+
+static __always_inline void krie_lost(u32 slot)
+{
+	struct krie_count *count = krie_counts.lookup(&slot);
+
+	if (count) {
+		__sync_fetch_and_add(&count->attempts, 1);
+		__sync_fetch_and_add(&count->lost, 1);
+	}
+}
+
+/* Whether this is a child of the agent: a canary for what the agent cannot do to itself. */
+static __always_inline bool krie_own_child(u32 program)
+{
+	u32 zero = 0;
+	struct krie_agent_state *agent = krie_agent.lookup(&zero);
+	struct task_struct *parent = KRIE_READ(task_struct, krie_current(), real_parent);
+
+	if (!agent || KRIE_READ(task_struct, parent, tgid) != agent->tgid)
+		return false;
+	krie_canary(program);
+	return true;
+}
+
+/* What the agent learns about itself and its open files, through the very code that fills every record. Run by the
+ * agent with BPF_PROG_TEST_RUN; the argument is a descriptor of its own, or -1. */
+struct krie_inspection {
+	struct krie_header header;
+	u64 helper_tgid_tid;
+	u64 helper_uid_gid;
+	u64 file_ino;
+	u32 file_dev;
+	u32 file_generation;
+	char helper_comm[16];
+};
+BPF_ARRAY(krie_inspected, struct krie_inspection, 1);
+
+int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	u64 descriptor = ctx->args[0];
+	struct krie_inspection *seen = krie_inspected.lookup(&zero);
+	struct files_struct *files;
+	struct fdtable *table;
+	struct file **slots;
+	struct file *file = NULL;
+
+	if (!seen)
+		return 0;
+	krie_fill_header(&seen->header);
+	seen->helper_tgid_tid = bpf_get_current_pid_tgid();
+	seen->helper_uid_gid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(seen->helper_comm, sizeof(seen->helper_comm));
+	seen->file_ino = seen->file_dev = seen->file_generation = 0;
+	files = KRIE_READ(task_struct, krie_current(), files);
+	table = KRIE_READ(files_struct, files, fdt);
+	if (descriptor >= KRIE_READ(fdtable, table, max_fds))
+		return 0;
+	slots = KRIE_READ(fdtable, table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)((u64)slots + descriptor * sizeof(file)));
+	if (file)
+		krie_identity(file, &seen->file_dev, &seen->file_ino, &seen->file_generation);
+	return 0;
+}

@@ -1,0 +1,77 @@
+"""KRIe: detects kernel exploits and kernel tampering with BPF, and lets Rego policies decide. Names for plugin authors.
+
+Start at `krie.hookspecs` (the contract), then `krie.probe` (what a plugin contributes), `krie.event` and `krie.layout`
+(how an event is declared).
+"""
+
+from .config import PluginConfig
+from .decision import Action, Decision, FiredRule, Scope
+from .event import Event, own_fields
+from .hookspecs import API_VERSION, hookimpl
+from .kernel.btf import Btf
+from .layout import (
+    S32,
+    S64,
+    U8,
+    U16,
+    U32,
+    U64,
+    Bool,
+    Bytes,
+    Chars,
+    Choice,
+    Comm,
+    Doc,
+    FlagSet,
+    Hex64,
+    Json,
+    Pad1,
+    Pad2,
+    Pad3,
+    Pad4,
+    Pad5,
+    Pad6,
+    Pad7,
+)
+from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+
+__all__ = [
+    "API_VERSION",
+    "S32",
+    "S64",
+    "U8",
+    "U16",
+    "U32",
+    "U64",
+    "Action",
+    "Alternative",
+    "AttachType",
+    "Bool",
+    "Btf",
+    "Bytes",
+    "Chars",
+    "Choice",
+    "Comm",
+    "Decision",
+    "Doc",
+    "Enforcement",
+    "Event",
+    "FiredRule",
+    "FlagSet",
+    "Hex64",
+    "Json",
+    "Pad1",
+    "Pad2",
+    "Pad3",
+    "Pad4",
+    "Pad5",
+    "Pad6",
+    "Pad7",
+    "PluginConfig",
+    "Probe",
+    "Program",
+    "Scope",
+    "Sensor",
+    "hookimpl",
+    "own_fields",
+]

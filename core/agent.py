@@ -1,0 +1,297 @@
+"""The agent: wires everything with one ExitStack, so that the order of start and stop can be read here.
+
+Run as `python -m krie.agent`; `krie run` does so. It imports neither typer nor rich, and maps no LLVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from .agent_events import Loss, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
+from .armed import load_sensors
+from .bus import Bus
+from .cgroups import Cgroups
+from .config import Config, load_config
+from .enrich import Enricher, host
+from .errors import ConfigError, ExitCode, KrieError, PluginError, PolicyError
+from .event import Event
+from .health import Losses, ProbeReport, health_facts
+from .journal import JournalFile, LineWriter, StandardOutput
+from .kernel.mounts import mounted
+from .kernel.ring import Ring
+from .lock import hold
+from .plugin_manager import PluginFault
+from .policy.reload import PolicyFiles
+from .process import ProcessTable
+
+_TICK_S = 1.0
+_log = logging.getLogger("krie")
+
+
+class Agent:
+    """One agent, armed. `run` returns when a signal or the duration ends it."""
+
+    def __init__(self, config: Config, place: str, stack: ExitStack, *, to_stdout: bool) -> None:
+        """Arm. Raises `KrieError`; whatever was set up by then is undone by `stack`."""
+        started = time.monotonic()
+        self._config = config
+        self._stop_reason = ""
+        self._reload_wanted = False
+        self._faults: list[PluginFault] = []
+        stack.callback(os.close, hold(Path(config.agent.run_dir)))
+        self._armed = armed = load_sensors(config, place, self._fault, stack)
+        table = ProcessTable(config.agent.processes, armed.inspector.identify)
+        cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
+        cgroups = Cgroups(cgroup2)
+        stack.callback(cgroups.close)
+        self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
+        self._policy_files = PolicyFiles(config, armed, self._enricher)
+        stack.callback(self._policy_files.close)
+        self._policy = self._policy_files.load()
+        self._writers = self._open_writers(stack, to_stdout)
+        self._bus = Bus(
+            armed.types,
+            table,
+            self._enricher,
+            self._policy,
+            [each.write for each in self._writers],
+            armed.plugins.observers(),
+        )
+        self._bus.host = host()
+        self._own = OwnEvents(armed.agent)
+        self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
+        self._ring = Ring(armed.maps["krie_ring"].descriptor)
+        stack.callback(self._ring.close)
+        armed.plugins.attached(lambda name: armed.maps.starting_with(f"{name}_"))
+        stack.callback(armed.plugins.detaching)
+        armed.arm()
+        table.seed()  # after arming: what starts meanwhile is told by a record
+        changed = armed.probes.check()
+        self._announce(changed, len(table), int(1000 * (time.monotonic() - started)))
+
+    def run(self, duration_s: float | None) -> str:
+        """Take events until the end; returns the reason for it."""
+        self._handle_signals()
+        poll = select.epoll()
+        self._ring.wait_on(poll)
+        now = time.monotonic()
+        end = now + duration_s if duration_s is not None else float("inf")
+        timers = (
+            _Timer(_TICK_S, self._tick),
+            _Timer(self._config.policy.check_interval_s, self._look_for_changes),
+            _Timer(self._config.agent.canary_interval_s, self._check_probes),
+            _Timer(self._config.agent.scan_interval_s, self._scan),
+        )
+        while not self._stop_reason:
+            due = min(end, *(each.due for each in timers))
+            poll.poll(max(0.0, due - time.monotonic()))
+            self._drain()
+            now = time.monotonic()
+            for timer in timers:
+                timer.run_if_due(now)
+            if self._reload_wanted:
+                self._reload_wanted = False
+                self._reload()
+            if now >= end:
+                self._stop_reason = f"{duration_s:g} s are over"
+        return self._stop_reason
+
+    def finish(self) -> None:
+        """Cease to see, take what is still in the ring, and say so in the journal."""
+        self._armed.arm(armed=False)
+        while self._drain():
+            pass
+        self._tick()
+        bus = self._bus
+        bus.handle(self._own.make(Stopped, events=bus.judged, lost=self._losses.total, reason=self._stop_reason))
+        for writer in self._writers:
+            writer.close()
+        _log.info("stopped (%s): %d events, %d lost", self._stop_reason, bus.judged, self._losses.total)
+
+    def _open_writers(self, stack: ExitStack, to_stdout: bool) -> list[LineWriter]:
+        journal = self._config.journal
+        writers = []
+        if journal.path:
+            file = JournalFile(Path(journal.path), journal.max_mib << 20, journal.keep)
+            trouble: Callable[[str], None] = lambda text: _log.error("journal %s %s", journal.path, text)  # noqa: E731
+            writers.append(LineWriter(file, journal.queue, trouble))
+        if to_stdout:
+            gone = StandardOutput(lambda: self._stop("the reader of standard output has gone"))
+            writers.append(LineWriter(gone, journal.queue, lambda _: None))
+        for each in writers:
+            stack.callback(each.close)
+        return writers
+
+    def _announce(self, changed: list[ProbeReport], processes: int, armed_ms: int) -> None:
+        for report in changed:
+            self._tell_probe(report)
+        missing = [each for each in self._armed.probes.reports if each.state == "missing"]
+        for report in missing:
+            self._tell_probe(report)
+        for fault in self._faults:
+            self._tell_fault(fault)
+        self._faults.clear()
+        alive = sum(each.state == "alive" for each in self._armed.probes.reports)
+        probes = len(self._armed.probes.reports)
+        revision = self._policy.revision
+        release = self._armed.features.release
+        self._own_event(
+            Started,
+            probes=probes,
+            alive=alive,
+            armed_ms=armed_ms,
+            processes=processes,
+            release=release,
+            revision=revision,
+        )
+        _log.info("armed in %d ms: %d of %d probes alive, policy %s", armed_ms, alive, probes, revision)
+        self._update_health()
+
+    def _own_event(self, event: type[Event], **fields: object) -> None:
+        self._bus.handle(self._own.make(event, **fields))
+
+    def _tell_probe(self, report: ProbeReport) -> None:
+        alternative = report.alternative.name if report.alternative is not None else ""
+        if report.state != "alive":
+            _log.warning("probe %s is %s: %s", report.name, report.state, report.reason)
+        self._own_event(
+            ProbeState,
+            plugin=report.plugin,
+            probe=report.probe.name,
+            alternative=alternative,
+            state=report.state,
+            reason=report.reason,
+        )
+        required = report.probe.required or any(
+            each.name == report.plugin and each.config.required for each in self._armed.plugins.loaded
+        )
+        if required and report.state in ("missing", "silent"):
+            raise PluginError(
+                report.plugin, f"probe {report.probe.name} is {report.state} and required: {report.reason}"
+            )
+
+    def _fault(self, fault: PluginFault) -> None:
+        """Log a plugin's failure at once; its event waits for the next tick, since this may be within another event."""
+        where = f"plugin {fault.plugin}, {fault.hook}: " if fault.hook else ""
+        _log.error("%s%s", where, "\n".join(text for text in (fault.error, fault.traceback) if text))
+        self._faults.append(fault)
+
+    def _tell_fault(self, fault: PluginFault) -> None:
+        state = "degraded" if fault.degraded else "fault"
+        self._own_event(PluginState, plugin=fault.plugin, state=state, reason=f"{fault.hook} {fault.error}".strip())
+
+    def _drain(self) -> bool:
+        """Take one batch of records; False when there was none."""
+        records = self._ring.read()
+        take = self._bus.take
+        for raw in records:
+            take(raw)
+        return bool(records)
+
+    def _tick(self) -> None:
+        overflowed = sum(each.overflowed for each in self._writers)
+        failed = sum(each.failed for each in self._writers)
+        lost = list(self._losses.look(self._bus.received, self._bus.undecodable, overflowed, failed))
+        for loss in lost:
+            _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
+            self._own_event(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+        faults, self._faults = self._faults, []
+        for fault in faults:
+            self._tell_fault(fault)
+        if lost or faults:
+            self._update_health()
+
+    def _update_health(self) -> None:
+        self._bus.health = health_facts(self._losses.total, self._armed.probes.reports, self._armed.plugins.degraded)
+
+    def _check_probes(self) -> None:
+        for report in self._armed.probes.check():
+            self._tell_probe(report)
+        self._update_health()
+
+    def _scan(self) -> None:
+        for _, event in self._armed.plugins.scan():
+            self._bus.handle(event)
+
+    def _look_for_changes(self) -> None:
+        if self._policy_files.changed():
+            self._reload()
+
+    def _reload(self) -> None:
+        try:
+            policy = self._policy_files.load()
+        except (PolicyError, ConfigError) as error:
+            _log.error("policy refused, the one before stays in force: %s", error)
+            self._tell_policy("refused", str(error))
+            return
+        self._policy = self._bus.judge = policy
+        self._tell_policy("loaded", "")
+        _log.info("policy %s is in force: %d rules", policy.revision, len(policy.rules))
+
+    def _tell_policy(self, state: str, reason: str) -> None:
+        policy = self._policy
+        self._own_event(PolicyState, state=state, reason=reason, revision=policy.revision, rules=len(policy.rules))
+
+    def _stop(self, reason: str) -> None:
+        self._stop_reason = self._stop_reason or reason
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: self._stop(signal.Signals(number).name))
+
+        def reload_wanted(_number: int, _frame: object) -> None:
+            self._reload_wanted = True
+
+        signal.signal(signal.SIGHUP, reload_wanted)
+
+
+class _Timer:
+    def __init__(self, interval_s: float, action: Callable[[], None]) -> None:
+        self._interval_s, self._action = interval_s, action
+        self.due = time.monotonic() + interval_s
+
+    def run_if_due(self, now: float) -> None:
+        if now >= self.due:
+            self.due = now + self._interval_s
+            self._action()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run an agent; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="krie-agent", description="The KRIe agent; `krie run` starts it.")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--duration", type=float, default=None, metavar="S")
+    parser.add_argument("--stdout", action="store_true", help="write the journal's lines to standard output, too")
+    parser.add_argument("--quiet", action="store_true", help="only say what is wrong")
+    options = parser.parse_args(arguments)
+    level = logging.WARNING if options.quiet else logging.INFO
+    logging.basicConfig(format="krie: %(message)s", level=level, stream=sys.stderr)
+    try:
+        config = load_config(options.config)
+        with ExitStack() as stack:
+            agent = Agent(config, str(options.config), stack, to_stdout=options.stdout)
+            try:
+                agent.run(options.duration)
+            finally:
+                agent.finish()
+    except KrieError as error:
+        print(f"krie: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return ExitCode.INTERNAL
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What the agent itself reports: its start and end, losses, probes, policies and plugins. Journaled and judged like any
+event; their process is the agent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from .event import HEADER_FIELDS, Event, EventType
+from .layout import U32, U64, Chars, Choice, Doc, Pad7
+
+CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: "journal_failed"}
+PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}
+POLICY_STATES = {1: "loaded", 2: "refused"}
+PLUGIN_STATES = {1: "fault", 2: "degraded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The agent is armed: from here on events are seen."""
+
+    KIND: ClassVar[int] = 0x0011
+    NAME: ClassVar[str] = "krie.started"
+
+    probes: Annotated[U32, Doc("probes configured")]
+    alive: Annotated[U32, Doc("of these, proven alive by their canary")]
+    armed_ms: Annotated[U32, Doc("time from start to armed, ms")]
+    processes: Annotated[U32, Doc("processes found in /proc")]
+    release: Annotated[str, Chars(64), Doc("kernel release")]
+    revision: Annotated[str, Chars(32), Doc("digest over all policies and data")]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Event):
+    """The agent is about to detach everything; nothing is seen after this."""
+
+    KIND: ClassVar[int] = 0x0012
+    NAME: ClassVar[str] = "krie.stopped"
+
+    events: Annotated[U64, Doc("events judged since the start")]
+    lost: Annotated[U64, Doc("records lost since the start, for whatever cause")]
+    reason: Annotated[str, Chars(64), Doc("what ended it: a signal's name, a duration, an error")]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss(Event):
+    """Something that happened will never be seen here. Counts are exact."""
+
+    KIND: ClassVar[int] = 0x0013
+    NAME: ClassVar[str] = "krie.loss"
+
+    count: Annotated[U64, Doc("records or lines lost since the last such event of this kind and cause")]
+    total: Annotated[U64, Doc("the same since the start")]
+    lost_kind: Annotated[
+        str, Chars(64), Doc("name of the lost records' kind; empty for journal lines and broken bytes")
+    ]
+    cause: Annotated[str, Choice("B", CAUSES), Doc("`missing`: numbered, never received, and not for want of room")]
+    pad: Pad7 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeState(Event):
+    """How a probe stands: at start for each, later when it changes."""
+
+    KIND: ClassVar[int] = 0x0014
+    NAME: ClassVar[str] = "krie.probe"
+
+    plugin: Annotated[str, Chars(64), Doc("the plugin, or `process` for the core's own probes")]
+    probe: Annotated[str, Chars(64), Doc("the probe")]
+    alternative: Annotated[str, Chars(32), Doc("the alternative that was taken; empty when none was")]
+    reason: Annotated[str, Chars(504), Doc("why it is not alive, and what it does not see")]
+    state: Annotated[
+        str,
+        Choice("B", PROBE_STATES),
+        Doc("`attached`: no canary could prove more; `silent`: its canary did not arrive"),
+    ]
+    pad: Pad7 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState(Event):
+    """A policy came into force, or was refused while the one before stays in force."""
+
+    KIND: ClassVar[int] = 0x0015
+    NAME: ClassVar[str] = "krie.policy"
+
+    rules: Annotated[U32, Doc("rules in force")]
+    state: Annotated[str, Choice("I", POLICY_STATES), Doc("what became of it")]
+    revision: Annotated[str, Chars(32), Doc("digest of what is in force now")]
+    reason: Annotated[str, Chars(504), Doc("why it was refused, with file and line")]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginState(Event):
+    """A plugin failed."""
+
+    KIND: ClassVar[int] = 0x0016
+    NAME: ClassVar[str] = "krie.plugin"
+
+    state: Annotated[
+        str, Choice("I", PLUGIN_STATES), Doc("`degraded`: its hook is no longer called, or it was left out")
+    ]
+    plugin: Annotated[str, Chars(64), Doc("the plugin")]
+    reason: Annotated[str, Chars(508), Doc("what it raised, or why it was left out")]
+
+
+AGENT_EVENTS: tuple[type[Event], ...] = (Started, Stopped, Loss, ProbeState, PolicyState, PluginState)
+_E = TypeVar("_E", bound=Event)
+
+
+class OwnEvents:
+    """Makes the agent's own events. They are cut to what their fields hold, as records are."""
+
+    def __init__(self, agent: Event) -> None:
+        """`agent`: a header that the kernel filled for the agent itself."""
+        self._header = {name: getattr(agent, name) for name in HEADER_FIELDS}
+        self._types = {each: EventType(each) for each in AGENT_EVENTS}
+        self._seq = dict.fromkeys(AGENT_EVENTS, 0)
+
+    def make(self, event: type[_E], **fields: Any) -> _E:
+        """An event of now."""
+        layout = self._types[event].layout
+        own = {"kind": event.KIND, "version": event.VERSION, "size": layout.size, "seq": self._seq[event]}
+        self._seq[event] += 1
+        made = event(**{**self._header, **own, "time": time.clock_gettime_ns(time.CLOCK_BOOTTIME), **fields})
+        return event(*layout.values(layout.encode(made)))

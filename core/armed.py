@@ -1,0 +1,121 @@
+"""Everything between "configured" and "armed": load the sensors, choose what is alive, learn about the machine.
+
+Used by the agent, and by `krie doctor`, which looks at the result and goes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from .agent_events import AGENT_EVENTS
+from .config import Config
+from .errors import PluginError
+from .event import Event, EventType, EventTypes
+from .health import Canaries, ProbeHealth
+from .inspection import Inspector
+from .kernel.features import Features
+from .kernel.launcher import LoadedSet, LoaderProcess, load
+from .kernel.maps import Maps
+from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRequest
+from .kernel.ring import ring_pages
+from .kernel.source import RecordSource
+from .plugin_manager import PluginFault, Plugins
+from .probe import Sensor
+from .process_sensor import process_sensor
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """The kernel side, loaded and attached. Nothing is sent before `arm`."""
+
+    features: Features
+    plugins: Plugins
+    types: EventTypes
+    loaded: LoadedSet
+    maps: Maps
+    inspector: Inspector
+    agent: Event
+    """A header that the kernel filled for the agent."""
+    probes: ProbeHealth
+
+    def arm(self, armed: bool = True) -> None:
+        """Begin, or cease, to send records."""
+        self.maps["krie_agent"].set(bytes(4), struct.pack("=II", self.agent.tgid, armed))
+
+
+def load_sensors(config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack) -> Armed:
+    """Load everything that the configuration names; `stack` detaches it. Raises `KrieError`.
+
+    Sensors that do not work are left out and reported as degraded plugins, unless they are required.
+    """
+    timeout_s = config.agent.loader_timeout_s
+    with LoaderProcess(timeout_s) as child:
+        features = child.features()
+        plugins = Plugins.load(config, place, features, report)
+        core = process_sensor()
+        sensors = (core, *(each.sensor for each in plugins.loaded if each.sensor is not None))
+        types = EventTypes((*AGENT_EVENTS, *(event for sensor in sensors for event in sensor.events)))
+        canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
+        request = Request(
+            tuple(sensor_request(each) for each in sensors if each.source is not None),
+            ring_pages(config.agent.ring_mib),
+            config.agent.allow_syscall_tracepoints,
+        )
+        loaded = load(child, request, frozenset({core.name}), canaries.run, timeout_s)
+    stack.callback(loaded.close)
+    for name, error in loaded.dropped.items():
+        plugins.degrade(name, str(error))
+    for problem in loaded.loaded.wrong_offsets:
+        _degrade_readers(plugins, sensors, problem)
+    maps = Maps({name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"})
+    inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
+    agent = inspector.agent()
+    reasons: Mapping[str, Mapping[str, str]] = {
+        probe: {
+            **why,
+            **({loaded.loaded.chosen[probe]: loaded.loaded.failed[probe]} if probe in loaded.loaded.failed else {}),
+        }
+        for probe, why in loaded.loaded.reasons.items()
+    }
+    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in loaded.loaded.failed}
+    probes = ProbeHealth(sensors, chosen, reasons, loaded.loaded.programs, maps["krie_alive"], canaries)
+    armed = Armed(features, plugins, types, loaded, maps, inspector, agent, probes)
+    armed.arm(armed=False)
+    return armed
+
+
+def sensor_request(sensor: Sensor) -> SensorRequest:
+    """What the loader needs to know of a sensor that has C source."""
+    assert sensor.source is not None
+    return SensorRequest(
+        sensor.name,
+        str(sensor.source),
+        sensor.source.read_text(),
+        tuple(
+            ProbeRequest(
+                probe.name,
+                tuple(AlternativeRequest(each.name, each.programs, each.every_syscall) for each in probe.alternatives),
+                probe.canary is not None,
+            )
+            for probe in sensor.probes
+        ),
+        tuple(
+            RecordSource(each.c_name, each.kind, each.version, each.c_declaration())
+            for each in map(EventType, sensor.events)
+        ),
+        sensor.types,
+        tuple(sensor.defines.items()),
+    )
+
+
+def _degrade_readers(plugins: Plugins, sensors: tuple[Sensor, ...], problem: str) -> None:
+    """A field is read at the wrong place: every plugin whose C names its type is not to be believed."""
+    type_ = problem.partition(".")[0]
+    readers = [each.name for each in sensors if each.source is not None and type_ in each.source.read_text()]
+    if not readers or sensors[0].name in readers:
+        raise PluginError(sensors[0].name, f"{problem}; every record would be wrong on this kernel")
+    for name in readers:
+        plugins.degrade(name, problem)

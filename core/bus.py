@@ -1,0 +1,132 @@
+"""The bus: one event from bytes to its journal line, on one screen. The ring buffer is the queue; one thread takes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from .decision import Action, Decision, Scope
+from .enrich import Enricher
+from .errors import DecodeError
+from .event import Event, EventTypes
+from .layout import Json
+from .process import ProcessTable
+
+JOURNAL_VERSION = 1
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+class Judge(Protocol):
+    """Whoever decides: see `krie.policy`."""
+
+    def decide(self, kind: str, document: Mapping[str, Json]) -> Decision:
+        """Answer for one event."""
+
+
+class Bus:
+    """Takes records and the agent's own events; gives journal lines to sinks and decisions to observers."""
+
+    def __init__(
+        self,
+        types: EventTypes,
+        table: ProcessTable,
+        enricher: Enricher,
+        judge: Judge,
+        sinks: Iterable[Callable[[str], bool]],
+        observers: Iterable[Callable[[Event, Decision], None]],
+    ) -> None:
+        """`sinks` answer False when they had to drop a line, and count it themselves."""
+        self._types, self._table, self._enricher = types, table, enricher
+        self._sinks, self._observers = tuple(sinks), tuple(observers)
+        self._table_kinds = table.kinds
+        self._names = {each.kind: each.name for each in types}
+        self._wall = Wall()
+        self.judge = judge
+        """Replaced when a policy is reloaded."""
+        self.host: dict[str, Json] = {}
+        self.health: dict[str, Json] = {}
+        """`input.health`; replaced when it changes."""
+        self.received: Counter[int] = Counter()
+        """Valid records by kind."""
+        self.undecodable = 0
+        self.judged = 0
+
+    def take(self, raw: bytes) -> None:
+        """One record out of the ring."""
+        try:
+            event = self._types.decode(raw)
+        except DecodeError:
+            self.undecodable += 1
+            return
+        self.received[event.kind] += 1
+        if event.kind in self._table_kinds:
+            self._table.feed(event)
+        else:
+            self.handle(event)
+
+    def handle(self, event: Event) -> None:
+        """One event: enrich, decide, journal, observe."""
+        facts = self._enricher.event(event)
+        process = self._enricher.process(event)
+        document: dict[str, Json] = {
+            "event": facts,
+            "process": {**process, "ancestors": self._enricher.ancestors(event)},
+            "host": self.host,
+            "health": self.health,
+        }
+        kind = self._names[event.kind]
+        decision = self.judge.decide(kind, document)
+        line = self._line(event, kind, process, facts, decision)
+        for sink in self._sinks:
+            sink(line)
+        for observe in self._observers:
+            observe(event, decision)
+
+    def _line(
+        self, event: Event, kind: str, process: Mapping[str, Json], facts: dict[str, Json], decision: Decision
+    ) -> str:
+        del facts["kind"]  # the line says it already
+        self.judged += 1
+        return _encode(
+            {
+                "v": JOURNAL_VERSION,
+                "seq": self.judged,
+                "time": self._wall.rfc3339(event.time),
+                "kind": kind,
+                "process": process,
+                "event": facts,
+                "decision": decision.to_json(),
+                "mode": "observe",
+                "would": would(decision),
+                "done": [],
+            }
+        )
+
+
+def would(decision: Decision) -> list[str]:
+    """What enforcing the decision would do, in words of the journal."""
+    steps = {Scope.PROCESS: ["poison"], Scope.HOST: ["host"]}.get(decision.scope, [])
+    return [*steps, str(decision.action)] if decision.action >= Action.OVERRIDE else []
+
+
+class Wall:
+    """Turns the kernel's boot clock into wall-clock text; compares both once a second, since the wall's may jump."""
+
+    def __init__(self) -> None:
+        """Look at the clocks."""
+        self._offset, self._until = 0, 0
+        self._second, self._prefix = -1, ""
+
+    def rfc3339(self, boot_ns: int) -> str:
+        """UTC with nanoseconds, such as 2026-11-23T12:00:00.000000001Z."""
+        now = time.monotonic_ns()
+        if now >= self._until:
+            self._offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            self._until = now + 1_000_000_000
+        second, ns = divmod(boot_ns + self._offset, 1_000_000_000)
+        if second != self._second:
+            self._second, self._prefix = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._prefix}.{ns:09d}Z"

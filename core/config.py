@@ -1,0 +1,154 @@
+"""krie.toml: pydantic models, and errors that name the place and the mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tomli
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import ConfigError
+from .trust import read_trusted
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("must be a power of two")
+    return value
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+class AgentConfig(_Section):
+    """`[agent]`"""
+
+    run_dir: Annotated[str, AfterValidator(_absolute)] = Field("/run/krie", description="folder of the agent's lock")
+    ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
+        32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"
+    )
+    allow_syscall_tracepoints: bool = Field(
+        False, description="allow probes that make every system call slower, where the kernel offers nothing else"
+    )
+    canary_interval_s: int = Field(30, ge=1, le=86400, description="how often each probe is proven alive, s")
+    scan_interval_s: int = Field(
+        60, ge=1, le=86400, description="how often plugins compare the kernel with their baseline, s"
+    )
+    loader_timeout_s: int = Field(
+        120, ge=1, le=3600, description="longest time that one answer of the compiler may take, s"
+    )
+    processes: int = Field(65536, ge=1024, le=1 << 22, description="processes that the process table holds")
+
+
+class JournalConfig(_Section):
+    """`[journal]`"""
+
+    path: str = Field("/var/log/krie/journal.jsonl", description="the journal's file; empty: none is written")
+    max_mib: int = Field(64, ge=1, le=1 << 20, description="size at which the file is rotated, MiB")
+    keep: int = Field(5, ge=1, le=1000, description="rotated files that are kept")
+    queue: int = Field(
+        65536, ge=1024, le=1 << 22, description="lines that may wait for the disk; more are counted as lost"
+    )
+
+
+class PolicyConfig(_Section):
+    """`[policy]`"""
+
+    paths: tuple[str, ...] = Field((), description="further folders with .rego rules and .json data")
+    on_error: Literal["allow", "log"] = Field(
+        "log", description="reaction that is added where a policy cannot be evaluated"
+    )
+    memo: int = Field(8192, ge=0, le=1 << 22, description="decisions that are remembered for repeated inputs; 0: none")
+    check_interval_s: int = Field(2, ge=1, le=3600, description="how often changed policy files are looked for, s")
+
+
+class PluginConfig(_Section):
+    """Keys that every `[plugins.<name>]` has. Plugins add their own in a subclass."""
+
+    mode: Literal["observe"] = Field("observe", description="decide and journal, touch nothing")
+    required: bool = Field(False, description="end the agent when this plugin does not work or is not alive")
+
+
+class Config(_Section):
+    """The whole file. Relative paths are below the file's folder."""
+
+    agent: AgentConfig = AgentConfig()
+    journal: JournalConfig = JournalConfig()
+    policy: PolicyConfig = PolicyConfig()
+    executables: dict[str, Annotated[str, AfterValidator(_absolute)]] = Field(
+        default_factory=dict, description="`data.executables`: names that rules give to executables"
+    )
+    plugins: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="the plugins that are loaded; no other one is even imported"
+    )
+
+
+_Model = TypeVar("_Model", bound=_Section)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the file. Raises `ConfigError`, `UntrustedFileError`."""
+    try:
+        content = tomli.loads(read_trusted(path).decode())
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"is no TOML: {error}") from error
+    config = _validate(Config, content, str(path), "")
+    folder = path.resolve().parent
+    policy = config.policy.model_copy(update={"paths": tuple(str(folder / each) for each in config.policy.paths)})
+    journal = config.journal
+    if journal.path:
+        journal = journal.model_copy(update={"path": str(folder / journal.path)})
+    return config.model_copy(update={"policy": policy, "journal": journal})
+
+
+def plugin_config(name: str, raw: Mapping[str, Any], model: type[_Model], place: str) -> _Model:
+    """Check a plugin's keys against its model. Raises `ConfigError`."""
+    return _validate(model, raw, place, f"plugins.{name}.")
+
+
+def _validate(model: type[_Model], content: Mapping[str, Any], place: str, prefix: str) -> _Model:
+    try:
+        return model.model_validate(_tuples(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = prefix + ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{place}: {where}", _problem(model, dict(first))) from error
+
+
+def _tuples(value: Any) -> Any:
+    """TOML's lists as tuples, which strict models want."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(each) for key, each in value.items()}
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+
+
+def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
+    *parents, key = error["loc"]
+    if error["type"] == "extra_forbidden":
+        known = _keys(model, parents)
+        near = difflib.get_close_matches(str(key), known, 1)
+        return "no such key" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+    if key == "mode" and error["input"] == "enforce":
+        return 'this version only observes; write mode = "observe"'
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{message}, not {error['input']!r}"
+
+
+def _keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
+    fields = model.model_fields
+    for parent in parents:
+        annotation = fields[parent].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        fields = annotation.model_fields
+    return sorted(fields)

@@ -1,0 +1,130 @@
+"""`krie doctor`: what this kernel offers, which probes are alive and why, and which rules are blind.
+
+Everything is attached for a moment and tried, as the agent would; nothing is sent and nothing stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from .armed import load_sensors
+from .config import Config
+from .event import EventTypes, own_fields
+from .executables import resolve
+from .health import ProbeReport
+from .plugin_manager import PluginFault
+from .policy.analysis import unknown_names
+from .policy.embedded import EmbeddedEngine
+from .policy.engine import Rule
+from .policy.reload import event_fields, policy_folders, read_policy
+
+
+@dataclass(frozen=True, slots=True)
+class BlindRule:
+    """A rule that cannot fire on this machine as it was meant to."""
+
+    rule: Rule
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the doctor found."""
+
+    release: str
+    refused: Mapping[str, str]
+    """Attach types that the kernel refuses, and why."""
+    probes: tuple[ProbeReport, ...]
+    rules: tuple[Rule, ...]
+    blind: tuple[BlindRule, ...]
+    problems: tuple[str, ...]
+    """Names in the policy that nothing has, and executables that are not there."""
+    degraded: Mapping[str, str]
+    """Plugins that do not work, and why."""
+
+    @property
+    def healthy(self) -> bool:
+        """All configured probes and plugins work, and no rule is blind."""
+        return not self.degraded and not self.blind and all(each.state in ("alive", "attached") for each in self.probes)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `krie doctor --json`."""
+        return {
+            "healthy": self.healthy,
+            "kernel": {"release": self.release, "refused": dict(self.refused)},
+            "probes": [
+                {
+                    "name": each.name,
+                    "state": each.state,
+                    "alternative": each.alternative.name if each.alternative is not None else None,
+                    "every_syscall": each.alternative.every_syscall if each.alternative is not None else False,
+                    "limits": each.alternative.limits if each.alternative is not None else "",
+                    "not_filled": sorted(missing_fields(each)),
+                    "can": sorted(each.alternative.can) if each.alternative is not None else [],
+                    "alternatives": dict(each.reasons),
+                }
+                for each in self.probes
+            ],
+            "rules": len(self.rules),
+            "blind_rules": [{"id": each.rule.id, "place": each.rule.place, "why": each.why} for each in self.blind],
+            "problems": list(self.problems),
+            "degraded": dict(self.degraded),
+        }
+
+
+def examine(config: Config, place: str) -> Report:
+    """Try everything that the configuration names. Raises `KrieError` where not even that is possible."""
+    faults: list[PluginFault] = []
+    with ExitStack() as stack:
+        armed = load_sensors(config, place, faults.append, stack)
+        armed.arm()
+        armed.probes.check()
+        engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
+        executables = resolve(config.executables, armed.inspector.identify)
+        stack.callback(executables.close)
+        rules = tuple(rule for package in engine.packages for rule in package.rules)
+        return Report(
+            release=armed.features.release,
+            refused={str(type_): why for type_, why in armed.features.refused.items()},
+            probes=tuple(armed.probes.reports),
+            rules=rules,
+            blind=tuple(blind_rules(rules, armed.probes.reports, armed.types)),
+            problems=(
+                *unknown_names(rules, event_fields(armed.types, armed.plugins.facts)),
+                *(f"executables.{name}: {why}" for name, why in executables.unresolved.items()),
+            ),
+            degraded={
+                **armed.plugins.degraded,
+                **{each.plugin: each.error for each in faults if each.hook == "canary"},
+            },
+        )
+
+
+def missing_fields(report: ProbeReport) -> frozenset[str]:
+    """Fields of a probe's event that hold no real value here."""
+    if report.probe.event is None:
+        return frozenset()
+    filled = report.alternative.fields if report.alternative is not None else frozenset()
+    if report.alternative is not None and not filled:
+        return frozenset()  # it does not say: the core's own probes fill all
+    return own_fields(report.probe.event) - filled
+
+
+def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: EventTypes) -> Iterable[BlindRule]:
+    """Rules whose event no living probe emits, or of which a field that they read is not filled."""
+    by_kind = {report.probe.event.NAME: report for report in probes if report.probe.event is not None}
+    names = {each.name for each in types}
+    for rule in rules:
+        for kind in sorted(rule.kinds & names):
+            report = by_kind.get(kind)
+            if report is None:
+                continue
+            if report.state not in ("alive", "attached"):
+                yield BlindRule(rule, f"probe {report.name} is {report.state}")
+                continue
+            read = {path[1] for path in rule.reads if path[0] == "event" and len(path) > 1}
+            if unfilled := sorted(read & missing_fields(report)):
+                yield BlindRule(rule, f"probe {report.name} does not fill {', '.join(unfilled)}")

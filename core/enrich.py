@@ -1,0 +1,147 @@
+"""What policies and the journal see of an event: its fields, its plugin's facts, and the process it happened in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from .cgroups import Cgroups
+from .event import Event, EventType, EventTypes
+from .layout import Json
+from .process import UNKNOWN, Identity, Key, Process, ProcessTable
+
+Facts = Callable[[Event], Mapping[str, Json]]
+_NAMESPACES = ("mnt", "pid", "net", "user", "uts", "ipc", "cgroup")
+
+
+class Enricher:
+    """Builds documents. `programs` may be replaced at any time; everything else is fixed."""
+
+    def __init__(self, types: EventTypes, table: ProcessTable, cgroups: Cgroups, facts: Mapping[str, Facts]) -> None:
+        """`facts`: the enriching function by event name, for kinds whose plugin has one."""
+        self._table = table
+        self._cgroups = cgroups
+        self._by_kind = {each.kind: (each, facts.get(each.name)) for each in types}
+        self.programs: Mapping[Identity, str] = {}
+
+    def event(self, event: Event) -> dict[str, Json]:
+        """`input.event`."""
+        event_type, facts = self._by_kind[event.kind]
+        answer: dict[str, Json] = {"kind": event_type.name, **event_type.json(event)}
+        for name, (tgid, start_time) in event_type.event.PROCESSES.items():
+            answer[name] = self._other(Key(getattr(event, tgid), getattr(event, start_time)))
+        if facts is not None:
+            answer.update(facts(event))
+        return answer
+
+    def process(self, event: Event) -> dict[str, Json]:
+        """`input.process` without its ancestors, which the journal leaves out."""
+        process = self._table.actor(event)
+        parent = Key(event.parent_tgid, event.parent_start_time)
+        return {
+            "tgid": event.tgid,
+            "tid": event.tid,
+            "start_time": event.start_time,
+            "comm": event.comm,
+            "exe": process.exe,
+            "exe_known": process.exe_known,
+            "program": self.programs.get(process.identity, ""),
+            "uid": event.uid,
+            "euid": event.euid,
+            "gid": event.gid,
+            "parent": self._brief(parent, self._table.find(parent)),
+            "cgroup": {"id": event.cgroup, "path": self._cgroups.path(event.cgroup)},
+            "namespaces": {
+                "mnt": event.mnt_ns,
+                "pid": event.pid_ns,
+                "net": event.net_ns,
+                "user": event.user_ns,
+                "uts": event.uts_ns,
+                "ipc": event.ipc_ns,
+                "cgroup": event.cgroup_ns,
+            },
+        }
+
+    def ancestors(self, event: Event) -> list[Json]:
+        """`input.process.ancestors`: parent first, as far as known."""
+        process = self._table.actor(event)
+        return [self._brief(each.key, each) for each in self._table.ancestors(process)]
+
+    def _brief(self, key: Key, process: Process | None) -> dict[str, Json]:
+        if process is None:
+            unknown: dict[str, Json] = {"comm": "", "exe": UNKNOWN, "exe_known": False, "program": ""}
+            return {"tgid": key.tgid, "start_time": key.start_time, **unknown}
+        return {
+            "tgid": key.tgid,
+            "start_time": key.start_time,
+            "comm": process.comm,
+            "exe": process.exe,
+            "exe_known": process.exe_known,
+            "program": self.programs.get(process.identity, ""),
+        }
+
+    def _other(self, key: Key) -> dict[str, Json]:
+        process = self._table.find(key)
+        ids: dict[str, Json] = {"known": process is not None, "uid": process.uid if process is not None else 0}
+        return {**self._brief(key, process), **ids}
+
+
+def document_schema(event_type: EventType, facts: Mapping[str, Json]) -> dict[str, Json]:
+    """JSON Schema of `input.event` for one kind."""
+    schema = event_type.schema()
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    for name in event_type.event.PROCESSES:
+        properties[name] = OTHER_PROCESS
+    properties.update(facts)
+    schema["required"] = list(properties)
+    return schema
+
+
+_BRIEF: dict[str, Json] = {
+    "tgid": {"type": "integer", "minimum": 0},
+    "start_time": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "ns since boot; to 10 ms for some older than the agent",
+    },
+    "comm": {"type": "string"},
+    "exe": {"type": "string", "description": "path of the executable, `?` when not known, empty for kernel threads"},
+    "exe_known": {"type": "boolean"},
+    "program": {"type": "string", "description": "its name in data.executables, or empty"},
+}
+
+
+def _closed(properties: dict[str, Json]) -> dict[str, Json]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+OTHER_PROCESS: Json = _closed({**_BRIEF, "known": {"type": "boolean"}, "uid": {"type": "integer", "minimum": 0}})
+"""JSON Schema of a process that an event is about."""
+_NUMBER: Json = {"type": "integer", "minimum": 0}
+PROCESS_SCHEMA: Json = _closed(
+    {
+        "tgid": _NUMBER,
+        "tid": _NUMBER,
+        **{name: _BRIEF[name] for name in ("start_time", "comm", "exe", "exe_known", "program")},
+        "uid": _NUMBER,
+        "euid": _NUMBER,
+        "gid": _NUMBER,
+        "parent": _closed(_BRIEF),
+        "cgroup": _closed({"id": _NUMBER, "path": {"type": "string"}}),
+        "namespaces": _closed(dict.fromkeys(_NAMESPACES, _NUMBER)),
+        "ancestors": {"type": "array", "items": _closed(_BRIEF), "description": "parent first, at most 16"},
+    }
+)
+"""JSON Schema of `input.process`; the journal leaves `ancestors` out."""
+
+
+def host() -> dict[str, Json]:
+    """`input.host`."""
+    system = os.uname()
+    return {"name": system.nodename, "release": system.release, "machine": system.machine}

@@ -1,0 +1,140 @@
+"""Everything that KRIe raises on purpose, and the exit codes of the command line.
+
+Each error carries the data that a caller needs and a message that names the place and the mend. Only `krie.cli` and
+`krie.agent.main` print errors and turn them into exit codes.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every `krie` command."""
+
+    OK = 0
+    INTERNAL = 1
+    """A bug in KRIe: a traceback was printed."""
+    USAGE = 2
+    """The command line or the configuration is wrong."""
+    KERNEL = 3
+    """Not root, or this kernel lacks something without which nothing works (BPF, BTF)."""
+    POLICY = 4
+    """A policy does not compile, or a decision is not of the agreed shape."""
+    DEGRADED = 5
+    """A required plugin or probe is missing or not alive; `krie doctor`: any probe that is configured."""
+    ALREADY_RUNNING = 6
+    """Another agent runs on this machine."""
+
+
+class KrieError(Exception):
+    """Base of all errors raised on purpose. `str(error)` is one clear message for the user."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class ConfigError(KrieError):
+    """The configuration is wrong. `place` is `FILE: key.path` or just the file."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, place: str, problem: str) -> None:
+        self.place, self.problem = place, problem
+        super().__init__(f"{place}: {problem}")
+
+
+class UntrustedFileError(ConfigError):
+    """A file that steers a root process could be changed by someone else than root."""
+
+
+class AlreadyRunningError(KrieError):
+    """Another agent holds the lock; `tgid` is that agent's."""
+
+    exit_code = ExitCode.ALREADY_RUNNING
+
+    def __init__(self, tgid: int) -> None:
+        self.tgid = tgid
+        super().__init__(f"another agent is running on this machine (tgid {tgid}); stop it first")
+
+
+class LayoutError(KrieError):
+    """An event class cannot be laid out in memory; `record` and `field` name the culprit."""
+
+    exit_code = ExitCode.DEGRADED
+
+    def __init__(self, record: str, field: str, problem: str) -> None:
+        self.record, self.field = record, field
+        super().__init__(f"{record}.{field}: {problem}" if field else f"{record}: {problem}")
+
+
+class DecodeError(KrieError):
+    """Bytes from the ring buffer are no valid record. Counted, never fatal."""
+
+    def __init__(self, reason: str, raw: bytes) -> None:
+        self.reason, self.raw = reason, raw
+        super().__init__(f"undecodable record of {len(raw)} bytes: {reason}")
+
+
+class PluginError(KrieError):
+    """A plugin breaks the contract of `krie.hookspecs`; `plugin` names it."""
+
+    exit_code = ExitCode.DEGRADED
+
+    def __init__(self, plugin: str, problem: str) -> None:
+        self.plugin = plugin
+        super().__init__(f"plugin {plugin}: {problem}")
+
+
+class KernelError(KrieError):
+    """A system call that KRIe needs was refused."""
+
+    exit_code = ExitCode.KERNEL
+
+    def __init__(self, operation: str, errno: int = 0, hint: str = "") -> None:
+        self.operation, self.errno = operation, errno
+        name = f": {errno_names.errorcode.get(errno, errno)} ({os.strerror(errno)})" if errno else ""
+        super().__init__(f"{operation}{name}" + (f"; {hint}" if hint else ""))
+
+
+class CompileError(KrieError):
+    """The BPF C of a sensor does not compile. `diagnostics` are the compiler's own lines with file and line."""
+
+    exit_code = ExitCode.DEGRADED
+
+    def __init__(self, sensor: str, diagnostics: str) -> None:
+        self.sensor, self.diagnostics = sensor, diagnostics
+        super().__init__(f"sensor {sensor} does not compile:\n{diagnostics}")
+
+
+class ProgramLoadError(KernelError):
+    """The verifier or the kernel refused one program. `log` is the part of the verifier's log that helps."""
+
+    exit_code = ExitCode.DEGRADED
+
+    def __init__(self, program: str, errno: int, log: str = "") -> None:
+        self.program, self.log = program, log
+        super().__init__(f"loading program {program}", errno, log)
+
+
+class AttachError(KernelError):
+    """A program could not be attached to its target."""
+
+    exit_code = ExitCode.DEGRADED
+
+
+class LoaderError(KrieError):
+    """The loader child crashed, hung, or died before it handed its descriptors over."""
+
+    exit_code = ExitCode.KERNEL
+
+
+class PolicyError(KrieError):
+    """A policy does not compile or cannot be evaluated. The message starts with `FILE:LINE` where that is known."""
+
+    exit_code = ExitCode.POLICY
+
+
+class DecisionError(PolicyError):
+    """A policy answered something that is not of the agreed shape."""

@@ -1,0 +1,47 @@
+"""`data.executables`: names for executables, by file and not by path, so that nobody can take a name by a bind mount.
+
+Each file is held open as long as its name is in force: its inode number cannot be given to another file meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .process import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Executables:
+    """Names in force."""
+
+    names: Mapping[Identity, str]
+    unresolved: Mapping[str, str]
+    """Names whose file could not be opened, with the reason; no process gets them."""
+    descriptors: tuple[int, ...]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for each in self.descriptors:
+            os.close(each)
+
+
+def resolve(paths: Mapping[str, str], identify: Callable[[int], Identity]) -> Executables:
+    """Open each file and learn which one it is to the kernel. An upgraded file is another one until a reload."""
+    names: dict[Identity, str] = {}
+    unresolved: dict[str, str] = {}
+    descriptors: list[int] = []
+    for name, path in paths.items():
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            unresolved[name] = f"{path}: {error.strerror}"
+            continue
+        descriptors.append(descriptor)
+        identity = identify(descriptor)
+        if identity in names:
+            unresolved[name] = f"{path} is the same file as that of {names[identity]!r}"
+        else:
+            names[identity] = name
+    return Executables(names, unresolved, tuple(descriptors))

@@ -1,0 +1,178 @@
+"""What works and what does not: probes proven alive by canaries, records lost, plugins degraded.
+
+Its findings become events of `krie.agent_events` when they change, and `input.health` for policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from .event import EventTypes
+from .kernel.maps import Map, total
+from .layout import Json
+from .probe import Alternative, Probe, Sensor
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """How one probe stands."""
+
+    plugin: str
+    probe: Probe
+    alternative: Alternative | None
+    """The one that was taken."""
+    state: str
+    """`alive`, `attached` (no canary can prove more), `silent` (its canary did not arrive) or `missing`."""
+    reasons: Mapping[str, str]
+    """For each alternative why it was taken or not."""
+
+    @property
+    def name(self) -> str:
+        """`<plugin>.<probe>`"""
+        return f"{self.plugin}.{self.probe.name}"
+
+    @property
+    def reason(self) -> str:
+        """Why it is not alive, and what it does not see, in one line; empty when there is nothing to say."""
+        if self.alternative is None:
+            return "; ".join(f"{name}: {why.splitlines()[0]}" for name, why in self.reasons.items())
+        limits = [self.alternative.limits] if self.alternative.limits else []
+        cost = ["every system call is slower"] if self.alternative.every_syscall else []
+        state = ["its canary did not arrive"] if self.state == "silent" else []
+        return "; ".join([*state, *cost, *limits])
+
+
+class Canaries:
+    """Runs canaries, and reads in the kernel whether they arrived."""
+
+    def __init__(self, sensors: Iterable[Sensor], report: Callable[[str, Exception], None]) -> None:
+        """`report` gets the name of a probe whose canary raised, and what it raised."""
+        self._canaries = {
+            f"{sensor.name}.{probe.name}": probe.canary
+            for sensor in sensors
+            for probe in sensor.probes
+            if probe.canary is not None
+        }
+        self._report = report
+
+    def run(self, probes: Iterable[str]) -> None:
+        """Run the canaries of these probes, each once even where several probes share one."""
+        for canary, name in {self._canaries[each]: each for each in probes if each in self._canaries}.items():
+            try:
+                canary()
+            except Exception as error:  # a plugin's function: whatever it raises must not end the agent
+                self._report(name, error)
+
+
+class ProbeHealth:
+    """The probes that were attached."""
+
+    def __init__(
+        self,
+        sensors: Iterable[Sensor],
+        chosen: Mapping[str, str],
+        reasons: Mapping[str, Mapping[str, str]],
+        programs: tuple[str, ...],
+        runs: Map | None,
+        canaries: Canaries,
+    ) -> None:
+        """`runs`: the map that counts, by index in `programs`, the runs caused by the agent."""
+        self._programs, self._runs, self._canaries = programs, runs, canaries
+        self.reports = [
+            ProbeReport(
+                sensor.name,
+                probe,
+                next(
+                    (each for each in probe.alternatives if each.name == chosen.get(f"{sensor.name}.{probe.name}")),
+                    None,
+                ),
+                "missing",
+                reasons.get(f"{sensor.name}.{probe.name}", {"": "the sensor was left out"}),
+            )
+            for sensor in sensors
+            for probe in sensor.probes
+        ]
+
+    def check(self) -> list[ProbeReport]:
+        """Run all canaries; returns the probes whose state is another than before, `missing` being the first."""
+        before = self._counts()
+        self._canaries.run(each.name for each in self.reports if each.alternative is not None)
+        after = self._counts()
+        changed = []
+        for index, old in enumerate(self.reports):
+            new = self._state(old, before, after)
+            if new != old.state:
+                self.reports[index] = ProbeReport(old.plugin, old.probe, old.alternative, new, old.reasons)
+                changed.append(self.reports[index])
+        return changed
+
+    def _counts(self) -> dict[str, int]:
+        if self._runs is None:
+            return {}
+        return dict(zip(self._programs, (total(each, "=Q")[0] for each in self._runs.array()), strict=False))
+
+    @staticmethod
+    def _state(report: ProbeReport, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+        if report.alternative is None:
+            return "missing"
+        if report.probe.canary is None:
+            return "attached"
+        functions = [program.function for program in report.alternative.programs]
+        return "alive" if all(after[each] > before[each] for each in functions) else "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class LossReport:
+    """Records lost since the last look."""
+
+    kind: str
+    cause: str
+    count: int
+    total: int
+
+
+class Losses:
+    """Finds what was lost, exactly: what the kernel could not write, and what it wrote and never came."""
+
+    def __init__(self, types: EventTypes, kinds: tuple[int, ...], counts: Map) -> None:
+        """`counts`: the per-CPU map of attempts and losses, by index in `kinds`."""
+        self._types, self._kinds, self._map = types, kinds, counts
+        self._totals: dict[tuple[str, str], int] = {}
+        self._due: dict[int, int] = {}
+        """Records of each kind that must have come by the next look: written before the last one."""
+
+    @property
+    def total(self) -> int:
+        """Everything lost since the start."""
+        return sum(self._totals.values())
+
+    def look(self, received: Mapping[int, int], undecodable: int, overflowed: int, failed: int) -> Iterator[LossReport]:
+        """Compare; call it when the ring was read to its end. The arguments are counts since the start."""
+        missing_broken = undecodable
+        written: dict[int, int] = {}
+        for kind, value in zip(self._kinds, self._map.array(), strict=False):
+            attempts, lost = total(value, "=QQ")
+            written[kind] = attempts - lost
+            yield from self._changed(self._types[kind].name, "ring_full", lost)
+            short = max(0, self._due.get(kind, 0) - received.get(kind, 0))
+            # Broken records came too, of whatever kind they were meant to be.
+            explained = min(short, missing_broken)
+            missing_broken -= explained
+            yield from self._changed(self._types[kind].name, "missing", short - explained)
+        self._due = written
+        yield from self._changed("", "undecodable", undecodable)
+        yield from self._changed("", "journal_full", overflowed)
+        yield from self._changed("", "journal_failed", failed)
+
+    def _changed(self, kind: str, cause: str, count: int) -> Iterator[LossReport]:
+        known = self._totals.get((kind, cause), 0)
+        if count > known:
+            self._totals[kind, cause] = count
+            yield LossReport(kind, cause, count - known, count)
+
+
+def health_facts(lost: int, reports: Iterable[ProbeReport], degraded: Iterable[str]) -> dict[str, Json]:
+    """`input.health`."""
+    not_alive: list[Json] = [each.name for each in reports if each.state not in ("alive", "attached")]
+    return {"lost": lost, "probes_not_alive": not_alive, "degraded": list[Json](sorted(degraded))}

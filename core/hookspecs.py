@@ -1,0 +1,97 @@
+"""The plugin contract: every hook that KRIe calls, when, with what, and what its answer or its failure means.
+
+A plugin is a module (or an object) with functions decorated with `krie.hookimpl`, announced under the entry-point group
+`krie`. Only plugins that `krie.toml` names are imported, since everything here runs as root. pluggy matches arguments
+by name: an implementation may leave out those that it does not need.
+
+    [project.entry-points.krie]
+    my_plugin = "my_package.plugin"
+
+A plugin that raises is reported once with its traceback and counted; after repeated failures the hook of that plugin
+is no longer called and `krie plugins` shows it as degraded. It never hides an event from others. Where the
+configuration says `required = true`, a plugin that degrades stops the agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from .layout import Json
+
+if TYPE_CHECKING:
+    from .config import PluginConfig
+    from .decision import Decision
+    from .event import Event
+    from .kernel.features import Features
+    from .kernel.maps import Maps
+    from .probe import Sensor
+
+API_VERSION = 1
+"""Raised when a hook changes in a way that breaks plugins."""
+
+GROUP = "krie"
+hookspec = pluggy.HookspecMarker("krie")
+hookimpl = pluggy.HookimplMarker("krie")
+
+
+@hookspec(firstresult=True)
+def krie_config() -> type[PluginConfig] | None:
+    """Return the pydantic model of the plugin's own keys in `[plugins.<name>]`, a subclass of `krie.PluginConfig`.
+
+    Called once, before any other hook. Without it (or with None) only the keys that every plugin has are allowed.
+    Raising makes the plugin unusable.
+    """
+
+
+@hookspec(firstresult=True)
+def krie_sensor(config: PluginConfig, features: Features) -> Sensor | None:
+    """Declare probes, event types, C source and policies for this machine. Return None to sit out (log why).
+
+    Called once per start, without any probe attached, and by commands that need no root (`krie plugins`, `krie
+    events`, `krie policy`): it must only return data. Raising makes the plugin unusable.
+    """
+
+
+@hookspec
+def krie_attached(maps: Maps) -> None:
+    """The sensor's probes are attached; take baselines and fill own maps.
+
+    `maps` gives the maps of this sensor's C source by name. Raising degrades the plugin.
+    """
+
+
+@hookspec(firstresult=True)
+def krie_enrich(event: Event) -> Mapping[str, Json] | None:
+    """Add facts to an event of the plugin's own kinds before it is judged, such as the name behind an address.
+
+    Called for every event, so: no I/O, a few microseconds. Policies and the journal see the facts beside the event's
+    fields; a fact with a field's name replaces it. Every fact must be declared in `krie_facts`. None adds nothing; so
+    does raising, and the event goes on without.
+    """
+
+
+@hookspec(firstresult=True)
+def krie_facts(kind: str) -> Mapping[str, Json] | None:
+    """Return the JSON Schema of each fact that `krie_enrich` adds to events of this kind; None where there are none.
+
+    Called once at start; the schema of the event is extended with them.
+    """
+
+
+@hookspec
+def krie_scan() -> Iterable[Event]:
+    """Compare the live kernel with the baseline; called every `scan_interval_s` seconds. Yields events to be judged."""
+    return ()
+
+
+@hookspec
+def krie_decided(event: Event, decision: Decision) -> None:
+    """Observe an event of any kind and its decision, after the journal. Nothing done here changes the outcome."""
+
+
+@hookspec
+def krie_detaching() -> None:
+    """The agent is about to detach all probes; release what `krie_attached` took. Called in every orderly end."""

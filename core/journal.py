@@ -1,0 +1,187 @@
+"""Where lines go: the journal's file, and standard output. Neither ever makes the bus wait.
+
+One thread writes each; a bounded queue lies between. What does not fit, or cannot be written, is counted exactly. A
+disk that is full is tried again with every batch: the trouble is told once, and so is its end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from .errors import ConfigError
+
+_BATCH_BYTES = 1 << 20
+_COMPANY_S = 0.01
+"""How long a first line waits for company: one wake-up of the writer for many lines."""
+
+
+class Target(Protocol):
+    """Something that bytes are written to. `OSError` means that none of the last piece counts as written."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of it."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class LineWriter:
+    """A bounded queue of lines and the thread that writes them."""
+
+    def __init__(self, target: Target, queue: int, on_trouble: Callable[[str], None]) -> None:
+        """`on_trouble` gets one sentence when writing fails and when it works again; it is called by the writer."""
+        self._target, self._limit, self._on_trouble = target, queue, on_trouble
+        self._lines: deque[str] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._troubled = False
+        self.written = 0
+        self.overflowed = 0
+        """Lines that found the queue full."""
+        self.failed = 0
+        """Lines that could not be written."""
+        self._thread = threading.Thread(target=self._run, name="krie-journal", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> bool:
+        """Queue a line, without its end. False: it was dropped, and counted."""
+        if len(self._lines) >= self._limit:
+            self.overflowed += 1
+            return False
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+        return True
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Write what is queued, as far as that works in time; a second call does nothing."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._target.close()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait()
+            self._wake.clear()
+            if not self._closing:
+                time.sleep(_COMPANY_S)
+            self._drain()
+        self._drain()
+
+    def _drain(self) -> None:
+        lines = self._lines
+        while lines:
+            batch: list[str] = []
+            size = 0
+            while lines and size < _BATCH_BYTES:
+                batch.append(lines.popleft())
+                size += len(batch[-1])
+            try:
+                self._target.write("".join(f"{line}\n" for line in batch).encode())
+            except OSError as error:
+                self.failed += len(batch)
+                self._tell(f"cannot be written: {error.strerror}; lines are being lost")
+            else:
+                self.written += len(batch)
+                self._tell("")
+
+    def _tell(self, trouble: str) -> None:
+        if bool(trouble) != self._troubled:
+            self._troubled = bool(trouble)
+            self._on_trouble(trouble or f"is written again; {self.failed} lines were lost")
+
+
+class JournalFile:
+    """A file that only root reads, rotated by size: journal.jsonl, journal.jsonl.1 (newer) to .KEEP (oldest)."""
+
+    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+        """Open it. Raises `ConfigError` where it cannot be or should not be written."""
+        self._path, self._max_bytes, self._keep = path, max_bytes, keep
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = self._open()
+        except OSError as error:
+            raise ConfigError("journal.path", f"{path} cannot be written: {error.strerror}") from error
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines; a line that was written in part is taken back. Raises `OSError`."""
+        if self._size and self._size + len(data) > self._max_bytes:
+            self._rotate()
+        view = memoryview(data)
+        done = 0
+        try:
+            while done < len(view):
+                count = os.write(self._descriptor, view[done:])
+                if not count:
+                    raise OSError(errno.EIO, "nothing was written")
+                done += count
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += done
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(self._path, flags, 0o600)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if status.st_uid != os.geteuid():
+            os.close(descriptor)
+            raise OSError(errno.EPERM, f"it belongs to user {status.st_uid}")
+        os.fchmod(descriptor, 0o600)
+        self._size = status.st_size
+        if self._size and os.pread(descriptor, 1, self._size - 1) != b"\n":
+            self._size += os.write(descriptor, b"\n")  # a line torn by a crash stays one line
+        return descriptor
+
+    def _rotate(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            older = self._numbered(number)
+            if older.exists():
+                older.rename(self._numbered(number + 1))
+        self._path.rename(self._numbered(1))
+        descriptor = self._open()
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+class StandardOutput:
+    """Standard output as a target; a reader that has gone is told by `on_gone`, once."""
+
+    def __init__(self, on_gone: Callable[[], None]) -> None:
+        """`on_gone` is called by the writer's thread."""
+        self._on_gone = on_gone
+
+    def write(self, data: bytes) -> None:
+        """Write all, and wait for a slow reader: the queue before it does not."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(1, view) :]
+        except BrokenPipeError:
+            self._on_gone()
+            raise
+
+    def close(self) -> None:
+        """Standard output stays open."""

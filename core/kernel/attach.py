@@ -1,0 +1,150 @@
+"""Loading and attaching one program, each attach type in one place.
+
+Whatever `attach` returns ends with its holder: links and perf events, never something that stays behind a SIGKILL (a
+program attached to a cgroup by BPF_PROG_ATTACH or a kprobe written to tracefs would).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import AttachError
+from ..probe import AttachType, Program
+from . import bpf
+
+_SYS_PERF_EVENT_OPEN = 298  # x86-64
+_PERF_TYPE_SOFTWARE, _PERF_TYPE_TRACEPOINT = 1, 2
+_PERF_FLAG_FD_CLOEXEC = 8
+_IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_TYPES: Mapping[AttachType, tuple[bpf.ProgType, int]] = {
+    AttachType.LSM: (bpf.ProgType.LSM, 27),
+    AttachType.FMOD_RET: (bpf.ProgType.TRACING, 26),
+    AttachType.FENTRY: (bpf.ProgType.TRACING, 24),
+    AttachType.KPROBE: (bpf.ProgType.KPROBE, 0),
+    AttachType.TRACEPOINT: (bpf.ProgType.TRACEPOINT, 0),
+    AttachType.RAW_TRACEPOINT: (bpf.ProgType.RAW_TRACEPOINT, 0),
+    AttachType.CGROUP_SYSCTL: (bpf.ProgType.CGROUP_SYSCTL, 18),
+    AttachType.PERF_EVENT: (bpf.ProgType.PERF_EVENT, 0),
+}
+"""Program type and expected attach type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where this machine keeps what attaching needs."""
+
+    tracefs: Path
+    cgroup2: Path
+    function_id: Callable[[str], int]
+    """BTF id of a kernel function; 0 when there is none of this name."""
+
+
+def load(program: Program, instructions: bytes, places: Places) -> int:
+    """Load the instructions for the program's target; returns the descriptor.
+
+    Raises `ProgramLoadError`, `AttachError`.
+    """
+    type_, expected = _TYPES[program.attach]
+    btf_id = 0
+    if program.attach in (AttachType.LSM, AttachType.FMOD_RET, AttachType.FENTRY):
+        function = f"bpf_lsm_{program.target}" if program.attach is AttachType.LSM else program.target
+        btf_id = places.function_id(function)
+        if not btf_id:
+            raise AttachError(f"{program.attach} {program.target}", 0, f"this kernel's BTF has no function {function}")
+    return bpf.prog_load(bpf.ProgramSpec(program.function, type_, expected, btf_id), instructions)
+
+
+def attach(program: Program, descriptor: int, places: Places) -> list[int]:
+    """Attach a loaded program; returns the descriptors that hold it. Raises `AttachError`."""
+    try:
+        return _ATTACH[program.attach](program, descriptor, places)
+    except OSError as error:
+        where = f"{program.target}+{program.offset}" if program.offset else program.target
+        hint = f"this kernel has no {error.filename}" if error.filename else ""
+        raise AttachError(
+            f"attaching {program.function} to {program.attach} {where}", error.errno or 0, hint
+        ) from error
+
+
+def _function(_program: Program, descriptor: int, _places: Places) -> list[int]:
+    return [bpf.raw_tracepoint_open(descriptor, "")]
+
+
+def _raw_tracepoint(program: Program, descriptor: int, _places: Places) -> list[int]:
+    return [bpf.raw_tracepoint_open(descriptor, program.target)]
+
+
+def _cgroup_sysctl(_program: Program, descriptor: int, places: Places) -> list[int]:
+    root = os.open(places.cgroup2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return [bpf.link_create(descriptor, root, 18)]
+    finally:
+        os.close(root)
+
+
+def _kprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
+    type_ = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
+    symbol = ctypes.create_string_buffer(program.target.encode())
+    return [_perf_event(type_, 0, 0, ctypes.addressof(symbol), program.offset, 0, descriptor)]
+
+
+def _tracepoint(program: Program, descriptor: int, places: Places) -> list[int]:
+    identity = int((places.tracefs / "events" / program.target / "id").read_text())
+    return [_perf_event(_PERF_TYPE_TRACEPOINT, identity, 1, 0, 0, 0, descriptor)]
+
+
+def online_cpus() -> list[int]:
+    """Numbers of the CPUs that are online."""
+    ranges = Path("/sys/devices/system/cpu/online").read_text().strip().split(",")
+    ends = [(int(first), int(last or first)) for first, _, last in (each.partition("-") for each in ranges)]
+    return [cpu for first, last in ends for cpu in range(first, last + 1)]
+
+
+def _perf_clock(program: Program, descriptor: int, _places: Places) -> list[int]:
+    events: list[int] = []
+    try:
+        for cpu in online_cpus():
+            events.append(_perf_event(_PERF_TYPE_SOFTWARE, 0, int(program.target), 0, 0, cpu, descriptor))
+    except OSError:
+        for event in events:
+            os.close(event)
+        raise
+    return events
+
+
+_ATTACH: Mapping[AttachType, Callable[[Program, int, Places], list[int]]] = {
+    AttachType.LSM: _function,
+    AttachType.FMOD_RET: _function,
+    AttachType.FENTRY: _function,
+    AttachType.KPROBE: _kprobe,
+    AttachType.TRACEPOINT: _tracepoint,
+    AttachType.RAW_TRACEPOINT: _raw_tracepoint,
+    AttachType.CGROUP_SYSCTL: _cgroup_sysctl,
+    AttachType.PERF_EVENT: _perf_clock,
+}
+
+
+def _perf_event(type_: int, config: int, period: int, config1: int, config2: int, cpu: int, program: int) -> int:
+    """Open a perf event for all processes on one CPU, give it the program and enable it."""
+    size = 112
+    attributes = struct.pack("=IIQQQQQIIQQ", type_, size, config, period, 0, 0, 1, 0, 0, config1, config2)
+    buffer = ctypes.create_string_buffer(attributes.ljust(size, b"\0"), size)
+    event: int = _libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
+    if event < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    try:
+        fcntl.ioctl(event, _IOC_SET_BPF, program)
+        fcntl.ioctl(event, _IOC_ENABLE, 0)
+    except OSError:
+        os.close(event)
+        raise
+    return event

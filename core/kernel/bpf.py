@@ -1,0 +1,195 @@
+"""The bpf(2) system call: every command that KRIe uses, one function each. Errors are `KernelError` with the errno."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..errors import KernelError, ProgramLoadError
+
+_SYS_BPF = 321  # x86-64
+_libc = ctypes.CDLL(None, use_errno=True)
+_LOG_BYTES = 4 << 20
+_LOG_LINES = 15
+
+
+class Command(IntEnum):
+    """First argument of bpf(2)."""
+
+    MAP_CREATE = 0
+    MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
+    PROG_LOAD = 5
+    PROG_TEST_RUN = 10
+    OBJ_GET_INFO_BY_FD = 15
+    RAW_TRACEPOINT_OPEN = 17
+    LINK_CREATE = 28
+    ENABLE_STATS = 32
+
+
+class ProgType(IntEnum):
+    """`enum bpf_prog_type`, as far as KRIe loads such programs."""
+
+    KPROBE = 2
+    TRACEPOINT = 5
+    PERF_EVENT = 7
+    RAW_TRACEPOINT = 17
+    CGROUP_SYSCTL = 23
+    TRACING = 26
+    LSM = 29
+
+
+class MapType(IntEnum):
+    """`enum bpf_map_type`, as far as KRIe looks into such maps."""
+
+    ARRAY = 2
+    PERCPU_ARRAY = 6
+    RINGBUF = 27
+
+
+def call(command: Command, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
+    """Make the call; return its result or -errno. A buffer that is passed in receives what the kernel answers."""
+    buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
+    result: int = _libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
+    return result if result >= 0 else -ctypes.get_errno()
+
+
+def _checked(operation: str, command: Command, attributes: bytes) -> int:
+    result = call(command, attributes)
+    if result < 0:
+        raise KernelError(operation, -result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """What PROG_LOAD needs to know besides the instructions."""
+
+    name: str
+    type: ProgType
+    expected_attach_type: int = 0
+    attach_btf_id: int = 0
+    """BTF id of the kernel function that an LSM, fentry or fmod_ret program is for."""
+
+
+def prog_load(spec: ProgramSpec, instructions: bytes) -> int:
+    """Load a program; returns its descriptor (close-on-exec, as all from bpf(2)).
+
+    Raises `ProgramLoadError` with the errno and the end of the verifier's log, which is where it says what is wrong.
+    """
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"GPL")
+
+    def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
+        head = struct.pack(
+            "=IIQQ", spec.type, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
+        )
+        logging = struct.pack("=IIQ", 1, len(log), ctypes.addressof(log)) if log is not None else bytes(16)
+        tail = struct.pack("=II16sII", 0, 0, spec.name.encode()[:15], 0, spec.expected_attach_type)
+        attach = struct.pack("=II", spec.attach_btf_id, 0)
+        return call(Command.PROG_LOAD, (head + logging + tail).ljust(108, b"\0") + attach)
+
+    result = attempt(None)
+    if result < 0:
+        log = ctypes.create_string_buffer(_LOG_BYTES)
+        attempt(log)
+        raise ProgramLoadError(spec.name, -result, _useful(log.value.decode(errors="replace")))
+    return result
+
+
+def _useful(log: str) -> str:
+    """The verifier's verdict, which is its last line, and then what it looked at before."""
+    lines = [line for line in log.splitlines() if line and not line.startswith(("processed ", "verification time"))]
+    return "\n".join([*lines[-1:], *lines[-_LOG_LINES:-1]])
+
+
+def map_create(type_: MapType, key_size: int, value_size: int, max_entries: int, name: str) -> int:
+    """Create a map; returns its descriptor."""
+    attributes = struct.pack("=IIIII", type_, key_size, value_size, max_entries, 0)
+    attributes += struct.pack("=II16s", 0, 0, name.encode()[:15])
+    return _checked(f"creating map {name}", Command.MAP_CREATE, attributes)
+
+
+def map_info(descriptor: int) -> tuple[int, int, int, int, str]:
+    """Type, key size, value size, number of entries and name of a map."""
+    info = ctypes.create_string_buffer(80)
+    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
+    _checked("asking for a map's shape", Command.OBJ_GET_INFO_BY_FD, attributes)
+    type_, _, key_size, value_size, entries, _, name = struct.unpack_from("=IIIIII16s", info.raw)
+    return type_, key_size, value_size, entries, name.partition(b"\0")[0].decode()
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatistics:
+    """How often a program ran and how long, since run statistics were enabled. `missed`: not run, for recursion."""
+
+    name: str
+    run_ns: int
+    runs: int
+    missed: int
+
+
+def program_statistics(descriptor: int) -> RunStatistics:
+    """Run statistics of a program; they only count while `enable_run_statistics` is held."""
+    info = ctypes.create_string_buffer(232)
+    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
+    _checked("asking for a program's statistics", Command.OBJ_GET_INFO_BY_FD, attributes)
+    name = info.raw[64:80].partition(b"\0")[0].decode()
+    run_ns, runs, missed = struct.unpack_from("=QQQ", info.raw, 192)
+    return RunStatistics(name, run_ns, runs, missed)
+
+
+def enable_run_statistics() -> int:
+    """Let the kernel time every BPF program until the returned descriptor is closed."""
+    return _checked("enabling run statistics", Command.ENABLE_STATS, struct.pack("=I", 0))
+
+
+def lookup(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
+    """The value under a key; None when there is none. `value_bytes` is for all possible CPUs in per-CPU maps."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value = ctypes.create_string_buffer(value_bytes)
+    attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0)
+    result = call(Command.MAP_LOOKUP_ELEM, attributes)
+    if result == -errno.ENOENT:
+        return None
+    if result < 0:
+        raise KernelError("reading a map", -result)
+    return value.raw
+
+
+def update(descriptor: int, key: bytes, value: bytes) -> None:
+    """Set the value under a key."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value_buffer = ctypes.create_string_buffer(value, len(value))
+    attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
+    _checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
+
+
+def test_run(descriptor: int, arguments: tuple[int, ...]) -> None:
+    """Run a raw tracepoint program once in this process, with `arguments` as its context (5.10, 1b4d60ec162f)."""
+    context = ctypes.create_string_buffer(struct.pack(f"={len(arguments)}Q", *arguments), 8 * len(arguments))
+    attributes = struct.pack("=IIIIQQII", descriptor, 0, 0, 0, 0, 0, 0, 0)
+    attributes += struct.pack("=IIQQII", len(context), 0, ctypes.addressof(context), 0, 0, 0)
+    _checked("running the inspection program", Command.PROG_TEST_RUN, attributes)
+
+
+def raw_tracepoint_open(program: int, name: str) -> int:
+    """Attach a program to a raw tracepoint or, with an empty name, to the function that it was loaded for."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    attributes = struct.pack("=QII", ctypes.addressof(buffer) if name else 0, program, 0)
+    result = call(Command.RAW_TRACEPOINT_OPEN, attributes)
+    return result if result >= 0 else _refused(result)
+
+
+def link_create(program: int, target: int, attach_type: int) -> int:
+    """Attach a program to a cgroup by a link, which ends with its holder (5.7, af6eea57437a)."""
+    result = call(Command.LINK_CREATE, struct.pack("=IIII", program, target, attach_type, 0))
+    return result if result >= 0 else _refused(result)
+
+
+def _refused(result: int) -> int:
+    raise OSError(-result, os.strerror(-result))

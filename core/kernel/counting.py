@@ -1,0 +1,52 @@
+"""A tiny BPF program that only counts its own runs: how KRIe tries what a kernel accepts and what really runs."""
+
+from __future__ import annotations
+
+import struct
+
+from ..probe import AttachType
+
+
+def _instruction(code: int, registers: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
+    return struct.pack("<BBhi", code, registers, offset, immediate)
+
+
+def returning(value: int) -> bytes:
+    """Instructions of a program that returns `value` at once."""
+    return _instruction(0xB7, 0, 0, value) + _instruction(0x95)
+
+
+def counting(attach: AttachType, array_map: int, index: int) -> bytes:
+    """Instructions of a program that adds one to a 64-bit element of an array map and lets everything pass."""
+    lets_pass = 1 if attach is AttachType.CGROUP_SYSCTL else 0
+    return b"".join(
+        (
+            _instruction(0x62, 0x0A, -4, index),  # *(u32 *)(r10 - 4) = index
+            _instruction(0xBF, 0xA2),  # r2 = r10
+            _instruction(0x07, 0x02, 0, -4),  # r2 += -4
+            _instruction(0x18, 0x11, 0, array_map) + _instruction(0),  # r1 = map
+            _instruction(0x85, 0, 0, 1),  # r0 = bpf_map_lookup_elem(r1, r2)
+            _instruction(0x15, 0x00, 3, 0),  # if r0 == 0 skip 3
+            _instruction(0x79, 0x01, 0, 0),  # r1 = *(u64 *)r0
+            _instruction(0x07, 0x01, 0, 1),  # r1 += 1
+            _instruction(0x7B, 0x10, 0, 0),  # *(u64 *)r0 = r1
+            returning(lets_pass),
+        )
+    )
+
+
+def fetch_adding(array_map: int) -> bytes:
+    """Instructions of a program that uses what an atomic addition returns (not on 5.10)."""
+    return b"".join(
+        (
+            _instruction(0x62, 0x0A, -4, 0),
+            _instruction(0xBF, 0xA2),
+            _instruction(0x07, 0x02, 0, -4),
+            _instruction(0x18, 0x11, 0, array_map) + _instruction(0),
+            _instruction(0x85, 0, 0, 1),
+            _instruction(0x15, 0x00, 2, 0),
+            _instruction(0xB7, 0x01, 0, 1),  # r1 = 1
+            _instruction(0xDB, 0x10, 0, 1),  # r1 = atomic_fetch_add((u64 *)r0, r1)
+            returning(0),
+        )
+    )

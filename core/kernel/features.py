@@ -1,0 +1,86 @@
+"""What this kernel accepts. Versions are never tested: each feature is tried."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..errors import AttachError, KernelError
+from ..probe import AttachType, Program
+from . import attach, bpf
+from .counting import fetch_adding, returning
+
+_HARMLESS_TARGETS = {
+    AttachType.LSM: "bpf",
+    AttachType.FMOD_RET: "security_bpf",
+    AttachType.FENTRY: "security_bpf",
+    AttachType.KPROBE: "security_bpf",
+    AttachType.TRACEPOINT: "sched/sched_process_exit",
+    AttachType.RAW_TRACEPOINT: "sched_process_exit",
+    AttachType.CGROUP_SYSCTL: "",
+    AttachType.PERF_EVENT: "1000000000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What was tried, for plugins that choose by it and for `krie doctor`."""
+
+    release: str = ""
+    machine: str = ""
+    refused: Mapping[AttachType, str] = field(default_factory=dict)
+    """Attach types that this kernel refuses, with its reason. Accepted is not alive: see `Probe.canary`."""
+    fetch_add: bool = False
+    """BPF programs can use what an atomic addition returns."""
+    tried: bool = False
+    """False: nothing was tried, as for commands that need no root; plugins should then declare all they have."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the loader's message and for `krie doctor --json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Features:
+        """The inverse of `to_json`."""
+        refused = {AttachType(name): str(reason) for name, reason in data["refused"].items()}
+        return cls(data["release"], data["machine"], refused, data["fetch_add"], data["tried"])
+
+
+def try_features(places: attach.Places) -> Features:
+    """Try each attach type with a program that does nothing, attached for a moment.
+
+    Raises `KernelError` where there is no BPF.
+    """
+    system = os.uname()
+    array = bpf.map_create(bpf.MapType.ARRAY, 4, 8, 1, "krie_try")
+    try:
+        os.close(bpf.map_create(bpf.MapType.RINGBUF, 0, 0, os.sysconf("SC_PAGESIZE"), "krie_try"))
+        refused = {each: reason for each in AttachType if (reason := _refused(each, places))}
+        return Features(system.release, system.machine, refused, _accepts(fetch_adding(array)), tried=True)
+    finally:
+        os.close(array)
+
+
+def _refused(type_: AttachType, places: attach.Places) -> str:
+    program = Program(type_, _HARMLESS_TARGETS[type_], "krie_try")
+    lets_pass = 1 if type_ is AttachType.CGROUP_SYSCTL else 0
+    try:
+        descriptor = attach.load(program, returning(lets_pass), places)
+        try:
+            for each in attach.attach(program, descriptor, places):
+                os.close(each)
+        finally:
+            os.close(descriptor)
+    except (AttachError, KernelError) as error:
+        return str(error)
+    return ""
+
+
+def _accepts(instructions: bytes) -> bool:
+    try:
+        os.close(bpf.prog_load(bpf.ProgramSpec("krie_try", bpf.ProgType.RAW_TRACEPOINT), instructions))
+    except KernelError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""The loader child: the only importer of bcc, which brings LLVM and may abort its process on odd C.
+
+Run as `python -m krie.kernel.loader DESCRIPTOR`, where the descriptor is its end of a socket. It says what the kernel
+accepts, takes the sensors, chooses alternatives, compiles one translation unit, loads and attaches with KRIe's own
+code, hands maps, programs and links over, and exits. See `krie.kernel.launcher` for the other end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import KernelError
+from . import attach, bpf, mounts, preflight
+from .btf import Btf
+from .channel import Channel, ChannelClosed
+from .features import try_features
+from .messages import Failure, Loaded, Request
+from .source import SensorSource, Unit, assemble, write_tree
+
+_PR_SET_PDEATHSIG = 1
+_DIAGNOSTIC_BYTES = 1 << 16
+_WARNINGS = ["-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-address-of-packed-member"]
+
+
+class _Compiled:
+    """Instructions and maps out of BCC, which is imported here and nowhere else."""
+
+    def __init__(self, text: str, tree: Path, flags: list[str]) -> None:
+        os.environ["BCC_KERNEL_SOURCE"] = str(tree)
+        from bcc import BPF  # noqa: PLC0415 - brings LLVM: as late as possible
+        from bcc.libbcc import lib  # noqa: PLC0415
+
+        class CompileOnly(BPF):  # type: ignore[misc]
+            def _trace_autoload(self) -> None:
+                """Attach nothing by the names of functions."""
+
+        self._bpf = CompileOnly(text=text, cflags=flags)
+        self._lib = lib
+        self._lib.bpf_table_name.restype = ctypes.c_char_p  # bcc leaves it undeclared
+
+    def maps(self) -> dict[str, int]:
+        module = self._bpf.module
+        count = self._lib.bpf_num_tables(module)
+        return {
+            self._lib.bpf_table_name(module, i).decode(): self._lib.bpf_table_fd_id(module, i) for i in range(count)
+        }
+
+    def instructions(self, function: str) -> bytes:
+        name = function.encode()
+        start = self._lib.bpf_function_start(self._bpf.module, name)
+        if not start:
+            raise KernelError(f"the C source has no function {function}", 0, "the probe names it; is it inside #ifdef?")
+        return ctypes.string_at(start, self._lib.bpf_function_size(self._bpf.module, name))
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """Collect what clang writes to descriptor 2; the list is filled at the end.
+
+    Descriptor 2 is a file of the launcher's: what is written before a crash is found there.
+    """
+    lines: list[str] = []
+    start = os.lseek(2, 0, os.SEEK_CUR)
+    yield lines
+    sys.stderr.flush()
+    lines += os.pread(2, _DIAGNOSTIC_BYTES, start).decode(errors="replace").splitlines()
+
+
+class Loader:
+    """One attempt to load a set of sensors."""
+
+    def __init__(self, channel: Channel, tree: Path) -> None:
+        """Look at the machine: BTF, tracefs, cgroup v2. Raises `KernelError`."""
+        self._channel = channel
+        self._tree = tree
+        self._btf = Btf()
+        self._places = attach.Places(mounts.tracefs(), mounts.cgroup2(), self._btf.function_id)
+        self.features = try_features(self._places)
+
+    def run(self, request: Request) -> None:
+        """Serve the request; the answer and the descriptors go over the channel."""
+        if request.check:
+            self._check(request)
+            return
+        choices = preflight.choose(
+            request.candidates, request.excluded, request.allow_every_syscall, self._places, self._run_canaries
+        )
+        chosen = [choice.chosen for choice in choices.values() if choice.chosen is not None]
+        sources = tuple(request.source(name, chosen) for name in request.sensors)
+        with _captured_stderr() as diagnostics:
+            compiled, unit = self._compile(request, sources)
+        if compiled is None:
+            self._refuse(diagnostics)
+        else:
+            self._hand_over(choices, compiled, unit)
+
+    def _check(self, request: Request) -> None:
+        everything = [each for alternatives in request.candidates.values() for each in alternatives]
+        sources = tuple(request.source(name, everything) for name in request.sensors)
+        with _captured_stderr() as diagnostics:
+            compiled, unit = self._compile(request, sources)
+        if compiled is None:
+            self._refuse(diagnostics)
+        else:
+            wrong = self._wrong_offsets(compiled, unit)
+            answer = Loaded((), unit.programs, unit.kinds, {}, {}, {}, wrong, tuple(diagnostics))
+            self._channel.send({"loaded": answer.to_json()})
+
+    def _refuse(self, diagnostics: list[str]) -> None:
+        self._channel.send({"failure": Failure("compile", "\n".join(_errors(diagnostics))).to_json()})
+
+    def _run_canaries(self, probes: list[str]) -> None:
+        self._channel.send({"canaries": probes})
+        self._channel.receive()
+
+    def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[_Compiled | None, Unit]:
+        write_tree(self._tree, sources, self._btf)
+        unit = assemble(sources, ring_pages=request.ring_pages, fetch_add=self.features.fetch_add, btf=self._btf)
+        flags = ["-D__TARGET_ARCH_x86", *(_WARNINGS if request.check else ["-Wno-everything"])]
+        try:
+            return _Compiled(unit.text, self._tree, flags), unit
+        except Exception as error:  # bcc raises plain Exception
+            print(f"{error}", file=sys.stderr)
+            return None, unit
+
+    def _hand_over(self, choices: dict[str, preflight.Choice], compiled: _Compiled, unit: Unit) -> None:
+        names: list[str] = []
+        descriptors: list[int] = []
+        for name, descriptor in compiled.maps().items():
+            names.append(f"map:{name}")
+            descriptors.append(descriptor)
+        failed: dict[str, str] = {}
+        inspect = self._load_raw("krie_inspect", compiled)
+        names.append("program:krie_inspect")
+        descriptors.append(inspect)
+        wrong = self._wrong_offsets(compiled, unit)
+        for probe, choice in choices.items():
+            if choice.chosen is None:
+                continue
+            held: list[tuple[str, int]] = []
+            try:
+                for program in choice.chosen.programs:
+                    loaded = attach.load(program, compiled.instructions(program.function), self._places)
+                    held.append((f"program:{program.function}", loaded))
+                    links = attach.attach(program, loaded, self._places)
+                    held += [(f"link:{program.function}", each) for each in links]
+            except KernelError as error:
+                failed[probe] = str(error)
+                for _, descriptor in held:
+                    os.close(descriptor)
+                continue
+            names += [name for name, _ in held]
+            descriptors += [descriptor for _, descriptor in held]
+        loaded_message = Loaded(
+            names=tuple(names),
+            programs=unit.programs,
+            kinds=unit.kinds,
+            chosen={probe: choice.chosen.name for probe, choice in choices.items() if choice.chosen is not None},
+            reasons={probe: dict(choice.reasons) for probe, choice in choices.items()},
+            failed=failed,
+            wrong_offsets=wrong,
+        )
+        self._channel.send({"loaded": loaded_message.to_json()}, descriptors)
+
+    def _load_raw(self, function: str, compiled: _Compiled) -> int:
+        spec = bpf.ProgramSpec(function, bpf.ProgType.RAW_TRACEPOINT)
+        return bpf.prog_load(spec, compiled.instructions(function))
+
+    def _wrong_offsets(self, compiled: _Compiled, unit: Unit) -> tuple[str, ...]:
+        """Fields that the generated code reads elsewhere than BTF says they are."""
+        table = compiled.maps()["krie_offsets"]
+        opaque = 0x123456000
+        size = 8 * (1 + max(1, len(unit.fields)))
+        bpf.update(table, bytes(4), struct.pack("=Q", opaque).ljust(size, b"\0"))
+        program = self._load_raw("krie_check_offsets", compiled)
+        try:
+            bpf.test_run(program, (0,))
+        finally:
+            os.close(program)
+        _, *seen = struct.unpack(f"={size // 8}Q", bpf.lookup(table, bytes(4), size) or bytes(size))
+        return tuple(
+            f"{type_}.{path} is read at {offset}, and is at {self._btf.offset(type_, path)}"
+            for (type_, path), offset in zip(unit.fields, seen, strict=False)
+            if offset != self._btf.offset(type_, path)
+        )
+
+
+def _errors(lines: list[str]) -> list[str]:
+    """The compiler's own lines, without BCC's remarks."""
+    return [line for line in lines if line and "Failed to compile BPF module" not in line] or ["no diagnostics"]
+
+
+def main(descriptor: int) -> None:
+    """Serve one request on the socket `descriptor`."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    channel = Channel(socket.socket(fileno=descriptor))
+    try:
+        loader = Loader(channel, mounts.private_namespace())
+        channel.send({"features": loader.features.to_json()})
+        loader.run(Request.from_json(channel.receive()[0]))
+    except KernelError as error:
+        channel.send({"failure": Failure("kernel", str(error)).to_json()})
+    except ChannelClosed:
+        print("the agent has gone", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

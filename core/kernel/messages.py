@@ -1,0 +1,189 @@
+"""What agent and loader child tell each other, as values that survive JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..probe import AttachType, Program
+from .source import RecordSource, SensorSource
+
+if TYPE_CHECKING:
+    from .preflight import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeRequest:
+    """One alternative of a probe, in order of preference."""
+
+    name: str
+    programs: tuple[Program, ...]
+    every_syscall: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """One probe of a sensor."""
+
+    name: str
+    alternatives: tuple[AlternativeRequest, ...]
+    has_canary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SensorRequest:
+    """One sensor, as far as the kernel side is concerned."""
+
+    name: str
+    place: str
+    text: str
+    probes: tuple[ProbeRequest, ...]
+    events: tuple[RecordSource, ...]
+    types: tuple[str, ...]
+    defines: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the child is to load."""
+
+    requests: tuple[SensorRequest, ...]
+    ring_pages: int
+    allow_every_syscall: bool
+    exclusions: tuple[tuple[str, str, str], ...] = ()
+    """(`<plugin>.<probe>`, alternative, why): alternatives that an earlier attempt could not load."""
+    check: bool = False
+    """Only compile, all alternatives and with the compiler's warnings."""
+
+    @property
+    def sensors(self) -> Mapping[str, SensorRequest]:
+        """The sensors by name."""
+        return {each.name: each for each in self.requests}
+
+    @property
+    def excluded(self) -> Mapping[tuple[str, str], str]:
+        """Why, by probe and alternative."""
+        return {(probe, alternative): why for probe, alternative, why in self.exclusions}
+
+    @property
+    def candidates(self) -> Mapping[str, tuple[Candidate, ...]]:
+        """All alternatives by `<plugin>.<probe>`."""
+        from .preflight import Candidate  # noqa: PLC0415 - preflight needs bpf(2), the agent's side of this module does not
+
+        return {
+            f"{sensor.name}.{probe.name}": tuple(
+                Candidate(f"{sensor.name}.{probe.name}", each.name, each.programs, each.every_syscall, probe.has_canary)
+                for each in probe.alternatives
+            )
+            for sensor in self.requests
+            for probe in sensor.probes
+        }
+
+    def source(self, name: str, chosen: Iterable[Candidate]) -> SensorSource:
+        """What of a sensor is compiled, once alternatives are chosen."""
+        sensor = self.sensors[name]
+        own = [each for each in chosen if each.probe.startswith(f"{name}.")]
+        return SensorSource(
+            name,
+            sensor.place,
+            sensor.text,
+            sensor.events,
+            tuple(dict.fromkeys(program.function for each in own for program in each.programs)),
+            tuple(f"{each.probe.removeprefix(f'{name}.')}_{each.name}".upper() for each in own),
+            sensor.types,
+            sensor.defines,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For the channel."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Request:
+        """The inverse of `to_json`."""
+        return cls(
+            tuple(_sensor(each) for each in data["requests"]),
+            data["ring_pages"],
+            data["allow_every_syscall"],
+            tuple((probe, alternative, why) for probe, alternative, why in data["exclusions"]),
+            data["check"],
+        )
+
+
+def _sensor(data: Mapping[str, Any]) -> SensorRequest:
+    return SensorRequest(
+        data["name"],
+        data["place"],
+        data["text"],
+        tuple(
+            ProbeRequest(
+                probe["name"],
+                tuple(
+                    AlternativeRequest(each["name"], _programs(each["programs"]), each["every_syscall"])
+                    for each in probe["alternatives"]
+                ),
+                probe["has_canary"],
+            )
+            for probe in data["probes"]
+        ),
+        tuple(RecordSource(**each) for each in data["events"]),
+        tuple(data["types"]),
+        tuple((name, value) for name, value in data["defines"]),
+    )
+
+
+def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
+    return tuple(Program(AttachType(each["attach"]), each["target"], each["function"], each["offset"]) for each in data)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the child could not serve the request. `stage`: `kernel` or `compile`."""
+
+    stage: str
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        """For the channel."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the child hands over, beside the descriptors."""
+
+    names: tuple[str, ...]
+    """What each descriptor is: `map:NAME`, `program:FUNCTION`, `link:FUNCTION`."""
+    programs: tuple[str, ...]
+    """Functions in order of their index in the map `krie_alive`."""
+    kinds: tuple[int, ...]
+    """Kinds in order of their slot in the map `krie_counts`."""
+    chosen: Mapping[str, str]
+    """Alternative by `<plugin>.<probe>`."""
+    reasons: Mapping[str, Mapping[str, str]]
+    """For each probe and alternative why it was taken or not."""
+    failed: Mapping[str, str]
+    """Probes whose chosen alternative could not be loaded or attached after all, and why."""
+    wrong_offsets: tuple[str, ...]
+    """Fields that the compiled code reads at the wrong place."""
+    warnings: tuple[str, ...] = ()
+    """What the compiler said, where `check` asked for it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the channel."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Loaded:
+        """The inverse of `to_json`."""
+        return cls(
+            tuple(data["names"]),
+            tuple(data["programs"]),
+            tuple(data["kinds"]),
+            data["chosen"],
+            data["reasons"],
+            data["failed"],
+            tuple(data["wrong_offsets"]),
+            tuple(data["warnings"]),
+        )

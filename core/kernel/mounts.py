@@ -1,0 +1,71 @@
+"""Finds tracefs and the cgroup v2 tree, however they are mounted, or mounts them where nobody else sees it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import KernelError
+
+_CLONE_NEWNS = 0x20000
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+_FOLDER = Path("/sys/fs/bpf")
+"""Covered by a folder of our own in the private namespace; it exists wherever the kernel has BPF."""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of /proc/self/mountinfo."""
+
+    root: str
+    point: Path
+    type: str
+
+
+def mounted(type_: str) -> list[Mount]:
+    """All mounts of a file system type in this mount namespace."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if after.split()[0] == type_:
+            point = fields[4].encode().decode("unicode_escape")
+            found.append(Mount(fields[3], Path(point), type_))
+    return found
+
+
+def private_namespace() -> Path:
+    """Let this process mount without anybody else seeing it; returns an empty folder that vanishes with the process.
+
+    Raises `KernelError`.
+    """
+    if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
+        raise KernelError("making a private mount namespace", ctypes.get_errno(), "run as root")
+    _mount("tmpfs", _FOLDER)
+    return _FOLDER
+
+
+def tracefs() -> Path:
+    """The folder of tracefs; mounted if it is mounted nowhere, so call `private_namespace` first."""
+    return _find("tracefs", Path("/sys/kernel/tracing"))
+
+
+def cgroup2() -> Path:
+    """The root of the cgroup v2 tree, likewise."""
+    return _find("cgroup2", Path("/sys/fs/cgroup"))
+
+
+def _find(type_: str, usual: Path) -> Path:
+    for each in mounted(type_):
+        if each.root == "/" and each.point.is_dir():
+            return each.point
+    _mount(type_, usual)
+    return usual
+
+
+def _mount(type_: str, point: Path) -> None:
+    if _libc.mount(type_.encode(), os.fsencode(point), type_.encode(), 0, None):
+        raise KernelError(f"mounting {type_} at {point}", ctypes.get_errno(), "is it compiled into this kernel?")

@@ -1,0 +1,67 @@
+"""The ring buffer: records out of the kernel, as bytes, in order.
+
+Read through libbcc_bpf, which carries no LLVM. Its callback only copies: exceptions in it would be lost, and what it
+is given lies in the ring.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+
+from ..errors import KernelError
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_BATCH_FULL = -1000
+
+
+class Ring:
+    """The consumer's side. One thread may read it."""
+
+    def __init__(self, descriptor: int, batch: int = 256) -> None:
+        """Map the ring. `batch`: most records that one `read` returns. Raises `KernelError`."""
+        try:
+            self._lib = ctypes.CDLL("libbcc_bpf.so.0", use_errno=True)
+        except OSError as error:
+            raise KernelError("loading libbcc_bpf.so.0", 0, f"install the package libbpfcc ({error})") from error
+        self._lib.bpf_new_ringbuf.restype = ctypes.c_void_p
+        self._lib.bpf_new_ringbuf.argtypes = [ctypes.c_int, _CALLBACK, ctypes.c_void_p]
+        self._lib.bpf_free_ringbuf.argtypes = [ctypes.c_void_p]
+        self._lib.bpf_consume_ringbuf.argtypes = [ctypes.c_void_p]
+        records: list[bytes] = []
+        copy, keep = ctypes.string_at, records.append
+
+        def on_record(_context: int, data: int, size: int) -> int:
+            keep(copy(data, size))
+            # libbpf has consumed the record when it looks at this: a negative answer ends the batch, and loses nothing.
+            return _BATCH_FULL if len(records) >= batch else 0
+
+        self._records, self._on_record = records, _CALLBACK(on_record)
+        handle = self._lib.bpf_new_ringbuf(descriptor, self._on_record, None)
+        if not handle:
+            raise KernelError("mapping the ring buffer", ctypes.get_errno())
+        self._handle = ctypes.c_void_p(handle)
+        self._descriptor = descriptor
+
+    def read(self) -> list[bytes]:
+        """The records that are there, at most one batch; empty when there are none."""
+        result = self._lib.bpf_consume_ringbuf(self._handle)
+        if result < 0 and result != _BATCH_FULL:
+            raise KernelError("reading the ring buffer", -result)
+        records = self._records[:]
+        self._records.clear()
+        return records
+
+    def wait_on(self, poll: select.epoll) -> None:
+        """Let `poll` tell when there are records."""
+        poll.register(self._descriptor, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Unmap the ring; the map's descriptor stays open."""
+        self._lib.bpf_free_ringbuf(self._handle)
+
+
+def ring_pages(mib: int) -> int:
+    """Pages of a ring of so many MiB."""
+    return (mib << 20) // os.sysconf("SC_PAGESIZE")

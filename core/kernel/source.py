@@ -1,0 +1,238 @@
+"""Assembles what BCC compiles: the translation unit of all sensors, and the private include tree that stands in for
+kernel headers.
+
+    include/krie_types.h    the kernel's types that the sources read, sliced out of its BTF, and KRIE_HAS_ macros
+    include/krie_events.h   the records, from the event classes
+    include/krie.h          bpf/krie.h
+    main text               prelude, one reserve and submit function per event, then each sensor's source with #line
+
+Only the chosen alternative of each probe is compiled: KRIE_USE_<PLUGIN>_<PROBE>_<ALTERNATIVE> is defined for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from ..event import Event
+from ..layout import Layout
+from .btf import Btf
+
+_USES = re.compile(
+    r"\bKRIE_(?:READ|ADDRESS)\(\s*(\w+)\s*,(?:[^()]|\([^()]*\))*?,\s*([a-z_][\w.]*)((?:\[\w+\])?[\w.\[\]]*)\s*\)"
+)
+_OFFSETOF = re.compile(r"\b(?:__builtin_)?offsetof\(struct (\w+), ([a-z_][\w.]*)\)")
+_HAS = re.compile(r"\bKRIE_HAS_([A-Za-z0-9]\w*?)__(\w+)\b")
+_CORE_TYPES = ("upid",)
+"""Types that the core's C uses whole."""
+
+_BCC_HEADERS = """linux/bpf_common.h linux/log2.h asm/page.h uapi/linux/if_ether.h uapi/linux/if_packet.h
+uapi/linux/if_arp.h uapi/linux/ip.h uapi/linux/ipv6.h uapi/linux/tcp.h uapi/linux/udp.h uapi/linux/ptrace.h
+uapi/linux/in.h uapi/linux/icmp.h uapi/linux/bpf.h""".split()
+"""Kernel headers that BCC's own prologue includes. What it needs of them is in `_TYPES` and in the slice."""
+_BCC_TYPES = "pt_regs sockaddr_un iphdr ipv6hdr tcphdr udphdr ethhdr icmphdr".split()
+"""Kernel types that BCC's own prologue uses."""
+
+_DEFINED_BY_BCC = frozenset(
+    """__sk_buff bpf_adj_room_mode bpf_attach_type bpf_attr bpf_btf_info bpf_cgroup_dev_ctx bpf_cgroup_iter_order
+    bpf_cgroup_storage_key bpf_check_mtu_flags bpf_check_mtu_ret bpf_cmd bpf_cpumap_val bpf_devmap_val bpf_dynptr
+    bpf_fib_lookup bpf_flow_keys bpf_func_id bpf_func_info bpf_hdr_start_off bpf_insn bpf_iter_link_info bpf_line_info
+    bpf_link_info bpf_link_type bpf_list_head bpf_list_node bpf_lpm_trie_key bpf_lwt_encap_mode bpf_map_info
+    bpf_map_type bpf_perf_event_value bpf_pidns_info bpf_prog_info bpf_prog_type bpf_raw_tracepoint_args
+    bpf_redir_neigh bpf_ret_code bpf_sk_lookup bpf_sock bpf_sock_addr bpf_sock_ops bpf_sock_tuple bpf_sockopt
+    bpf_spin_lock bpf_stack_build_id bpf_stack_build_id_status bpf_stats_type bpf_sysctl bpf_task_fd_type bpf_tcp_sock
+    bpf_timer bpf_tunnel_key bpf_xdp_sock bpf_xfrm_state btf_ptr sk_action sk_msg_md sk_reuseport_md xdp_action
+    xdp_md""".split()
+)
+"""Types of the kernel's UAPI that BCC 0.26 brings itself; a second definition would not compile."""
+
+_TYPES = """#ifndef KRIE_LINUX_TYPES_H
+#define KRIE_LINUX_TYPES_H
+typedef signed char s8; typedef unsigned char u8; typedef short s16; typedef unsigned short u16;
+typedef int s32; typedef unsigned int u32; typedef long long s64; typedef unsigned long long u64;
+typedef s8 __s8; typedef u8 __u8; typedef s16 __s16; typedef u16 __u16;
+typedef s32 __s32; typedef u32 __u32; typedef s64 __s64; typedef u64 __u64;
+typedef __u16 __be16; typedef __u32 __be32; typedef __u64 __be64; typedef __u32 __wsum; typedef __u16 __sum16;
+typedef _Bool bool; typedef unsigned long size_t; typedef unsigned long uintptr_t;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+#define PAGE_SIZE 4096
+#define __packed __attribute__((packed))
+#define __aligned_u64 __u64 __attribute__((aligned(8)))
+#endif
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource:
+    """One record's share: see `EventType`."""
+
+    c_name: str
+    kind: int
+    version: int
+    declaration: str
+
+
+@dataclass(frozen=True, slots=True)
+class SensorSource:
+    """One sensor's share of the translation unit."""
+
+    name: str
+    place: str
+    """Path of the C file, for diagnostics."""
+    text: str
+    events: tuple[RecordSource, ...]
+    programs: tuple[str, ...]
+    """C functions of the chosen alternatives."""
+    uses: tuple[str, ...]
+    """`<PROBE>_<ALTERNATIVE>` of each chosen alternative, upper case."""
+    types: tuple[str, ...] = ()
+    defines: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The assembled main text with the order of its programs, kinds and checked fields."""
+
+    text: str
+    programs: tuple[str, ...]
+    """Functions in order of their index in the map `krie_alive`."""
+    kinds: tuple[int, ...]
+    """Kinds in order of their slot in the map `krie_counts`."""
+    fields: tuple[tuple[str, str], ...]
+    """(type, field) in order of their index in the map `krie_offsets`."""
+
+
+def core_file(name: str) -> tuple[str, str]:
+    """Path and text of one of the core's own C files."""
+    resource = files("krie.bpf").joinpath(name)
+    return str(resource), resource.read_text()
+
+
+def fields_read(text: str) -> frozenset[tuple[str, str]]:
+    """The (type, field) pairs that a source reads, as far as they are plain paths without an index."""
+    found = {(match[1], match[2].rstrip(".")) for match in _USES.finditer(text)}
+    return frozenset(found | {(match[1], match[2]) for match in _OFFSETOF.finditer(text)})
+
+
+def write_tree(root: Path, sensors: Iterable[SensorSource], btf: Btf) -> None:
+    """Write the include tree that BCC_KERNEL_SOURCE points at."""
+    sensors = tuple(sensors)
+    include = root / "include"
+    (root / "arch/x86/include").mkdir(parents=True)
+    for name in _BCC_HEADERS:
+        header = include / name
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_text("#include <linux/types.h>\n")
+    (include / "linux/types.h").write_text(_TYPES)
+    (include / "linux/kconfig.h").write_text("#define CONFIG_BPF_SYSCALL 1\n")
+    (include / "linux/version.h").write_text(
+        "#define LINUX_VERSION_CODE 0\n#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
+    )
+    (include / "krie_types.h").write_text(_kernel_types(sensors, btf))
+    declarations = [each.declaration for sensor in sensors for each in sensor.events]
+    (include / "krie_events.h").write_text("\n".join([Layout(Event).c_struct("krie_header"), *declarations]))
+    (include / "krie.h").write_text(core_file("krie.h")[1])
+
+
+def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
+    yield core_file("krie.h")[1]
+    yield core_file("prelude.bpf.c")[1]
+    for each in sensors:
+        yield each.text
+
+
+def _kernel_types(sensors: tuple[SensorSource, ...], btf: Btf) -> str:
+    texts = tuple(_texts(sensors))
+    read = {type_ for text in texts for type_, _ in fields_read(text)}
+    asked = {name for sensor in sensors for name in sensor.types}
+    roots = sorted((read | asked | set(_BCC_TYPES) | set(_CORE_TYPES)) - _DEFINED_BY_BCC)
+    has = {(match[1], match[2]) for text in texts for match in _HAS.finditer(text)}
+    macros = [
+        f"#define KRIE_HAS_{type_}__{field} 1" for type_, field in sorted(has) if btf.offset(type_, field) is not None
+    ]
+    return "\n".join([*macros, btf.definitions(roots, without=_DEFINED_BY_BCC)])
+
+
+def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, fetch_add: bool, btf: Btf) -> Unit:
+    """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them."""
+    sensors = tuple(sensors)
+    programs = tuple(function for sensor in sensors for function in sensor.programs)
+    records = tuple(record for sensor in sensors for record in sensor.events)
+    fields = tuple(
+        sorted({pair for text in _texts(sensors) for pair in fields_read(text) if btf.offset(*pair) is not None})
+    )
+    lines = ["#include <linux/types.h>"]
+    lines += [f"#define KRIE_RING_PAGES {ring_pages}"]
+    lines += ["#define KRIE_HAS_FETCH_ADD 1"] if fetch_add else []
+    lines += [f"#define KRIE_PROGRAMS {max(1, len(programs))}", f"#define KRIE_SLOTS {max(1, len(records))}"]
+    lines += [f"#define KRIE_PROGRAM_{function} {index}" for index, function in enumerate(programs)]
+    lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
+    lines += [f"#define KRIE_USE_{sensor.name.upper()}_{use} 1" for sensor in sensors for use in sensor.uses]
+    lines += ["#include <krie_types.h>", "#include <krie_events.h>", "#include <krie.h>"]
+    lines += _pasted(*core_file("prelude.bpf.c"))
+    lines += [_record_functions(slot, record) for slot, record in enumerate(records)]
+    lines += [_offsets_program(fields)]
+    for sensor in sensors:
+        lines += _pasted(sensor.place, sensor.text)
+    return Unit("\n".join(lines) + "\n", programs, tuple(record.kind for record in records), fields)
+
+
+def _pasted(place: str, text: str) -> list[str]:
+    return [f'#line 1 "{place}"', text, '#line 1 "generated"']
+
+
+def _record_functions(slot: int, record: RecordSource) -> str:
+    name = record.c_name
+    return f"""
+static __always_inline struct {name} *krie_reserve_{name}(u32 program)
+{{
+	struct {name} *record;
+
+	if (krie_own_child(program))
+		return NULL;
+	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
+	if (!record) {{
+		krie_lost({slot});
+		return NULL;
+	}}
+	__builtin_memset(record, 0, sizeof(*record));
+	krie_fill_header(&record->header);
+	record->header.kind = {record.kind};
+	record->header.version = {record.version};
+	record->header.size = sizeof(*record);
+	record->header.seq = krie_number({slot});
+	return record;
+}}
+static __always_inline void krie_submit_{name}(struct {name} *record)
+{{
+	krie_ring.ringbuf_submit(record, 0);
+}}
+"""
+
+
+def _offsets_program(fields: tuple[tuple[str, str], ...]) -> str:
+    """A program that says where the generated code reads each field, behind a pointer that clang cannot see through."""
+    stores = "\n".join(
+        f"	seen->offset[{index}] = (u64)KRIE_ADDRESS({type_}, opaque, {field}) - opaque;"
+        for index, (type_, field) in enumerate(fields)
+    )
+    return f"""
+struct krie_offsets {{ u64 opaque; u64 offset[{max(1, len(fields))}]; }};
+BPF_ARRAY(krie_offsets, struct krie_offsets, 1);
+int krie_check_offsets(struct bpf_raw_tracepoint_args *ctx)
+{{
+	u32 zero = 0;
+	struct krie_offsets *seen = krie_offsets.lookup(&zero);
+
+	if (!seen)
+		return 0;
+	u64 opaque = seen->opaque;
+{stores}
+	return 0;
+}}
+"""

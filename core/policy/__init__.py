@@ -1,0 +1,1 @@
+"""Policies: Rego files in, one decision an event out."""

@@ -1,0 +1,67 @@
+"""The embedded engine: Rego inside the agent's process, by regorus."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import regorus
+
+from ..decision import FiredRule
+from ..errors import DecisionError, PolicyError
+from .analysis import Analysis
+from .engine import Package, fired_rules
+from .sources import PolicySources
+
+_WHERE = re.compile(r"^--> (?P<file>.*):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
+_WHAT = re.compile(r"^error: (?P<what>.*?)(?:\n\nStack backtrace|\Z)", re.MULTILINE | re.DOTALL)
+_T = TypeVar("_T")
+
+
+class EmbeddedEngine:
+    """A compiled policy. Raises `PolicyError`, which starts with FILE:LINE:COLUMN, for what does not compile."""
+
+    def __init__(self, sources: PolicySources) -> None:
+        """Compile everything; regorus finds some errors only by evaluating, so each package is evaluated once."""
+        self._engine = regorus.Engine()
+        for file in sources.files:
+            _guarded(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
+        _guarded(lambda: self._engine.add_data_json(json.dumps(sources.data)))
+        self.packages = Analysis(json.loads(_guarded(self._engine.get_ast_as_json))).packages
+        self.revision = sources.revision
+        for package in self.packages:
+            _guarded(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
+
+    def evaluate(self, packages: Sequence[Package], document: str) -> list[tuple[FiredRule, ...] | str]:
+        """See `Engine`."""
+        return [self._fired(package, document) for package in packages]
+
+    def _fired(self, package: Package, document: str) -> tuple[FiredRule, ...] | str:
+        try:
+            return fired_rules(_guarded(lambda: self._evaluate(package, document)))
+        except (PolicyError, DecisionError) as error:
+            return f"{package.name}: {error}"
+
+    def _evaluate(self, package: Package, document: str) -> str:
+        self._engine.set_input_json(document)
+        answer: str = self._engine.eval_rule_as_json(f"{package.name}.rules")
+        return answer
+
+
+def _guarded(action: Callable[[], _T]) -> _T:
+    """Turn whatever regorus raises into `PolicyError`; a panic in it is no `Exception`."""
+    try:
+        return action()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise PolicyError(message_of(str(error))) from None
+
+
+def message_of(text: str) -> str:
+    """One line out of regorus's report: FILE:LINE:COLUMN: what is wrong."""
+    where, what = _WHERE.search(text), _WHAT.search(text)
+    message = " ".join((what["what"] if what is not None else text.partition("\n\nStack backtrace")[0]).split())
+    return f"{where['file']}:{where['line']}:{where['column']}: {message}" if where is not None else message

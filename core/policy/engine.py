@@ -1,0 +1,109 @@
+"""What a policy engine is: the embedded one today, others behind the same protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..decision import Action, FiredRule, Scope
+from ..errors import DecisionError
+
+Path = tuple[str, ...]
+"""A reference below `input`, such as ("event", "name")."""
+_EPERM = 1
+_PROCESS_TTL_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule, as far as reading its source tells."""
+
+    id: str
+    package: str
+    place: str
+    """FILE:LINE"""
+    title: str
+    severity: str
+    action: str
+    kinds: frozenset[str]
+    """Kinds that it names; empty: it looks at every kind."""
+    reads: frozenset[Path]
+    """Paths below `input` that it reads, through the functions that it calls too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One package with a set `rules`."""
+
+    name: str
+    """Such as `data.krie.runtime_integrity`."""
+    rules: tuple[Rule, ...]
+    pure: bool
+    """Its answer depends on nothing but input and data, so that it may be remembered."""
+
+    def concerns(self, kind: str) -> bool:
+        """Whether any rule looks at events of this kind."""
+        return any(not rule.kinds or kind in rule.kinds for rule in self.rules)
+
+    def reads(self, kind: str) -> frozenset[Path]:
+        """Paths that matter for events of this kind; rules that demand another kind cannot fire without theirs."""
+        concerned = [rule for rule in self.rules if not rule.kinds or kind in rule.kinds]
+        return frozenset(path for rule in concerned for path in rule.reads)
+
+
+class Engine(Protocol):
+    """Evaluates packages one by one, so that an error in one costs only its own rules."""
+
+    @property
+    def packages(self) -> Sequence[Package]:
+        """All packages with rules."""
+
+    @property
+    def revision(self) -> str:
+        """Digest over everything that decides."""
+
+    def evaluate(self, packages: Sequence[Package], document: str) -> list[tuple[FiredRule, ...] | str]:
+        """For each package the rules that fired for the input document (JSON), or why it could not be evaluated."""
+
+
+class _Answer(BaseModel):
+    """An element of the set `rules`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str = Field(min_length=1, max_length=64)
+    action: Literal["allow", "log", "override", "kill"]
+    scope: Literal["event", "process", "host"] = "event"
+    errno: int = Field(_EPERM, ge=1, le=4095)
+    ttl_s: int = Field(0, ge=0, le=86400)
+
+
+@lru_cache(maxsize=1024)
+def fired_rules(answer: str) -> tuple[FiredRule, ...]:
+    """The rules in an engine's answer, a JSON list of objects. Raises `DecisionError` for anything else."""
+    content = json.loads(answer)
+    if not isinstance(content, list):
+        raise DecisionError(f"`rules` must be a set of objects, not {answer[:80]}")
+    return tuple(fired_rule(each) for each in content)
+
+
+def fired_rule(content: object) -> FiredRule:
+    """One object of the set `rules`. Raises `DecisionError`."""
+    try:
+        answer = _Answer.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DecisionError(f"a rule's {where or 'answer'} is wrong: {first['msg']}, not {first['input']!r}") from error
+    action, scope = Action[answer.action.upper()], Scope[answer.scope.upper()]
+    ttl_s = answer.ttl_s if scope is not Scope.EVENT else 0
+    if scope is Scope.HOST and not ttl_s:
+        raise DecisionError(f"rule {answer.id} has scope `host` and must say for how long: ttl_s")
+    if scope is Scope.PROCESS and not ttl_s:
+        ttl_s = _PROCESS_TTL_S
+    return FiredRule(answer.id, action, scope, answer.errno if action is Action.OVERRIDE else 0, ttl_s)

@@ -1,0 +1,104 @@
+"""The policy files in force: loads them together with the names of executables, and notices when they change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import Config
+from ..decision import Action
+from ..event import EventTypes
+from ..executables import Executables, resolve
+from ..layout import Json
+from ..plugin_manager import Plugins
+from ..process_sensor import process_sensor
+from ..trust import read_trusted
+from .analysis import unknown_names
+from .embedded import EmbeddedEngine
+from .policy import Policy
+from .sources import PolicySources, read_sources
+
+if TYPE_CHECKING:
+    from ..armed import Armed
+    from ..enrich import Enricher
+
+_log = logging.getLogger("krie")
+_Stamp = frozenset[tuple[str, int, int, int]]
+
+
+def policy_folders(config: Config, plugins: Plugins) -> list[Traversable]:
+    """Folders of the core and the loaded plugins, then those of the configuration."""
+    sensors = [process_sensor(), *(each.sensor for each in plugins.loaded if each.sensor is not None)]
+    own: list[Traversable] = [sensor.policies for sensor in sensors if sensor.policies is not None]
+    return [*own, *(Path(each) for each in config.policy.paths)]
+
+
+def read_policy(config: Config, folders: list[Traversable]) -> PolicySources:
+    """Read everything that decides. Raises `PolicyError`, `ConfigError`, `UntrustedFileError`."""
+    data: dict[str, Json] = {"executables": dict(config.executables)}
+    return read_sources(folders, data, lambda file: read_trusted(Path(str(file))))
+
+
+class PolicyFiles:
+    """Loads policies for one agent; a load that fails leaves everything as it was."""
+
+    def __init__(self, config: Config, armed: Armed, enricher: Enricher) -> None:
+        """Nothing is read before `load`."""
+        self._config, self._armed, self._enricher = config, armed, enricher
+        self._folders = policy_folders(config, armed.plugins)
+        self._executables: Executables | None = None
+        self._stamp: _Stamp = frozenset()
+
+    def close(self) -> None:
+        """Let go of the executables."""
+        if self._executables is not None:
+            self._executables.close()
+
+    def load(self) -> Policy:
+        """Read and compile everything anew, and bring the names of executables into force.
+
+        Raises `PolicyError`, `ConfigError`; then nothing has changed.
+        """
+        self._stamp = _stamp(self._folders)
+        sources = read_policy(self._config, self._folders)
+        engine = EmbeddedEngine(sources)
+        executables = resolve(self._config.executables, self._armed.inspector.identify)
+        for name, why in executables.unresolved.items():
+            _log.warning("executables.%s: %s; no process gets this name", name, why)
+        rules = tuple(rule for package in engine.packages for rule in package.rules)
+        for problem in unknown_names(rules, event_fields(self._armed.types, self._armed.plugins.facts)):
+            _log.warning("policy: %s", problem)
+        previous, self._executables = self._executables, executables
+        self._enricher.programs = executables.names
+        if previous is not None:
+            previous.close()
+        policy = self._config.policy
+        return Policy(engine, on_error=Action[policy.on_error.upper()], memo=policy.memo)
+
+    def changed(self) -> bool:
+        """Whether any file is another than at the last load, which may have been refused."""
+        return _stamp(self._folders) != self._stamp
+
+
+def event_fields(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) -> dict[str, frozenset[str]]:
+    """Names that `input.event` has, by kind."""
+    return {
+        each.name: frozenset((*(field.name for field in each.own_fields), *each.event.PROCESSES, *facts(each.name)))
+        for each in types
+    }
+
+
+def _stamp(folders: list[Traversable]) -> _Stamp:
+    found = set()
+    for folder in folders:
+        for path in Path(str(folder)).rglob("*"):
+            if path.suffix in (".rego", ".json"):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:
+                    continue
+                found.add((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
+    return frozenset(found)

@@ -1,0 +1,100 @@
+"""What a plugin contributes to the kernel side: static data, printable and testable without a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.resources.abc import Traversable
+
+from .event import Event
+
+
+class AttachType(StrEnum):
+    """Where a BPF program can be attached."""
+
+    LSM = "lsm"
+    """A security hook of the kernel, by its name without `security_`. Can refuse. Needs `bpf` in lsm=."""
+    FMOD_RET = "fmod_ret"
+    """A function named `security_*`: can refuse as LSM does, needs no boot parameter."""
+    FENTRY = "fentry"
+    """Entry of a kernel function, with its arguments."""
+    KPROBE = "kprobe"
+    """An instruction of a kernel function; `offset` bytes behind its start."""
+    TRACEPOINT = "tracepoint"
+    """`group/name`, with the arguments formatted as tracefs describes."""
+    RAW_TRACEPOINT = "raw_tracepoint"
+    """A tracepoint by its name, with the raw arguments."""
+    CGROUP_SYSCTL = "cgroup_sysctl"
+    """Every access to /proc/sys by processes below the root of the cgroup v2 tree. Can refuse. Has no target."""
+    PERF_EVENT = "perf_event"
+    """A CPU clock on each CPU; the target is the period in ns."""
+
+
+class Enforcement(StrEnum):
+    """What a program can do about the operation that it sees."""
+
+    REFUSE = "refuse"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One BPF program: a function of the sensor's C source and the place it is attached to."""
+
+    attach: AttachType
+    target: str
+    function: str
+    """Name in C; must start with `<plugin>_`. It is the program's name in the kernel, which keeps 15 characters."""
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One way to observe what a probe is about: all of its programs are attached, or none."""
+
+    name: str
+    """Short name, for people and for `#ifdef KRIE_USE_<PROBE>_<NAME>` (upper case) around its C functions."""
+    programs: tuple[Program, ...]
+    fields: frozenset[str] = frozenset()
+    """The event's own fields that hold a real value when they come from here."""
+    can: frozenset[Enforcement] = frozenset()
+    every_syscall: bool = False
+    """Makes every system call of every process slower; off unless `allow_syscall_tracepoints` is set."""
+    limits: str = ""
+    """What this way does not see, in one sentence for `krie doctor`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A place in the kernel to observe, with the ways to do so in order of preference."""
+
+    name: str
+    """Unique within the sensor, lower case."""
+    event: type[Event] | None
+    """What it emits; None for probes that only keep state."""
+    alternatives: tuple[Alternative, ...]
+    canary: Callable[[], None] | None = None
+    """A harmless operation of the agent's own that makes every program of every alternative run. It is called at start
+    and at an interval; None where nothing harmless exists, and the probe is then never shown as alive."""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """All that one plugin contributes. Returned by the hook `krie_sensor`."""
+
+    name: str
+    """The plugin's name: prefix of its event names and C functions."""
+    version: str
+    probes: tuple[Probe, ...] = ()
+    events: tuple[type[Event], ...] = ()
+    """All event types, those of the probes and those that `krie_scan` yields."""
+    source: Traversable | None = None
+    """The BPF C file with the functions of all alternatives."""
+    policies: Traversable | None = None
+    """A folder of `.rego` files (package `krie.<name>`, tests in `*_test.rego`) and `.json` data."""
+    types: tuple[str, ...] = ()
+    """Kernel types that the C source needs besides those it names in `KRIE_READ(type, ...)`."""
+    defines: Mapping[str, int] = field(default_factory=dict)
+    """Constants for the C source, such as configured limits; names must start with the upper-case plugin name."""

@@ -1,0 +1,257 @@
+"""The process table: what is known of each process by (tgid, start time), also when it is gone.
+
+Fed by the records of `krie.process_sensor` in the order in which the kernel wrote them, and seeded from /proc. Nothing
+here reads /proc for a live event, but where a record contradicts the table (an exec record was lost).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from .event import Event
+from .layout import text_of
+from .process_sensor import ProcessExec, ProcessExit, ProcessFork
+
+UNKNOWN = "?"
+"""Stands for a path that is not known. Rules also see `exe_known`."""
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_MOST_ANCESTORS = 16
+
+
+class Identity(NamedTuple):
+    """A file as the kernel knows it: which one it is, whatever it is called in whichever namespace."""
+
+    dev: int
+    ino: int
+    generation: int
+
+
+class Key(NamedTuple):
+    """A process. Of those seeded from /proc the start time is only known to a clock tick, rounded down."""
+
+    tgid: int
+    start_time: int
+
+
+NOTHING = Identity(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process as last seen."""
+
+    key: Key
+    parent: Key
+    comm: str
+    exe: str
+    """Path of the executable in the process's own mount namespace; empty for kernel threads, `?` when not known."""
+    exe_known: bool
+    identity: Identity
+    """Of the executable; all zero for kernel threads."""
+    uid: int
+    euid: int
+    gid: int
+
+
+def path_of(record: ProcessExec) -> tuple[str, bool]:
+    """The path in an exec record, and whether it is whole."""
+    names = record.components[: min(record.length, len(record.components))].split(b"\0")[:-1]
+    path = "/" + "/".join(text_of(name) for name in reversed(names))
+    if record.deleted:
+        path += " (deleted)"
+    whole = bool(names) and not record.truncated
+    return (path, True) if whole else (f"...{path}", False)
+
+
+class ProcessTable:
+    """All processes that live, and those that ended recently; at most `limit` of them."""
+
+    def __init__(self, limit: int, identify: Callable[[int], Identity]) -> None:
+        """`identify` tells which file an open descriptor of ours is, as the kernel's records name it."""
+        self._limit = limit
+        self._identify = identify
+        self._processes: dict[Key, Process] = {}
+        self._seeded: dict[int, Key] = {}
+        """Processes found in /proc, by tgid: their keys are exact only once a record named them."""
+        self._ended: dict[Key, None] = {}
+        self.evicted = 0
+        """Live processes that had to be forgotten."""
+        self.contradicted = 0
+        """Records whose executable was not the one in the table."""
+        self._handlers: Mapping[type[Event], Callable[..., None]] = {
+            ProcessFork: self._fork,
+            ProcessExec: self._exec,
+            ProcessExit: self._exit,
+        }
+
+    def __len__(self) -> int:
+        """Processes known."""
+        return len(self._processes)
+
+    @property
+    def kinds(self) -> frozenset[int]:
+        """Kinds of the records that belong here."""
+        return frozenset(each.KIND for each in self._handlers)
+
+    def feed(self, record: Event) -> None:
+        """Take in a fork, exec or exit record."""
+        self._handlers[type(record)](record)
+
+    def actor(self, event: Event) -> Process:
+        """The process that an event's header names, brought up to date with that header."""
+        key = Key(event.tgid, event.start_time)
+        known = self.find(key)
+        identity = Identity(event.exe_dev, event.exe_ino, event.exe_generation)
+        if known is None:
+            known = self._from_proc(event, identity)
+        elif identity not in (known.identity, NOTHING):
+            if known.identity != NOTHING:
+                self.contradicted += 1
+            known = self._from_proc(event, identity)
+        elif (known.uid, known.euid, known.gid) != (event.uid, event.euid, event.gid) or known.key != key:
+            known = replace(known, key=key, uid=event.uid, euid=event.euid, gid=event.gid)
+        else:
+            return known
+        self._put(known)
+        return known
+
+    def find(self, key: Key) -> Process | None:
+        """A process by its key; exact, but for processes from /proc, whose start is compared by clock ticks."""
+        if (found := self._processes.get(key)) is not None:
+            return found
+        seeded = self._seeded.get(key.tgid)
+        if seeded is None or seeded.start_time // _TICK_NS != key.start_time // _TICK_NS:
+            return None
+        return self._processes.get(seeded)
+
+    def ancestors(self, process: Process) -> Iterator[Process]:
+        """Parent, grandparent and so on, as far as they are known, at most 16."""
+        for _ in range(_MOST_ANCESTORS):
+            parent = self.find(process.parent)
+            if parent is None or parent.key == process.key:
+                return
+            yield parent
+            process = parent
+
+    def seed(self, proc: Path = Path("/proc")) -> None:
+        """Read all processes of /proc that no record has told of already."""
+        keys: dict[int, Key] = {}
+        found = list(_processes_in(proc, self._identify))
+        for process, _ in found:
+            keys[process.key.tgid] = process.key
+        for process, parent_tgid in found:
+            self._seeded.setdefault(process.key.tgid, process.key)
+            if self.find(process.key) is None:
+                self._put(replace(process, parent=keys.get(parent_tgid, Key(parent_tgid, 0))))
+
+    def _fork(self, record: ProcessFork) -> None:
+        maker = self.actor(record)
+        child = Key(record.child_tgid, record.child_start_time)
+        parent = Key(record.child_parent_tgid, record.child_parent_start_time)
+        self._put(replace(maker, key=child, parent=parent, comm=record.comm))
+
+    def _exec(self, record: ProcessExec) -> None:
+        path, known = path_of(record)
+        self._put(
+            Process(
+                Key(record.tgid, record.start_time),
+                Key(record.parent_tgid, record.parent_start_time),
+                record.comm,
+                path,
+                known,
+                Identity(record.exe_dev, record.exe_ino, record.exe_generation),
+                record.uid,
+                record.euid,
+                record.gid,
+            )
+        )
+
+    def _exit(self, record: ProcessExit) -> None:
+        process = self.find(Key(record.tgid, record.start_time))
+        if process is not None:
+            self._ended[process.key] = None
+
+    def _put(self, process: Process) -> None:
+        seeded = self._seeded.get(process.key.tgid)
+        ticks = process.key.start_time // _TICK_NS
+        if seeded is not None and seeded != process.key and seeded.start_time // _TICK_NS == ticks:
+            self._processes.pop(seeded, None)
+            self._seeded[process.key.tgid] = process.key
+        self._processes[process.key] = process
+        while len(self._processes) > self._limit:
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        if self._ended:
+            key = next(iter(self._ended))
+            del self._ended[key]
+        else:
+            key = next(iter(self._processes))
+            self.evicted += 1
+        self._processes.pop(key, None)
+        if self._seeded.get(key.tgid) == key:
+            del self._seeded[key.tgid]
+
+    def _from_proc(self, event: Event, identity: Identity) -> Process:
+        """A process that the table does not know, or not as it is now: /proc may still tell the path."""
+        path, found = UNKNOWN, NOTHING
+        with suppress(OSError):  # it is gone
+            path, found = _executable(Path(f"/proc/{event.tgid}"), self._identify)
+        known = found == identity and path != UNKNOWN
+        return Process(
+            Key(event.tgid, event.start_time),
+            Key(event.parent_tgid, event.parent_start_time),
+            event.comm,
+            text_of(os.fsencode(path)) if known else UNKNOWN,
+            known,
+            identity,
+            event.uid,
+            event.euid,
+            event.gid,
+        )
+
+
+def _processes_in(proc: Path, identify: Callable[[int], Identity]) -> Iterator[tuple[Process, int]]:
+    """Each process in /proc with its parent's tgid; those that end while we look are left out."""
+    for name in os.listdir(proc):
+        if not name.isdecimal():
+            continue
+        try:
+            yield _process_in(proc / name, identify)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Process, int]:
+    stat = (folder / "stat").read_bytes()
+    comm, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    ids = {
+        line.partition(b":")[0]: [int(number) for number in line.split()[1:]]
+        for line in (folder / "status").read_bytes().splitlines()
+        if line.startswith((b"Uid:", b"Gid:"))
+    }
+    path, identity = _executable(folder, identify)
+    uid, euid = ids[b"Uid"][:2]
+    key = Key(int(folder.name), int(fields[19]) * _TICK_NS)
+    text = text_of(os.fsencode(path))
+    known = path != UNKNOWN
+    return Process(key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0]), int(fields[1])
+
+
+def _executable(folder: Path, identify: Callable[[int], Identity]) -> tuple[str, Identity]:
+    try:
+        descriptor = os.open(folder / "exe", os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "", NOTHING  # a kernel thread
+    except PermissionError:
+        return UNKNOWN, NOTHING  # it has capabilities that we lack
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}"), identify(descriptor)
+    finally:
+        os.close(descriptor)

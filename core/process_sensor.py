@@ -1,0 +1,72 @@
+"""The core's own sensor: fork, exec and exit of every process, which feed the process table (`krie.process`)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Annotated, ClassVar
+
+from .event import Event
+from .layout import U32, U64, Bool, Bytes, Doc, Pad2
+from .probe import Alternative, AttachType, Probe, Program, Sensor
+
+PATH_BYTES = 768
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFork(Event):
+    """A process was made; the header is that of the process that made it."""
+
+    KIND: ClassVar[int] = 0x0001
+    NAME: ClassVar[str] = "process.fork"
+
+    child_start_time: Annotated[U64, Doc("start of the new process, ns since boot")]
+    child_parent_start_time: Annotated[U64, Doc("start of its parent, which CLONE_PARENT makes another than the maker")]
+    child_tgid: Annotated[U32, Doc("the new process")]
+    child_parent_tgid: Annotated[U32, Doc("its parent")]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExec(Event):
+    """A process began to run another executable; the header has its device, inode and generation."""
+
+    KIND: ClassVar[int] = 0x0002
+    NAME: ClassVar[str] = "process.exec"
+
+    components: Annotated[bytes, Bytes(PATH_BYTES), Doc("the path's components, last first, each ends with a NUL")]
+    length: Annotated[U32, Doc("bytes used of `components`")]
+    truncated: Annotated[Bool, Doc("the path goes on above the last component")]
+    deleted: Annotated[Bool, Doc("the file has no name any more")]
+    pad: Pad2 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExit(Event):
+    """The last thread of a process ended."""
+
+    KIND: ClassVar[int] = 0x0003
+    NAME: ClassVar[str] = "process.exit"
+
+
+def canary() -> None:
+    """Fork, exec and exit: one short child. Raises `OSError`."""
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+
+
+def process_sensor() -> Sensor:
+    """The sensor; an agent cannot do without it."""
+
+    def probe(name: str, event: type[Event]) -> Probe:
+        program = Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"process_{name}")
+        return Probe(name, event, (Alternative("raw_tracepoint", (program,)),), canary, required=True)
+
+    return Sensor(
+        name="process",
+        version="1",
+        probes=(probe("fork", ProcessFork), probe("exec", ProcessExec), probe("exit", ProcessExit)),
+        events=(ProcessFork, ProcessExec, ProcessExit),
+        source=files("krie.bpf").joinpath("process.bpf.c"),
+        policies=files("krie.policies").joinpath("agent"),
+        defines={"PROCESS_PATH_BYTES": PATH_BYTES},
+    )

@@ -1,0 +1,45 @@
+"""Compile the C of plugins, all alternatives and with warnings: `python -m krie.testing.check_c [PLUGIN...]`.
+
+Without names, all plugins that come with KRIe. Needs root and BPF, attaches nothing. Exit code 1 for any warning.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ..armed import sensor_request
+from ..config import Config
+from ..errors import KrieError
+from ..kernel.features import Features
+from ..kernel.launcher import LoaderProcess
+from ..kernel.messages import Request
+from ..plugin_manager import Plugins, available
+from ..process_sensor import process_sensor
+
+
+def warnings(plugins: list[str]) -> list[str]:
+    """What the compiler has to say. Raises `KrieError` where it does not compile at all."""
+    names = plugins or [name for name, entry in available().items() if entry.dist and entry.dist.name == "krie"]
+    loaded = Plugins.load(
+        Config(plugins={name: {"required": True} for name in names}), "check", Features(), lambda _: None
+    )
+    sensors = [process_sensor(), *(each.sensor for each in loaded.loaded if each.sensor is not None)]
+    requests = tuple(sensor_request(each) for each in sensors if each.source is not None)
+    with LoaderProcess(120) as child:
+        child.features()
+        answer = child.load(Request(requests, 16, allow_every_syscall=True, check=True), lambda _: None).loaded
+    return [*answer.warnings, *(f"wrong offset: {each}" for each in answer.wrong_offsets)]
+
+
+def main() -> int:
+    """Print what is wrong."""
+    try:
+        found = warnings(sys.argv[1:])
+    except KrieError as error:
+        found = [str(error)]
+    print("\n".join(found), file=sys.stderr, end="\n" if found else "")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Files that steer a root process must not be changeable by anybody else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from .errors import ConfigError, UntrustedFileError
+
+_MOST_BYTES = 16 << 20
+
+
+def read_trusted(path: Path) -> bytes:
+    """Read a file that steers the agent.
+
+    Raises `ConfigError` where it cannot be read, `UntrustedFileError` where somebody else than root, the current user
+    or the user who called sudo could change it or a folder above it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UntrustedFileError(str(path), "is not a regular file")
+        _require(path, status)
+        for folder in Path(os.path.realpath(path)).parents:
+            _require(folder, folder.stat())
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(str(path), f"is larger than {_MOST_BYTES >> 20} MiB")
+    return content
+
+
+def _trusted_owners() -> frozenset[int]:
+    """Root, ourselves, and the user who became root by sudo: that one could change everything anyway."""
+    own = os.geteuid()
+    sudo = os.environ.get("SUDO_UID", "")
+    return frozenset({0, own} | ({int(sudo)} if own == 0 and sudo.isdecimal() else set()))
+
+
+def _require(path: Path, status: os.stat_result) -> None:
+    if status.st_uid not in _trusted_owners():
+        raise UntrustedFileError(str(path), f"belongs to user {status.st_uid}, who could change it: chown root {path}")
+    writable = status.st_mode & stat.S_IWOTH or (
+        status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
+    )
+    sticky_folder = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if writable and not sticky_folder:
+        raise UntrustedFileError(str(path), f"can be changed by other users: chmod go-w {path}")

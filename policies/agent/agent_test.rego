@@ -1,0 +1,23 @@
+package krie.agent_test
+
+import data.krie.agent
+
+fired(event) := ids if {
+	ids := {rule.id | some rule in agent.rules} with input as {"event": event}
+}
+
+test_loss if fired({"kind": "krie.loss", "cause": "ring_full"}) == {"AGENT001"}
+
+test_silent_probe if fired({"kind": "krie.probe", "state": "silent"}) == {"AGENT002"}
+
+test_missing_probe if fired({"kind": "krie.probe", "state": "missing"}) == {"AGENT002"}
+
+test_alive_probe if fired({"kind": "krie.probe", "state": "alive"}) == set()
+
+test_plugin if fired({"kind": "krie.plugin", "state": "fault"}) == {"AGENT003"}
+
+test_refused_policy if fired({"kind": "krie.policy", "state": "refused"}) == {"AGENT004"}
+
+test_loaded_policy if fired({"kind": "krie.policy", "state": "loaded"}) == set()
+
+test_start if fired({"kind": "krie.started"}) == set()

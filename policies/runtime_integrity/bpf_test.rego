@@ -1,0 +1,37 @@
+package krie.runtime_integrity_test
+
+import data.krie.runtime_integrity
+
+prog_load := {
+	"kind": "runtime_integrity.bpf",
+	"command": "prog_load",
+	"prog_type": "kprobe",
+	"helpers": [],
+	"helpers_known": true,
+	"attr_known": true,
+}
+
+bpf(changes, program) := ids if {
+	ids := {rule.id | some rule in runtime_integrity.rules} with input as {
+		"event": object.union(prog_load, changes),
+		"process": {"program": program},
+	}
+}
+
+test_unnamed_loader if bpf({}, "") == {"BPF001"}
+
+test_named_loader if bpf({}, "systemd") == set()
+
+test_unnamed_inspector if bpf({"command": "prog_get_next_id"}, "") == set()
+
+test_unnamed_interferes if bpf({"helpers": ["send_signal"]}, "") == {"BPF001", "BPF002"}
+
+test_named_interferes if bpf({"helpers": ["override_return"]}, "bpftool") == {"BPF003"}
+
+test_helpers_of_another_command if bpf({"command": "map_create", "helpers": ["send_signal"]}, "") == set()
+
+test_unreadable_program if bpf({"helpers_known": false}, "systemd") == {"BPF004"}
+
+test_unreadable_attributes if {
+	bpf({"command": "map_create", "helpers_known": false, "attr_known": false}, "systemd") == set()
+}

@@ -1,0 +1,40 @@
+package krie.runtime_integrity_test
+
+import data.krie.runtime_integrity
+
+attach := {
+	"kind": "runtime_integrity.ptrace",
+	"operation": "attach",
+	"target_known": true,
+	"target_tgid": 4242,
+	"target_uid": 1000,
+	"target": {"program": ""},
+}
+
+ptrace(changes, uid) := ids if {
+	ids := {rule.id | some rule in runtime_integrity.rules} with input as {
+		"event": object.union(attach, changes),
+		"process": {"program": "", "uid": uid, "euid": uid},
+	}
+		with data.protected_programs as ["sshd"]
+}
+
+test_own_process if ptrace({}, 1000) == set()
+
+test_process_of_another_user if ptrace({}, 1001) == {"PTRACE001"}
+
+test_memory_of_another_user if ptrace({"operation": "vm_write"}, 1001) == {"PTRACE001"}
+
+test_traceme if ptrace({"operation": "traceme"}, 1001) == set()
+
+test_no_such_target if ptrace({"target_known": false, "target_uid": 0, "target_tgid": 0}, 1001) == set()
+
+test_root_and_a_users_process if ptrace({}, 0) == {"PTRACE003"}
+
+test_root_and_its_own_process if ptrace({"target_uid": 0}, 0) == set()
+
+test_protected_program if ptrace({"target_uid": 0, "target": {"program": "sshd"}}, 0) == {"PTRACE002"}
+
+test_other_named_program if ptrace({"target_uid": 0, "target": {"program": "apt"}}, 0) == set()
+
+test_first_process if ptrace({"target_uid": 0, "target_tgid": 1}, 0) == {"PTRACE002"}
