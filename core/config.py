@@ -30,6 +30,12 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _named(name: str) -> str:
+    if not name:
+        raise ValueError('an empty name is that of every other executable; write a name before the "="')
+    return name
+
+
 class AgentConfig(_Section):
     """`[agent]`"""
 
@@ -85,7 +91,7 @@ class Config(_Section):
     agent: AgentConfig = AgentConfig()
     journal: JournalConfig = JournalConfig()
     policy: PolicyConfig = PolicyConfig()
-    executables: dict[str, Annotated[str, AfterValidator(_absolute)]] = Field(
+    executables: dict[Annotated[str, AfterValidator(_named)], Annotated[str, AfterValidator(_absolute)]] = Field(
         default_factory=dict, description="`data.executables`: names that rules give to executables"
     )
     plugins: dict[str, dict[str, Any]] = Field(
@@ -94,13 +100,19 @@ class Config(_Section):
 
 
 _Model = TypeVar("_Model", bound=_Section)
+_KEY = "[key]"
+"""What pydantic adds to the place of an error that is in a key, not in its value."""
 
 
 def load_config(path: Path) -> Config:
     """Read and check the file. Raises `ConfigError`, `UntrustedFileError`."""
+    raw = read_trusted(path)
     try:
-        content = tomli.loads(read_trusted(path).decode())
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomli.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(str(path), f"is no UTF-8 text: byte {raw[error.start]:#04x} in line {line}") from error
+    except tomli.TOMLDecodeError as error:
         raise ConfigError(str(path), f"is no TOML: {error}") from error
     config = _validate(Config, content, str(path), "")
     folder = path.resolve().parent
@@ -121,7 +133,7 @@ def _validate(model: type[_Model], content: Mapping[str, Any], place: str, prefi
         return model.model_validate(_tuples(content))
     except ValidationError as error:
         first = error.errors()[0]
-        where = prefix + ".".join(str(part) for part in first["loc"])
+        where = prefix + ".".join(str(part) for part in first["loc"] if part not in ("", _KEY))
         raise ConfigError(f"{place}: {where}", _problem(model, dict(first))) from error
 
 
@@ -137,17 +149,22 @@ def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = _keys(model, parents)
         near = difflib.get_close_matches(str(key), known, 1)
-        return "no such key" + (f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+        if near:
+            return f"no such key; did you mean {near[0]!r}?"
+        return "no such key" + (f"; known are {', '.join(known)}" if known else "; see the plugin's manual")
     if key == "mode" and error["input"] == "enforce":
         return 'this version only observes; write mode = "observe"'
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{message}, not {error['input']!r}"
+    message = str(error["msg"]).removeprefix("Value error, ").partition(" or instance of ")[0]
+    if key == _KEY:
+        return message
+    reason = "; an error must not enforce" if key == "on_error" and error["input"] in ("override", "kill") else ""
+    return f"{message}, not {error['input']!r}{reason}"
 
 
 def _keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
     fields = model.model_fields
     for parent in parents:
-        annotation = fields[parent].annotation
+        annotation = fields[parent].annotation if parent in fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         fields = annotation.model_fields

@@ -87,8 +87,17 @@ class EventType:
         for constant, value in (("KIND", event.KIND), ("VERSION", event.VERSION)):
             if not 0 < value < 1 << 16:
                 raise LayoutError(name, constant, f"{value} is not between 1 and 65535")
+        declared = {each for base in event.__mro__ if base is not Event for each in vars(base).get("__annotations__", ())}
+        if taken := declared.intersection(HEADER_FIELDS):
+            raise LayoutError(name, min(taken), "is a field of every event's header; give it another name")
         self.event, self.kind, self.name, self.version = event, event.KIND, event.NAME, event.VERSION
         self.layout = Layout(event)
+        known = {each.name for each in self.layout.data_fields}
+        for process, parts in event.PROCESSES.items():
+            if process in known:
+                raise LayoutError(name, "PROCESSES", f"{process!r} is a field already; give the process another name")
+            if missing := sorted(set(parts) - known):
+                raise LayoutError(name, "PROCESSES", f"{process!r} names {missing[0]!r}, which is no field")
         self.own_fields = self.layout.data_fields[len(HEADER_FIELDS) :]
         self._json = tuple((each.name, each.wire.to_json()) for each in self.own_fields)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 import threading
 import time
@@ -37,12 +38,14 @@ class LineWriter:
     """A bounded queue of lines and the thread that writes them."""
 
     def __init__(self, target: Target, queue: int, on_trouble: Callable[[str], None]) -> None:
-        """`on_trouble` gets one sentence when writing fails and when it works again; it is called by the writer."""
+        """`on_trouble` gets one sentence when writing fails and when it works again, from the writer's thread, and
+        one from `close` when lines are left."""
         self._target, self._limit, self._on_trouble = target, queue, on_trouble
         self._lines: deque[str] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._troubled = False
+        self._accepted = 0
         self.written = 0
         self.overflowed = 0
         """Lines that found the queue full."""
@@ -57,18 +60,21 @@ class LineWriter:
             self.overflowed += 1
             return False
         self._lines.append(line)
+        self._accepted += 1
         if not self._wake.is_set():
             self._wake.set()
         return True
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is queued, as far as that works in time; a second call does nothing."""
+        """Write what is queued, as far as that works in time; a second call does nothing. Later lines are refused."""
         if self._closing:
             return
-        self._closing = True
+        self._closing, self._limit = True, 0
         self._wake.set()
         self._thread.join(timeout_s)
-        if not self._thread.is_alive():
+        if self._thread.is_alive():
+            self._on_trouble(f"does not take its last lines; {self._accepted - self.written - self.failed} are lost")
+        else:
             self._target.close()
 
     def _run(self) -> None:
@@ -89,7 +95,8 @@ class LineWriter:
                 batch.append(lines.popleft())
                 size += len(batch[-1])
             try:
-                self._target.write("".join(f"{line}\n" for line in batch).encode())
+                # A lone surrogate, which has no UTF-8, becomes the escape that JSON has for it.
+                self._target.write("".join(f"{line}\n" for line in batch).encode("utf-8", "backslashreplace"))
             except OSError as error:
                 self.failed += len(batch)
                 self._tell(f"cannot be written: {error.strerror}; lines are being lost")
@@ -109,6 +116,7 @@ class JournalFile:
     def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
         """Open it. Raises `ConfigError` where it cannot be or should not be written."""
         self._path, self._max_bytes, self._keep = path, max_bytes, keep
+        self._torn = False
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = self._open()
@@ -119,6 +127,8 @@ class JournalFile:
         """Append whole lines; a line that was written in part is taken back. Raises `OSError`."""
         if self._size and self._size + len(data) > self._max_bytes:
             self._rotate()
+        if self._torn:
+            data = b"\n" + data
         view = memoryview(data)
         done = 0
         try:
@@ -131,6 +141,7 @@ class JournalFile:
             os.ftruncate(self._descriptor, self._size)
             raise
         self._size += done
+        self._torn = False
 
     def close(self) -> None:
         """Close it."""
@@ -140,24 +151,29 @@ class JournalFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         descriptor = os.open(self._path, flags, 0o600)
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        try:
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            if status.st_uid != os.geteuid():
+                raise OSError(errno.EPERM, f"it belongs to user {status.st_uid}")
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise OSError(errno.EPERM, f"other users can write it: see what they wrote, then chmod 600 {self._path}")
+            os.fchmod(descriptor, 0o600)
+            # A line torn by a crash stays one line; ending it waits for the first write, since the disk may be full.
+            self._torn = bool(status.st_size) and os.pread(descriptor, 1, status.st_size - 1) != b"\n"
+        except OSError:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        if status.st_uid != os.geteuid():
-            os.close(descriptor)
-            raise OSError(errno.EPERM, f"it belongs to user {status.st_uid}")
-        os.fchmod(descriptor, 0o600)
+            raise
         self._size = status.st_size
-        if self._size and os.pread(descriptor, 1, self._size - 1) != b"\n":
-            self._size += os.write(descriptor, b"\n")  # a line torn by a crash stays one line
         return descriptor
 
     def _rotate(self) -> None:
-        for number in range(self._keep - 1, 0, -1):
-            older = self._numbered(number)
-            if older.exists():
-                older.rename(self._numbered(number + 1))
-        self._path.rename(self._numbered(1))
+        if self._path.exists():  # if not, an earlier try got as far as that: the older files must not move again
+            for number in range(self._keep - 1, 0, -1):
+                older = self._numbered(number)
+                if older.exists():
+                    older.rename(self._numbered(number + 1))
+            self._path.rename(self._numbered(1))
         descriptor = self._open()
         os.close(self._descriptor)
         self._descriptor = descriptor
@@ -172,16 +188,23 @@ class StandardOutput:
     def __init__(self, on_gone: Callable[[], None]) -> None:
         """`on_gone` is called by the writer's thread."""
         self._on_gone = on_gone
+        self._torn = False
 
     def write(self, data: bytes) -> None:
         """Write all, and wait for a slow reader: the queue before it does not."""
-        view = memoryview(data)
+        view = memoryview(b"\n" + data if self._torn else data)
+        done = 0
         try:
-            while view:
-                view = view[os.write(1, view) :]
+            while done < len(view):
+                try:
+                    done += os.write(1, view[done:])
+                except BlockingIOError:  # whoever started us made it so
+                    select.select([], [1], [])
         except BrokenPipeError:
             self._on_gone()
             raise
+        finally:
+            self._torn = view[done - 1] != ord("\n") if done else self._torn
 
     def close(self) -> None:
         """Standard output stays open."""

@@ -62,6 +62,10 @@ class WireType(Protocol):
         """The JSON Schema of `to_json`'s answer."""
 
 
+_C_KEYWORDS = frozenset(
+    """auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while""".split()
+)
 _WIDTHS = {"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8}
 _CTYPES = {"B": "__u8", "H": "__u16", "I": "__u32", "Q": "__u64", "b": "__s8", "h": "__s16", "i": "__s32", "q": "__s64"}
 
@@ -301,6 +305,8 @@ class Layout:
         offset = 0
         fields: list[Field] = []
         for each in dataclasses.fields(record):
+            if each.name in _C_KEYWORDS:
+                raise LayoutError(name, each.name, "is a word of C; give the field another name")
             wire, doc = _wire_type(name, each.name, hints[each.name])
             width = _WIDTHS.get(wire.code, 1)
             if offset % width:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import ConfigError, UntrustedFileError
@@ -21,17 +22,37 @@ def read_trusted(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UntrustedFileError(str(path), "is not a regular file")
         _require(path, status)
-        for folder in Path(os.path.realpath(path)).parents:
-            _require(folder, folder.stat())
-        content = file.read(_MOST_BYTES + 1)
+        for step in _way_to(path):
+            _require(step, step.lstat())
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if len(content) > _MOST_BYTES:
         raise ConfigError(str(path), f"is larger than {_MOST_BYTES >> 20} MiB")
     return content
+
+
+def _way_to(path: Path) -> Iterator[Path]:
+    """The file, and every folder and symbolic link that leads to it: who controls one of them chooses the file."""
+    seen: set[Path] = set()
+    targets = [path.absolute()]
+    while targets:
+        target = targets.pop()
+        for step in (target, *target.parents):
+            if step in seen:
+                continue
+            seen.add(step)
+            if step.is_symlink():
+                targets.append(step.parent / step.readlink())
+            yield step
 
 
 def _trusted_owners() -> frozenset[int]:
@@ -43,10 +64,14 @@ def _trusted_owners() -> frozenset[int]:
 
 def _require(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in _trusted_owners():
-        raise UntrustedFileError(str(path), f"belongs to user {status.st_uid}, who could change it: chown root {path}")
+        chown = "chown -h" if stat.S_ISLNK(status.st_mode) else "chown"
+        raise UntrustedFileError(
+            str(path), f"belongs to user {status.st_uid}, who could change it: {chown} root {path}"
+        )
     writable = status.st_mode & stat.S_IWOTH or (
         status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
     )
     sticky_folder = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    if writable and not sticky_folder:
+    # The mode of a link says nothing: only its owner can replace it, unless the folder allows more.
+    if writable and not sticky_folder and not stat.S_ISLNK(status.st_mode):
         raise UntrustedFileError(str(path), f"can be changed by other users: chmod go-w {path}")

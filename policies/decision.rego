@@ -29,6 +29,9 @@ result := {
 # As arrays, which sort by id, action, scope, error and time in this order.
 fired contains [rule.id, action_number(rule), scope_number(rule), error_of(rule), ttl_of(rule)] if {
 	some name
+
+	# `some ... in data.krie` would evaluate this package too
+	# regal ignore:mixed-iteration
 	some rule in data.krie[name].rules
 }
 

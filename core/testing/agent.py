@@ -1,0 +1,147 @@
+"""A real agent in a process of its own, for tests: start it, look at its journal, reload it, stop or kill it.
+
+    with RunningAgent(tmp_path, plugins={"my_plugin": {}}) as agent:
+        trigger()
+        (line,) = agent.lines("my_plugin.event", lambda line: line["process"]["tgid"] == tgid)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Line = dict[str, Any]
+Test = Callable[[Line], bool]
+
+_PLUGIN_FOLDERS = "import sys; sys.path[:0] = {folders!r}; from krie.agent import main; sys.exit(main(sys.argv[1:]))"
+
+
+class AgentFailed(AssertionError):
+    """The agent ended by itself, or did not do in time what was waited for. Has the end of what it said."""
+
+
+class RunningAgent:
+    """One agent with a configuration, lock, journal and policies of its own. Needs root."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        plugins: Mapping[str, Mapping[str, Any]],
+        agent: Mapping[str, Any] | None = None,
+        policies: Iterable[Path] = (),
+        plugin_folders: Iterable[Path] = (),
+        timeout_s: float = 120,
+    ) -> None:
+        """Start nothing yet. `plugin_folders`: where plugins that are not installed lie with their metadata."""
+        self.folder, self.timeout_s = folder, timeout_s
+        self.journal = folder / "journal.jsonl"
+        self.config = folder / "krie.toml"
+        self._plugin_folders = [str(each) for each in plugin_folders]
+        sections = {
+            "agent": {"run_dir": str(folder / "run"), "allow_syscall_tracepoints": True, "ring_mib": 8, **(agent or {})},
+            "journal": {"path": str(self.journal)},
+            "policy": {"paths": [str(each) for each in policies], "check_interval_s": 1},
+            **{f"plugins.{name}": keys for name, keys in plugins.items()},
+        }
+        text = "".join(
+            f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+            for section, keys in sections.items()
+        )
+        self.config.write_text(text)
+        self.config.chmod(0o600)
+        self._lines: list[Line] = []
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> RunningAgent:
+        """Start, and wait until it is armed. Raises `AgentFailed`."""
+        code = _PLUGIN_FOLDERS.format(folders=self._plugin_folders)
+        with (self.folder / "stderr").open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-c", code, "--config", str(self.config), "--stdout"],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.wait("krie.started")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it, if it still runs."""
+        self.stop()
+
+    @property
+    def stderr(self) -> str:
+        """What it said so far."""
+        return (self.folder / "stderr").read_text()
+
+    def lines(self, kind: str, test: Test = lambda _: True) -> list[Line]:
+        """All journal lines of a kind so far that pass the test."""
+        with self._changed:
+            return [line for line in self._lines if line["kind"] == kind and test(line)]
+
+    def wait(self, kind: str, test: Test = lambda _: True, count: int = 1) -> list[Line]:
+        """Wait until there are so many such lines; returns all. Raises `AgentFailed`."""
+        deadline = time.monotonic() + self.timeout_s
+        while len(found := self.lines(kind, test)) < count:
+            with self._changed:
+                if not self._changed.wait(min(1.0, max(0.0, deadline - time.monotonic()))) and (
+                    time.monotonic() >= deadline or not self._reader.is_alive()
+                ):
+                    raise AgentFailed(f"{len(found)} of {count} lines of {kind}; the agent said:\n{self.stderr}")
+        return found
+
+    def settle(self) -> None:
+        """Wait until everything that happened before this call is in the journal: a reload is told behind it."""
+        before = len(self.lines("krie.policy"))
+        self.process.send_signal(signal.SIGHUP)
+        self.wait("krie.policy", count=before + 1)
+
+    def stop(self) -> int:
+        """End it by SIGTERM; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(self.timeout_s)
+        self._close()
+        return code
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._reader.join(self.timeout_s)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._changed:
+                self._lines.append(json.loads(line))
+                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+
+def bpf_objects() -> frozenset[tuple[str, int]]:
+    """All BPF programs, maps and links of this machine, by kind and id, as bpftool lists them."""
+    found = set()
+    for kind in ("prog", "map", "link"):
+        output = subprocess.run(["bpftool", "-j", kind, "list"], check=True, capture_output=True, env=_ENVIRONMENT)
+        found |= {(kind, int(each["id"])) for each in json.loads(output.stdout or b"[]") if "id" in each}
+    return frozenset(found)
+
+
+_ENVIRONMENT = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}

@@ -1,0 +1,224 @@
+"""Real triggers on this kernel: each gives exactly its events, with the program that did it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from krie.testing.agent import RunningAgent
+
+from .conftest import Victims
+
+TRACE = """
+import time
+child = os.fork()
+if child == 0:
+    os.setresuid(12345, 12345, 12345) if sys.argv[2:] else None
+    time.sleep(60)
+    os._exit(0)
+if sys.argv[2:]:
+    while os.stat(f"/proc/{child}").st_uid != 12345:
+        pass
+request = int(sys.argv[1])
+if request in (310, 311):
+    buffer = ctypes.create_string_buffer(8)
+    libc.syscall(request, child, ctypes.byref((ctypes.c_ulong * 2)(ctypes.addressof(buffer), 8)), 1,
+                 ctypes.byref((ctypes.c_ulong * 2)(ctypes.addressof(buffer), 8)), 1, 0)
+else:
+    assert libc.syscall(101, request, child, 0, 0) == 0, ctypes.get_errno()
+os.kill(child, 9)
+os.waitpid(child, 0)
+print(os.getpid(), child)
+"""
+
+
+@pytest.mark.parametrize(
+    ("request_", "operation"), [(16, "attach"), (0x4206, "seize"), (310, "vm_read"), (311, "vm_write")]
+)
+def test_ptrace_of_a_child(agent: RunningAgent, victims: Victims, request_: int, operation: str) -> None:
+    actor, target = map(int, victims.run(TRACE, str(request_)).stdout.split())
+    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    agent.settle()
+    assert len(agent.lines("runtime_integrity.ptrace", victims.mine)) == 1
+    event, process = line["event"], line["process"]
+    if event["request"]:  # known to the probe at the system call only
+        assert (event["operation"], event["request"]) == (operation, request_)
+    assert (process["tgid"], event["target_tgid"], event["target_known"]) == (actor, target, True)
+    assert process["exe"] == os.path.realpath(sys.executable)
+    assert event["target"]["exe"] == process["exe"]
+    assert event["target"]["start_time"] == event["target_start_time"] > process["start_time"]
+    assert line["decision"]["rules"] == []
+
+
+def test_ptrace_of_another_users_process(agent: RunningAgent, victims: Victims) -> None:
+    victims.run(TRACE, "16", "as another user")
+    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    assert line["event"]["target_uid"] == 12345
+    assert line["decision"]["rules"] == [{"id": "PTRACE003", "action": "log"}]
+    assert line["decision"]["action"] == "log"
+
+
+def test_traceme(agent: RunningAgent, victims: Victims) -> None:
+    victims.run("libc.syscall(101, 0, 0, 0, 0)")
+    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    assert line["event"]["operation"] == "traceme"
+    assert line["event"]["target_tgid"] == line["process"]["tgid"]
+
+
+def test_a_32_bit_caller_is_seen(agent: RunningAgent, victims: Victims, tmp_path: Path) -> None:
+    source = tmp_path / "int80.c"
+    source.write_text(
+        'int main(void) { long r; asm volatile("int $0x80" : "=a"(r) : "a"(26), "b"(0), "c"(0), "d"(0), "S"(0)); return r; }'
+    )
+    subprocess.run(["gcc", "-o", tmp_path / "int80", source], check=True)
+    victims.execute([str(tmp_path / "int80")])
+    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    assert (line["event"]["operation"], line["event"]["compat"]) == ("traceme", True)
+    assert line["process"]["exe"] == str(tmp_path / "int80")
+
+
+def test_a_debugger_on_its_own_child_is_silent(agent: RunningAgent, victims: Victims) -> None:
+    victims.execute(["strace", "-o", "/dev/null", "true"])
+    agent.wait("runtime_integrity.ptrace", victims.mine)
+    agent.settle()
+    assert all(not line["decision"]["rules"] for line in agent.lines("runtime_integrity.ptrace", victims.mine))
+
+
+LOAD = """
+import struct
+helper = int(sys.argv[1])
+code = struct.pack("<BBhi", 0xB7, 1, 0, 9) + struct.pack("<BBhi", 0x85, 0, 0, helper) if helper else b""
+code += struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+attr = struct.pack("=IIQQIIQII16s", 17, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(licence),
+                   0, 0, 0, 0, 0, b"victim")
+buffer = ctypes.create_string_buffer(attr.ljust(120, b"\\0"), 120)
+print(libc.syscall(321, 5, ctypes.byref(buffer), 120))
+"""
+
+
+@pytest.mark.parametrize(
+    ("helper", "name", "rules"),
+    [(0, None, ["BPF001"]), (14, None, ["BPF001"]), (109, "send_signal", ["BPF001", "BPF002"])],
+)
+def test_bpf_load(agent: RunningAgent, victims: Victims, helper: int, name: str | None, rules: list[str]) -> None:
+    assert int(victims.run(LOAD, str(helper)).stdout) >= 0
+    (line,) = agent.wait("runtime_integrity.bpf", victims.mine)
+    event = line["event"]
+    assert (event["command"], event["prog_type"], event["name"]) == ("prog_load", "raw_tracepoint", "victim")
+    assert event["helpers"] == ([name] if name else [])
+    assert (event["helpers_known"], event["attr_known"], event["insn_count"]) == (True, True, 4 if helper else 2)
+    assert [each["id"] for each in line["decision"]["rules"]] == rules
+    assert line["would"] == (["override"] if name else [])
+    assert line["done"] == []
+    agent.settle()
+    assert len(agent.lines("runtime_integrity.bpf", victims.mine)) == 1
+
+
+def test_bpf_map_access_is_left_out(agent: RunningAgent, victims: Victims) -> None:
+    victims.run("libc.syscall(321, 1, ctypes.create_string_buffer(32), 32); libc.syscall(321, 11, None, 0)")
+    (line,) = agent.wait("runtime_integrity.bpf", victims.mine)
+    agent.settle()
+    (line,) = agent.lines("runtime_integrity.bpf", victims.mine)
+    assert line["event"]["command"] == "prog_get_next_id"
+    assert line["decision"]["rules"] == []
+
+
+def test_own_activity_is_left_out(agent: RunningAgent) -> None:
+    agent.settle()
+    for kind in ("bpf", "ptrace", "sysctl_write"):
+        assert agent.lines(f"runtime_integrity.{kind}", lambda line: line["process"]["tgid"] == agent.process.pid) == []
+
+
+SYSCTL = """
+path, text, position = sys.argv[1], sys.argv[2], int(sys.argv[3])
+file = os.open("/proc/sys/" + path, os.O_RDWR)
+try:
+    os.pwrite(file, text.encode(), position)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.fixture
+def core_uses_pid() -> Path:
+    return Path("/proc/sys/kernel/core_uses_pid")
+
+
+def test_sysctl_write(agent: RunningAgent, victims: Victims, core_uses_pid: Path) -> None:
+    old = core_uses_pid.read_text()
+    victims.run(SYSCTL, "kernel/core_uses_pid", old, "0")
+    (line,) = agent.wait("runtime_integrity.sysctl_write", victims.mine)
+    assert line["event"] == {
+        "new_int": int(old),
+        "old_int": int(old),
+        "file_pos": 0,
+        "length": len(old),
+        "name": "kernel/core_uses_pid",
+        "old": old,
+        "new": old,
+        "name_truncated": False,
+        "old_truncated": False,
+        "new_truncated": False,
+        "new_parsed": True,
+        "old_parsed": True,
+    }
+    assert line["decision"]["action"] == "allow"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [(" 1", 1), ("0x1", 1), ("-1", -1), ("1 1", None), ("1x", None), ("", None), ("1" + " " * 70, None)],
+)
+def test_sysctl_numbers(
+    agent: RunningAgent, victims: Victims, core_uses_pid: Path, text: str, number: int | None
+) -> None:
+    old = core_uses_pid.read_text()
+    try:
+        victims.run(SYSCTL, "kernel/core_uses_pid", text, "0")
+    finally:
+        core_uses_pid.write_text(old)
+    line = agent.wait("runtime_integrity.sysctl_write", victims.mine)[0]
+    assert (line["event"]["new_parsed"], line["event"]["new_int"]) == (number is not None, number or 0)
+    assert line["event"]["new_truncated"] is (len(text) > 64)
+
+
+def test_sysctl_reads_and_other_names(agent: RunningAgent, victims: Victims) -> None:
+    victims.execute(["cat", "/proc/sys/kernel/core_uses_pid"])
+    agent.settle()
+    assert agent.lines("runtime_integrity.sysctl_write", victims.mine) == []
+
+
+def test_a_weakened_sysctl_would_be_refused_and_is_not(agent: RunningAgent, victims: Victims) -> None:
+    path = Path("/proc/sys/kernel/randomize_va_space")
+    assert path.read_text() == "2\n"
+    try:
+        victims.run(SYSCTL, "kernel/randomize_va_space", "1\n", "0")
+        assert path.read_text() == "1\n"  # observe touches nothing
+    finally:
+        path.write_text("2\n")
+    (line,) = agent.wait("runtime_integrity.sysctl_write", victims.mine)
+    assert line["decision"]["rules"] == [{"id": "SYSCTL001", "action": "override"}]
+    assert (line["mode"], line["would"], line["done"]) == ("observe", ["override"], [])
+
+
+SHORT = """
+import shutil, subprocess, tempfile
+for number in range(50):
+    with tempfile.TemporaryDirectory() as folder:
+        tool = f"{folder}/tool-{number}"
+        shutil.copy("/bin/dd", tool)
+        subprocess.run([tool, "if=/proc/sys/kernel/core_uses_pid", "of=/proc/sys/kernel/core_uses_pid"],
+                       check=True, stderr=subprocess.DEVNULL)
+"""
+
+
+def test_short_lived_processes_are_known(agent: RunningAgent, victims: Victims) -> None:
+    victims.run(SHORT)
+    lines = agent.wait("runtime_integrity.sysctl_write", victims.mine, 50)
+    names = [Path(line["process"]["exe"]).name for line in lines]
+    assert names == [f"tool-{number}" for number in range(50)]
+    assert all(line["process"]["exe_known"] for line in lines)
+    assert {line["process"]["parent"]["exe"] for line in lines} == {os.path.realpath(sys.executable)}

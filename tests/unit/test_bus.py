@@ -1,0 +1,149 @@
+"""The bus against fakes: bytes in, journal lines out, and nothing that raises on the way."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+
+from krie import Action, Decision, Event, FiredRule, Scope
+from krie.agent_events import AGENT_EVENTS, Loss, OwnEvents
+from krie.bus import Bus, Wall, would
+from krie.cgroups import Cgroups
+from krie.decision import merge
+from krie.enrich import PROCESS_SCHEMA, Enricher
+from krie.event import EventTypes
+from krie.layout import Json
+from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
+from krie.process import NOTHING, Identity, ProcessTable
+from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.testing.events import build, encode
+
+TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
+KILL = merge([FiredRule("T1", Action.KILL, Scope.PROCESS, 0, 600)], tier="user", revision="r1")
+
+
+class Judge:
+    def __init__(self, decision: Decision = KILL) -> None:
+        self.asked: list[tuple[str, Mapping[str, Json]]] = []
+        self._decision = decision
+
+    def decide(self, kind: str, document: Mapping[str, Json]) -> Decision:
+        self.asked.append((kind, document))
+        return self._decision
+
+
+class Setting:
+    def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
+        self.table = ProcessTable(1000, lambda _: NOTHING)
+        self.judge = Judge()
+        self.lines: list[dict[str, Any]] = []
+        self.seen: list[tuple[Event, Decision]] = []
+        self.enricher = Enricher(TYPES, self.table, Cgroups(None), facts or {})
+        self.bus = Bus(TYPES, self.table, self.enricher, self.judge, [self._sink], [self._observe])
+
+    def _sink(self, line: str) -> bool:
+        self.lines.append(json.loads(line))
+        return True
+
+    def _observe(self, event: Event, decision: Decision) -> None:
+        self.seen.append((event, decision))
+
+
+def test_the_journals_shape() -> None:
+    setting = Setting()
+    event = build(SysctlWrite, name="kernel/x", new="1\n", exe_dev=8, exe_ino=9, cgroup=1, time=10**12)
+    setting.enricher.programs = {Identity(8, 9, 0): "tool"}
+    setting.bus.take(encode(event))
+    (line,) = setting.lines
+    assert list(line) == "v seq time kind process event decision mode would done".split()
+    assert (line["v"], line["seq"], line["kind"]) == (1, 1, "runtime_integrity.sysctl_write")
+    assert line["decision"] == {
+        "action": "kill",
+        "scope": "process",
+        "errno": 0,
+        "ttl_s": 600,
+        "rules": [{"id": "T1", "action": "kill"}],
+        "tier": "user",
+        "revision": "r1",
+    }
+    assert (line["mode"], line["would"], line["done"]) == ("observe", ["poison", "kill"], [])
+    wanted = "tgid tid start_time comm exe exe_known program uid euid gid parent cgroup namespaces".split()
+    assert list(line["process"]) == wanted
+    assert line["process"]["program"] == "tool"
+    assert (line["event"]["name"], line["event"]["new"]) == ("kernel/x", "1\n")
+    assert "kind" not in line["event"]
+
+
+def test_policies_see_what_the_schemas_say() -> None:
+    setting = Setting()
+    setting.bus.host = {"name": "h"}
+    setting.bus.take(encode(build(Ptrace, target_tgid=7, target_start_time=70)))
+    ((kind, document),) = setting.judge.asked
+    assert kind == "runtime_integrity.ptrace"
+    assert set(document) == {"event", "process", "host", "health"}
+    jsonschema.validate(document["process"], PROCESS_SCHEMA)
+    event = document["event"]
+    assert isinstance(event, dict)
+    assert event["target"] == {
+        "tgid": 7,
+        "start_time": 70,
+        "comm": "",
+        "exe": "?",
+        "exe_known": False,
+        "program": "",
+        "known": False,
+        "uid": 0,
+    }
+
+
+def test_records_of_processes_feed_the_table_and_are_not_judged() -> None:
+    setting = Setting()
+    setting.bus.take(encode(build(ProcessExec, components=b"sh\0bin\0".ljust(768, b"\0"), length=7, exe_ino=5)))
+    assert setting.lines == []
+    setting.bus.take(encode(build(BpfCall, exe_ino=5)))
+    assert setting.lines[0]["process"]["exe"] == "/bin/sh"
+    assert setting.bus.received == {ProcessExec.KIND: 1, BpfCall.KIND: 1}
+
+
+def test_broken_records_are_counted_and_the_next_one_is_taken() -> None:
+    setting = Setting()
+    for raw in (b"", b"\xff" * 300, encode(build(BpfCall))[:-1]):
+        setting.bus.take(raw)
+    setting.bus.take(encode(build(BpfCall)))
+    assert (setting.bus.undecodable, len(setting.lines)) == (3, 1)
+
+
+def test_facts_are_added() -> None:
+    setting = Setting({"runtime_integrity.bpf": lambda event: {"attach_target": f"f{event.attach_btf_id}"}})
+    setting.bus.take(encode(build(BpfCall, attach_btf_id=3)))
+    assert setting.lines[0]["event"]["attach_target"] == "f3"
+
+
+def test_observers_see_event_and_decision() -> None:
+    setting = Setting()
+    setting.bus.take(encode(build(BpfCall)))
+    assert setting.seen == [(build(BpfCall), KILL)]
+
+
+def test_the_agents_own_events_are_cut_to_their_fields() -> None:
+    own = OwnEvents(build(Loss))
+    event = own.make(Loss, lost_kind="k" * 100, cause="ring_full", count=1, total=2)
+    assert event.lost_kind == "k" * 64
+    assert own.make(Loss, lost_kind="", cause="missing", count=1, total=2).seq == 1
+
+
+def test_what_would_be_done() -> None:
+    def decided(action: Action, scope: Scope) -> list[str]:
+        return would(merge([FiredRule("T", action, scope, 0, 1)], tier="user", revision=""))
+
+    assert decided(Action.LOG, Scope.PROCESS) == []
+    assert decided(Action.OVERRIDE, Scope.EVENT) == ["override"]
+    assert decided(Action.KILL, Scope.HOST) == ["host", "kill"]
+
+
+def test_time_is_rfc3339_with_nanoseconds() -> None:
+    wall = Wall()
+    wall.rfc3339(0)
+    wall._offset = 1_700_000_000_000_000_000
+    assert wall.rfc3339(5_000_000_007) == "2023-11-14T22:13:25.000000007Z"

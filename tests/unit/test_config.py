@@ -1,0 +1,132 @@
+"""krie.toml: every mistake gets one sentence that names the place and the mend."""
+
+from pathlib import Path
+
+import pytest
+
+from krie.config import PluginConfig, load_config, plugin_config
+from krie.errors import ConfigError, UntrustedFileError
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> "Writer":
+    return Writer(tmp_path / "krie.toml")
+
+
+class Writer:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, text: str) -> Path:
+        self.path.write_text(text)
+        self.path.chmod(0o600)
+        return self.path
+
+
+def test_an_empty_file_is_a_valid_configuration(write: Writer) -> None:
+    config = load_config(write(""))
+    assert config.agent.allow_syscall_tracepoints is False
+    assert config.plugins == {}
+
+
+def test_relative_paths_are_below_the_files_folder(write: Writer, tmp_path: Path) -> None:
+    config = load_config(write('journal.path = "j.jsonl"\npolicy.paths = ["rules", "/etc/krie"]'))
+    assert config.journal.path == str(tmp_path / "j.jsonl")
+    assert config.policy.paths == (str(tmp_path / "rules"), "/etc/krie")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        ("[agent]\nring_mb = 1", "agent.ring_mb", "no such key; did you mean 'ring_mib'?"),
+        ("[agnt]", "agnt", "no such key; did you mean 'agent'?"),
+        ("[agent]\nzzz = 1", "agent.zzz", "no such key; known are allow_syscall_tracepoints, canary_interval_s"),
+        ("[agent]\nring_mib = 3", "agent.ring_mib", "must be a power of two, not 3"),
+        ("[agent]\nring_mib = 1024", "agent.ring_mib", "Input should be less than or equal to 512, not 1024"),
+        ('[agent]\nring_mib = "32"', "agent.ring_mib", "Input should be a valid integer, not '32'"),
+        ('[agent]\nrun_dir = "run"', "agent.run_dir", "must be an absolute path, not 'run'"),
+        ('[policy]\non_error = "kill"', "policy.on_error", "Input should be 'allow' or 'log', not 'kill'"),
+        ('[executables]\napt = "apt"', "executables.apt", "must be an absolute path, not 'apt'"),
+        ("[journal]\nkeep = 0", "journal.keep", "Input should be greater than or equal to 1, not 0"),
+        ("[plugins]\nx = 1", "plugins.x", "Input should be a valid dictionary, not 1"),
+    ],
+)
+def test_mistakes_name_the_place_and_the_mend(write: Writer, text: str, place: str, problem: str) -> None:
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: {place}: {problem}")
+
+
+def test_broken_toml_names_the_line(write: Writer) -> None:
+    with pytest.raises(ConfigError, match=r"krie.toml: is no TOML: .*line 2"):
+        load_config(write("[agent]\nring_mib = \n"))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none.toml: cannot be read: No such file or directory"):
+        load_config(tmp_path / "none.toml")
+
+
+class Own(PluginConfig):
+    threshold: int = 3
+
+
+def test_plugins_have_keys_of_their_own() -> None:
+    assert plugin_config("p", {"threshold": 4}, Own, "krie.toml").threshold == 4
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"treshold": 1}, "krie.toml: plugins.p.treshold: no such key; did you mean 'threshold'?"),
+        ({"threshold": "x"}, "krie.toml: plugins.p.threshold: Input should be a valid integer, not 'x'"),
+        ({"mode": "enforce"}, 'krie.toml: plugins.p.mode: this version only observes; write mode = "observe"'),
+        ({"mode": "watch"}, "krie.toml: plugins.p.mode: Input should be 'observe', not 'watch'"),
+    ],
+)
+def test_mistakes_in_a_plugins_keys(raw: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugin_config("p", raw, Own, "krie.toml")
+    assert str(caught.value) == message
+
+
+def test_a_file_that_others_can_write_is_refused(write: Writer) -> None:
+    path = write("")
+    path.chmod(0o666)
+    with pytest.raises(UntrustedFileError, match="can be changed by other users: chmod go-w"):
+        load_config(path)
+
+
+def test_a_folder_that_others_can_write_is_refused(write: Writer) -> None:
+    path = write("")
+    path.parent.chmod(0o777)
+    with pytest.raises(UntrustedFileError, match=f"{path.parent}: can be changed by other users"):
+        load_config(path)
+    path.parent.chmod(0o1777)
+    load_config(path)
+
+
+def test_a_file_of_another_user_is_refused(write: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("")
+    import os
+
+    os.chown(path, 12345, -1)
+    with pytest.raises(UntrustedFileError, match=f"belongs to user 12345, who could change it: chown root {path}"):
+        load_config(path)
+    monkeypatch.setenv("SUDO_UID", "12345")
+    load_config(path)
+
+
+def test_a_fifo_is_no_configuration(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "krie.toml", 0o600)
+    with pytest.raises(UntrustedFileError, match="is not a regular file"):
+        load_config(tmp_path / "krie.toml")
+
+
+def test_the_shipped_file_is_valid() -> None:
+    config = load_config(Path(__file__).parents[2] / "krie.toml")
+    assert config.agent.allow_syscall_tracepoints is True
+    assert list(config.plugins) == ["runtime_integrity"]

@@ -1,0 +1,102 @@
+"""Losses are counted exactly; probes are alive only when their canary arrived."""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from krie import Alternative, AttachType, Probe, Program, Sensor
+from krie.agent_events import AGENT_EVENTS
+from krie.event import EventTypes
+from krie.health import Canaries, Losses, ProbeHealth, health_facts
+from krie.kernel.maps import total
+from krie.plugins.runtime_integrity.events import BpfCall, Ptrace
+
+TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace))
+KINDS = (BpfCall.KIND, Ptrace.KIND)
+
+
+class Array:
+    """A per-CPU array map of two CPUs."""
+
+    def __init__(self, *values: tuple[int, ...]) -> None:
+        self.values = list(values)
+
+    def array(self) -> Iterator[bytes]:
+        for value in self.values:
+            yield struct.pack(f"={len(value)}Q", *value) + bytes(8 * len(value))
+
+
+def losses(counts: Array) -> Losses:
+    return Losses(TYPES, KINDS, counts)  # type: ignore[arg-type]
+
+
+def test_values_are_summed_over_cpus() -> None:
+    assert total(struct.pack("=4Q", 1, 2, 30, 40), "=QQ") == (31, 42)
+
+
+def test_what_did_not_fit_is_told_once_and_then_what_was_added() -> None:
+    counts = Array((10, 3), (5, 0))
+    found = losses(counts)
+    (first,) = found.look({BpfCall.KIND: 7, Ptrace.KIND: 5}, 0, 0, 0)
+    assert (first.kind, first.cause, first.count, first.total) == ("runtime_integrity.bpf", "ring_full", 3, 3)
+    assert list(found.look({BpfCall.KIND: 7, Ptrace.KIND: 5}, 0, 0, 0)) == []
+    counts.values[0] = (14, 5)
+    (second,) = found.look({BpfCall.KIND: 9, Ptrace.KIND: 5}, 0, 0, 0)
+    assert (second.count, second.total, found.total) == (2, 5, 5)
+
+
+def test_written_records_must_have_come_by_the_next_look() -> None:
+    found = losses(Array((10, 0), (0, 0)))
+    assert list(found.look({BpfCall.KIND: 4}, 0, 0, 0)) == []  # six may still be under way
+    (loss,) = found.look({BpfCall.KIND: 8}, 0, 0, 0)
+    assert (loss.kind, loss.cause, loss.count) == ("runtime_integrity.bpf", "missing", 2)
+
+
+def test_a_broken_record_is_not_missing_too() -> None:
+    found = losses(Array((10, 0), (0, 0)))
+    list(found.look({BpfCall.KIND: 9}, 1, 0, 0))
+    assert list(found.look({BpfCall.KIND: 9}, 1, 0, 0)) == []
+    assert found.total == 1
+
+
+def test_lost_lines_count_too() -> None:
+    found = list(losses(Array((0, 0), (0, 0))).look({}, 0, 4, 2))
+    assert [(each.kind, each.cause, each.count) for each in found] == [
+        ("", "journal_full", 4),
+        ("", "journal_failed", 2),
+    ]
+
+
+def probe(name: str, canary: Any) -> Probe:
+    program = Program(AttachType.RAW_TRACEPOINT, "x", f"s_{name}")
+    return Probe(name, None, (Alternative("raw", (program,)),), canary)
+
+
+def test_attached_is_not_alive() -> None:
+    runs = Array((0,), (0,), (0,))
+
+    def heard() -> None:
+        runs.values[0] = (runs.values[0][0] + 1,)
+
+    def raises() -> None:
+        raise OSError("refused")
+
+    failed: list[str] = []
+    sensor = Sensor(
+        "s", "1", (probe("a", heard), probe("b", lambda: None), probe("c", None), probe("d", raises), probe("e", heard))
+    )
+    chosen = {f"s.{name}": "raw" for name in "abcd"}
+    canaries = Canaries([sensor], lambda name, _: failed.append(name))
+    reasons = {f"s.{name}": {"raw": "EPERM"} for name in "abcde"}
+    health = ProbeHealth([sensor], chosen, reasons, ("s_a", "s_b", "s_d"), runs, canaries)  # type: ignore[arg-type]
+    changed = {each.name: each.state for each in health.check()}
+    assert changed == {"s.a": "alive", "s.b": "silent", "s.c": "attached", "s.d": "silent"}
+    assert failed == ["s.d"]
+    assert health.check() == []
+    assert [each.state for each in health.reports] == ["alive", "silent", "attached", "silent", "missing"]
+    assert health.reports[4].reason == "raw: EPERM"
+    assert health_facts(3, health.reports, ["p"]) == {
+        "lost": 3,
+        "probes_not_alive": ["s.b", "s.d", "s.e"],
+        "degraded": ["p"],
+    }

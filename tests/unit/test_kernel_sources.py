@@ -1,0 +1,76 @@
+"""What is compiled, without compiling it; and messages between agent and loader."""
+
+import os
+import socket
+
+import pytest
+
+from krie.armed import sensor_request
+from krie.errors import KernelError
+from krie.kernel.btf import named_padding
+from krie.kernel.channel import Channel, ChannelClosed
+from krie.kernel.messages import Request
+from krie.kernel.source import fields_read
+from krie.process_sensor import process_sensor
+
+
+def test_unnamed_bit_fields_get_a_name() -> None:
+    slice_ = "struct a {\n\tint x;\n\tlong: 64;\n\tlong: 64;\n\tint y: 3;\n\tunsigned int: 5;\n\tint: 0;\n};\n"
+    padded = "struct a {\n\tint x;\n\tchar krie_pad0[8];\n\tchar krie_pad1[8];\n\tint y: 3;\n\tunsigned int krie_pad2: 5;\n\n};\n"
+    assert named_padding(slice_) == padded
+
+
+def test_an_unnamed_bit_field_of_an_unknown_form_is_refused() -> None:
+    with pytest.raises(KernelError, match="BCC would misread the unnamed bit-field 'u32: 5;'"):
+        named_padding("struct a {\n\tu32: 5;\n};\n")
+
+
+def test_types_and_fields_are_read_out_of_the_source() -> None:
+    source = """
+        a = KRIE_READ(task_struct, f(x, y), thread_info.status);
+        b = KRIE_READ(pid, pid, tasks[0].first);
+        c = KRIE_ADDRESS(xa_node, inner, slots) + 1;
+        d = __builtin_offsetof(struct mount, mnt);
+    """
+    assert fields_read(source) == {
+        ("task_struct", "thread_info.status"),
+        ("pid", "tasks"),
+        ("xa_node", "slots"),
+        ("mount", "mnt"),
+    }
+
+
+def test_a_request_survives_the_channel() -> None:
+    request = Request((sensor_request(process_sensor()),), 16, True, (("a.b", "lsm", "EPERM"),))
+    mine, theirs = map(Channel, socket.socketpair())
+    mine.send(request.to_json())
+    assert Request.from_json(theirs.receive()[0]) == request
+    mine.close()
+    with pytest.raises(ChannelClosed):
+        theirs.receive()
+    theirs.close()
+
+
+def test_many_descriptors_arrive_close_on_exec() -> None:
+    one, other = socket.socketpair()
+    mine, theirs = Channel(one), Channel(other)
+    descriptors = [os.open("/dev/null", os.O_RDONLY) for _ in range(400)]
+    mine.send({"n": 1}, descriptors)
+    message, received = theirs.receive()
+    try:
+        assert (message, len(received)) == ({"n": 1}, 400)
+        assert not any(os.get_inheritable(each) for each in received)
+    finally:
+        for each in [*descriptors, *received]:
+            os.close(each)
+        mine.close()
+        theirs.close()
+
+
+def test_an_answer_that_does_not_come_is_a_time_out() -> None:
+    one, other = socket.socketpair()
+    one.settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        Channel(one).receive()
+    one.close()
+    other.close()

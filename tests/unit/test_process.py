@@ -1,0 +1,126 @@
+"""The process table: who did it, also when it is gone."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from krie import Event
+from krie.plugins.runtime_integrity.events import Ptrace
+from krie.process import NOTHING, Identity, Key, ProcessTable, path_of
+from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.testing.events import build
+
+SHELL, TOOL = Identity(8, 100, 1), Identity(8, 200, 1)
+
+
+def exec_of(path: str, **fields: Any) -> ProcessExec:
+    components = b"".join(name.encode() + b"\0" for name in reversed(path.strip("/").split("/")))
+    return build(ProcessExec, components=components.ljust(768, b"\0"), length=len(components), **fields)
+
+
+def header(identity: Identity, **fields: int) -> dict[str, int]:
+    return {"exe_dev": identity.dev, "exe_ino": identity.ino, "exe_generation": identity.generation, **fields}
+
+
+def table(limit: int = 1000) -> ProcessTable:
+    made = ProcessTable(limit, lambda _: NOTHING)
+    made.feed(exec_of("/usr/bin/bash", **header(SHELL, tgid=10, start_time=5)))
+    return made
+
+
+def fork(tgid: int, start_time: int) -> ProcessFork:
+    fields = header(SHELL, tgid=10, start_time=5)
+    child = {"child_tgid": tgid, "child_start_time": start_time, "child_parent_tgid": 10, "child_parent_start_time": 5}
+    return build(ProcessFork, **fields, **child)
+
+
+def action(tgid: int, start_time: int, identity: Identity) -> Event:
+    return build(Ptrace, **header(identity, tgid=tgid, start_time=start_time, parent_tgid=10, parent_start_time=5))
+
+
+def test_a_path_is_put_together_from_its_components() -> None:
+    assert path_of(exec_of("/usr/bin/true")) == ("/usr/bin/true", True)
+    assert path_of(exec_of("/memfd:x", deleted=True)) == ("/memfd:x (deleted)", True)
+    assert path_of(exec_of("/a/b", truncated=True)) == (".../a/b", False)
+    assert path_of(build(ProcessExec, length=4_000_000_000)) != ("", True)
+
+
+def test_bytes_of_a_path_are_kept_apart() -> None:
+    raw = b"a\\x\xff\0"
+    event = build(ProcessExec, components=raw.ljust(768, b"\0"), length=len(raw))
+    assert path_of(event) == ("/a\\\\x\\xff", True)
+
+
+def test_a_forked_child_runs_its_parents_executable_until_exec() -> None:
+    processes = table()
+    processes.feed(fork(11, 50))
+    child = processes.actor(action(11, 50, SHELL))
+    assert (child.exe, child.exe_known, child.parent) == ("/usr/bin/bash", True, Key(10, 5))
+    processes.feed(exec_of("/opt/tool", **header(TOOL, tgid=11, start_time=50, parent_tgid=10, parent_start_time=5)))
+    assert processes.actor(action(11, 50, TOOL)).exe == "/opt/tool"
+    assert [each.exe for each in processes.ancestors(processes.actor(action(11, 50, TOOL)))] == ["/usr/bin/bash"]
+
+
+def test_a_process_that_is_gone_is_still_known() -> None:
+    processes = table()
+    processes.feed(fork(11, 50))
+    processes.feed(exec_of("/opt/tool", **header(TOOL, tgid=11, start_time=50)))
+    processes.feed(build(ProcessExit, tgid=11, start_time=50))
+    assert processes.actor(action(11, 50, TOOL)).exe == "/opt/tool"
+
+
+def test_a_reused_number_is_another_process() -> None:
+    processes = table()
+    processes.feed(exec_of("/opt/tool", **header(TOOL, tgid=11, start_time=50)))
+    found = processes.find(Key(11, 51))
+    assert found is None
+    assert processes.actor(action(11, 51, TOOL)).exe == "?"
+
+
+def test_a_lost_exec_record_is_noticed_and_never_believed() -> None:
+    processes = table()
+    processes.feed(fork(11, 50))
+    stranger = processes.actor(action(11, 50, TOOL))
+    assert (stranger.exe, stranger.exe_known, stranger.identity) == ("?", False, TOOL)
+    assert processes.contradicted == 1
+
+
+def test_changed_credentials_are_taken_over() -> None:
+    processes = table()
+    event = replace(action(10, 5, SHELL), uid=7, euid=0)
+    processes.actor(event)
+    found = processes.find(Key(10, 5))
+    assert found is not None
+    assert (found.uid, found.euid) == (7, 0)
+
+
+def test_it_forgets_the_ended_first_and_counts_the_others() -> None:
+    processes = table(limit=3)
+    processes.feed(fork(11, 50))
+    processes.feed(fork(12, 51))
+    processes.feed(build(ProcessExit, tgid=11, start_time=50))
+    processes.feed(fork(13, 52))
+    assert processes.find(Key(11, 50)) is None
+    assert (processes.find(Key(10, 5)) is not None, processes.evicted, len(processes)) == (True, 0, 3)
+    processes.feed(fork(14, 53))
+    assert (processes.evicted, len(processes)) == (1, 3)
+
+
+def test_seeding_reads_proc_and_meets_exact_start_times() -> None:
+    own = Identity(1, 2, 3)
+    processes = ProcessTable(100_000, lambda _: own)
+    processes.seed()
+    tick = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) * tick
+    exact = Key(os.getpid(), started + tick // 3)
+    found = processes.find(exact)
+    assert found is not None
+    assert found.exe == str(Path("/proc/self/exe").readlink())
+    assert next(processes.ancestors(found)).key.tgid == os.getppid()
+    assert processes.find(Key(os.getpid(), started + tick)) is None
+    event = build(Ptrace, **header(own, tgid=exact.tgid, start_time=exact.start_time))
+    assert processes.actor(event).key == exact
+    before = len(processes)
+    processes.actor(event)
+    assert len(processes) == before
