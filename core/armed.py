@@ -80,8 +80,14 @@ def load_sensors(config: Config, place: str, report: Callable[[PluginFault], Non
         }
         for probe, why in loaded.loaded.reasons.items()
     }
+    left_out = {
+        f"{sensor.name}.{probe.name}": {each.name: str(loaded.dropped[sensor.name]) for each in probe.alternatives}
+        for sensor in sensors
+        if sensor.name in loaded.dropped
+        for probe in sensor.probes
+    }
     chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in loaded.loaded.failed}
-    probes = ProbeHealth(sensors, chosen, reasons, loaded.loaded.programs, maps["krie_alive"], canaries)
+    probes = ProbeHealth(sensors, chosen, {**reasons, **left_out}, loaded.loaded.programs, maps["krie_alive"], canaries)
     armed = Armed(features, plugins, types, loaded, maps, inspector, agent, probes)
     armed.arm(armed=False)
     return armed

@@ -77,14 +77,18 @@ def run(
 def _run_on_terminal(command: list[str]) -> int:
     console = Console()
     live = render.Live(console)
-    with console.status("compiling and attaching ..."), subprocess.Popen(command, stdout=subprocess.PIPE) as agent:
+    waiting = console.status("compiling and attaching ...")
+    with waiting, subprocess.Popen(command, stdout=subprocess.PIPE) as agent:
         # A Ctrl-C reaches the agent too, which then ends; we show what it still says.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: agent.terminate())
         signal.signal(signal.SIGHUP, lambda *_: agent.send_signal(signal.SIGHUP))
         assert agent.stdout is not None
-        for line in agent.stdout:
-            live.show(json.loads(line))
+        for text in agent.stdout:
+            line = json.loads(text)
+            if line["kind"] == "krie.started":
+                waiting.stop()
+            live.show(line)
     return agent.returncode
 
 

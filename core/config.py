@@ -164,7 +164,7 @@ def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
 def _keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
     fields = model.model_fields
     for parent in parents:
-        annotation = fields[parent].annotation if parent in fields else None
+        annotation = fields[parent].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         fields = annotation.model_fields

@@ -87,7 +87,9 @@ class EventType:
         for constant, value in (("KIND", event.KIND), ("VERSION", event.VERSION)):
             if not 0 < value < 1 << 16:
                 raise LayoutError(name, constant, f"{value} is not between 1 and 65535")
-        declared = {each for base in event.__mro__ if base is not Event for each in vars(base).get("__annotations__", ())}
+        declared = {
+            each for base in event.__mro__ if base is not Event for each in vars(base).get("__annotations__", ())
+        }
         if taken := declared.intersection(HEADER_FIELDS):
             raise LayoutError(name, min(taken), "is a field of every event's header; give it another name")
         self.event, self.kind, self.name, self.version = event, event.KIND, event.NAME, event.VERSION

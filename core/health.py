@@ -88,7 +88,7 @@ class ProbeHealth:
                     None,
                 ),
                 "missing",
-                reasons.get(f"{sensor.name}.{probe.name}", {"": "the sensor was left out"}),
+                reasons.get(f"{sensor.name}.{probe.name}", {}),
             )
             for sensor in sensors
             for probe in sensor.probes

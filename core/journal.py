@@ -157,7 +157,9 @@ class JournalFile:
             if status.st_uid != os.geteuid():
                 raise OSError(errno.EPERM, f"it belongs to user {status.st_uid}")
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise OSError(errno.EPERM, f"other users can write it: see what they wrote, then chmod 600 {self._path}")
+                raise OSError(
+                    errno.EPERM, f"other users can write it: see what they wrote, then chmod 600 {self._path}"
+                )
             os.fchmod(descriptor, 0o600)
             # A line torn by a crash stays one line; ending it waits for the first write, since the disk may be full.
             self._torn = bool(status.st_size) and os.pread(descriptor, 1, status.st_size - 1) != b"\n"

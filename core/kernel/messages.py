@@ -84,12 +84,20 @@ class Request:
         """What of a sensor is compiled, once alternatives are chosen."""
         sensor = self.sensors[name]
         own = [each for each in chosen if each.probe.startswith(f"{name}.")]
+        programs = tuple(dict.fromkeys(program.function for each in own for program in each.programs))
+        every = {
+            program.function: None
+            for probe in sensor.probes
+            for alternative in probe.alternatives
+            for program in alternative.programs
+        }
         return SensorSource(
             name,
             sensor.place,
             sensor.text,
             sensor.events,
-            tuple(dict.fromkeys(program.function for each in own for program in each.programs)),
+            programs,
+            tuple(function for function in every if function not in programs),
             tuple(f"{each.probe.removeprefix(f'{name}.')}_{each.name}".upper() for each in own),
             sensor.types,
             sensor.defines,

@@ -88,6 +88,8 @@ class SensorSource:
     events: tuple[RecordSource, ...]
     programs: tuple[str, ...]
     """C functions of the chosen alternatives."""
+    unused: tuple[str, ...]
+    """C functions of the others: compiled only where the source has no #ifdef around them, and never loaded."""
     uses: tuple[str, ...]
     """`<PROBE>_<ALTERNATIVE>` of each chosen alternative, upper case."""
     types: tuple[str, ...] = ()
@@ -171,6 +173,7 @@ def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, fetch_add: boo
     lines += ["#define KRIE_HAS_FETCH_ADD 1"] if fetch_add else []
     lines += [f"#define KRIE_PROGRAMS {max(1, len(programs))}", f"#define KRIE_SLOTS {max(1, len(records))}"]
     lines += [f"#define KRIE_PROGRAM_{function} {index}" for index, function in enumerate(programs)]
+    lines += [f"#define KRIE_PROGRAM_{function} 0" for sensor in sensors for function in sensor.unused]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
     lines += [f"#define KRIE_USE_{sensor.name.upper()}_{use} 1" for sensor in sensors for use in sensor.uses]
     lines += ["#include <krie_types.h>", "#include <krie_events.h>", "#include <krie.h>"]

@@ -1,8 +1,8 @@
 """A real agent in a process of its own, for tests: start it, look at its journal, reload it, stop or kill it.
 
-    with RunningAgent(tmp_path, plugins={"my_plugin": {}}) as agent:
-        trigger()
-        (line,) = agent.lines("my_plugin.event", lambda line: line["process"]["tgid"] == tgid)
+with RunningAgent(tmp_path, plugins={"my_plugin": {}}) as agent:
+    trigger()
+    (line,) = agent.lines("my_plugin.event", lambda line: line["process"]["tgid"] == tgid)
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ class RunningAgent:
         self.config = folder / "krie.toml"
         self._plugin_folders = [str(each) for each in plugin_folders]
         sections = {
-            "agent": {"run_dir": str(folder / "run"), "allow_syscall_tracepoints": True, "ring_mib": 8, **(agent or {})},
+            "agent": {
+                "run_dir": str(folder / "run"),
+                "allow_syscall_tracepoints": True,
+                "ring_mib": 8,
+                **(agent or {}),
+            },
             "journal": {"path": str(self.journal)},
             "policy": {"paths": [str(each) for each in policies], "check_interval_s": 1},
             **{f"plugins.{name}": keys for name, keys in plugins.items()},
@@ -72,7 +77,11 @@ class RunningAgent:
             )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.wait("krie.started")
+        try:
+            self.wait("krie.started")
+        except AgentFailed:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,6 +151,14 @@ def bpf_objects() -> frozenset[tuple[str, int]]:
         output = subprocess.run(["bpftool", "-j", kind, "list"], check=True, capture_output=True, env=_ENVIRONMENT)
         found |= {(kind, int(each["id"])) for each in json.loads(output.stdout or b"[]") if "id" in each}
     return frozenset(found)
+
+
+def leftovers(before: frozenset[tuple[str, int]], timeout_s: float = 30) -> frozenset[tuple[str, int]]:
+    """BPF objects that were not there before; the kernel frees those without a holder a moment later."""
+    deadline = time.monotonic() + timeout_s
+    while (left := bpf_objects() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 _ENVIRONMENT = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}

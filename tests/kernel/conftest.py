@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from krie.kernel.mounts import mounted
 from krie.testing.agent import RunningAgent
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from krie.testing.agent import RunningAgent
 
 from .conftest import Victims
@@ -69,9 +68,8 @@ def test_traceme(agent: RunningAgent, victims: Victims) -> None:
 
 def test_a_32_bit_caller_is_seen(agent: RunningAgent, victims: Victims, tmp_path: Path) -> None:
     source = tmp_path / "int80.c"
-    source.write_text(
-        'int main(void) { long r; asm volatile("int $0x80" : "=a"(r) : "a"(26), "b"(0), "c"(0), "d"(0), "S"(0)); return r; }'
-    )
+    call = 'asm volatile("int $0x80" : "=a"(r) : "a"(26), "b"(0), "c"(0), "d"(0), "S"(0));'
+    source.write_text(f"int main(void) {{ long r; {call} return r; }}")
     subprocess.run(["gcc", "-o", tmp_path / "int80", source], check=True)
     victims.execute([str(tmp_path / "int80")])
     (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)

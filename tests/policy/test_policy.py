@@ -8,7 +8,6 @@ import pytest
 import regorus
 from hypothesis import given
 from hypothesis import strategies as st
-
 from krie.decision import Action, FiredRule, Scope, merge
 from krie.errors import PolicyError
 from krie.policy.analysis import unknown_names

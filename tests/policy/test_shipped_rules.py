@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from krie import Event
 from krie.agent_events import AGENT_EVENTS, Loss, PluginState, PolicyState, ProbeState
 from krie.decision import Action

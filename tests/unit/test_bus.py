@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
-
 from krie import Action, Decision, Event, FiredRule, Scope
 from krie.agent_events import AGENT_EVENTS, Loss, OwnEvents
 from krie.bus import Bus, Wall, would
@@ -82,6 +81,7 @@ def test_policies_see_what_the_schemas_say() -> None:
     ((kind, document),) = setting.judge.asked
     assert kind == "runtime_integrity.ptrace"
     assert set(document) == {"event", "process", "host", "health"}
+    assert isinstance(PROCESS_SCHEMA, dict)
     jsonschema.validate(document["process"], PROCESS_SCHEMA)
     event = document["event"]
     assert isinstance(event, dict)

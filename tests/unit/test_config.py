@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from krie.config import PluginConfig, load_config, plugin_config
 from krie.errors import ConfigError, UntrustedFileError
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from krie.config import AgentConfig, JournalConfig, PluginConfig, PolicyConfig, load_config, plugin_config
 from krie.errors import ConfigError, ExitCode, UntrustedFileError
 
@@ -83,7 +82,7 @@ def test_tables_within_a_plugins_table(raw: dict[str, object], message: str) -> 
 
 def test_configurations_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        PluginConfig().required = True
+        PluginConfig().required = True  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("model", [AgentConfig, JournalConfig, PolicyConfig, PluginConfig])

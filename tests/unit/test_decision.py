@@ -3,7 +3,6 @@
 from itertools import permutations
 
 import pytest
-
 from krie.decision import Action, Decision, FiredRule, Scope, merge
 
 LOG = FiredRule("LOG", Action.LOG)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-
 from krie import U32, U64, Event
 from krie.errors import LayoutError
 from krie.event import HEADER_FIELDS, EventType, EventTypes
@@ -26,7 +25,7 @@ def declared(processes: Mapping[str, tuple[str, str]] | None = None, **fields: A
 @pytest.mark.parametrize("name", HEADER_FIELDS)
 def test_a_field_of_the_header_cannot_be_declared_again(name: str) -> None:
     with pytest.raises(LayoutError) as caught:
-        EventType(declared(**{name: U64}))
+        EventType(declared(None, **{name: U64}))
     assert str(caught.value) == f"Broken.{name}: is a field of every event's header; give it another name"
 
 

@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from krie.errors import ConfigError
 from krie.journal import JournalFile, LineWriter
 

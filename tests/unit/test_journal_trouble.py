@@ -4,12 +4,13 @@ import errno
 import fcntl
 import json
 import os
+import select
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from krie.errors import ConfigError
 from krie.journal import JournalFile, LineWriter, StandardOutput
 
@@ -28,7 +29,6 @@ def test_a_rotation_that_stops_half_way_is_finished_later(tmp_path: Path) -> Non
     file = JournalFile(path, 10, 3)
     for letter in "abc":
         file.write(line(letter))
-    real_open = os.open
 
     def full(name: Path, flags: int, mode: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -38,7 +38,6 @@ def test_a_rotation_that_stops_half_way_is_finished_later(tmp_path: Path) -> Non
         for _ in range(5):
             with pytest.raises(OSError, match="No space left"):
                 file.write(line("d"))
-    assert os.open is real_open
     file.write(line("e"))
     file.close()
     assert contents(tmp_path) == {
@@ -59,9 +58,7 @@ def test_a_file_that_somebody_moved_away_is_made_anew_by_rotation(tmp_path: Path
     assert contents(tmp_path) == {"taken": line("a"), "journal.jsonl": line("b")}
 
 
-def test_a_torn_line_does_not_keep_the_agent_from_starting_on_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_torn_line_does_not_keep_the_agent_from_starting_on_a_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b"torn")
     path.chmod(0o600)
@@ -154,9 +151,10 @@ def test_a_line_after_the_end_is_counted() -> None:
     assert writer.overflowed == 1
 
 
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe whose write end is standard output; yields its read end and a spare descriptor of the write end."""
+@contextmanager
+def piped_output() -> Iterator[tuple[int, int]]:
+    """Standard output is a pipe meanwhile: yields its read end and its write end. No fixture: pytest's own capture
+    takes standard output back between fixture and test."""
     read, write = os.pipe()
     kept = os.dup(1)
     os.dup2(write, 1)
@@ -164,42 +162,51 @@ def pipe() -> Iterator[tuple[int, int]]:
         yield read, write
     finally:
         os.dup2(kept, 1)
-        for each in (kept, write):
+        for each in (kept, write, read):
             os.close(each)
 
 
-def test_a_reader_that_has_gone_is_told_once_and_lines_are_counted(pipe: tuple[int, int]) -> None:
+def test_a_reader_that_has_gone_is_told_and_lines_are_counted() -> None:
     gone: list[bool] = []
-    writer = LineWriter(StandardOutput(lambda: gone.append(True)), 100, lambda _: None)
-    os.close(pipe[0])
-    writer.write("one")
-    writer.write("two")
-    writer.close()
+    with piped_output() as (read, write):
+        os.dup2(write, read)  # nobody reads any more
+        writer = LineWriter(StandardOutput(lambda: gone.append(True)), 100, lambda _: None)
+        writer.write("one")
+        writer.write("two")
+        writer.close()
     assert gone
     assert (writer.written, writer.failed) == (0, 2)
 
 
-def test_a_pipe_that_does_not_wait_gets_every_line_whole(pipe: tuple[int, int]) -> None:
+def test_a_pipe_that_does_not_wait_gets_every_line_whole() -> None:
     """Whoever started the agent may have made its output non-blocking."""
-    read, write = pipe
-    fcntl.fcntl(write, fcntl.F_SETFL, fcntl.fcntl(write, fcntl.F_GETFL) | os.O_NONBLOCK)
-    size = 3 * fcntl.fcntl(write, fcntl.F_GETPIPE_SZ)
-    data = b"x" * (size - 1) + b"\n"
-    writer = threading.Thread(target=StandardOutput(lambda: None).write, args=(data,))
-    writer.start()
-    got = b""
-    while len(got) < size:
-        got += os.read(read, size)
-    writer.join()
-    os.close(read)
+    real = os.write
+    refused = threading.Event()
+
+    def watched(descriptor: int, data: memoryview) -> int:
+        try:
+            return real(descriptor, data)
+        except BlockingIOError:
+            refused.set()
+            raise
+
+    with piped_output() as (read, write), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", watched)
+        os.set_blocking(write, False)
+        size = 3 * fcntl.fcntl(write, fcntl.F_GETPIPE_SZ)
+        data = b"x" * (size - 1) + b"\n"
+        writer = threading.Thread(target=StandardOutput(lambda: None).write, args=(data,), daemon=True)
+        writer.start()
+        refused.wait()  # the pipe is full: nobody has read yet
+        got = b""
+        while len(got) < size and (writer.is_alive() or select.select([read], [], [], 0)[0]):
+            if select.select([read], [], [], 0.1)[0]:
+                got += os.read(read, size)
+        writer.join()
     assert got == data
 
 
-def test_a_line_torn_on_standard_output_is_ended_before_the_next(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, _ = pipe
-    output = StandardOutput(lambda: None)
+def test_a_line_torn_on_standard_output_is_ended_before_the_next() -> None:
     real = os.write
     answers = iter([4, None])
 
@@ -209,11 +216,13 @@ def test_a_line_torn_on_standard_output_is_ended_before_the_next(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(descriptor, data[:count])
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", half)
-        with pytest.raises(OSError, match="Input/output error"):
-            output.write(b"torn line\n")
-    output.write(b"whole\n")
-    output.write(b"next\n")
-    assert os.read(read, 100) == b"torn\nwhole\nnext\n"
-    os.close(read)
+    output = StandardOutput(lambda: None)
+    with piped_output() as (read, _):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "write", half)
+            with pytest.raises(OSError, match="Input/output error"):
+                output.write(b"torn line\n")
+        output.write(b"whole\n")
+        output.write(b"next\n")
+        got = os.read(read, 100)
+    assert got == b"torn\nwhole\nnext\n"

@@ -4,7 +4,6 @@ import os
 import socket
 
 import pytest
-
 from krie.armed import sensor_request
 from krie.errors import KernelError
 from krie.kernel.btf import named_padding
@@ -16,7 +15,8 @@ from krie.process_sensor import process_sensor
 
 def test_unnamed_bit_fields_get_a_name() -> None:
     slice_ = "struct a {\n\tint x;\n\tlong: 64;\n\tlong: 64;\n\tint y: 3;\n\tunsigned int: 5;\n\tint: 0;\n};\n"
-    padded = "struct a {\n\tint x;\n\tchar krie_pad0[8];\n\tchar krie_pad1[8];\n\tint y: 3;\n\tunsigned int krie_pad2: 5;\n\n};\n"
+    padded = "struct a {\n\tint x;\n\tchar krie_pad0[8];\n\tchar krie_pad1[8];\n\tint y: 3;\n"
+    padded += "\tunsigned int krie_pad2: 5;\n\n};\n"
     assert named_padding(slice_) == padded
 
 

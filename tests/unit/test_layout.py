@@ -10,7 +10,6 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from krie import (
     S64,
     U8,
@@ -80,7 +79,8 @@ def _values(wire: WireType) -> st.SearchStrategy[Any]:
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    event = draw(st.sampled_from((*ALL, Everything)))
+    candidates: tuple[type[Event], ...] = (*ALL, Everything)
+    event = draw(st.sampled_from(candidates))
     layout = EventType(event).layout
     fields = {each.name: draw(_values(each.wire)) for each in layout.data_fields}
     plain = {name: value for name, value in fields.items() if not isinstance(value, str) or "\\" not in value}

@@ -7,9 +7,8 @@ from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Annotated, Any
 
-import pytest
-
 import krie.plugin_manager
+import pytest
 from krie import U64, Alternative, AttachType, Doc, Event, PluginConfig, Probe, Program, Sensor, hookimpl
 from krie.config import Config
 from krie.decision import merge
@@ -112,10 +111,12 @@ def alternative(function: str = "example_f", fields: frozenset[str] = frozenset(
     return Alternative("raw", (Program(AttachType.RAW_TRACEPOINT, "x", function),), fields)
 
 
-OTHER = dataclass(frozen=True)(
+OTHER: type[Event] = dataclass(frozen=True)(
     type("Other", (Event,), {"KIND": 0x9002, "NAME": "elsewhere.thing", "__module__": __name__})
 )
-LOW = dataclass(frozen=True)(type("Low", (Event,), {"KIND": 0x0100, "NAME": "example.low", "__module__": __name__}))
+LOW: type[Event] = dataclass(frozen=True)(
+    type("Low", (Event,), {"KIND": 0x0100, "NAME": "example.low", "__module__": __name__})
+)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from krie.errors import ConfigError, UntrustedFileError
 from krie.trust import read_trusted
 

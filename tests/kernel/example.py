@@ -1,0 +1,59 @@
+"""Writes a third party's plugin into a folder: module, metadata and C, as an installed distribution has them."""
+
+from pathlib import Path
+
+_MODULE = '''
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from krie import *
+
+@dataclass(frozen=True, slots=True)
+class Seen(Event):
+    """The probe ran."""
+    KIND = 0x9001
+    NAME = "example.seen"
+    count: Annotated[U64, Doc("a number")]
+
+def canary():
+    {canary}
+
+@hookimpl
+def krie_sensor():
+    programs = tuple(Program(AttachType(a), t, f, o) for a, t, f, o in {programs!r})
+    return Sensor("example", "1", (Probe("seen", Seen, (Alternative("only", programs),), {has_canary}),), (Seen,),
+                  Path(__file__).with_name("example.bpf.c"))
+'''
+_SEEN = """
+{function}
+{{
+    struct example_seen *record;
+
+    if (!krie_enter(KRIE_PROGRAM_{name}))
+        return 0;
+    record = krie_reserve_example_seen(KRIE_PROGRAM_{name});
+    if (!record)
+        return 0;
+    record->count = {value};
+    krie_submit_example_seen(record);
+    return 0;
+}}
+"""
+
+
+def seen(name: str, argument: str = "void *ctx", value: str = "1") -> str:
+    """C of a program that sends a record each time it runs."""
+    return _SEEN.format(function=f"int {name}({argument})", name=name, value=value)
+
+
+def write(folder: Path, programs: list[tuple[str, str, str, int]], source: str, canary: str = "") -> Path:
+    """Write the plugin `example`, whose one probe has these programs (attach type, target, function, offset)."""
+    folder.mkdir()
+    text = _MODULE.format(programs=programs, canary=canary or "pass", has_canary="canary" if canary else "None")
+    (folder / "example_plugin.py").write_text(text)
+    (folder / "example.bpf.c").write_text(source)
+    metadata = folder / "example_plugin-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: example-plugin\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[krie]\nexample = example_plugin\n")
+    return folder

@@ -1,0 +1,161 @@
+"""The commands as a user runs them: on a pipe, on a terminal, and with their exit codes."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+KRIE = [sys.executable, "-I", "-c", "from krie.cli import main; main()"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "krie.toml"
+    path.write_text(
+        f'[agent]\nrun_dir = "{tmp_path}/run"\nallow_syscall_tracepoints = true\n'
+        f'[journal]\npath = "journal.jsonl"\n[plugins.runtime_integrity]\n'
+    )
+    path.chmod(0o600)
+    return path
+
+
+def krie(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*KRIE, *map(str, arguments)], input=text, capture_output=True, text=True)
+
+
+def test_piped_run_prints_the_journals_lines(config: Path) -> None:
+    result = krie("run", "--config", config, "--duration", 0.5)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (config.parent / "journal.jsonl").read_text()
+    kinds = [json.loads(line)["kind"] for line in result.stdout.splitlines()]
+    assert kinds[-1] == "krie.stopped"
+    assert "krie.started" in kinds
+
+
+def test_on_a_terminal_people_can_read_it(config: Path) -> None:
+    master, slave = pty.openpty()
+    os.set_blocking(master, True)
+    command = [*KRIE, "run", "--config", str(config), "--duration", "0.5"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    with subprocess.Popen(command, stdout=slave, stderr=slave, env=environment) as process:
+        os.close(slave)
+        output = b""
+        while True:
+            try:
+                output += os.read(master, 65536)
+            except OSError:
+                break  # the terminal's other side is closed
+    os.close(master)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output.decode())
+    assert process.returncode == 0, text
+    assert "runtime_integrity.sysctl_write" in text
+    assert "probes alive, policy" in text
+    assert "0.5 s are over" in text
+    assert '"kind"' not in text
+
+
+def test_doctor(config: Path) -> None:
+    result = krie("doctor", "--config", config, "--json")
+    assert result.returncode == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert report["healthy"] is True
+    states = {each["name"]: each["state"] for each in report["probes"]}
+    assert set(states.values()) == {"alive"}
+    assert states.keys() >= {"process.exec", "runtime_integrity.bpf"}
+    assert report["blind_rules"] == []
+    told = krie("doctor", "--config", config).stdout
+    for probe in report["probes"]:
+        if probe["every_syscall"]:
+            assert "every system call is" in told
+
+
+def test_doctor_tells_blind_rules(config: Path) -> None:
+    config.write_text(config.read_text().replace("allow_syscall_tracepoints = true", ""))
+    result = krie("doctor", "--config", config, "--json")
+    report = json.loads(result.stdout)
+    missing = {each["name"] for each in report["probes"] if each["state"] == "missing"}
+    blind = {each["id"] for each in report["blind_rules"]}
+    assert result.returncode == (5 if missing else 0)
+    assert ("BPF001" in blind) is ("runtime_integrity.bpf" in missing)
+    assert ("PTRACE001" in blind) is ("runtime_integrity.ptrace" in missing)
+
+
+def test_plugins_and_events(config: Path) -> None:
+    (plugin,) = json.loads(krie("plugins", "--config", config, "--json").stdout)
+    assert (plugin["name"], plugin["state"]) == ("runtime_integrity", "observe")
+    assert "target_tgid" in krie("events", "--config", config).stdout
+    schemas = json.loads(krie("events", "--config", config, "--schema").stdout)
+    for schema in (*schemas["event"].values(), schemas["process"]):
+        jsonschema.Draft7Validator.check_schema(schema)
+        assert schema["additionalProperties"] is False
+
+
+def test_journal_lines_obey_the_schemas(config: Path) -> None:
+    schemas = json.loads(krie("events", "--config", config, "--schema").stdout)
+    lines = krie("run", "--config", config, "--duration", 0.3).stdout.splitlines()
+    for line in map(json.loads, lines):
+        jsonschema.validate({"kind": line["kind"], **line["event"]}, schemas["event"][line["kind"]])
+        jsonschema.validate({**line["process"], "ancestors": []}, schemas["process"])
+
+
+def test_policy_check_and_eval(config: Path) -> None:
+    checked = json.loads(krie("policy", "check", "--config", config, "--json").stdout)
+    assert "SYSCTL001" in {each["id"] for each in checked["rules"]}
+    event = {
+        "name": "kernel/kptr_restrict",
+        "new_parsed": True,
+        "new_int": 0,
+        "old_parsed": True,
+        "old_int": 1,
+        "file_pos": 0,
+    }
+    document = {"kind": "runtime_integrity.sysctl_write", "event": event, "process": {}}
+    decision = json.loads(krie("policy", "eval", "--config", config, text=json.dumps(document)).stdout)
+    assert (decision["action"], decision["rules"]) == ("override", [{"id": "SYSCTL001", "action": "override"}])
+    assert krie("policy", "eval", "--config", config, text="{").returncode == 4
+
+
+def test_mistakes_lead_to_the_place(config: Path) -> None:
+    folder = config.parent / "rules"
+    folder.mkdir()
+    rules = folder / "mine.rego"
+    config.write_text(config.read_text() + '[policy]\npaths = ["rules"]\n')
+    rules.write_text(
+        'package krie.mine\nrules contains {"id": "M1", "action": "log"} if {\n\tinput.event.kind == \n}\n'
+    )
+    broken = krie("policy", "check", "--config", config)
+    assert (broken.returncode, broken.stderr) == (4, f"krie: {rules}:4:1: expecting expression\n")
+    rules.write_text(
+        'package krie.mine\nrules contains {"id": "M1", "action": "log"} if {\n'
+        '\tinput.event.kind == "runtime_integrity.bpf"\n\tinput.event.comand == "x"\n}\n'
+    )
+    misspelt = krie("policy", "check", "--config", config)
+    assert misspelt.returncode == 4
+    assert f"{rules}:2: rule M1 reads input.event.comand, which its events do not have" in misspelt.stderr
+    config.write_text("[agent]\nring_mb = 3\n")
+    wrong = krie("doctor", "--config", config)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        f"krie: {config}: agent.ring_mb: no such key; did you mean 'ring_mib'?\n",
+    )
+
+
+def test_without_root(config: Path) -> None:
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    result = subprocess.run([*as_nobody, *KRIE, "run", "--config", str(config)], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (3, "krie: attaching BPF programs needs root; use sudo\n")
+
+
+def test_help_teaches() -> None:
+    text = krie("--help").stdout
+    assert "Start with krie doctor" in text
+    assert "Exit codes: 0 well" in text
+    for command in ("run", "doctor", "plugins", "events", "policy"):
+        assert krie(command, "--help").returncode == 0

@@ -1,0 +1,160 @@
+"""An agent's life: what it leaves behind, what it loses under a burst, and what a reload changes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.testing.agent import AgentFailed, RunningAgent, bpf_objects, leftovers
+
+PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True}}
+
+BURST = """
+import ctypes, sys
+libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
+call, pointer = libc.syscall, ctypes.addressof(attr)
+for _ in range(int(sys.argv[1])):
+    call(321, 9999, pointer, 8)
+"""
+
+
+def burst(count: int) -> None:
+    """So many bpf() calls with a command that no kernel has."""
+    subprocess.run([sys.executable, "-I", "-c", BURST, str(count)], check=True)
+
+
+def is_burst(line: dict[str, Any]) -> bool:
+    return bool(line["event"]["command"] == "other")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+def test_sigkill_leaves_nothing_attached_or_loaded(folder: Path) -> None:
+    before = bpf_objects()
+    agent = RunningAgent(folder, plugins=PLUGINS).__enter__()
+    assert {kind for kind, _ in bpf_objects() - before} == {"prog", "map", "link"}
+    agent.kill()
+    assert leftovers(before) == frozenset()
+
+
+def test_sigterm_detaches_and_reports_counts(folder: Path) -> None:
+    before = bpf_objects()
+    with RunningAgent(folder, plugins=PLUGINS) as agent:
+        burst(5)
+        agent.wait("runtime_integrity.bpf", is_burst, 5)
+        assert agent.stop() == 0
+    assert leftovers(before) == frozenset()
+    (stopped,) = agent.lines("krie.stopped")
+    assert stopped["event"]["reason"] == "SIGTERM"
+    assert stopped["event"]["lost"] == 0
+    assert stopped["event"]["events"] == stopped["seq"] - 1 >= 5
+    assert agent.journal.read_text().splitlines()[-1].count("krie.stopped") == 1
+    assert agent.journal.stat().st_mode & 0o777 == 0o600
+    assert "stopped (SIGTERM)" in agent.stderr
+
+
+def test_a_second_agent_is_refused_with_the_firsts_tgid(folder: Path) -> None:
+    with RunningAgent(folder, plugins=PLUGINS) as agent:
+        command = [sys.executable, "-I", "-m", "krie.agent", "--config", str(agent.config)]
+        second = subprocess.run(command, capture_output=True, text=True)
+        assert second.returncode == 6
+        assert f"another agent is running on this machine (tgid {agent.process.pid})" in second.stderr
+
+
+def test_the_agent_maps_no_compiler(folder: Path) -> None:
+    with RunningAgent(folder, plugins=PLUGINS) as agent:
+        maps = Path(f"/proc/{agent.process.pid}/maps").read_text()
+        assert "libbcc_bpf.so" in maps
+        assert not [word for word in ("libLLVM", "libbcc.so", "typer", "rich") if word in maps]
+        inheritable = [
+            each.name
+            for each in Path(f"/proc/{agent.process.pid}/fdinfo").iterdir()
+            if int(each.name) > 2 and not int(each.read_text().split("flags:")[1].split()[0], 8) & os.O_CLOEXEC
+        ]
+        assert inheritable == []
+
+
+def test_an_overflow_is_counted_exactly(folder: Path) -> None:
+    count = 20_000
+    with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 1}) as agent:
+        agent.process.send_signal(signal.SIGSTOP)
+        burst(count)
+        agent.process.send_signal(signal.SIGCONT)
+        agent.wait("krie.loss", lambda line: line["event"]["lost_kind"] == "runtime_integrity.bpf")
+        agent.settle()
+        lost = agent.lines("krie.loss")
+        seen = len(agent.lines("runtime_integrity.bpf", is_burst))
+    counted = sum(line["event"]["count"] for line in lost if line["event"]["lost_kind"] == "runtime_integrity.bpf")
+    assert counted > 0
+    assert seen + counted == count
+    assert {line["event"]["cause"] for line in lost} == {"ring_full"}
+    assert lost[0]["decision"]["rules"] == [{"id": "AGENT001", "action": "log"}]
+
+
+RULE = """package krie.site
+rules contains {{"id": "{id}", "action": "log"}} if {{
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command == "other"
+}}
+"""
+
+
+def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Path) -> None:
+    site = folder / "site"
+    site.mkdir(mode=0o700)
+    rules = site / "site.rego"
+    rules.write_text(RULE.format(id="SITE1"))
+    with RunningAgent(folder, plugins=PLUGINS, policies=[site]) as agent:
+        load = subprocess.Popen([sys.executable, "-I", "-c", BURST, "30000"])
+        agent.wait("runtime_integrity.bpf", is_burst)
+        rules.write_text(RULE.format(id="SITE2"))  # noticed without a signal
+        (loaded,) = agent.wait("krie.policy")
+        rules.write_text(
+            RULE.format(id="SITE3").replace("==", "=", 1).replace("input.event.kind", "input.event.kind =")
+        )
+        _, refused = agent.wait("krie.policy", count=2)
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait("krie.policy", count=3)
+        assert load.wait() == 0
+        agent.wait("runtime_integrity.bpf", is_burst, 30_000)
+        assert agent.lines("krie.loss") == []
+    assert (loaded["event"]["state"], refused["event"]["state"]) == ("loaded", "refused")
+    assert f"{rules}:3:" in refused["event"]["reason"]
+    assert refused["event"]["revision"] == loaded["event"]["revision"]
+    assert refused["decision"]["rules"] == [{"id": "AGENT004", "action": "log"}]
+    lines = agent.lines("runtime_integrity.bpf", is_burst)
+    fired = [line["decision"]["rules"][0]["id"] for line in lines]
+    assert set(fired) == {"SITE1", "SITE2"}
+    assert fired == sorted(fired)
+    assert "policy refused, the one before stays in force" in agent.stderr
+
+
+def test_a_policy_that_others_could_change_is_refused(folder: Path) -> None:
+    site = folder / "site"
+    site.mkdir(mode=0o700)
+    (site / "site.rego").write_text(RULE.format(id="SITE1"))
+    (site / "site.rego").chmod(0o666)
+    agent = RunningAgent(folder, plugins=PLUGINS, policies=[site])
+    with pytest.raises(AgentFailed, match=r"site.rego: can be changed by other users: chmod go-w"):
+        agent.__enter__()
+    assert agent.stop() == 2
+
+
+def test_mistakes_end_the_start_with_their_exit_code(folder: Path) -> None:
+    agent = RunningAgent(folder, plugins={"runtime_integirty": {}})
+    with pytest.raises(AgentFailed, match=r"names no installed plugin; did you mean 'runtime_integrity'\?"):
+        agent.__enter__()
+    assert agent.stop() == 5
+    agent = RunningAgent(folder, plugins={"runtime_integrity": {"map_acess": True}})
+    with pytest.raises(
+        AgentFailed, match=r"plugins.runtime_integrity.map_acess: no such key; did you mean 'map_access'\?"
+    ):
+        agent.__enter__()
+    assert agent.stop() == 2

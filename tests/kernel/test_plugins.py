@@ -1,0 +1,156 @@
+"""A third party's plugin on this kernel: every attach type that it offers, and every way in which its C can fail."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.kernel.attach import Places, online_cpus
+from krie.kernel.features import try_features
+from krie.kernel.launcher import LoaderProcess
+from krie.probe import AttachType
+from krie.testing.agent import AgentFailed, Line, RunningAgent
+
+from . import example
+
+RAW = ("raw_tracepoint", "sched_process_exec", "example_f", 0)
+BOTH: dict[str, dict[str, Any]] = {"example": {}, "runtime_integrity": {}}
+
+
+@contextmanager
+def running(folder: Path, plugin: Path, **options: Any) -> Iterator[RunningAgent]:
+    folder.chmod(0o700)
+    with RunningAgent(folder, **{"plugins": BOTH, "plugin_folders": [plugin], **options}) as agent:
+        yield agent
+
+
+@pytest.mark.parametrize(
+    ("program", "source", "canary"),
+    [
+        (RAW, example.seen("example_f"), "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)"),
+        (
+            ("tracepoint", "sched/sched_process_exit", "example_f", 0),
+            example.seen("example_f"),
+            "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
+        ),
+        (("perf_event", "1000000", "example_f", 0), example.seen("example_f"), "sum(range(3_000_000))"),
+    ],
+    ids=["raw_tracepoint", "tracepoint", "perf_event"],
+)
+def test_a_program_is_attached_proven_alive_and_sends(
+    tmp_path: Path, program: tuple[str, str, str, int], source: str, canary: str
+) -> None:
+    plugin = example.write(tmp_path / "plugin", [program], source, canary)
+    with running(tmp_path, plugin) as agent:
+        (probe,) = agent.lines("krie.probe", lambda line: line["event"]["plugin"] == "example")
+        assert (probe["event"]["state"], probe["event"]["alternative"]) == ("alive", "only")
+        os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+        sum(range(3_000_000))
+        lines = agent.wait("example.seen")
+    assert lines[0]["event"] == {"count": 1}
+
+
+def _on_cpu(cpu: int, line: Line) -> bool:
+    return bool(line["event"]["count"] == cpu + 1)
+
+
+def test_a_perf_event_runs_on_each_cpu(tmp_path: Path) -> None:
+    source = example.seen("example_f", value="bpf_get_smp_processor_id() + 1")
+    plugin = example.write(tmp_path / "plugin", [("perf_event", "1000000", "example_f", 0)], source)
+    with running(tmp_path, plugin) as agent:
+        for cpu in online_cpus():
+            os.sched_setaffinity(0, {cpu})
+            sum(range(3_000_000))
+            agent.wait("example.seen", partial(_on_cpu, cpu))
+        os.sched_setaffinity(0, set(online_cpus()))
+
+
+FAILURES = [
+    (
+        "int example_f(void *ctx) { return nothing; }",
+        "example.bpf.c:1:35: error: use of undeclared identifier 'nothing'",
+    ),
+    ("int example_g(void *ctx) { return 0; }", "the C source has no function example_f"),
+    ("int example_f(void *ctx) { return *(int *)ctx->missing; }", "example.bpf.c:1:"),
+    # BCC's rewriter fails an assertion on this, which ends its process.
+    (
+        "int example_f(void *ctx) { char text[8] = {}; krie_ring.ringbuf_output(text, 8, 0); return 0; }",
+        "brings the compiler down: the loader was ended by SIG",
+    ),
+    ("int example_f(u64 *ctx) { return *(int *)(ctx[0]); }", "loading program example_f: EACCES (Permission denied)"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), FAILURES, ids=["typo", "no-function", "type", "crash", "verifier"])
+def test_a_broken_plugin_is_named_and_the_others_work(tmp_path: Path, source: str, message: str) -> None:
+    plugin = example.write(tmp_path / "plugin", [RAW], source)
+    with running(tmp_path, plugin) as agent:
+        states = {line["event"]["probe"]: line["event"]["state"] for line in agent.lines("krie.probe")}
+        assert message in agent.stderr
+    assert states["seen"] == "missing"
+    assert {states[name] for name in ("ptrace", "bpf", "sysctl_write", "fork", "exec", "exit")} == {"alive"}
+
+
+def test_the_verifiers_verdict_comes_first(tmp_path: Path) -> None:
+    source = "int example_f(u64 *ctx) { return *(int *)(ctx[0]); }"
+    plugin = example.write(tmp_path / "plugin", [RAW], source)
+    with running(tmp_path, plugin) as agent:
+        (probe,) = agent.lines("krie.probe", lambda line: line["event"]["plugin"] == "example")
+    assert "invalid mem access" in probe["event"]["reason"]
+
+
+def test_a_compiler_that_hangs_is_ended(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never")
+    plugin = example.write(tmp_path / "plugin", [RAW], f'#include "{tmp_path}/never"\n' + example.seen("example_f"))
+    with running(tmp_path, plugin, agent={"loader_timeout_s": 5}) as agent:
+        assert "sensor example brings the compiler down: the loader gave no answer for 5 s" in agent.stderr
+        states = {line["event"]["probe"]: line["event"]["state"] for line in agent.lines("krie.probe")}
+    assert (states["seen"], states["bpf"]) == ("missing", "alive")
+
+
+def test_a_broken_plugin_that_is_required_ends_the_agent(tmp_path: Path) -> None:
+    plugin = example.write(tmp_path / "plugin", [RAW], FAILURES[0][0])
+    plugins = {"example": {"required": True}}
+    with (
+        pytest.raises(AgentFailed, match=r"(?s)plugin example: .*example.bpf.c:1:35"),
+        running(tmp_path, plugin, plugins=plugins),
+    ):
+        pass
+
+
+def test_a_canary_that_never_arrives_is_no_life(tmp_path: Path) -> None:
+    never = ("raw_tracepoint", "oom_score_adj_update", "example_f", 0)
+    plugin = example.write(tmp_path / "plugin", [never], example.seen("example_f"), canary="pass")
+    with running(tmp_path, plugin) as agent:
+        (probe,) = agent.lines("krie.probe", lambda line: line["event"]["plugin"] == "example")
+    assert probe["event"]["state"] == "missing"
+    assert (
+        "only: attached, but its canary never arrived: raw_tracepoint oom_score_adj_update" in probe["event"]["reason"]
+    )
+    assert probe["decision"]["rules"] == [{"id": "AGENT002", "action": "log"}]
+
+
+def test_a_probe_that_burdens_every_system_call_needs_leave(tmp_path: Path) -> None:
+    plugin = example.write(tmp_path / "plugin", [RAW], example.seen("example_f"))
+    with running(tmp_path, plugin, agent={"allow_syscall_tracepoints": False}) as agent:
+        lines = agent.lines("krie.probe", lambda line: line["event"]["probe"] == "bpf")
+        for line in lines:
+            assert line["event"]["state"] in {"alive", "missing"}
+            if line["event"]["state"] == "missing":
+                wanted = "makes every system call slower; allow it with agent.allow_syscall_tracepoints"
+                assert wanted in line["event"]["reason"]
+        assert lines
+
+
+def test_features_are_tried() -> None:
+    with LoaderProcess(60) as child:
+        features = child.features()
+    assert features.release == os.uname().release
+    assert not {AttachType.RAW_TRACEPOINT, AttachType.CGROUP_SYSCTL, AttachType.PERF_EVENT} & features.refused.keys()
+    nowhere = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
+    refused = try_features(nowhere).refused
+    assert "this kernel has no /nowhere" in refused[AttachType.CGROUP_SYSCTL]
+    assert "this kernel's BTF has no function bpf_lsm_bpf" in refused[AttachType.LSM]
