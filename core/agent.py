@@ -46,7 +46,9 @@ class Agent:
         started = time.monotonic()
         self._config = config
         self._stop_reason = ""
+        self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._reload_wanted = False
+        self._backlog = False
         self._faults: list[PluginFault] = []
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._armed = armed = load_sensors(config, place, self._fault, stack)
@@ -109,14 +111,20 @@ class Agent:
     def finish(self) -> None:
         """Cease to see, take what is still in the ring, and say so in the journal."""
         self._armed.arm(armed=False)
-        while self._drain():
-            pass
-        self._tick()
+        for _ in range(2):  # the second look finds what the first one saw as written, and never came
+            while self._drain():
+                pass
+            self._tick()
         bus = self._bus
-        bus.handle(self._own.make(Stopped, events=bus.judged, lost=self._losses.total, reason=self._stop_reason))
+        remembered = self._remembered + self._policy.remembered
+        self._own_event(
+            Stopped, events=bus.judged, lost=self._losses.total, remembered=remembered, reason=self._stop_reason
+        )
         for writer in self._writers:
             writer.close()
-        _log.info("stopped (%s): %d events, %d lost", self._stop_reason, bus.judged, self._losses.total)
+        rate = 100 * remembered // max(1, bus.judged)
+        lost = self._losses.total
+        _log.info("stopped (%s): %d events, %d lost, memo hit rate %d%%", self._stop_reason, bus.judged, lost, rate)
 
     def _open_writers(self, stack: ExitStack, to_stdout: bool) -> list[LineWriter]:
         journal = self._config.journal
@@ -191,17 +199,19 @@ class Agent:
         self._own_event(PluginState, plugin=fault.plugin, state=state, reason=f"{fault.hook} {fault.error}".strip())
 
     def _drain(self) -> bool:
-        """Take one batch of records; False when there was none."""
+        """Take one batch of records; False when the ring is read to its end."""
         records = self._ring.read()
         take = self._bus.take
         for raw in records:
             take(raw)
-        return bool(records)
+        self._backlog = len(records) == self._ring.batch
+        return self._backlog
 
     def _tick(self) -> None:
         overflowed = sum(each.overflowed for each in self._writers)
         failed = sum(each.failed for each in self._writers)
-        lost = list(self._losses.look(self._bus.received, self._bus.undecodable, overflowed, failed))
+        bus = self._bus
+        lost = list(self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._backlog))
         for loss in lost:
             _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
             self._own_event(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
@@ -234,6 +244,7 @@ class Agent:
             _log.error("policy refused, the one before stays in force: %s", error)
             self._tell_policy("refused", str(error))
             return
+        self._remembered += self._policy.remembered
         self._policy = self._bus.judge = policy
         self._tell_policy("loaded", "")
         _log.info("policy %s is in force: %d rules", policy.revision, len(policy.rules))

@@ -40,6 +40,7 @@ class Stopped(Event):
 
     events: Annotated[U64, Doc("events judged since the start")]
     lost: Annotated[U64, Doc("records lost since the start, for whatever cause")]
+    remembered: Annotated[U64, Doc("decisions that came out of the memo, of all events")]
     reason: Annotated[str, Chars(64), Doc("what ended it: a signal's name, a duration, an error")]
 
 

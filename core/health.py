@@ -147,15 +147,20 @@ class Losses:
         """Everything lost since the start."""
         return sum(self._totals.values())
 
-    def look(self, received: Mapping[int, int], undecodable: int, overflowed: int, failed: int) -> Iterator[LossReport]:
-        """Compare; call it when the ring was read to its end. The arguments are counts since the start."""
+    def look(
+        self, received: Mapping[int, int], undecodable: int, overflowed: int, failed: int, *, drained: bool
+    ) -> Iterator[LossReport]:
+        """Compare. The arguments are counts since the start; `drained`: the ring has just been read to its end.
+
+        While it holds a backlog, what was not received yet is no loss: that question then waits.
+        """
         missing_broken = undecodable
         written: dict[int, int] = {}
         for kind, value in zip(self._kinds, self._map.array(), strict=False):
             attempts, lost = total(value, "=QQ")
             written[kind] = attempts - lost
             yield from self._changed(self._types[kind].name, "ring_full", lost)
-            short = max(0, self._due.get(kind, 0) - received.get(kind, 0))
+            short = max(0, self._due.get(kind, 0) - received.get(kind, 0)) if drained else 0
             # Broken records came too, of whatever kind they were meant to be.
             explained = min(short, missing_broken)
             missing_broken -= explained

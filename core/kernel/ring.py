@@ -43,9 +43,10 @@ class Ring:
             raise KernelError("mapping the ring buffer", ctypes.get_errno())
         self._handle = ctypes.c_void_p(handle)
         self._descriptor = descriptor
+        self.batch = batch
 
     def read(self) -> list[bytes]:
-        """The records that are there, at most one batch; empty when there are none."""
+        """The records that are there, at most one batch; fewer when the ring was read to its end."""
         result = self._lib.bpf_consume_ringbuf(self._handle)
         if result < 0 and result != _BATCH_FULL:
             raise KernelError("reading the ring buffer", -result)

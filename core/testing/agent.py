@@ -101,13 +101,20 @@ class RunningAgent:
     def wait(self, kind: str, test: Test = lambda _: True, count: int = 1) -> list[Line]:
         """Wait until there are so many such lines; returns all. Raises `AgentFailed`."""
         deadline = time.monotonic() + self.timeout_s
-        while len(found := self.lines(kind, test)) < count:
+        found: list[Line] = []
+        seen = 0
+        while True:
             with self._changed:
-                if not self._changed.wait(min(1.0, max(0.0, deadline - time.monotonic()))) and (
-                    time.monotonic() >= deadline or not self._reader.is_alive()
-                ):
-                    raise AgentFailed(f"{len(found)} of {count} lines of {kind}; the agent said:\n{self.stderr}")
-        return found
+                new = self._lines[seen:]
+                if not new and not self._changed.wait(1.0) and not self._reader.is_alive():
+                    break
+            seen += len(new)
+            found += [line for line in new if line["kind"] == kind and test(line)]
+            if len(found) >= count:
+                return found
+            if not new and time.monotonic() >= deadline:
+                break
+        raise AgentFailed(f"{len(found)} of {count} lines of {kind}; the agent said:\n{self.stderr}")
 
     def settle(self) -> None:
         """Wait until everything that happened before this call is in the journal: a reload is told behind it."""

@@ -110,6 +110,17 @@ def test_an_overflow_is_counted_exactly(folder: Path) -> None:
     assert lost[0]["decision"]["rules"] == [{"id": "AGENT001", "action": "log"}]
 
 
+def test_a_backlog_of_seconds_is_no_loss(folder: Path) -> None:
+    count = 80_000
+    with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 64}) as agent:
+        agent.process.send_signal(signal.SIGSTOP)
+        burst(count)
+        agent.process.send_signal(signal.SIGCONT)
+        agent.wait("runtime_integrity.bpf", is_burst, count)
+        agent.settle()
+        assert agent.lines("krie.loss") == []
+
+
 RULE = """package krie.site
 rules contains {{"id": "{id}", "action": "log"}} if {{
 	input.event.kind == "runtime_integrity.bpf"
