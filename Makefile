@@ -1,6 +1,6 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit bench format lock clean
+.PHONY: help run test check bench docs format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
@@ -22,6 +22,10 @@ check:    ## formats, linters, types, C warnings, Rego tests and style
 bench:    ## measure and print ratios
 	@tools/setup test
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+docs:     ## renew the tables of README.md
+	@tools/setup test
+	@$(BIN)/python tools/readme.py
 
 format:   ## format Python and Rego
 	@tools/setup test

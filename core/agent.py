@@ -13,26 +13,26 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from .agent_events import Loss, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
+from .agent_events import OwnEvents
 from .armed import load_sensors
 from .bus import Bus
 from .cgroups import Cgroups
 from .config import Config, load_config
 from .enrich import Enricher, host
 from .errors import ConfigError, ExitCode, KrieError, PluginError, PolicyError
-from .event import Event
 from .health import Losses, ProbeReport, health_facts
 from .journal import JournalFile, LineWriter, StandardOutput
 from .kernel.mounts import mounted
 from .kernel.ring import Ring
 from .lock import hold
-from .plugin_manager import PluginFault
+from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
 from .process import ProcessTable
+from .reports import Reports
 
 _TICK_S = 1.0
 _log = logging.getLogger("krie")
@@ -70,7 +70,8 @@ class Agent:
             armed.plugins.observers(),
         )
         self._bus.host = host()
-        self._own = OwnEvents(armed.agent)
+        self._own = OwnEvents(armed.agent, armed.types)
+        self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._ring = Ring(armed.maps["krie_ring"].descriptor)
         stack.callback(self._ring.close)
@@ -78,8 +79,11 @@ class Agent:
         stack.callback(armed.plugins.detaching)
         armed.arm()
         table.seed()  # after arming: what starts meanwhile is told by a record
-        changed = armed.probes.check()
-        self._announce(changed, len(table), int(1000 * (time.monotonic() - started)))
+        armed.probes.check()
+        self._tell_probes(armed.probes.reports)
+        self._tick()
+        self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
+        self._update_health()
 
     def run(self, duration_s: float | None) -> str:
         """Take events until the end; returns the reason for it."""
@@ -115,16 +119,10 @@ class Agent:
             while self._drain():
                 pass
             self._tick()
-        bus = self._bus
         remembered = self._remembered + self._policy.remembered
-        self._own_event(
-            Stopped, events=bus.judged, lost=self._losses.total, remembered=remembered, reason=self._stop_reason
-        )
+        self._reports.stopped(self._stop_reason or "an error", self._losses.total, remembered)
         for writer in self._writers:
             writer.close()
-        rate = 100 * remembered // max(1, bus.judged)
-        lost = self._losses.total
-        _log.info("stopped (%s): %d events, %d lost, memo hit rate %d%%", self._stop_reason, bus.judged, lost, rate)
 
     def _open_writers(self, stack: ExitStack, to_stdout: bool) -> list[LineWriter]:
         journal = self._config.journal
@@ -140,63 +138,19 @@ class Agent:
             stack.callback(each.close)
         return writers
 
-    def _announce(self, changed: list[ProbeReport], processes: int, armed_ms: int) -> None:
+    def _tell_probes(self, changed: Iterable[ProbeReport]) -> None:
         for report in changed:
-            self._tell_probe(report)
-        missing = [each for each in self._armed.probes.reports if each.state == "missing"]
-        for report in missing:
-            self._tell_probe(report)
-        for fault in self._faults:
-            self._tell_fault(fault)
-        self._faults.clear()
-        alive = sum(each.state == "alive" for each in self._armed.probes.reports)
-        probes = len(self._armed.probes.reports)
-        revision = self._policy.revision
-        release = self._armed.features.release
-        self._own_event(
-            Started,
-            probes=probes,
-            alive=alive,
-            armed_ms=armed_ms,
-            processes=processes,
-            release=release,
-            revision=revision,
-        )
-        _log.info("armed in %d ms: %d of %d probes alive, policy %s", armed_ms, alive, probes, revision)
-        self._update_health()
-
-    def _own_event(self, event: type[Event], **fields: object) -> None:
-        self._bus.handle(self._own.make(event, **fields))
-
-    def _tell_probe(self, report: ProbeReport) -> None:
-        alternative = report.alternative.name if report.alternative is not None else ""
-        if report.state != "alive":
-            _log.warning("probe %s is %s: %s", report.name, report.state, report.reason)
-        self._own_event(
-            ProbeState,
-            plugin=report.plugin,
-            probe=report.probe.name,
-            alternative=alternative,
-            state=report.state,
-            reason=report.reason,
-        )
-        required = report.probe.required or any(
-            each.name == report.plugin and each.config.required for each in self._armed.plugins.loaded
-        )
-        if required and report.state in ("missing", "silent"):
-            raise PluginError(
-                report.plugin, f"probe {report.probe.name} is {report.state} and required: {report.reason}"
-            )
+            self._reports.probe(report, self._policy)
+            required = report.probe.required or report.plugin in self._armed.plugins.required
+            if required and report.state in ("missing", "silent"):
+                problem = f"probe {report.probe.name} is {report.state} and required: {report.reason}"
+                raise PluginError(report.plugin, problem)
 
     def _fault(self, fault: PluginFault) -> None:
         """Log a plugin's failure at once; its event waits for the next tick, since this may be within another event."""
         where = f"plugin {fault.plugin}, {fault.hook}: " if fault.hook else ""
         _log.error("%s%s", where, "\n".join(text for text in (fault.error, fault.traceback) if text))
         self._faults.append(fault)
-
-    def _tell_fault(self, fault: PluginFault) -> None:
-        state = "degraded" if fault.degraded else "fault"
-        self._own_event(PluginState, plugin=fault.plugin, state=state, reason=f"{fault.hook} {fault.error}".strip())
 
     def _drain(self) -> bool:
         """Take one batch of records; False when the ring is read to its end."""
@@ -213,11 +167,10 @@ class Agent:
         bus = self._bus
         lost = list(self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._backlog))
         for loss in lost:
-            _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
-            self._own_event(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+            self._reports.loss(loss)
         faults, self._faults = self._faults, []
         for fault in faults:
-            self._tell_fault(fault)
+            self._reports.plugin(fault)
         if lost or faults:
             self._update_health()
 
@@ -225,12 +178,11 @@ class Agent:
         self._bus.health = health_facts(self._losses.total, self._armed.probes.reports, self._armed.plugins.degraded)
 
     def _check_probes(self) -> None:
-        for report in self._armed.probes.check():
-            self._tell_probe(report)
+        self._tell_probes(self._armed.probes.check())
         self._update_health()
 
     def _scan(self) -> None:
-        for _, event in self._armed.plugins.scan():
+        for event in self._armed.plugins.scan(self._own.complete):
             self._bus.handle(event)
 
     def _look_for_changes(self) -> None:
@@ -241,17 +193,11 @@ class Agent:
         try:
             policy = self._policy_files.load()
         except (PolicyError, ConfigError) as error:
-            _log.error("policy refused, the one before stays in force: %s", error)
-            self._tell_policy("refused", str(error))
+            self._reports.policy_refused(self._policy, str(error))
             return
         self._remembered += self._policy.remembered
         self._policy = self._bus.judge = policy
-        self._tell_policy("loaded", "")
-        _log.info("policy %s is in force: %d rules", policy.revision, len(policy.rules))
-
-    def _tell_policy(self, state: str, reason: str) -> None:
-        policy = self._policy
-        self._own_event(PolicyState, state=state, reason=reason, revision=policy.revision, rules=len(policy.rules))
+        self._reports.policy_loaded(policy)
 
     def _stop(self, reason: str) -> None:
         self._stop_reason = self._stop_reason or reason

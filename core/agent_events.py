@@ -4,10 +4,11 @@ event; their process is the agent."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, TypeVar
 
-from .event import HEADER_FIELDS, Event, EventType
+from .event import HEADER_FIELDS, Event, EventTypes
 from .layout import U32, U64, Chars, Choice, Doc, Pad7
 
 CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: "journal_failed"}
@@ -71,6 +72,7 @@ class ProbeState(Event):
     probe: Annotated[str, Chars(64), Doc("the probe")]
     alternative: Annotated[str, Chars(32), Doc("the alternative that was taken; empty when none was")]
     reason: Annotated[str, Chars(504), Doc("why it is not alive, and what it does not see")]
+    blind: Annotated[str, Chars(256), Doc("rules that cannot fire as they were meant to for that, by id")]
     state: Annotated[
         str,
         Choice("B", PROBE_STATES),
@@ -90,6 +92,7 @@ class PolicyState(Event):
     state: Annotated[str, Choice("I", POLICY_STATES), Doc("what became of it")]
     revision: Annotated[str, Chars(32), Doc("digest of what is in force now")]
     reason: Annotated[str, Chars(504), Doc("why it was refused, with file and line")]
+    blind: Annotated[str, Chars(256), Doc("rules in force that cannot fire as they were meant to here, by id")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +114,23 @@ _E = TypeVar("_E", bound=Event)
 
 
 class OwnEvents:
-    """Makes the agent's own events. They are cut to what their fields hold, as records are."""
+    """Completes events that no probe sent: the agent's own, and those that plugins found in a scan."""
 
-    def __init__(self, agent: Event) -> None:
+    def __init__(self, agent: Event, types: EventTypes) -> None:
         """`agent`: a header that the kernel filled for the agent itself."""
         self._header = {name: getattr(agent, name) for name in HEADER_FIELDS}
-        self._types = {each: EventType(each) for each in AGENT_EVENTS}
-        self._seq = dict.fromkeys(AGENT_EVENTS, 0)
+        self._types = types
+        self._seq: Counter[int] = Counter()
 
-    def make(self, event: type[_E], **fields: Any) -> _E:
-        """An event of now."""
-        layout = self._types[event].layout
-        own = {"kind": event.KIND, "version": event.VERSION, "size": layout.size, "seq": self._seq[event]}
-        self._seq[event] += 1
-        made = event(**{**self._header, **own, "time": time.clock_gettime_ns(time.CLOCK_BOOTTIME), **fields})
-        return event(*layout.values(layout.encode(made)))
+    def complete(self, event: _E) -> _E:
+        """The same event of now, in the agent's process; fields are cut to what they hold, as records are.
+
+        Raises what a value raises that its field cannot hold.
+        """
+        kind = event.KIND
+        layout = self._types[kind].layout
+        own = {"kind": kind, "version": event.VERSION, "size": layout.size, "seq": self._seq[kind]}
+        header = {**self._header, **own, "time": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
+        completed = type(event)(*layout.values(layout.encode(replace(event, **header))))
+        self._seq[kind] += 1
+        return completed

@@ -22,7 +22,8 @@ from .kernel.maps import Maps
 from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRequest
 from .kernel.ring import ring_pages
 from .kernel.source import RecordSource
-from .plugin_manager import PluginFault, Plugins
+from .plugin_guard import PluginFault
+from .plugin_manager import Plugins
 from .probe import Sensor
 from .process_sensor import process_sensor
 

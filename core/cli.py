@@ -25,15 +25,14 @@ from .enrich import PROCESS_SCHEMA, document_schema
 from .errors import ExitCode, KernelError, KrieError, PolicyError
 from .event import EventTypes
 from .kernel.features import Features
-from .plugin_manager import PluginFault, Plugins, available
+from .plugin_guard import PluginFault
+from .plugin_manager import Plugins, available
 from .policy.analysis import unknown_names
 from .policy.embedded import EmbeddedEngine
 from .policy.policy import Policy
 from .policy.reload import event_fields, policy_folders, read_policy
 
-_EXIT_CODES = """Exit codes: 0 well; 1 a bug in KRIe; 2 wrong command line or configuration; 3 not root, or the kernel
-lacks something essential; 4 a policy is wrong; 5 degraded: a required plugin or probe does not work (doctor: any); 6
-another agent runs."""
+_EXIT_CODES = "Exit codes: " + "; ".join(f"{each.value} {each.meaning}" for each in ExitCode) + "."
 
 app = typer.Typer(
     name="krie",

@@ -14,19 +14,21 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """Exit codes of every `krie` command."""
 
-    OK = 0
-    INTERNAL = 1
-    """A bug in KRIe: a traceback was printed."""
-    USAGE = 2
-    """The command line or the configuration is wrong."""
-    KERNEL = 3
-    """Not root, or this kernel lacks something without which nothing works (BPF, BTF)."""
-    POLICY = 4
-    """A policy does not compile, or a decision is not of the agreed shape."""
-    DEGRADED = 5
-    """A required plugin or probe is missing or not alive; `krie doctor`: any probe that is configured."""
-    ALREADY_RUNNING = 6
-    """Another agent runs on this machine."""
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        """Let `meaning` be shown by `--help` and the manual."""
+        made = int.__new__(cls, code)
+        made._value_, made.meaning = code, meaning
+        return made
+
+    OK = 0, "all is well"
+    INTERNAL = 1, "a bug in KRIe: a traceback was printed"
+    USAGE = 2, "the command line or the configuration is wrong"
+    KERNEL = 3, "not root, or the kernel lacks something without which nothing works (BPF, BTF)"
+    POLICY = 4, "a policy does not compile, or names something that nothing has"
+    DEGRADED = 5, "a required plugin or probe does not work; `krie doctor`: any that is configured"
+    ALREADY_RUNNING = 6, "another agent runs on this machine"
 
 
 class KrieError(Exception):

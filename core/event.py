@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from .errors import DecodeError, LayoutError
 from .layout import U16, U32, U64, Comm, Doc, Json, Layout
@@ -63,6 +63,12 @@ class Event:
     ipc_ns: Annotated[U32, Doc("IPC namespace")]
     cgroup_ns: Annotated[U32, Doc("cgroup namespace")]
     comm: Annotated[Comm, Doc("name of the thread; anyone can set it")]
+
+    @classmethod
+    def without_header(cls, **own: object) -> Self:
+        """An event that no probe sent, of these own fields: the agent fills the header with its own process."""
+        header: dict[str, Any] = {each.name: "" if each.name == "comm" else 0 for each in fields(Event)}
+        return cls(**{**header, **own})
 
 
 HEADER_FIELDS = tuple(each.name for each in fields(Event))

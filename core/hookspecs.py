@@ -7,9 +7,9 @@ by name: an implementation may leave out those that it does not need.
     [project.entry-points.krie]
     my_plugin = "my_package.plugin"
 
-A plugin that raises is reported once with its traceback and counted; after repeated failures the hook of that plugin
-is no longer called and `krie plugins` shows it as degraded. It never hides an event from others. Where the
-configuration says `required = true`, a plugin that degrades stops the agent.
+A plugin that raises is reported once with its traceback and counted; after repeated failures in a row the hook of that
+plugin is no longer called, the journal says so and `input.health.degraded` names it. It never hides an event from
+others. Where the configuration says `required = true`, a plugin that degrades stops the agent.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
     """Add facts to an event of the plugin's own kinds before it is judged, such as the name behind an address.
 
     Called for every event, so: no I/O, a few microseconds. Policies and the journal see the facts beside the event's
-    fields; a fact with a field's name replaces it. Every fact must be declared in `krie_facts`. None adds nothing; so
-    does raising, and the event goes on without.
+    fields; a fact with a field's name replaces it. The answer holds exactly the facts that `krie_facts` declares, as
+    JSON; None adds nothing, and so does raising: the event goes on without.
     """
 
 
@@ -83,7 +83,11 @@ def krie_facts(kind: str) -> Mapping[str, Json] | None:
 
 @hookspec
 def krie_scan() -> Iterable[Event]:
-    """Compare the live kernel with the baseline; called every `scan_interval_s` seconds. Yields events to be judged."""
+    """Compare the live kernel with the baseline; called every `scan_interval_s` seconds. Yields events to be judged.
+
+    They are of the sensor's own types, made by `MyEvent.without_header(field=...)`: the agent fills the header, and is
+    the process that they are journaled for. Raising loses what this scan found.
+    """
     return ()
 
 

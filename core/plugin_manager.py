@@ -1,14 +1,9 @@
-"""Plugins: found by entry point, imported only when `krie.toml` names them, checked, and called without being trusted.
-
-Each hook of `krie.hookspecs` has one typed method here. A plugin that raises is reported, counted and, after repeated
-failures, no longer called; it never keeps an event from others. A `required` one ends the agent by `PluginError`.
-"""
+"""Plugins: found by entry point, imported only when `krie.toml` names them; each hook is one typed method here."""
 
 from __future__ import annotations
 
 import difflib
-import traceback
-from collections import Counter
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -20,28 +15,17 @@ from . import hookspecs
 from .config import Config, PluginConfig, plugin_config
 from .decision import Decision
 from .errors import ConfigError, KrieError, PluginError
-from .event import RESERVED_KINDS, Event, EventType
+from .event import Event
 from .layout import Json
+from .plugin_guard import RAISED, Guard, PluginFault, fault_of
 from .probe import Sensor
+from .sensor_check import check_sensor
 
 if TYPE_CHECKING:
     from .kernel.features import Features
     from .kernel.maps import Maps
 
-FAILURES_UNTIL_DEGRADED = 5
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class PluginFault:
-    """One failure of a plugin, for the log and the journal."""
-
-    plugin: str
-    hook: str
-    error: str
-    traceback: str
-    degraded: bool
-    """This was one too many: the hook is no longer called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,111 +49,112 @@ def available() -> dict[str, EntryPoint]:
 class Plugins:
     """The plugins of one agent."""
 
-    def __init__(self, report: Callable[[PluginFault], None]) -> None:
-        """`report` gets every failure once per hook, and again when the plugin degrades."""
-        self._report = report
+    def __init__(self, guard: Guard) -> None:
+        """`guard` calls them."""
+        self._guard = guard
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
-        self._failures: Counter[tuple[str, str]] = Counter()
-        self._degraded: dict[str, str] = {}
         self.loaded: tuple[LoadedPlugin, ...] = ()
 
     @classmethod
     def load(cls, config: Config, place: str, features: Features, report: Callable[[PluginFault], None]) -> Plugins:
         """Import the plugins that the configuration names and ask for their sensors.
 
-        `place` is the configuration's file, for messages. Raises `ConfigError` for what the user wrote wrong, and
-        `PluginError` for a required plugin that breaks the contract; others are reported and left out.
+        `place` is the configuration's file, for messages; `report` gets what goes wrong with plugins that are not
+        required: they are left out. Raises `ConfigError` for what the user wrote wrong, and `PluginError` for a
+        required plugin that breaks the contract.
         """
-        plugins = cls(report)
+        guard = Guard(report)
+        plugins = cls(guard)
         installed = available()
         loaded = []
         for name, raw in config.plugins.items():
             if name not in installed:
-                near = difflib.get_close_matches(name, installed, 1)
-                hint = (
-                    f"did you mean {near[0]!r}?" if near else f"installed are: {', '.join(sorted(installed)) or 'none'}"
+                raise PluginError(
+                    name, f"[plugins.{name}] in {place} names no installed plugin; {_hint(name, installed)}"
                 )
-                raise PluginError(name, f"[plugins.{name}] in {place} names no installed plugin; {hint}")
+            if raw.get("required") is True:
+                guard.required.add(name)
             try:
                 loaded.append(plugins._load_one(installed[name], raw, place, features))
             except ConfigError:
                 raise
             except KrieError as error:
-                if raw.get("required"):
+                if name in guard.required:
                     raise
-                plugins.degrade(name, str(error))
-            except Exception as error:
-                fault = _fault(name, "import", error, degraded=True)
-                if raw.get("required"):
+                guard.degrade(name, str(error))
+            except RAISED as error:
+                fault = fault_of(name, "import", error, degraded=True)
+                if name in guard.required:
                     raise PluginError(name, fault.error) from error
-                plugins._degraded[name] = fault.error
-                report(fault)
+                guard.degrade(name, fault.error, fault)
         plugins.loaded = tuple(loaded)
         return plugins
 
     @property
     def degraded(self) -> Mapping[str, str]:
         """Plugins that do not work as they should, with the reason."""
-        return self._degraded
+        return self._guard.degraded
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Plugins without which the agent must not go on."""
+        return frozenset(self._guard.required)
 
     def degrade(self, name: str, reason: str) -> None:
         """Note that a plugin does not work. Raises `PluginError` if it is required."""
-        self._degraded[name] = reason
-        if any(each.name == name and each.config.required for each in self.loaded):
-            raise PluginError(name, f"{reason} (and it is required)")
-        self._report(PluginFault(name, "", reason, "", degraded=True))
+        self._guard.degrade(name, reason)
 
     def attached(self, maps_of: Callable[[str], Maps]) -> None:
         """`krie_attached` of each plugin, with its own maps."""
         for each in self.loaded:
-            self._call(each.name, "krie_attached", None, maps=maps_of(each.name))
+            self._call(each.name, "krie_attached", maps=maps_of(each.name))
 
     def detaching(self) -> None:
         """`krie_detaching` of each plugin."""
         for each in self.loaded:
-            self._call(each.name, "krie_detaching", None)
+            self._call(each.name, "krie_detaching")
 
     def facts(self, kind: str) -> Mapping[str, Json]:
         """JSON Schemas of the facts that a plugin adds to events of this kind."""
         owner = kind.partition(".")[0]
-        declared: Mapping[str, Json] | None = self._call(owner, "krie_facts", None, kind=kind)
-        return declared or {}
+        return self._call(owner, "krie_facts", _declared, kind=kind) or {}
 
     def enrichers(self) -> dict[str, Callable[[Event], Mapping[str, Json]]]:
         """For each kind whose plugin declares facts, a function that adds them: always all of them or none."""
-        return {
-            event.NAME: self._enricher(each.name, frozenset(declared))
-            for each in self.loaded
-            if each.sensor is not None
-            for event in each.sensor.events
-            if (declared := self.facts(event.NAME))
-        }
+        found = {}
+        for each in self.loaded:
+            declared = {event.NAME: self.facts(event.NAME) for event in each.sensor.events} if each.sensor else {}
+            if not any(declared.values()):
+                continue
+            if not self._has(each.name, "krie_enrich"):
+                self.degrade(each.name, "declares facts, but has no krie_enrich")
+                continue
+            found.update(
+                {kind: self._enricher(each.name, frozenset(facts)) for kind, facts in declared.items() if facts}
+            )
+        return found
 
     def observers(self) -> tuple[Callable[[Event, Decision], None], ...]:
         """`krie_decided` of each plugin that has it, guarded."""
-        return tuple(
-            self._observer(each.name)
-            for each in self.loaded
-            if hasattr(self._manager.get_plugin(each.name), "krie_decided")
-        )
+        return tuple(self._observer(each.name) for each in self.loaded if self._has(each.name, "krie_decided"))
 
-    def scan(self) -> Iterator[tuple[str, Event]]:
-        """`krie_scan` of each plugin: its name and each event that it yields."""
+    def scan(self, complete: Callable[[Event], Event]) -> Iterator[Event]:
+        """`krie_scan` of each plugin: each event that it yields, after `complete` filled its header."""
         for each in self.loaded:
-            found: list[Event] | None = self._call(each.name, "krie_scan", None, then=_all_events)
-            yield from ((each.name, event) for event in found or ())
+            own = frozenset(each.sensor.events if each.sensor is not None else ())
+
+            def completed(answers: Any, own: frozenset[type[Event]] = own) -> list[Event]:
+                return [complete(_own_event(event, own)) for answer in answers for event in answer or ()]
+
+            yield from self._call(each.name, "krie_scan", completed) or ()
 
     def _load_one(self, entry: EntryPoint, raw: Mapping[str, Any], place: str, features: Features) -> LoadedPlugin:
         module = entry.load()
         self._manager.register(module, entry.name)
-        for hook in vars(module):
-            if hook.startswith("krie_") and not hasattr(hookspecs, hook):
-                known = [each for each in vars(hookspecs) if each.startswith("krie_")]
-                near = difflib.get_close_matches(hook, known, 1)
-                raise PluginError(
-                    entry.name, f"has no such hook: {hook}" + (f"; did you mean {near[0]}?" if near else "")
-                )
+        for hook in dir(module):
+            if hook.startswith("krie_") and callable(function := getattr(module, hook)):
+                _check_hook(entry.name, hook, function)
         model = self._ask(entry.name, "krie_config") or PluginConfig
         if not (isinstance(model, type) and issubclass(model, PluginConfig)):
             raise PluginError(entry.name, f"krie_config returned {model!r}, not a subclass of krie.PluginConfig")
@@ -179,144 +164,92 @@ class Plugins:
             check_sensor(entry, sensor)
         return LoadedPlugin(entry.name, config, sensor)
 
+    def _has(self, plugin: str, hook: str) -> bool:
+        return hasattr(self._manager.get_plugin(plugin), hook)
+
     def _ask(self, plugin: str, hook: str, **arguments: object) -> Any:
         """Call one hook of one plugin; what it raises goes through."""
         others = [each for name, each in self._manager.list_name_plugin() if name != plugin]
         return self._manager.subset_hook_caller(hook, others)(**arguments)
 
-    def _call(
-        self, plugin: str, hook: str, failed: _T, then: Callable[[Any], Any] | None = None, **arguments: object
-    ) -> Any:
-        """Call one hook of one plugin, guarded; `failed` stands for its answer when it raised or is degraded."""
-        if self._failures[plugin, hook] >= FAILURES_UNTIL_DEGRADED or not self._manager.has_plugin(plugin):
-            return failed
-        try:
-            answer = self._ask(plugin, hook, **arguments)
-            answer = then(answer) if then is not None else answer
-        except Exception as error:
-            self._failed(plugin, hook, error)
-            return failed
-        self._failures[plugin, hook] = 0
-        return answer
+    def _call(self, plugin: str, hook: str, then: Callable[[Any], _T] | None = None, **arguments: object) -> _T | None:
+        """Call one hook of one plugin, guarded, and `then` check its answer; None when it failed."""
+        if not self._manager.has_plugin(plugin):
+            return None
 
-    def _failed(self, plugin: str, hook: str, error: Exception) -> None:
-        self._failures[plugin, hook] += 1
-        count = self._failures[plugin, hook]
-        degraded = count >= FAILURES_UNTIL_DEGRADED
-        if count == 1 or degraded:
-            self._report(_fault(plugin, hook, error, degraded=degraded))
-        if degraded:
-            self._degraded[plugin] = f"{hook} failed {count} times: {error}"
-            if any(each.name == plugin and each.config.required for each in self.loaded):
-                raise PluginError(plugin, f"{self._degraded[plugin]} (and it is required)") from error
+        def ask() -> _T | None:
+            answer = self._ask(plugin, hook, **arguments)
+            return then(answer) if then is not None else None
+
+        return self._guard.call(plugin, hook, None, ask)
 
     def _enricher(self, plugin: str, declared: frozenset[str]) -> Callable[[Event], Mapping[str, Json]]:
-        implementation = self._bound(plugin, "krie_enrich")
-        key = (plugin, "krie_enrich")
-        failures = self._failures
+        function = self._bound(plugin, "krie_enrich", ("event",))
 
         def enrich(event: Event) -> Mapping[str, Json]:
-            if failures[key] >= FAILURES_UNTIL_DEGRADED:
-                return {}
-            try:
-                facts: Mapping[str, Json] = implementation(event) or {}
-                if facts and facts.keys() != declared:
-                    raise PluginError(
-                        plugin, f"krie_enrich added {sorted(facts)}, krie_facts declares {sorted(declared)}"
-                    )
-            except Exception as error:
-                self._failed(plugin, "krie_enrich", error)
-                return {}
-            failures[key] = 0
-            return facts
+            return _facts(function(event) or {}, declared)
 
-        return enrich
+        return lambda event: self._guard.call(plugin, "krie_enrich", {}, enrich, event)
 
     def _observer(self, plugin: str) -> Callable[[Event, Decision], None]:
-        implementation = self._bound(plugin, "krie_decided")
-        key = (plugin, "krie_decided")
+        function = self._bound(plugin, "krie_decided", ("event", "decision"))
+        return lambda event, decision: self._guard.call(plugin, "krie_decided", None, function, event, decision)
 
-        def observe(event: Event, decision: Decision) -> None:
-            if self._failures[key] >= FAILURES_UNTIL_DEGRADED:
-                return
-            try:
-                implementation(event, decision)
-            except Exception as error:
-                self._failed(plugin, "krie_decided", error)
-            else:
-                self._failures[key] = 0
-
-        return observe
-
-    def _bound(self, plugin: str, hook: str) -> Callable[..., Any]:
+    def _bound(self, plugin: str, hook: str, names: tuple[str, ...]) -> Callable[..., Any]:
         """The plugin's own function: pluggy's machinery is left out where every event passes."""
         module = self._manager.get_plugin(plugin)
-        implementation = getattr(module, hook, None)
-        if implementation is None:
-            raise PluginError(plugin, f"declares facts, but has no {hook}")
-        caller: Callable[..., Any] = implementation
-        wanted = {
-            name
-            for impl in getattr(self._manager.hook, hook).get_hookimpls()
-            if impl.plugin is module
-            for name in impl.argnames
-        }
-        names = ("event",) if hook == "krie_enrich" else ("event", "decision")
-        if wanted == set(names):
-            return caller
-        return lambda *values: caller(
+        function: Callable[..., Any] = getattr(module, hook)
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        wanted = next(frozenset(each.argnames) for each in implementations if each.plugin is module)
+        if wanted == frozenset(names):
+            return function
+        return lambda *values: function(
             **{name: value for name, value in zip(names, values, strict=True) if name in wanted}
         )
 
 
-def _all_events(answers: Any) -> list[Event]:
-    events: list[Event] = []
-    for answer in answers:
-        for event in answer or ():
-            if not isinstance(event, Event):
-                raise TypeError(f"krie_scan yielded {event!r}, which is no Event")
-            events.append(event)
-    return events
+def _hint(name: str, installed: Mapping[str, EntryPoint]) -> str:
+    near = difflib.get_close_matches(name, installed, 1)
+    return f"did you mean {near[0]!r}?" if near else f"installed are: {', '.join(sorted(installed)) or 'none'}"
 
 
-def _fault(plugin: str, hook: str, error: Exception, *, degraded: bool) -> PluginFault:
-    text = f"{type(error).__name__}: {error}"
-    return PluginFault(plugin, hook, text, "".join(traceback.format_exception(error)), degraded)
+def _check_hook(plugin: str, hook: str, function: object) -> None:
+    if not hasattr(hookspecs, hook):
+        near = difflib.get_close_matches(hook, [each for each in vars(hookspecs) if each.startswith("krie_")], 1)
+        raise PluginError(plugin, f"has no such hook: {hook}" + (f"; did you mean {near[0]}?" if near else ""))
+    if not hasattr(function, f"{hookspecs.GROUP}_impl"):
+        raise PluginError(plugin, f"{hook} would never be called; write @krie.hookimpl above it")
 
 
-def check_sensor(entry: EntryPoint, sensor: Any) -> None:
-    """Refuse a sensor that breaks the contract of `krie.probe`. Raises `PluginError`, `LayoutError`."""
+def _declared(answer: Any) -> Mapping[str, Json]:
+    if answer is not None and not isinstance(answer, Mapping):
+        raise TypeError(f"krie_facts returned {answer!r}, not a mapping of names to JSON Schemas")
+    return answer or {}
 
-    def refuse(problem: str) -> None:
-        raise PluginError(entry.name, problem)
 
-    if not isinstance(sensor, Sensor):
-        refuse(f"krie_sensor returned {sensor!r}, not a krie.Sensor")
-    if sensor.name != entry.name:
-        refuse(f"its sensor is named {sensor.name!r}; it must have the name of the entry point")
-    built_in = entry.dist is not None and entry.dist.name == "krie"
-    fields = {}
-    for event in sensor.events:
-        event_type = EventType(event)
-        fields[event] = {each.name for each in event_type.own_fields}
-        if not event_type.name.startswith(f"{sensor.name}."):
-            refuse(f"event {event_type.name} must be named {sensor.name}.<event>")
-        if event_type.kind in RESERVED_KINDS and not built_in:
-            refuse(f"event {event_type.name} has kind {event_type.kind:#06x}; numbers below 0x8000 are KRIe's own")
-    names = [probe.name for probe in sensor.probes]
-    for probe in sensor.probes:
-        if names.count(probe.name) > 1 or not probe.name.isidentifier() or probe.name != probe.name.lower():
-            refuse(f"probe {probe.name!r} must have a name of its own, in lower case")
-        if probe.event is not None and probe.event not in fields:
-            refuse(f"probe {probe.name} emits {probe.event.__name__}, which is not among the sensor's events")
-        for alternative in probe.alternatives:
-            if unknown := alternative.fields - fields.get(probe.event, set()):
-                refuse(f"{probe.name}/{alternative.name} fills {sorted(unknown)}, which its event does not have")
-            for program in alternative.programs:
-                if not program.function.startswith(f"{sensor.name}_"):
-                    refuse(f"C function {program.function} must be named {sensor.name}_<something>")
-    for define in sensor.defines:
-        if not define.startswith(f"{sensor.name.upper()}_"):
-            refuse(f"constant {define} must be named {sensor.name.upper()}_<something>")
-    if sensor.probes and sensor.source is None:
-        refuse("has probes, but no C source")
+def _facts(facts: Mapping[str, Json], declared: frozenset[str]) -> Mapping[str, Json]:
+    if facts and facts.keys() != declared:
+        raise ValueError(f"krie_enrich added {sorted(facts)}, krie_facts declares {sorted(declared)}")
+    for name, value in facts.items():
+        if not _is_json(value):
+            raise TypeError(f"krie_enrich added {name} = {value!r}, which is no JSON")
+    return facts
+
+
+def _is_json(value: object) -> bool:
+    if value is None or isinstance(value, str | int):
+        return True
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(each) for key, each in value.items())
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _own_event(event: object, own: frozenset[type[Event]]) -> Event:
+    """Only the plugin's own events: the agent knows no other type, and would stop at the first one."""
+    if not isinstance(event, Event):
+        raise TypeError(f"krie_scan yielded {event!r}, which is no Event")
+    if type(event) not in own:
+        raise TypeError(f"krie_scan yielded {type(event).__name__}, which is not among the sensor's events")
+    return event

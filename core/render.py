@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .doctor import Report, missing_fields
+from .blindness import missing_fields
+from .doctor import Report
 from .policy.engine import Rule
 
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
@@ -103,8 +104,10 @@ class Live:
                 "([dim]Ctrl-C ends it[/])\n"
             )
         elif kind == "krie.stopped":
+            rate = 100 * event["remembered"] // max(1, event["events"])
             self._console.print(
-                f"\n[bold]stopped[/] ({escape(event['reason'])}): {event['events']} events, {event['lost']} lost"
+                f"\n[bold]stopped[/] ({escape(event['reason'])}): {event['events']} events, {event['lost']} lost, "
+                f"memo hit rate {rate}%"
             )
         else:
             self._console.print(self._event(line), soft_wrap=True, highlight=False)

@@ -85,6 +85,11 @@ def test_doctor_tells_blind_rules(config: Path) -> None:
     assert result.returncode == (5 if missing else 0)
     assert ("BPF001" in blind) is ("runtime_integrity.bpf" in missing)
     assert ("PTRACE001" in blind) is ("runtime_integrity.ptrace" in missing)
+    agent = krie("run", "--config", config, "--duration", 0.2)
+    lines = [json.loads(line) for line in agent.stdout.splitlines()]
+    told = [set(line["event"]["blind"].split()) for line in lines if line["kind"] == "krie.probe"]
+    assert set().union(*told) == blind
+    assert all(f"rule {each} (" in agent.stderr for each in blind)
 
 
 def test_plugins_and_events(config: Path) -> None:
@@ -156,6 +161,6 @@ def test_without_root(config: Path) -> None:
 def test_help_teaches() -> None:
     text = krie("--help").stdout
     assert "Start with krie doctor" in text
-    assert "Exit codes: 0 well" in text
+    assert "Exit codes: 0 all is well; 1" in text
     for command in ("run", "doctor", "plugins", "events", "policy"):
         assert krie(command, "--help").returncode == 0

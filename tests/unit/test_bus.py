@@ -127,10 +127,11 @@ def test_observers_see_event_and_decision() -> None:
 
 
 def test_the_agents_own_events_are_cut_to_their_fields() -> None:
-    own = OwnEvents(build(Loss))
-    event = own.make(Loss, lost_kind="k" * 100, cause="ring_full", count=1, total=2)
+    own = OwnEvents(build(Loss), EventTypes(AGENT_EVENTS))
+    loss = Loss.without_header(lost_kind="k" * 100, cause="ring_full", count=1, total=2)
+    event = own.complete(loss)
     assert event.lost_kind == "k" * 64
-    assert own.make(Loss, lost_kind="", cause="missing", count=1, total=2).seq == 1
+    assert own.complete(loss).seq == 1
 
 
 def test_what_would_be_done() -> None:

@@ -14,7 +14,8 @@ from krie.config import Config
 from krie.decision import merge
 from krie.errors import ConfigError, PluginError
 from krie.kernel.features import Features
-from krie.plugin_manager import PluginFault, Plugins
+from krie.plugin_guard import PluginFault
+from krie.plugin_manager import Plugins
 from krie.testing.events import build
 
 
@@ -221,5 +222,5 @@ def test_scans_yield_events_and_nothing_else(setting: Setting) -> None:
     setting.install("example", krie_sensor=lambda: sensor(), krie_scan=krie_scan)
     setting.install("other", krie_scan=lambda: ["nonsense"])
     plugins = setting.load(example={}, other={})
-    assert list(plugins.scan()) == [("example", build(Thing, value=3))]
+    assert list(plugins.scan(lambda event: event)) == [build(Thing, value=3)]
     assert "krie_scan yielded 'nonsense', which is no Event" in setting.faults[0].error

@@ -1,0 +1,45 @@
+"""Which rules cannot see what they are about, since a probe is not alive here or does not fill what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .event import EventTypes, own_fields
+from .health import ProbeReport
+from .policy.engine import Rule
+
+
+@dataclass(frozen=True, slots=True)
+class BlindRule:
+    """A rule that cannot fire on this machine as it was meant to."""
+
+    rule: Rule
+    why: str
+
+
+def missing_fields(report: ProbeReport) -> frozenset[str]:
+    """Fields of a probe's event that hold no real value here."""
+    if report.probe.event is None:
+        return frozenset()
+    filled = report.alternative.fields if report.alternative is not None else frozenset()
+    if report.alternative is not None and not filled:
+        return frozenset()  # it does not say: the core's own probes fill all
+    return own_fields(report.probe.event) - filled
+
+
+def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: EventTypes) -> Iterable[BlindRule]:
+    """Rules whose event no living probe emits, or of which a field that they read is not filled."""
+    by_kind = {report.probe.event.NAME: report for report in probes if report.probe.event is not None}
+    names = {each.name for each in types}
+    for rule in rules:
+        for kind in sorted(rule.kinds & names):
+            report = by_kind.get(kind)
+            if report is None:
+                continue
+            if report.state not in ("alive", "attached"):
+                yield BlindRule(rule, f"probe {report.name} is {report.state}")
+                continue
+            read = {path[1] for path in rule.reads if path[0] == "event" and len(path) > 1}
+            if unfilled := sorted(read & missing_fields(report)):
+                yield BlindRule(rule, f"probe {report.name} does not fill {', '.join(unfilled)}")

@@ -1,0 +1,93 @@
+"""What the agent tells about itself: each thing as a log line for people, and as an event for journal and policies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from .agent_events import Loss, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
+from .armed import Armed
+from .blindness import blind_rules
+from .bus import Bus
+from .event import Event
+from .health import LossReport, ProbeReport
+from .plugin_guard import PluginFault
+from .policy.policy import Policy
+
+_log = logging.getLogger("krie")
+
+
+class Reports:
+    """Tells. Nothing is remembered here."""
+
+    def __init__(self, bus: Bus, armed: Armed, own: OwnEvents) -> None:
+        """`bus` takes the events that `own` completes."""
+        self._bus, self._armed, self._own = bus, armed, own
+
+    def started(self, policy: Policy, armed_ms: int, processes: int) -> None:
+        """The agent is armed; its probes were told before."""
+        reports = self._armed.probes.reports
+        alive = sum(each.state == "alive" for each in reports)
+        self._tell(
+            Started,
+            probes=len(reports),
+            alive=alive,
+            armed_ms=armed_ms,
+            processes=processes,
+            release=self._armed.features.release,
+            revision=policy.revision,
+        )
+        _log.info("armed in %d ms: %d of %d probes alive, policy %s", armed_ms, alive, len(reports), policy.revision)
+
+    def stopped(self, reason: str, lost: int, remembered: int) -> None:
+        """Nothing comes after this."""
+        events = self._bus.judged
+        self._tell(Stopped, events=events, lost=lost, remembered=remembered, reason=reason)
+        rate = 100 * remembered // max(1, events)
+        _log.info("stopped (%s): %d events, %d lost, memo hit rate %d%%", reason, events, lost, rate)
+
+    def probe(self, report: ProbeReport, policy: Policy) -> None:
+        """How a probe stands, and which rules it makes blind."""
+        if report.state != "alive":
+            _log.warning("probe %s is %s: %s", report.name, report.state, report.reason)
+        self._tell(
+            ProbeState,
+            plugin=report.plugin,
+            probe=report.probe.name,
+            alternative=report.alternative.name if report.alternative is not None else "",
+            state=report.state,
+            reason=report.reason,
+            blind=self._blind([report], policy),
+        )
+
+    def plugin(self, fault: PluginFault) -> None:
+        """A plugin failed; the log got its traceback when that happened."""
+        state = "degraded" if fault.degraded else "fault"
+        self._tell(PluginState, plugin=fault.plugin, state=state, reason=f"{fault.hook} {fault.error}".strip())
+
+    def loss(self, loss: LossReport) -> None:
+        """Something will never be seen."""
+        _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
+        self._tell(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+
+    def policy_loaded(self, policy: Policy) -> None:
+        """A changed policy is in force."""
+        blind = self._blind(self._armed.probes.reports, policy)
+        rules = len(policy.rules)
+        self._tell(PolicyState, state="loaded", reason="", revision=policy.revision, rules=rules, blind=blind)
+        _log.info("policy %s is in force: %d rules", policy.revision, rules)
+
+    def policy_refused(self, policy: Policy, reason: str) -> None:
+        """A changed policy is wrong; `policy` stays in force."""
+        _log.error("policy refused, the one before stays in force: %s", reason)
+        rules = len(policy.rules)
+        self._tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
+
+    def _blind(self, reports: Iterable[ProbeReport], policy: Policy) -> str:
+        found = list(blind_rules(policy.rules, reports, self._armed.types))
+        for each in found:
+            _log.warning("rule %s (%s) is blind: %s", each.rule.id, each.rule.place, each.why)
+        return " ".join(sorted({each.rule.id for each in found}))
+
+    def _tell(self, event: type[Event], **fields: object) -> None:
+        self._bus.handle(self._own.complete(event.without_header(**fields)))

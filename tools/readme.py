@@ -1,0 +1,149 @@
+"""Writes the tables of README.md from the code: `make docs`. A test compares them.
+
+Between `<!-- table: NAME -->` and `<!-- end -->` lies what `TABLES[NAME]` gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from krie.agent_events import AGENT_EVENTS
+from krie.config import Config, load_config
+from krie.errors import ExitCode
+from krie.event import EventType, own_fields
+from krie.kernel.features import Features
+from krie.plugin_manager import Plugins
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.reload import policy_folders, read_policy
+from krie.probe import Probe, Sensor
+from krie.process_sensor import process_sensor
+from pydantic import BaseModel
+
+ROOT = Path(__file__).resolve().parent.parent
+_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Row = Iterable[str]
+
+
+def fresh(text: str) -> str:
+    """The manual with all its tables as the code has them now."""
+    place = ROOT / "krie.toml"
+    config = load_config(place)
+    plugins = Plugins.load(config, str(place), Features(), lambda fault: _fail(fault.error))
+    return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]](config, plugins)}{block[3]}", text)
+
+
+def _events(_: Config, plugins: Plugins) -> str:
+    rows = [(f"`{each.name}`", f"`{each.kind:#06x}`", _sentence(each.event.__doc__)) for each in _types(plugins)]
+    return _table(("event", "kind", "what happened"), rows)
+
+
+def _fields(_: Config, plugins: Plugins) -> str:
+    tables = []
+    for each in _types(plugins):
+        if each.event in AGENT_EVENTS:
+            continue
+        rows = [(f"`{field.name}`", field.doc) for field in each.own_fields]
+        rows += [(f"`{name}`", "the process: tgid, start time, executable ...") for name in each.event.PROCESSES]
+        facts: dict[str, Any] = dict(plugins.facts(each.name))
+        rows += [(f"`{name}`", str(fact.get("description", ""))) for name, fact in facts.items()]
+        tables.append(f"`{each.name}`\n\n{_table(('field', 'meaning'), rows)}")
+    return "\n".join(tables)
+
+
+def _probes(_: Config, plugins: Plugins) -> str:
+    rows: list[Row] = []
+    for sensor in (process_sensor(), *_sensors(plugins)):
+        for probe in sensor.probes:
+            rows += _alternatives(sensor.name, probe)
+    return _table(("probe", "by", "attached to", "could enforce", "fields it does not fill", "limits"), rows)
+
+
+def _alternatives(sensor: str, probe: Probe) -> Iterator[Row]:
+    for each in probe.alternatives:
+        filled = each.fields or (own_fields(probe.event) if probe.event is not None else frozenset())
+        missing = own_fields(probe.event) - filled if probe.event is not None else frozenset()
+        limits = ["**every system call is slower**"] if each.every_syscall else []
+        yield (
+            f"`{sensor}.{probe.name}`",
+            each.name,
+            ", ".join(f"`{program.target}`" for program in each.programs if program.target),
+            ", ".join(sorted(map(str, each.can))) or "-",
+            ", ".join(f"`{name}`" for name in sorted(missing)) or "-",
+            "; ".join([*limits, *([each.limits] if each.limits else [])]) or "-",
+        )
+
+
+def _rules(config: Config, plugins: Plugins) -> str:
+    engine = EmbeddedEngine(read_policy(config, policy_folders(config, plugins)))
+    rules = sorted((rule for package in engine.packages for rule in package.rules), key=lambda rule: rule.id)
+    rows = [
+        (each.id, each.title, each.severity, each.action, ", ".join(f"`{kind}`" for kind in sorted(each.kinds)))
+        for each in rules
+    ]
+    return _table(("rule", "fires when", "severity", "action", "on"), rows)
+
+
+def _keys(_: Config, plugins: Plugins) -> str:
+    rows: list[Row] = []
+    sections = {"agent", "journal", "policy"}
+    for name, field in Config.model_fields.items():
+        if name in sections:
+            assert isinstance(field.annotation, type)
+            rows += _keys_of(name, field.annotation)
+        elif name == "executables":
+            rows.append(("`executables.<name>`", "", field.description or ""))
+    for each in plugins.loaded:
+        rows += _keys_of(f"plugins.{each.name}", type(each.config))
+    return _table(("key", "default", "meaning"), rows)
+
+
+def _keys_of(section: str, model: type[BaseModel]) -> Iterator[Row]:
+    for name, field in model.model_fields.items():
+        default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)
+        shown = "[]" if field.default == () else default.replace("'", '"')
+        yield f"`{section}.{name}`", f"`{shown}`", field.description or ""
+
+
+def _exit_codes(_config: Config, _plugins: Plugins) -> str:
+    return _table(("code", "meaning"), [(str(each.value), each.meaning) for each in ExitCode])
+
+
+TABLES: dict[str, Callable[[Config, Plugins], str]] = {
+    "events": _events,
+    "fields": _fields,
+    "probes": _probes,
+    "rules": _rules,
+    "configuration": _keys,
+    "exit_codes": _exit_codes,
+}
+"""What each table is made of."""
+
+
+def _types(plugins: Plugins) -> list[EventType]:
+    events = [*AGENT_EVENTS, *(event for sensor in _sensors(plugins) for event in sensor.events)]
+    return sorted(map(EventType, events), key=lambda each: each.kind)
+
+
+def _sensors(plugins: Plugins) -> list[Sensor]:
+    return [each.sensor for each in plugins.loaded if each.sensor is not None]
+
+
+def _sentence(doc: str | None) -> str:
+    return " ".join((doc or "").split("\n\n")[0].split())
+
+
+def _table(columns: Row, rows: Iterable[Row]) -> str:
+    lines = [tuple(columns), ("---",) * len(tuple(columns)), *map(tuple, rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _fail(problem: str) -> None:
+    raise SystemExit(problem)
+
+
+if __name__ == "__main__":
+    manual = ROOT / "README.md"
+    manual.write_text(fresh(manual.read_text()))
