@@ -50,6 +50,41 @@ static __always_inline bool krie_compat(struct task_struct *task)
 	return KRIE_READ(task_struct, task, thread_info.status) & KRIE_TS_COMPAT;
 }
 
+/* Arguments of a system call, as a raw tracepoint at sys_enter(regs, number) finds them. */
+struct krie_syscall {
+	__u64 number, first, second, third;
+	bool compat;
+};
+
+/* Whether the system call is one of two numbers (of 64-bit and of 32-bit callers; compare krie_syscall.compat too): the
+ * cheapest question that can be asked of every system call. */
+static __always_inline bool krie_syscall_is_either(struct bpf_raw_tracepoint_args *ctx, __u64 native, __u64 ia32)
+{
+	__u64 number = ctx->args[1] & ~(__u64)KRIE_X32_BIT;
+
+	return number == native || number == ia32;
+}
+
+static __always_inline struct krie_syscall krie_syscall_of(struct bpf_raw_tracepoint_args *ctx)
+{
+	void *regs = (void *)ctx->args[0];
+	struct krie_syscall call = {
+		.number = ctx->args[1] & ~(__u64)KRIE_X32_BIT,
+		.compat = krie_compat(krie_current()),
+	};
+
+	if (call.compat) { /* the registers differ, and so do the numbers */
+		call.first = (__u32)KRIE_READ(pt_regs, regs, bx);
+		call.second = (__u32)KRIE_READ(pt_regs, regs, cx);
+		call.third = (__u32)KRIE_READ(pt_regs, regs, dx);
+	} else {
+		call.first = KRIE_READ(pt_regs, regs, di);
+		call.second = KRIE_READ(pt_regs, regs, si);
+		call.third = KRIE_READ(pt_regs, regs, dx);
+	}
+	return call;
+}
+
 static __always_inline __u64 krie_start_time(struct task_struct *task)
 {
 	struct task_struct *leader = KRIE_READ(task_struct, task, group_leader);

@@ -1,7 +1,7 @@
 """KRIe: detects kernel exploits and kernel tampering with BPF, and lets Rego policies decide. Names for plugin authors.
 
-Start at `krie.hookspecs` (the contract), then `krie.probe` (what a plugin contributes), `krie.event` and `krie.layout`
-(how an event is declared).
+Start at `krie.hookspecs` (the contract), then `krie.probe` (what a plugin contributes), `krie.event`, `krie.layout`
+and `krie.wire` (how an event is declared).
 """
 
 from .config import PluginConfig
@@ -9,7 +9,9 @@ from .decision import Action, Decision, FiredRule, Scope
 from .event import Event, own_fields
 from .hookspecs import API_VERSION, hookimpl
 from .kernel.btf import Btf
-from .layout import (
+from .layout import Doc
+from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+from .wire import (
     S32,
     S64,
     U8,
@@ -21,7 +23,6 @@ from .layout import (
     Chars,
     Choice,
     Comm,
-    Doc,
     FlagSet,
     Hex64,
     Json,
@@ -33,7 +34,6 @@ from .layout import (
     Pad6,
     Pad7,
 )
-from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
 
 __all__ = [
     "API_VERSION",

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, TypeVar
 
 from .event import HEADER_FIELDS, Event, EventTypes
-from .layout import U32, U64, Chars, Choice, Doc, Pad7
+from .layout import Doc
+from .wire import U32, U64, Chars, Choice, Pad7
 
 CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: "journal_failed"}
 PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}

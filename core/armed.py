@@ -21,7 +21,7 @@ from .kernel.launcher import LoadedSet, LoaderProcess, load
 from .kernel.maps import Maps
 from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRequest
 from .kernel.ring import ring_pages
-from .kernel.source import RecordSource
+from .kernel.source import CFile, RecordSource
 from .plugin_guard import PluginFault
 from .plugin_manager import Plugins
 from .probe import Sensor
@@ -61,7 +61,7 @@ def load_sensors(config: Config, place: str, report: Callable[[PluginFault], Non
         types = EventTypes((*AGENT_EVENTS, *(event for sensor in sensors for event in sensor.events)))
         canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
         request = Request(
-            tuple(sensor_request(each) for each in sensors if each.source is not None),
+            tuple(sensor_request(each) for each in sensors if each.sources),
             ring_pages(config.agent.ring_mib),
             config.agent.allow_syscall_tracepoints,
         )
@@ -96,11 +96,9 @@ def load_sensors(config: Config, place: str, report: Callable[[PluginFault], Non
 
 def sensor_request(sensor: Sensor) -> SensorRequest:
     """What the loader needs to know of a sensor that has C source."""
-    assert sensor.source is not None
     return SensorRequest(
         sensor.name,
-        str(sensor.source),
-        sensor.source.read_text(),
+        tuple(CFile(str(each), each.read_text()) for each in sensor.sources),
         tuple(
             ProbeRequest(
                 probe.name,
@@ -121,7 +119,7 @@ def sensor_request(sensor: Sensor) -> SensorRequest:
 def _degrade_readers(plugins: Plugins, sensors: tuple[Sensor, ...], problem: str) -> None:
     """A field is read at the wrong place: every plugin whose C names its type is not to be believed."""
     type_ = problem.partition(".")[0]
-    readers = [each.name for each in sensors if each.source is not None and type_ in each.source.read_text()]
+    readers = [each.name for each in sensors if any(type_ in source.read_text() for source in each.sources)]
     if not readers or sensors[0].name in readers:
         raise PluginError(sensors[0].name, f"{problem}; every record would be wrong on this kernel")
     for name in readers:

@@ -12,8 +12,8 @@ from .decision import Action, Decision, Scope
 from .enrich import Enricher
 from .errors import DecodeError
 from .event import Event, EventTypes
-from .layout import Json
 from .process import ProcessTable
+from .wire import Json
 
 JOURNAL_VERSION = 1
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

@@ -8,7 +8,7 @@ import struct
 from functools import lru_cache
 from pathlib import Path
 
-from .layout import text_of
+from .wire import text_of
 
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
 _libc = ctypes.CDLL(None, use_errno=True)

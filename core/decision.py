@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from .layout import Json
+from .wire import Json
 
 
 class Action(IntEnum):

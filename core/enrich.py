@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from .cgroups import Cgroups
 from .event import Event, EventType, EventTypes
-from .layout import Json
 from .process import UNKNOWN, Identity, Key, Process, ProcessTable
+from .wire import Json
 
 Facts = Callable[[Event], Mapping[str, Json]]
 _NAMESPACES = ("mnt", "pid", "net", "user", "uts", "ipc", "cgroup")

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self
 
 from .errors import DecodeError, LayoutError
-from .layout import U16, U32, U64, Comm, Doc, Json, Layout
+from .layout import Doc, Layout
+from .wire import U16, U32, U64, Comm, Json
 
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from .event import EventTypes
 from .kernel.maps import Map, total
-from .layout import Json
 from .probe import Alternative, Probe, Sensor
+from .wire import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from .layout import Json
+from .wire import Json
 
 if TYPE_CHECKING:
     from .config import PluginConfig

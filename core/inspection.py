@@ -12,8 +12,9 @@ from .errors import KernelError
 from .event import Event
 from .kernel import bpf
 from .kernel.maps import Map
-from .layout import Layout, text_of
+from .layout import Layout
 from .process import Identity
+from .wire import text_of
 
 _HEADER = Layout(Event)
 _REST = struct.Struct("=QQQII16s")

@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, TypeAlias, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from .errors import DecodeError, LayoutError
+from .wire import WIDTHS, Bytes, WireType
 
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+_C_KEYWORDS = frozenset(
+    """auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while""".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,245 +35,6 @@ class Doc:
     """What a field means, with its unit; shown in the manual and in the JSON Schema."""
 
     text: str
-
-
-class WireType(Protocol):
-    """How one field looks in memory, in Python and in JSON. The public instances are the aliases below."""
-
-    @property
-    def ctype(self) -> str:
-        """The C type's name, without array brackets."""
-
-    @property
-    def count(self) -> int:
-        """Length of the C array; 0 for a scalar."""
-
-    @property
-    def code(self) -> str:
-        """The `struct` format, such as `I` or `16s`."""
-
-    def from_wire(self) -> Callable[[Any], Any] | None:
-        """Turns what `struct` unpacked into the Python value; None where it is that already."""
-
-    def to_wire(self, value: Any) -> Any:
-        """Turns the Python value into what `struct` packs."""
-
-    def to_json(self) -> Callable[[Any], Json] | None:
-        """Turns the Python value into JSON; None where it is that already."""
-
-    def schema(self) -> dict[str, Json]:
-        """The JSON Schema of `to_json`'s answer."""
-
-
-_C_KEYWORDS = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while""".split()
-)
-_WIDTHS = {"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8}
-_CTYPES = {"B": "__u8", "H": "__u16", "I": "__u32", "Q": "__u64", "b": "__s8", "h": "__s16", "i": "__s32", "q": "__s64"}
-
-
-def _hex(value: int) -> str:
-    return f"0x{value:016x}"
-
-
-def text_of(raw: bytes) -> str:
-    r"""Decode a C string injectively: different bytes before the first NUL give different text.
-
-    Backslashes are doubled and bytes that are not UTF-8 become `\xNN`, so that a policy which compares text can not be
-    fooled by bytes that a lossy decoder would fold together.
-    """
-    return raw.partition(b"\0")[0].replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-@dataclass(frozen=True, slots=True)
-class Integer:
-    """A plain integer; `hexadecimal` ones (addresses) travel as strings in JSON, which rounds above 2**53."""
-
-    code: str
-    hexadecimal: bool = False
-    count: int = field(default=0, init=False)
-
-    @property
-    def ctype(self) -> str:  # noqa: D102 - see WireType
-        return _CTYPES[self.code]
-
-    def from_wire(self) -> None:  # noqa: D102
-        return None
-
-    def to_wire(self, value: int) -> int:  # noqa: D102
-        return value
-
-    def to_json(self) -> Callable[[int], Json] | None:  # noqa: D102
-        return _hex if self.hexadecimal else None
-
-    def schema(self) -> dict[str, Json]:  # noqa: D102
-        if self.hexadecimal:
-            return {"type": "string", "pattern": "^0x[0-9a-f]{16}$"}
-        bits = 8 * _WIDTHS[self.code]
-        if self.code.islower():
-            return {"type": "integer", "minimum": -(1 << (bits - 1)), "maximum": (1 << (bits - 1)) - 1}
-        return {"type": "integer", "minimum": 0, "maximum": (1 << bits) - 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Boolean:
-    """One byte; anything but zero is true."""
-
-    ctype: str = field(default="__u8", init=False)
-    count: int = field(default=0, init=False)
-    code: str = field(default="B", init=False)
-
-    def from_wire(self) -> Callable[[int], bool]:  # noqa: D102
-        return bool
-
-    def to_wire(self, value: bool) -> int:  # noqa: D102
-        return int(value)
-
-    def to_json(self) -> None:  # noqa: D102
-        return None
-
-    def schema(self) -> dict[str, Json]:  # noqa: D102
-        return {"type": "boolean"}
-
-
-@dataclass(frozen=True, slots=True)
-class Chars:
-    """A C string in an array of `count` bytes; see `text_of` for how it is decoded."""
-
-    count: int
-    ctype: str = field(default="char", init=False)
-
-    @property
-    def code(self) -> str:  # noqa: D102
-        return f"{self.count}s"
-
-    def from_wire(self) -> Callable[[bytes], str]:  # noqa: D102
-        return text_of
-
-    def to_wire(self, value: str) -> bytes:  # noqa: D102
-        return value.encode("utf-8", "surrogateescape")[: self.count]
-
-    def to_json(self) -> None:  # noqa: D102
-        return None
-
-    def schema(self) -> dict[str, Json]:  # noqa: D102
-        return {"type": "string"}
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """Raw bytes, kept as they are in Python and as hexadecimal text in JSON. Also what explicit padding is made of."""
-
-    count: int
-    padding: bool = False
-    ctype: str = field(default="__u8", init=False)
-
-    @property
-    def code(self) -> str:  # noqa: D102
-        return f"{self.count}x" if self.padding else f"{self.count}s"
-
-    def from_wire(self) -> None:  # noqa: D102
-        return None
-
-    def to_wire(self, value: bytes) -> bytes:  # noqa: D102
-        return value
-
-    def to_json(self) -> Callable[[bytes], Json]:  # noqa: D102
-        return bytes.hex
-
-    def schema(self) -> dict[str, Json]:  # noqa: D102
-        return {"type": "string", "pattern": "^([0-9a-f]{2})*$"}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """An enumeration: numbers that have a name, and `other` for those that this KRIe does not know."""
-
-    code: str
-    names: Mapping[int, str]
-    count: int = field(default=0, init=False)
-
-    @property
-    def ctype(self) -> str:  # noqa: D102
-        return _CTYPES[self.code]
-
-    def from_wire(self) -> Callable[[int], str]:  # noqa: D102
-        names = dict(self.names)
-        return lambda number: names.get(number, "other")
-
-    def to_wire(self, value: str) -> int:  # noqa: D102
-        for number, name in self.names.items():
-            if name == value:
-                return number
-        unused = (1 << 8 * _WIDTHS[self.code]) - 1
-        while unused in self.names:
-            unused -= 1
-        return unused
-
-    def to_json(self) -> None:  # noqa: D102
-        return None
-
-    def schema(self) -> dict[str, Json]:  # noqa: D102
-        return {"enum": [*sorted(set(self.names.values())), "other"]}
-
-
-@dataclass(frozen=True, slots=True)
-class FlagSet:
-    """Bits that have a name, as a sorted tuple of names; `unknown_bits` stands for any bit without one."""
-
-    code: str
-    names: Mapping[int, str]
-    count: int = field(default=0, init=False)
-
-    @property
-    def ctype(self) -> str:  # noqa: D102
-        return _CTYPES[self.code]
-
-    def from_wire(self) -> Callable[[int], tuple[str, ...]]:  # noqa: D102
-        names = sorted(self.names.items(), key=lambda item: item[1])
-        known = 0
-        for bit in self.names:
-            known |= bit
-
-        def decode(bits: int) -> tuple[str, ...]:
-            if not bits:
-                return ()
-            found = tuple(name for bit, name in names if bits & bit)
-            return (*found, "unknown_bits") if bits & ~known else found
-
-        return decode
-
-    def to_wire(self, value: tuple[str, ...]) -> int:  # noqa: D102
-        bits = 0
-        for bit, name in self.names.items():
-            bits |= bit if name in value else 0
-        return bits
-
-    def to_json(self) -> Callable[[tuple[str, ...]], Json]:  # noqa: D102
-        return list
-
-    def schema(self) -> dict[str, Json]:  # noqa: D102
-        return {"type": "array", "items": {"enum": [*sorted(self.names.values()), "unknown_bits"]}, "uniqueItems": True}
-
-
-U8 = Annotated[int, Integer("B")]
-U16 = Annotated[int, Integer("H")]
-U32 = Annotated[int, Integer("I")]
-U64 = Annotated[int, Integer("Q")]
-S32 = Annotated[int, Integer("i")]
-S64 = Annotated[int, Integer("q")]
-Hex64 = Annotated[int, Integer("Q", hexadecimal=True)]
-Bool = Annotated[bool, Boolean()]
-Comm = Annotated[str, Chars(16)]
-
-Pad1 = Annotated[bytes, Bytes(1, padding=True)]
-Pad2 = Annotated[bytes, Bytes(2, padding=True)]
-Pad3 = Annotated[bytes, Bytes(3, padding=True)]
-Pad4 = Annotated[bytes, Bytes(4, padding=True)]
-Pad5 = Annotated[bytes, Bytes(5, padding=True)]
-Pad6 = Annotated[bytes, Bytes(6, padding=True)]
-Pad7 = Annotated[bytes, Bytes(7, padding=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +52,7 @@ def _wire_type(owner: str, name: str, hint: Any) -> tuple[WireType, str]:
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     wires = [each for each in metadata if not isinstance(each, Doc)]
     if len(wires) != 1 or not hasattr(wires[0], "code"):
-        raise LayoutError(owner, name, f"{hint!r} is no wire type; use the names of krie.layout, such as U32 or Bool")
+        raise LayoutError(owner, name, f"{hint!r} is no wire type; use the names of krie.wire, such as U32 or Bool")
     return wires[0], next((each.text for each in metadata if isinstance(each, Doc)), "")
 
 
@@ -308,7 +72,7 @@ class Layout:
             if each.name in _C_KEYWORDS:
                 raise LayoutError(name, each.name, "is a word of C; give the field another name")
             wire, doc = _wire_type(name, each.name, hints[each.name])
-            width = _WIDTHS.get(wire.code, 1)
+            width = WIDTHS.get(wire.code, 1)
             if offset % width:
                 gap = width - offset % width
                 raise LayoutError(

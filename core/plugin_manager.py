@@ -16,10 +16,10 @@ from .config import Config, PluginConfig, plugin_config
 from .decision import Decision
 from .errors import ConfigError, KrieError, PluginError
 from .event import Event
-from .layout import Json
 from .plugin_guard import RAISED, Guard, PluginFault, fault_of
 from .probe import Sensor
 from .sensor_check import check_sensor
+from .wire import Json
 
 if TYPE_CHECKING:
     from .kernel.features import Features

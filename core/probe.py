@@ -90,8 +90,8 @@ class Sensor:
     probes: tuple[Probe, ...] = ()
     events: tuple[type[Event], ...] = ()
     """All event types, those of the probes and those that `krie_scan` yields."""
-    source: Traversable | None = None
-    """The BPF C file with the functions of all alternatives."""
+    sources: tuple[Traversable, ...] = ()
+    """The BPF C files with the functions of all alternatives. They are compiled together, in this order."""
     policies: Traversable | None = None
     """A folder of `.rego` files (package `krie.<name>`, tests in `*_test.rego`) and `.json` data."""
     types: tuple[str, ...] = ()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .event import Event
-from .layout import text_of
 from .process_sensor import ProcessExec, ProcessExit, ProcessFork
+from .wire import text_of
 
 UNKNOWN = "?"
 """Stands for a path that is not known. Rules also see `exe_known`."""

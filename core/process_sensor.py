@@ -8,8 +8,9 @@ from importlib.resources import files
 from typing import Annotated, ClassVar
 
 from .event import Event
-from .layout import U32, U64, Bool, Bytes, Doc, Pad2
+from .layout import Doc
 from .probe import Alternative, AttachType, Probe, Program, Sensor
+from .wire import U32, U64, Bool, Bytes, Pad2
 
 PATH_BYTES = 768
 
@@ -66,7 +67,7 @@ def process_sensor() -> Sensor:
         version="1",
         probes=(probe("fork", ProcessFork), probe("exec", ProcessExec), probe("exit", ProcessExit)),
         events=(ProcessFork, ProcessExec, ProcessExit),
-        source=files("krie.bpf").joinpath("process.bpf.c"),
+        sources=(files("krie.bpf").joinpath("process.bpf.c"),),
         policies=files("krie.policies").joinpath("agent"),
         defines={"PROCESS_PATH_BYTES": PATH_BYTES},
     )

@@ -44,5 +44,5 @@ def check_sensor(entry: EntryPoint, sensor: Any) -> None:
     for define in sensor.defines:
         if not define.startswith(f"{sensor.name.upper()}_"):
             refuse(f"constant {define} must be named {sensor.name.upper()}_<something>")
-    if sensor.probes and sensor.source is None:
+    if sensor.probes and not sensor.sources:
         refuse("has probes, but no C source")

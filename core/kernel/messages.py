@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..probe import AttachType, Program
-from .source import RecordSource, SensorSource
+from .source import CFile, RecordSource, SensorSource
 
 if TYPE_CHECKING:
     from .preflight import Candidate
@@ -36,8 +36,7 @@ class SensorRequest:
     """One sensor, as far as the kernel side is concerned."""
 
     name: str
-    place: str
-    text: str
+    sources: tuple[CFile, ...]
     probes: tuple[ProbeRequest, ...]
     events: tuple[RecordSource, ...]
     types: tuple[str, ...]
@@ -93,8 +92,7 @@ class Request:
         }
         return SensorSource(
             name,
-            sensor.place,
-            sensor.text,
+            sensor.sources,
             sensor.events,
             programs,
             tuple(function for function in every if function not in programs),
@@ -122,8 +120,7 @@ class Request:
 def _sensor(data: Mapping[str, Any]) -> SensorRequest:
     return SensorRequest(
         data["name"],
-        data["place"],
-        data["text"],
+        tuple(CFile(**each) for each in data["sources"]),
         tuple(
             ProbeRequest(
                 probe["name"],

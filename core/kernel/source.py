@@ -68,6 +68,15 @@ typedef _Bool bool; typedef unsigned long size_t; typedef unsigned long uintptr_
 
 
 @dataclass(frozen=True, slots=True)
+class CFile:
+    """One file of BPF C."""
+
+    place: str
+    """Its path, for diagnostics."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordSource:
     """One record's share: see `EventType`."""
 
@@ -82,9 +91,7 @@ class SensorSource:
     """One sensor's share of the translation unit."""
 
     name: str
-    place: str
-    """Path of the C file, for diagnostics."""
-    text: str
+    files: tuple[CFile, ...]
     events: tuple[RecordSource, ...]
     programs: tuple[str, ...]
     """C functions of the chosen alternatives."""
@@ -109,10 +116,10 @@ class Unit:
     """(type, field) in order of their index in the map `krie_offsets`."""
 
 
-def core_file(name: str) -> tuple[str, str]:
-    """Path and text of one of the core's own C files."""
+def core_file(name: str) -> CFile:
+    """One of the core's own C files."""
     resource = files("krie.bpf").joinpath(name)
-    return str(resource), resource.read_text()
+    return CFile(str(resource), resource.read_text())
 
 
 def fields_read(text: str) -> frozenset[tuple[str, str]]:
@@ -138,14 +145,14 @@ def write_tree(root: Path, sensors: Iterable[SensorSource], btf: Btf) -> None:
     (include / "krie_types.h").write_text(_kernel_types(sensors, btf))
     declarations = [each.declaration for sensor in sensors for each in sensor.events]
     (include / "krie_events.h").write_text("\n".join([Layout(Event).c_struct("krie_header"), *declarations]))
-    (include / "krie.h").write_text(core_file("krie.h")[1])
+    (include / "krie.h").write_text(core_file("krie.h").text)
 
 
 def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
-    yield core_file("krie.h")[1]
-    yield core_file("prelude.bpf.c")[1]
+    yield core_file("krie.h").text
+    yield core_file("prelude.bpf.c").text
     for each in sensors:
-        yield each.text
+        yield from (file.text for file in each.files)
 
 
 def _kernel_types(sensors: tuple[SensorSource, ...], btf: Btf) -> str:
@@ -177,16 +184,17 @@ def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, fetch_add: boo
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
     lines += [f"#define KRIE_USE_{sensor.name.upper()}_{use} 1" for sensor in sensors for use in sensor.uses]
     lines += ["#include <krie_types.h>", "#include <krie_events.h>", "#include <krie.h>"]
-    lines += _pasted(*core_file("prelude.bpf.c"))
+    lines += _pasted(core_file("prelude.bpf.c"))
     lines += [_record_functions(slot, record) for slot, record in enumerate(records)]
     lines += [_offsets_program(fields)]
     for sensor in sensors:
-        lines += _pasted(sensor.place, sensor.text)
+        for file in sensor.files:
+            lines += _pasted(file)
     return Unit("\n".join(lines) + "\n", programs, tuple(record.kind for record in records), fields)
 
 
-def _pasted(place: str, text: str) -> list[str]:
-    return [f'#line 1 "{place}"', text, '#line 1 "generated"']
+def _pasted(file: CFile) -> list[str]:
+    return [f'#line 1 "{file.place}"', file.text, '#line 1 "generated"']
 
 
 def _record_functions(slot: int, record: RecordSource) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..decision import Action, Decision, FiredRule, merge
-from ..layout import Json
+from ..wire import Json
 from .engine import Engine, Package, Path, Rule
 
 ON_ERROR = "policy.on_error"

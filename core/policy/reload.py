@@ -12,10 +12,10 @@ from ..config import Config
 from ..decision import Action
 from ..event import EventTypes
 from ..executables import Executables, resolve
-from ..layout import Json
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
 from ..trust import read_trusted
+from ..wire import Json
 from .analysis import unknown_names
 from .embedded import EmbeddedEngine
 from .policy import Policy

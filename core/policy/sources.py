@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 
 from ..errors import PolicyError
-from ..layout import Json
+from ..wire import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def warnings(plugins: list[str]) -> list[str]:
         Config(plugins={name: {"required": True} for name in names}), "check", Features(), lambda _: None
     )
     sensors = [process_sensor(), *(each.sensor for each in loaded.loaded if each.sensor is not None)]
-    requests = tuple(sensor_request(each) for each in sensors if each.source is not None)
+    requests = tuple(sensor_request(each) for each in sensors if each.sources)
     with LoaderProcess(120) as child:
         child.features()
         answer = child.load(Request(requests, 16, allow_every_syscall=True, check=True), lambda _: None).loaded

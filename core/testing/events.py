@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from ..event import Event, EventType
-from ..layout import Boolean, Bytes, Chars, Choice, FlagSet
+from ..wire import Boolean, Bytes, Chars, Choice, FlagSet
 
 _E = TypeVar("_E", bound=Event)
 

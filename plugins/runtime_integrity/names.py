@@ -47,4 +47,4 @@ ATTACH_TYPES = _numbered(
 )
 """`enum bpf_attach_type`."""
 HELPERS = {1 << 0: "send_signal", 1 << 1: "override_return", 1 << 2: "probe_write_user"}
-"""Helpers by which a BPF program changes what other programs do: bits that `programs.bpf.c` sets."""
+"""Helpers by which a BPF program changes what other programs do: bits that `bpf_call.bpf.c` sets."""

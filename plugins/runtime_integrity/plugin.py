@@ -53,7 +53,7 @@ def krie_sensor(config: RuntimeIntegrityConfig) -> Sensor:
         version="1",
         probes=(_ptrace(), _bpf(), _sysctl_write()),
         events=(Ptrace, BpfCall, SysctlWrite),
-        source=files(__package__).joinpath("programs.bpf.c"),
+        sources=tuple(map(files(__package__).joinpath, ("ptrace.bpf.c", "bpf_call.bpf.c", "sysctl_write.bpf.c"))),
         policies=files("krie.policies").joinpath(_PREFIX),
         defines={"RUNTIME_INTEGRITY_MAP_ACCESS": 1} if config.map_access else {},
     )

@@ -22,7 +22,7 @@ def canary():
 def krie_sensor():
     programs = tuple(Program(AttachType(a), t, f, o) for a, t, f, o in {programs!r})
     return Sensor("example", "1", (Probe("seen", Seen, (Alternative("only", programs),), {has_canary}),), (Seen,),
-                  Path(__file__).with_name("example.bpf.c"))
+                  (Path(__file__).with_name("example.bpf.c"),))
 '''
 _SEEN = """
 {function}

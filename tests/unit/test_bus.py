@@ -12,11 +12,11 @@ from krie.cgroups import Cgroups
 from krie.decision import merge
 from krie.enrich import PROCESS_SCHEMA, Enricher
 from krie.event import EventTypes
-from krie.layout import Json
 from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
 from krie.process import NOTHING, Identity, ProcessTable
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build, encode
+from krie.wire import Json
 
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
 KILL = merge([FiredRule("T1", Action.KILL, Scope.PROCESS, 0, 600)], tier="user", revision="r1")

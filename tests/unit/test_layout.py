@@ -32,10 +32,11 @@ from krie import (
 from krie.agent_events import AGENT_EVENTS
 from krie.errors import DecodeError, LayoutError
 from krie.event import EventType, EventTypes
-from krie.layout import Boolean, Integer, Layout, WireType, text_of
+from krie.layout import Layout
 from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build, encode
+from krie.wire import Boolean, Integer, WireType, text_of
 
 ALL = (*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork)
 
@@ -172,7 +173,7 @@ def _declared(**annotations: object) -> type[Any]:
     [
         ({"a": U8, "b": U32}, "Broken.b: needs 3 bytes of explicit padding before it, or reorder fields"),
         ({"a": U32}, "Broken.a: record ends at 4; add 4 bytes of padding"),
-        ({"a": int}, "Broken.a: <class 'int'> is no wire type; use the names of krie.layout, such as U32 or Bool"),
+        ({"a": int}, "Broken.a: <class 'int'> is no wire type; use the names of krie.wire, such as U32 or Bool"),
         ({"a": Pad4, "b": U32}, "Broken.a: padding must come last; order the fields by size"),
         ({"a": Annotated[int, Doc("no type")]}, "is no wire type"),
         ({"short": U64}, "Broken.short: is a word of C; give the field another name"),
