@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -19,6 +22,7 @@ from .event import Event
 from .plugin_guard import RAISED, Guard, PluginFault, fault_of
 from .probe import Sensor
 from .sensor_check import check_sensor
+from .trust import require_trusted
 from .wire import Json
 
 if TYPE_CHECKING:
@@ -150,6 +154,7 @@ class Plugins:
             yield from self._call(each.name, "krie_scan", completed) or ()
 
     def _load_one(self, entry: EntryPoint, raw: Mapping[str, Any], place: str, features: Features) -> LoadedPlugin:
+        _require_trusted_code(entry)
         module = entry.load()
         self._manager.register(module, entry.name)
         for hook in dir(module):
@@ -206,6 +211,13 @@ class Plugins:
         return lambda *values: function(
             **{name: value for name, value in zip(names, values, strict=True) if name in wanted}
         )
+
+
+def _require_trusted_code(entry: EntryPoint) -> None:
+    """Nothing of a package is run that others could change. What is imported already has run."""
+    package = entry.module.partition(".")[0]
+    if package not in sys.modules and (spec := find_spec(package)) is not None and spec.origin is not None:
+        require_trusted(Path(spec.origin))
 
 
 def _hint(name: str, installed: Mapping[str, EntryPoint]) -> str:

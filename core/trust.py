@@ -27,8 +27,7 @@ def read_trusted(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UntrustedFileError(str(path), "is not a regular file")
         _require(path, status)
-        for step in _way_to(path):
-            _require(step, step.lstat())
+        require_trusted(path)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as error:
@@ -38,6 +37,12 @@ def read_trusted(path: Path) -> bytes:
     if len(content) > _MOST_BYTES:
         raise ConfigError(str(path), f"is larger than {_MOST_BYTES >> 20} MiB")
     return content
+
+
+def require_trusted(path: Path) -> None:
+    """Raise `UntrustedFileError` where others could change this file, or which file it is. Raises `OSError` too."""
+    for step in _way_to(path):
+        _require(step, step.lstat())
 
 
 def _way_to(path: Path) -> Iterator[Path]:

@@ -4,8 +4,9 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from krie.kernel.mounts import mounted
@@ -26,6 +27,18 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     folder.chmod(0o700)
     with RunningAgent(folder, plugins={"runtime_integrity": {"required": True}}) as running:
         yield running
+
+
+@pytest.fixture
+def lacks() -> Callable[[str], NoReturn]:
+    """Ends a test for want of a feature: skipped, or failed where KRIE_REQUIRE_KERNEL=1 says that all are there."""
+
+    def end(feature: str) -> NoReturn:
+        if os.environ.get("KRIE_REQUIRE_KERNEL") == "1":
+            pytest.fail(f"required, but missing: {feature}")
+        pytest.skip(f"this kernel lacks {feature}")
+
+    return end
 
 
 class Victims:

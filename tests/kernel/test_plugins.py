@@ -1,23 +1,31 @@
 """A third party's plugin on this kernel: every attach type that it offers, and every way in which its C can fail."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.kernel.attach import Places, online_cpus
-from krie.kernel.features import try_features
+from krie.errors import AttachError
+from krie.kernel.attach import Places, attach, load, online_cpus
+from krie.kernel.counting import returning
+from krie.kernel.features import Features, try_features
 from krie.kernel.launcher import LoaderProcess
-from krie.probe import AttachType
+from krie.probe import AttachType, Program
 from krie.testing.agent import AgentFailed, Line, RunningAgent
 
 from . import example
 
 RAW = ("raw_tracepoint", "sched_process_exec", "example_f", 0)
 BOTH: dict[str, dict[str, Any]] = {"example": {}, "runtime_integrity": {}}
+
+
+@pytest.fixture(scope="module")
+def features() -> Features:
+    with LoaderProcess(60) as child:
+        return child.features()
 
 
 @contextmanager
@@ -27,15 +35,14 @@ def running(folder: Path, plugin: Path, **options: Any) -> Iterator[RunningAgent
         yield agent
 
 
+EXECS = "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)"
+
+
 @pytest.mark.parametrize(
     ("program", "source", "canary"),
     [
-        (RAW, example.seen("example_f"), "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)"),
-        (
-            ("tracepoint", "sched/sched_process_exit", "example_f", 0),
-            example.seen("example_f"),
-            "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
-        ),
+        (RAW, example.seen("example_f"), EXECS),
+        (("tracepoint", "sched/sched_process_exit", "example_f", 0), example.seen("example_f"), EXECS),
         (("perf_event", "1000000", "example_f", 0), example.seen("example_f"), "sum(range(3_000_000))"),
     ],
     ids=["raw_tracepoint", "tracepoint", "perf_event"],
@@ -51,6 +58,52 @@ def test_a_program_is_attached_proven_alive_and_sends(
         sum(range(3_000_000))
         lines = agent.wait("example.seen")
     assert lines[0]["event"] == {"count": 1}
+
+
+def _second_instruction(function: str) -> int:
+    """The first offset behind 0 at which the kernel takes a kprobe, which it does at instructions only."""
+    places = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
+    for offset in range(1, 16):
+        program = Program(AttachType.KPROBE, function, "krie_try", offset)
+        descriptor = load(program, returning(0), places)
+        try:
+            for each in attach(program, descriptor, places):
+                os.close(each)
+        except AttachError:
+            continue
+        finally:
+            os.close(descriptor)
+        return offset
+    raise AssertionError(f"{function} takes no kprobe behind its start")
+
+
+@pytest.mark.parametrize(
+    ("type_", "target", "offset"),
+    [
+        (AttachType.LSM, "bprm_check_security", False),
+        (AttachType.FMOD_RET, "security_bprm_check", False),
+        (AttachType.FENTRY, "security_bprm_check", False),
+        (AttachType.KPROBE, "security_bprm_check", False),
+        (AttachType.KPROBE, "security_bprm_check", True),
+    ],
+)
+def test_a_kernel_function_is_attached_to(
+    tmp_path: Path, features: Features, lacks: Callable[[str], None], type_: AttachType, target: str, offset: bool
+) -> None:
+    if type_ in features.refused:
+        lacks(f"{type_}: {features.refused[type_]}")
+    where = _second_instruction(target) if offset else 0
+    plugin = example.write(
+        tmp_path / "plugin", [(str(type_), target, "example_f", where)], example.seen("example_f"), EXECS
+    )
+    with running(tmp_path, plugin) as agent:
+        (probe,) = agent.lines("krie.probe", lambda line: line["event"]["plugin"] == "example")
+        if type_ is AttachType.LSM and "canary never arrived" in probe["event"]["reason"]:
+            lacks("BPF at security hooks: lsm= does not name bpf")
+        assert probe["event"]["state"] == "alive"
+        child = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitpid(child, 0)
+        agent.wait("example.seen", lambda line: line["process"]["tgid"] == child)
 
 
 def _on_cpu(cpu: int, line: Line) -> bool:
@@ -121,6 +174,16 @@ def test_a_broken_plugin_that_is_required_ends_the_agent(tmp_path: Path) -> None
         pass
 
 
+def test_a_plugin_that_others_could_change_is_not_imported(tmp_path: Path) -> None:
+    plugin = example.write(tmp_path / "plugin", [RAW], example.seen("example_f"))
+    (plugin / "example_plugin.py").chmod(0o666)
+    with (
+        pytest.raises(AgentFailed, match=r"example_plugin.py: can be changed by other users: chmod go-w"),
+        running(tmp_path, plugin),
+    ):
+        pass
+
+
 def test_a_canary_that_never_arrives_is_no_life(tmp_path: Path) -> None:
     never = ("raw_tracepoint", "oom_score_adj_update", "example_f", 0)
     plugin = example.write(tmp_path / "plugin", [never], example.seen("example_f"), canary="pass")
@@ -145,9 +208,7 @@ def test_a_probe_that_burdens_every_system_call_needs_leave(tmp_path: Path) -> N
         assert lines
 
 
-def test_features_are_tried() -> None:
-    with LoaderProcess(60) as child:
-        features = child.features()
+def test_features_are_tried(features: Features) -> None:
     assert features.release == os.uname().release
     assert not {AttachType.RAW_TRACEPOINT, AttachType.CGROUP_SYSCTL, AttachType.PERF_EVENT} & features.refused.keys()
     nowhere = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
