@@ -15,7 +15,6 @@ from .policy.engine import Rule
 
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
 _ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
-_NOISE = frozenset({"compat", "target_known", "attr_trusted", "attr_known", "helpers_known", "attach_btf_module"})
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -127,12 +126,14 @@ class Live:
 
 
 def _details(event: Mapping[str, Any]) -> str:
+    """What matters of an event in one line: no flags, nothing empty, and of another process who it is."""
     parts = []
+    others = tuple(f"{name}_" for name, value in event.items() if isinstance(value, Mapping))
     for name, value in event.items():
         if isinstance(value, Mapping):
             who = value.get("exe") if value.get("exe_known") else value.get("comm")
             parts.append(f"{name}={who}({value.get('tgid')})")
-        elif value not in ("", 0, False, [], None) and name not in _NOISE and not name.startswith(("target_", "pad")):
+        elif value and not isinstance(value, bool) and not name.startswith(others):
             parts.append(f"{name}={_text(value)}")
     return " ".join(parts)
 
