@@ -85,8 +85,9 @@ def test_a_debugger_on_its_own_child_is_silent(agent: RunningAgent, victims: Vic
 
 
 LOAD = """
-import resource, struct
-resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))  # kernels before 5.11 count BPF programs there
+import contextlib, resource, struct
+with contextlib.suppress(ValueError):  # kernels before 5.11 count BPF programs there; on others it may be refused
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))
 helper = int(sys.argv[1])
 code = struct.pack("<BBhi", 0xB7, 1, 0, 9) + struct.pack("<BBhi", 0x85, 0, 0, helper) if helper else b""
 code += struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
