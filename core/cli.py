@@ -31,6 +31,7 @@ from .policy.analysis import unknown_names
 from .policy.embedded import EmbeddedEngine
 from .policy.policy import Policy
 from .policy.reload import event_fields, policy_folders, read_policy
+from .testing.lab.commands import lab
 
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{each.value} {each.meaning}" for each in ExitCode) + "."
 
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 policy_app = typer.Typer(help="Check policies, and try them on an event.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+app.add_typer(lab, name="lab")
 
 _Config = Annotated[
     Path, typer.Option("--config", "-c", help="The configuration.", envvar="KRIE_CONFIG", show_default=True)

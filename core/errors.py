@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
     POLICY = 4, "a policy does not compile, or names something that nothing has"
     DEGRADED = 5, "a required plugin or probe does not work; `krie doctor`: any that is configured"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
+    LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"
 
 
 class KrieError(Exception):
@@ -140,3 +141,9 @@ class PolicyError(KrieError):
 
 class DecisionError(PolicyError):
     """A policy answered something that is not of the agreed shape."""
+
+
+class LabError(KrieError):
+    """The kernel lab lacks something; the message says what to do."""
+
+    exit_code = ExitCode.LAB

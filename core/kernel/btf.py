@@ -15,7 +15,8 @@ _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC, _ENUM64 = 4, 5, 6, 8, 12, 19
 _NAMED = (_STRUCT, _UNION, _ENUM, _TYPEDEF, _ENUM64)
 _TRANSPARENT = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 _PRINTF = C.CFUNCTYPE(None, C.c_void_p, C.c_char_p, C.c_void_p)
-_UNNAMED = re.compile(r"^(\s*)(?:(?:unsigned|signed|long|int|short|char) ?)+: (\d+);$", re.MULTILINE)
+_UNNAMED = re.compile(r"^(\s*)(?:unsigned |signed )?(long|int|short|char): (\d+);$", re.MULTILINE)
+_BITS = {"long": 64, "int": 32, "short": 16, "char": 8}
 _UNNAMED_LEFT = re.compile(r"^\s*\w+ ?: \d+;$", re.MULTILINE)
 _DEFINITION = re.compile(
     r"^(?:(?:struct|union|enum) (?P<tag>\w+) \{$(?:.|\n)*?^\}[^;\n]*;|(?:struct|union|enum) (?P<forward>\w+);"
@@ -157,10 +158,16 @@ def named_padding(source: str) -> str:
     numbers = itertools.count()
 
     def named(match: re.Match[str]) -> str:
-        indent, bits, name = match[1], int(match[2]), f"krie_pad{next(numbers)}"
-        return f"{indent}unsigned int {name}: {bits};" if bits % 8 else f"{indent}char {name}[{bits // 8}];"
+        indent, type_, bits, name = match[1], match[2], int(match[3]), f"krie_pad{next(numbers)}"
+        if bits == 0:
+            return f"{indent}{type_} {name}[0];"
+        if bits == _BITS[type_]:
+            return f"{indent}{type_} {name};"  # not an array: it begins where its type may, which is a gap too
+        if bits % 8 == 0:
+            return f"{indent}char {name}[{bits // 8}];"
+        return f"{indent}unsigned {'long' if bits > 32 else 'int'} {name}: {bits};"
 
-    padded = _UNNAMED.sub(lambda match: "" if match[2] == "0" else named(match), source)
+    padded = _UNNAMED.sub(named, source)
     if (left := _UNNAMED_LEFT.search(padded)) is not None:
         raise KernelError(
             "slicing this kernel's types", 0, f"BCC would misread the unnamed bit-field {left[0].strip()!r}"

@@ -125,7 +125,8 @@ class Loader:
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[_Compiled | None, Unit]:
         write_tree(self._tree, sources, self._btf)
         unit = assemble(sources, ring_pages=request.ring_pages, fetch_add=self.features.fetch_add, btf=self._btf)
-        flags = ["-D__TARGET_ARCH_x86", *(_WARNINGS if request.check else ["-Wno-everything"])]
+        # Newer kernels (7.3 is one) embed structs as members without a name, which plain C ignores.
+        flags = ["-D__TARGET_ARCH_x86", "-fms-extensions", *(_WARNINGS if request.check else ["-Wno-everything"])]
         try:
             return _Compiled(unit.text, self._tree, flags), unit
         except Exception as error:  # bcc raises plain Exception

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from krie.armed import sensor_request
@@ -14,10 +16,36 @@ from krie.process_sensor import process_sensor
 
 
 def test_unnamed_bit_fields_get_a_name() -> None:
-    slice_ = "struct a {\n\tint x;\n\tlong: 64;\n\tlong: 64;\n\tint y: 3;\n\tunsigned int: 5;\n\tint: 0;\n};\n"
-    padded = "struct a {\n\tint x;\n\tchar krie_pad0[8];\n\tchar krie_pad1[8];\n\tint y: 3;\n"
-    padded += "\tunsigned int krie_pad2: 5;\n\n};\n"
+    slice_ = "struct a {\n\tint x;\n\tlong: 64;\n\tlong: 24;\n\tint y: 3;\n\tunsigned int: 5;\n\tint: 0;\n};\n"
+    padded = "struct a {\n\tint x;\n\tlong krie_pad0;\n\tchar krie_pad1[3];\n\tint y: 3;\n"
+    padded += "\tunsigned int krie_pad2: 5;\n\tint krie_pad3[0];\n};\n"
     assert named_padding(slice_) == padded
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [
+        ["long: 64"] * 7,  # ns_common of 7.3: the first one begins at 8, behind a gap of 4
+        ["int: 32", "long: 64"],
+        ["long: 32", "long: 64", "long: 64"],
+        ["short: 16", "int: 32"],
+        ["char: 8", "long: 48", "long: 0", "long: 64"],
+        ["unsigned int flags: 4", "long: 28"],
+        ["unsigned int flags: 4", "int: 28", "long: 64"],
+        ["long: 0"],
+        ["int: 0"],
+    ],
+)
+def test_named_padding_keeps_every_offset(tmp_path: Path, padding: list[str]) -> None:
+    members = "".join(f"\t\t{each};\n" for each in padding)
+    slice_ = f"struct it {{\n\tstruct {{\n\t\tint count;\n{members}\t}};\n\tint behind;\n\tlong last;\n}};\n"
+    where = 'int main(void) { return printf("%zu %zu", __builtin_offsetof(struct it, behind), sizeof(struct it)) < 0; }'
+    offsets = set()
+    for text in (slice_, named_padding(slice_)):
+        (tmp_path / "it.c").write_text(f"#include <stdio.h>\n{text}{where}\n")
+        subprocess.run(["gcc", "-o", tmp_path / "it", tmp_path / "it.c"], check=True)
+        offsets.add(subprocess.run([tmp_path / "it"], check=True, capture_output=True, text=True).stdout)
+    assert len(offsets) == 1
 
 
 def test_an_unnamed_bit_field_of_an_unknown_form_is_refused() -> None:

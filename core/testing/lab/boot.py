@@ -1,0 +1,220 @@
+"""Runs one command in one guest, and tells apart how it ended."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from importlib.resources import files
+from pathlib import Path
+
+from ...errors import LabError
+from .acceleration import qemu
+from .kernels import Kernel
+
+_BOOT_S = 180
+_CONSOLE_LINES = 25
+_OWN_OVERLAYS = "/etc /lib /home /opt /srv /usr /var /tmp /run".split()
+"""What virtme-ng lets the guest write, in memory, without being told."""
+_GUESTS_OWN = "/tmp /run /dev /proc /sys".split()  # noqa: S108 - nothing is written there
+"""What the guest has of its own."""
+_CONTROL = re.compile(rb"\x1b[\[\]()][0-9;?]*[a-zA-Z]?|\r")
+
+
+class End(Enum):
+    """How a guest ended. Only `EXITED` says something about the command."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed out"
+    PANICKED = "panicked"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a guest."""
+
+    end: End
+    status: int
+    """The command's exit status; -1 unless it exited."""
+    console: tuple[str, ...]
+    """The last lines of the guest's console."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the guest is given."""
+
+    cpus: int = 2
+    memory_mib: int = 3072
+    kvm: bool = False
+    cpu: str = ""
+    """QEMU's CPU model with flags, such as `max,-smep`."""
+    append: str = ""
+    """Further words for the kernel's command line."""
+    qemu_options: str = ""
+
+
+def virtme_ng() -> str:
+    """Path of virtme-ng's program. Raises `LabError`."""
+    beside = Path(sys.executable).with_name("vng")
+    found = str(beside) if beside.exists() else shutil.which("vng")
+    if found is None:
+        raise LabError("virtme-ng is missing: pip install 'krie[lab]'")
+    return found
+
+
+def run(
+    kernel: Kernel,
+    command: Sequence[str],
+    machine: Machine,
+    *,
+    timeout_s: float,
+    results: Path | None = None,
+    output: Callable[[bytes], None],
+) -> Outcome:
+    """Boot, run the command as root in the current folder, end the guest.
+
+    `output` gets what the command writes, as it comes. `results` is a folder that the guest may write, at the same
+    path and in $KRIE_LAB_RESULTS; everything else that it writes is gone with it. Raises `LabError` where nothing can
+    be booted.
+    """
+    _need_programs()
+    with _shared_folder() as share:
+        (share / "guest.sh").write_text(files(__package__).joinpath("guest.sh").read_text())
+        (share / "command").write_text(shlex.join(command) + "\n")
+        (share / "output").touch()
+        vng = _vng_command(kernel, machine, share, results)
+        return _Guest(vng, share, timeout_s, output).wait()
+
+
+def shell(kernel: Kernel, machine: Machine) -> int:
+    """An interactive shell in a guest; returns its exit status."""
+    _need_programs()
+    return subprocess.run(_vng(kernel, machine), env=_environment(), check=False).returncode
+
+
+def _environment() -> dict[str, str]:
+    """virtme-ng looks for its other programs, and for depmod, by PATH."""
+    return {**os.environ, "PATH": f"{Path(virtme_ng()).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+
+
+def _need_programs() -> None:
+    qemu()
+    if shutil.which("busybox") is None:
+        raise LabError("busybox is missing: install busybox-static")
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    # Not under /tmp or /run, of which the guest has its own.
+    with tempfile.TemporaryDirectory(prefix="krie-lab-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+def _vng(kernel: Kernel, machine: Machine) -> list[str]:
+    command = [virtme_ng(), "--force-9p", "--run", str(kernel.image), "--user", "root"]
+    command += ["--cpus", str(machine.cpus), "--memory", f"{machine.memory_mib}M"]
+    command += [] if machine.kvm else ["--disable-kvm"]
+    options = " ".join(
+        [f"-cpu {machine.cpu}"] * bool(machine.cpu) + [machine.qemu_options] * bool(machine.qemu_options)
+    )
+    command += [f"--qemu-opts={options}"] if options else []
+    for word in ("panic=-1", *shlex.split(machine.append)):
+        command += ["--append", word]
+    for folder in dict.fromkeys(_top(each) for each in (Path.cwd(), Path.home(), Path(sys.prefix))):
+        command += [] if folder in _OWN_OVERLAYS else ["--overlay-rwdir", folder]
+    return command
+
+
+def _top(folder: Path) -> str:
+    return "/" + folder.resolve().parts[1] if len(folder.resolve().parts) > 1 else "/root"
+
+
+def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | None) -> list[str]:
+    command = _vng(kernel, machine)
+    where = results.resolve() if results is not None else None
+    if where is not None:
+        if _top(where) in _GUESTS_OWN:
+            raise LabError(
+                f"{where} cannot hold results: the guest has a {_top(where)} of its own; take another folder"
+            )
+        where.mkdir(parents=True, exist_ok=True)
+    for folder in (share, where):
+        command += [f"--rwdir={folder}={folder}"] if folder is not None else []
+    words = shlex.join(["bash", str(share / "guest.sh"), str(share), str(where or ""), str(Path.cwd())])
+    return [*command, "--exec", words]
+
+
+class _Guest:
+    def __init__(self, command: list[str], share: Path, timeout_s: float, output: Callable[[bytes], None]) -> None:
+        self._command, self._share, self._timeout_s, self._output = command, share, timeout_s, output
+        self._console = b""
+        self._shown = 0
+
+    def wait(self) -> Outcome:
+        start = time.monotonic()
+        terminal, theirs = pty.openpty()  # virtme-ng wants one
+        process = subprocess.Popen(
+            self._command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd="/",
+            env=_environment(),
+            start_new_session=True,
+        )
+        os.close(theirs)
+        try:
+            timed_out = self._watch(process, terminal, start)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            os.close(terminal)
+        self._show()
+        end, status = self._judge(timed_out)
+        lines = _CONTROL.sub(b"", self._console).decode(errors="replace").splitlines()
+        return Outcome(end, status, tuple(lines[-_CONSOLE_LINES:]), time.monotonic() - start)
+
+    def _watch(self, process: subprocess.Popen[bytes], terminal: int, start: float) -> bool:
+        """Until it has ended (False) or had to be ended (True)."""
+        booted = 0.0
+        while process.poll() is None:
+            if select.select([terminal], [], [], 0.2)[0]:
+                with suppress(OSError):  # its other side is closed
+                    self._console = (self._console + os.read(terminal, 65536))[-65536:]
+            self._show()
+            now = time.monotonic()
+            if not booted and (self._share / "booted").exists():
+                booted = now
+            if now > (booted + self._timeout_s if booted else start + _BOOT_S):
+                return bool(booted)
+        return False
+
+    def _show(self) -> None:
+        with (self._share / "output").open("rb") as file:
+            file.seek(self._shown)
+            if new := file.read():
+                self._shown += len(new)
+                self._output(new)
+
+    def _judge(self, timed_out: bool) -> tuple[End, int]:
+        if (self._share / "status").exists():
+            return End.EXITED, int((self._share / "status").read_text())
+        if b"Kernel panic - not syncing" in self._console:
+            return End.PANICKED, -1
+        return (End.TIMED_OUT if timed_out else End.LOST), -1

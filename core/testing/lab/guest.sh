@@ -1,0 +1,23 @@
+# Runs inside the guest, as root, before the command. Its folder is shared with the host: $1.
+cd "$1" || exit 1
+touch booted
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LOGNAME=root LANG=C.UTF-8
+export SHELL=/bin/bash TMPDIR=/tmp KRIE_LAB_RESULTS="$2"
+have() { # type, place: mounted, if the kernel has it
+	grep -q " $2 $1 " /proc/mounts || mount -t "$1" "$1" "$2" 2>/dev/null
+}
+have tracefs /sys/kernel/tracing
+have debugfs /sys/kernel/debug
+have securityfs /sys/kernel/security
+have bpf /sys/fs/bpf
+have cgroup2 /sys/fs/cgroup
+ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null || busybox ifconfig lo 127.0.0.1 up
+# As under systemd: the command is not in the root of the cgroup tree.
+mkdir -p /sys/fs/cgroup/lab.slice && echo $$ >/sys/fs/cgroup/lab.slice/cgroup.procs
+here=$PWD
+cd "$3" 2>/dev/null || cd /
+bash "$here/command" </dev/null >>"$here/output" 2>&1
+status=$?
+dmesg >"$here/dmesg" 2>/dev/null
+echo $status >"$here/status.new" && mv "$here/status.new" "$here/status"
+sync

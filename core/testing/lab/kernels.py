@@ -1,0 +1,104 @@
+"""The kernels that the lab knows by name, and how each is had."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import LabError
+from .archive import Archive
+from .cache import Cache
+
+_MANIFEST = "kernel.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel that can be booted."""
+
+    name: str
+    release: str
+    """As `uname -r` shows it; empty where only the file is known."""
+    image: Path
+
+
+PATTERNS: Mapping[str, str] = {
+    "debian-5.10": r"linux-image-5\.10\.[0-9]+-[0-9]+-amd64",
+    "debian-6.1": r"linux-image-6\.1\.[0-9]+-[0-9]+-amd64",
+    "debian-6.12": r"linux-image-6\.12\.[0-9]+[+]deb12([.][0-9]+)?-amd64",
+    "debian-newest": r"linux-(image|binary)-[0-9]+\.[0-9]+(\.[0-9]+)?([+]deb[0-9]+([.][0-9]+)?)?(-[0-9]+)?-amd64",
+}
+"""Names of Debian's signed kernel packages, the newest of which is taken."""
+NAMES = tuple(PATTERNS)
+
+
+def known(name: str, cache: Cache) -> Kernel | None:
+    """The kernel of this name, if it was fetched. Raises `LabError` for a name that the lab does not know."""
+    if name not in NAMES:
+        raise LabError(f"no kernel is named {name!r}; known are {', '.join(NAMES)}, or --kernel PATH")
+    folder = cache.folder(name)
+    if not (folder / _MANIFEST).exists():
+        return None
+    manifest = json.loads((folder / _MANIFEST).read_text())
+    return Kernel(name, manifest["release"], folder / manifest["image"])
+
+
+def find(name: str, cache: Cache, say: Callable[[str], None]) -> Kernel:
+    """The kernel of this name or at this path; fetched if need be. Raises `LabError`."""
+    if "/" in name:
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise LabError(f"there is no kernel image at {path}")
+        return Kernel(path.name, "", path)
+    return known(name, cache) or fetch(name, cache, say)
+
+
+def fetch(name: str, cache: Cache, say: Callable[[str], None]) -> Kernel:
+    """Have the newest kernel of this name in the cache; `say` gets what takes time. Raises `LabError`."""
+    with cache.locked(name):
+        before = known(name, cache)
+        with cache.locked("apt"):
+            say(f"{name}: asking Debian's archive")
+            archive = Archive(cache.folder(".apt"))
+            archive.update()
+        found = archive.names(PATTERNS[name])
+        if not found:
+            raise LabError(f"Debian's archive has no package {PATTERNS[name]}")
+        packages = _with_companions(found[-1])
+        release = found[-1].split("-", 2)[2]
+        if before is not None and before.release == release:
+            return before
+        with cache.making(name) as folder:
+            say(f"{name}: downloading {release} (some 100 MB)")
+            archive.unpack(packages, folder)
+            say(f"{name}: preparing its modules")
+            image = _prepared(folder, release)
+            manifest = {"release": release, "image": str(image.relative_to(folder)), "packages": packages}
+            (folder / _MANIFEST).write_text(json.dumps(manifest))
+    fetched = known(name, cache)
+    assert fetched is not None
+    return fetched
+
+
+def _with_companions(package: str) -> list[str]:
+    """Newer kernels come in parts."""
+    if package.startswith("linux-binary-"):
+        return [package, *(package.replace("binary", part, 1) for part in ("modules", "base"))]
+    return [package]
+
+
+def _prepared(folder: Path, release: str) -> Path:
+    """The image's path, once the list of its modules is made."""
+    images = [each for each in folder.rglob("vmlinuz*") if release in str(each)]
+    roots = [each for each in (folder / "usr", folder) if (each / "lib/modules" / release).is_dir()]
+    if not images or not roots:
+        raise LabError(f"the packages of {release} are laid out in a way that the lab does not know")
+    depmod = shutil.which("depmod", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if depmod is None:
+        raise LabError("depmod is missing: install kmod")
+    subprocess.run([depmod, "-b", str(roots[0]), release], check=True, capture_output=True)
+    return images[0]
