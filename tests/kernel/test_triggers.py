@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from krie.testing.agent import RunningAgent
-
-from .conftest import Victims
+from krie.testing.fixtures import JournalOfVictims
+from krie.testing.victims import Victims
 
 TRACE = """
 import time
@@ -36,11 +36,9 @@ print(os.getpid(), child)
 @pytest.mark.parametrize(
     ("request_", "operation"), [(16, "attach"), (0x4206, "seize"), (310, "vm_read"), (311, "vm_write")]
 )
-def test_ptrace_of_a_child(agent: RunningAgent, victims: Victims, request_: int, operation: str) -> None:
+def test_ptrace_of_a_child(journal: JournalOfVictims, victims: Victims, request_: int, operation: str) -> None:
     actor, target = map(int, victims.run(TRACE, str(request_)).stdout.split())
-    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
-    agent.settle()
-    assert len(agent.lines("runtime_integrity.ptrace", victims.mine)) == 1
+    (line,) = journal.exactly("runtime_integrity.ptrace", 1)
     event, process = line["event"], line["process"]
     if event["request"]:  # known to the probe at the system call only
         assert (event["operation"], event["request"]) == (operation, request_)
@@ -51,36 +49,36 @@ def test_ptrace_of_a_child(agent: RunningAgent, victims: Victims, request_: int,
     assert line["decision"]["rules"] == []
 
 
-def test_ptrace_of_another_users_process(agent: RunningAgent, victims: Victims) -> None:
+def test_ptrace_of_another_users_process(journal: JournalOfVictims, victims: Victims) -> None:
     victims.run(TRACE, "16", "as another user")
-    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    (line,) = journal.exactly("runtime_integrity.ptrace", 1)
     assert line["event"]["target_uid"] == 12345
     assert line["decision"]["rules"] == [{"id": "PTRACE003", "action": "log"}]
     assert line["decision"]["action"] == "log"
 
 
-def test_traceme(agent: RunningAgent, victims: Victims) -> None:
+def test_traceme(journal: JournalOfVictims, victims: Victims) -> None:
     victims.run("libc.syscall(101, 0, 0, 0, 0)")
-    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    (line,) = journal.exactly("runtime_integrity.ptrace", 1)
     assert line["event"]["operation"] == "traceme"
     assert line["event"]["target_tgid"] == line["process"]["tgid"]
 
 
-def test_a_32_bit_caller_is_seen(agent: RunningAgent, victims: Victims, tmp_path: Path) -> None:
+def test_a_32_bit_caller_is_seen(journal: JournalOfVictims, victims: Victims, tmp_path: Path) -> None:
     source = tmp_path / "int80.c"
     call = 'asm volatile("int $0x80" : "=a"(r) : "a"(26), "b"(0), "c"(0), "d"(0), "S"(0));'
     source.write_text(f"int main(void) {{ long r; {call} return r; }}")
     subprocess.run(["gcc", "-o", tmp_path / "int80", source], check=True)
     victims.execute([str(tmp_path / "int80")])
-    (line,) = agent.wait("runtime_integrity.ptrace", victims.mine)
+    (line,) = journal.exactly("runtime_integrity.ptrace", 1)
     assert (line["event"]["operation"], line["event"]["compat"]) == ("traceme", True)
     assert line["process"]["exe"] == str(tmp_path / "int80")
 
 
 def test_a_debugger_on_its_own_child_is_silent(agent: RunningAgent, victims: Victims) -> None:
     victims.execute(["strace", "-o", "/dev/null", "true"])
-    agent.wait("runtime_integrity.ptrace", victims.mine)
     agent.settle()
+    assert agent.lines("runtime_integrity.ptrace", victims.mine)
     assert all(not line["decision"]["rules"] for line in agent.lines("runtime_integrity.ptrace", victims.mine))
 
 
@@ -103,9 +101,11 @@ print(libc.syscall(321, 5, ctypes.byref(buffer), 120))
     ("helper", "name", "rules"),
     [(0, None, ["BPF001"]), (14, None, ["BPF001"]), (109, "send_signal", ["BPF001", "BPF002"])],
 )
-def test_bpf_load(agent: RunningAgent, victims: Victims, helper: int, name: str | None, rules: list[str]) -> None:
+def test_bpf_load(
+    agent: RunningAgent, journal: JournalOfVictims, victims: Victims, helper: int, name: str | None, rules: list[str]
+) -> None:
     assert int(victims.run(LOAD, str(helper)).stdout) >= 0
-    (line,) = agent.wait("runtime_integrity.bpf", victims.mine)
+    (line,) = journal.exactly("runtime_integrity.bpf", 1)
     event = line["event"]
     assert (event["command"], event["prog_type"], event["name"]) == ("prog_load", "raw_tracepoint", "victim")
     assert event["helpers"] == ([name] if name else [])
@@ -117,12 +117,9 @@ def test_bpf_load(agent: RunningAgent, victims: Victims, helper: int, name: str 
     assert len(agent.lines("runtime_integrity.bpf", victims.mine)) == 1
 
 
-def test_bpf_map_access_is_left_out(agent: RunningAgent, victims: Victims) -> None:
+def test_bpf_map_access_is_left_out(journal: JournalOfVictims, victims: Victims) -> None:
     victims.run("libc.syscall(321, 1, ctypes.create_string_buffer(32), 32); libc.syscall(321, 11, None, 0)")
-    (line,) = agent.wait("runtime_integrity.bpf", victims.mine)
-    agent.settle()
-    (line,) = agent.lines("runtime_integrity.bpf", victims.mine)
-    assert line["event"]["command"] == "prog_get_next_id"
+    (line,) = journal.exactly("runtime_integrity.bpf", 1, command="prog_get_next_id")
     assert line["decision"]["rules"] == []
 
 
@@ -147,10 +144,10 @@ def core_uses_pid() -> Path:
     return Path("/proc/sys/kernel/core_uses_pid")
 
 
-def test_sysctl_write(agent: RunningAgent, victims: Victims, core_uses_pid: Path) -> None:
+def test_sysctl_write(journal: JournalOfVictims, victims: Victims, core_uses_pid: Path) -> None:
     old = core_uses_pid.read_text()
     victims.run(SYSCTL, "kernel/core_uses_pid", old, "0")
-    (line,) = agent.wait("runtime_integrity.sysctl_write", victims.mine)
+    (line,) = journal.exactly("runtime_integrity.sysctl_write", 1)
     assert line["event"] == {
         "new_int": int(old),
         "old_int": int(old),
@@ -173,25 +170,24 @@ def test_sysctl_write(agent: RunningAgent, victims: Victims, core_uses_pid: Path
     [(" 1", 1), ("0x1", 1), ("-1", -1), ("1 1", None), ("1x", None), ("", None), ("1" + " " * 70, None)],
 )
 def test_sysctl_numbers(
-    agent: RunningAgent, victims: Victims, core_uses_pid: Path, text: str, number: int | None
+    journal: JournalOfVictims, victims: Victims, core_uses_pid: Path, text: str, number: int | None
 ) -> None:
     old = core_uses_pid.read_text()
     try:
         victims.run(SYSCTL, "kernel/core_uses_pid", text, "0")
     finally:
         core_uses_pid.write_text(old)
-    line = agent.wait("runtime_integrity.sysctl_write", victims.mine)[0]
+    (line,) = journal.exactly("runtime_integrity.sysctl_write", 1)
     assert (line["event"]["new_parsed"], line["event"]["new_int"]) == (number is not None, number or 0)
     assert line["event"]["new_truncated"] is (len(text) > 64)
 
 
-def test_sysctl_reads_and_other_names(agent: RunningAgent, victims: Victims) -> None:
+def test_sysctl_reads_and_other_names(journal: JournalOfVictims, victims: Victims) -> None:
     victims.execute(["cat", "/proc/sys/kernel/core_uses_pid"])
-    agent.settle()
-    assert agent.lines("runtime_integrity.sysctl_write", victims.mine) == []
+    journal.none("runtime_integrity.sysctl_write")
 
 
-def test_a_weakened_sysctl_would_be_refused_and_is_not(agent: RunningAgent, victims: Victims) -> None:
+def test_a_weakened_sysctl_would_be_refused_and_is_not(journal: JournalOfVictims, victims: Victims) -> None:
     path = Path("/proc/sys/kernel/randomize_va_space")
     assert path.read_text() == "2\n"
     try:
@@ -199,7 +195,7 @@ def test_a_weakened_sysctl_would_be_refused_and_is_not(agent: RunningAgent, vict
         assert path.read_text() == "1\n"  # observe touches nothing
     finally:
         path.write_text("2\n")
-    (line,) = agent.wait("runtime_integrity.sysctl_write", victims.mine)
+    (line,) = journal.exactly("runtime_integrity.sysctl_write", 1)
     assert line["decision"]["rules"] == [{"id": "SYSCTL001", "action": "override"}]
     assert (line["mode"], line["would"], line["done"]) == ("observe", ["override"], [])
 
@@ -215,9 +211,9 @@ for number in range(50):
 """
 
 
-def test_short_lived_processes_are_known(agent: RunningAgent, victims: Victims) -> None:
+def test_short_lived_processes_are_known(journal: JournalOfVictims, victims: Victims) -> None:
     victims.run(SHORT)
-    lines = agent.wait("runtime_integrity.sysctl_write", victims.mine, 50)
+    lines = journal.exactly("runtime_integrity.sysctl_write", 50)
     names = [Path(line["process"]["exe"]).name for line in lines]
     assert names == [f"tool-{number}" for number in range(50)]
     assert all(line["process"]["exe_known"] for line in lines)

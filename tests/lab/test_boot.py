@@ -90,3 +90,9 @@ def test_the_command_line_tells_the_ends_apart(kernel: Kernel) -> None:
     assert "was ended, its time was over" in ended.stderr
     exited = subprocess.run([*krie, "--", "bash", "-c", "echo out; exit 5"], capture_output=True, text=True)
     assert (exited.returncode, exited.stdout) == (5, "out\n")
+
+
+def test_what_is_not_installed_is_named(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program, **_: None if program in ("busybox", "file") else program)
+    with pytest.raises(LabError, match="apt-get install busybox-static file$"):
+        in_guest(kernel, "true")

@@ -21,7 +21,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from ...errors import LabError
-from .acceleration import qemu
 from .kernels import Kernel
 
 _BOOT_S = 180
@@ -30,6 +29,7 @@ _OWN_OVERLAYS = "/etc /lib /home /opt /srv /usr /var /tmp /run".split()
 """What virtme-ng lets the guest write, in memory, without being told."""
 _GUESTS_OWN = "/tmp /run /dev /proc /sys".split()  # noqa: S108 - nothing is written there
 """What the guest has of its own."""
+_PANIC = "Kernel panic - not syncing"
 _CONTROL = re.compile(rb"\x1b[\[\]()][0-9;?]*[a-zA-Z]?|\r")
 
 
@@ -50,7 +50,7 @@ class Outcome:
     status: int
     """The command's exit status; -1 unless it exited."""
     console: tuple[str, ...]
-    """The last lines of the guest's console."""
+    """The last lines of the guest's console, or the first ones of a panic."""
     seconds: float
 
 
@@ -113,9 +113,11 @@ def _environment() -> dict[str, str]:
 
 
 def _need_programs() -> None:
-    qemu()
-    if shutil.which("busybox") is None:
-        raise LabError("busybox is missing: install busybox-static")
+    """What virtme-ng calls, and says little about when it is missing."""
+    packages = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "file": "file", "depmod": "kmod"}
+    path = _environment()["PATH"]
+    if missing := [package for program, package in packages.items() if shutil.which(program, path=path) is None]:
+        raise LabError(f"the lab needs what is not installed: apt-get install {' '.join(missing)}")
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def _shared_folder() -> Iterator[Path]:
 
 
 def _vng(kernel: Kernel, machine: Machine) -> list[str]:
-    command = [virtme_ng(), "--force-9p", "--run", str(kernel.image), "--user", "root"]
+    command = [virtme_ng(), "--verbose", "--force-9p", "--run", str(kernel.image), "--user", "root"]
     command += ["--cpus", str(machine.cpus), "--memory", f"{machine.memory_mib}M"]
     command += [] if machine.kvm else ["--disable-kvm"]
     options = " ".join(
@@ -187,8 +189,13 @@ class _Guest:
             os.close(terminal)
         self._show()
         end, status = self._judge(timed_out)
+        return Outcome(end, status, self._what_matters(), time.monotonic() - start)
+
+    def _what_matters(self) -> tuple[str, ...]:
+        """The lines from a panic on, or else the last ones."""
         lines = _CONTROL.sub(b"", self._console).decode(errors="replace").splitlines()
-        return Outcome(end, status, tuple(lines[-_CONSOLE_LINES:]), time.monotonic() - start)
+        panic = next((number for number, line in enumerate(lines) if _PANIC in line), -_CONSOLE_LINES)
+        return tuple(lines[panic:][:_CONSOLE_LINES])
 
     def _watch(self, process: subprocess.Popen[bytes], terminal: int, start: float) -> bool:
         """Until it has ended (False) or had to be ended (True)."""
@@ -215,6 +222,6 @@ class _Guest:
     def _judge(self, timed_out: bool) -> tuple[End, int]:
         if (self._share / "status").exists():
             return End.EXITED, int((self._share / "status").read_text())
-        if b"Kernel panic - not syncing" in self._console:
+        if _PANIC.encode() in self._console:
             return End.PANICKED, -1
         return (End.TIMED_OUT if timed_out else End.LOST), -1

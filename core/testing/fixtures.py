@@ -1,0 +1,119 @@
+"""pytest fixtures for tests with a real agent, here or in a guest of the lab. In a conftest.py at the top of the tests:
+
+    pytest_plugins = ("krie.testing.fixtures",)
+
+    @pytest.fixture(scope="session")
+    def agent_options():
+        return {"plugins": {"my_plugin": {}}}
+
+and then
+
+    @pytest.mark.needs("kprobe")
+    def test_a_trigger(journal, victims):
+        victims.run("libc.syscall(...)")
+        (line,) = journal.exactly("my_plugin.event", 1, answer=42)
+
+A test whose features are missing is skipped, and says which; with KRIE_REQUIRE_KERNEL=1 it fails.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import pytest
+
+from ..kernel.features import Features
+from ..kernel.launcher import LoaderProcess
+from ..probe import AttachType
+from .agent import Line, RunningAgent
+from .victims import Victims, new_victims
+
+
+class JournalOfVictims:
+    """What an agent's journal says about one test's victims."""
+
+    def __init__(self, agent: RunningAgent, victims: Victims) -> None:
+        """Both must live as long."""
+        self._agent, self._victims = agent, victims
+
+    def exactly(self, kind: str, count: int, **fields: object) -> list[Line]:
+        """So many lines of a kind, all with these values in the event; each other number is an `AssertionError`.
+
+        Looks once everything that happened before this call is journaled.
+        """
+        self._agent.settle()
+        lines = self._agent.lines(kind, self._victims.mine)
+        assert len(lines) == count, f"{len(lines)} lines of {kind} instead of {count}: {lines}"
+        for line in lines:
+            found = {name: line["event"].get(name, "no such field") for name in fields}
+            assert found == fields
+        return lines
+
+    def none(self, kind: str) -> None:
+        """No line of this kind."""
+        self.exactly(kind, 0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "needs(*types): attach types (such as lsm, kprobe) that the kernel must accept")
+
+
+@pytest.fixture(scope="session")
+def agent_options() -> Mapping[str, Any]:
+    """Arguments of `RunningAgent` for the fixture `agent`; override it."""
+    return {"plugins": {}}
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory, agent_options: Mapping[str, Any]) -> Iterator[RunningAgent]:
+    """An armed agent, one for all tests: arming takes long where the machine is emulated."""
+    folder = tmp_path_factory.mktemp("agent")
+    folder.chmod(0o700)
+    with RunningAgent(folder, **agent_options) as running:
+        yield running
+
+
+@pytest.fixture
+def victims() -> Iterator[Victims]:
+    """Runs programs in a cgroup of this test's own."""
+    with new_victims() as made:
+        yield made
+
+
+@pytest.fixture
+def journal(agent: RunningAgent, victims: Victims) -> JournalOfVictims:
+    """What the agent says about this test's victims."""
+    return JournalOfVictims(agent, victims)
+
+
+@pytest.fixture(scope="session")
+def features() -> Features:
+    """What this kernel accepts."""
+    with LoaderProcess(120) as child:
+        return child.features()
+
+
+@pytest.fixture
+def lacks() -> Callable[[str], NoReturn]:
+    """Ends a test for want of a feature: skipped, or failed where KRIE_REQUIRE_KERNEL=1 says that all are there."""
+
+    def end(feature: str) -> NoReturn:
+        if os.environ.get("KRIE_REQUIRE_KERNEL") == "1":
+            pytest.fail(f"required, but missing: {feature}")
+        pytest.skip(f"this kernel lacks {feature}")
+
+    return end
+
+
+@pytest.fixture(autouse=True)
+def _needed_features(request: pytest.FixtureRequest) -> None:
+    """Look at the marker `needs` before anything else of the test."""
+    if (marker := request.node.get_closest_marker("needs")) is None:
+        return
+    refused = request.getfixturevalue("features").refused
+    for name in marker.args:
+        if AttachType(name) in refused:
+            request.getfixturevalue("lacks")(f"{name}: {refused[AttachType(name)]}")
