@@ -73,7 +73,7 @@ def test_output_streams_and_a_hang_is_ended(kernel: Kernel) -> None:
 def test_what_is_no_kernel_is_a_lost_guest(tmp_path: Path) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(bytes(1 << 16))
-    outcome = boot.run(Kernel("none", "", image), ["true"], boot.Machine(), timeout_s=5, output=lambda _: None)
+    outcome = boot.run(Kernel("none", "", image), ["true"], boot.Machine(boot_s=8), timeout_s=5, output=lambda _: None)
     assert (outcome.end, outcome.status) == (boot.End.LOST, -1)
     assert outcome.console
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from ...errors import LabError
 from .kernels import Kernel
 
-_BOOT_S = 180
 _CONSOLE_LINES = 25
 _OWN_OVERLAYS = "/etc /lib /home /opt /srv /usr /var /tmp /run".split()
 """What virtme-ng lets the guest write, in memory, without being told."""
@@ -66,6 +65,8 @@ class Machine:
     append: str = ""
     """Further words for the kernel's command line."""
     qemu_options: str = ""
+    boot_s: float = 180
+    """Longest time until the command runs."""
 
 
 def virtme_ng() -> str:
@@ -98,7 +99,7 @@ def run(
         (share / "command").write_text(shlex.join(command) + "\n")
         (share / "output").touch()
         vng = _vng_command(kernel, machine, share, results)
-        return _Guest(vng, share, timeout_s, output).wait()
+        return _Guest(vng, share, (machine.boot_s, timeout_s), output).wait()
 
 
 def shell(kernel: Kernel, machine: Machine) -> int:
@@ -162,8 +163,11 @@ def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | 
 
 
 class _Guest:
-    def __init__(self, command: list[str], share: Path, timeout_s: float, output: Callable[[bytes], None]) -> None:
-        self._command, self._share, self._timeout_s, self._output = command, share, timeout_s, output
+    def __init__(
+        self, command: list[str], share: Path, times_s: tuple[float, float], output: Callable[[bytes], None]
+    ) -> None:
+        self._command, self._share, self._output = command, share, output
+        self._boot_s, self._timeout_s = times_s
         self._console = b""
         self._shown = 0
 
@@ -208,7 +212,7 @@ class _Guest:
             now = time.monotonic()
             if not booted and (self._share / "booted").exists():
                 booted = now
-            if now > (booted + self._timeout_s if booted else start + _BOOT_S):
+            if now > (booted + self._timeout_s if booted else start + self._boot_s):
                 return bool(booted)
         return False
 
