@@ -216,7 +216,12 @@ class Plugins:
 def _require_trusted_code(entry: EntryPoint) -> None:
     """Nothing of a package is run that others could change. What is imported already has run."""
     package = entry.module.partition(".")[0]
-    if package not in sys.modules and (spec := find_spec(package)) is not None and spec.origin is not None:
+    if package in sys.modules or (spec := find_spec(package)) is None:
+        return
+    for folder in spec.submodule_search_locations or ():
+        for file in Path(folder).rglob("*"):
+            require_trusted(file)
+    if spec.origin is not None:
         require_trusted(Path(spec.origin))
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import pytest
 from krie import U64, Doc, Event, Sensor, hookimpl
 from krie.agent_events import OwnEvents
 from krie.config import Config
-from krie.errors import PluginError
+from krie.errors import PluginError, UntrustedFileError
 from krie.event import EventTypes
 from krie.kernel.features import Features
 from krie.plugin_guard import PluginFault
@@ -167,3 +168,19 @@ def test_leaving_in_a_hook_is_a_fault(setting: Setting) -> None:
     plugins = setting.load(krie_facts=hookimpl(facts), krie_enrich=hookimpl(lambda event: leaving()))
     assert plugins.enrichers()["example.thing"](build(Thing)) == {}
     assert setting.faults[0].error == "SystemExit: 3"
+
+
+def test_a_package_that_others_could_change_is_not_imported(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    package = tmp_path / "loose_package"
+    (package / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "plugin.py", "deep/__init__.py"):
+        (package / name).write_text("raise AssertionError('imported')\n")
+    (package / "deep/__init__.py").chmod(0o666)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = EntryPoint("example", "loose_package.plugin", "krie")
+    monkeypatch.setattr(krie.plugin_manager, "available", lambda: {"example": entry})
+    with pytest.raises(UntrustedFileError, match=r"deep/__init__.py: can be changed by other users"):
+        Plugins.load(Config(plugins={"example": {}}), "krie.toml", Features(), setting.faults.append)
