@@ -1,12 +1,12 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs format lock clean
+.PHONY: help run test test-kernels check bench docs format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
 
 help:     ## show this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 21
 
 run:      ## install what is missing and run the agent in the foreground (CONFIG=krie.toml ARGS="--duration 60")
 	@tools/setup run
@@ -14,6 +14,10 @@ run:      ## install what is missing and run the agent in the foreground (CONFIG
 
 test: check ## install what is missing, check and test everything (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-kernels: ## run the kernel tests on all stock kernels, in QEMU, and renew their table in README.md
+	@tools/setup test
+	@$(BIN)/python -m tests.lab.suite $(ARGS)
 
 check:    ## formats, linters, types, C warnings, Rego tests and style
 	@tools/setup test

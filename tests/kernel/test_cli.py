@@ -30,6 +30,7 @@ def krie(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]
     return subprocess.run([*KRIE, *map(str, arguments)], input=text, capture_output=True, text=True)
 
 
+@pytest.mark.once
 def test_piped_run_prints_the_journals_lines(config: Path) -> None:
     result = krie("run", "--config", config, "--duration", 0.5)
     assert result.returncode == 0, result.stderr
@@ -39,6 +40,7 @@ def test_piped_run_prints_the_journals_lines(config: Path) -> None:
     assert "krie.started" in kinds
 
 
+@pytest.mark.once
 def test_on_a_terminal_people_can_read_it(config: Path) -> None:
     master, slave = pty.openpty()
     os.set_blocking(master, True)
@@ -92,6 +94,7 @@ def test_doctor_tells_blind_rules(config: Path) -> None:
     assert all(f"rule {each} (" in agent.stderr for each in blind)
 
 
+@pytest.mark.once
 def test_plugins_and_events(config: Path) -> None:
     (plugin,) = json.loads(krie("plugins", "--config", config, "--json").stdout)
     assert (plugin["name"], plugin["state"]) == ("runtime_integrity", "observe")
@@ -102,6 +105,7 @@ def test_plugins_and_events(config: Path) -> None:
         assert schema["additionalProperties"] is False
 
 
+@pytest.mark.once
 def test_journal_lines_obey_the_schemas(config: Path) -> None:
     schemas = json.loads(krie("events", "--config", config, "--schema").stdout)
     lines = krie("run", "--config", config, "--duration", 0.3).stdout.splitlines()
@@ -110,6 +114,7 @@ def test_journal_lines_obey_the_schemas(config: Path) -> None:
         jsonschema.validate({**line["process"], "ancestors": []}, schemas["process"])
 
 
+@pytest.mark.once
 def test_policy_check_and_eval(config: Path) -> None:
     checked = json.loads(krie("policy", "check", "--config", config, "--json").stdout)
     assert "SYSCTL001" in {each["id"] for each in checked["rules"]}
@@ -127,6 +132,7 @@ def test_policy_check_and_eval(config: Path) -> None:
     assert krie("policy", "eval", "--config", config, text="{").returncode == 4
 
 
+@pytest.mark.once
 def test_mistakes_lead_to_the_place(config: Path) -> None:
     folder = config.parent / "rules"
     folder.mkdir()
@@ -152,12 +158,14 @@ def test_mistakes_lead_to_the_place(config: Path) -> None:
     )
 
 
+@pytest.mark.once
 def test_without_root(config: Path) -> None:
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     result = subprocess.run([*as_nobody, *KRIE, "run", "--config", str(config)], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (3, "krie: attaching BPF programs needs root; use sudo\n")
 
 
+@pytest.mark.once
 def test_help_teaches() -> None:
     text = krie("--help").stdout
     assert "Start with krie doctor" in text

@@ -72,6 +72,7 @@ def test_sigterm_detaches_and_reports_counts(folder: Path) -> None:
     assert "stopped (SIGTERM)" in agent.stderr
 
 
+@pytest.mark.once
 def test_a_second_agent_is_refused_with_the_firsts_tgid(folder: Path) -> None:
     with RunningAgent(folder, plugins=PLUGINS) as agent:
         command = [sys.executable, "-I", "-m", "krie.agent", "--config", str(agent.config)]
@@ -93,6 +94,7 @@ def test_the_agent_maps_no_compiler(folder: Path) -> None:
         assert inheritable == []
 
 
+@pytest.mark.once
 def test_an_overflow_is_counted_exactly(folder: Path) -> None:
     count = 20_000
     with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 1}) as agent:
@@ -110,6 +112,7 @@ def test_an_overflow_is_counted_exactly(folder: Path) -> None:
     assert lost[0]["decision"]["rules"] == [{"id": "AGENT001", "action": "log"}]
 
 
+@pytest.mark.once
 def test_a_backlog_of_seconds_is_no_loss(folder: Path) -> None:
     count = 80_000
     with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 64}) as agent:
@@ -129,6 +132,7 @@ rules contains {{"id": "{id}", "action": "log"}} if {{
 """
 
 
+@pytest.mark.once
 def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Path) -> None:
     site = folder / "site"
     site.mkdir(mode=0o700)
@@ -164,6 +168,7 @@ def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Pa
     assert "policy refused, the one before stays in force" in agent.stderr
 
 
+@pytest.mark.once
 def test_a_policy_that_others_could_change_is_refused(folder: Path) -> None:
     site = folder / "site"
     site.mkdir(mode=0o700)
@@ -175,6 +180,7 @@ def test_a_policy_that_others_could_change_is_refused(folder: Path) -> None:
     assert agent.stop() == 2
 
 
+@pytest.mark.once
 def test_mistakes_end_the_start_with_their_exit_code(folder: Path) -> None:
     agent = RunningAgent(folder, plugins={"runtime_integirty": {}})
     with pytest.raises(AgentFailed, match=r"names no installed plugin; did you mean 'runtime_integrity'\?"):

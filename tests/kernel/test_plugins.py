@@ -99,6 +99,7 @@ def _on_cpu(cpu: int, line: Line) -> bool:
     return bool(line["event"]["count"] == cpu + 1)
 
 
+@pytest.mark.once
 def test_a_perf_event_runs_on_each_cpu(tmp_path: Path) -> None:
     source = example.seen("example_f", value="bpf_get_smp_processor_id() + 1")
     plugin = example.write(tmp_path / "plugin", [("perf_event", "1000000", "example_f", 0)], source)
@@ -126,6 +127,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("source", "message"), FAILURES, ids=["typo", "no-function", "type", "crash", "verifier"])
 def test_a_broken_plugin_is_named_and_the_others_work(tmp_path: Path, source: str, message: str) -> None:
     plugin = example.write(tmp_path / "plugin", [RAW], source)
@@ -136,6 +138,7 @@ def test_a_broken_plugin_is_named_and_the_others_work(tmp_path: Path, source: st
     assert {states[name] for name in ("ptrace", "bpf", "sysctl_write", "fork", "exec", "exit")} == {"alive"}
 
 
+@pytest.mark.once
 def test_the_verifiers_verdict_comes_first(tmp_path: Path) -> None:
     source = "int example_f(u64 *ctx) { return *(int *)(ctx[0]); }"
     plugin = example.write(tmp_path / "plugin", [RAW], source)
@@ -144,6 +147,7 @@ def test_the_verifiers_verdict_comes_first(tmp_path: Path) -> None:
     assert "invalid mem access" in probe["event"]["reason"]
 
 
+@pytest.mark.once
 def test_a_compiler_that_hangs_is_ended(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never")
     plugin = example.write(tmp_path / "plugin", [RAW], f'#include "{tmp_path}/never"\n' + example.seen("example_f"))
@@ -153,6 +157,7 @@ def test_a_compiler_that_hangs_is_ended(tmp_path: Path) -> None:
     assert (states["seen"], states["bpf"]) == ("missing", "alive")
 
 
+@pytest.mark.once
 def test_a_broken_plugin_that_is_required_ends_the_agent(tmp_path: Path) -> None:
     plugin = example.write(tmp_path / "plugin", [RAW], FAILURES[0][0])
     plugins = {"example": {"required": True}}
@@ -163,6 +168,7 @@ def test_a_broken_plugin_that_is_required_ends_the_agent(tmp_path: Path) -> None
         pass
 
 
+@pytest.mark.once
 def test_a_plugin_that_others_could_change_is_not_imported(tmp_path: Path) -> None:
     plugin = example.write(tmp_path / "plugin", [RAW], example.seen("example_f"))
     (plugin / "example_plugin.py").chmod(0o666)
@@ -173,6 +179,7 @@ def test_a_plugin_that_others_could_change_is_not_imported(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.once
 def test_a_canary_that_never_arrives_is_no_life(tmp_path: Path) -> None:
     never = ("raw_tracepoint", "oom_score_adj_update", "example_f", 0)
     plugin = example.write(tmp_path / "plugin", [never], example.seen("example_f"), canary="pass")

@@ -1,6 +1,7 @@
 """How a guest can end, and what it cannot touch. Boots a real kernel, so each test takes some ten seconds."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -93,6 +94,8 @@ def test_the_command_line_tells_the_ends_apart(kernel: Kernel) -> None:
 
 
 def test_what_is_not_installed_is_named(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda program, **_: None if program in ("busybox", "file") else program)
+    there = shutil.which
+    missing = ("busybox", "file")
+    monkeypatch.setattr("shutil.which", lambda name, **options: None if name in missing else there(name, **options))
     with pytest.raises(LabError, match="apt-get install busybox-static file$"):
         in_guest(kernel, "true")

@@ -24,8 +24,10 @@ class FakeArchive(archive.Archive):
     def update(self) -> None: ...
 
     def _run(self, doing: str, command: list[str], folder: Path | None = None) -> str:
-        if command[0] == "apt-cache":
+        if command[:2] == ["apt-cache", "search"]:
             return "".join(f"{name} - Linux\n" for name in NAMES)
+        if command[:2] == ["apt-cache", "show"]:
+            return f"Package: {command[-1]}\nVersion: 1.0-1\n"
         if command[:2] == ["apt-get", "download"]:
             assert folder is not None
             for name in command[2:]:
@@ -69,7 +71,9 @@ def test_the_newest_of_a_name_is_fetched_once(cache: Cache, name: str, release: 
 def test_newer_kernels_come_in_parts(cache: Cache) -> None:
     kernels.fetch("debian-newest", cache, lambda _: None)
     manifest = json.loads((cache.folder("debian-newest") / "kernel.json").read_text())
-    assert manifest["packages"] == [f"linux-{part}-7.3.4+deb13-amd64" for part in ("binary", "modules", "base")]
+    assert manifest["packages"] == {
+        f"linux-{part}-7.3.4+deb13-amd64": "1.0-1" for part in ("binary", "modules", "base")
+    }
 
 
 def test_a_download_that_fails_leaves_the_kernel_before(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,11 @@ class Archive:
         found = {line.split(" ", 1)[0] for line in output.splitlines()}
         return sorted((each for each in found if re.fullmatch(pattern, each)), key=_numbers)
 
+    def version(self, package: str) -> str:
+        """The newest version of a package."""
+        shown = self._run(f"asking for {package}", ["apt-cache", "show", "--no-all-versions", package])
+        return next(line.removeprefix("Version: ") for line in shown.splitlines() if line.startswith("Version: "))
+
     def unpack(self, packages: Iterable[str], folder: Path) -> None:
         """Download the newest versions of packages and unpack them, without running anything of theirs."""
         debs = folder / ".debs"

@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +21,20 @@ from pathlib import Path
 
 from ...errors import LabError
 from .kernels import Kernel
+from .programs import environment, require, virtme_ng
 
 _CONSOLE_LINES = 25
 _OWN_OVERLAYS = "/etc /lib /home /opt /srv /usr /var /tmp /run".split()
 """What virtme-ng lets the guest write, in memory, without being told."""
 _GUESTS_OWN = "/tmp /run /dev /proc /sys".split()  # noqa: S108 - nothing is written there
 """What the guest has of its own."""
+_PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "file": "file",
+    "depmod": "kmod",
+}
+"""What virtme-ng calls, and says little about when it is missing."""
 _PANIC = "Kernel panic - not syncing"
 _CONTROL = re.compile(rb"\x1b[\[\]()][0-9;?]*[a-zA-Z]?|\r")
 
@@ -69,15 +76,6 @@ class Machine:
     """Longest time until the command runs."""
 
 
-def virtme_ng() -> str:
-    """Path of virtme-ng's program. Raises `LabError`."""
-    beside = Path(sys.executable).with_name("vng")
-    found = str(beside) if beside.exists() else shutil.which("vng")
-    if found is None:
-        raise LabError("virtme-ng is missing: pip install 'krie[lab]'")
-    return found
-
-
 def run(
     kernel: Kernel,
     command: Sequence[str],
@@ -93,7 +91,7 @@ def run(
     path and in $KRIE_LAB_RESULTS; everything else that it writes is gone with it. Raises `LabError` where nothing can
     be booted.
     """
-    _need_programs()
+    require(_PROGRAMS)
     with _shared_folder() as share:
         (share / "guest.sh").write_text(files(__package__).joinpath("guest.sh").read_text())
         (share / "command").write_text(shlex.join(command) + "\n")
@@ -104,21 +102,8 @@ def run(
 
 def shell(kernel: Kernel, machine: Machine) -> int:
     """An interactive shell in a guest; returns its exit status."""
-    _need_programs()
-    return subprocess.run(_vng(kernel, machine), env=_environment(), check=False).returncode
-
-
-def _environment() -> dict[str, str]:
-    """virtme-ng looks for its other programs, and for depmod, by PATH."""
-    return {**os.environ, "PATH": f"{Path(virtme_ng()).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-
-
-def _need_programs() -> None:
-    """What virtme-ng calls, and says little about when it is missing."""
-    packages = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "file": "file", "depmod": "kmod"}
-    path = _environment()["PATH"]
-    if missing := [package for program, package in packages.items() if shutil.which(program, path=path) is None]:
-        raise LabError(f"the lab needs what is not installed: apt-get install {' '.join(missing)}")
+    require(_PROGRAMS)
+    return subprocess.run(_vng(kernel, machine), env=environment(), check=False).returncode
 
 
 @contextmanager
@@ -180,7 +165,7 @@ class _Guest:
             stdout=theirs,
             stderr=theirs,
             cwd="/",
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         )
         os.close(theirs)

@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...errors import LabError
 from .archive import Archive
+from .build import PACKAGE, build
 from .cache import Cache
 
 _MANIFEST = "kernel.json"
@@ -33,7 +35,8 @@ PATTERNS: Mapping[str, str] = {
     "debian-newest": r"linux-(image|binary)-[0-9]+\.[0-9]+(\.[0-9]+)?([+]deb[0-9]+([.][0-9]+)?)?(-[0-9]+)?-amd64",
 }
 """Names of Debian's signed kernel packages, the newest of which is taken."""
-NAMES = tuple(PATTERNS)
+OVERRIDE = "override"
+NAMES = (*PATTERNS, OVERRIDE)
 
 
 def known(name: str, cache: Cache) -> Kernel | None:
@@ -43,7 +46,7 @@ def known(name: str, cache: Cache) -> Kernel | None:
     folder = cache.folder(name)
     if not (folder / _MANIFEST).exists():
         return None
-    manifest = json.loads((folder / _MANIFEST).read_text())
+    manifest = _manifest(name, cache)
     return Kernel(name, manifest["release"], folder / manifest["image"])
 
 
@@ -65,23 +68,37 @@ def fetch(name: str, cache: Cache, say: Callable[[str], None]) -> Kernel:
             say(f"{name}: asking Debian's archive")
             archive = Archive(cache.folder(".apt"))
             archive.update()
-        found = archive.names(PATTERNS[name])
-        if not found:
-            raise LabError(f"Debian's archive has no package {PATTERNS[name]}")
-        packages = _with_companions(found[-1])
-        release = found[-1].split("-", 2)[2]
-        if before is not None and before.release == release:
+        packages = _packages(name, archive)
+        versions = {package: archive.version(package) for package in packages}
+        if before is not None and _manifest(name, cache)["packages"] == versions:
             return before
         with cache.making(name) as folder:
-            say(f"{name}: downloading {release} (some 100 MB)")
-            archive.unpack(packages, folder)
-            say(f"{name}: preparing its modules")
-            image = _prepared(folder, release)
-            manifest = {"release": release, "image": str(image.relative_to(folder)), "packages": packages}
+            if name == OVERRIDE:
+                release, image = build(archive, folder, say)
+            else:
+                release = packages[0].split("-", 2)[2]
+                say(f"{name}: downloading {release} (some 100 MB)")
+                archive.unpack(packages, folder)
+                say(f"{name}: preparing its modules")
+                image = _prepared(folder, release)
+            manifest = {"release": release, "image": str(image.relative_to(folder)), "packages": versions}
             (folder / _MANIFEST).write_text(json.dumps(manifest))
     fetched = known(name, cache)
     assert fetched is not None
     return fetched
+
+
+def _manifest(name: str, cache: Cache) -> dict[str, Any]:
+    return dict(json.loads((cache.folder(name) / _MANIFEST).read_text()))
+
+
+def _packages(name: str, archive: Archive) -> list[str]:
+    if name == OVERRIDE:
+        return [PACKAGE]
+    found = archive.names(PATTERNS[name])
+    if not found:
+        raise LabError(f"Debian's archive has no package {PATTERNS[name]}")
+    return _with_companions(found[-1])
 
 
 def _with_companions(package: str) -> list[str]:

@@ -1,0 +1,150 @@
+"""The kernel tests on stock kernels: `make test-kernels` runs them on all, and writes the table in README.md.
+
+One boot runs one suite and hands back, in .cache/lab/LABEL: doctor.json, junit.xml, and the tests' folders with their
+agents' journals.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from krie.testing.lab import boot
+from krie.testing.lab.acceleration import kvm_works
+from krie.testing.lab.cache import Cache
+from krie.testing.lab.kernels import find
+
+ROOT = Path(__file__).parents[2]
+_TABLE = re.compile(r"(<!-- measured: kernels -->\n).*?(<!-- end -->)", re.DOTALL)
+_COMMAND = """
+export KRIE_REQUIRE_KERNEL=%(required)d
+cd %(root)s
+.venv/bin/krie doctor --json --config krie.toml > "$KRIE_LAB_RESULTS/doctor.json"
+exec .venv/bin/python -m pytest -q -p no:cacheprovider --durations=5 -m 'kernel and not once' tests/kernel \\
+    --junitxml="$KRIE_LAB_RESULTS/junit.xml" --basetemp="$KRIE_LAB_RESULTS/tests"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One kernel with its command line."""
+
+    label: str
+    kernel: str
+    alternative: str
+    """What each probe that has a choice should take: the first one that can be alive there."""
+    append: str = ""
+    everything: bool = True
+    """The kernel has all features that tests may need."""
+
+
+SUITES = (
+    Suite("debian-5.10", "debian-5.10", "fmod_ret", everything=False),  # bpf is not in its lsm=
+    Suite("debian-5.10-lsm", "debian-5.10", "lsm", append="lsm=lockdown,yama,apparmor,bpf"),
+    Suite("debian-6.1", "debian-6.1", "lsm"),
+    Suite("debian-6.12", "debian-6.12", "lsm"),
+    Suite("debian-newest", "debian-newest", "lsm"),
+    Suite("override", "override", "lsm"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came back."""
+
+    suite: Suite
+    outcome: boot.Outcome
+    output: str
+    doctor: dict[str, Any]
+    tests: int
+    failed: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Everything ran, and nothing failed."""
+        return self.outcome.end is boot.End.EXITED and self.outcome.status == 0 and not self.failed and self.tests > 0
+
+
+def run(suite: Suite) -> Result:
+    """Boot, test, collect."""
+    results = ROOT / ".cache/lab" / suite.label
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    cache = Cache()
+    kernel = find(suite.kernel, cache, lambda text: print(text, file=sys.stderr))
+    machine = boot.Machine(append=suite.append, kvm=kvm_works(kernel.image, cache))
+    said: list[bytes] = []
+    command = ["bash", "-c", _COMMAND % {"root": ROOT, "required": suite.everything}]
+    outcome = boot.run(kernel, command, machine, timeout_s=1800, results=results, output=said.append)
+    output = b"".join(said).decode(errors="replace")
+    (results / "output").write_text(output)
+    return Result(suite, outcome, output, _doctor(results), *_tests(results))
+
+
+def _doctor(results: Path) -> dict[str, Any]:
+    file = results / "doctor.json"
+    text = file.read_text() if file.exists() else ""
+    return dict(json.loads(text)) if text else {}
+
+
+def _tests(results: Path) -> tuple[int, tuple[str, ...]]:
+    file = results / "junit.xml"
+    if not file.exists():
+        return 0, ("no test ran",)
+    cases = list(ET.parse(file).iter("testcase"))
+    failed = tuple(
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    )
+    return len(cases), failed
+
+
+def table(results: list[Result]) -> str:
+    """Probe by kernel, as Markdown."""
+    probes = [each["name"] for each in next((r.doctor for r in results if r.doctor), {"probes": []})["probes"]]
+    rows = [["probe", *(f"{r.suite.label}<br>{r.doctor.get('kernel', {}).get('release', '?')}" for r in results)]]
+    rows.append(["---"] * len(rows[0]))
+    for probe in probes:
+        rows.append([f"`{probe}`", *(_cell(r.doctor, probe) for r in results)])
+    rows.append(["tests", *(f"{r.tests - len(r.failed)} of {r.tests}" for r in results)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cell(doctor: dict[str, Any], name: str) -> str:
+    found = next((each for each in doctor.get("probes", []) if each["name"] == name), None)
+    if found is None:
+        return "?"
+    can = f" ({', '.join(found['can'])})" if found["can"] else ""
+    return f"{found['alternative']}, {found['state']}{can}" if found["alternative"] else str(found["state"])
+
+
+def main() -> int:
+    """Run the suites whose labels are given, or all; only all of them renew the table."""
+    wanted = [each for each in SUITES if len(sys.argv) == 1 or each.label in sys.argv[1:]]
+    results = []
+    for suite in wanted:
+        start = time.monotonic()
+        print(f"{suite.label}: testing ...", file=sys.stderr)
+        result = run(suite)
+        results.append(result)
+        ended = "passed" if result.passed else f"FAILED ({result.outcome.end.value}): {', '.join(result.failed)}"
+        print(f"{suite.label}: {ended}; {result.tests} tests, {time.monotonic() - start:.0f} s", file=sys.stderr)
+        if not result.passed:
+            print("\n".join([*result.output.splitlines()[-60:], *result.outcome.console]), file=sys.stderr)
+    print(table(results))
+    if len(wanted) == len(SUITES):
+        readme = ROOT / "README.md"
+        readme.write_text(_TABLE.sub(lambda block: block[1] + table(results) + block[2], readme.read_text()))
+    return 0 if all(each.passed for each in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
