@@ -37,7 +37,7 @@ _FLOOD = """
 import ctypes, os, sys, time
 os.sched_setaffinity(0, {int(sys.argv[2])})
 libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
-call, pointer = libc.syscall, ctypes.addressof(attr)
+call, pointer = libc.syscall, ctypes.byref(attr)
 start = time.monotonic_ns()
 for _ in range(int(sys.argv[1])):
     call(321, 9999, pointer, 8)

@@ -1,7 +1,12 @@
 """Writes a third party's plugin into a folder: module, metadata and C, as an installed distribution has them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+Place = tuple[str, str, str, int]
+"""Attach type, target, C function, offset."""
+EXECS = "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)"
+"""A canary that runs another program."""
 _MODULE = '''
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +25,11 @@ def canary():
 
 @hookimpl
 def krie_sensor():
-    programs = tuple(Program(AttachType(a), t, f, o) for a, t, f, o in {programs!r})
-    return Sensor("example", "1", (Probe("seen", Seen, (Alternative("only", programs),), {has_canary}),), (Seen,),
-                  (Path(__file__).with_name("example.bpf.c"),))
+    probes = tuple(
+        Probe(name, Seen, (Alternative("only", (Program(AttachType(type_), target, function, offset),)),), {has_canary})
+        for name, (type_, target, function, offset) in {probes!r}.items()
+    )
+    return Sensor("example", "1", probes, (Seen,), (Path(__file__).with_name("example.bpf.c"),))
 '''
 _SEEN = """
 {function}
@@ -46,10 +53,10 @@ def seen(name: str, argument: str = "void *ctx", value: str = "1") -> str:
     return _SEEN.format(function=f"int {name}({argument})", name=name, value=value)
 
 
-def write(folder: Path, programs: list[tuple[str, str, str, int]], source: str, canary: str = "") -> Path:
-    """Write the plugin `example`, whose one probe has these programs (attach type, target, function, offset)."""
+def write(folder: Path, probes: Mapping[str, Place], source: str, canary: str = "") -> Path:
+    """Write the plugin `example` with these probes, which share a canary (Python code)."""
     folder.mkdir()
-    text = _MODULE.format(programs=programs, canary=canary or "pass", has_canary="canary" if canary else "None")
+    text = _MODULE.format(probes=dict(probes), canary=canary or "pass", has_canary="canary" if canary else "None")
     (folder / "example_plugin.py").write_text(text)
     (folder / "example.bpf.c").write_text(source)
     metadata = folder / "example_plugin-1.0.dist-info"

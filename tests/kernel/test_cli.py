@@ -63,6 +63,7 @@ def test_on_a_terminal_people_can_read_it(config: Path) -> None:
     assert '"kind"' not in text
 
 
+@pytest.mark.once
 def test_doctor(config: Path) -> None:
     result = krie("doctor", "--config", config, "--json")
     assert result.returncode == 0, result.stdout
@@ -78,6 +79,7 @@ def test_doctor(config: Path) -> None:
             assert "every system call is" in told
 
 
+@pytest.mark.once
 def test_doctor_tells_blind_rules(config: Path) -> None:
     config.write_text(config.read_text().replace("allow_syscall_tracepoints = true", ""))
     result = krie("doctor", "--config", config, "--json")

@@ -15,7 +15,7 @@ PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True}}
 BURST = """
 import ctypes, sys
 libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
-call, pointer = libc.syscall, ctypes.addressof(attr)
+call, pointer = libc.syscall, ctypes.byref(attr)
 for _ in range(int(sys.argv[1])):
     call(321, 9999, pointer, 8)
 """
@@ -24,7 +24,7 @@ for _ in range(int(sys.argv[1])):
 LOAD = """
 import ctypes, select, sys
 libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
-call, pointer, count = libc.syscall, ctypes.addressof(attr), 0
+call, pointer, count = libc.syscall, ctypes.byref(attr), 0
 while not select.select([sys.stdin], [], [], 0.01)[0]:
     for _ in range(50):
         call(321, 9999, pointer, 8)
@@ -81,6 +81,7 @@ def test_a_second_agent_is_refused_with_the_firsts_tgid(folder: Path) -> None:
         assert f"another agent is running on this machine (tgid {agent.process.pid})" in second.stderr
 
 
+@pytest.mark.once
 def test_the_agent_maps_no_compiler(folder: Path) -> None:
     with RunningAgent(folder, plugins=PLUGINS) as agent:
         maps = Path(f"/proc/{agent.process.pid}/maps").read_text()

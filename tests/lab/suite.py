@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -80,11 +81,11 @@ def run(suite: Suite) -> Result:
     cache = Cache()
     kernel = find(suite.kernel, cache, lambda text: print(text, file=sys.stderr))
     machine = boot.Machine(append=suite.append, kvm=kvm_works(kernel.image, cache))
-    said: list[bytes] = []
     command = ["bash", "-c", _COMMAND % {"root": ROOT, "required": suite.everything}]
-    outcome = boot.run(kernel, command, machine, timeout_s=1800, results=results, output=said.append)
-    output = b"".join(said).decode(errors="replace")
-    (results / "output").write_text(output)
+    log = results / "output"
+    with log.open("wb", buffering=0) as file:
+        outcome = boot.run(kernel, command, machine, timeout_s=1800, results=results, output=file.write)
+    output = log.read_text(errors="replace")
     return Result(suite, outcome, output, _doctor(results), *_tests(results))
 
 
@@ -128,6 +129,7 @@ def _cell(doctor: dict[str, Any], name: str) -> str:
 
 def main() -> int:
     """Run the suites whose labels are given, or all; only all of them renew the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # a guest must end with us
     wanted = [each for each in SUITES if len(sys.argv) == 1 or each.label in sys.argv[1:]]
     results = []
     for suite in wanted:

@@ -83,7 +83,7 @@ def run(
     *,
     timeout_s: float,
     results: Path | None = None,
-    output: Callable[[bytes], None],
+    output: Callable[[bytes], object],
 ) -> Outcome:
     """Boot, run the command as root in the current folder, end the guest.
 
@@ -96,7 +96,7 @@ def run(
         (share / "guest.sh").write_text(files(__package__).joinpath("guest.sh").read_text())
         (share / "command").write_text(shlex.join(command) + "\n")
         (share / "output").touch()
-        vng = _vng_command(kernel, machine, share, results)
+        vng = _vng_command(kernel, machine, share, results, timeout_s)
         return _Guest(vng, share, (machine.boot_s, timeout_s), output).wait()
 
 
@@ -132,7 +132,7 @@ def _top(folder: Path) -> str:
     return "/" + folder.resolve().parts[1] if len(folder.resolve().parts) > 1 else "/root"
 
 
-def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | None) -> list[str]:
+def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | None, timeout_s: float) -> list[str]:
     command = _vng(kernel, machine)
     where = results.resolve() if results is not None else None
     if where is not None:
@@ -143,13 +143,14 @@ def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | 
         where.mkdir(parents=True, exist_ok=True)
     for folder in (share, where):
         command += [f"--rwdir={folder}={folder}"] if folder is not None else []
-    words = shlex.join(["bash", str(share / "guest.sh"), str(share), str(where or ""), str(Path.cwd())])
-    return [*command, "--exec", words]
+    limit = str(int(timeout_s) + 60)
+    words = ["bash", str(share / "guest.sh"), str(share), str(where or ""), str(Path.cwd()), limit]
+    return [*command, "--exec", shlex.join(words)]
 
 
 class _Guest:
     def __init__(
-        self, command: list[str], share: Path, times_s: tuple[float, float], output: Callable[[bytes], None]
+        self, command: list[str], share: Path, times_s: tuple[float, float], output: Callable[[bytes], object]
     ) -> None:
         self._command, self._share, self._output = command, share, output
         self._boot_s, self._timeout_s = times_s

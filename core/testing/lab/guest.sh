@@ -1,4 +1,4 @@
-# Runs inside the guest, as root, before the command. Its folder is shared with the host: $1.
+# Runs inside the guest, as root, around the command: guest.sh SHARED RESULTS FOLDER SECONDS
 cd "$1" || exit 1
 touch booted
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LOGNAME=root LANG=C.UTF-8
@@ -16,7 +16,8 @@ ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null || busybo
 mkdir -p /sys/fs/cgroup/lab.slice && echo $$ >/sys/fs/cgroup/lab.slice/cgroup.procs
 here=$PWD
 cd "$3" 2>/dev/null || cd /
-bash "$here/command" </dev/null >>"$here/output" 2>&1
+# The host ends us when the time is over. Should the host's side be gone, this does.
+timeout -k 10 "$4" bash "$here/command" </dev/null >>"$here/output" 2>&1
 status=$?
 dmesg >"$here/dmesg" 2>/dev/null
 echo $status >"$here/status.new" && mv "$here/status.new" "$here/status"
