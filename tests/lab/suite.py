@@ -45,6 +45,11 @@ class Suite:
     everything: bool = True
     """The kernel has all features that tests may need."""
 
+    @property
+    def results(self) -> Path:
+        """Where its last run left what it found."""
+        return ROOT / ".cache/lab" / self.label
+
 
 SUITES = (
     Suite("debian-5.10", "debian-5.10", "fmod_ret", everything=False),  # bpf is not in its lsm=
@@ -57,36 +62,36 @@ SUITES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What came back."""
+class Findings:
+    """What a suite's last run found."""
 
     suite: Suite
-    outcome: boot.Outcome
-    output: str
     doctor: dict[str, Any]
     tests: int
     failed: tuple[str, ...]
 
-    @property
-    def passed(self) -> bool:
-        """Everything ran, and nothing failed."""
-        return self.outcome.end is boot.End.EXITED and self.outcome.status == 0 and not self.failed and self.tests > 0
 
-
-def run(suite: Suite) -> Result:
-    """Boot, test, collect."""
-    results = ROOT / ".cache/lab" / suite.label
+def run(suite: Suite) -> boot.Outcome:
+    """Boot, test, and leave everything in `suite.results`."""
+    results = suite.results
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     cache = Cache()
     kernel = find(suite.kernel, cache, lambda text: print(text, file=sys.stderr))
     machine = boot.Machine(append=suite.append, kvm=kvm_works(kernel.image, cache))
     command = ["bash", "-c", _COMMAND % {"root": ROOT, "required": suite.everything}]
-    log = results / "output"
-    with log.open("wb", buffering=0) as file:
-        outcome = boot.run(kernel, command, machine, timeout_s=1800, results=results, output=file.write)
-    output = log.read_text(errors="replace")
-    return Result(suite, outcome, output, _doctor(results), *_tests(results))
+    with (results / "output").open("wb", buffering=0) as file:
+        return boot.run(kernel, command, machine, timeout_s=1800, results=results, output=file.write)
+
+
+def findings(suite: Suite) -> Findings:
+    """What its last run found; nothing, where there was none."""
+    return Findings(suite, _doctor(suite.results), *_tests(suite.results))
+
+
+def passed(outcome: boot.Outcome, found: Findings) -> bool:
+    """Everything ran, and nothing failed."""
+    return outcome.end is boot.End.EXITED and outcome.status == 0 and not found.failed and found.tests > 0
 
 
 def _doctor(results: Path) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def _tests(results: Path) -> tuple[int, tuple[str, ...]]:
     return len(cases), failed
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Findings]) -> str:
     """Probe by kernel, as Markdown."""
     probes = [each["name"] for each in next((r.doctor for r in results if r.doctor), {"probes": []})["probes"]]
     rows = [["probe", *(f"{r.suite.label}<br>{r.doctor.get('kernel', {}).get('release', '?')}" for r in results)]]
@@ -128,24 +133,26 @@ def _cell(doctor: dict[str, Any], name: str) -> str:
 
 
 def main() -> int:
-    """Run the suites whose labels are given, or all; only all of them renew the table."""
+    """Run the suites whose labels are given, or all; then renew the table, in which each column is of a last run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # a guest must end with us
     wanted = [each for each in SUITES if len(sys.argv) == 1 or each.label in sys.argv[1:]]
-    results = []
+    well = True
     for suite in wanted:
         start = time.monotonic()
         print(f"{suite.label}: testing ...", file=sys.stderr)
-        result = run(suite)
-        results.append(result)
-        ended = "passed" if result.passed else f"FAILED ({result.outcome.end.value}): {', '.join(result.failed)}"
-        print(f"{suite.label}: {ended}; {result.tests} tests, {time.monotonic() - start:.0f} s", file=sys.stderr)
-        if not result.passed:
-            print("\n".join([*result.output.splitlines()[-60:], *result.outcome.console]), file=sys.stderr)
-    print(table(results))
-    if len(wanted) == len(SUITES):
-        readme = ROOT / "README.md"
-        readme.write_text(_TABLE.sub(lambda block: block[1] + table(results) + block[2], readme.read_text()))
-    return 0 if all(each.passed for each in results) else 1
+        outcome = run(suite)
+        found = findings(suite)
+        ended = "passed" if passed(outcome, found) else f"FAILED ({outcome.end.value}): {', '.join(found.failed)}"
+        print(f"{suite.label}: {ended}; {found.tests} tests, {time.monotonic() - start:.0f} s", file=sys.stderr)
+        if not passed(outcome, found):
+            well = False
+            said = (suite.results / "output").read_text(errors="replace").splitlines()
+            print("\n".join([*said[-60:], *outcome.console]), file=sys.stderr)
+    made = table([each for each in map(findings, SUITES) if each.doctor])
+    print(made)
+    readme = ROOT / "README.md"
+    readme.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], readme.read_text()))
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

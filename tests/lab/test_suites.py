@@ -1,5 +1,6 @@
 """The kernel tests on an old and on a current stock kernel. `make test-kernels` has the others."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from . import suite
 @pytest.mark.parametrize("label", ["debian-5.10", "debian-6.12"])
 def test_on_a_stock_kernel(label: str) -> None:
     wanted = next(each for each in suite.SUITES if each.label == label)
-    result = suite.run(wanted)
-    assert result.passed, "\n".join([*result.failed, result.output[-20_000:], *result.outcome.console])
-    probes: dict[str, dict[str, Any]] = {each["name"]: each for each in result.doctor["probes"]}
+    outcome = suite.run(wanted)
+    found = suite.findings(wanted)
+    said = (wanted.results / "output").read_text(errors="replace")
+    assert suite.passed(outcome, found), "\n".join([*found.failed, said[-20_000:], *outcome.console])
+    probes: dict[str, dict[str, Any]] = {each["name"]: each for each in found.doctor["probes"]}
     assert {each["state"] for each in probes.values()} == {"alive"}
     taken = {name: each["alternative"] for name, each in probes.items()}
     assert taken["runtime_integrity.ptrace"] == taken["runtime_integrity.bpf"] == wanted.alternative
@@ -22,14 +25,22 @@ def test_on_a_stock_kernel(label: str) -> None:
 
 def test_the_table_has_a_row_a_probe() -> None:
     probe = {"name": "p.a", "alternative": "lsm", "state": "alive", "can": ["kill", "refuse"]}
-    ended = boot.Outcome(boot.End.EXITED, 0, (), 1.0)
     doctor = {"kernel": {"release": "9.9"}, "probes": [probe, {**probe, "name": "p.b", "alternative": None}]}
-    result = suite.Result(suite.SUITES[0], ended, "", doctor, 5, ("t::x",))
-    assert suite.table([result]).splitlines() == [
+    found = suite.Findings(suite.SUITES[0], doctor, 5, ("t::x",))
+    assert suite.table([found]).splitlines() == [
         "| probe | debian-5.10<br>9.9 |",
         "| --- | --- |",
         "| `p.a` | lsm, alive (kill, refuse) |",
         "| `p.b` | alive |",
         "| tests | 4 of 5 |",
     ]
-    assert not result.passed
+
+
+def test_only_what_ran_and_did_not_fail_has_passed() -> None:
+    exited = boot.Outcome(boot.End.EXITED, 0, (), 1.0)
+    found = suite.Findings(suite.SUITES[0], {}, 5, ())
+    assert suite.passed(exited, found)
+    assert not suite.passed(replace(exited, end=boot.End.LOST), found)
+    assert not suite.passed(replace(exited, status=1), found)
+    assert not suite.passed(exited, replace(found, failed=("t::x",)))
+    assert not suite.passed(exited, replace(found, tests=0))
