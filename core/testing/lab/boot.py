@@ -19,15 +19,12 @@ from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 
-from ...errors import LabError
 from .kernels import Kernel
 from .programs import environment, require, virtme_ng
 
 _CONSOLE_LINES = 25
 _OWN_OVERLAYS = "/etc /lib /home /opt /srv /usr /var /tmp /run".split()
 """What virtme-ng lets the guest write, in memory, without being told."""
-_GUESTS_OWN = "/tmp /run /dev /proc /sys".split()  # noqa: S108 - nothing is written there
-"""What the guest has of its own."""
 _PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
@@ -87,9 +84,8 @@ def run(
 ) -> Outcome:
     """Boot, run the command as root in the current folder, end the guest.
 
-    `output` gets what the command writes, as it comes. `results` is a folder that the guest may write, at the same
-    path and in $KRIE_LAB_RESULTS; everything else that it writes is gone with it. Raises `LabError` where nothing can
-    be booted.
+    `output` gets what the command writes, as it comes. `results` is a folder that the guest may write, by the path in
+    $KRIE_LAB_RESULTS; everything else that it writes is gone with it. Raises `LabError` where nothing can be booted.
     """
     require(_PROGRAMS)
     with _shared_folder() as share:
@@ -133,18 +129,13 @@ def _top(folder: Path) -> str:
 
 
 def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | None, timeout_s: float) -> list[str]:
-    command = _vng(kernel, machine)
-    where = results.resolve() if results is not None else None
-    if where is not None:
-        if _top(where) in _GUESTS_OWN:
-            raise LabError(
-                f"{where} cannot hold results: the guest has a {_top(where)} of its own; take another folder"
-            )
-        where.mkdir(parents=True, exist_ok=True)
-    for folder in (share, where):
-        command += [f"--rwdir={folder}={folder}"] if folder is not None else []
+    command = [*_vng(kernel, machine), f"--rwdir={share}={share}"]
+    there = f"{share}-results" if results is not None else ""
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        command.append(f"--rwdir={there}={results.resolve()}")
     limit = str(int(timeout_s) + 60)
-    words = ["bash", str(share / "guest.sh"), str(share), str(where or ""), str(Path.cwd()), limit]
+    words = ["bash", str(share / "guest.sh"), str(share), there, str(Path.cwd()), limit]
     return [*command, "--exec", shlex.join(words)]
 
 
