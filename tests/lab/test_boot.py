@@ -58,7 +58,7 @@ def test_output_streams_and_a_hang_is_ended(kernel: Kernel) -> None:
         kernel,
         ["bash", "-c", "echo started; sleep 1000"],
         boot.Machine(),
-        timeout_s=3,
+        timeout_s=6,
         output=lambda _: came.append(time.monotonic() - start),
     )
     assert outcome.end is boot.End.TIMED_OUT

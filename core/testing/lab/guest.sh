@@ -1,6 +1,5 @@
 # Runs inside the guest, as root, around the command: guest.sh SHARED RESULTS FOLDER SECONDS
 cd "$1" || exit 1
-touch booted
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LOGNAME=root LANG=C.UTF-8
 export SHELL=/bin/bash TMPDIR=/tmp KRIE_LAB_RESULTS="$2"
 have() { # type, place: mounted, if the kernel has it
@@ -15,6 +14,7 @@ ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null || busybo
 # As under systemd: the command is not in the root of the cgroup tree.
 mkdir -p /sys/fs/cgroup/lab.slice && echo $$ >/sys/fs/cgroup/lab.slice/cgroup.procs
 here=$PWD
+touch booted
 if cd "$3" 2>/dev/null; then
 	# The host ends us when the time is over. Should the host's side be gone, this does.
 	timeout -k 10 "$4" bash "$here/command" </dev/null >>"$here/output" 2>&1
