@@ -69,6 +69,7 @@ class Findings:
     doctor: dict[str, Any]
     tests: int
     failed: tuple[str, ...]
+    skipped: int = 0
 
 
 def run(suite: Suite) -> boot.Outcome:
@@ -100,17 +101,17 @@ def _doctor(results: Path) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {}
 
 
-def _tests(results: Path) -> tuple[int, tuple[str, ...]]:
+def _tests(results: Path) -> tuple[int, tuple[str, ...], int]:
     file = results / "junit.xml"
     if not file.exists():
-        return 0, ("no test ran",)
+        return 0, ("no test ran",), 0
     cases = list(ET.parse(file).iter("testcase"))
     failed = tuple(
         f"{case.get('classname')}::{case.get('name')}"
         for case in cases
         if case.find("failure") is not None or case.find("error") is not None
     )
-    return len(cases), failed
+    return len(cases), failed, sum(case.find("skipped") is not None for case in cases)
 
 
 def table(results: list[Findings]) -> str:
@@ -120,8 +121,13 @@ def table(results: list[Findings]) -> str:
     rows.append(["---"] * len(rows[0]))
     for probe in probes:
         rows.append([f"`{probe}`", *(_cell(r.doctor, probe) for r in results)])
-    rows.append(["tests", *(f"{r.tests - len(r.failed)} of {r.tests}" for r in results)])
+    rows.append(["tests passed", *map(_passed, results)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _passed(found: Findings) -> str:
+    passed = found.tests - len(found.failed) - found.skipped
+    return f"{passed} of {found.tests}" + (f", {found.skipped} skipped" if found.skipped else "")
 
 
 def _cell(doctor: dict[str, Any], name: str) -> str:

@@ -26,13 +26,13 @@ def test_on_a_stock_kernel(label: str) -> None:
 def test_the_table_has_a_row_a_probe() -> None:
     probe = {"name": "p.a", "alternative": "lsm", "state": "alive", "can": ["kill", "refuse"]}
     doctor = {"kernel": {"release": "9.9"}, "probes": [probe, {**probe, "name": "p.b", "alternative": None}]}
-    found = suite.Findings(suite.SUITES[0], doctor, 5, ("t::x",))
+    found = suite.Findings(suite.SUITES[0], doctor, 5, ("t::x",), 1)
     assert suite.table([found]).splitlines() == [
         "| probe | debian-5.10<br>9.9 |",
         "| --- | --- |",
         "| `p.a` | lsm, alive (kill, refuse) |",
         "| `p.b` | alive |",
-        "| tests | 4 of 5 |",
+        "| tests passed | 3 of 5, 1 skipped |",
     ]
 
 
