@@ -124,7 +124,7 @@ class Chars:
         return text_of
 
     def to_wire(self, value: str) -> bytes:  # noqa: D102
-        return value.encode("utf-8", "surrogateescape")[: self.count]
+        return value.encode("utf-8", "backslashreplace")[: self.count]
 
     def to_json(self) -> None:  # noqa: D102
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -80,7 +81,7 @@ def run(suite: Suite) -> boot.Outcome:
     cache = Cache()
     kernel = find(suite.kernel, cache, lambda text: print(text, file=sys.stderr))
     machine = boot.Machine(append=suite.append, kvm=kvm_works(kernel.image, cache))
-    command = ["bash", "-c", _COMMAND % {"root": ROOT, "required": suite.everything}]
+    command = ["bash", "-c", _COMMAND % {"root": shlex.quote(str(ROOT)), "required": suite.everything}]
     with (results / "output").open("wb", buffering=0) as file:
         return boot.run(kernel, command, machine, timeout_s=1800, results=results, output=file.write)
 

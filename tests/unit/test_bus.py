@@ -134,6 +134,12 @@ def test_the_agents_own_events_are_cut_to_their_fields() -> None:
     assert own.complete(loss).seq == 1
 
 
+def test_text_that_has_no_utf8_does_not_stop_the_agent() -> None:
+    own = OwnEvents(build(Loss), EventTypes(AGENT_EVENTS))
+    loss = Loss.without_header(lost_kind="odd \ud800 \udcff", cause="ring_full", count=1, total=2)
+    assert own.complete(loss).lost_kind.startswith("odd ")
+
+
 def test_what_would_be_done() -> None:
     def decided(action: Action, scope: Scope) -> list[str]:
         return would(merge([FiredRule("T", action, scope, 0, 1)], tier="user", revision=""))
