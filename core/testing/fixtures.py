@@ -13,21 +13,24 @@ and then
         victims.run("libc.syscall(...)")
         (line,) = journal.exactly("my_plugin.event", 1, answer=42)
 
-A test whose features are missing is skipped, and says which; with KRIE_REQUIRE_KERNEL=1 it fails.
+A test whose features are missing is skipped, and says which; with KRIE_REQUIRE_KERNEL=1 it fails. What can be needed:
+the attach types by their names; `ia32`, 32-bit callers; `error_injection`, for bpf_override_return; `test_module`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
-from ..probe import AttachType
 from .agent import Line, RunningAgent
+from .module import TestModule
+from .needs import MODULE_VARIABLE, why_missing
 from .victims import Victims, new_victims
 
 
@@ -58,7 +61,7 @@ class JournalOfVictims:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
-    config.addinivalue_line("markers", "needs(*types): attach types (such as lsm, kprobe) that the kernel must accept")
+    config.addinivalue_line("markers", "needs(*features): what the kernel must have, such as lsm, kprobe, ia32")
 
 
 @pytest.fixture(scope="session")
@@ -108,12 +111,24 @@ def lacks() -> Callable[[str], NoReturn]:
     return end
 
 
+@pytest.fixture
+def test_module(features: Features, lacks: Callable[[str], NoReturn]) -> Iterator[TestModule]:
+    """The module of `krie lab run --module`, loaded for this test."""
+    if reason := why_missing("test_module", features):
+        lacks(f"test_module: {reason}")
+    module = TestModule(Path(os.environ[MODULE_VARIABLE]))
+    module.load()
+    try:
+        yield module
+    finally:
+        module.unload()
+
+
 @pytest.fixture(autouse=True)
 def _needed_features(request: pytest.FixtureRequest) -> None:
     """Look at the marker `needs` before anything else of the test."""
     if (marker := request.node.get_closest_marker("needs")) is None:
         return
-    refused = request.getfixturevalue("features").refused
     for name in marker.args:
-        if AttachType(name) in refused:
-            request.getfixturevalue("lacks")(f"{name}: {refused[AttachType(name)]}")
+        if reason := why_missing(name, request.getfixturevalue("features")):
+            request.getfixturevalue("lacks")(f"{name}: {reason}")

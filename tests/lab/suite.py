@@ -22,9 +22,12 @@ from krie.testing.lab import boot
 from krie.testing.lab.acceleration import kvm_works
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import find
+from krie.testing.lab.modules import build_module
+from krie.testing.needs import MODULE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 _TABLE = re.compile(r"(<!-- measured: kernels -->\n).*?(<!-- end -->)", re.DOTALL)
+_ALLOW_MODULE = "krie.test_module=allow"
 _COMMAND = """
 export KRIE_REQUIRE_KERNEL=%(required)d
 cd %(root)s
@@ -79,11 +82,22 @@ def run(suite: Suite) -> boot.Outcome:
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     cache = Cache()
-    kernel = find(suite.kernel, cache, lambda text: print(text, file=sys.stderr))
-    machine = boot.Machine(append=suite.append, kvm=kvm_works(kernel.image, cache))
-    command = ["bash", "-c", _COMMAND % {"root": shlex.quote(str(ROOT)), "required": suite.everything}]
+    kernel = find(suite.kernel, cache, _say)
+    machine = boot.Machine(append=f"{_ALLOW_MODULE} {suite.append}", kvm=kvm_works(kernel.image, cache))
+    module = build_module(kernel, ROOT / "tests/kernel/kmod", cache, _say)
+    command = [
+        "env",
+        f"{MODULE_VARIABLE}={module}",
+        "bash",
+        "-c",
+        _COMMAND % {"root": shlex.quote(str(ROOT)), "required": suite.everything},
+    ]
     with (results / "output").open("wb", buffering=0) as file:
         return boot.run(kernel, command, machine, timeout_s=1800, results=results, output=file.write)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def findings(suite: Suite) -> Findings:

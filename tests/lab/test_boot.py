@@ -12,6 +12,7 @@ from krie.errors import LabError
 from krie.testing.lab import boot
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import Kernel, find
+from krie.testing.lab.modules import build_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,3 +90,11 @@ def test_what_is_not_installed_is_named(kernel: Kernel, monkeypatch: pytest.Monk
     monkeypatch.setattr("shutil.which", lambda name, **options: None if name in missing else there(name, **options))
     with pytest.raises(LabError, match="apt-get install busybox-static file$"):
         in_guest(kernel, "true")
+
+
+def test_the_test_module_is_refused_unless_the_boot_allows_it(kernel: Kernel) -> None:
+    module = build_module(kernel, ROOT / "tests/kernel/kmod", Cache(), print)
+    said, outcome = in_guest(kernel, f"insmod {module}; dmesg | tail -n 1")
+    assert b"Operation not permitted" in said
+    assert b"krie_test: refused: boot with krie.test_module=allow" in said
+    assert outcome.status == 0

@@ -23,9 +23,12 @@ class FakeArchive(archive.Archive):
 
     def update(self) -> None: ...
 
-    def _run(self, doing: str, command: list[str], folder: Path | None = None) -> str:
+    def _run(self, doing: str, command: list[str], folder: Path | None = None, output: Path | None = None) -> str:
         if command[:2] == ["apt-cache", "search"]:
             return "".join(f"{name} - Linux\n" for name in NAMES)
+        if command[:2] == ["apt-cache", "depends"]:
+            common = command[-1].rsplit("-", 1)[0] + "-common"
+            return f"{command[-1]}\n  Depends: {common}\n |Depends: gcc-12\n  Depends: linux-kbuild-1\n"
         if command[:2] == ["apt-cache", "show"]:
             return f"Package: {command[-1]}\nVersion: 1.0-1\n"
         if command[:2] == ["apt-get", "download"]:
@@ -33,17 +36,24 @@ class FakeArchive(archive.Archive):
             for name in command[2:]:
                 (folder / f"{name}.deb").touch()
             return ""
-        _, _, deb, target = command
-        release = Path(deb).stem.split("-", 2)[2]
-        (Path(target) / "boot").mkdir(exist_ok=True)
-        (Path(target) / f"boot/vmlinuz-{release}").touch()
-        (Path(target) / f"lib/modules/{release}").mkdir(parents=True, exist_ok=True)
+        if command[0] == "dpkg-deb":
+            assert output is not None
+            output.write_text(Path(command[-1]).stem)
+            return ""
+        assert command[0] == "tar"
+        target, package = Path(command[2]), Path(command[4]).read_text()
+        release = package.split("-", 2)[2]
+        places = [f"usr/src/{package}"] if target.name == "headers" else ["boot", f"lib/modules/{release}"]
+        for place in places:
+            (target / place).mkdir(parents=True, exist_ok=True)
+        if target.name != "headers":
+            (target / f"boot/vmlinuz-{release}").touch()
         return ""
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    monkeypatch.setattr(kernels, "Archive", FakeArchive)
+    monkeypatch.setattr(archive, "Archive", FakeArchive)
     return Cache(tmp_path)
 
 
@@ -66,6 +76,16 @@ def test_the_newest_of_a_name_is_fetched_once(cache: Cache, name: str, release: 
     again: list[str] = []
     assert kernels.fetch(name, cache, again.append) == fetched
     assert not any("downloading" in each for each in again)
+
+
+def test_headers_come_with_the_kernel(cache: Cache) -> None:
+    fetched = kernels.fetch("debian-6.1", cache, lambda _: None)
+    assert fetched.headers is not None
+    assert {each.name for each in fetched.headers.glob("usr/src/*")} == {
+        "linux-headers-6.1.0-56-amd64",
+        "linux-headers-6.1.0-56-common",
+        "linux-kbuild-1",
+    }
 
 
 def test_newer_kernels_come_in_parts(cache: Cache) -> None:

@@ -10,9 +10,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 from ...errors import LabError
+from .cache import Cache
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SUITES = ("bullseye", "bookworm", "trixie", "trixie-backports")
@@ -53,22 +55,67 @@ class Archive:
         shown = self._run(f"asking for {package}", ["apt-cache", "show", "--no-all-versions", package])
         return next(line.removeprefix("Version: ") for line in shown.splitlines() if line.startswith("Version: "))
 
+    def dependencies(self, package: str, pattern: str) -> list[str]:
+        """Those packages that a package depends on, of which the name matches."""
+        shown = self._run(f"asking for {package}", ["apt-cache", "depends", "--important", package])
+        found = {line.split()[-1] for line in shown.splitlines() if "Depends:" in line}
+        return sorted(each for each in found if re.fullmatch(pattern, each))
+
     def unpack(self, packages: Iterable[str], folder: Path) -> None:
         """Download the newest versions of packages and unpack them, without running anything of theirs."""
+        self._unpack(["apt-get", "download", *packages], packages, folder)
+
+    def unpack_system(self, packages: Iterable[str], suite: str, folder: Path) -> None:
+        """Unpack packages of a suite with all that they depend on, so that their programs run with `folder` as root."""
+        status = folder / ".status"
+        status.touch()
+        for name in ("bin", "sbin", "lib", "lib64"):
+            (folder / "usr" / name).mkdir(parents=True)
+            (folder / name).symlink_to(f"usr/{name}")
+        command = ["apt-get", "install", "--download-only", "--yes", "--no-install-recommends", "-t", suite]
+        places = (f"Dir::State::status={status}", f"Dir::Cache::archives={folder / '.debs'}")
+        options = [word for place in places for word in ("-o", place)]
+        (folder / ".debs/partial").mkdir(parents=True)
+        self._unpack([*command, *options, *packages], packages, folder)
+        status.unlink()
+
+    def _unpack(self, command: list[str], packages: Iterable[str], folder: Path) -> None:
         debs = folder / ".debs"
-        debs.mkdir()
-        self._run(f"downloading {' '.join(packages)}", ["apt-get", "download", *packages], debs)
-        for deb in sorted(debs.iterdir()):
-            self._run(f"unpacking {deb.name}", ["dpkg-deb", "--extract", str(deb), str(folder)])
+        debs.mkdir(exist_ok=True)
+        self._run(f"downloading {' '.join(packages)}", command, debs)
+        for deb in sorted(debs.glob("*.deb")):
+            unpacked = debs / "tar"
+            self._run(f"unpacking {deb.name}", ["dpkg-deb", "--fsys-tarfile", str(deb)], debs, unpacked)
+            # Unlike dpkg-deb's own, this does not replace /lib by a folder.
+            tar = ["tar", "-C", str(folder), "-xf", str(unpacked), "--keep-directory-symlink", "--no-same-owner"]
+            self._run(f"unpacking {deb.name}", tar)
         shutil.rmtree(debs)
 
-    def _run(self, doing: str, command: list[str], folder: Path | None = None) -> str:
+    def _run(self, doing: str, command: list[str], folder: Path | None = None, output: Path | None = None) -> str:
         environment = {**os.environ, "APT_CONFIG": str(self._configuration), "LC_ALL": "C.UTF-8"}
-        result = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        with output.open("wb") if output else nullcontext(subprocess.PIPE) as stdout:
+            result = subprocess.run(
+                command,
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
         if result.returncode:
-            said = [line for line in result.stderr.splitlines() if line.startswith(("E:", "dpkg-deb: error"))]
+            said = [line for line in result.stderr.splitlines() if line.startswith(("E:", "dpkg-deb: error", "tar: "))]
             raise LabError(f"{doing} failed: {(said or [result.stderr.strip() or 'no reason given'])[0]}")
-        return result.stdout
+        return result.stdout or ""
+
+
+def archive_of(cache: Cache) -> Archive:
+    """The archive with fresh package lists, which lie in the cache."""
+    with cache.locked("apt"):
+        archive = Archive(cache.folder(".apt"))
+        archive.update()
+    return archive
 
 
 def _sources() -> list[str]:

@@ -14,9 +14,11 @@ from rich.filesize import decimal
 
 from ...errors import ExitCode
 from ...render import table
+from ..needs import MODULE_VARIABLE
 from . import boot, kernels
 from .acceleration import kvm_works
 from .cache import Cache, size_of
+from .modules import build_module
 
 TIMED_OUT, LOST, PANICKED = 124, 125, 122
 _ENDS = {boot.End.TIMED_OUT: TIMED_OUT, boot.End.LOST: LOST, boot.End.PANICKED: PANICKED}
@@ -66,6 +68,10 @@ def run(
     results: Annotated[
         Path | None, typer.Option(help="A folder that the guest may write; it finds it in $KRIE_LAB_RESULTS.")
     ] = None,
+    module: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a kernel module: built for the kernel, its .ko is $KRIE_LAB_MODULE in the guest."),
+    ] = None,
 ) -> None:
     """Run a command as root in a guest, in this folder. Its output comes as it is written, its exit status is ours.
 
@@ -75,6 +81,8 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the guest must end with us
     found, machine = _prepare(kernel, append, cpu)
     with _Progress() as progress:
+        if module is not None:
+            command = ["env", f"{MODULE_VARIABLE}={build_module(found, module, Cache(), progress.say)}", *command]
         progress.say(f"booting {found.name} {found.release}")
 
         def through(data: bytes) -> None:

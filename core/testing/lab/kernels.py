@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import LabError
-from .archive import Archive
+from .archive import Archive, archive_of
 from .build import PACKAGE, build
 from .cache import Cache
+from .toolchain import toolchain
 
 _MANIFEST = "kernel.json"
+_HEADERS = "headers"
+_HEADER_PACKAGES = r"linux-(headers-.*-common|kbuild-.*)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Kernel:
     release: str
     """As `uname -r` shows it; empty where only the file is known."""
     image: Path
+    headers: Path | None = None
+    """A folder with what its modules are built with, as Debian's packages lay it out; None where that is unknown."""
 
 
 PATTERNS: Mapping[str, str] = {
@@ -44,10 +49,10 @@ def known(name: str, cache: Cache) -> Kernel | None:
     if name not in NAMES:
         raise LabError(f"no kernel is named {name!r}; known are {', '.join(NAMES)}, or --kernel PATH")
     folder = cache.folder(name)
-    if not (folder / _MANIFEST).exists():
+    if not (folder / _MANIFEST).exists() or not (folder / _HEADERS).exists():
         return None
     manifest = _manifest(name, cache)
-    return Kernel(name, manifest["release"], folder / manifest["image"])
+    return Kernel(name, manifest["release"], folder / manifest["image"], folder / _HEADERS)
 
 
 def find(name: str, cache: Cache, say: Callable[[str], None]) -> Kernel:
@@ -64,23 +69,18 @@ def fetch(name: str, cache: Cache, say: Callable[[str], None]) -> Kernel:
     """Have the newest kernel of this name in the cache; `say` gets what takes time. Raises `LabError`."""
     with cache.locked(name):
         before = known(name, cache)
-        with cache.locked("apt"):
-            say(f"{name}: asking Debian's archive")
-            archive = Archive(cache.folder(".apt"))
-            archive.update()
+        say(f"{name}: asking Debian's archive")
+        archive = archive_of(cache)
         packages = _packages(name, archive)
         versions = {package: archive.version(package) for package in packages}
         if before is not None and _manifest(name, cache)["packages"] == versions:
             return before
+        tools = toolchain(cache, say) if name == OVERRIDE else None
         with cache.making(name) as folder:
-            if name == OVERRIDE:
-                release, image = build(archive, folder, say)
+            if tools is not None:
+                release, image = build(archive, tools, folder, say)
             else:
-                release = packages[0].split("-", 2)[2]
-                say(f"{name}: downloading {release} (some 100 MB)")
-                archive.unpack(packages, folder)
-                say(f"{name}: preparing its modules")
-                image = _prepared(folder, release)
+                release, image = _unpacked(archive, packages, folder, lambda text: say(f"{name}: {text}"))
             manifest = {"release": release, "image": str(image.relative_to(folder)), "packages": versions}
             (folder / _MANIFEST).write_text(json.dumps(manifest))
     fetched = known(name, cache)
@@ -108,9 +108,22 @@ def _with_companions(package: str) -> list[str]:
     return [package]
 
 
+def _unpacked(archive: Archive, packages: list[str], folder: Path, say: Callable[[str], None]) -> tuple[str, Path]:
+    """Release and image."""
+    release = packages[0].split("-", 2)[2]
+    say(f"downloading {release} (some 100 MB)")
+    archive.unpack(packages, folder)
+    headers = f"linux-headers-{release}"
+    (folder / _HEADERS).mkdir()
+    archive.unpack([headers, *archive.dependencies(headers, _HEADER_PACKAGES)], folder / _HEADERS)
+    say("preparing its modules")
+    return release, _prepared(folder, release)
+
+
 def _prepared(folder: Path, release: str) -> Path:
     """The image's path, once the list of its modules is made."""
-    images = [each for each in folder.rglob("vmlinuz*") if release in str(each)]
+    places = (folder / "boot", folder / "usr/lib/modules" / release)
+    images = [image for place in places for image in place.glob("vmlinuz*") if release in str(image)]
     roots = [each for each in (folder / "usr", folder) if (each / "lib/modules" / release).is_dir()]
     if not images or not roots:
         raise LabError(f"the packages of {release} are laid out in a way that the lab does not know")

@@ -1,0 +1,58 @@
+"""A test module: what it does to the kernel lasts until the device that asked for it is closed.
+
+The module has one device, /dev/NAME, that takes one command a write().
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class TestModule:
+    """A module's file, loaded or not. Needs root."""
+
+    __test__ = False  # not a class of tests, whatever pytest makes of its name
+
+    def __init__(self, file: Path) -> None:
+        """`file`: the .ko."""
+        self.file, self.name = file, file.stem
+
+    def load(self) -> None:
+        """Raises `subprocess.CalledProcessError` where the kernel or the module refuses."""
+        _run("insmod", str(self.file))
+
+    def unload(self) -> None:
+        """Raises `subprocess.CalledProcessError` where it is not loaded, or in use."""
+        _run("rmmod", self.name)
+
+    @contextmanager
+    def effect(self, *words: object) -> Iterator[None]:
+        """Give the module a command, and undo its effect at the end. Integers are written as it reads them.
+
+        Raises `OSError` with the module's error.
+        """
+        command = " ".join(f"{each:x}" if isinstance(each, int) else str(each) for each in words)
+        device = os.open(f"/dev/{self.name}", os.O_WRONLY)
+        try:
+            os.write(device, command.encode())
+            yield
+        finally:
+            os.close(device)
+
+
+def address_of(symbol: str) -> int:
+    """Where a symbol of the kernel lies. Raises `KeyError` where it has none of this name, or several."""
+    with Path("/proc/kallsyms").open() as lines:
+        found = {int(line.split()[0], 16) for line in lines if line.split()[2] == symbol}
+    if len(found) != 1:
+        raise KeyError(symbol)
+    return found.pop()
+
+
+def _run(program: str, argument: str) -> None:
+    path = "/usr/sbin:/sbin:/usr/bin:/bin"
+    subprocess.run([program, argument], check=True, env={"PATH": path}, capture_output=True, text=True)

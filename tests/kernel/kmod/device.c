@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/krie_test: one command a write(). What it does lasts until the file is closed, or its process ends.
+ *
+ *   kprobe ADDRESS                register a kprobe
+ *   disarm GET_KPROBE ADDRESS     disarm the kprobe at an address, whoever's it is
+ *   write ADDRESS BYTES           overwrite up to 16 bytes, also of read-only data
+ *
+ * Addresses and bytes are hexadecimal, without 0x.
+ */
+#define pr_fmt(format) KBUILD_MODNAME ": " format
+
+#include <linux/err.h>
+#include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+#if __has_include(<linux/hex.h>)
+#include <linux/hex.h> /* hex2bin() is in linux/kernel.h before Linux 6.4 */
+#endif
+
+#include "krie_test.h"
+
+#define LONGEST 127
+
+struct session {
+	struct mutex lock;
+	struct list_head effects;
+};
+
+static int device_open(struct inode *inode, struct file *file)
+{
+	struct session *session = kzalloc(sizeof(*session), GFP_KERNEL);
+
+	if (!session)
+		return -ENOMEM;
+	mutex_init(&session->lock);
+	INIT_LIST_HEAD(&session->effects);
+	file->private_data = session;
+	return 0;
+}
+
+static int device_release(struct inode *inode, struct file *file)
+{
+	struct session *session = file->private_data;
+	struct effect *effect, *next;
+
+	/* The latest first: list_add() put it at the head. */
+	list_for_each_entry_safe(effect, next, &session->effects, list) {
+		effect->undo(effect);
+		kfree(effect);
+	}
+	kfree(session);
+	return 0;
+}
+
+static struct effect *overwrite(unsigned long address, const char *hexadecimal)
+{
+	u8 bytes[16];
+	size_t count = strlen(hexadecimal) / 2;
+
+	if (strlen(hexadecimal) % 2 || count > sizeof(bytes) || hex2bin(bytes, hexadecimal, count))
+		return ERR_PTR(-EINVAL);
+	return write_memory(address, bytes, count);
+}
+
+static struct effect *perform(const char *command)
+{
+	unsigned long address, other;
+	char bytes[34]; /* one more than write_memory() takes, so that too many are noticed */
+
+	if (sscanf(command, "kprobe %lx", &address) == 1)
+		return register_kprobe_at(address);
+	if (sscanf(command, "disarm %lx %lx", &other, &address) == 2)
+		return disarm_kprobe_at(other, address);
+	if (sscanf(command, "write %lx %33s", &address, bytes) == 2)
+		return overwrite(address, bytes);
+	return ERR_PTR(-EINVAL);
+}
+
+static ssize_t device_write(struct file *file, const char __user *text, size_t count, loff_t *position)
+{
+	struct session *session = file->private_data;
+	struct effect *effect;
+	char *command;
+
+	if (count > LONGEST)
+		return -EINVAL;
+	command = memdup_user_nul(text, count);
+	if (IS_ERR(command))
+		return PTR_ERR(command);
+	mutex_lock(&session->lock);
+	effect = perform(command);
+	if (!IS_ERR(effect))
+		list_add(&effect->list, &session->effects);
+	mutex_unlock(&session->lock);
+	kfree(command);
+	return IS_ERR(effect) ? PTR_ERR(effect) : count;
+}
+
+static const struct file_operations operations = {
+	.owner = THIS_MODULE,
+	.open = device_open,
+	.release = device_release,
+	.write = device_write,
+};
+
+static struct miscdevice device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "krie_test",
+	.fops = &operations,
+	.mode = 0600,
+};
+
+static int __init krie_test_init(void)
+{
+	int error = krie_test_permitted();
+
+	if (error) {
+		pr_err("refused: boot with krie.test_module=allow\n");
+		return error;
+	}
+	return misc_register(&device);
+}
+
+static void __exit krie_test_exit(void)
+{
+	misc_deregister(&device);
+}
+
+module_init(krie_test_init);
+module_exit(krie_test_exit);
+MODULE_DESCRIPTION("Does to a kernel what attackers do, for KRIe's tests; never load it outside of a test guest");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A module that does to a kernel what attackers do, so that detections can be tested. For guests only. */
+#ifndef KRIE_TEST_H
+#define KRIE_TEST_H
+
+#include <linux/list.h>
+#include <linux/types.h>
+
+/* Something done that lasts until whoever asked for it closes the device. */
+struct effect {
+	struct list_head list;
+	void (*undo)(struct effect *effect);
+};
+
+/* Whether this boot's command line allows the module: 0, or a negative error. */
+int krie_test_permitted(void);
+
+/* Each does one thing, and returns its effect or an error pointer. Addresses are the caller's responsibility. */
+struct effect *register_kprobe_at(unsigned long address);
+struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address);
+struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count);
+
+#endif
