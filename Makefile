@@ -1,12 +1,12 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels check bench docs format lock clean
+.PHONY: help run test test-kernels check bench bench-here bench-lab docs format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
 
 help:     ## show this list
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 21
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 21
 
 run:      ## install what is missing and run the agent in the foreground (CONFIG=krie.toml ARGS="--duration 60")
 	@tools/setup run
@@ -23,9 +23,15 @@ check:    ## formats, linters, types, C warnings, Rego tests and style
 	@tools/setup test
 	@tools/check
 
-bench:    ## measure and print ratios
+bench: bench-here bench-lab ## measure and print ratios: both of these
+
+bench-here: ## what KRIe costs on this machine
 	@tools/setup test
 	@$(BIN)/python tests/bench/run.py $(ARGS)
+
+bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (half an hour); renews README.md
+	@tools/setup test
+	@$(BIN)/python -m tests.bench.lab
 
 docs:     ## renew the tables of README.md
 	@tools/setup test

@@ -1,0 +1,107 @@
+"""Runs in a guest: `in_guest.py without|with|timed`. CPU time of ordinary work, beside an agent or not.
+
+`timed` is also with an agent, and has the kernel time every BPF program, which costs too: its CPU times are not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+_FILES = 40
+_WORK = (("forkexec", 2_000), ("files", 20_000), ("pingpong", 20_000), ("setuid", 500))
+_BODY = "".join(f"int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n" for n in range(60))
+_TMPFS = "/run"
+"""Files of the host would come through a channel on which the guest waits, for longer or shorter."""
+
+
+def cpu_s(command: list[str]) -> float:
+    """user + sys of a command and all that it waits for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def compile_all(folder: Path, count: int) -> list[str]:
+    """The command that compiles so many files, one after the other."""
+    names = " ".join(f"{number}.c" for number in range(count))
+    return ["sh", "-c", f"cd {folder} && for f in {names}; do gcc -O1 -c $f || exit 1; done"]
+
+
+def prepare(folder: Path) -> None:
+    """Write and build what `measure` needs, and run all of it once, so that every program is in memory."""
+    for number in range(_FILES):
+        (folder / f"{number}.c").write_text(f"#include <stdio.h>\n#include <stdlib.h>\n{_BODY}")
+    source = Path(__file__).with_name("workload.c")
+    subprocess.run(["gcc", "-O2", "-o", folder / "workload", source], check=True)
+    (folder / "read").write_text("line\n")
+    cpu_s(compile_all(folder, 2))
+    for name, _ in _WORK:
+        cpu_s(work(folder, name, 10))
+
+
+def work(folder: Path, name: str, count: int) -> list[str]:
+    """The command that does one work so often."""
+    return [str(folder / "workload"), name, str(count), str(folder / "read")]
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """CPU seconds of each work."""
+    found = {f"compile {_FILES} C files": cpu_s(compile_all(folder, _FILES))}
+    return found | {f"{name} {count:,}": cpu_s(work(folder, name, count)) for name, count in _WORK}
+
+
+def started_agent(folder: Path) -> subprocess.Popen[bytes]:
+    """An agent with everything on, armed."""
+    config, journal = folder / "krie.toml", folder / "journal.jsonl"
+    config.write_text(
+        f'[agent]\nrun_dir = "{folder}/run"\nallow_syscall_tracepoints = true\n[journal]\npath = "{journal}"\n'
+        "[plugins.runtime_integrity]\nrequired = true\nmap_access = true\n"
+    )
+    agent = subprocess.Popen([sys.executable, "-I", "-m", "krie.agent", "--config", str(config)])
+    while not (journal.exists() and '"krie.started"' in journal.read_text()):
+        if agent.poll() is not None:
+            raise SystemExit("the agent ended")
+        time.sleep(0.5)
+    return agent
+
+
+def run_times() -> dict[str, Any]:
+    """Runs and ns of each BPF program, which the kernel counts itself."""
+    listed = subprocess.run(["bpftool", "-j", "prog", "list"], check=True, capture_output=True).stdout
+    return {
+        f"{each.get('name', '')} {each['id']}": (each.get("run_time_ns", 0), each.get("run_cnt", 0))
+        for each in json.loads(listed)
+    }
+
+
+def main() -> None:
+    """Measure once."""
+    (how,) = sys.argv[1:]
+    programs: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(dir=_TMPFS) as name:
+        folder = Path(name)
+        prepare(folder)
+        agent = started_agent(folder) if how != "without" else None
+        prepare(folder)
+        if how == "timed":
+            Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
+        found = measure(folder)
+        if agent is not None:
+            programs = run_times()
+            agent.terminate()
+            agent.wait()
+    result = Path(os.environ["KRIE_LAB_RESULTS"]) / "result.json"
+    result.write_text(json.dumps({"cpu_s": found, "programs": programs}))
+
+
+if __name__ == "__main__":
+    main()
