@@ -1,5 +1,6 @@
 """Writes a third party's plugin into a folder: module, metadata and C, as an installed distribution has them."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,8 @@ Place = tuple[str, str, str, int]
 """Attach type, target, C function, offset."""
 EXECS = "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)"
 """A canary that runs another program."""
+BUSY = "import time; end = time.process_time() + 0.3; all(time.process_time() < end for _ in iter(int, 1))"
+"""A canary that takes 0.3 s of a CPU, however fast it is: a perf event counts only while its CPU is busy."""
 _MODULE = '''
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +49,13 @@ _SEEN = """
     return 0;
 }}
 """
+
+
+def be_busy() -> None:
+    """Take a CPU for 0.3 s, as `BUSY` does."""
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
 
 
 def seen(name: str, argument: str = "void *ctx", value: str = "1") -> str:

@@ -18,7 +18,7 @@ from . import example
 PROBES = {
     "raw_tracepoint": ("raw_tracepoint", "sched_process_exec"),
     "tracepoint": ("tracepoint", "sched/sched_process_exec"),
-    "perf_event": ("perf_event", "50000000"),
+    "perf_event": ("perf_event", "10000000"),
     "lsm": ("lsm", "bprm_check_security"),
     "fmod_ret": ("fmod_ret", "security_bprm_check"),
     "fentry": ("fentry", "security_bprm_check"),
@@ -26,7 +26,6 @@ PROBES = {
     "kprobe_inside": ("kprobe", "security_bprm_check"),
 }
 NUMBERS = {name: number for number, name in enumerate(PROBES, 1)}
-BUSY = "sum(range(10_000_000))"
 
 
 def _second_instruction(function: str) -> int:
@@ -56,7 +55,7 @@ def every_type(tmp_path_factory: pytest.TempPathFactory, features: Features) -> 
         for name, (type_, target) in PROBES.items()
     }
     source = "".join(example.seen(f"example_{name}", value=str(number)) for name, number in NUMBERS.items())
-    plugin = example.write(folder / "plugin", places, source, f"{example.EXECS}; {BUSY}")
+    plugin = example.write(folder / "plugin", places, source, f"{example.EXECS}; {example.BUSY}")
     with RunningAgent(folder, plugins={"example": {}}, plugin_folders=[plugin]) as agent:
         yield agent
 
@@ -70,10 +69,11 @@ def test_a_program_is_attached_proven_alive_and_sends(
     (probe,) = every_type.lines("krie.probe", lambda line: line["event"]["probe"] == name)
     if name == "lsm" and "canary never arrived" in probe["event"]["reason"]:
         lacks("BPF at security hooks: lsm= does not name bpf")
-    assert (probe["event"]["state"], probe["event"]["alternative"]) == ("alive", "only")
+    state = (probe["event"]["state"], probe["event"]["alternative"])
+    assert state == ("alive", "only"), probe["event"]["reason"]
     child = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(child, 0)
-    sum(range(10_000_000))
+    example.be_busy()
     mine = {os.getpid(), child}
     lines = every_type.wait(
         "example.seen", lambda line: line["process"]["tgid"] in mine and line["event"]["count"] == NUMBERS[name]
