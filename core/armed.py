@@ -12,6 +12,10 @@ from dataclasses import dataclass
 
 from .agent_events import AGENT_EVENTS
 from .config import Config
+from .containment import NAME as CONTAINMENT
+from .containment import containment_sensor
+from .decision import Mode
+from .enforcement_events import ENFORCEMENT_EVENTS
 from .errors import PluginError
 from .event import Event, EventType, EventTypes
 from .health import Canaries, ProbeHealth
@@ -26,6 +30,7 @@ from .plugin_guard import PluginFault
 from .plugin_manager import Plugins
 from .probe import Sensor
 from .process_sensor import process_sensor
+from .verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +46,23 @@ class Armed:
     agent: Event
     """A header that the kernel filled for the agent."""
     probes: ProbeHealth
+    sensors: tuple[Sensor, ...]
+    """The core's and the plugins', also those that were left out."""
+    modes: Mapping[str, Mode]
+    """By plugin."""
+    verdicts: Verdicts
 
     def arm(self, armed: bool = True) -> None:
         """Begin, or cease, to send records."""
         self.maps["krie_agent"].set(bytes(4), struct.pack("=II", self.agent.tgid, armed))
 
 
-def load_sensors(config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack) -> Armed:
+def load_sensors(
+    config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, *, contain: bool
+) -> Armed:
     """Load everything that the configuration names; `stack` detaches it. Raises `KrieError`.
+
+    `contain`: with the containment sensor, which sits on paths that every process takes.
 
     Sensors that do not work are left out and reported as degraded plugins, unless they are required.
     """
@@ -57,15 +71,18 @@ def load_sensors(config: Config, place: str, report: Callable[[PluginFault], Non
         features = child.features()
         plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
-        sensors = (core, *(each.sensor for each in plugins.loaded if each.sensor is not None))
-        types = EventTypes((*AGENT_EVENTS, *(event for sensor in sensors for event in sensor.events)))
+        own = (core, containment_sensor()) if contain else (core,)
+        sensors = (*own, *(each.sensor for each in plugins.loaded if each.sensor is not None))
+        types = EventTypes(
+            (*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in sensors for event in sensor.events))
+        )
         canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
         request = Request(
             tuple(sensor_request(each) for each in sensors if each.sources),
             ring_pages(config.agent.ring_mib),
             config.agent.allow_syscall_tracepoints,
         )
-        loaded = load(child, request, frozenset({core.name}), canaries.run, timeout_s)
+        loaded = load(child, request, frozenset(each.name for each in own), canaries.run, timeout_s)
     stack.callback(loaded.close)
     for name, error in loaded.dropped.items():
         plugins.degrade(name, str(error))
@@ -88,8 +105,18 @@ def load_sensors(config: Config, place: str, report: Callable[[PluginFault], Non
         for probe in sensor.probes
     }
     chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in loaded.loaded.failed}
-    probes = ProbeHealth(sensors, chosen, {**reasons, **left_out}, loaded.loaded.programs, maps["krie_alive"], canaries)
-    armed = Armed(features, plugins, types, loaded, maps, inspector, agent, probes)
+    verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
+    probes = ProbeHealth(
+        sensors,
+        chosen,
+        {**reasons, **left_out},
+        loaded.loaded.programs,
+        maps["krie_alive"],
+        canaries,
+        verdicts.watched,
+    )
+    modes = {each.name: Mode[each.config.mode.upper()] for each in plugins.loaded}
+    armed = Armed(features, plugins, types, loaded, maps, inspector, agent, probes, sensors, modes, verdicts)
     armed.arm(armed=False)
     return armed
 
@@ -120,7 +147,7 @@ def _degrade_readers(plugins: Plugins, sensors: tuple[Sensor, ...], problem: str
     """A field is read at the wrong place: every plugin whose C names its type is not to be believed."""
     type_ = problem.partition(".")[0]
     readers = [each.name for each in sensors if any(type_ in source.read_text() for source in each.sources)]
-    if not readers or sensors[0].name in readers:
+    if not readers or {sensors[0].name, CONTAINMENT} & set(readers):
         raise PluginError(sensors[0].name, f"{problem}; every record would be wrong on this kernel")
     for name in readers:
         plugins.degrade(name, problem)

@@ -16,6 +16,8 @@ from .errors import DecodeError, LayoutError
 from .layout import Doc, Layout
 from .wire import U16, U32, U64, Comm, Json
 
+DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "kill failed", 16: "poison failed"}
+"""Bits of `Event.done`; `KRIE_DONE_...` in C."""
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""
 
@@ -63,6 +65,9 @@ class Event:
     uts_ns: Annotated[U32, Doc("host name namespace")]
     ipc_ns: Annotated[U32, Doc("IPC namespace")]
     cgroup_ns: Annotated[U32, Doc("cgroup namespace")]
+    done: Annotated[U16, Doc("what the program itself did about it: bits of `DONE`")]
+    errno: Annotated[U16, Doc("the error that it gave the caller, or why its signal was not taken")]
+    verdict: Annotated[U32, Doc("the agent's number of the rule behind it; 0: none")]
     comm: Annotated[Comm, Doc("name of the thread; anyone can set it")]
 
     @classmethod

@@ -6,6 +6,7 @@ Its findings become events of `krie.agent_events` when they change, and `input.h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from .event import EventTypes
@@ -76,8 +77,13 @@ class ProbeHealth:
         programs: tuple[str, ...],
         runs: Map | None,
         canaries: Canaries,
+        watched: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`runs`: the map that counts, by index in `programs`, the runs caused by the agent."""
+        """`runs`: the map that counts, by index in `programs`, the runs caused by the agent.
+
+        `watched` is held while canaries run: programs that do nothing most of the time then count their runs.
+        """
+        self._watched = watched
         self._programs, self._runs, self._canaries = programs, runs, canaries
         self.reports = [
             ProbeReport(
@@ -97,7 +103,8 @@ class ProbeHealth:
     def check(self) -> list[ProbeReport]:
         """Run all canaries; returns the probes whose state is another than before, `missing` being the first."""
         before = self._counts()
-        self._canaries.run(each.name for each in self.reports if each.alternative is not None)
+        with self._watched():
+            self._canaries.run(each.name for each in self.reports if each.alternative is not None)
         after = self._counts()
         changed = []
         for index, old in enumerate(self.reports):

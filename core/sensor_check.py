@@ -5,9 +5,13 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from .containment import NAME as CONTAINMENT
 from .errors import PluginError
 from .event import RESERVED_KINDS, EventType
 from .probe import Sensor
+
+_OF_THE_CORE = frozenset({"agent", CONTAINMENT, "krie", "process"})
+"""Names of its sensors, and prefixes of its events and C functions."""
 
 
 def check_sensor(entry: EntryPoint, sensor: Any) -> None:
@@ -20,6 +24,8 @@ def check_sensor(entry: EntryPoint, sensor: Any) -> None:
         refuse(f"krie_sensor returned {sensor!r}, not a krie.Sensor")
     if sensor.name != entry.name:
         refuse(f"its sensor is named {sensor.name!r}; it must have the name of the entry point")
+    if sensor.name in _OF_THE_CORE:
+        refuse(f"{sensor.name!r} is a name of the core's own; give the entry point another one")
     built_in = entry.dist is not None and entry.dist.name == "krie"
     fields = {}
     for event in sensor.events:

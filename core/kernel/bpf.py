@@ -23,6 +23,8 @@ class Command(IntEnum):
     MAP_CREATE = 0
     MAP_LOOKUP_ELEM = 1
     MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
+    MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
     PROG_TEST_RUN = 10
     OBJ_GET_INFO_BY_FD = 15
@@ -114,6 +116,14 @@ def map_create(type_: MapType, key_size: int, value_size: int, max_entries: int,
     return _checked(f"creating map {name}", Command.MAP_CREATE, attributes)
 
 
+def map_id(descriptor: int) -> int:
+    """The number by which anybody with the right can open the map."""
+    info = ctypes.create_string_buffer(80)
+    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
+    _checked("asking for a map's number", Command.OBJ_GET_INFO_BY_FD, attributes)
+    return int(struct.unpack_from("=I", info.raw, 4)[0])
+
+
 def map_info(descriptor: int) -> tuple[int, int, int, int, str]:
     """Type, key size, value size, number of entries and name of a map."""
     info = ctypes.create_string_buffer(80)
@@ -169,12 +179,32 @@ def update(descriptor: int, key: bytes, value: bytes) -> None:
     _checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
 
 
+def delete(descriptor: int, key: bytes) -> bool:
+    """Remove a key from a hash; False when it was not there."""
+    buffer = ctypes.create_string_buffer(key, len(key))
+    result = call(Command.MAP_DELETE_ELEM, struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(buffer), 0, 0))
+    if result < 0 and result != -errno.ENOENT:
+        raise KernelError("removing from a map", -result)
+    return result == 0
+
+
+def next_key(descriptor: int, key: bytes | None, key_bytes: int) -> bytes | None:
+    """The key behind `key`; the first one where it is None or gone. None at the end."""
+    before = ctypes.create_string_buffer(key, key_bytes) if key is not None else None
+    behind = ctypes.create_string_buffer(key_bytes)
+    start = ctypes.addressof(before) if before is not None else 0
+    result = call(Command.MAP_GET_NEXT_KEY, struct.pack("=IIQQQ", descriptor, 0, start, ctypes.addressof(behind), 0))
+    if result < 0 and result != -errno.ENOENT:
+        raise KernelError("walking through a map", -result)
+    return behind.raw if result == 0 else None
+
+
 def test_run(descriptor: int, arguments: tuple[int, ...]) -> None:
     """Run a raw tracepoint program once in this process, with `arguments` as its context (5.10, 1b4d60ec162f)."""
     context = ctypes.create_string_buffer(struct.pack(f"={len(arguments)}Q", *arguments), 8 * len(arguments))
     attributes = struct.pack("=IIIIQQII", descriptor, 0, 0, 0, 0, 0, 0, 0)
     attributes += struct.pack("=IIQQII", len(context), 0, ctypes.addressof(context), 0, 0, 0)
-    _checked("running the inspection program", Command.PROG_TEST_RUN, attributes)
+    _checked("running a program of the agent's own", Command.PROG_TEST_RUN, attributes)
 
 
 def raw_tracepoint_open(program: int, name: str) -> int:

@@ -19,17 +19,30 @@ def returning(value: int) -> bytes:
 def counting(attach: AttachType, array_map: int, index: int) -> bytes:
     """Instructions of a program that adds one to a 64-bit element of an array map and lets everything pass."""
     lets_pass = 1 if attach is AttachType.CGROUP_SYSCTL else 0
+    # The kernel attaches a program that calls bpf_override_return() only where that is allowed; this one never does.
+    override = b"".join(
+        (
+            _instruction(0x55, 0x01, 3, 0),  # if r1 != 0 skip 3: the count was just raised
+            _instruction(0xBF, 0x61),  # r1 = r6
+            _instruction(0xB7, 0x02, 0, 0),  # r2 = 0
+            _instruction(0x85, 0, 0, 58),  # bpf_override_return(r1, r2)
+        )
+        if attach is AttachType.KPROBE_OVERRIDE
+        else ()
+    )
     return b"".join(
         (
+            _instruction(0xBF, 0x16),  # r6 = r1, the context
             _instruction(0x62, 0x0A, -4, index),  # *(u32 *)(r10 - 4) = index
             _instruction(0xBF, 0xA2),  # r2 = r10
             _instruction(0x07, 0x02, 0, -4),  # r2 += -4
             _instruction(0x18, 0x11, 0, array_map) + _instruction(0),  # r1 = map
             _instruction(0x85, 0, 0, 1),  # r0 = bpf_map_lookup_elem(r1, r2)
-            _instruction(0x15, 0x00, 3, 0),  # if r0 == 0 skip 3
+            _instruction(0x15, 0x00, 3 + len(override) // 8, 0),  # if r0 == 0 skip to the end
             _instruction(0x79, 0x01, 0, 0),  # r1 = *(u64 *)r0
             _instruction(0x07, 0x01, 0, 1),  # r1 += 1
             _instruction(0x7B, 0x10, 0, 0),  # *(u64 *)r0 = r1
+            override,
             returning(lets_pass),
         )
     )
@@ -49,4 +62,13 @@ def fetch_adding(array_map: int) -> bytes:
             _instruction(0xDB, 0x10, 0, 1),  # r1 = atomic_fetch_add((u64 *)r0, r1)
             returning(0),
         )
+    )
+
+
+def setting_retval() -> bytes:
+    """Instructions of a program on a cgroup that chooses the error of its refusal."""
+    return (
+        _instruction(0xB7, 0x01, 0, -1)  # r1 = -EPERM
+        + _instruction(0x85, 0, 0, 187)  # bpf_set_retval(r1)
+        + returning(1)
     )

@@ -10,13 +10,14 @@ from typing import Any
 from ..errors import AttachError, KernelError
 from ..probe import AttachType, Program
 from . import attach, bpf
-from .counting import fetch_adding, returning
+from .counting import counting, fetch_adding, setting_retval
 
 _HARMLESS_TARGETS = {
     AttachType.LSM: "bpf",
     AttachType.FMOD_RET: "security_bpf",
     AttachType.FENTRY: "security_bpf",
     AttachType.KPROBE: "security_bpf",
+    AttachType.KPROBE_OVERRIDE: "__x64_sys_bpf",
     AttachType.TRACEPOINT: "sched/sched_process_exit",
     AttachType.RAW_TRACEPOINT: "sched_process_exit",
     AttachType.CGROUP_SYSCTL: "",
@@ -34,6 +35,8 @@ class Features:
     """Attach types that this kernel refuses, with its reason. Accepted is not alive: see `Probe.canary`."""
     fetch_add: bool = False
     """BPF programs can use what an atomic addition returns."""
+    set_retval: bool = False
+    """A program on a cgroup can choose the error that its refusal gives (b44123b4a3dc); else it is EPERM."""
     tried: bool = False
     """False: nothing was tried, as for commands that need no root; plugins should then declare all they have."""
 
@@ -45,7 +48,7 @@ class Features:
     def from_json(cls, data: Mapping[str, Any]) -> Features:
         """The inverse of `to_json`."""
         refused = {AttachType(name): str(reason) for name, reason in data["refused"].items()}
-        return cls(data["release"], data["machine"], refused, data["fetch_add"], data["tried"])
+        return cls(data["release"], data["machine"], refused, data["fetch_add"], data["set_retval"], data["tried"])
 
 
 def try_features(places: attach.Places) -> Features:
@@ -57,17 +60,23 @@ def try_features(places: attach.Places) -> Features:
     array = bpf.map_create(bpf.MapType.ARRAY, 4, 8, 1, "krie_try")
     try:
         os.close(bpf.map_create(bpf.MapType.RINGBUF, 0, 0, os.sysconf("SC_PAGESIZE"), "krie_try"))
-        refused = {each: reason for each in AttachType if (reason := _refused(each, places))}
-        return Features(system.release, system.machine, refused, _accepts(fetch_adding(array)), tried=True)
+        refused = {each: reason for each in AttachType if (reason := _refused(each, array, places))}
+        return Features(
+            system.release,
+            system.machine,
+            refused,
+            fetch_add=_accepts(bpf.ProgramSpec("krie_try", bpf.ProgType.RAW_TRACEPOINT), fetch_adding(array)),
+            set_retval=_accepts(bpf.ProgramSpec("krie_try", bpf.ProgType.CGROUP_SYSCTL, 18), setting_retval()),
+            tried=True,
+        )
     finally:
         os.close(array)
 
 
-def _refused(type_: AttachType, places: attach.Places) -> str:
+def _refused(type_: AttachType, array: int, places: attach.Places) -> str:
     program = Program(type_, _HARMLESS_TARGETS[type_], "krie_try")
-    lets_pass = 1 if type_ is AttachType.CGROUP_SYSCTL else 0
     try:
-        descriptor = attach.load(program, returning(lets_pass), places)
+        descriptor = attach.load(program, counting(type_, array, 0), places)
         try:
             for each in attach.attach(program, descriptor, places):
                 os.close(each)
@@ -78,9 +87,9 @@ def _refused(type_: AttachType, places: attach.Places) -> str:
     return ""
 
 
-def _accepts(instructions: bytes) -> bool:
+def _accepts(program: bpf.ProgramSpec, instructions: bytes) -> bool:
     try:
-        os.close(bpf.prog_load(bpf.ProgramSpec("krie_try", bpf.ProgType.RAW_TRACEPOINT), instructions))
+        os.close(bpf.prog_load(program, instructions))
     except KernelError:
         return False
     return True

@@ -28,6 +28,7 @@ from .source import SensorSource, Unit, assemble, write_tree
 
 _PR_SET_PDEATHSIG = 1
 _DIAGNOSTIC_BYTES = 1 << 16
+_RUN_BY_AGENT = ("krie_inspect", "krie_change")
 _WARNINGS = ["-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-address-of-packed-member"]
 
 
@@ -112,7 +113,7 @@ class Loader:
             self._refuse(diagnostics)
         else:
             wrong = self._wrong_offsets(compiled, unit)
-            answer = Loaded((), unit.programs, unit.kinds, {}, {}, {}, wrong, tuple(diagnostics))
+            answer = Loaded((), unit.programs, unit.kinds, unit.sensors, {}, {}, {}, wrong, tuple(diagnostics))
             self._channel.send({"loaded": answer.to_json()})
 
     def _refuse(self, diagnostics: list[str]) -> None:
@@ -124,7 +125,7 @@ class Loader:
 
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[_Compiled | None, Unit]:
         write_tree(self._tree, sources, self._btf)
-        unit = assemble(sources, ring_pages=request.ring_pages, fetch_add=self.features.fetch_add, btf=self._btf)
+        unit = assemble(sources, ring_pages=request.ring_pages, features=self.features, btf=self._btf)
         # Newer kernels (7.3 is one) embed structs as members without a name, which plain C ignores.
         flags = ["-D__TARGET_ARCH_x86", "-fms-extensions", *(_WARNINGS if request.check else ["-Wno-everything"])]
         try:
@@ -140,9 +141,9 @@ class Loader:
             names.append(f"map:{name}")
             descriptors.append(descriptor)
         failed: dict[str, str] = {}
-        inspect = self._load_raw("krie_inspect", compiled)
-        names.append("program:krie_inspect")
-        descriptors.append(inspect)
+        for function in _RUN_BY_AGENT:
+            names.append(f"program:{function}")
+            descriptors.append(self._load_raw(function, compiled))
         wrong = self._wrong_offsets(compiled, unit)
         for probe, choice in choices.items():
             if choice.chosen is None:
@@ -165,6 +166,7 @@ class Loader:
             names=tuple(names),
             programs=unit.programs,
             kinds=unit.kinds,
+            sensors=unit.sensors,
             chosen={probe: choice.chosen.name for probe, choice in choices.items() if choice.chosen is not None},
             reasons={probe: dict(choice.reasons) for probe, choice in choices.items()},
             failed=failed,

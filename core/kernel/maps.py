@@ -46,6 +46,20 @@ class Map:
             raise KernelError(f"writing map {self.name}: sizes are {self.key_bytes} and {self._read_bytes} bytes")
         bpf.update(self.descriptor, key, value)
 
+    def remove(self, key: bytes) -> bool:
+        """Remove a key from a hash map; False when it was not there."""
+        return bpf.delete(self.descriptor, key)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All elements of a hash map, each once; those that come or go meanwhile may be among them or not."""
+        seen: set[bytes] = set()
+        key = bpf.next_key(self.descriptor, None, self.key_bytes)
+        while key is not None and key not in seen and len(seen) < self.entries:
+            seen.add(key)
+            if (value := self.get(key)) is not None:
+                yield key, value
+            key = bpf.next_key(self.descriptor, key, self.key_bytes)
+
     def array(self) -> Iterator[bytes]:
         """All elements of an array map in order."""
         for index in range(self.entries):

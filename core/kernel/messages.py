@@ -164,6 +164,8 @@ class Loaded:
     """Functions in order of their index in the map `krie_alive`."""
     kinds: tuple[int, ...]
     """Kinds in order of their slot in the map `krie_counts`."""
+    sensors: tuple[str, ...]
+    """Sensors in order of their index in the map `krie_enforcing`."""
     chosen: Mapping[str, str]
     """Alternative by `<plugin>.<probe>`."""
     reasons: Mapping[str, Mapping[str, str]]
@@ -186,6 +188,7 @@ class Loaded:
             tuple(data["names"]),
             tuple(data["programs"]),
             tuple(data["kinds"]),
+            tuple(data["sensors"]),
             data["chosen"],
             data["reasons"],
             data["failed"],

@@ -11,15 +11,19 @@ import os
 import select
 
 from ..errors import KernelError
+from ..event import Event
+from ..layout import Layout
+from .maps import Map
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _BATCH_FULL = -1000
+_SMALLEST_BYTES = Layout(Event).size
 
 
 class Ring:
     """The consumer's side. One thread may read it."""
 
-    def __init__(self, descriptor: int, batch: int = 256) -> None:
+    def __init__(self, ring: Map, batch: int = 256) -> None:
         """Map the ring. `batch`: most records that one `read` returns. Raises `KernelError`."""
         try:
             self._lib = ctypes.CDLL("libbcc_bpf.so.0", use_errno=True)
@@ -38,12 +42,14 @@ class Ring:
             return _BATCH_FULL if len(records) >= batch else 0
 
         self._records, self._on_record = records, _CALLBACK(on_record)
-        handle = self._lib.bpf_new_ringbuf(descriptor, self._on_record, None)
+        handle = self._lib.bpf_new_ringbuf(ring.descriptor, self._on_record, None)
         if not handle:
             raise KernelError("mapping the ring buffer", ctypes.get_errno())
         self._handle = ctypes.c_void_p(handle)
-        self._descriptor = descriptor
+        self._descriptor = ring.descriptor
         self.batch = batch
+        self.most_batches = ring.entries // (_SMALLEST_BYTES * batch) + 1
+        """Batches that a full ring can hold."""
 
     def read(self) -> list[bytes]:
         """The records that are there, at most one batch; fewer when the ring was read to its end."""

@@ -4,7 +4,7 @@ kernel headers.
     include/krie_types.h    the kernel's types that the sources read, sliced out of its BTF, and KRIE_HAS_ macros
     include/krie_events.h   the records, from the event classes
     include/krie.h          bpf/krie.h
-    main text               prelude, one reserve and submit function per event, then each sensor's source with #line
+    main text               prelude, verdicts, reserve and submit functions per event, each sensor's source with #line
 
 Only the chosen alternative of each probe is compiled: KRIE_USE_<PLUGIN>_<PROBE>_<ALTERNATIVE> is defined for it.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from ..event import Event
 from ..layout import Layout
 from .btf import Btf
+from .features import Features
 
 _USES = re.compile(
     r"\bKRIE_(?:READ|ADDRESS)\(\s*(\w+)\s*,(?:[^()]|\([^()]*\))*?,\s*([a-z_][\w.]*)((?:\[\w+\])?[\w.\[\]]*)\s*\)"
@@ -28,6 +29,11 @@ _OFFSETOF = re.compile(r"\b(?:__builtin_)?offsetof\(struct (\w+), ([a-z_][\w.]*)
 _HAS = re.compile(r"\bKRIE_HAS_([A-Za-z0-9]\w*?)__(\w+)\b")
 _CORE_TYPES = ("upid",)
 """Types that the core's C uses whole."""
+
+_PASTED = ("prelude.bpf.c", "verdict.bpf.c")
+"""Files of the core that are pasted in front of the sensors' own."""
+_VERDICTS = 8192
+"""Processes that can be poisoned, and verdicts that can stand, at a time."""
 
 _BCC_HEADERS = """linux/bpf_common.h linux/log2.h asm/page.h uapi/linux/if_ether.h uapi/linux/if_packet.h
 uapi/linux/if_arp.h uapi/linux/ip.h uapi/linux/ipv6.h uapi/linux/tcp.h uapi/linux/udp.h uapi/linux/ptrace.h
@@ -112,6 +118,8 @@ class Unit:
     """Functions in order of their index in the map `krie_alive`."""
     kinds: tuple[int, ...]
     """Kinds in order of their slot in the map `krie_counts`."""
+    sensors: tuple[str, ...]
+    """Sensors in order of their index in the map `krie_enforcing`."""
     fields: tuple[tuple[str, str], ...]
     """(type, field) in order of their index in the map `krie_offsets`."""
 
@@ -150,7 +158,7 @@ def write_tree(root: Path, sensors: Iterable[SensorSource], btf: Btf) -> None:
 
 def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
     yield core_file("krie.h").text
-    yield core_file("prelude.bpf.c").text
+    yield from (core_file(each).text for each in _PASTED)
     for each in sensors:
         yield from (file.text for file in each.files)
 
@@ -167,7 +175,7 @@ def _kernel_types(sensors: tuple[SensorSource, ...], btf: Btf) -> str:
     return "\n".join([*macros, btf.definitions(roots, without=_DEFINED_BY_BCC)])
 
 
-def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, fetch_add: bool, btf: Btf) -> Unit:
+def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, features: Features, btf: Btf) -> Unit:
     """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them."""
     sensors = tuple(sensors)
     programs = tuple(function for sensor in sensors for function in sensor.programs)
@@ -177,20 +185,25 @@ def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, fetch_add: boo
     )
     lines = ["#include <linux/types.h>"]
     lines += [f"#define KRIE_RING_PAGES {ring_pages}"]
-    lines += ["#define KRIE_HAS_FETCH_ADD 1"] if fetch_add else []
+    lines += ["#define KRIE_HAS_FETCH_ADD 1"] if features.fetch_add else []
+    lines += ["#define KRIE_HAS_SET_RETVAL 1"] if features.set_retval else []
+    lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_SENSORS {max(1, len(sensors))}"]
+    lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]
     lines += [f"#define KRIE_PROGRAMS {max(1, len(programs))}", f"#define KRIE_SLOTS {max(1, len(records))}"]
     lines += [f"#define KRIE_PROGRAM_{function} {index}" for index, function in enumerate(programs)]
     lines += [f"#define KRIE_PROGRAM_{function} 0" for sensor in sensors for function in sensor.unused]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
     lines += [f"#define KRIE_USE_{sensor.name.upper()}_{use} 1" for sensor in sensors for use in sensor.uses]
     lines += ["#include <krie_types.h>", "#include <krie_events.h>", "#include <krie.h>"]
-    lines += _pasted(core_file("prelude.bpf.c"))
+    for name in _PASTED:
+        lines += _pasted(core_file(name))
     lines += [_record_functions(slot, record) for slot, record in enumerate(records)]
     lines += [_offsets_program(fields)]
     for sensor in sensors:
         for file in sensor.files:
             lines += _pasted(file)
-    return Unit("\n".join(lines) + "\n", programs, tuple(record.kind for record in records), fields)
+    kinds = tuple(record.kind for record in records)
+    return Unit("\n".join(lines) + "\n", programs, kinds, tuple(each.name for each in sensors), fields)
 
 
 def _pasted(file: CFile) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 
 from ..armed import sensor_request
 from ..config import Config
+from ..containment import containment_sensor
 from ..errors import KrieError
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
@@ -23,7 +24,11 @@ def warnings(plugins: list[str]) -> list[str]:
     loaded = Plugins.load(
         Config(plugins={name: {"required": True} for name in names}), "check", Features(), lambda _: None
     )
-    sensors = [process_sensor(), *(each.sensor for each in loaded.loaded if each.sensor is not None)]
+    sensors = [
+        process_sensor(),
+        containment_sensor(),
+        *(each.sensor for each in loaded.loaded if each.sensor is not None),
+    ]
     requests = tuple(sensor_request(each) for each in sensors if each.sources)
     with LoaderProcess(120) as child:
         child.features()

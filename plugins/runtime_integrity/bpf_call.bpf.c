@@ -73,12 +73,15 @@ static __always_inline bool runtime_integrity_map_access(u32 command)
 	       command == BPF_MAP_LOOKUP_AND_DELETE_ELEM || (command >= 24 && command <= 27) /* the batch commands */;
 }
 
+/* `refuses`: the program's return value is the operation's. Returns it. */
 static __always_inline int runtime_integrity_bpf_event(u32 program, u32 command, void *attributes, u64 size, bool trusted,
-						       bool compat)
+						       bool compat, bool refuses)
 {
 	struct runtime_integrity_attr attr = {};
 	struct runtime_integrity_bpf *record;
+	struct krie_answer answer = {};
 	long refused;
+	int error = 0;
 
 #ifndef RUNTIME_INTEGRITY_MAP_ACCESS
 	if (runtime_integrity_map_access(command))
@@ -86,9 +89,14 @@ static __always_inline int runtime_integrity_bpf_event(u32 program, u32 command,
 #endif
 	if (!krie_enter(program))
 		return 0;
+	if (refuses) {
+		answer = krie_decide(KRIE_KIND_RUNTIME_INTEGRITY_BPF);
+		error = krie_error(&answer);
+	}
 	record = krie_reserve_runtime_integrity_bpf(program);
 	if (!record)
-		return 0;
+		return error;
+	krie_stamp(&record->header, &answer);
 	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
 	refused = trusted ? bpf_probe_read_kernel(&attr, size, attributes) :
 			    bpf_probe_read_user(&attr, size, attributes);
@@ -109,7 +117,7 @@ static __always_inline int runtime_integrity_bpf_event(u32 program, u32 command,
 			runtime_integrity_scan(record, attr.insns);
 	}
 	krie_submit_runtime_integrity_bpf(record);
-	return 0;
+	return error;
 }
 
 /* security_bpf(cmd, attr, size): the kernel's copy of the attributes. */
@@ -117,7 +125,7 @@ static __always_inline int runtime_integrity_bpf_event(u32 program, u32 command,
 int runtime_integrity_bpf_lsm(u64 *ctx)
 {
 	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_lsm, ctx[0], (void *)ctx[1], ctx[2], true,
-					   krie_compat(krie_current()));
+					   krie_compat(krie_current()), true);
 }
 #endif
 
@@ -125,7 +133,22 @@ int runtime_integrity_bpf_lsm(u64 *ctx)
 int runtime_integrity_bpf_fmod_ret(u64 *ctx)
 {
 	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_fmod_ret, ctx[0], (void *)ctx[1], ctx[2],
-					   true, krie_compat(krie_current()));
+					   true, krie_compat(krie_current()), true);
+}
+#endif
+
+/* __x64_sys_bpf(regs of the caller) */
+#ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_KPROBE_OVERRIDE
+int runtime_integrity_bpf_kprobe_override(struct pt_regs *ctx)
+{
+	struct pt_regs *caller = (struct pt_regs *)ctx->di;
+	int error = runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_kprobe_override,
+						KRIE_READ(pt_regs, caller, di), (void *)KRIE_READ(pt_regs, caller, si),
+						KRIE_READ(pt_regs, caller, dx), false, false, true);
+
+	if (error)
+		bpf_override_return(ctx, error);
+	return 0;
 }
 #endif
 
@@ -133,7 +156,7 @@ int runtime_integrity_bpf_fmod_ret(u64 *ctx)
 int runtime_integrity_bpf_kprobe(struct pt_regs *ctx)
 {
 	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_kprobe, ctx->di, (void *)ctx->si, ctx->dx,
-					   true, krie_compat(krie_current()));
+					   true, krie_compat(krie_current()), false);
 }
 #endif
 
@@ -147,6 +170,6 @@ int runtime_integrity_bpf_raw(struct bpf_raw_tracepoint_args *ctx)
 	if (call.number != (call.compat ? 357 : 321))
 		return 0;
 	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_raw, call.first, (void *)call.second,
-					   call.third, false, call.compat);
+					   call.third, false, call.compat, false);
 }
 #endif

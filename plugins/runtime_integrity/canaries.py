@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
 
-_SYS_BPF, _SYS_PTRACE = 321, 101  # x86-64
+_SYS_BPF, _SYS_PTRACE, _SYS_VM_READ, _SYS_VM_WRITE = 321, 101, 310, 311  # x86-64
 _PTRACE_TRACEME = 0
 _NO_SUCH_COMMAND = 0xFFFF
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def ptrace() -> None:
-    """A child of the agent's asks to be traced, and the agent opens the child's memory. Raises `OSError`."""
+    """A child of the agent's asks to be traced, and the agent opens and touches the child's memory.
+
+    What it reads and writes there lies at an address that nobody has. Raises `OSError`.
+    """
     ready, tell = os.pipe2(os.O_CLOEXEC)
     wait, done = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -30,6 +34,9 @@ def ptrace() -> None:
         os.close(tell)
         os.close(wait)
         os.read(ready, 1)
+        nowhere = ctypes.create_string_buffer(struct.pack("=QQ", 0, 1))
+        for call in (_SYS_VM_READ, _SYS_VM_WRITE):
+            _libc.syscall(call, child, nowhere, 1, nowhere, 1, ctypes.c_ulong(0))
         with suppress(PermissionError), open(f"/proc/{child}/mem", "rb"):
             pass
     finally:

@@ -28,6 +28,7 @@ from .events import BpfCall, Ptrace, SysctlWrite
 _PREFIX = "runtime_integrity"
 _REFUSES = frozenset({Enforcement.REFUSE, Enforcement.KILL})
 _ALL_BUT_REQUEST = own_fields(Ptrace) - {"request"}
+_NATIVE_ONLY = "does not see 32-bit system calls"
 _SYSCALL_LIMITS = "arguments are read before the kernel copies them: the caller can change user memory meanwhile"
 
 
@@ -111,6 +112,20 @@ def _ptrace() -> Probe:
         (
             hooked(AttachType.LSM, "", _REFUSES, no_request),
             hooked(AttachType.FMOD_RET, "security_", _REFUSES, no_request),
+            Alternative(
+                str(AttachType.KPROBE_OVERRIDE),
+                tuple(
+                    Program(AttachType.KPROBE_OVERRIDE, f"__x64_sys_{call}", f"{_PREFIX}_{name}_override")
+                    for call, name in (
+                        ("ptrace", "ptrace"),
+                        ("process_vm_readv", "readv"),
+                        ("process_vm_writev", "writev"),
+                    )
+                ),
+                fields=own_fields(Ptrace),
+                can=_REFUSES,
+                limits=f"{_NATIVE_ONLY}; nor access through /proc/TGID/mem",
+            ),
             hooked(AttachType.KPROBE, "security_", frozenset({Enforcement.KILL}), no_request),
             Alternative(
                 "raw_tracepoint",
@@ -139,6 +154,13 @@ def _bpf() -> Probe:
         (
             hooked(AttachType.LSM, "bpf", _REFUSES),
             hooked(AttachType.FMOD_RET, "security_bpf", _REFUSES),
+            Alternative(
+                str(AttachType.KPROBE_OVERRIDE),
+                (Program(AttachType.KPROBE_OVERRIDE, "__x64_sys_bpf", f"{_PREFIX}_bpf_kprobe_override"),),
+                fields=everything,
+                can=_REFUSES,
+                limits=f"{_NATIVE_ONLY}; {_SYSCALL_LIMITS}",
+            ),
             hooked(AttachType.KPROBE, "security_bpf", frozenset({Enforcement.KILL})),
             Alternative(
                 "raw_tracepoint",

@@ -26,13 +26,22 @@ static __always_inline bool runtime_integrity_controls(struct task_struct *targe
 	return KRIE_READ(task_struct, target, ptrace) && KRIE_READ(task_struct, tracer, tgid) == tgid;
 }
 
+/* `refuses`: the program's return value is the operation's. Returns it. */
 static __always_inline int runtime_integrity_ptrace_event(u32 program, struct task_struct *target, u8 operation,
-							  u32 request)
+							  u32 request, bool refuses)
 {
-	struct runtime_integrity_ptrace *record = krie_reserve_runtime_integrity_ptrace(program);
+	struct krie_answer answer = {};
+	struct runtime_integrity_ptrace *record;
+	int error = 0;
 
+	if (refuses) {
+		answer = krie_decide(KRIE_KIND_RUNTIME_INTEGRITY_PTRACE);
+		error = krie_error(&answer);
+	}
+	record = krie_reserve_runtime_integrity_ptrace(program);
 	if (!record)
-		return 0;
+		return error;
+	krie_stamp(&record->header, &answer);
 	record->operation = operation;
 	record->request = request;
 	record->compat = krie_compat(krie_current());
@@ -46,11 +55,12 @@ static __always_inline int runtime_integrity_ptrace_event(u32 program, struct ta
 		record->target_uid = KRIE_READ(cred, cred, uid.val);
 	}
 	krie_submit_runtime_integrity_ptrace(record);
-	return 0;
+	return error;
 }
 
 /* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH. */
-static __always_inline int runtime_integrity_access(u32 program, struct task_struct *child, u32 mode)
+static __always_inline int runtime_integrity_access(u32 program, struct task_struct *child, u32 mode,
+						    bool refuses)
 {
 	if (!(mode & RUNTIME_INTEGRITY_PTRACE_MODE_ATTACH))
 		return 0;
@@ -60,25 +70,27 @@ static __always_inline int runtime_integrity_access(u32 program, struct task_str
 		return 0;
 	return runtime_integrity_ptrace_event(
 		program, child,
-		mode & RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS ? RUNTIME_INTEGRITY_PROCFS : RUNTIME_INTEGRITY_ACCESS, 0);
+		mode & RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS ? RUNTIME_INTEGRITY_PROCFS : RUNTIME_INTEGRITY_ACCESS, 0,
+		refuses);
 }
 
-static __always_inline int runtime_integrity_traceme(u32 program)
+static __always_inline int runtime_integrity_traceme(u32 program, bool refuses)
 {
 	if (!krie_enter(program))
 		return 0;
-	return runtime_integrity_ptrace_event(program, krie_current(), RUNTIME_INTEGRITY_TRACEME, 0);
+	return runtime_integrity_ptrace_event(program, krie_current(), RUNTIME_INTEGRITY_TRACEME, 0, refuses);
 }
 
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_LSM
 int runtime_integrity_access_lsm(u64 *ctx)
 {
-	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_lsm, (struct task_struct *)ctx[0], ctx[1]);
+	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_lsm, (struct task_struct *)ctx[0], ctx[1],
+					true);
 }
 
 int runtime_integrity_traceme_lsm(u64 *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_lsm);
+	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_lsm, true);
 }
 #endif
 
@@ -86,12 +98,12 @@ int runtime_integrity_traceme_lsm(u64 *ctx)
 int runtime_integrity_access_fmod_ret(u64 *ctx)
 {
 	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_fmod_ret, (struct task_struct *)ctx[0],
-					ctx[1]);
+					ctx[1], true);
 }
 
 int runtime_integrity_traceme_fmod_ret(u64 *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_fmod_ret);
+	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_fmod_ret, true);
 }
 #endif
 
@@ -99,29 +111,94 @@ int runtime_integrity_traceme_fmod_ret(u64 *ctx)
 int runtime_integrity_access_kprobe(struct pt_regs *ctx)
 {
 	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_kprobe, (struct task_struct *)ctx->di,
-					ctx->si);
+					ctx->si, false);
 }
 
 int runtime_integrity_traceme_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_kprobe);
+	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_kprobe, false);
 }
 #endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_RAW_TRACEPOINT
 #define RUNTIME_INTEGRITY_PTRACE_TRACEME 0 /* include/uapi/linux/ptrace.h */
 #define RUNTIME_INTEGRITY_PTRACE_ATTACH 16
 #define RUNTIME_INTEGRITY_PTRACE_SEIZE 0x4206
 
+/* The operation that a request of ptrace(2) is; 0 for those on a process that is traced already. */
+static __always_inline u8 runtime_integrity_request(u32 request)
+{
+	if (request == RUNTIME_INTEGRITY_PTRACE_TRACEME)
+		return RUNTIME_INTEGRITY_TRACEME;
+	if (request == RUNTIME_INTEGRITY_PTRACE_ATTACH)
+		return RUNTIME_INTEGRITY_ATTACH;
+	return request == RUNTIME_INTEGRITY_PTRACE_SEIZE ? RUNTIME_INTEGRITY_SEIZE : 0;
+}
+
+/* A system call that asks for an operation on the thread `tid`. */
+static __always_inline int runtime_integrity_asked(u32 program, u8 operation, u32 request, u32 tid, bool refuses)
+{
+	struct task_struct *target = krie_current();
+
+	if (operation != RUNTIME_INTEGRITY_TRACEME) {
+		target = krie_task_by_tid(krie_current(), tid);
+		if (target && runtime_integrity_controls(target))
+			return 0;
+	}
+	return runtime_integrity_ptrace_event(program, target, operation, request, refuses);
+}
+
+#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_KPROBE_OVERRIDE
+/* __x64_sys_ptrace(regs of the caller) */
+int runtime_integrity_ptrace_override(struct pt_regs *ctx)
+{
+	struct pt_regs *caller = (struct pt_regs *)ctx->di;
+	u32 request = KRIE_READ(pt_regs, caller, di);
+	u8 operation = runtime_integrity_request(request);
+	int error;
+
+	if (!operation || !krie_enter(KRIE_PROGRAM_runtime_integrity_ptrace_override))
+		return 0;
+	error = runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_override, operation, request,
+					KRIE_READ(pt_regs, caller, si), true);
+	if (error)
+		bpf_override_return(ctx, error);
+	return 0;
+}
+
+static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u32 program, u8 operation)
+{
+	struct pt_regs *caller = (struct pt_regs *)ctx->di;
+	int error;
+
+	if (!krie_enter(program))
+		return 0;
+	error = runtime_integrity_asked(program, operation, 0, KRIE_READ(pt_regs, caller, di), true);
+	if (error)
+		bpf_override_return(ctx, error);
+	return 0;
+}
+
+/* __x64_sys_process_vm_readv(regs of the caller) */
+int runtime_integrity_readv_override(struct pt_regs *ctx)
+{
+	return runtime_integrity_vm_override(ctx, KRIE_PROGRAM_runtime_integrity_readv_override,
+					     RUNTIME_INTEGRITY_VM_READ);
+}
+
+/* __x64_sys_process_vm_writev(regs of the caller) */
+int runtime_integrity_writev_override(struct pt_regs *ctx)
+{
+	return runtime_integrity_vm_override(ctx, KRIE_PROGRAM_runtime_integrity_writev_override,
+					     RUNTIME_INTEGRITY_VM_WRITE);
+}
+#endif
+
+#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_RAW_TRACEPOINT
 /* The operation that a system call asks for by its number (x86-64, x32, ia32); 0 for every other call. */
 static __always_inline u8 runtime_integrity_operation(u64 number, bool compat, u32 request)
 {
 	if (number == (compat ? 26 : 101) || (!compat && number == 521)) {
-		if (request == RUNTIME_INTEGRITY_PTRACE_TRACEME)
-			return RUNTIME_INTEGRITY_TRACEME;
-		if (request == RUNTIME_INTEGRITY_PTRACE_ATTACH)
-			return RUNTIME_INTEGRITY_ATTACH;
-		return request == RUNTIME_INTEGRITY_PTRACE_SEIZE ? RUNTIME_INTEGRITY_SEIZE : 0;
+		return runtime_integrity_request(request);
 	}
 	if (number == (compat ? 347 : 310) || (!compat && number == 539))
 		return RUNTIME_INTEGRITY_VM_READ;
@@ -140,22 +217,14 @@ int runtime_integrity_ptrace_raw(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	struct krie_syscall call = krie_syscall_of(ctx);
 	u8 operation = runtime_integrity_operation(call.number, call.compat, call.first);
-	struct task_struct *target;
 	u32 request = 0, tid = call.first;
 
 	if (!operation)
 		return 0;
-	if (operation == RUNTIME_INTEGRITY_TRACEME) {
-		target = krie_current();
-	} else {
-		if (operation < RUNTIME_INTEGRITY_ACCESS) {
-			request = call.first;
-			tid = call.second;
-		}
-		target = krie_task_by_tid(krie_current(), tid);
-		if (target && runtime_integrity_controls(target))
-			return 0;
+	if (operation < RUNTIME_INTEGRITY_ACCESS) {
+		request = call.first;
+		tid = call.second;
 	}
-	return runtime_integrity_ptrace_event(KRIE_PROGRAM_runtime_integrity_ptrace_raw, target, operation, request);
+	return runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_raw, operation, request, tid, false);
 }
 #endif

@@ -36,14 +36,19 @@ static __always_inline bool runtime_integrity_number(const char *value, s64 *num
 int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 {
 	struct runtime_integrity_sysctl_write *record;
+	struct krie_answer answer;
 	s64 number = 0;
 	long length;
+	int allow;
 
 	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_sysctl) || !ctx->write)
 		return KRIE_CGROUP_ALLOW;
+	answer = krie_decide(KRIE_KIND_RUNTIME_INTEGRITY_SYSCTL_WRITE);
+	allow = krie_cgroup_answer(&answer);
 	record = krie_reserve_runtime_integrity_sysctl_write(KRIE_PROGRAM_runtime_integrity_sysctl);
 	if (!record)
-		return KRIE_CGROUP_ALLOW;
+		return allow;
+	krie_stamp(&record->header, &answer);
 	record->file_pos = ctx->file_pos;
 	record->name_truncated = bpf_sysctl_get_name(ctx, record->name, sizeof(record->name), 0) < 0;
 	length = bpf_sysctl_get_current_value(ctx, record->old, sizeof(record->old));
@@ -60,6 +65,6 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 		record->new_parsed = 1;
 	}
 	krie_submit_runtime_integrity_sysctl_write(record);
-	return KRIE_CGROUP_ALLOW;
+	return allow;
 }
 #endif

@@ -149,6 +149,13 @@ def test_sensors_that_break_the_contract_are_refused_by_name(setting: Setting, a
     assert plugins.loaded == ()
 
 
+@pytest.mark.parametrize("name", ["agent", "containment", "krie", "process"])
+def test_names_of_the_cores_own_are_refused(setting: Setting, name: str) -> None:
+    setting.install(name, krie_sensor=lambda: Sensor(name, "1"))
+    problem = f"plugin {name}: {name!r} is a name of the core's own; give the entry point another one"
+    assert setting.load(**{name: {}}).degraded == {name: problem}
+
+
 def test_a_misspelt_hook_is_found(setting: Setting) -> None:
     setting.install("example", krie_senosr=lambda: sensor())
     assert setting.load(example={}).degraded == {

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * The guarded operations: what a poisoned process can no longer do, one tiny program each, at LSM hooks or (fmod_ret)
+ * at the functions that call them. The same C serves both. While nobody is poisoned each reads one array element.
+ *
+ * Refusals are counted, not sent: a poisoned process that tries in a loop must not fill the ring buffer.
+ */
+
+#define CONTAINMENT_FILE_OPEN 1
+#define CONTAINMENT_INODE_CREATE 2
+#define CONTAINMENT_INODE_UNLINK 3
+#define CONTAINMENT_INODE_RENAME 4
+#define CONTAINMENT_INODE_SETATTR 5
+#define CONTAINMENT_BPRM_CHECK_SECURITY 6
+#define CONTAINMENT_MMAP_FILE 7
+#define CONTAINMENT_FILE_MPROTECT 8
+#define CONTAINMENT_TASK_ALLOC 9
+#define CONTAINMENT_TASK_KILL 10
+#define CONTAINMENT_TASK_FIX_SETUID 11
+#define CONTAINMENT_PTRACE_ACCESS_CHECK 12
+#define CONTAINMENT_SOCKET_CREATE 13
+#define CONTAINMENT_SOCKET_CONNECT 14
+#define CONTAINMENT_SB_MOUNT 15
+#define CONTAINMENT_BPF 16
+#define CONTAINMENT_KERNEL_READ_FILE 17
+#define CONTAINMENT_KERNEL_LOAD_DATA 18
+#define CONTAINMENT_AGENT_SIGNALLED 32 /* what strangers tried on the agent: GUARDED in krie/containment.py */
+#define CONTAINMENT_AGENT_TRACED 33
+#define CONTAINMENT_LINK_CHANGED 34
+#define CONTAINMENT_MAP_OPENED 35
+#define CONTAINMENT_KPROBES_SWITCHED 36
+
+#define CONTAINMENT_PROT_EXEC 4 /* include/uapi/asm-generic/mman-common.h */
+#define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
+#define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
+#define CONTAINMENT_F_RDONLY (1 << 3) /* BPF_F_RDONLY, include/uapi/linux/bpf.h */
+#define CONTAINMENT_MAP_GET_FD_BY_ID 14 /* enum bpf_cmd */
+#define CONTAINMENT_LINK_UPDATE 29
+#define CONTAINMENT_LINK_DETACH 34
+
+/* Refusals since the agent last looked. */
+struct containment_refusal {
+	u64 start_time;
+	u32 tgid;
+	u32 operation;
+};
+struct containment_count {
+	u64 count;
+	u32 rule;
+	u32 unused;
+};
+BPF_TABLE("lru_hash", struct containment_refusal, struct containment_count, containment_counts, 4096);
+
+/* What belongs to the agent: ids of its maps, and the file that switches kprobes off. */
+BPF_HASH(containment_own_maps, u32, u32, 256);
+BPF_ARRAY(containment_switch, struct krie_file, 1);
+
+static __always_inline void containment_note(struct krie_process *process, u32 operation, u32 rule)
+{
+	struct containment_refusal refusal = {
+		.start_time = process->start_time,
+		.tgid = process->tgid,
+		.operation = operation,
+	};
+	struct containment_count first = { .count = 1, .rule = rule };
+	struct containment_count *known = containment_counts.lookup(&refusal);
+
+	if (known)
+		__sync_fetch_and_add(&known->count, 1);
+	else
+		containment_counts.update(&refusal, &first);
+}
+
+static __always_inline int containment_error(u32 error)
+{
+	struct krie_answer answer = { .error = error };
+
+	return krie_error(&answer);
+}
+
+static __always_inline int containment_refuse(u32 program, u32 operation)
+{
+	u32 zero = 0;
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_agent_state *agent;
+	struct krie_settings *settings;
+	struct krie_process process;
+	struct krie_verdict found;
+
+	if (!busy || !(busy->poisoned | (busy->flags & (KRIE_BUSY_HOST | KRIE_BUSY_CANARY))))
+		return 0;
+	agent = krie_agent.lookup(&zero);
+	settings = krie_settings.lookup(&zero);
+	if (!agent || !settings)
+		return 0;
+	process = krie_process_of(krie_current());
+	if (process.tgid == agent->tgid) {
+		krie_canary(program);
+		return 0;
+	}
+	if (krie_own_child(program) || !agent->armed)
+		return 0;
+	if (krie_find_poison(&process, &found)) {
+		containment_note(&process, operation, found.rule);
+		return containment_error(found.error);
+	}
+	if (!(busy->flags & KRIE_BUSY_HOST) || settings->host_until <= bpf_ktime_get_boot_ns() ||
+	    process.tgid == KRIE_TGID_INIT || krie_is_protected(krie_current()))
+		return 0;
+	containment_note(&process, operation, settings->host_rule);
+	return containment_error(settings->host_error);
+}
+
+static __always_inline bool containment_guarding(void)
+{
+	struct krie_busy *busy = krie_busy_now();
+
+	return busy && (busy->flags & KRIE_BUSY_GUARD);
+}
+
+/* Whether the agent guards itself, and this is neither itself, nor tgid 1, nor the kernel. */
+static __always_inline bool containment_stranger(struct krie_process *process, u32 *agent_tgid)
+{
+	u32 zero = 0;
+	struct krie_agent_state *agent;
+
+	if (!containment_guarding())
+		return false;
+	agent = krie_agent.lookup(&zero);
+	if (!agent || !agent->armed || !KRIE_READ(task_struct, krie_current(), mm))
+		return false;
+	*process = krie_process_of(krie_current());
+	*agent_tgid = agent->tgid;
+	return process->tgid != agent->tgid && process->tgid != KRIE_TGID_INIT;
+}
+
+static __always_inline int containment_guard(struct krie_process *process, u32 operation)
+{
+	containment_note(process, operation, 0);
+	return containment_error(KRIE_EPERM);
+}
+
+/* security_file_open(file) */
+int containment_file_open(u64 *ctx)
+{
+	struct file *file = (struct file *)ctx[0];
+	struct krie_process process;
+	u32 zero = 0, agent;
+
+	if (containment_guarding() && (KRIE_READ(file, file, f_mode) & CONTAINMENT_FMODE_WRITE) &&
+	    containment_stranger(&process, &agent)) {
+		struct krie_file *guarded = containment_switch.lookup(&zero);
+		struct krie_file opened = {};
+
+		krie_identity(file, &opened.dev, &opened.ino, &opened.generation);
+		if (guarded && guarded->ino && opened.ino == guarded->ino && opened.dev == guarded->dev)
+			return containment_guard(&process, CONTAINMENT_KPROBES_SWITCHED);
+	}
+	return containment_refuse(KRIE_PROGRAM_containment_file_open, CONTAINMENT_FILE_OPEN);
+}
+
+/* security_mmap_file(file, prot, flags); the LSM hook has what was asked for as its second argument, too */
+int containment_mmap_file(u64 *ctx)
+{
+	if (!(ctx[1] & CONTAINMENT_PROT_EXEC))
+		return 0;
+	return containment_refuse(KRIE_PROGRAM_containment_mmap_file, CONTAINMENT_MMAP_FILE);
+}
+
+/* security_file_mprotect(vma, asked, prot) */
+int containment_file_mprotect(u64 *ctx)
+{
+	if (!(ctx[1] & CONTAINMENT_PROT_EXEC))
+		return 0;
+	return containment_refuse(KRIE_PROGRAM_containment_file_mprotect, CONTAINMENT_FILE_MPROTECT);
+}
+
+/* security_task_kill(task, info, signal, cred): not asked for the kernel's own signals, such as a terminal's Ctrl-C */
+int containment_task_kill(u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	struct krie_process process;
+	u32 agent;
+
+	if (containment_stranger(&process, &agent) && (u32)ctx[2] && KRIE_READ(task_struct, task, tgid) == agent)
+		return containment_guard(&process, CONTAINMENT_AGENT_SIGNALLED);
+	return containment_refuse(KRIE_PROGRAM_containment_task_kill, CONTAINMENT_TASK_KILL);
+}
+
+/* security_ptrace_access_check(child, mode) */
+int containment_ptrace_access_check(u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	struct krie_process process;
+	u32 agent;
+
+	if (!(ctx[1] & CONTAINMENT_PTRACE_MODE_ATTACH))
+		return 0;
+	if (containment_stranger(&process, &agent) && KRIE_READ(task_struct, task, tgid) == agent)
+		return containment_guard(&process, CONTAINMENT_AGENT_TRACED);
+	return containment_refuse(KRIE_PROGRAM_containment_ptrace_access_check, CONTAINMENT_PTRACE_ACCESS_CHECK);
+}
+
+/* security_bpf(command, attributes, size). Nobody but the agent detaches or changes a link, anyone's: which link a
+ * descriptor is could be changed by another thread after this look. */
+int containment_bpf(u64 *ctx)
+{
+	u32 command = ctx[0];
+	u32 attributes[3] = {}; /* map_id, next_id, open_flags */
+	struct krie_process process;
+	u32 agent;
+
+	if (containment_stranger(&process, &agent)) {
+		if (command == CONTAINMENT_LINK_DETACH || command == CONTAINMENT_LINK_UPDATE)
+			return containment_guard(&process, CONTAINMENT_LINK_CHANGED);
+		if (command == CONTAINMENT_MAP_GET_FD_BY_ID) {
+			bpf_probe_read_kernel(attributes, sizeof(attributes), (void *)ctx[1]);
+			if (!(attributes[2] & CONTAINMENT_F_RDONLY) && containment_own_maps.lookup(&attributes[0]))
+				return containment_guard(&process, CONTAINMENT_MAP_OPENED);
+		}
+	}
+	return containment_refuse(KRIE_PROGRAM_containment_bpf, CONTAINMENT_BPF);
+}
+
+int containment_inode_create(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_inode_create, CONTAINMENT_INODE_CREATE);
+}
+
+int containment_inode_unlink(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_inode_unlink, CONTAINMENT_INODE_UNLINK);
+}
+
+int containment_inode_rename(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_inode_rename, CONTAINMENT_INODE_RENAME);
+}
+
+int containment_inode_setattr(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_inode_setattr, CONTAINMENT_INODE_SETATTR);
+}
+
+int containment_bprm_check_security(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_bprm_check_security, CONTAINMENT_BPRM_CHECK_SECURITY);
+}
+
+int containment_task_alloc(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_task_alloc, CONTAINMENT_TASK_ALLOC);
+}
+
+int containment_task_fix_setuid(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_task_fix_setuid, CONTAINMENT_TASK_FIX_SETUID);
+}
+
+int containment_socket_create(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_socket_create, CONTAINMENT_SOCKET_CREATE);
+}
+
+int containment_socket_connect(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_socket_connect, CONTAINMENT_SOCKET_CONNECT);
+}
+
+int containment_sb_mount(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_sb_mount, CONTAINMENT_SB_MOUNT);
+}
+
+int containment_kernel_read_file(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_kernel_read_file, CONTAINMENT_KERNEL_READ_FILE);
+}
+
+int containment_kernel_load_data(u64 *ctx)
+{
+	return containment_refuse(KRIE_PROGRAM_containment_kernel_load_data, CONTAINMENT_KERNEL_LOAD_DATA);
+}
+
+/* Whether a process may be poisoned at all, or the agent looks. */
+static __always_inline bool containment_any(void)
+{
+	struct krie_busy *busy = krie_busy_now();
+
+	return busy && (busy->poisoned | (busy->flags & KRIE_BUSY_CANARY));
+}
+
+/* sched_process_fork(parent, child): poison is inherited, whatever refused the fork or did not. */
+int containment_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	struct krie_process maker;
+	struct krie_verdict found;
+
+	if (!containment_any() || !krie_enter(KRIE_PROGRAM_containment_fork))
+		return 0;
+	if (KRIE_READ(task_struct, child, tgid) != KRIE_READ(task_struct, child, pid))
+		return 0; /* a thread */
+	maker = krie_process_of(krie_current());
+	if (!krie_find_poison(&maker, &found))
+		return 0;
+	found.process = krie_process_of(child);
+	krie_poison(&found);
+	return 0;
+}
+
+/* sched_process_exit(task): run by every thread; the last one finds nobody alive. */
+int containment_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct signal_struct *group;
+	struct krie_process process;
+
+	if (!containment_any() || krie_own_child(KRIE_PROGRAM_containment_exit))
+		return 0;
+	group = KRIE_READ(task_struct, krie_current(), signal);
+	if (KRIE_READ(signal_struct, group, live.counter))
+		return 0;
+	process = krie_process_of(krie_current());
+	krie_unpoison(&process);
+	return 0;
+}

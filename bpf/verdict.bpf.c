@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What the agent decided, as programs look it up, and poison: how a decision takes effect in the kernel. Pasted behind
+ * the prelude. What a sensor's program does that can refuse:
+ *
+ *     struct krie_answer answer = krie_decide(KRIE_KIND_MY_PLUGIN_OPEN);
+ *     int error = krie_error(&answer);        (leave this out where the program cannot refuse)
+ *     ...reserve the record, and if there is one...
+ *     krie_stamp(&record->header, &answer);
+ *     ...submit...
+ *     return error;
+ *
+ * The refusal does not depend on the record: a full ring buffer lets nobody through.
+ */
+
+/* Bits of header.done; DONE in krie/event.py. */
+#define KRIE_DONE_REFUSED 1
+#define KRIE_DONE_POISONED 2
+#define KRIE_DONE_KILLED 4 /* the kernel took the signal */
+#define KRIE_DONE_KILL_FAILED 8 /* it did not: header.errno */
+#define KRIE_DONE_POISON_FAILED 16
+
+#define KRIE_EPERM 1
+#define KRIE_EINVAL 22
+#define KRIE_SIGKILL 9
+#define KRIE_TGID_INIT 1
+
+struct krie_process {
+	u64 start_time;
+	u32 tgid;
+	u32 kind; /* of the operation that a verdict is about; 0 for poison */
+};
+
+/* The key is kept in the value: an element that is freed and used again could show a reader another one's value. */
+struct krie_verdict {
+	struct krie_process process;
+	u64 until; /* ns since boot */
+	u32 rule; /* the agent's number of the rule; 0: a program's own decision */
+	u32 error; /* positive errno */
+};
+BPF_HASH(krie_poisoned, struct krie_process, struct krie_verdict, KRIE_VERDICTS);
+BPF_HASH(krie_verdicts, struct krie_process, struct krie_verdict, KRIE_VERDICTS);
+
+/* The one word that is read while there is nothing to do. */
+#define KRIE_BUSY_HOST 1 /* bits of flags; FLAGS in krie/verdicts.py */
+#define KRIE_BUSY_GUARD 2
+#define KRIE_BUSY_CANARY 4 /* the agent looks whether programs run */
+struct krie_busy {
+	u32 poisoned; /* how many processes */
+	u32 flags;
+};
+BPF_ARRAY(krie_busy, struct krie_busy, 1);
+
+struct krie_settings {
+	u64 poison_ns; /* how long a program's own poison lasts */
+	u64 host_until;
+	u32 host_rule;
+	u32 host_error;
+};
+BPF_ARRAY(krie_settings, struct krie_settings, 1);
+
+/* Executables that no verdict may hit. */
+struct krie_file {
+	u64 ino;
+	u32 dev;
+	u32 generation;
+};
+BPF_HASH(krie_protected, struct krie_file, u32, 1024);
+
+/* Which sensors are in enforce mode, by KRIE_SENSOR_<NAME>. */
+BPF_ARRAY(krie_enforcing, u32, KRIE_SENSORS);
+
+/* What came of a decision. */
+struct krie_answer {
+	u32 done;
+	u32 rule;
+	u32 error;
+};
+
+static __always_inline struct krie_busy *krie_busy_now(void)
+{
+	u32 zero = 0;
+
+	return krie_busy.lookup(&zero);
+}
+
+static __always_inline bool krie_find_poison(struct krie_process *process, struct krie_verdict *found)
+{
+	struct krie_verdict *verdict = krie_poisoned.lookup(process);
+
+	if (!verdict)
+		return false;
+	*found = *verdict;
+	return found->process.tgid == process->tgid && found->process.start_time == process->start_time &&
+	       found->until > bpf_ktime_get_boot_ns();
+}
+
+static __always_inline bool krie_find_verdict(struct krie_process *process, struct krie_verdict *found)
+{
+	struct krie_verdict *verdict = krie_verdicts.lookup(process);
+
+	if (!verdict)
+		return false;
+	*found = *verdict;
+	return found->process.tgid == process->tgid && found->process.start_time == process->start_time &&
+	       found->process.kind == process->kind && found->until > bpf_ktime_get_boot_ns();
+}
+
+static __always_inline struct krie_process krie_process_of(struct task_struct *task)
+{
+	struct krie_process process = {
+		.start_time = krie_start_time(task),
+		.tgid = KRIE_READ(task_struct, task, tgid),
+	};
+
+	return process;
+}
+
+static __always_inline bool krie_is_protected(struct task_struct *task)
+{
+	struct mm_struct *mm = KRIE_READ(task_struct, task, mm);
+	struct file *file = KRIE_READ(mm_struct, mm, exe_file);
+	struct krie_file identity = {};
+
+	if (!mm || !file)
+		return true; /* a kernel thread */
+	krie_identity(file, &identity.dev, &identity.ino, &identity.generation);
+	return krie_protected.lookup(&identity) != NULL;
+}
+
+/* Add a process, or prolong its time. False where the table is full. */
+static __always_inline bool krie_poison(struct krie_verdict *verdict)
+{
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_verdict *known;
+
+	if (!busy)
+		return false;
+	if (!krie_poisoned.insert(&verdict->process, verdict)) {
+		__sync_fetch_and_add(&busy->poisoned, 1);
+		return true;
+	}
+	known = krie_poisoned.lookup(&verdict->process);
+	if (!known)
+		return false;
+	if (known->until < verdict->until)
+		*known = *verdict;
+	return true;
+}
+
+static __always_inline void krie_unpoison(struct krie_process *process)
+{
+	struct krie_busy *busy = krie_busy_now();
+
+	if (busy && !krie_poisoned.delete(process))
+		__sync_fetch_and_add(&busy->poisoned, -1);
+}
+
+/* What is decided already about this operation of the current process: it is poisoned, or a verdict binds it. */
+static __always_inline struct krie_answer krie_decide(u32 kind)
+{
+	struct krie_process process = krie_process_of(krie_current());
+	struct krie_answer answer = {};
+	struct krie_verdict found;
+
+	if (krie_find_poison(&process, &found)) {
+		answer.rule = found.rule;
+		answer.error = found.error;
+		return answer;
+	}
+	process.kind = kind;
+	if (krie_find_verdict(&process, &found)) {
+		answer.rule = found.rule;
+		answer.error = found.error;
+	}
+	return answer;
+}
+
+/* Poison the current process and then, in the same run, kill it: a process that leaves the kernel by an iretq of its
+ * own runs a whole system call before the signal is looked at. Does nothing unless the sensor enforces. */
+static __always_inline struct krie_answer krie_kill(u32 sensor)
+{
+	u32 zero = 0;
+	u32 *enforcing = krie_enforcing.lookup(&sensor);
+	struct krie_agent_state *agent = krie_agent.lookup(&zero);
+	struct krie_settings *settings = krie_settings.lookup(&zero);
+	struct krie_verdict verdict = {};
+	struct krie_answer answer = {};
+	long refused;
+
+	if (!enforcing || !*enforcing || !agent || !agent->armed || !settings)
+		return answer;
+	verdict.process = krie_process_of(krie_current());
+	if (verdict.process.tgid == KRIE_TGID_INIT || verdict.process.tgid == agent->tgid || krie_is_protected(krie_current()))
+		return answer;
+	verdict.until = bpf_ktime_get_boot_ns() + settings->poison_ns;
+	verdict.error = KRIE_EPERM;
+	answer.error = KRIE_EPERM;
+	answer.done = krie_poison(&verdict) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
+	refused = bpf_send_signal(KRIE_SIGKILL);
+	answer.done |= refused ? KRIE_DONE_KILL_FAILED : KRIE_DONE_KILLED;
+	if (refused)
+		answer.error = krie_at_most(0 - refused, 4095);
+	return answer;
+}
+
+/* The return value of an LSM or fmod_ret program that refuses; 0 where nothing is decided. Subtracted from a zero that
+ * clang cannot see, not negated: kernels that check the range of what an LSM program returns (5d99e198be27) do not
+ * follow a negation. */
+static __always_inline int krie_error(struct krie_answer *answer)
+{
+	u64 error = krie_at_most(answer->error, 4095);
+	u64 zero = 0;
+
+	if (!error)
+		return 0;
+	answer->done |= KRIE_DONE_REFUSED;
+	asm volatile("" : "+r"(zero));
+	return zero - error;
+}
+
+/* The same for a program on a cgroup. Kernels before b44123b4a3dc give EPERM, whatever the rule asks for. */
+static __always_inline int krie_cgroup_answer(struct krie_answer *answer)
+{
+	if (!answer->error)
+		return KRIE_CGROUP_ALLOW;
+	answer->done |= KRIE_DONE_REFUSED;
+#ifdef KRIE_HAS_SET_RETVAL
+	int (*set_retval)(int error) = (void *)187; /* bpf_set_retval, which BCC 0.26 does not name everywhere */
+
+	set_retval(krie_error(answer));
+#else
+	answer->error = KRIE_EPERM;
+#endif
+	return !KRIE_CGROUP_ALLOW;
+}
+
+/* Say in the record what was done. */
+static __always_inline void krie_stamp(struct krie_header *header, struct krie_answer *answer)
+{
+	header->done = answer->done;
+	header->verdict = answer->rule;
+	header->errno = answer->done ? answer->error : 0;
+}
+
+#define KRIE_CHANGE_POISON 1
+#define KRIE_CHANGE_CLEAR 2
+#define KRIE_CHANGE_FLAGS 3
+
+/* Change the poisoned processes together with their number, or the flags beside it. Run by the agent with
+ * BPF_PROG_TEST_RUN; the arguments are what to do, tgid (or flags), start time, end, rule, error. */
+int krie_change(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_verdict verdict = {};
+
+	verdict.process.tgid = ctx->args[1];
+	verdict.process.start_time = ctx->args[2];
+	verdict.until = ctx->args[3];
+	verdict.rule = ctx->args[4];
+	verdict.error = ctx->args[5];
+	if (ctx->args[0] == KRIE_CHANGE_POISON)
+		krie_poison(&verdict);
+	if (ctx->args[0] == KRIE_CHANGE_CLEAR)
+		krie_unpoison(&verdict.process);
+	if (ctx->args[0] == KRIE_CHANGE_FLAGS && busy)
+		busy->flags = ctx->args[1];
+	return 0;
+}

@@ -1,0 +1,181 @@
+"""The core's containment sensor: what a poisoned process can no longer do, and what nobody may do to the agent.
+
+Its C is `bpf/containment.bpf.c`. It is loaded only where something enforces: it sits on paths that every process takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from .health import ProbeReport
+from .kernel.maps import Map
+from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+from .process import Key
+from .process_sensor import canary as a_child
+
+NAME = "containment"
+_HOOKS = """file_open inode_create inode_unlink inode_rename inode_setattr bprm_check_security mmap_file file_mprotect
+task_alloc task_kill task_fix_setuid ptrace_access_check socket_create socket_connect sb_mount bpf kernel_read_file
+kernel_load_data""".split()
+OPERATIONS: Mapping[int, str] = dict(enumerate(_HOOKS, 1))
+"""The guarded operations by their numbers in C: hooks of the kernel, without `security_`."""
+GUARDED: Mapping[int, str] = {
+    32: "agent_signalled",
+    33: "agent_traced",
+    34: "link_changed",
+    35: "map_opened",
+    36: "kprobes_switched",
+}
+"""What the agent refuses to let be done to itself."""
+_SYS = {"process_vm_readv": 310, "finit_module": 313, "init_module": 175, "bpf": 321, "setuid": 105}  # x86-64
+_NO_SUCH_COMMAND = 0xFFFF
+_MS_REMOUNT, _MS_BIND = 32, 4096
+_PROT_READ_EXEC = mmap.PROT_READ | mmap.PROT_EXEC
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def containment_sensor() -> Sensor:
+    """A probe for each guarded operation, and one that keeps the poisoned processes' children and ends."""
+    probes = tuple(_probe(hook, _CANARIES.get(hook, a_child)) for hook in _HOOKS)
+    inheritance = tuple(
+        Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{NAME}_{name}") for name in ("fork", "exit")
+    )
+    family = Probe("inheritance", None, (Alternative("raw_tracepoint", inheritance),), a_child)
+    return Sensor(NAME, "1", (*probes, family), sources=(files("krie.bpf").joinpath("containment.bpf.c"),))
+
+
+def _probe(hook: str, canary: Callable[[], None]) -> Probe:
+    # Both ways run the same C. fmod_ret needs no boot parameter; LSM is what the kernel means for this.
+    function = f"security_{hook.removesuffix('_security')}"
+    return Probe(
+        hook,
+        None,
+        tuple(
+            Alternative(str(attach), (Program(attach, target, f"{NAME}_{hook}"),), can=frozenset({Enforcement.REFUSE}))
+            for attach, target in ((AttachType.LSM, hook), (AttachType.FMOD_RET, function))
+        ),
+        canary,
+    )
+
+
+def guarded(reports: Iterable[ProbeReport]) -> list[ProbeReport]:
+    """The guarded operations that are really refused to poisoned processes on this machine."""
+    own = (each for each in reports if each.plugin == NAME and each.probe.name in _HOOKS)
+    return [each for each in own if each.state == "alive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What one process was refused since the last look."""
+
+    process: Key
+    operation: int
+    """Of `OPERATIONS` or `GUARDED`."""
+    count: int
+    rule: int
+    """The agent's number of the rule that poisoned it; 0: none."""
+
+
+def take_refusals(counts: Map) -> Iterator[Refusals]:
+    """Read the map `containment_counts`, and empty it. What is refused between both is told with the next one."""
+    for key, value in list(counts.items()):
+        counts.remove(key)
+        start_time, tgid, operation = struct.unpack("=QII", key)
+        count, rule, _ = struct.unpack("=QII", value)
+        yield Refusals(Key(tgid, start_time), operation, count, rule)
+
+
+def _files() -> None:
+    """Make, open, change, rename and remove a file."""
+    with tempfile.TemporaryDirectory(prefix="krie-") as folder:
+        file = Path(folder, "a")
+        file.touch(0o600)
+        file.chmod(0o400)
+        file.rename(Path(folder, "b")).unlink()
+
+
+def _executable_memory() -> None:
+    """Map memory as executable, and make other memory executable."""
+    with mmap.mmap(-1, mmap.PAGESIZE, prot=_PROT_READ_EXEC):
+        pass
+    with mmap.mmap(-1, mmap.PAGESIZE) as plain:
+        buffer = ctypes.c_char.from_buffer(plain)
+        _libc.mprotect(ctypes.byref(buffer), ctypes.c_size_t(mmap.PAGESIZE), _PROT_READ_EXEC)
+        del buffer
+
+
+def _signal() -> None:
+    os.kill(os.getpid(), 0)
+
+
+def _identity() -> None:
+    """Become whom we are."""
+    _libc.syscall(_SYS["setuid"], os.getuid())
+
+
+def _trace() -> None:
+    """Read the memory of a child, which is refused for the address."""
+    wait, done = os.pipe2(os.O_CLOEXEC)
+    child = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, wait, 0)])
+    try:
+        os.close(wait)
+        vectors = ctypes.create_string_buffer(struct.pack("=QQ", 0, 1))
+        _libc.syscall(_SYS["process_vm_readv"], child, vectors, 1, vectors, 1, ctypes.c_ulong(0))
+    finally:
+        os.close(done)
+        os.waitpid(child, 0)
+
+
+def _sockets() -> None:
+    """Connect to an address that nobody has."""
+    with socket.socket(socket.AF_UNIX) as made, suppress(OSError):
+        made.connect("\0krie-nobody")
+
+
+def _mount() -> None:
+    """Ask for new flags of a mount where none is."""
+    _libc.mount(None, b"/proc/self", None, _MS_REMOUNT | _MS_BIND, None)
+
+
+def _bpf() -> None:
+    attributes = ctypes.create_string_buffer(8)
+    _libc.syscall(_SYS["bpf"], _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
+
+
+def _module_file() -> None:
+    """Load a file as a module whose size is not what its status says: given up before it is parsed, and not logged."""
+    descriptor = os.open("/sys/kernel/uevent_seqnum", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _libc.syscall(_SYS["finit_module"], descriptor, b"", 0)
+    finally:
+        os.close(descriptor)
+
+
+def _module_memory() -> None:
+    """Load a module out of memory that cannot be read."""
+    _libc.syscall(_SYS["init_module"], ctypes.c_void_p(None), ctypes.c_ulong(4096), b"")
+
+
+_CANARIES: Mapping[str, Callable[[], None]] = {
+    **dict.fromkeys(("file_open", "inode_create", "inode_unlink", "inode_rename", "inode_setattr"), _files),
+    **dict.fromkeys(("mmap_file", "file_mprotect"), _executable_memory),
+    "task_kill": _signal,
+    "task_fix_setuid": _identity,
+    "ptrace_access_check": _trace,
+    **dict.fromkeys(("socket_create", "socket_connect"), _sockets),
+    "sb_mount": _mount,
+    "bpf": _bpf,
+    "kernel_read_file": _module_file,
+    "kernel_load_data": _module_memory,
+}
+"""Harmless operations of the agent's own; those that are not here are what starting a child does."""
