@@ -22,6 +22,8 @@ from .armed import load_sensors
 from .bus import Bus
 from .cgroups import Cgroups
 from .config import Config, load_config
+from .control import Control
+from .enforcement import Enforcing, wanted
 from .enrich import Enricher, host
 from .errors import ConfigError, ExitCode, KrieError, PluginError, PolicyError
 from .health import Losses, ProbeReport, health_facts
@@ -31,8 +33,10 @@ from .kernel.ring import Ring
 from .lock import hold
 from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
+from .presence import Presence
 from .process import ProcessTable
 from .reports import Reports
+from .status import Status
 
 _TICK_S = 1.0
 _log = logging.getLogger("krie")
@@ -51,7 +55,8 @@ class Agent:
         self._backlog = False
         self._faults: list[PluginFault] = []
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
-        self._armed = armed = load_sensors(config, place, self._fault, stack)
+        self._presence = Presence(Path(config.agent.state_dir))
+        self._armed = armed = load_sensors(config, place, self._fault, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.inspector.identify)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
         cgroups = Cgroups(cgroup2)
@@ -60,6 +65,7 @@ class Agent:
         self._policy_files = PolicyFiles(config, armed, self._enricher)
         stack.callback(self._policy_files.close)
         self._policy = self._policy_files.load()
+        self._enforcing = Enforcing(config, armed, stack)
         self._writers = self._open_writers(stack, to_stdout)
         self._bus = Bus(
             armed.types,
@@ -68,19 +74,28 @@ class Agent:
             self._policy,
             [each.write for each in self._writers],
             armed.plugins.observers(),
+            self._enforcing.enforcer,
         )
         self._bus.host = host()
         self._own = OwnEvents(armed.agent, armed.types)
         self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
-        self._ring = Ring(armed.maps["krie_ring"].descriptor)
+        self._ring = Ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         armed.plugins.attached(lambda name: armed.maps.starting_with(f"{name}_"))
         stack.callback(armed.plugins.detaching)
         armed.arm()
         table.seed()  # after arming: what starts meanwhile is told by a record
         armed.probes.check()
+        self._reports.gap(self._presence)
+        self._note_presence()
         self._tell_probes(armed.probes.reports)
+        self._enforcing.start()
+        self._status = Status(
+            armed, self._bus, self._losses, self._enforcing, lambda: (self._policy.revision, self._from_memo())
+        )
+        self._control = Control(Path(config.agent.run_dir), self._status.answer)
+        stack.callback(self._control.close)
         self._tick()
         self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
         self._update_health()
@@ -90,6 +105,7 @@ class Agent:
         self._handle_signals()
         poll = select.epoll()
         self._ring.wait_on(poll)
+        self._control.wait_on(poll)
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
         timers = (
@@ -102,6 +118,7 @@ class Agent:
             due = min(end, *(each.due for each in timers))
             poll.poll(max(0.0, due - time.monotonic()))
             self._drain()
+            self._control.serve()
             now = time.monotonic()
             for timer in timers:
                 timer.run_if_due(now)
@@ -114,13 +131,15 @@ class Agent:
 
     def finish(self) -> None:
         """Cease to see, take what is still in the ring, and say so in the journal."""
+        self._enforcing.stop()
         self._armed.arm(armed=False)
         for _ in range(2):  # the second look finds what the first one saw as written, and never came
             while self._drain():
                 pass
             self._tick()
-        remembered = self._remembered + self._policy.remembered
-        self._reports.stopped(self._stop_reason or "an error", self._losses.total, remembered)
+        self._reports.stopped(self._stop_reason or "an error", self._losses.total, self._from_memo())
+        if self._stop_reason:
+            self._note_presence(clean=True)
         for writer in self._writers:
             writer.close()
 
@@ -171,8 +190,14 @@ class Agent:
         faults, self._faults = self._faults, []
         for fault in faults:
             self._reports.plugin(fault)
+        for event, fields in self._enforcing.tick():
+            self._reports.tell(event, **fields)
+        self._status.note()
         if lost or faults:
             self._update_health()
+
+    def _from_memo(self) -> int:
+        return self._remembered + self._policy.remembered
 
     def _update_health(self) -> None:
         self._bus.health = health_facts(self._losses.total, self._armed.probes.reports, self._armed.plugins.degraded)
@@ -180,6 +205,13 @@ class Agent:
     def _check_probes(self) -> None:
         self._tell_probes(self._armed.probes.check())
         self._update_health()
+        self._note_presence()
+
+    def _note_presence(self, *, clean: bool = False) -> None:
+        try:
+            self._presence.note(clean=clean)
+        except OSError as error:
+            _log.error("agent.state_dir: the next agent will not know that this one lived: %s", error)
 
     def _scan(self) -> None:
         for event in self._armed.plugins.scan(self._own.complete):
@@ -190,6 +222,10 @@ class Agent:
             self._reload()
 
     def _reload(self) -> None:
+        # What happened before is judged by the policy that was in force then; what comes meanwhile may not delay this.
+        for _ in range(self._ring.most_batches):
+            if not self._drain():
+                break
         try:
             policy = self._policy_files.load()
         except (PolicyError, ConfigError) as error:
@@ -197,6 +233,7 @@ class Agent:
             return
         self._remembered += self._policy.remembered
         self._policy = self._bus.judge = policy
+        self._enforcing.policy_changed()
         self._reports.policy_loaded(policy)
 
     def _stop(self, reason: str) -> None:

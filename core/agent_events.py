@@ -68,11 +68,12 @@ class ProbeState(Event):
 
     KIND: ClassVar[int] = 0x0014
     NAME: ClassVar[str] = "krie.probe"
+    VERSION: ClassVar[int] = 2
 
     plugin: Annotated[str, Chars(64), Doc("the plugin, or `process` for the core's own probes")]
     probe: Annotated[str, Chars(64), Doc("the probe")]
     alternative: Annotated[str, Chars(32), Doc("the alternative that was taken; empty when none was")]
-    reason: Annotated[str, Chars(504), Doc("why it is not alive, and what it does not see")]
+    reason: Annotated[str, Chars(1016), Doc("why it is not alive, and what it does not see")]
     blind: Annotated[str, Chars(256), Doc("rules that cannot fire as they were meant to for that, by id")]
     state: Annotated[
         str,

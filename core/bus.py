@@ -1,4 +1,7 @@
-"""The bus: one event from bytes to its journal line, on one screen. The ring buffer is the queue; one thread takes."""
+"""The bus: one event from bytes to what was done about it and its journal line, on one screen.
+
+The ring buffer is the queue; one thread takes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from .decision import Action, Decision, Scope
+from .decision import Decision
+from .enforcer import Carry, Outcome
 from .enrich import Enricher
 from .errors import DecodeError
 from .event import Event, EventTypes
@@ -37,8 +41,10 @@ class Bus:
         judge: Judge,
         sinks: Iterable[Callable[[str], bool]],
         observers: Iterable[Callable[[Event, Decision], None]],
+        carry_out: Carry,
     ) -> None:
         """`sinks` answer False when they had to drop a line, and count it themselves."""
+        self._carry_out = carry_out
         self._types, self._table, self._enricher = types, table, enricher
         self._sinks, self._observers = tuple(sinks), tuple(observers)
         self._table_kinds = table.kinds
@@ -68,7 +74,7 @@ class Bus:
             self.handle(event)
 
     def handle(self, event: Event) -> None:
-        """One event: enrich, decide, journal, observe."""
+        """One event: enrich, decide, carry out, journal, observe."""
         facts = self._enricher.event(event)
         process = self._enricher.process(event)
         document: dict[str, Json] = {
@@ -79,14 +85,20 @@ class Bus:
         }
         kind = self._names[event.kind]
         decision = self.judge.decide(kind, document)
-        line = self._line(event, kind, process, facts, decision)
+        line = self._line(event, kind, process, facts, decision, self._carry_out(event, decision))
         for sink in self._sinks:
             sink(line)
         for observe in self._observers:
             observe(event, decision)
 
     def _line(
-        self, event: Event, kind: str, process: Mapping[str, Json], facts: dict[str, Json], decision: Decision
+        self,
+        event: Event,
+        kind: str,
+        process: Mapping[str, Json],
+        facts: dict[str, Json],
+        decision: Decision,
+        outcome: Outcome,
     ) -> str:
         del facts["kind"]  # the line says it already
         self.judged += 1
@@ -99,17 +111,11 @@ class Bus:
                 "process": process,
                 "event": facts,
                 "decision": decision.to_json(),
-                "mode": "observe",
-                "would": would(decision),
-                "done": [],
+                "mode": str(outcome.mode),
+                "would": outcome.would,
+                "done": outcome.done,
             }
         )
-
-
-def would(decision: Decision) -> list[str]:
-    """What enforcing the decision would do, in words of the journal."""
-    steps = {Scope.PROCESS: ["poison"], Scope.HOST: ["host"]}.get(decision.scope, [])
-    return [*steps, str(decision.action)] if decision.action >= Action.OVERRIDE else []
 
 
 class Wall:

@@ -39,7 +39,12 @@ def _named(name: str) -> str:
 class AgentConfig(_Section):
     """`[agent]`"""
 
-    run_dir: Annotated[str, AfterValidator(_absolute)] = Field("/run/krie", description="folder of the agent's lock")
+    run_dir: Annotated[str, AfterValidator(_absolute)] = Field(
+        "/run/krie", description="folder of the agent's lock and of its socket for `krie status` and `krie clear`"
+    )
+    state_dir: Annotated[str, AfterValidator(_absolute)] = Field(
+        "/var/lib/krie", description="folder where the agent notes that it lives, for the next one"
+    )
     ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
         32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"
     )
@@ -78,10 +83,34 @@ class PolicyConfig(_Section):
     check_interval_s: int = Field(2, ge=1, le=3600, description="how often changed policy files are looked for, s")
 
 
+class EnforcementConfig(_Section):
+    """`[enforcement]`: how plugins in mode `enforce` may act."""
+
+    protected: tuple[Annotated[str, AfterValidator(_absolute)], ...] = Field(
+        (), description="executables whose processes are never refused, poisoned or killed"
+    )
+    guard: bool = Field(
+        True, description="refuse to everybody but tgid 1 to signal or trace the agent, or to change its links and maps"
+    )
+    host_scope: bool = Field(
+        False, description="carry out scope `host`, which binds every process but the agent and the protected ones"
+    )
+    poison_s: int = Field(
+        600, ge=1, le=86400, description="how long poison lasts that a program in the kernel decides, s"
+    )
+    verdict_s: int = Field(600, ge=1, le=86400, description="how long a refusal binds a process, s")
+    breaker_processes: int = Field(
+        20, ge=1, le=100_000, description="distinct processes that one rule may hit in the period before it trips"
+    )
+    breaker_period_s: int = Field(60, ge=1, le=86400, description="that period, s")
+
+
 class PluginConfig(_Section):
     """Keys that every `[plugins.<name>]` has. Plugins add their own in a subclass."""
 
-    mode: Literal["observe"] = Field("observe", description="decide and journal, touch nothing")
+    mode: Literal["observe", "enforce"] = Field(
+        "observe", description="`observe`: decide and journal, touch nothing; `enforce`: carry out what was decided"
+    )
     required: bool = Field(False, description="end the agent when this plugin does not work or is not alive")
 
 
@@ -91,6 +120,7 @@ class Config(_Section):
     agent: AgentConfig = AgentConfig()
     journal: JournalConfig = JournalConfig()
     policy: PolicyConfig = PolicyConfig()
+    enforcement: EnforcementConfig = EnforcementConfig()
     executables: dict[Annotated[str, AfterValidator(_named)], Annotated[str, AfterValidator(_absolute)]] = Field(
         default_factory=dict, description="`data.executables`: names that rules give to executables"
     )
@@ -152,8 +182,6 @@ def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
         if near:
             return f"no such key; did you mean {near[0]!r}?"
         return "no such key" + (f"; known are {', '.join(known)}" if known else "; see the plugin's manual")
-    if key == "mode" and error["input"] == "enforce":
-        return 'this version only observes; write mode = "observe"'
     message = str(error["msg"]).removeprefix("Value error, ").partition(" or instance of ")[0]
     if key == _KEY:
         return message

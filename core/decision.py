@@ -43,6 +43,8 @@ class Mode(IntEnum):
 
     OBSERVE = 0
     """Decide and journal, touch nothing."""
+    ENFORCE = 1
+    """Carry out what was decided."""
 
     def __str__(self) -> str:
         """The name that the configuration and journals use."""

@@ -13,6 +13,9 @@ from typing import Any
 from .armed import load_sensors
 from .blindness import BlindRule, blind_rules, missing_fields
 from .config import Config
+from .containment import NAME as CONTAINMENT
+from .containment import OPERATIONS, guarded
+from .decision import Mode
 from .executables import resolve
 from .health import ProbeReport
 from .plugin_guard import PluginFault
@@ -36,11 +39,16 @@ class Report:
     """Names in the policy that nothing has, and executables that are not there."""
     degraded: Mapping[str, str]
     """Plugins that do not work, and why."""
+    containment: tuple[ProbeReport, ...]
+    """The core's probes that refuse guarded operations to poisoned processes."""
+    enforces: bool
+    """Some plugin is in mode `enforce`."""
 
     @property
     def healthy(self) -> bool:
-        """All configured probes and plugins work, and no rule is blind."""
-        return not self.degraded and not self.blind and all(each.state in ("alive", "attached") for each in self.probes)
+        """All configured probes and plugins work, no rule is blind and, where something enforces, poison holds."""
+        needed = (*self.probes, *(self.containment if self.enforces else ()))
+        return not self.degraded and not self.blind and all(each.state in ("alive", "attached") for each in needed)
 
     def to_json(self) -> dict[str, Any]:
         """For `krie doctor --json`."""
@@ -49,17 +57,20 @@ class Report:
             "kernel": {"release": self.release, "refused": dict(self.refused)},
             "probes": [
                 {
-                    "name": each.name,
-                    "state": each.state,
-                    "alternative": each.alternative.name if each.alternative is not None else None,
+                    **_stand(each),
                     "every_syscall": each.alternative.every_syscall if each.alternative is not None else False,
                     "limits": each.alternative.limits if each.alternative is not None else "",
                     "not_filled": sorted(missing_fields(each)),
                     "can": sorted(each.alternative.can) if each.alternative is not None else [],
-                    "alternatives": dict(each.reasons),
                 }
                 for each in self.probes
             ],
+            "containment": {
+                "enforces": self.enforces,
+                "refused": len(guarded(self.containment)),
+                "of": len(OPERATIONS),
+                "probes": [_stand(each) for each in self.containment],
+            },
             "rules": len(self.rules),
             "blind_rules": [{"id": each.rule.id, "place": each.rule.place, "why": each.why} for each in self.blind],
             "problems": list(self.problems),
@@ -67,11 +78,20 @@ class Report:
         }
 
 
+def _stand(report: ProbeReport) -> dict[str, Any]:
+    return {
+        "name": report.name,
+        "state": report.state,
+        "alternative": report.alternative.name if report.alternative is not None else None,
+        "alternatives": dict(report.reasons),
+    }
+
+
 def examine(config: Config, place: str) -> Report:
     """Try everything that the configuration names. Raises `KrieError` where not even that is possible."""
     faults: list[PluginFault] = []
     with ExitStack() as stack:
-        armed = load_sensors(config, place, faults.append, stack)
+        armed = load_sensors(config, place, faults.append, stack, contain=True)
         armed.arm()
         armed.probes.check()
         engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
@@ -81,7 +101,9 @@ def examine(config: Config, place: str) -> Report:
         return Report(
             release=armed.features.release,
             refused={str(type_): why for type_, why in armed.features.refused.items()},
-            probes=tuple(armed.probes.reports),
+            probes=tuple(each for each in armed.probes.reports if each.plugin != CONTAINMENT),
+            containment=tuple(each for each in armed.probes.reports if each.plugin == CONTAINMENT),
+            enforces=any(mode is Mode.ENFORCE for mode in armed.modes.values()),
             rules=rules,
             blind=tuple(blind_rules(rules, armed.probes.reports, armed.types)),
             problems=(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 
 from .agent_events import Loss, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
 from .armed import Armed
 from .blindness import blind_rules
 from .bus import Bus
+from .containment import NAME as CONTAINMENT
+from .enforcement_events import Gap
 from .event import Event
 from .health import LossReport, ProbeReport
 from .plugin_guard import PluginFault
 from .policy.policy import Policy
+from .presence import Presence
 
 _log = logging.getLogger("krie")
 
@@ -28,7 +32,7 @@ class Reports:
         """The agent is armed; its probes were told before."""
         reports = self._armed.probes.reports
         alive = sum(each.state == "alive" for each in reports)
-        self._tell(
+        self.tell(
             Started,
             probes=len(reports),
             alive=alive,
@@ -42,15 +46,15 @@ class Reports:
     def stopped(self, reason: str, lost: int, remembered: int) -> None:
         """Nothing comes after this."""
         events = self._bus.judged
-        self._tell(Stopped, events=events, lost=lost, remembered=remembered, reason=reason)
+        self.tell(Stopped, events=events, lost=lost, remembered=remembered, reason=reason)
         rate = 100 * remembered // max(1, events)
         _log.info("stopped (%s): %d events, %d lost, memo hit rate %d%%", reason, events, lost, rate)
 
     def probe(self, report: ProbeReport, policy: Policy) -> None:
         """How a probe stands, and which rules it makes blind."""
-        if report.state != "alive":
+        if report.state not in ("alive", *(("missing",) if report.plugin == CONTAINMENT else ())):
             _log.warning("probe %s is %s: %s", report.name, report.state, report.reason)
-        self._tell(
+        self.tell(
             ProbeState,
             plugin=report.plugin,
             probe=report.probe.name,
@@ -60,28 +64,40 @@ class Reports:
             blind=self._blind([report], policy),
         )
 
+    def gap(self, presence: Presence) -> None:
+        """The agent before this one did not end by itself."""
+        before = presence.before()
+        if before is None or before.clean:
+            return
+        gap_s = max(0, int(time.time() - before.last_seen_s))
+        state = "died" if presence.same_boot(before) else "machine_ended"
+        _log.warning(
+            "the agent before this one (%d) did not end by itself: nobody watched for %d s", before.tgid, gap_s
+        )
+        self.tell(Gap, tgid_before=before.tgid, last_seen_s=int(before.last_seen_s), gap_s=gap_s, state=state)
+
     def plugin(self, fault: PluginFault) -> None:
         """A plugin failed; the log got its traceback when that happened."""
         state = "degraded" if fault.degraded else "fault"
-        self._tell(PluginState, plugin=fault.plugin, state=state, reason=f"{fault.hook} {fault.error}".strip())
+        self.tell(PluginState, plugin=fault.plugin, state=state, reason=f"{fault.hook} {fault.error}".strip())
 
     def loss(self, loss: LossReport) -> None:
         """Something will never be seen."""
         _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
-        self._tell(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+        self.tell(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
 
     def policy_loaded(self, policy: Policy) -> None:
         """A changed policy is in force."""
         blind = self._blind(self._armed.probes.reports, policy)
         rules = len(policy.rules)
-        self._tell(PolicyState, state="loaded", reason="", revision=policy.revision, rules=rules, blind=blind)
+        self.tell(PolicyState, state="loaded", reason="", revision=policy.revision, rules=rules, blind=blind)
         _log.info("policy %s is in force: %d rules", policy.revision, rules)
 
     def policy_refused(self, policy: Policy, reason: str) -> None:
         """A changed policy is wrong; `policy` stays in force."""
         _log.error("policy refused, the one before stays in force: %s", reason)
         rules = len(policy.rules)
-        self._tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
+        self.tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
 
     def _blind(self, reports: Iterable[ProbeReport], policy: Policy) -> str:
         found = list(blind_rules(policy.rules, reports, self._armed.types))
@@ -89,5 +105,6 @@ class Reports:
             _log.warning("rule %s (%s) is blind: %s", each.rule.id, each.rule.place, each.why)
         return " ".join(sorted({each.rule.id for each in found}))
 
-    def _tell(self, event: type[Event], **fields: object) -> None:
+    def tell(self, event: type[Event], **fields: object) -> None:
+        """Journal an event of the agent's own."""
         self._bus.handle(self._own.complete(event.without_header(**fields)))

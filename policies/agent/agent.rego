@@ -32,3 +32,36 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 	input.event.kind == "krie.policy"
 	input.event.state == "refused"
 }
+
+# METADATA
+# title: Somebody tried to harm the agent
+# description: To signal or trace it, to change its links or maps, or to switch the kernel's probes off.
+# custom: {id: AGENT005, severity: critical, action: log}
+rules contains {"id": "AGENT005", "action": "log"} if input.event.kind == "krie.guarded"
+
+# METADATA
+# title: A poisoned process goes on trying
+# description: It was refused a guarded operation.
+# custom: {id: AGENT006, severity: medium, action: log}
+rules contains {"id": "AGENT006", "action": "log"} if input.event.kind == "krie.contained"
+
+# METADATA
+# title: A rule hit too many processes and only observes now
+# description: Its circuit breaker tripped. Either the rule is wrong, or the machine is under attack by many processes.
+# custom: {id: AGENT007, severity: high, action: log}
+rules contains {"id": "AGENT007", "action": "log"} if {
+	input.event.kind == "krie.breaker"
+	input.event.state == "tripped"
+}
+
+# METADATA
+# title: Nobody watched for a time
+# description: The agent before this one was killed, or crashed, or the machine lost its power.
+# custom: {id: AGENT008, severity: high, action: log}
+rules contains {"id": "AGENT008", "action": "log"} if input.event.kind == "krie.gap"
+
+# METADATA
+# title: An administrator took back what was decided
+# description: Poison and refusals were cleared by hand.
+# custom: {id: AGENT009, severity: low, action: log}
+rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.cleared"

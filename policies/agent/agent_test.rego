@@ -21,3 +21,15 @@ test_refused_policy if fired({"kind": "krie.policy", "state": "refused"}) == {"A
 test_loaded_policy if fired({"kind": "krie.policy", "state": "loaded"}) == set()
 
 test_start if fired({"kind": "krie.started"}) == set()
+
+test_guarded if fired({"kind": "krie.guarded", "attempt": "agent_signalled"}) == {"AGENT005"}
+
+test_contained if fired({"kind": "krie.contained", "operation": "file_open"}) == {"AGENT006"}
+
+test_tripped_breaker if fired({"kind": "krie.breaker", "state": "tripped"}) == {"AGENT007"}
+
+test_rearmed_breaker if fired({"kind": "krie.breaker", "state": "rearmed"}) == set()
+
+test_gap if fired({"kind": "krie.gap", "state": "died"}) == {"AGENT008"}
+
+test_cleared if fired({"kind": "krie.cleared", "what": "all"}) == {"AGENT009"}

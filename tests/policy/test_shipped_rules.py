@@ -7,6 +7,7 @@ import pytest
 from krie import Event
 from krie.agent_events import AGENT_EVENTS, Loss, PluginState, PolicyState, ProbeState
 from krie.decision import Action
+from krie.enforcement_events import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
 from krie.event import EventTypes, own_fields
 from krie.plugins.runtime_integrity import plugin
 from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
@@ -17,7 +18,7 @@ from krie.policy.sources import read_sources
 from krie.testing.events import build
 
 ROOT = Path(__file__).parents[2] / "policies"
-TYPES = EventTypes((*AGENT_EVENTS, Ptrace, BpfCall, SysctlWrite))
+TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, Ptrace, BpfCall, SysctlWrite))
 EXTRA = {
     "runtime_integrity.ptrace": {"target"},
     "runtime_integrity.bpf": set(plugin.krie_facts("runtime_integrity.bpf") or ()),
@@ -85,6 +86,11 @@ CASES = [
     (build(ProbeState, state="silent"), {"AGENT002"}, build(ProbeState, state="attached")),
     (build(PluginState), {"AGENT003"}, build(ProbeState, state="alive")),
     (build(PolicyState, state="refused"), {"AGENT004"}, build(PolicyState, state="loaded")),
+    (build(Guarded), {"AGENT005"}, build(PolicyState, state="loaded")),
+    (build(Contained), {"AGENT006"}, build(PolicyState, state="loaded")),
+    (build(Breaker, state="tripped"), {"AGENT007"}, build(Breaker, state="rearmed")),
+    (build(Gap), {"AGENT008"}, build(PolicyState, state="loaded")),
+    (build(Cleared), {"AGENT009"}, build(PolicyState, state="loaded")),
 ]
 
 

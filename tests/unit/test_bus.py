@@ -7,9 +7,10 @@ from typing import Any
 import jsonschema
 from krie import Action, Decision, Event, FiredRule, Scope
 from krie.agent_events import AGENT_EVENTS, Loss, OwnEvents
-from krie.bus import Bus, Wall, would
+from krie.bus import Bus, Wall
 from krie.cgroups import Cgroups
 from krie.decision import merge
+from krie.enforcer import observe
 from krie.enrich import PROCESS_SCHEMA, Enricher
 from krie.event import EventTypes
 from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
@@ -39,7 +40,7 @@ class Setting:
         self.lines: list[dict[str, Any]] = []
         self.seen: list[tuple[Event, Decision]] = []
         self.enricher = Enricher(TYPES, self.table, Cgroups(None), facts or {})
-        self.bus = Bus(TYPES, self.table, self.enricher, self.judge, [self._sink], [self._observe])
+        self.bus = Bus(TYPES, self.table, self.enricher, self.judge, [self._sink], [self._observe], observe)
 
     def _sink(self, line: str) -> bool:
         self.lines.append(json.loads(line))
@@ -138,15 +139,6 @@ def test_text_that_has_no_utf8_does_not_stop_the_agent() -> None:
     own = OwnEvents(build(Loss), EventTypes(AGENT_EVENTS))
     loss = Loss.without_header(lost_kind="odd \ud800 \udcff", cause="ring_full", count=1, total=2)
     assert own.complete(loss).lost_kind.startswith("odd ")
-
-
-def test_what_would_be_done() -> None:
-    def decided(action: Action, scope: Scope) -> list[str]:
-        return would(merge([FiredRule("T", action, scope, 0, 1)], tier="user", revision=""))
-
-    assert decided(Action.LOG, Scope.PROCESS) == []
-    assert decided(Action.OVERRIDE, Scope.EVENT) == ["override"]
-    assert decided(Action.KILL, Scope.HOST) == ["host", "kill"]
 
 
 def test_time_is_rfc3339_with_nanoseconds() -> None:

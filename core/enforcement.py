@@ -1,0 +1,247 @@
+"""Everything about enforcement that lives as long as the agent: built here, looked after once a second, asked and
+cleared by administrators. What a decision leads to is in `krie.enforcer`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from . import containment
+from .armed import Armed
+from .breaker import CircuitBreaker
+from .config import Config
+from .containment import GUARDED, OPERATIONS, take_refusals
+from .control import Peer
+from .decision import Mode
+from .enforcement_events import ATTEMPTS, Breaker, Cleared, Contained, Guarded
+from .enforcer import Ability, Enforcer, RuleNumbers
+from .event import Event
+from .executables import Executables, resolve
+from .guard import Guard
+from .health import ProbeReport
+from .probe import Enforcement as Can
+from .process import Key
+from .verdicts import Flags, Verdict
+
+_log = logging.getLogger("krie")
+_SECOND = 1_000_000_000
+_SHOWN = 500
+_KPROBES_OFF = next(number for number, name in ATTEMPTS.items() if name == "kprobes_off")
+Told = tuple[type[Event], dict[str, object]]
+"""An event of the agent's own: its class, and its fields by name."""
+
+
+class Enforcing:
+    """The verdict tables with everything that changes them."""
+
+    def __init__(self, config: Config, armed: Armed, stack: ExitStack) -> None:
+        """Touch nothing yet but the tables; `stack` lets go of files."""
+        self._config, self._armed = config.enforcement, armed
+        self._verdicts = armed.verdicts
+        self._rules = RuleNumbers()
+        self._pending: list[Told] = []
+        period_ns = self._config.breaker_period_s * _SECOND
+        self._breaker = CircuitBreaker(self._config.breaker_processes, period_ns, self._tripped)
+        self._modes = armed.modes
+        self._abilities: dict[int, Ability] = {}
+        self.enforcer = Enforcer(
+            self._config, self._verdicts, self._breaker, self._rules, armed.agent.tgid, self._ability
+        )
+        self._executables = Executables({}, {}, ())
+        stack.callback(self._close_executables)
+        self._guard = Guard()
+        stack.callback(self._guard.close)
+        self._kprobes_off = False
+
+    def start(self) -> None:
+        """Let programs act. Call it when the agent is armed and its probes were checked."""
+        self.policy_changed()
+        if not any(mode is Mode.ENFORCE for mode in self._modes.values()):
+            return
+        contained = containment.guarded(self._armed.probes.reports)
+        self.enforcer.contained = len(contained)
+        self._say_what_holds(contained)
+        self._verdicts.set_poison_time(self._config.poison_s * _SECOND)
+        sensors = self._armed.loaded.loaded.sensors
+        self._verdicts.enforce((self._modes.get(each) is Mode.ENFORCE) for each in sensors)
+        if self._config.guard and contained:
+            own = self._armed.maps
+            self._guard.prepare(own.starting_with(f"{containment.NAME}_"), own.values(), self._armed.inspector.identify)
+            self._verdicts.set_flags(self._verdicts.flags() | Flags.GUARD)
+
+    def stop(self) -> None:
+        """Let programs act no more: what was decided ends with the agent, as it would by SIGKILL."""
+        self._verdicts.enforce(False for _ in self._armed.loaded.loaded.sensors)
+        self._verdicts.set_flags(Flags(0))
+        for each in (*self._verdicts.poisoned(), *self._verdicts.bound()):
+            self._verdicts.clear(each)
+
+    def policy_changed(self) -> None:
+        """A policy is in force: look at the protected programs anew, and re-arm the breakers."""
+        before = self._executables
+        paths = {path: path for path in self._config.protected}
+        self._executables = resolve(paths, self._armed.inspector.identify)
+        before.close()
+        for why in self._executables.unresolved.values():
+            _log.warning("enforcement.protected: %s", why)
+        self.enforcer.protected = self._executables.names
+        self._verdicts.protect(self._executables.names)
+        self._rearm(None)
+
+    def tick(self) -> list[Told]:
+        """Once a second: end what is over; returns what happened since the last time."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        for verdict in (*self._verdicts.poisoned(), *self._verdicts.bound()):
+            if verdict.until <= now:
+                self._verdicts.clear(verdict)
+        host = self._verdicts.host()
+        if host is not None and host.until <= now:
+            self._verdicts.free_host()
+            _log.info("the verdict of %s on the whole host is over", self._rules.name(host.rule))
+        if (counts := self._armed.maps.get("containment_counts")) is not None:
+            for each in take_refusals(counts):
+                self._tell_refusals(each.process, each.operation, each.count, each.rule)
+        off = self._guard.kprobes_off()
+        if off and not self._kprobes_off:
+            _log.error("all kprobes of this machine are disarmed: probes by kprobe see nothing")
+            self._tell(Guarded, stranger_tgid=0, stranger_start_time=0, count=1, attempt=ATTEMPTS[_KPROBES_OFF])
+        self._kprobes_off = off
+        pending, self._pending = self._pending, []
+        return pending
+
+    def _tell(self, event: type[Event], **fields: object) -> None:
+        # Not journaled at once, since this may be within another event.
+        self._pending.append((event, fields))
+
+    def _close_executables(self) -> None:
+        self._executables.close()
+
+    def status(self) -> dict[str, Any]:
+        """For `krie status`."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        poisoned = sorted(self._verdicts.poisoned(), key=lambda each: (each.until, each.process))
+        host = self._verdicts.host()
+        return {
+            "modes": {name: str(mode) for name, mode in sorted(self._modes.items())},
+            "guard": Flags.GUARD in self._verdicts.flags(),
+            "guarded_operations": {"refused": self.enforcer.contained, "of": len(OPERATIONS)},
+            "poisoned": [self._shown(each, now) for each in poisoned[:_SHOWN]],
+            "poisoned_count": len(poisoned),
+            "bound_count": sum(1 for _ in self._verdicts.bound()),
+            "host": None if host is None else {"rule": self._rules.name(host.rule), "left_s": _left(host, now)},
+            "breakers": [
+                {"rule": rule, "processes": hits, "of": self._config.breaker_processes, "tripped": tripped}
+                for rule, (hits, tripped) in self._breaker.state().items()
+            ],
+        }
+
+    def clear(self, tgid: int | None, rule: str | None, by: Peer) -> dict[str, Any]:
+        """Take back what was decided about a process, by a rule, or all of it. Raises `ValueError`."""
+        what = f"tgid {tgid}" if tgid is not None else f"rule {rule}" if rule is not None else "all"
+
+        def meant(verdict: Verdict) -> bool:
+            if tgid is not None:
+                return verdict.process.tgid == tgid
+            return rule is None or self._rules.name(verdict.rule) == rule
+
+        poisoned = [each for each in self._verdicts.poisoned() if meant(each)]
+        bound = [each for each in self._verdicts.bound() if meant(each)]
+        for each in (*poisoned, *bound):
+            self._verdicts.clear(each)
+        host = self._verdicts.host()
+        freed = host is not None and tgid is None and meant(host)
+        if freed:
+            self._verdicts.free_host()
+        rearmed = [] if tgid is not None else self._rearm(rule)
+        self._tell(
+            Cleared, processes=len(poisoned), verdicts=len(bound) + freed, by_tgid=by.tgid, by_uid=by.uid, what=what
+        )
+        _log.warning("cleared by %d: %s (%d processes, %d verdicts)", by.tgid, what, len(poisoned), len(bound) + freed)
+        return {"poisoned": len(poisoned), "verdicts": len(bound) + freed, "rearmed": rearmed}
+
+    def _say_what_holds(self, contained: list[ProbeReport]) -> None:
+        """Once, not for each operation."""
+        if not contained:
+            sample = next(each for each in self._armed.probes.reports if each.plugin == containment.NAME)
+            _log.error("poison cannot hold here: no guarded operation can be refused (%s)", sample.reason)
+        elif len(contained) < len(OPERATIONS):
+            _log.warning(
+                "poison holds for %d of %d guarded operations; see krie doctor", len(contained), len(OPERATIONS)
+            )
+
+    def _ability(self, kind: int) -> Ability:
+        """Looked up once a kind and kept: neither modes nor the chosen alternatives change."""
+        if kind not in self._abilities:
+            owner = next(
+                (each.name for each in self._armed.sensors if any(kind == event.KIND for event in each.events)), ""
+            )
+            refuses = any(
+                Can.REFUSE in each.alternative.can
+                for each in self._armed.probes.reports
+                if each.probe.event is not None and kind == each.probe.event.KIND and each.alternative is not None
+            )
+            self._abilities[kind] = Ability(self._modes.get(owner, Mode.OBSERVE), refuses)
+        return self._abilities[kind]
+
+    def _tripped(self, rule: str, processes: int) -> None:
+        period_s = self._config.breaker_period_s
+        _log.error(
+            "rule %s hit %d processes within %d s: it only observes now, until krie clear --rule %s or a reload",
+            rule,
+            processes,
+            period_s,
+            rule,
+        )
+        self._tell(Breaker, rule=rule, processes=processes, period_s=period_s, state="tripped")
+
+    def _rearm(self, rule: str | None) -> list[str]:
+        rearmed = self._breaker.rearm(rule)
+        for each in rearmed:
+            _log.warning("rule %s is enforced again", each)
+            self._tell(Breaker, rule=each, processes=0, period_s=self._config.breaker_period_s, state="rearmed")
+        return rearmed
+
+    def _tell_refusals(self, process: Key, operation: int, count: int, rule: int) -> None:
+        if operation in GUARDED:
+            _log.error("process %d tried to harm the agent (%s) and was refused", process.tgid, GUARDED[operation])
+            self._tell(
+                Guarded,
+                stranger_tgid=process.tgid,
+                stranger_start_time=process.start_time,
+                count=count,
+                attempt=GUARDED[operation],
+            )
+        elif operation in OPERATIONS:
+            self._tell(
+                Contained,
+                contained_tgid=process.tgid,
+                contained_start_time=process.start_time,
+                count=count,
+                operation=OPERATIONS[operation],
+                rule=self._rules.name(rule),
+            )
+
+    def _shown(self, verdict: Verdict, now: int) -> dict[str, Any]:
+        try:
+            comm = Path(f"/proc/{verdict.process.tgid}/comm").read_text(errors="replace").rstrip("\n")
+        except OSError:
+            comm = ""
+        return {
+            "tgid": verdict.process.tgid,
+            "start_time": verdict.process.start_time,
+            "comm": comm,
+            "rule": self._rules.name(verdict.rule),
+            "left_s": _left(verdict, now),
+        }
+
+
+def _left(verdict: Verdict, now: int) -> int:
+    return max(0, (verdict.until - now) // _SECOND)
+
+
+def wanted(config: Config) -> bool:
+    """Whether any plugin is to enforce."""
+    return any(each.get("mode") == "enforce" for each in config.plugins.values())

@@ -1,0 +1,71 @@
+"""What the agent guards of itself beyond its process: its maps, and the switch that turns all kprobes off."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from .kernel import bpf
+from .kernel.maps import Map
+from .process import Identity
+
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since 5.2
+_FSCONFIG_CMD_CREATE = 6
+_CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+_SWITCH = "kprobes/enabled"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Guard:
+    """Knows the agent's own things; the programs of the containment sensor refuse access to them."""
+
+    def __init__(self) -> None:
+        """Open debugfs for ourselves alone: whether and where it is mounted is not ours to depend on."""
+        self._debugfs = _open_debugfs()
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._debugfs >= 0:
+            os.close(self._debugfs)
+
+    def prepare(self, maps: Mapping[str, Map], own: Iterable[Map], identify: Callable[[int], Identity]) -> None:
+        """Tell the programs what they guard; `maps` are the sensor's own."""
+        for each in own:
+            maps["containment_own_maps"].set(struct.pack("=I", bpf.map_id(each.descriptor)), struct.pack("=I", 1))
+        with suppress(OSError):  # this kernel has no kprobes
+            descriptor = os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs)
+            try:
+                file = identify(descriptor)
+            finally:
+                os.close(descriptor)
+            maps["containment_switch"].set(bytes(4), struct.pack("=QII", file.ino, file.dev, file.generation))
+
+    def kprobes_off(self) -> bool:
+        """Whether all kprobes are disarmed, by the switch or by a write to the kernel's variable behind it.
+
+        False where that cannot be known: without kprobes, or where lockdown refuses the file.
+        """
+        try:
+            descriptor = os.open(_SWITCH, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
+        except OSError:
+            return False
+        try:
+            return os.read(descriptor, 8).strip() == b"0"
+        finally:
+            os.close(descriptor)
+
+
+def _open_debugfs() -> int:
+    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
+    context = _libc.syscall(_SYS_FSOPEN, b"debugfs", _CLOEXEC)
+    if context < 0:
+        return -1
+    try:
+        if _libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
+            return -1
+        return int(_libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
+    finally:
+        os.close(context)

@@ -1,0 +1,141 @@
+"""The agent's socket: who may ask, what comes back, and that nobody holds the agent up."""
+
+import json
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.admin import RefusedError, ask
+from krie.control import SOCKET, Control, Peer
+from krie.errors import ConfigError, KernelError, NotRunningError
+
+
+class Serving:
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[tuple[dict[str, Any], Peer]] = []
+        self.control = Control(folder, self._answer)
+        self._poll = select.epoll()
+        self.control.wait_on(self._poll)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        self._thread.join()
+        self.control.close()
+
+    def _serve(self) -> None:
+        while not self._end.is_set():
+            self._poll.poll(0.01)
+            self.control.serve()
+
+    def _answer(self, request: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        self.asked.append((request, peer))
+        if request.get("ask") == "wrong":
+            raise ValueError("ask for something else")
+        return {"echo": request, "long": "x" * 200_000}
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    made = Serving(tmp_path)
+    yield made
+    made.stop()
+
+
+def raw(folder: Path, request: bytes) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(10)
+        connection.connect(str(folder / SOCKET))
+        connection.send(request)
+        return dict(json.loads(connection.recv(1 << 20)))
+
+
+def test_an_answer_comes_back_whole(serving: Serving, tmp_path: Path) -> None:
+    answer = ask(tmp_path, {"ask": "x"})
+    assert answer == {"echo": {"ask": "x"}, "long": "x" * 200_000}
+    assert serving.asked == [({"ask": "x"}, Peer(os.getpid(), os.geteuid()))]
+
+
+def test_only_root_gets_in(serving: Serving, tmp_path: Path) -> None:
+    assert (tmp_path / SOCKET).stat().st_mode & 0o777 == 0o600
+    child = os.fork()
+    if child == 0:
+        try:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            (tmp_path / SOCKET).chmod(0o666)
+            for folder in (tmp_path, *list(tmp_path.parents)[:2]):  # pytest's own
+                folder.chmod(0o755)
+            os.setuid(12345)
+            connection.connect(str(tmp_path / SOCKET))
+            connection.send(b'{"ask": "x"}')
+            os._exit(1 if connection.recv(100) else 0)
+        except OSError:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert serving.asked == []
+
+
+@pytest.mark.parametrize("request_", [b"\xff", b"[]", b"{", b'"' + b"x" * 5000 + b'"', b"[" * 4000])
+def test_nonsense_is_answered_and_ends_nothing(serving: Serving, tmp_path: Path, request_: bytes) -> None:
+    assert "error" in raw(tmp_path, request_)
+    assert ask(tmp_path, {"ask": "x"})["echo"] == {"ask": "x"}
+
+
+def test_what_makes_no_sense_is_refused(serving: Serving, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="ask for something else"):
+        ask(tmp_path, {"ask": "wrong"})
+
+
+def test_silent_clients_hold_nobody_up(serving: Serving, tmp_path: Path) -> None:
+    silent = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(5)]
+    for each in silent:
+        each.connect(str(tmp_path / SOCKET))
+    assert ask(tmp_path, {"ask": "x"})["echo"] == {"ask": "x"}
+    for each in silent:
+        each.close()
+
+
+def test_silent_clients_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krie.control._CLIENT_S", 0.05)
+    serving = Serving(tmp_path)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+            silent.settimeout(10)
+            silent.connect(str(tmp_path / SOCKET))
+            assert silent.recv(1) == b""
+    finally:
+        serving.stop()
+
+
+def test_where_no_agent_is(tmp_path: Path) -> None:
+    with pytest.raises(NotRunningError, match="no agent runs here"):
+        ask(tmp_path, {"ask": "x"})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left_behind:
+        left_behind.bind(str(tmp_path / SOCKET))
+    with pytest.raises(NotRunningError, match="no agent runs here"):
+        ask(tmp_path, {"ask": "x"})
+    made = Serving(tmp_path)  # takes the place of what was left behind
+    assert ask(tmp_path, {"ask": "x"})["echo"]
+    made.stop()
+    assert not (tmp_path / SOCKET).exists()
+
+
+def test_an_agent_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krie.admin._TIMEOUT_S", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
+        mute.bind(str(tmp_path / SOCKET))
+        mute.listen()
+        with pytest.raises(KernelError, match=r"gave no answer for 0\.05 s"):
+            ask(tmp_path, {"ask": "x"})
+
+
+def test_a_folder_that_cannot_hold_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"agent\.run_dir: .* cannot be made"):
+        Control(tmp_path / "nothing", lambda *_: {})

@@ -1,0 +1,68 @@
+"""What people see of a running agent: everything that needs their attention is there."""
+
+import io
+from typing import Any
+
+from krie import render
+from rich.console import Console
+
+QUIET: dict[str, Any] = {
+    "tgid": 7,
+    "up_s": 60,
+    "policy": "r1",
+    "events": 200,
+    "events_per_s": 1.5,
+    "lost": 0,
+    "remembered": 50,
+    "probes": [{"name": "p.a", "state": "alive", "by": "lsm"}],
+    "degraded": {},
+    "modes": {"p": "enforce"},
+    "guard": True,
+    "guarded_operations": {"refused": 18, "of": 18},
+    "poisoned": [],
+    "poisoned_count": 0,
+    "bound_count": 0,
+    "host": None,
+    "breakers": [],
+}
+
+
+def shown(**changes: Any) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    render.status(console, {**QUIET, **changes})
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_quiet_agent() -> None:
+    assert shown().splitlines() == [
+        "Agent 7, up 60 s, policy r1: p enforces, guards itself",
+        "200 events, 1.5/s of late, none lost, 25 % decided from memory",
+        "1 of 1 probes alive",
+        "",
+        "0 poisoned (of 18 guarded operations 18 are refused to them), 0 verdicts on single operations",
+    ]
+
+
+def test_what_needs_attention() -> None:
+    text = shown(
+        lost=3,
+        probes=[{"name": "p.a", "state": "silent", "by": "lsm"}, {"name": "p.b", "state": "missing", "by": None}],
+        degraded={"q": "raised [x]"},
+        poisoned=[{"tgid": 42, "start_time": 1, "comm": "[sh]", "rule": "R1", "left_s": 9}],
+        poisoned_count=1,
+        host={"rule": "R2", "left_s": 5},
+        breakers=[{"rule": "R3", "processes": 4, "of": 3, "tripped": True}],
+    )
+    for each in (
+        "3 lost",
+        "0 of 2 probes alive",
+        "p.a    silent   lsm",
+        "p.b    missing  -",
+        "degraded q: raised [x]",
+        "1 poisoned",
+        "42    [sh]  R1    9 s",
+        "the whole host is bound by R2, 5 s left",
+        "R3    4 of 3     tripped",
+    ):
+        assert each in text, text
