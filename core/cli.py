@@ -17,20 +17,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from . import render
-from .agent_events import AGENT_EVENTS
-from .config import Config, load_config
-from .decision import Action
+from .admin import ask
+from .command import DEFAULT_CONFIG, ConfigOption, JsonOption, event_types, load_plugins, need_root
+from .config import load_config
 from .doctor import examine
 from .enrich import PROCESS_SCHEMA, document_schema
-from .errors import ExitCode, KernelError, KrieError, PolicyError
-from .event import EventTypes
-from .kernel.features import Features
-from .plugin_guard import PluginFault
-from .plugin_manager import Plugins, available
-from .policy.analysis import unknown_names
-from .policy.embedded import EmbeddedEngine
-from .policy.policy import Policy
-from .policy.reload import event_fields, policy_folders, read_policy
+from .errors import ExitCode, KrieError
+from .plugin_manager import available
+from .policy.commands import policy
 from .testing.lab.commands import lab
 
 _EXIT_CODES = "Exit codes: " + "; ".join(f"{each.value} {each.meaning}" for each in ExitCode) + "."
@@ -45,28 +39,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-policy_app = typer.Typer(help="Check policies, and try them on an event.", no_args_is_help=True)
-app.add_typer(policy_app, name="policy")
+app.add_typer(policy, name="policy")
 app.add_typer(lab, name="lab")
-
-_Config = Annotated[
-    Path, typer.Option("--config", "-c", help="The configuration.", envvar="KRIE_CONFIG", show_default=True)
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-_DEFAULT = Path("krie.toml")
 
 
 @app.command()
 def run(
-    config: _Config = _DEFAULT,
+    config: ConfigOption = DEFAULT_CONFIG,
     duration: Annotated[float | None, typer.Option(help="End after so many seconds.", min=0.1)] = None,
 ) -> None:
     """Run the agent in the foreground: attach the probes, judge what they see, write the journal.
 
     On a terminal it shows a summary and readable events; elsewhere the journal's JSON lines. SIGINT and SIGTERM detach
-    everything and report counts; SIGHUP loads the policies anew.
+    everything and report counts; SIGHUP loads the policies anew. An agent that enforces guards itself: it takes signals
+    from tgid 1 (systemd) only, and Ctrl-C.
     """
-    _need_root()
+    need_root()
     command = [sys.executable, "-I", "-m", "krie.agent", "--config", str(config), "--stdout"]
     command += ["--duration", str(duration)] if duration is not None else []
     if not sys.stdout.isatty():
@@ -82,8 +70,8 @@ def _run_on_terminal(command: list[str]) -> int:
     with waiting, subprocess.Popen(command, stdout=subprocess.PIPE) as agent:
         # A Ctrl-C reaches the agent too, which then ends; we show what it still says.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: agent.terminate())
-        signal.signal(signal.SIGHUP, lambda *_: agent.send_signal(signal.SIGHUP))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: _pass_on(agent, number))
         assert agent.stdout is not None
         for text in agent.stdout:
             line = json.loads(text)
@@ -93,10 +81,18 @@ def _run_on_terminal(command: list[str]) -> int:
     return agent.returncode
 
 
+def _pass_on(agent: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        agent.send_signal(number)
+    except PermissionError:
+        hint = "press Ctrl-C on its terminal, or let systemd end it"
+        print(f"krie: the agent guards itself, and takes no signal from anybody but tgid 1: {hint}", file=sys.stderr)
+
+
 @app.command()
-def doctor(config: _Config = _DEFAULT, as_json: _Json = False) -> None:
+def doctor(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Try everything on this kernel: which probes are alive and by which way, what they cost, which rules are blind."""
-    _need_root()
+    need_root()
     console = Console()
     with console.status("compiling, attaching, trying ...") if not as_json else _quietly():
         report = examine(load_config(config), str(config))
@@ -108,10 +104,45 @@ def doctor(config: _Config = _DEFAULT, as_json: _Json = False) -> None:
 
 
 @app.command()
-def plugins(config: _Config = _DEFAULT, as_json: _Json = False) -> None:
+def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Ask the running agent how it stands: modes, probes, rates, losses, who is poisoned by which rule, breakers."""
+    need_root()
+    answer = ask(Path(load_config(config).agent.run_dir), {"ask": "status"})
+    if as_json:
+        print(json.dumps(answer, indent=2))
+    else:
+        render.status(Console(), answer)
+
+
+@app.command()
+def clear(
+    tgid: Annotated[int | None, typer.Argument(help="The process that shall be free again.", min=1)] = None,
+    rule: Annotated[str | None, typer.Option(help="All that this rule did; its breaker is re-armed.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of it; all breakers are re-armed.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Take back what the running agent decided: poison and refusals of a process, by a rule, or all.
+
+    A poisoned process cannot do so itself: use another session, or wait until the time is over.
+    """
+    if (tgid is not None) + (rule is not None) + everything != 1:
+        raise typer.BadParameter("say one of TGID, --rule ID and --all")
+    need_root()
+    what = {"tgid": tgid} if tgid is not None else {"rule": rule} if rule is not None else {"all": True}
+    answer = ask(Path(load_config(config).agent.run_dir), {"ask": "clear", **what})
+    if as_json:
+        print(json.dumps(answer, indent=2))
+        return
+    rearmed = f"; enforced again: {', '.join(answer['rearmed'])}" if answer["rearmed"] else ""
+    print(f"{answer['poisoned']} processes and {answer['verdicts']} verdicts cleared{rearmed}")
+
+
+@app.command()
+def plugins(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """List the installed plugins, and what those that are configured bring."""
     settings = load_config(config)
-    loaded, faults = _load_plugins(settings, str(config))
+    loaded, faults = load_plugins(settings, str(config))
     wrong = {fault.plugin: fault.error for fault in faults}
     rows: list[dict[str, Any]] = []
     brought = {each.name: each for each in loaded.loaded}
@@ -141,12 +172,12 @@ def plugins(config: _Config = _DEFAULT, as_json: _Json = False) -> None:
 
 @app.command()
 def events(
-    config: _Config = _DEFAULT,
+    config: ConfigOption = DEFAULT_CONFIG,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schemas of what policies see.")] = False,
 ) -> None:
     """List the events that the configured plugins emit, with their fields."""
-    loaded, _ = _load_plugins(load_config(config), str(config))
-    types = _event_types(loaded)
+    loaded, _ = load_plugins(load_config(config), str(config))
+    types = event_types(loaded)
     if schema:
         schemas = {each.name: document_schema(each, loaded.facts(each.name)) for each in types}
         print(json.dumps({"event": schemas, "process": PROCESS_SCHEMA}, indent=2))
@@ -157,75 +188,6 @@ def events(
         rows += [(name, "fact", escape(str(_description(fact)))) for name, fact in loaded.facts(each.name).items()]
         title = f"\n{each.name} ({each.kind:#06x}): {(each.event.__doc__ or '').strip().splitlines()[0]}"
         Console().print(render.table(escape(title), ("field", "type", "meaning"), rows))
-
-
-@policy_app.command("check")
-def policy_check(config: _Config = _DEFAULT, as_json: _Json = False) -> None:
-    """Compile all policies, list their rules, and point at names that nothing has. Needs no root."""
-    settings = load_config(config)
-    loaded, _ = _load_plugins(settings, str(config))
-    policy = _policy(settings, loaded)
-    problems = unknown_names(policy.rules, event_fields(_event_types(loaded), loaded.facts))
-    if as_json:
-        found = [
-            {"id": each.id, "action": each.action, "place": each.place, "title": each.title} for each in policy.rules
-        ]
-        print(json.dumps({"revision": policy.revision, "rules": found, "problems": problems}, indent=2))
-    else:
-        render.rules(Console(), policy.rules)
-        print(f"\nrevision {policy.revision}")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    raise typer.Exit(ExitCode.POLICY if problems else ExitCode.OK)
-
-
-@policy_app.command("eval")
-def policy_eval(config: _Config = _DEFAULT) -> None:
-    """Decide one event from standard input: a line of the journal, or a document {"event": ..., "process": ...}.
-
-    Prints the decision as JSON. Needs no root.
-    """
-    settings = load_config(config)
-    loaded, _ = _load_plugins(settings, str(config))
-    document = _document(sys.stdin.read())
-    decision = _policy(settings, loaded).decide(document["event"]["kind"], document)
-    print(json.dumps(decision.to_json(), indent=2))
-
-
-def _document(text: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PolicyError(f"<stdin>:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("event"), dict):
-        raise PolicyError('<stdin>:1:1: must be an object with "event", such as a line of the journal')
-    kind = content.get("kind", content["event"].get("kind"))
-    if not isinstance(kind, str):
-        raise PolicyError('<stdin>:1:1: has no "kind", in the event or beside it')
-    return {
-        "event": {"kind": kind, **content["event"]},
-        "process": content.get("process", {}),
-        "host": content.get("host", {}),
-        "health": content.get("health", {}),
-    }
-
-
-def _policy(config: Config, loaded: Plugins) -> Policy:
-    engine = EmbeddedEngine(read_policy(config, policy_folders(config, loaded)))
-    return Policy(engine, on_error=Action[config.policy.on_error.upper()], memo=0)
-
-
-def _load_plugins(config: Config, place: str) -> tuple[Plugins, list[PluginFault]]:
-    faults: list[PluginFault] = []
-    loaded = Plugins.load(config, place, Features(), faults.append)
-    for fault in faults:
-        print(f"krie: {fault.error}\n{fault.traceback}".rstrip(), file=sys.stderr)
-    return loaded, faults
-
-
-def _event_types(loaded: Plugins) -> EventTypes:
-    own = (event for each in loaded.loaded if each.sensor is not None for event in each.sensor.events)
-    return EventTypes((*AGENT_EVENTS, *own))
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:
@@ -239,11 +201,6 @@ def _type_of(schema: Mapping[str, Any]) -> str:
 
 def _description(fact: Any) -> str:
     return str(fact.get("description", "")) if isinstance(fact, Mapping) else ""
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise KernelError("attaching BPF programs needs root", 0, "use sudo")
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     DEGRADED = 5, "a required plugin or probe does not work; `krie doctor`: any that is configured"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"
+    NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent runs here"
 
 
 class KrieError(Exception):
@@ -60,6 +61,15 @@ class AlreadyRunningError(KrieError):
     def __init__(self, tgid: int) -> None:
         self.tgid = tgid
         super().__init__(f"another agent is running on this machine (tgid {tgid}); stop it first")
+
+
+class NotRunningError(KrieError):
+    """No agent has a socket there."""
+
+    exit_code = ExitCode.NOT_RUNNING
+
+    def __init__(self, path: os.PathLike[str]) -> None:
+        super().__init__(f"no agent runs here: nobody answers at {path}")
 
 
 class LayoutError(KrieError):

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from .blindness import missing_fields
+from .containment import NAME as CONTAINMENT
+from .containment import OPERATIONS, guarded
 from .doctor import Report
 from .policy.engine import Rule
 
@@ -46,6 +48,7 @@ def doctor(console: Console, report: Report) -> None:
         for each in report.probes
     ]
     console.print(table("\nProbes", ("probe", "state", "by", "what to know"), rows))
+    _containment(console, report)
     unfilled = [(each.name, ", ".join(sorted(missing_fields(each)))) for each in report.probes if missing_fields(each)]
     if unfilled:
         console.print(table("\nFields without a real value here", ("probe", "fields"), unfilled))
@@ -70,6 +73,26 @@ def doctor(console: Console, report: Report) -> None:
     console.print(f"\n{len(report.rules)} rules; {verdict}")
 
 
+def _containment(console: Console, report: Report) -> None:
+    """What poison is worth here: one line where all or nothing works, a table of what does not otherwise."""
+    works = guarded(report.containment)
+    console.print("\n[bold]Poison[/] ", end="")
+    if len(works) == len(OPERATIONS):
+        by = ", ".join(sorted({each.alternative.name for each in works if each.alternative is not None}))
+        console.print(f"[green]holds[/]: all {len(works)} guarded operations can be refused, by {by}")
+    elif not works:
+        why = escape(next(each.reason for each in report.containment))
+        console.print(
+            "[bold red]cannot hold[/] here: no guarded operation can be refused; a kill is a signal and no more"
+        )
+        console.print(f"  [dim]{why}[/]")
+    else:
+        console.print(f"[bold red]leaks[/]: {len(works)} of {len(OPERATIONS)} guarded operations can be refused")
+        missing = [each for each in report.containment if each not in works and each.state != "alive"]
+        rows = [(each.probe.name, _state(each.state), escape(each.reason)) for each in missing]
+        console.print(table("Not refused", ("operation", "state", "why"), rows))
+
+
 def rules(console: Console, found: Iterable[Rule]) -> None:
     """All rules of a policy."""
     rows = [
@@ -92,6 +115,8 @@ class Live:
         """One line of the journal."""
         event, kind = line["event"], line["kind"]
         if kind == "krie.probe" and not self._started:
+            if event["plugin"] == CONTAINMENT and event["state"] == "alive":
+                return  # many, and as they should be
             name = f"{event['plugin']}.{event['probe']}"
             self._probes.append((name, _state(event["state"]), event["alternative"] or "-", escape(event["reason"])))
         elif kind == "krie.started":
@@ -99,7 +124,7 @@ class Live:
             self._console.print(table("Probes", ("probe", "state", "by", "what to know"), self._probes))
             self._console.print(
                 f"\n[bold]armed[/] in {event['armed_ms']} ms on {escape(event['release'])}: "
-                f"{event['alive']} of {event['probes']} probes alive, policy {event['revision']}, mode observe "
+                f"{event['alive']} of {event['probes']} probes alive, policy {event['revision']} "
                 "([dim]Ctrl-C ends it[/])\n"
             )
         elif kind == "krie.stopped":
@@ -116,12 +141,13 @@ class Live:
         action = decision["action"]
         rules = " ".join(each["id"] for each in decision["rules"])
         would = f" [bold]would {'+'.join(line['would'])}[/]" if line["would"] else ""
+        done = f" [bold red]{escape(', '.join(line['done']))}[/]" if line["done"] else ""
         who = process["exe"] if process["exe_known"] else process["comm"]
         by = process["parent"]["exe"] if process["parent"]["exe_known"] else process["parent"]["comm"]
         return (
             f"[dim]{line['time'][11:23]}[/] [{_ACTIONS[action]}]{action:<8}[/] [cyan]{escape(line['kind'])}[/] "
             f"{escape(who)} [dim]({process['tgid']}, user {process['uid']}, by {escape(by)})[/] "
-            f"{escape(_details(line['event']))} [yellow]{escape(rules)}[/]{would}"
+            f"{escape(_details(line['event']))} [yellow]{escape(rules)}[/]{would}{done}"
         )
 
 
@@ -142,3 +168,48 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return repr(value.rstrip("\n")) if isinstance(value, str) and (" " in value or "\n" in value) else str(value)
+
+
+def status(console: Console, answer: Mapping[str, Any]) -> None:
+    """The answer of a running agent."""
+    modes = ", ".join(f"{name} {mode}s" for name, mode in answer["modes"].items()) or "no plugins"
+    console.print(
+        f"[bold]Agent[/] {answer['tgid']}, up {answer['up_s']} s, policy {answer['policy']}: {escape(modes)}"
+        f"{', guards itself' if answer['guard'] else ''}"
+    )
+    rate = 100 * answer["remembered"] // max(1, answer["events"])
+    lost = f"[bold red]{answer['lost']} lost[/]" if answer["lost"] else "none lost"
+    console.print(
+        f"{answer['events']} events, {answer['events_per_s']}/s of late, {lost}, {rate} % decided from memory"
+    )
+    works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
+    console.print(f"{len(works)} of {len(answer['probes'])} probes alive")
+    rows = [(each["name"], _state(each["state"]), each["by"] or "-") for each in answer["probes"] if each not in works]
+    if rows:
+        console.print(table("\nNot alive", ("probe", "state", "by"), rows))
+    for name, why in answer["degraded"].items():
+        console.print(f"[bold red]degraded[/] {escape(name)}: {escape(why)}")
+    operations = answer["guarded_operations"]
+    console.print(
+        f"\n[bold]{answer['poisoned_count']} poisoned[/] (of {operations['of']} guarded operations "
+        f"{operations['refused']} are refused to them), {answer['bound_count']} verdicts on single operations"
+    )
+    poisoned = [
+        (str(each["tgid"]), escape(each["comm"]), escape(each["rule"] or "-"), f"{each['left_s']} s")
+        for each in answer["poisoned"]
+    ]
+    if poisoned:
+        console.print(table("Poisoned", ("tgid", "name", "rule", "left"), poisoned))
+    if answer["host"] is not None:
+        host = answer["host"]
+        console.print(f"[bold red]the whole host is bound[/] by {escape(host['rule'])}, {host['left_s']} s left")
+    breakers = [
+        (
+            escape(each["rule"]),
+            f"{each['processes']} of {each['of']}",
+            "[bold red]tripped[/]" if each["tripped"] else "",
+        )
+        for each in answer["breakers"]
+    ]
+    if breakers:
+        console.print(table("\nRules that hit somebody of late", ("rule", "processes", "breaker"), breakers))

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -37,22 +38,35 @@ class RunningAgent:
         *,
         plugins: Mapping[str, Mapping[str, Any]],
         agent: Mapping[str, Any] | None = None,
+        enforcement: Mapping[str, Any] | None = None,
         policies: Iterable[Path] = (),
         plugin_folders: Iterable[Path] = (),
+        guards: bool = False,
         timeout_s: float = 120,
     ) -> None:
-        """Start nothing yet. `plugin_folders`: where plugins that are not installed lie with their metadata."""
+        """Start nothing yet.
+
+        `plugin_folders`: where plugins that are not installed lie with their metadata. `guards`: the agent guards
+        itself and takes nobody's signals, so it gets a terminal on which `stop` presses Ctrl-C.
+        """
+        self._guards = guards
+        self._terminals: tuple[int, ...] = os.openpty() if guards else ()
         self.folder, self.timeout_s = folder, timeout_s
         self.journal = folder / "journal.jsonl"
         self.config = folder / "krie.toml"
+        # Of its own, and not in a folder of tests: a socket's path is short, and file systems of guests hold none.
+        self._run_dir = tempfile.TemporaryDirectory(prefix="krie-agent-", dir="/run")
+        self.run_dir = Path(self._run_dir.name)
         self._plugin_folders = [str(each) for each in plugin_folders]
         sections = {
             "agent": {
-                "run_dir": str(folder / "run"),
+                "run_dir": str(self.run_dir),
+                "state_dir": str(folder / "state"),
                 "allow_syscall_tracepoints": True,
                 "ring_mib": 8,
                 **(agent or {}),
             },
+            "enforcement": enforcement or {},
             "journal": {"path": str(self.journal)},
             "policy": {"paths": [str(each) for each in policies], "check_interval_s": 1},
             **{f"plugins.{name}": keys for name, keys in plugins.items()},
@@ -68,10 +82,12 @@ class RunningAgent:
 
     def __enter__(self) -> RunningAgent:
         """Start, and wait until it is armed. Raises `AgentFailed`."""
+        session = ["setsid", "--ctty"] if self._guards else []  # which becomes the agent, in the same process
         code = _PLUGIN_FOLDERS.format(folders=self._plugin_folders)
         with (self.folder / "stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", code, "--config", str(self.config), "--stdout"],
+                [*session, sys.executable, "-I", "-c", code, "--config", str(self.config), "--stdout"],
+                stdin=self._terminals[1] if self._guards else None,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
             )
@@ -123,9 +139,12 @@ class RunningAgent:
         self.wait("krie.policy", count=before + 1)
 
     def stop(self) -> int:
-        """End it by SIGTERM; returns its exit code."""
+        """End it by SIGTERM or, where it guards itself, by a Ctrl-C; returns its exit code."""
         if self.process.poll() is None:
-            self.process.terminate()
+            if self._guards:
+                os.write(self._terminals[0], b"\3")
+            else:
+                self.process.terminate()
         code = self.process.wait(self.timeout_s)
         self._close()
         return code
@@ -140,6 +159,10 @@ class RunningAgent:
         self._reader.join(self.timeout_s)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._run_dir.cleanup()
+        for each in self._terminals:
+            os.close(each)
+        self._terminals = ()
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -13,6 +13,8 @@ from ..probe import AttachType
 
 MODULE_VARIABLE = "KRIE_LAB_MODULE"
 """Names the test module's file, which `krie lab run --module` builds."""
+RESULTS_VARIABLE = "KRIE_LAB_RESULTS"
+"""Set in every guest of `krie lab run`: where to leave results."""
 _GETPID_OF_32_BIT = """
 import ctypes, mmap
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -44,8 +46,13 @@ def _test_module() -> str:
     return "" if os.environ.get(MODULE_VARIABLE) else f"${MODULE_VARIABLE} names no module; see krie lab run --module"
 
 
+def _guest() -> str:
+    return "" if os.environ.get(RESULTS_VARIABLE) else "this is no guest of the lab, but a machine that others use"
+
+
 _OTHERS: Mapping[str, Callable[[], str]] = {
     "error_injection": _error_injection,
+    "guest": _guest,
     "ia32": _ia32,
     "test_module": _test_module,
 }

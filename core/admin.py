@@ -1,0 +1,46 @@
+"""The other end of the agent's socket: what `krie status` and `krie clear` say to a running agent."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from .control import SOCKET
+from .errors import ExitCode, KernelError, KrieError, NotRunningError
+
+_TIMEOUT_S = 10.0
+_ANSWER_BYTES = 1 << 20
+
+
+class RefusedError(KrieError):
+    """The agent says that the request makes no sense."""
+
+    exit_code = ExitCode.USAGE
+
+
+def ask(run_dir: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Send one request; returns the answer. Raises `NotRunningError`, `KernelError`, `RefusedError`."""
+    path = run_dir / SOCKET
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        try:
+            connection.connect(str(path))
+            connection.send(json.dumps(request).encode())
+            raw = connection.recv(_ANSWER_BYTES)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NotRunningError(path) from error
+        except PermissionError as error:
+            hint = "only root may; a process that is poisoned may not: use another session, or wait"
+            raise KernelError(f"asking the agent at {path}", error.errno or 0, hint) from error
+        except TimeoutError as error:
+            raise KernelError(f"the agent at {path} gave no answer for {_TIMEOUT_S:g} s") from error
+        except OSError as error:
+            raise KernelError(f"asking the agent at {path}", error.errno or 0) from error
+    if not raw:
+        raise KernelError(f"the agent at {path} ended the talk without an answer")
+    answer = json.loads(raw)
+    if "error" in answer:
+        raise RefusedError(f"the agent refuses: {answer['error']}")
+    return dict(answer)

@@ -1,0 +1,70 @@
+"""How a running agent stands, and what administrators ask of it: the answers to `krie status` and `krie clear`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .armed import Armed
+from .bus import Bus
+from .control import Peer
+from .enforcement import Enforcing
+from .health import Losses
+
+_WINDOW_S = 10.0
+
+
+class Status:
+    """Collects from where things are known; remembers only how many events there were of late."""
+
+    def __init__(
+        self, armed: Armed, bus: Bus, losses: Losses, enforcing: Enforcing, policy: Callable[[], tuple[str, int]]
+    ) -> None:
+        """`policy`: revision in force, and decisions that came out of memos since the start."""
+        self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
+        self._policy = policy
+        self._started = time.monotonic()
+        self._seen: deque[tuple[float, int]] = deque([(self._started, 0)])
+
+    def note(self) -> None:
+        """Once a second: how many events there were by now."""
+        now = time.monotonic()
+        self._seen.append((now, self._bus.judged))
+        while now - self._seen[1][0] > _WINDOW_S:
+            self._seen.popleft()
+
+    def answer(self, request: dict[str, Any], by: Peer) -> dict[str, Any]:
+        """Serve one request of an administrator. Raises `ValueError` for what makes no sense."""
+        match request:
+            case {"ask": "status"}:
+                return self.to_json()
+            case {"ask": "clear", "tgid": int(tgid)}:
+                return self._enforcing.clear(tgid, None, by)
+            case {"ask": "clear", "rule": str(rule)}:
+                return self._enforcing.clear(None, rule, by)
+            case {"ask": "clear", "all": True}:
+                return self._enforcing.clear(None, None, by)
+        raise ValueError("ask for status, or for clear with a tgid, a rule, or all")
+
+    def to_json(self) -> dict[str, Any]:
+        """For `krie status --json`."""
+        (first, before), now = self._seen[0], time.monotonic()
+        revision, remembered = self._policy()
+        return {
+            "tgid": os.getpid(),
+            "up_s": int(now - self._started),
+            "policy": revision,
+            "events": self._bus.judged,
+            "events_per_s": round((self._bus.judged - before) / max(now - first, 1.0), 1),
+            "lost": self._losses.total,
+            "remembered": remembered,
+            "probes": [
+                {"name": each.name, "state": each.state, "by": each.alternative.name if each.alternative else None}
+                for each in self._armed.probes.reports
+            ],
+            "degraded": dict(self._armed.plugins.degraded),
+            **self._enforcing.status(),
+        }
