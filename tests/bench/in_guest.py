@@ -1,6 +1,6 @@
-"""Runs in a guest: `in_guest.py without|with|timed`. CPU time of ordinary work, beside an agent or not.
+"""Runs in a guest: `in_guest.py without|observing|enforcing|timed`. CPU time of ordinary work, beside an agent or not.
 
-`timed` is also with an agent, and has the kernel time every BPF program, which costs too: its CPU times are not used.
+`timed` is enforcing too, and has the kernel time every BPF program, which costs by itself: its CPU times are not used.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ def measure(folder: Path) -> dict[str, float]:
     return found | {f"{name} {count:,}": cpu_s(work(folder, name, count)) for name, count in _WORK}
 
 
-def started_agent(folder: Path) -> subprocess.Popen[bytes]:
-    """An agent with everything on, armed."""
+def start_agent(folder: Path, mode: str) -> None:
+    """An agent with everything on, armed. It ends with the guest: one that enforces could not be ended by us."""
     config, journal = folder / "krie.toml", folder / "journal.jsonl"
     config.write_text(
-        f'[agent]\nrun_dir = "{folder}/run"\nallow_syscall_tracepoints = true\n[journal]\npath = "{journal}"\n'
-        "[plugins.runtime_integrity]\nrequired = true\nmap_access = true\n"
+        f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\nallow_syscall_tracepoints = true\n'
+        f'[journal]\npath = "{journal}"\n'
+        f'[plugins.runtime_integrity]\nmode = "{mode}"\nrequired = true\nmap_access = true\n'
     )
     agent = subprocess.Popen([sys.executable, "-I", "-m", "krie.agent", "--config", str(config)])
     while not (journal.exists() and '"krie.started"' in journal.read_text()):
         if agent.poll() is not None:
             raise SystemExit("the agent ended")
         time.sleep(0.5)
-    return agent
 
 
 def run_times() -> dict[str, Any]:
@@ -87,18 +87,16 @@ def main() -> None:
     """Measure once."""
     (how,) = sys.argv[1:]
     programs: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=_TMPFS) as name:
-        folder = Path(name)
-        prepare(folder)
-        agent = started_agent(folder) if how != "without" else None
-        prepare(folder)
-        if how == "timed":
-            Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
-        found = measure(folder)
-        if agent is not None:
-            programs = run_times()
-            agent.terminate()
-            agent.wait()
+    folder = Path(tempfile.mkdtemp(dir=_TMPFS))
+    prepare(folder)
+    if how != "without":
+        start_agent(folder, "observe" if how == "observing" else "enforce")
+    prepare(folder)
+    if how == "timed":
+        Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
+    found = measure(folder)
+    if how == "timed":
+        programs = run_times()
     result = Path(os.environ["KRIE_LAB_RESULTS"]) / "result.json"
     result.write_text(json.dumps({"cpu_s": found, "programs": programs}))
 

@@ -233,7 +233,9 @@ def programs(row: Callable[..., None]) -> None:
         {"agent": {"allow_syscall_tracepoints": True}, "plugins": {"runtime_integrity": {}}}, strict=False
     )
     with ExitStack() as stack:
-        armed = load_sensors(config, "the bench", lambda fault: print(fault.error, file=sys.stderr), stack)
+        armed = load_sensors(
+            config, "the bench", lambda fault: print(fault.error, file=sys.stderr), stack, contain=False
+        )
         armed.arm()
         stack.callback(os.close, bpf.enable_run_statistics())
         runs = {

@@ -28,10 +28,11 @@ def canary():
 
 @hookimpl
 def krie_sensor():
-    probes = tuple(
-        Probe(name, Seen, (Alternative("only", (Program(AttachType(type_), target, function, offset),)),), {has_canary})
-        for name, (type_, target, function, offset) in {probes!r}.items()
-    )
+    def probe(name, type_, target, function, offset):
+        program = Program(AttachType(type_), target, function, offset)
+        return Probe(name, Seen, (Alternative("only", (program,), can=frozenset(Enforcement)),), {has_canary})
+
+    probes = tuple(probe(name, *place) for name, place in {probes!r}.items())
     return Sensor("example", "1", probes, (Seen,), (Path(__file__).with_name("example.bpf.c"),))
 '''
 _SEEN = """

@@ -68,7 +68,7 @@ def test_a_program_is_attached_proven_alive_and_sends(
 ) -> None:
     (probe,) = every_type.lines("krie.probe", lambda line: line["event"]["probe"] == name)
     if name == "lsm" and "canary never arrived" in probe["event"]["reason"]:
-        lacks("BPF at security hooks: lsm= does not name bpf")
+        lacks("lsm: the kernel's lsm= does not name bpf")
     state = (probe["event"]["state"], probe["event"]["alternative"])
     assert state == ("alive", "only"), probe["event"]["reason"]
     child = os.posix_spawn("/bin/true", ["true"], {})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from krie.testing.agent import RunningAgent
 
 KRIE = [sys.executable, "-I", "-c", "from krie.cli import main; main()"]
 
@@ -19,7 +20,7 @@ def config(tmp_path: Path) -> Path:
     tmp_path.chmod(0o700)
     path = tmp_path / "krie.toml"
     path.write_text(
-        f'[agent]\nrun_dir = "{tmp_path}/run"\nallow_syscall_tracepoints = true\n'
+        f'[agent]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\nallow_syscall_tracepoints = true\n'
         f'[journal]\npath = "journal.jsonl"\n[plugins.runtime_integrity]\n'
     )
     path.chmod(0o600)
@@ -38,6 +39,44 @@ def test_piped_run_prints_the_journals_lines(config: Path) -> None:
     kinds = [json.loads(line)["kind"] for line in result.stdout.splitlines()]
     assert kinds[-1] == "krie.stopped"
     assert "krie.started" in kinds
+
+
+def test_status_of_a_running_agent(agent: RunningAgent) -> None:
+    shown = krie("status", "--config", agent.config)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"Agent {agent.process.pid}, up " in shown.stdout
+    assert "runtime_integrity observes" in " ".join(shown.stdout.split())
+    assert "0 poisoned" in shown.stdout
+    answer = json.loads(krie("status", "--json", "--config", agent.config).stdout)
+    assert answer["tgid"] == agent.process.pid
+    assert answer["modes"] == {"runtime_integrity": "observe"}
+    assert answer["events"] > 0
+    assert "runtime_integrity.bpf" in [each["name"] for each in answer["probes"]]
+    assert (answer["poisoned"], answer["bound_count"], answer["host"], answer["breakers"]) == ([], 0, None, [])
+
+
+@pytest.mark.parametrize("what", [["4000000"], ["--rule", "SYSCTL001"], ["--all"]])
+def test_clearing_is_told(agent: RunningAgent, what: list[str]) -> None:
+    before = len(agent.lines("krie.cleared"))
+    cleared = krie("clear", *what, "--config", agent.config)
+    assert (cleared.returncode, cleared.stdout) == (0, "0 processes and 0 verdicts cleared\n")
+    line = agent.wait("krie.cleared", count=before + 1)[before]
+    assert line["event"]["what"] in {"tgid 4000000", "rule SYSCTL001", "all"}
+    assert line["decision"]["rules"] == [{"id": "AGENT009", "action": "log"}]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("what", [[], ["1", "--all"], ["--rule", "R", "--all"]])
+def test_clear_wants_one_thing(config: Path, what: list[str]) -> None:
+    assert krie("clear", *what, "--config", config).returncode == 2
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("command", [["status"], ["clear", "--all"]])
+def test_where_no_agent_runs(config: Path, command: list[str]) -> None:
+    result = krie(*command, "--config", config)
+    assert (result.returncode, result.stdout) == (8, "")
+    assert result.stderr.startswith("krie: no agent runs here: nobody answers at ")
 
 
 @pytest.mark.once

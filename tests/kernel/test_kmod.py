@@ -82,3 +82,13 @@ def test_it_leaves_with_all_that_it_made(test_module: TestModule) -> None:
     test_module.unload()
     assert not Path("/dev/krie_test").exists()
     test_module.load()  # which the fixture unloads
+
+
+@pytest.mark.parametrize("way", ["root", "escape"])
+def test_nobody_becomes_root_and_makes_a_file_where_nothing_forbids_it(
+    test_module: TestModule, attacker: Path, tmp_path: Path, way: str
+) -> None:
+    tmp_path.chmod(0o755)
+    command = [str(attacker), "3", str(tmp_path), f"{address_of('init_task'):x}", way]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "0 3 3 0\n"
+    assert {each.stat().st_uid for each in tmp_path.iterdir()} == {0}

@@ -56,6 +56,17 @@ def test_sigkill_leaves_nothing_attached_or_loaded(folder: Path) -> None:
     assert leftovers(before) == frozenset()
 
 
+def test_the_next_agent_tells_that_nobody_watched(folder: Path) -> None:
+    dead = RunningAgent(folder, plugins=PLUGINS).__enter__()
+    dead.kill()
+    with RunningAgent(folder, plugins=PLUGINS) as agent:
+        (gap,) = agent.lines("krie.gap")
+    assert (gap["event"]["state"], gap["event"]["tgid_before"]) == ("died", dead.process.pid)
+    assert gap["decision"]["rules"] == [{"id": "AGENT008", "action": "log"}]
+    with RunningAgent(folder, plugins=PLUGINS) as agent:
+        assert not agent.lines("krie.gap")  # the one before ended by itself
+
+
 def test_sigterm_detaches_and_reports_counts(folder: Path) -> None:
     before = bpf_objects()
     with RunningAgent(folder, plugins=PLUGINS) as agent:

@@ -21,17 +21,23 @@ def test_on_a_stock_kernel(label: str) -> None:
     taken = {name: each["alternative"] for name, each in probes.items()}
     assert taken["runtime_integrity.ptrace"] == taken["runtime_integrity.bpf"] == wanted.alternative
     assert taken["runtime_integrity.sysctl_write"] == "cgroup_sysctl"
+    contained = found.doctor["containment"]
+    assert contained["refused"] == contained["of"] == 18
+    assert {each["alternative"] for each in contained["probes"]} == {wanted.alternative, "raw_tracepoint"}
 
 
 def test_the_table_has_a_row_a_probe() -> None:
     probe = {"name": "p.a", "alternative": "lsm", "state": "alive", "can": ["kill", "refuse"]}
-    doctor = {"kernel": {"release": "9.9"}, "probes": [probe, {**probe, "name": "p.b", "alternative": None}]}
+    contained = {"refused": 1, "of": 2, "probes": [{"alternative": "lsm"}, {"alternative": None}]}
+    probes = [probe, {**probe, "name": "p.b", "alternative": None}]
+    doctor = {"kernel": {"release": "9.9"}, "probes": probes, "containment": contained}
     found = suite.Findings(suite.SUITES[0], doctor, 5, ("t::x",), 1)
     assert suite.table([found]).splitlines() == [
         "| probe | debian-5.10<br>9.9 |",
         "| --- | --- |",
         "| `p.a` | lsm, alive (kill, refuse) |",
         "| `p.b` | alive |",
+        "| poison: guarded operations refused | 1 of 2, lsm |",
         "| tests passed | 3 of 5, 1 skipped |",
     ]
 

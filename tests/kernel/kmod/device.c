@@ -5,6 +5,8 @@
  *   kprobe ADDRESS                register a kprobe
  *   disarm GET_KPROBE ADDRESS     disarm the kprobe at an address, whoever's it is
  *   write ADDRESS BYTES           overwrite up to 16 bytes, also of read-only data
+ *   root INIT_TASK                become root, for good, as exploits do
+ *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
  *
  * Addresses and bytes are hexadecimal, without 0x.
  */
@@ -82,6 +84,28 @@ static struct effect *perform(const char *command)
 	return ERR_PTR(-EINVAL);
 }
 
+/* What is done to the calling process, and has no undoing. Frees the command: an escape does not come back. */
+static int escalate(char *command)
+{
+	unsigned long init_task, code, stack;
+	bool escape = sscanf(command, "escape %lx %lx %lx", &init_task, &code, &stack) == 3;
+	bool known = escape || sscanf(command, "root %lx", &init_task) == 1;
+	int error;
+
+	kfree(command);
+	if (!known)
+		return -EINVAL;
+	error = become_root(init_task);
+	if (!error && escape)
+		leave_kernel(code, stack);
+	return error;
+}
+
+static bool escalates(const char *command)
+{
+	return !strncmp(command, "root ", 5) || !strncmp(command, "escape ", 7);
+}
+
 static ssize_t device_write(struct file *file, const char __user *text, size_t count, loff_t *position)
 {
 	struct session *session = file->private_data;
@@ -93,6 +117,11 @@ static ssize_t device_write(struct file *file, const char __user *text, size_t c
 	command = memdup_user_nul(text, count);
 	if (IS_ERR(command))
 		return PTR_ERR(command);
+	if (escalates(command)) {
+		int error = escalate(command);
+
+		return error ? error : count;
+	}
 	mutex_lock(&session->lock);
 	effect = perform(command);
 	if (!IS_ERR(effect))

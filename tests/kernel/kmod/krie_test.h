@@ -20,4 +20,10 @@ struct effect *register_kprobe_at(unsigned long address);
 struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address);
 struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count);
 
+/* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */
+int become_root(unsigned long init_task);
+
+/* Go on at `code` in user mode. Nothing may be held, since this does not return. */
+void leave_kernel(unsigned long code, unsigned long stack);
+
 #endif

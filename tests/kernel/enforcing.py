@@ -1,0 +1,61 @@
+"""Victims of an enforcing agent: processes that a rule of enforcing.rego hits when they write its number."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
+REFUSED, POISONED, KILLED, SOON_FREE, HOST, MANY = range(1001, 1007)
+WRITE = f"""
+import ctypes, errno, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+
+def write(number):
+    '''0, or the error of the write.'''
+    file = os.open({SYSCTL!r}, os.O_WRONLY)
+    try:
+        os.write(file, b'%d' % number)
+        return 0
+    except OSError as error:
+        return error.errno
+    finally:
+        os.close(file)
+
+def until(test, number):
+    '''Try the operation until its answer is this one; a decision of user space takes a moment.'''
+    for _ in range(600):
+        answer = test()
+        if answer == number:
+            return answer
+        time.sleep(0.05)
+    return answer
+
+def denied(operation):
+    '''0, or the error.'''
+    try:
+        operation()
+        return 0
+    except OSError as error:
+        return error.errno
+
+def called(number, *arguments):
+    '''0, or the error of a system call.'''
+    return ctypes.get_errno() if libc.syscall(number, *arguments) < 0 else 0
+"""
+
+
+def interpreter(folder: Path) -> list[str]:
+    """A Python of the victims' own: the test's own one is protected, so that it can look on."""
+    copy = folder / "victim-python"
+    shutil.copy(os.path.realpath(sys.executable), copy)
+    return ["/usr/bin/env", f"PYTHONHOME={sys.base_prefix}", str(copy), "-S", "-c"]
+
+
+ENFORCEMENT: Mapping[str, object] = {
+    "protected": [os.path.realpath(sys.executable)],
+    "guard": False,
+    "host_scope": True,
+    "breaker_processes": 3,
+}

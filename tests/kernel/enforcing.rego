@@ -1,0 +1,55 @@
+# METADATA
+# title: What the tests of enforcement ask for
+# description: The number that a victim writes to one harmless sysctl says what shall be done to it.
+package krie.site
+
+tried contains input.event.new_int if {
+	input.event.kind == "runtime_integrity.sysctl_write"
+	input.event.name == "kernel/printk_ratelimit_burst"
+}
+
+# METADATA
+# title: A write is refused
+# custom: {id: SITE001, severity: low, action: override}
+rules contains {"id": "SITE001", "action": "override", "errno": 13} if 1001 in tried
+
+# METADATA
+# title: A process is poisoned
+# custom: {id: SITE002, severity: low, action: override}
+rules contains {"id": "SITE002", "action": "override", "errno": 13, "scope": "process", "ttl_s": 300} if 1002 in tried
+
+# METADATA
+# title: A process is killed
+# custom: {id: SITE003, severity: low, action: kill}
+rules contains {"id": "SITE003", "action": "kill"} if 1003 in tried
+
+# METADATA
+# title: A process is poisoned for a short time
+# custom: {id: SITE004, severity: low, action: override}
+rules contains {"id": "SITE004", "action": "override", "scope": "process", "ttl_s": 3} if 1004 in tried
+
+# METADATA
+# title: The whole host is bound
+# custom: {id: SITE005, severity: low, action: override}
+rules contains {"id": "SITE005", "action": "override", "scope": "host", "ttl_s": 5} if 1005 in tried
+
+# METADATA
+# title: A rule that hits many
+# custom: {id: SITE006, severity: low, action: override}
+rules contains {"id": "SITE006", "action": "override"} if 1006 in tried
+
+# METADATA
+# title: A BPF map is made by a victim
+# custom: {id: SITE007, severity: low, action: override}
+rules contains {"id": "SITE007", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.name == "krie-victim"
+}
+
+# METADATA
+# title: A victim reads another process
+# custom: {id: SITE008, severity: low, action: override}
+rules contains {"id": "SITE008", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.ptrace"
+	input.process.comm == "krie-victim"
+}

@@ -1,0 +1,202 @@
+"""Poison in the kernel's tables, on processes of this test's own: inherited, removed, limited in time.
+
+Nothing here refuses anything: see test_enforcement.py for that.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from krie.armed import Armed, load_sensors
+from krie.config import AgentConfig, Config
+from krie.kernel.ring import Ring
+from krie.process import Key
+from krie.verdicts import Flags, Verdict, Verdicts
+
+VICTIM = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+calls = {  # a command that no kernel has; nothing of the parent's memory; to be traced, once
+    "bpf\\n": lambda: libc.syscall(321, 9999, ctypes.create_string_buffer(8), 8),
+    "readv\\n": lambda: libc.syscall(310, os.getppid(), bytes(16), 1, bytes(16), 1, ctypes.c_ulong(0)),
+    "traceme\\n": lambda: libc.syscall(101, 0, 0, 0, 0),
+}
+for line in sys.stdin:
+    if line in calls:
+        ctypes.set_errno(0)
+        calls[line]()
+        print(ctypes.get_errno(), flush=True)
+    if line == "fork\\n":
+        wait, go = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(go)
+            os.read(wait, 1)
+            os._exit(0)
+        os.close(wait)
+        print(child, flush=True)
+    if line == "thread\\n":
+        import threading
+        threading.Thread(target=print, args=(0,), kwargs={"flush": True}).start()
+    if line == "reap\\n":
+        os.close(go)
+        os.waitpid(child, 0)
+        print(0, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def armed() -> Iterator[Armed]:
+    config = Config(agent=AgentConfig.model_validate({"ring_mib": 1, "loader_timeout_s": 600}))
+    with ExitStack() as stack:
+        made = load_sensors(config, "test", lambda fault: pytest.fail(fault.error), stack, contain=True)
+        made.arm()
+        yield made
+
+
+@pytest.fixture
+def verdicts(armed: Armed) -> Iterator[Verdicts]:
+    yield armed.verdicts
+    for each in (*armed.verdicts.poisoned(), *armed.verdicts.bound()):
+        armed.verdicts.clear(each)
+    assert armed.verdicts.count() == 0
+
+
+class Victim:
+    """A process whose parent is not this one: children of the agent are its canaries."""
+
+    def __init__(self, shell: subprocess.Popen[str]) -> None:
+        self._shell = shell
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        self._stdin, self._stdout = shell.stdin, shell.stdout
+        self.tgid = int(self._stdout.readline())
+
+    def do(self, command: str) -> int:
+        self._stdin.write(f"{command}\n")
+        self._stdin.flush()
+        return int(self._stdout.readline())
+
+    def end(self) -> None:
+        self._stdin.close()
+        self._stdout.close()
+        self._shell.wait()
+
+
+@contextmanager
+def a_victim() -> Iterator[Victim]:
+    script = 'exec 3<&0; "$@" <&3 & echo $!; wait'
+    command = ["/bin/sh", "-c", script, "sh", sys.executable, "-I", "-c", VICTIM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        victim = Victim(shell)
+        yield victim
+        victim.end()
+
+
+@pytest.fixture(scope="module")
+def key_of(armed: Armed) -> Iterator[Callable[[int], Key]]:
+    """A process's key as the kernel has it: out of the record of its exec, since /proc knows only the clock's tick."""
+    ring = Ring(armed.maps["krie_ring"])
+
+    def find(tgid: int) -> Key:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for event in map(armed.types.decode, ring.read()):
+                if event.tgid == tgid:
+                    return Key(tgid, event.start_time)
+        raise AssertionError(f"no record of {tgid}")
+
+    yield find
+    ring.close()
+
+
+def poisoned(verdicts: Verdicts) -> set[int]:
+    return {each.process.tgid for each in verdicts.poisoned()}
+
+
+def later(seconds: float) -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * 1e9)
+
+
+def test_children_inherit_and_ends_remove(verdicts: Verdicts, key_of: Callable[[int], Key]) -> None:
+    with a_victim() as victim:
+        key = key_of(victim.tgid)
+        before = Verdict(key, 0, later(600), 7, 13)
+        assert verdicts.poison(before)
+        assert list(verdicts.poisoned()) == [before]
+        child = victim.do("fork")
+        (inherited,) = [each for each in verdicts.poisoned() if each.process.tgid == child]
+        assert (inherited.until, inherited.rule, inherited.errno) == (before.until, 7, 13)
+        assert inherited.process.start_time > key.start_time
+        assert verdicts.count() == 2
+        victim.do("thread")  # no process of its own, neither at its start nor at its end
+        assert verdicts.count() == 2
+        victim.do("reap")
+        assert poisoned(verdicts) == {victim.tgid}
+    assert verdicts.count() == 0
+
+
+def test_others_inherit_nothing(verdicts: Verdicts, key_of: Callable[[int], Key]) -> None:
+    with a_victim() as victim, a_victim() as other:
+        verdicts.poison(Verdict(key_of(victim.tgid), 0, later(600), 1, 1))
+        other.do("fork")
+        assert poisoned(verdicts) == {victim.tgid}
+        other.do("reap")
+
+
+def test_nothing_is_inherited_when_the_time_is_over(verdicts: Verdicts, key_of: Callable[[int], Key]) -> None:
+    with a_victim() as victim:
+        verdicts.poison(Verdict(key_of(victim.tgid), 0, later(0), 1, 1))
+        victim.do("fork")
+        assert poisoned(verdicts) == {victim.tgid}
+        victim.do("reap")
+
+
+def test_poison_is_prolonged_and_never_shortened(verdicts: Verdicts) -> None:
+    key = Key(4_000_000, 1)
+    long, longer = Verdict(key, 0, later(60), 1, 1), Verdict(key, 0, later(120), 2, 13)
+    for each, stands in ((long, long), (longer, longer), (long, longer)):
+        assert verdicts.poison(each)
+        assert list(verdicts.poisoned()) == [stands]
+    assert verdicts.count() == 1
+    verdicts.clear(long)
+    verdicts.clear(long)
+    assert verdicts.count() == 0
+
+
+def test_the_table_is_full_one_day(verdicts: Verdicts) -> None:
+    until = later(60)
+    room = next(number for number in range(20_000) if not verdicts.poison(Verdict(Key(number + 1, 1), 0, until, 1, 1)))
+    assert room == verdicts.count() == 8192
+
+
+def test_verdicts_on_operations(verdicts: Verdicts) -> None:
+    one, other = (Verdict(Key(4_000_000, 1), kind, later(60), 1, 1) for kind in (0x0101, 0x0102))
+    for each in (one, other):
+        verdicts.bind(each)
+    assert set(verdicts.bound()) == {one, other}
+    verdicts.clear(one)
+    assert list(verdicts.bound()) == [other]
+    assert verdicts.count() == 0
+
+
+def test_the_host_is_bound_and_freed(verdicts: Verdicts) -> None:
+    verdicts.set_poison_time(5)
+    verdicts.bind_host(Verdict(Key(0, 0), 0, 9, 2, 13))
+    host = verdicts.host()
+    assert host is not None
+    assert (host.until, host.rule, host.errno) == (9, 2, 13)
+    verdicts.free_host()
+    assert verdicts.host() is None
+
+
+def test_flags_and_count_share_a_word(verdicts: Verdicts) -> None:
+    verdicts.set_flags(Flags.HOST | Flags.GUARD)
+    assert (verdicts.flags(), verdicts.count()) == (Flags.HOST | Flags.GUARD, 0)
+    with verdicts.watched():
+        assert Flags.CANARY in verdicts.flags()
+    assert verdicts.flags() == Flags.HOST | Flags.GUARD
+    verdicts.set_flags(Flags(0))
