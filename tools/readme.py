@@ -12,6 +12,9 @@ from typing import Any
 
 from krie.agent_events import AGENT_EVENTS
 from krie.config import Config, load_config
+from krie.containment import OPERATIONS
+from krie.enforcement_events import ENFORCEMENT_EVENTS
+from krie.enforcer import WORDS
 from krie.errors import ExitCode
 from krie.event import EventType, own_fields
 from krie.kernel.features import Features
@@ -43,7 +46,7 @@ def _events(_: Config, plugins: Plugins) -> str:
 def _fields(_: Config, plugins: Plugins) -> str:
     tables = []
     for each in _types(plugins):
-        if each.event in AGENT_EVENTS:
+        if each.event in (*AGENT_EVENTS, *ENFORCEMENT_EVENTS):
             continue
         rows = [(f"`{field.name}`", field.doc) for field in each.own_fields]
         rows += [(f"`{name}`", "the process: tgid, start time, executable ...") for name in each.event.PROCESSES]
@@ -55,7 +58,7 @@ def _fields(_: Config, plugins: Plugins) -> str:
 
 def _probes(_: Config, plugins: Plugins) -> str:
     rows: list[Row] = []
-    for sensor in (process_sensor(), *_sensors(plugins)):
+    for sensor in (process_sensor(), *_sensors(plugins)):  # those of containment are a sentence in the text
         for probe in sensor.probes:
             rows += _alternatives(sensor.name, probe)
     return _table(("probe", "by", "attached to", "could enforce", "fields it does not fill", "limits"), rows)
@@ -88,7 +91,7 @@ def _rules(config: Config, plugins: Plugins) -> str:
 
 def _keys(_: Config, plugins: Plugins) -> str:
     rows: list[Row] = []
-    sections = {"agent", "journal", "policy"}
+    sections = {"agent", "journal", "policy", "enforcement"}
     for name, field in Config.model_fields.items():
         if name in sections:
             assert isinstance(field.annotation, type)
@@ -111,6 +114,14 @@ def _exit_codes(_config: Config, _plugins: Plugins) -> str:
     return _table(("code", "meaning"), [(str(each.value), each.meaning) for each in ExitCode])
 
 
+def _done(_config: Config, _plugins: Plugins) -> str:
+    return _table(("`done`", "what happened"), [(f"`{word}`", meaning) for word, meaning in WORDS.items()])
+
+
+def _guarded(_config: Config, _plugins: Plugins) -> str:
+    return f"{', '.join(f'`{each}`' for each in OPERATIONS.values())}\n"
+
+
 TABLES: dict[str, Callable[[Config, Plugins], str]] = {
     "events": _events,
     "fields": _fields,
@@ -118,12 +129,14 @@ TABLES: dict[str, Callable[[Config, Plugins], str]] = {
     "rules": _rules,
     "configuration": _keys,
     "exit_codes": _exit_codes,
+    "done": _done,
+    "guarded": _guarded,
 }
 """What each table is made of."""
 
 
 def _types(plugins: Plugins) -> list[EventType]:
-    events = [*AGENT_EVENTS, *(event for sensor in _sensors(plugins) for event in sensor.events)]
+    events = [*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in _sensors(plugins) for event in sensor.events)]
     return sorted(map(EventType, events), key=lambda each: each.kind)
 
 
