@@ -1,6 +1,7 @@
 """The core's containment sensor: what a poisoned process can no longer do, and what nobody may do to the agent.
 
-Its C is `bpf/containment.bpf.c`. It is loaded only where something enforces: it sits on paths that every process takes.
+Its C is `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`. It is loaded only where something enforces, since it sits
+on paths that every process takes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def containment_sensor() -> Sensor:
         Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{NAME}_{name}") for name in ("fork", "exit")
     )
     family = Probe("inheritance", None, (Alternative("raw_tracepoint", inheritance),), a_child)
-    return Sensor(NAME, "1", (*probes, family), sources=(files("krie.bpf").joinpath("containment.bpf.c"),))
+    sources = tuple(map(files("krie.bpf").joinpath, ("containment.bpf.c", "inheritance.bpf.c")))
+    return Sensor(NAME, "1", (*probes, family), sources=sources)
 
 
 def _probe(hook: str, canary: Callable[[], None]) -> Probe:

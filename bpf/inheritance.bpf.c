@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Poison along the lives of processes: children inherit it, and it ends with its process. Part of the sensor
+ * containment. Raw tracepoints, which survive the switches that silence ftrace and kprobes.
+ */
+
+/* Whether a process may be poisoned at all, or the agent looks. */
+static __always_inline bool containment_any(void)
+{
+	struct krie_busy *busy = krie_busy_now();
+
+	return busy && (busy->poisoned | (busy->flags & KRIE_BUSY_CANARY));
+}
+
+/* sched_process_fork(parent, child): poison is inherited, whatever refused the fork or did not. */
+int containment_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	struct krie_process maker;
+	struct krie_verdict found;
+
+	if (!containment_any() || !krie_enter(KRIE_PROGRAM_containment_fork))
+		return 0;
+	if (KRIE_READ(task_struct, child, tgid) != KRIE_READ(task_struct, child, pid))
+		return 0; /* a thread */
+	maker = krie_process_of(krie_current());
+	if (!krie_find_poison(&maker, &found))
+		return 0;
+	found.process = krie_process_of(child);
+	krie_poison(&found);
+	return 0;
+}
+
+/* sched_process_exit(task): run by every thread; the last one finds nobody alive. */
+int containment_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct signal_struct *group;
+	struct krie_process process;
+
+	if (!containment_any() || krie_own_child(KRIE_PROGRAM_containment_exit))
+		return 0;
+	group = KRIE_READ(task_struct, krie_current(), signal);
+	if (KRIE_READ(signal_struct, group, live.counter))
+		return 0;
+	process = krie_process_of(krie_current());
+	krie_unpoison(&process);
+	return 0;
+}
