@@ -41,6 +41,7 @@ def test_piped_run_prints_the_journals_lines(config: Path) -> None:
     assert "krie.started" in kinds
 
 
+@pytest.mark.once
 def test_status_of_a_running_agent(agent: RunningAgent) -> None:
     shown = krie("status", "--config", agent.config)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -55,6 +56,7 @@ def test_status_of_a_running_agent(agent: RunningAgent) -> None:
     assert (answer["poisoned"], answer["bound_count"], answer["host"], answer["breakers"]) == ([], 0, None, [])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what", [["4000000"], ["--rule", "SYSCTL001"], ["--all"]])
 def test_clearing_is_told(agent: RunningAgent, what: list[str]) -> None:
     before = len(agent.lines("krie.cleared"))
