@@ -56,6 +56,7 @@ def test_sigkill_leaves_nothing_attached_or_loaded(folder: Path) -> None:
     assert leftovers(before) == frozenset()
 
 
+@pytest.mark.once
 def test_the_next_agent_tells_that_nobody_watched(folder: Path) -> None:
     dead = RunningAgent(folder, plugins=PLUGINS).__enter__()
     dead.kill()
