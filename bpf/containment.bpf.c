@@ -147,7 +147,7 @@ int containment_file_open(u64 *ctx)
 	struct krie_process process;
 	u32 zero = 0, agent;
 
-	if (containment_guarding() && (KRIE_READ(file, file, f_mode) & CONTAINMENT_FMODE_WRITE) &&
+	if (containment_guarding() && (krie_argument_mode(file) & CONTAINMENT_FMODE_WRITE) &&
 	    containment_stranger(&process, &agent)) {
 		struct krie_file *guarded = containment_switch.lookup(&zero);
 		struct krie_file opened = {};

@@ -127,6 +127,13 @@ static __always_inline struct task_struct *krie_task_by_tid(struct task_struct *
 	return node ? (void *)node - __builtin_offsetof(struct task_struct, pid_links) : NULL;
 }
 
+/* Mode of an open file that is an argument of an LSM or fmod_ret program: the verifier knows its type, so that this is
+ * one load, where KRIE_READ calls a helper. For what runs at each open. */
+static __always_inline __u32 krie_argument_mode(struct file *file)
+{
+	return *(__u32 *)KRIE_ADDRESS(file, file, f_mode);
+}
+
 /* Device, inode and generation of an open file. */
 static __always_inline void krie_identity(struct file *file, __u32 *dev, __u64 *ino, __u32 *generation)
 {

@@ -331,7 +331,9 @@ def test_who_becomes_root_by_an_exploit_does_nothing_with_it(
         [attacker, str(rounds), str(tmp_path), f"{address_of('init_task'):x}", way], capture_output=True, text=True
     )
     killed, ran, made, other = map(int, done.stdout.split())
-    assert (killed, ran, made, other) == (rounds, runs_on, 0, 0)
+    assert (killed, made, other) == (rounds, 0, 0)
+    # An interrupt may come between the iretq and the next instruction, and on its way out the signal is seen.
+    assert runs_on - rounds // 10 <= ran <= runs_on if runs_on else ran == 0
     assert not list(tmp_path.iterdir())
     lines = enforcing.wait("example.seen", count=before + rounds)
     assert {tuple(line["done"]) for line in lines[before:]} == {("poisoned", "killed")}

@@ -1,6 +1,7 @@
 """Poison in the kernel's tables, on processes of this test's own: inherited, removed, limited in time.
 
-Nothing here refuses anything: see test_enforcement.py for that.
+On this machine only, where nothing refuses anything: in guests a poisoned process cannot even fork. See
+test_enforcement.py for that.
 """
 
 import subprocess
@@ -16,6 +17,7 @@ from krie.kernel.ring import Ring
 from krie.process import Key
 from krie.verdicts import Flags, Verdict, Verdicts
 
+pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
 VICTIM = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
