@@ -16,7 +16,7 @@ from .config import Config
 from .containment import GUARDED, OPERATIONS, take_refusals
 from .control import Peer
 from .decision import Mode
-from .enforcement_events import ATTEMPTS, Breaker, Cleared, Contained, Guarded
+from .enforcement_events import Breaker, Cleared, Contained, Guarded
 from .enforcer import Ability, Enforcer, RuleNumbers
 from .event import Event
 from .executables import Executables, resolve
@@ -29,7 +29,6 @@ from .verdicts import Flags, Verdict
 _log = logging.getLogger("krie")
 _SECOND = 1_000_000_000
 _SHOWN = 500
-_KPROBES_OFF = next(number for number, name in ATTEMPTS.items() if name == "kprobes_off")
 Told = tuple[type[Event], dict[str, object]]
 """An event of the agent's own: its class, and its fields by name."""
 
@@ -107,7 +106,7 @@ class Enforcing:
         off = self._guard.kprobes_off()
         if off and not self._kprobes_off:
             _log.error("all kprobes of this machine are disarmed: probes by kprobe see nothing")
-            self._tell(Guarded, stranger_tgid=0, stranger_start_time=0, count=1, attempt=ATTEMPTS[_KPROBES_OFF])
+            self._tell(Guarded, stranger_tgid=0, stranger_start_time=0, count=1, attempt="kprobes_off")
         self._kprobes_off = off
         pending, self._pending = self._pending, []
         return pending
@@ -139,7 +138,7 @@ class Enforcing:
         }
 
     def clear(self, tgid: int | None, rule: str | None, by: Peer) -> dict[str, Any]:
-        """Take back what was decided about a process, by a rule, or all of it. Raises `ValueError`."""
+        """Take back what was decided about a process, by a rule, or all of it; returns how much that was."""
         what = f"tgid {tgid}" if tgid is not None else f"rule {rule}" if rule is not None else "all"
 
         def meant(verdict: Verdict) -> bool:

@@ -28,9 +28,6 @@ WORDS: Mapping[str, str] = {
 }
 """What `done` says; a reason may follow behind a colon."""
 _SECOND = 1_000_000_000
-_IN_KERNEL = {1: "refused", 2: "poisoned", 4: "killed"}
-_FAILED = {8: "killing", 16: "poisoning"}
-assert (_IN_KERNEL.keys() | _FAILED.keys()) == DONE.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +69,6 @@ def would(decision: Decision) -> tuple[str, ...]:
         return ()
     wider = {Scope.PROCESS: ("poison",), Scope.HOST: ("host",)}.get(decision.scope, ())
     return (*wider, str(decision.action))
-
-
-def observe(_event: Event, decision: Decision) -> Outcome:
-    """Carry nothing out."""
-    return Outcome(Mode.OBSERVE, would=would(decision))
 
 
 class RuleNumbers:
@@ -132,9 +124,10 @@ class Enforcer:
     def __call__(self, event: Event, decision: Decision) -> Outcome:
         """Carry out a decision about the process that did the event."""
         ability = self._ability(event.kind)
-        done = [word for bit, word in _IN_KERNEL.items() if event.done & bit]
-        done += [
-            f"failed: {what} in the kernel, error {event.errno}" for bit, what in _FAILED.items() if event.done & bit
+        in_kernel = [word for bit, word in DONE.items() if event.done & bit]
+        done = [
+            word if word in WORDS else f"failed: {word.removesuffix(' failed')} in the kernel, error {event.errno}"
+            for word in in_kernel
         ]
         if decision.action < Action.OVERRIDE:
             return Outcome(ability.mode, tuple(done))

@@ -16,7 +16,7 @@ from .errors import DecodeError, LayoutError
 from .layout import Doc, Layout
 from .wire import U16, U32, U64, Comm, Json
 
-DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "kill failed", 16: "poison failed"}
+DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "killing failed", 16: "poisoning failed"}
 """Bits of `Event.done`; `KRIE_DONE_...` in C."""
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""

@@ -52,7 +52,8 @@ class Reports:
 
     def probe(self, report: ProbeReport, policy: Policy) -> None:
         """How a probe stands, and which rules it makes blind."""
-        if report.state not in ("alive", *(("missing",) if report.plugin == CONTAINMENT else ())):
+        told_together = report.plugin == CONTAINMENT and report.state == "missing"  # see krie.enforcement
+        if report.state != "alive" and not told_together:
             _log.warning("probe %s is %s: %s", report.name, report.state, report.reason)
         self.tell(
             ProbeState,

@@ -64,6 +64,7 @@ def test_traceme(journal: JournalOfVictims, victims: Victims) -> None:
     assert line["event"]["target_tgid"] == line["process"]["tgid"]
 
 
+@pytest.mark.needs("ia32")
 def test_a_32_bit_caller_is_seen(journal: JournalOfVictims, victims: Victims, tmp_path: Path) -> None:
     source = tmp_path / "int80.c"
     call = 'asm volatile("int $0x80" : "=a"(r) : "a"(26), "b"(0), "c"(0), "d"(0), "S"(0));'

@@ -9,8 +9,8 @@ from krie import Action, Decision, Event, FiredRule, Scope
 from krie.agent_events import AGENT_EVENTS, Loss, OwnEvents
 from krie.bus import Bus, Wall
 from krie.cgroups import Cgroups
-from krie.decision import merge
-from krie.enforcer import observe
+from krie.decision import Mode, merge
+from krie.enforcer import Outcome, would
 from krie.enrich import PROCESS_SCHEMA, Enricher
 from krie.event import EventTypes
 from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
@@ -21,6 +21,10 @@ from krie.wire import Json
 
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
 KILL = merge([FiredRule("T1", Action.KILL, Scope.PROCESS, 0, 600)], tier="user", revision="r1")
+
+
+def observe(_event: Event, decision: Decision) -> Outcome:
+    return Outcome(Mode.OBSERVE, would=would(decision))
 
 
 class Judge:
