@@ -24,6 +24,16 @@
 		krie_value;                                                                                           \
 	})
 
+/* Which program this is, in the lower half, and its `argument` in the upper one: the loader writes both over this number
+ * when it loads a function for one of its places (krie/kernel/copies.py), so that the verifier knows them. */
+static __always_inline __u64 krie_self(void)
+{
+	__u64 self = 0x6b72696573656c66ULL; /* "krieself" */
+
+	asm volatile("" : "+r"(self)); /* or clang would reckon with it */
+	return self;
+}
+
 /* What a cgroup program returns to let an access through. */
 #define KRIE_CGROUP_ALLOW 1
 
@@ -35,54 +45,51 @@ static __always_inline __u64 krie_at_most(__u64 value, const __u64 most)
 	return value > most ? most : value;
 }
 
-/* x86 system call numbers carry this bit for x32 callers. */
-#define KRIE_X32_BIT 0x40000000
-#define KRIE_TS_COMPAT 0x0002
+/* 1 for any value but 0, computed here and without a branch: clang would compare where the value is used, and the verifier
+ * would follow both ways from where it was set up to there. */
+static __always_inline __u64 krie_truth(__u64 value)
+{
+	__u64 negative = 0 - value;
+
+	asm volatile("" : "+r"(negative)); /* clang knows what (value | -value) >> 63 is, and would compare */
+	value |= negative;
+	value >>= 63;
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
+/* 1 where two values are equal. */
+static __always_inline __u64 krie_equal(__u64 one, __u64 other)
+{
+	return 1 - krie_truth(one ^ other);
+}
+
+/* 1 where a number is less than another one. */
+static __always_inline __u64 krie_less(__u64 one, __u64 other)
+{
+	__u64 borrow = (~one & other) | (~(one ^ other) & (one - other));
+
+	borrow >>= 63;
+	asm volatile("" : "+r"(borrow));
+	return borrow;
+}
 
 static __always_inline struct task_struct *krie_current(void)
 {
 	return (struct task_struct *)bpf_get_current_task();
 }
 
-/* Whether the current system call came by a 32-bit entry. Only true within a system call. */
-static __always_inline bool krie_compat(struct task_struct *task)
+/* The file behind a descriptor of the current task; NULL where there is none. */
+static __always_inline struct file *krie_open_file(__u64 descriptor)
 {
-	return KRIE_READ(task_struct, task, thread_info.status) & KRIE_TS_COMPAT;
-}
+	struct files_struct *files = KRIE_READ(task_struct, krie_current(), files);
+	struct fdtable *table = KRIE_READ(files_struct, files, fdt);
+	struct file *file = NULL;
+	struct file **slots;
 
-/* Arguments of a system call, as a raw tracepoint at sys_enter(regs, number) finds them. */
-struct krie_syscall {
-	__u64 number, first, second, third;
-	bool compat;
-};
-
-/* Whether the system call is one of two numbers (of 64-bit and of 32-bit callers; compare krie_syscall.compat too): the
- * cheapest question that can be asked of every system call. */
-static __always_inline bool krie_syscall_is_either(struct bpf_raw_tracepoint_args *ctx, __u64 native, __u64 ia32)
-{
-	__u64 number = ctx->args[1] & ~(__u64)KRIE_X32_BIT;
-
-	return number == native || number == ia32;
-}
-
-static __always_inline struct krie_syscall krie_syscall_of(struct bpf_raw_tracepoint_args *ctx)
-{
-	void *regs = (void *)ctx->args[0];
-	struct krie_syscall call = {
-		.number = ctx->args[1] & ~(__u64)KRIE_X32_BIT,
-		.compat = krie_compat(krie_current()),
-	};
-
-	if (call.compat) { /* the registers differ, and so do the numbers */
-		call.first = (__u32)KRIE_READ(pt_regs, regs, bx);
-		call.second = (__u32)KRIE_READ(pt_regs, regs, cx);
-		call.third = (__u32)KRIE_READ(pt_regs, regs, dx);
-	} else {
-		call.first = KRIE_READ(pt_regs, regs, di);
-		call.second = KRIE_READ(pt_regs, regs, si);
-		call.third = KRIE_READ(pt_regs, regs, dx);
-	}
-	return call;
+	slots = KRIE_READ(fdtable, table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)((__u64)slots + descriptor * sizeof(file)));
+	return (void *)((__u64)file & (0 - krie_less(descriptor, KRIE_READ(fdtable, table, max_fds))));
 }
 
 static __always_inline __u64 krie_start_time(struct task_struct *task)
@@ -145,6 +152,46 @@ static __always_inline void krie_identity(struct file *file, __u32 *dev, __u64 *
 	*generation = KRIE_READ(inode, inode, i_generation);
 }
 
+#define KRIE_NAME_LENGTH 256 /* the longest file name, with its end */
+#define KRIE_PATH_DEPTH 24 /* components of a path, and mounts crossed, that are followed */
+
+/* Write the path of `file` into a record, last component first, each with its NUL. Mounts are crossed up to the root of
+ * the namespace, as for /proc/TGID/exe. Returns 1 where it goes on above. `length` lies in the record, too, whose content
+ * the verifier does not follow: with a variable it would look at the 24 steps once for every sum of lengths. */
+static __always_inline __u8 krie_path(struct file *file, char *components, const __u32 bytes, __u32 *length)
+{
+	struct dentry *dentry = KRIE_READ(file, file, f_path.dentry);
+	struct vfsmount *vfs = KRIE_READ(file, file, f_path.mnt);
+
+	for (int step = 0; step < KRIE_PATH_DEPTH; step++) {
+		struct mount *mount = (void *)vfs - __builtin_offsetof(struct mount, mnt);
+		struct dentry *above = KRIE_READ(dentry, dentry, d_parent);
+
+		if (dentry == KRIE_READ(vfsmount, vfs, mnt_root)) {
+			struct mount *over = KRIE_READ(mount, mount, mnt_parent);
+
+			if (over == mount) /* the namespace's root */
+				return 0;
+			dentry = KRIE_READ(mount, mount, mnt_mountpoint);
+			vfs = (void *)over + __builtin_offsetof(struct mount, mnt);
+			continue;
+		}
+		__u32 used = *length;
+
+		if (used > bytes - KRIE_NAME_LENGTH)
+			return 1;
+		long written = bpf_probe_read_kernel_str(components + used, KRIE_NAME_LENGTH,
+							 KRIE_READ(dentry, dentry, d_name.name));
+		if (written <= 0)
+			return 1;
+		*length = used + written;
+		if (above == dentry) /* no file system that is mounted anywhere, such as a memfd's */
+			return 0;
+		dentry = above;
+	}
+	return 1;
+}
+
 static __always_inline void krie_namespaces(struct task_struct *task, struct krie_header *header)
 {
 	struct nsproxy *proxy = KRIE_READ(task_struct, task, nsproxy);
@@ -162,6 +209,18 @@ static __always_inline void krie_namespaces(struct task_struct *task, struct kri
 	header->ipc_ns = KRIE_READ(ipc_namespace, each, ns.inum);
 	each = KRIE_READ(nsproxy, proxy, cgroup_ns);
 	header->cgroup_ns = KRIE_READ(cgroup_namespace, each, ns.inum);
+}
+
+#define KRIE_CONTEXT_KERNEL_THREAD 1 /* bits of header.context */
+#define KRIE_CONTEXT_CONTAINER 2
+#define KRIE_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
+
+static __always_inline __u16 krie_context(struct task_struct *task)
+{
+	struct pid *pid = KRIE_READ(task_struct, task, thread_pid);
+	__u16 context = KRIE_READ(pid, pid, level) ? KRIE_CONTEXT_CONTAINER : 0;
+
+	return context | (KRIE_READ(task_struct, task, flags) & KRIE_PF_KTHREAD ? KRIE_CONTEXT_KERNEL_THREAD : 0);
 }
 
 /* Everything about the current process; the caller adds kind, version, size and seq. Only helpers that a cgroup/sysctl
@@ -189,6 +248,7 @@ static __always_inline void krie_fill_header(struct krie_header *header)
 	header->parent_tgid = KRIE_READ(task_struct, parent, tgid);
 	header->parent_start_time = krie_start_time(parent);
 	header->user_ns = KRIE_READ(user_namespace, user_ns, ns.inum);
+	header->context = krie_context(task);
 	krie_namespaces(task, header);
 	bpf_probe_read_kernel(header->comm, sizeof(header->comm), KRIE_ADDRESS(task_struct, task, comm));
 	if (mm) { /* not a kernel thread */

@@ -91,14 +91,20 @@ static __always_inline void krie_lost(u32 slot)
 	}
 }
 
+static __always_inline bool krie_is_own_child(struct krie_agent_state *agent)
+{
+	struct task_struct *parent = KRIE_READ(task_struct, krie_current(), real_parent);
+
+	return KRIE_READ(task_struct, parent, tgid) == agent->tgid;
+}
+
 /* Whether this is a child of the agent: a canary for what the agent cannot do to itself. */
 static __always_inline bool krie_own_child(u32 program)
 {
 	u32 zero = 0;
 	struct krie_agent_state *agent = krie_agent.lookup(&zero);
-	struct task_struct *parent = KRIE_READ(task_struct, krie_current(), real_parent);
 
-	if (!agent || KRIE_READ(task_struct, parent, tgid) != agent->tgid)
+	if (!agent || !krie_is_own_child(agent))
 		return false;
 	krie_canary(program);
 	return true;
@@ -122,10 +128,7 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 	u32 zero = 0;
 	u64 descriptor = ctx->args[0];
 	struct krie_inspection *seen = krie_inspected.lookup(&zero);
-	struct files_struct *files;
-	struct fdtable *table;
-	struct file **slots;
-	struct file *file = NULL;
+	struct file *file;
 
 	if (!seen)
 		return 0;
@@ -134,13 +137,28 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 	seen->helper_uid_gid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(seen->helper_comm, sizeof(seen->helper_comm));
 	seen->file_ino = seen->file_dev = seen->file_generation = 0;
-	files = KRIE_READ(task_struct, krie_current(), files);
-	table = KRIE_READ(files_struct, files, fdt);
-	if (descriptor >= KRIE_READ(fdtable, table, max_fds))
-		return 0;
-	slots = KRIE_READ(fdtable, table, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), (void *)((u64)slots + descriptor * sizeof(file)));
+	file = krie_open_file(descriptor);
 	if (file)
 		krie_identity(file, &seen->file_dev, &seen->file_ino, &seen->file_generation);
+	return 0;
+}
+
+/* Kernel memory for comparisons in user space. Run by the agent with BPF_PROG_TEST_RUN; the arguments are address and
+ * size, at most KRIE_PEEK_BYTES. */
+#define KRIE_PEEK_BYTES 4096
+struct krie_peeked {
+	u64 failed;
+	char bytes[KRIE_PEEK_BYTES];
+};
+BPF_ARRAY(krie_peeked, struct krie_peeked, 1);
+
+int krie_peek(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	struct krie_peeked *seen = krie_peeked.lookup(&zero);
+	u64 size = krie_at_most(ctx->args[1], KRIE_PEEK_BYTES);
+
+	if (seen)
+		seen->failed = bpf_probe_read_kernel(seen->bytes, size, (void *)ctx->args[0]) != 0;
 	return 0;
 }

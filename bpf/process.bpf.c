@@ -4,9 +4,6 @@
  * they exist on every kernel and survive the switches that silence ftrace and kprobes.
  */
 
-#define PROCESS_NAME_BYTES 256 /* the longest file name, with its end */
-#define PROCESS_DEPTH 24 /* components of a path, and mounts crossed, that are followed */
-
 #ifdef KRIE_USE_PROCESS_FORK_RAW_TRACEPOINT
 /* sched_process_fork(parent, child) */
 int process_fork(struct bpf_raw_tracepoint_args *ctx)
@@ -33,48 +30,6 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 #ifdef KRIE_USE_PROCESS_EXEC_RAW_TRACEPOINT
-/* Write the path of `file` into the record, last component first, each with its NUL. Mounts are crossed up to the root
- * of the namespace, as for /proc/TGID/exe. */
-static __always_inline void process_path(struct process_exec *record, struct file *file)
-{
-	struct dentry *dentry = KRIE_READ(file, file, f_path.dentry);
-	struct vfsmount *vfs = KRIE_READ(file, file, f_path.mnt);
-
-	record->truncated = 1;
-	for (int step = 0; step < PROCESS_DEPTH; step++) {
-		struct mount *mount = (void *)vfs - __builtin_offsetof(struct mount, mnt);
-		struct dentry *above = KRIE_READ(dentry, dentry, d_parent);
-
-		if (dentry == KRIE_READ(vfsmount, vfs, mnt_root)) {
-			struct mount *over = KRIE_READ(mount, mount, mnt_parent);
-
-			if (over == mount) { /* the namespace's root */
-				record->truncated = 0;
-				break;
-			}
-			dentry = KRIE_READ(mount, mount, mnt_mountpoint);
-			vfs = (void *)over + __builtin_offsetof(struct mount, mnt);
-			continue;
-		}
-		/* Kept in the record, whose content the verifier does not follow: with a variable it would look at the
-		 * 24 steps once for every sum of lengths. */
-		u32 used = record->length;
-
-		if (used > PROCESS_PATH_BYTES - PROCESS_NAME_BYTES)
-			break;
-		long length = bpf_probe_read_kernel_str(record->components + used, PROCESS_NAME_BYTES,
-							KRIE_READ(dentry, dentry, d_name.name));
-		if (length <= 0)
-			break;
-		record->length = used + length;
-		if (above == dentry) { /* no file system that is mounted anywhere, such as a memfd's */
-			record->truncated = 0;
-			break;
-		}
-		dentry = above;
-	}
-}
-
 /* sched_process_exec(task, old_pid, bprm): the task runs the new executable already. */
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -90,7 +45,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct inode *inode = KRIE_READ(file, file, f_inode);
 
 	record->deleted = KRIE_READ(inode, inode, i_nlink) == 0;
-	process_path(record, file);
+	record->truncated = krie_path(file, record->components, PROCESS_PATH_BYTES, &record->length);
 	krie_submit_process_exec(record);
 	return 0;
 }

@@ -3,14 +3,17 @@
  * What the agent decided, as programs look it up, and poison: how a decision takes effect in the kernel. Pasted behind
  * the prelude. What a sensor's program does that can refuse:
  *
- *     struct krie_answer answer = krie_decide(KRIE_KIND_MY_PLUGIN_OPEN);
+ *     struct my_plugin_open_inline known = { .operation = ... };     (all fields that the event class marks `Inline`)
+ *     struct krie_answer answer = krie_decide_my_plugin_open(&known, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
  *     int error = krie_error(&answer);        (leave this out where the program cannot refuse)
  *     ...reserve the record, and if there is one...
+ *     krie_put_my_plugin_open(record, &known);
  *     krie_stamp(&record->header, &answer);
  *     ...submit...
  *     return error;
  *
- * The refusal does not depend on the record: a full ring buffer lets nobody through.
+ * The refusal does not depend on the record: a full ring buffer lets nobody through. A program that can do less says so:
+ * KRIE_CAN_KILL only, and no krie_error().
  */
 
 /* Bits of header.done; DONE in krie/event.py. */
@@ -19,6 +22,12 @@
 #define KRIE_DONE_KILLED 4 /* the kernel took the signal */
 #define KRIE_DONE_KILL_FAILED 8 /* it did not: header.errno */
 #define KRIE_DONE_POISON_FAILED 16
+
+/* Values of header.decided_by; DECIDED_BY in krie/event.py. */
+#define KRIE_BY_POISON 1
+#define KRIE_BY_VERDICT 2
+#define KRIE_BY_TABLE 3
+#define KRIE_BY_PROGRAM 4
 
 #define KRIE_EPERM 1
 #define KRIE_EINVAL 22
@@ -75,6 +84,9 @@ struct krie_answer {
 	u32 done;
 	u32 rule;
 	u32 error;
+	u32 generation;
+	u32 failure; /* why the signal was not taken */
+	u16 by; /* KRIE_BY_... */
 };
 
 static __always_inline struct krie_busy *krie_busy_now(void)
@@ -156,24 +168,45 @@ static __always_inline void krie_unpoison(struct krie_process *process)
 		__sync_fetch_and_add(&busy->poisoned, -1);
 }
 
-/* What is decided already about this operation of the current process: it is poisoned, or a verdict binds it. */
-static __always_inline struct krie_answer krie_decide(u32 kind)
+/* What stands already about this operation of the current process: it is poisoned, or a verdict binds it. */
+static __always_inline struct krie_answer krie_standing(u32 kind)
 {
 	struct krie_process process = krie_process_of(krie_current());
 	struct krie_answer answer = {};
 	struct krie_verdict found;
 
 	if (krie_find_poison(&process, &found)) {
+		answer.by = KRIE_BY_POISON;
 		answer.rule = found.rule;
 		answer.error = found.error;
 		return answer;
 	}
 	process.kind = kind;
 	if (krie_find_verdict(&process, &found)) {
+		answer.by = KRIE_BY_VERDICT;
 		answer.rule = found.rule;
 		answer.error = found.error;
 	}
 	return answer;
+}
+
+/* Whom nothing may hit: tgid 1, the agent and its canaries, kernel threads, protected programs; and everybody while nothing is armed. */
+static __always_inline bool krie_is_spared(u32 tgid)
+{
+	u32 zero = 0;
+	struct krie_agent_state *agent = krie_agent.lookup(&zero);
+
+	return !agent || !agent->armed || tgid == KRIE_TGID_INIT || tgid == agent->tgid ||
+	       krie_is_own_child(agent) || krie_is_protected(krie_current());
+}
+
+static __always_inline void krie_signal(struct krie_answer *answer)
+{
+	long refused = bpf_send_signal(KRIE_SIGKILL);
+
+	answer->done |= refused ? KRIE_DONE_KILL_FAILED : KRIE_DONE_KILLED;
+	if (refused)
+		answer->failure = krie_at_most(0 - refused, 4095);
 }
 
 /* Poison the current process and then, in the same run, kill it: a process that leaves the kernel by an iretq of its
@@ -182,25 +215,21 @@ static __always_inline struct krie_answer krie_kill(u32 sensor)
 {
 	u32 zero = 0;
 	u32 *enforcing = krie_enforcing.lookup(&sensor);
-	struct krie_agent_state *agent = krie_agent.lookup(&zero);
 	struct krie_settings *settings = krie_settings.lookup(&zero);
 	struct krie_verdict verdict = {};
 	struct krie_answer answer = {};
-	long refused;
 
-	if (!enforcing || !*enforcing || !agent || !agent->armed || !settings)
+	if (!enforcing || !*enforcing || !settings)
 		return answer;
 	verdict.process = krie_process_of(krie_current());
-	if (verdict.process.tgid == KRIE_TGID_INIT || verdict.process.tgid == agent->tgid || krie_is_protected(krie_current()))
+	if (krie_is_spared(verdict.process.tgid))
 		return answer;
 	verdict.until = bpf_ktime_get_boot_ns() + settings->poison_ns;
 	verdict.error = KRIE_EPERM;
+	answer.by = KRIE_BY_PROGRAM;
 	answer.error = KRIE_EPERM;
 	answer.done = krie_poison(&verdict) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
-	refused = bpf_send_signal(KRIE_SIGKILL);
-	answer.done |= refused ? KRIE_DONE_KILL_FAILED : KRIE_DONE_KILLED;
-	if (refused)
-		answer.error = krie_at_most(0 - refused, 4095);
+	krie_signal(&answer);
 	return answer;
 }
 
@@ -240,7 +269,9 @@ static __always_inline void krie_stamp(struct krie_header *header, struct krie_a
 {
 	header->done = answer->done;
 	header->verdict = answer->rule;
-	header->errno = answer->done ? answer->error : 0;
+	header->decided_by = answer->by;
+	header->generation = answer->generation;
+	header->errno = answer->failure ? answer->failure : answer->done & KRIE_DONE_REFUSED ? answer->error : 0;
 }
 
 #define KRIE_CHANGE_POISON 1

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from .cgroups import Cgroups
-from .event import Event, EventType, EventTypes
+from .event import CONTAINER, KERNEL_THREAD, Event, EventType, EventTypes
 from .process import UNKNOWN, Identity, Key, Process, ProcessTable
 from .wire import Json
 
@@ -49,6 +49,8 @@ class Enricher:
             "uid": event.uid,
             "euid": event.euid,
             "gid": event.gid,
+            "kernel_thread": bool(event.context & KERNEL_THREAD),
+            "container": bool(event.context & CONTAINER),
             "parent": self._brief(parent, self._table.find(parent)),
             "cgroup": {"id": event.cgroup, "path": self._cgroups.path(event.cgroup)},
             "namespaces": {
@@ -124,20 +126,23 @@ def _closed(properties: dict[str, Json]) -> dict[str, Json]:
 OTHER_PROCESS: Json = _closed({**_BRIEF, "known": {"type": "boolean"}, "uid": {"type": "integer", "minimum": 0}})
 """JSON Schema of a process that an event is about."""
 _NUMBER: Json = {"type": "integer", "minimum": 0}
-PROCESS_SCHEMA: Json = _closed(
-    {
-        "tgid": _NUMBER,
-        "tid": _NUMBER,
-        **{name: _BRIEF[name] for name in ("start_time", "comm", "exe", "exe_known", "program")},
-        "uid": _NUMBER,
-        "euid": _NUMBER,
-        "gid": _NUMBER,
-        "parent": _closed(_BRIEF),
-        "cgroup": _closed({"id": _NUMBER, "path": {"type": "string"}}),
-        "namespaces": _closed(dict.fromkeys(_NAMESPACES, _NUMBER)),
-        "ancestors": {"type": "array", "items": _closed(_BRIEF), "description": "parent first, at most 16"},
-    }
-)
+_PROCESS: dict[str, Json] = {
+    "tgid": _NUMBER,
+    "tid": _NUMBER,
+    **{name: _BRIEF[name] for name in ("start_time", "comm", "exe", "exe_known", "program")},
+    "uid": _NUMBER,
+    "euid": _NUMBER,
+    "gid": _NUMBER,
+    "kernel_thread": {"type": "boolean"},
+    "container": {"type": "boolean", "description": "in a PID namespace other than the machine's"},
+    "parent": _closed(_BRIEF),
+    "cgroup": _closed({"id": _NUMBER, "path": {"type": "string"}}),
+    "namespaces": _closed(dict.fromkeys(_NAMESPACES, _NUMBER)),
+    "ancestors": {"type": "array", "items": _closed(_BRIEF), "description": "parent first, at most 16"},
+}
+PROCESS_NAMES = frozenset(_PROCESS)
+"""What `input.process` has."""
+PROCESS_SCHEMA: Json = _closed(_PROCESS)
 """JSON Schema of `input.process`; the journal leaves `ancestors` out."""
 
 

@@ -13,11 +13,16 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self
 
 from .errors import DecodeError, LayoutError
-from .layout import Doc, Layout
+from .layout import Doc, Inline, Layout
 from .wire import U16, U32, U64, Comm, Json
 
 DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "killing failed", 16: "poisoning failed"}
 """Bits of `Event.done`; `KRIE_DONE_...` in C."""
+DECIDED_BY = {1: "poison", 2: "verdict", 3: "table", 4: "program"}
+"""Values of `Event.decided_by`; `KRIE_BY_...` in C."""
+BY_TABLE = 3
+KERNEL_THREAD, CONTAINER = 1, 2
+"""Bits of `Event.context`; `KRIE_CONTEXT_...` in C."""
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""
 
@@ -47,9 +52,9 @@ class Event:
     tid: Annotated[U32, Doc("thread, as numbered in the initial PID namespace")]
     start_time: Annotated[U64, Doc("start of the process (its group leader), ns on the same clock")]
     tgid: Annotated[U32, Doc("process, likewise")]
-    uid: Annotated[U32, Doc("real user, as numbered in the initial user namespace")]
-    euid: Annotated[U32, Doc("effective user, likewise")]
-    gid: Annotated[U32, Doc("real group, likewise")]
+    uid: Annotated[U32, Inline(), Doc("real user, as numbered in the initial user namespace")]
+    euid: Annotated[U32, Inline(), Doc("effective user, likewise")]
+    gid: Annotated[U32, Inline(), Doc("real group, likewise")]
     cgroup: Annotated[U64, Doc("id of the process's cgroup in the v2 hierarchy")]
     exe_ino: Annotated[U64, Doc("inode number of the executable; 0 for kernel threads")]
     exe_dev: Annotated[
@@ -68,6 +73,9 @@ class Event:
     done: Annotated[U16, Doc("what the program itself did about it: bits of `DONE`")]
     errno: Annotated[U16, Doc("the error that it gave the caller, or why its signal was not taken")]
     verdict: Annotated[U32, Doc("the agent's number of the rule behind it; 0: none")]
+    decided_by: Annotated[U16, Doc("what stood behind it: one of `DECIDED_BY`; 0: nothing was decided in the kernel")]
+    context: Annotated[U16, Doc("bits: 1 a kernel thread, 2 in a PID namespace other than the initial one")]
+    generation: Annotated[U32, Doc("generation of the policy's table that decided; 0: no table did")]
     comm: Annotated[Comm, Doc("name of the thread; anyone can set it")]
 
     @classmethod

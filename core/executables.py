@@ -5,11 +5,16 @@ Each file is held open as long as its name is in force: its inode number cannot 
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .process import Identity
+
+_OVERLAYFS = 0x794C7630  # OVERLAYFS_SUPER_MAGIC
+_STATFS_BYTES = 256  # of struct statfs, and some
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,8 @@ class Executables:
     unresolved: Mapping[str, str]
     """Names whose file could not be opened, with the reason; no process gets them."""
     descriptors: tuple[int, ...]
+    overlaid: tuple[str, ...] = ()
+    """Names of files on an overlayfs, where one file can have several identities."""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -32,6 +39,7 @@ def resolve(paths: Mapping[str, str], identify: Callable[[int], Identity]) -> Ex
     names: dict[Identity, str] = {}
     unresolved: dict[str, str] = {}
     descriptors: list[int] = []
+    overlaid: list[str] = []
     for name, path in paths.items():
         try:
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -39,9 +47,17 @@ def resolve(paths: Mapping[str, str], identify: Callable[[int], Identity]) -> Ex
             unresolved[name] = f"{path}: {error.strerror}"
             continue
         descriptors.append(descriptor)
+        overlaid += [name] if _is_overlaid(descriptor) else []
         identity = identify(descriptor)
         if identity in names:
             unresolved[name] = f"{path} is the same file as that of {names[identity]!r}"
         else:
             names[identity] = name
-    return Executables(names, unresolved, tuple(descriptors))
+    return Executables(names, unresolved, tuple(descriptors), tuple(overlaid))
+
+
+def _is_overlaid(descriptor: int) -> bool:
+    status = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.fstatfs(descriptor, status):
+        return True
+    return int.from_bytes(status.raw[:8], "little") == _OVERLAYFS

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from .errors import DecodeError, LayoutError
-from .wire import WIDTHS, Bytes, WireType
+from .wire import NAME_BYTES, WIDTHS, Bytes, Chars, WireType
 
 _C_KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -38,6 +38,14 @@ class Doc:
 
 
 @dataclass(frozen=True, slots=True)
+class Inline:
+    """Marks a field that programs know before they send the record: rules about it can be decided in the kernel.
+
+    For numbers (but addresses), booleans, enumerations, flag sets, and text that is compared as a whole.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """One field of a laid-out record."""
 
@@ -46,14 +54,18 @@ class Field:
     offset: int
     size: int
     doc: str
+    inline: bool
 
 
-def _wire_type(owner: str, name: str, hint: Any) -> tuple[WireType, str]:
+def _wire_type(owner: str, name: str, hint: Any) -> tuple[WireType, str, bool]:
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    wires = [each for each in metadata if not isinstance(each, Doc)]
+    inline = any(isinstance(each, Inline) for each in metadata)
+    wires = [each for each in metadata if not isinstance(each, Doc | Inline)]
     if len(wires) != 1 or not hasattr(wires[0], "code"):
         raise LayoutError(owner, name, f"{hint!r} is no wire type; use the names of krie.wire, such as U32 or Bool")
-    return wires[0], next((each.text for each in metadata if isinstance(each, Doc)), "")
+    if inline and (isinstance(wires[0], Bytes) or (isinstance(wires[0], Chars) and wires[0].count > NAME_BYTES)):
+        raise LayoutError(owner, name, f"cannot be inline: no number, and no text of up to {NAME_BYTES} bytes")
+    return wires[0], next((each.text for each in metadata if isinstance(each, Doc)), ""), inline
 
 
 class Layout:
@@ -71,7 +83,7 @@ class Layout:
         for each in dataclasses.fields(record):
             if each.name in _C_KEYWORDS:
                 raise LayoutError(name, each.name, "is a word of C; give the field another name")
-            wire, doc = _wire_type(name, each.name, hints[each.name])
+            wire, doc, inline = _wire_type(name, each.name, hints[each.name])
             width = WIDTHS.get(wire.code, 1)
             if offset % width:
                 gap = width - offset % width
@@ -81,7 +93,7 @@ class Layout:
             size = struct.calcsize("<" + wire.code)
             if fields and _is_padding(fields[-1]):
                 raise LayoutError(name, fields[-1].name, "padding must come last; order the fields by size")
-            fields.append(Field(each.name, wire, offset, size, doc))
+            fields.append(Field(each.name, wire, offset, size, doc, inline))
             offset += size
         if offset % alignment:
             raise LayoutError(
@@ -106,6 +118,11 @@ class Layout:
         for index, convert in self._converters:
             values[index] = convert(values[index])
         return values
+
+    def raw(self, raw: bytes) -> dict[str, Any]:
+        """The same without turning them into Python values, by name."""
+        names = (each.name for each in self.data_fields)
+        return dict(zip(names, self._struct.unpack(raw), strict=True))
 
     def encode(self, instance: Any) -> bytes:
         """Pack an instance; the inverse of decoding for every value that its wire type can hold."""

@@ -5,6 +5,7 @@ The aliases at the end are what event classes are annotated with.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, TypeAlias
@@ -40,6 +41,8 @@ class WireType(Protocol):
         """The JSON Schema of `to_json`'s answer."""
 
 
+NAME_BYTES = 128
+"""Longest text that can be an inline field, with its NUL."""
 WIDTHS = {"B": 1, "H": 2, "I": 4, "Q": 8, "b": 1, "h": 2, "i": 4, "q": 8}
 """Bytes by code."""
 _CTYPES = {"B": "__u8", "H": "__u16", "I": "__u32", "Q": "__u64", "b": "__s8", "h": "__s16", "i": "__s32", "q": "__s64"}
@@ -56,6 +59,16 @@ def text_of(raw: bytes) -> str:
     fooled by bytes that a lossy decoder would fold together.
     """
     return raw.partition(b"\0")[0].replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def bytes_of(text: str) -> bytes | None:
+    """The inverse of `text_of`: the C string that decodes to this text; None where none does."""
+    raw = re.sub(
+        rb"\\(\\|x([0-9a-f]{2}))",
+        lambda found: b"\\" if found[2] is None else bytes([int(found[2], 16)]),
+        text.encode("utf-8", "surrogatepass"),
+    )
+    return raw if text_of(raw) == text else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ program attached to a cgroup by BPF_PROG_ATTACH or a kprobe written to tracefs w
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
+import random
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ _PERF_TYPE_SOFTWARE, _PERF_TYPE_TRACEPOINT = 1, 2
 _PERF_FLAG_FD_CLOEXEC = 8
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _libc = ctypes.CDLL(None, use_errno=True)
+_FIRST_INTERIOR = 5
+"""Below this lie the call of ftrace, and with IBT the endbr before it."""
+_NO_INSTRUCTION = (errno.EILSEQ, errno.EINVAL)
+"""What the kernel answers for a kprobe inside an instruction, or at one that cannot be probed."""
 
 _TYPES: Mapping[AttachType, tuple[bpf.ProgType, int]] = {
     AttachType.LSM: (bpf.ProgType.LSM, 27),
@@ -46,6 +52,8 @@ class Places:
     cgroup2: Path
     function_id: Callable[[str], int]
     """BTF id of a kernel function; 0 when there is none of this name."""
+    function_code: Callable[[str], range] = lambda _: range(0)
+    """Addresses of a kernel function; none where that is not known. For roaming programs."""
 
 
 def load(program: Program, instructions: bytes, places: Places) -> int:
@@ -59,7 +67,8 @@ def load(program: Program, instructions: bytes, places: Places) -> int:
         function = f"bpf_lsm_{program.target}" if program.attach is AttachType.LSM else program.target
         btf_id = places.function_id(function)
         if not btf_id:
-            raise AttachError(f"{program.attach} {program.target}", 0, f"this kernel's BTF has no function {function}")
+            hint = f"this kernel's BTF has no function {function}"
+            raise AttachError(f"{program.attach} {program.target}", errno.ENOENT, hint)
     return bpf.prog_load(bpf.ProgramSpec(program.function, type_, expected, btf_id), instructions)
 
 
@@ -91,10 +100,37 @@ def _cgroup_sysctl(_program: Program, descriptor: int, places: Places) -> list[i
         os.close(root)
 
 
-def _kprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
-    type_ = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
+def _kprobe(program: Program, descriptor: int, places: Places) -> list[int]:
+    if program.roaming:
+        return [attach_somewhere(program, descriptor, places.function_code(program.target))[1]]
     symbol = ctypes.create_string_buffer(program.target.encode())
-    return [_perf_event(type_, 0, 0, ctypes.addressof(symbol), program.offset, 0, descriptor)]
+    return [_kprobe_event(ctypes.addressof(symbol), program.offset, descriptor)]
+
+
+def _kprobe_event(symbol: int, place: int, descriptor: int) -> int:
+    """`symbol`: pointer to a name, behind whose address `place` counts; or 0, where `place` is an address itself."""
+    type_ = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
+    return _perf_event(type_, 0, 0, symbol, place, 0, descriptor)
+
+
+def attach_somewhere(program: Program, descriptor: int, code: range) -> tuple[int, int]:
+    """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
+
+    No disassembler is needed: the kernel refuses what is no instruction's begin. `code`: addresses of the target. They
+    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. Raises `AttachError`.
+    """
+    offsets = list(range(_FIRST_INTERIOR, min(len(code), program.roaming)))
+    random.SystemRandom().shuffle(offsets)
+    for offset in offsets:
+        try:
+            return offset, _kprobe_event(0, code.start + offset, descriptor)
+        except OSError as error:
+            if error.errno not in _NO_INSTRUCTION:
+                raise AttachError(
+                    f"attaching {program.function} to {program.target}+{offset}", error.errno or 0
+                ) from error
+    hint = "the kernel has no such function, or hides where it is" if not code else "no instruction in it can be probed"
+    raise AttachError(f"attaching {program.function} inside {program.target}", errno.ENOENT, hint)
 
 
 def _tracepoint(program: Program, descriptor: int, places: Places) -> list[int]:

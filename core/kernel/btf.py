@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import KernelError
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
-_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC, _ENUM64 = 4, 5, 6, 8, 12, 19
+_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC, _VAR, _ENUM64 = 4, 5, 6, 8, 12, 14, 19
 _NAMED = (_STRUCT, _UNION, _ENUM, _TYPEDEF, _ENUM64)
 _TRANSPARENT = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 _PRINTF = C.CFUNCTYPE(None, C.c_void_p, C.c_char_p, C.c_void_p)
@@ -38,6 +38,8 @@ def _library() -> C.CDLL:
     library.btf__type_by_id.argtypes = [C.c_void_p, C.c_uint32]
     library.btf__name_by_offset.restype = C.c_char_p
     library.btf__name_by_offset.argtypes = [C.c_void_p, C.c_uint32]
+    library.btf__resolve_size.restype = C.c_int64
+    library.btf__resolve_size.argtypes = [C.c_void_p, C.c_uint32]
     library.btf_dump__new.restype = C.c_void_p
     library.btf_dump__new.argtypes = [C.c_void_p, _PRINTF, C.c_void_p, C.c_void_p]
     library.btf_dump__free.argtypes = [C.c_void_p]
@@ -90,6 +92,22 @@ class Btf:
             total += bits // 8
         return total
 
+    def size(self, type_name: str, path: str = "") -> int | None:
+        """Bytes of a type, or of its field such as `avc_cache.slots`; None when there is none, or it is a bit-field."""
+        type_id = self._find(type_name)
+        for part in filter(None, path.split(".")):
+            found = self._member(type_id, part) if type_id > 0 else None
+            if found is None:
+                return None
+            type_id = found[1]
+        return self._bytes(type_id) if type_id > 0 else None
+
+    def variable_size(self, name: str) -> int | None:
+        """Bytes of a variable; None where BTF does not know it, as most kernels only tell of per-CPU ones."""
+        type_id = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), _VAR))
+        found = self._lib.btf__type_by_id(self._btf, type_id) if type_id > 0 else None
+        return self._bytes(found.contents.size_or_type) if found else None
+
     def definitions(self, names: Iterable[str], without: Iterable[str] = ()) -> str:
         """C definitions of the types and of all that they contain by value, but not those named in `without`.
 
@@ -119,6 +137,10 @@ class Btf:
         return _DEFINITION.sub(
             lambda match: "" if match["tag"] in dropped or match["typedef"] in dropped else match[0], source
         )
+
+    def _bytes(self, type_id: int) -> int | None:
+        size = int(self._lib.btf__resolve_size(self._btf, type_id))
+        return size if size >= 0 else None
 
     def _text(self, offset: int) -> str:
         return (self._lib.btf__name_by_offset(self._btf, offset) or b"").decode()

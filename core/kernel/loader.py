@@ -9,26 +9,34 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import KernelError
+from ..probe import Program
+from ..table_layout import SIZE as TABLE_BYTES
 from . import attach, bpf, mounts, preflight
 from .btf import Btf
 from .channel import Channel, ChannelClosed
+from .copies import copy_for
 from .features import try_features
 from .messages import Failure, Loaded, Request
+from .record_source import trial_program
 from .source import SensorSource, Unit, assemble, write_tree
+from .symbols import Symbols
 
 _PR_SET_PDEATHSIG = 1
 _DIAGNOSTIC_BYTES = 1 << 16
-_RUN_BY_AGENT = ("krie_inspect", "krie_change")
+_RUN_BY_AGENT = ("krie_inspect", "krie_peek", "krie_change")
+# Newer kernels (7.3 is one) embed structs as members without a name, which plain C ignores. BCC optimises again what
+# clang has optimised, and asks for types that none of KRIe's maps needs: without both, compiling takes half the time.
+_FLAGS = ["-D__TARGET_ARCH_x86", "-fms-extensions", "-g0", "-Xclang", "-disable-llvm-passes"]
 _WARNINGS = ["-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-address-of-packed-member"]
 
 
@@ -84,13 +92,19 @@ class Loader:
         self._channel = channel
         self._tree = tree
         self._btf = Btf()
-        self._places = attach.Places(mounts.tracefs(), mounts.cgroup2(), self._btf.function_id)
+        symbols = lru_cache(maxsize=1)(Symbols)  # read when first asked, since they are many
+        self._places = attach.Places(
+            mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, lambda name: symbols().code(name)
+        )
         self.features = try_features(self._places)
 
     def run(self, request: Request) -> None:
         """Serve the request; the answer and the descriptors go over the channel."""
         if request.check:
             self._check(request)
+            return
+        if request.trial:
+            self._trial(request)
             return
         choices = preflight.choose(
             request.candidates, request.excluded, request.allow_every_syscall, self._places, self._run_canaries
@@ -116,6 +130,29 @@ class Loader:
             answer = Loaded((), unit.programs, unit.kinds, unit.sensors, {}, {}, {}, wrong, tuple(diagnostics))
             self._channel.send({"loaded": answer.to_json()})
 
+    def _trial(self, request: Request) -> None:
+        """Load the programs that look records up in tables, and attach nothing."""
+        sources = tuple(request.source(name, ()) for name in request.sensors)
+        with _captured_stderr() as diagnostics:
+            compiled, unit = self._compile(request, sources)
+        if compiled is None:
+            self._refuse(diagnostics)
+            return
+        names, descriptors = zip(*((f"map:{name}", each) for name, each in compiled.maps().items()), strict=True)
+        functions = [trial_program(record.c_name) for source in sources for record in source.events]
+        answer = Loaded(
+            (*names, *(f"program:{each}" for each in functions)),
+            unit.programs,
+            unit.kinds,
+            unit.sensors,
+            {},
+            {},
+            {},
+            (),
+        )
+        loaded = [self._load_raw(each, compiled) for each in functions]
+        self._channel.send({"loaded": answer.to_json()}, [*descriptors, *loaded])
+
     def _refuse(self, diagnostics: list[str]) -> None:
         self._channel.send({"failure": Failure("compile", "\n".join(_errors(diagnostics))).to_json()})
 
@@ -125,14 +162,17 @@ class Loader:
 
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[_Compiled | None, Unit]:
         write_tree(self._tree, sources, self._btf)
-        unit = assemble(sources, ring_pages=request.ring_pages, features=self.features, btf=self._btf)
-        # Newer kernels (7.3 is one) embed structs as members without a name, which plain C ignores.
-        flags = ["-D__TARGET_ARCH_x86", "-fms-extensions", *(_WARNINGS if request.check else ["-Wno-everything"])]
+        unit = assemble(
+            sources, ring_pages=request.ring_pages, features=self.features, btf=self._btf, trial=request.trial
+        )
+        flags = [*_FLAGS, *(_WARNINGS if request.check else ["-Wno-everything"])]
         try:
-            return _Compiled(unit.text, self._tree, flags), unit
+            compiled = _Compiled(unit.text, self._tree, flags)
         except Exception as error:  # bcc raises plain Exception
             print(f"{error}", file=sys.stderr)
             return None, unit
+        _make_map_of_tables(compiled.maps()["krie_tables"], max(1, len(unit.kinds)))
+        return compiled, unit
 
     def _hand_over(self, choices: dict[str, preflight.Choice], compiled: _Compiled, unit: Unit) -> None:
         names: list[str] = []
@@ -145,21 +185,27 @@ class Loader:
             names.append(f"program:{function}")
             descriptors.append(self._load_raw(function, compiled))
         wrong = self._wrong_offsets(compiled, unit)
+        shared: set[Program] = set()  # several probes may name the same program: it is attached once
         for probe, choice in choices.items():
             if choice.chosen is None:
                 continue
             held: list[tuple[str, int]] = []
             try:
-                for program in choice.chosen.programs:
-                    loaded = attach.load(program, compiled.instructions(program.function), self._places)
-                    held.append((f"program:{program.function}", loaded))
+                for program in (each for each in choice.chosen.programs if each not in shared):
+                    index = unit.programs.index(program.label)
+                    code = copy_for(index, program.argument, compiled.instructions(program.function))
+                    loaded = attach.load(program, code, self._places)
+                    held.append((f"program:{program.label}", loaded))
+                    if program.roaming:
+                        continue  # the agent attaches it: see krie/roaming.py
                     links = attach.attach(program, loaded, self._places)
-                    held += [(f"link:{program.function}", each) for each in links]
+                    held += [(f"link:{program.label}", each) for each in links]
             except KernelError as error:
                 failed[probe] = str(error)
                 for _, descriptor in held:
                     os.close(descriptor)
                 continue
+            shared.update(choice.chosen.programs)
             names += [name for name, _ in held]
             descriptors += [descriptor for _, descriptor in held]
         loaded_message = Loaded(
@@ -197,6 +243,15 @@ class Loader:
         )
 
 
+def _make_map_of_tables(descriptor: int, kinds: int) -> None:
+    """Put a map of maps where BCC made an ordinary one, before any program refers to it: see `bpf/table.bpf.c`."""
+    shape = bpf.map_create(bpf.MapType.ARRAY, 4, TABLE_BYTES, kinds, "krie_generation")
+    made = bpf.map_create(bpf.MapType.ARRAY_OF_MAPS, 4, 4, 1, "krie_tables", inner=shape)
+    os.dup2(made, descriptor, inheritable=False)
+    os.close(made)
+    os.close(shape)
+
+
 def _errors(lines: list[str]) -> list[str]:
     """The compiler's own lines, without BCC's remarks."""
     return [line for line in lines if line and "Failed to compile BPF module" not in line] or ["no diagnostics"]
@@ -205,10 +260,7 @@ def _errors(lines: list[str]) -> list[str]:
 def main(descriptor: int) -> None:
     """Serve one request on the socket `descriptor`."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Kernels before 5.11 count maps and programs of all of root's processes there (3ac1f01b43b6 ended it). Others do
-    # not care, and a container may refuse.
-    with suppress(ValueError):
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    bpf.allow_locked_memory()
     channel = Channel(socket.socket(fileno=descriptor))
     try:
         loader = Loader(channel, mounts.private_namespace())

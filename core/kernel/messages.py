@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..probe import AttachType, Program
-from .source import CFile, RecordSource, SensorSource
+from .record_source import RecordSource
+from .source import CFile, SensorSource
 
 if TYPE_CHECKING:
     from .preflight import Candidate
@@ -54,6 +55,8 @@ class Request:
     """(`<plugin>.<probe>`, alternative, why): alternatives that an earlier attempt could not load."""
     check: bool = False
     """Only compile, all alternatives and with the compiler's warnings."""
+    trial: bool = False
+    """Attach nothing; with the programs that `krie policy verify` runs."""
 
     @property
     def sensors(self) -> Mapping[str, SensorRequest]:
@@ -83,7 +86,9 @@ class Request:
         """What of a sensor is compiled, once alternatives are chosen."""
         sensor = self.sensors[name]
         own = [each for each in chosen if each.probe.startswith(f"{name}.")]
-        programs = tuple(dict.fromkeys(program.function for each in own for program in each.programs))
+        chosen_programs = tuple(program for each in own for program in each.programs)
+        programs = tuple(dict.fromkeys(each.label for each in chosen_programs))
+        functions = {each.function for each in chosen_programs}
         every = {
             program.function: None
             for probe in sensor.probes
@@ -95,7 +100,7 @@ class Request:
             sensor.sources,
             sensor.events,
             programs,
-            tuple(function for function in every if function not in programs),
+            tuple(function for function in every if function not in functions),
             tuple(f"{each.probe.removeprefix(f'{name}.')}_{each.name}".upper() for each in own),
             sensor.types,
             sensor.defines,
@@ -114,6 +119,7 @@ class Request:
             data["allow_every_syscall"],
             tuple((probe, alternative, why) for probe, alternative, why in data["exclusions"]),
             data["check"],
+            data["trial"],
         )
 
 
@@ -132,14 +138,17 @@ def _sensor(data: Mapping[str, Any]) -> SensorRequest:
             )
             for probe in data["probes"]
         ),
-        tuple(RecordSource(**each) for each in data["events"]),
+        tuple(
+            RecordSource(**{**each, "inline": tuple((name, shape) for name, shape in each["inline"])})
+            for each in data["events"]
+        ),
         tuple(data["types"]),
         tuple((name, value) for name, value in data["defines"]),
     )
 
 
 def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
-    return tuple(Program(AttachType(each["attach"]), each["target"], each["function"], each["offset"]) for each in data)
+    return tuple(Program(**{**each, "attach": AttachType(each["attach"])}) for each in data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +168,9 @@ class Loaded:
     """What the child hands over, beside the descriptors."""
 
     names: tuple[str, ...]
-    """What each descriptor is: `map:NAME`, `program:FUNCTION`, `link:FUNCTION`."""
+    """What each descriptor is: `map:NAME`, `program:LABEL`, `link:LABEL`."""
     programs: tuple[str, ...]
-    """Functions in order of their index in the map `krie_alive`."""
+    """Labels of programs in order of their index in the map `krie_alive`."""
     kinds: tuple[int, ...]
     """Kinds in order of their slot in the map `krie_counts`."""
     sensors: tuple[str, ...]

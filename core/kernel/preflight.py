@@ -7,10 +7,11 @@ silences every fentry, LSM and entry kprobe at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import KernelError
 from ..probe import Program
@@ -80,6 +81,8 @@ class _Trial:
     descriptors: list[int] = field(default_factory=list)
     first: int = 0
     """Index of the counter of its first program."""
+    absent: list[str] = field(default_factory=list)
+    """Targets of optional programs that this kernel does not have."""
 
 
 def _run(trials: Iterable[_Trial], places: attach.Places, run_canaries: Callable[[list[str]], None]) -> None:
@@ -94,15 +97,11 @@ def _run(trials: Iterable[_Trial], places: attach.Places, run_canaries: Callable
         for trial in trials:
             trial.first = index
             try:
-                for program in trial.candidate.programs:
-                    descriptor = attach.load(program, counting(program.attach, counters, index), places)
-                    trial.descriptors.append(descriptor)
-                    trial.descriptors += attach.attach(program, descriptor, places)
-                    index += 1
+                _attach(trial, counters, places)
                 attached.append(trial)
             except KernelError as error:
                 trial.choice.reasons[trial.candidate.name] = str(error)
-                index = trial.first + len(trial.candidate.programs)
+            index = trial.first + len(trial.candidate.programs)
         provable = [trial.candidate.probe for trial in attached if trial.candidate.has_canary]
         if provable:
             run_canaries(provable)
@@ -115,19 +114,39 @@ def _run(trials: Iterable[_Trial], places: attach.Places, run_canaries: Callable
         os.close(counters)
 
 
+def _attach(trial: _Trial, counters: int, places: attach.Places) -> None:
+    """Attach all programs but the optional ones that find no function. Raises `KernelError`."""
+    kept: list[Program] = []
+    for program in trial.candidate.programs:
+        try:
+            descriptor = attach.load(program, counting(program.attach, counters, trial.first + len(kept)), places)
+            trial.descriptors.append(descriptor)
+            trial.descriptors += attach.attach(program, descriptor, places)
+        except KernelError as error:
+            if not program.optional or error.errno != errno.ENOENT:
+                raise
+            trial.absent.append(program.target)
+            continue
+        kept.append(program)
+    if not kept:
+        raise KernelError("attaching", errno.ENOENT, f"this kernel has none of {', '.join(trial.absent)}")
+    trial.candidate = replace(trial.candidate, programs=tuple(kept))
+
+
 def _judge(trial: _Trial, counters: int) -> None:
     candidate = trial.candidate
     silent = [
         program
         for offset, program in enumerate(candidate.programs)
-        if not any(bpf.lookup(counters, struct.pack("=I", trial.first + offset), 8) or b"")
+        if program.proven and not any(bpf.lookup(counters, struct.pack("=I", trial.first + offset), 8) or b"")
     ]
+    without = f"; this kernel has no {', '.join(trial.absent)}" if trial.absent else ""
     if not candidate.has_canary:
-        trial.choice.reasons[candidate.name] = UNPROVEN
+        trial.choice.reasons[candidate.name] = f"{UNPROVEN}{without}"
         trial.choice.chosen = candidate
     elif silent:
         where = ", ".join(f"{each.attach} {each.target}".strip() for each in silent)
         trial.choice.reasons[candidate.name] = f"{SILENT}: {where}"
     else:
-        trial.choice.reasons[candidate.name] = ALIVE
+        trial.choice.reasons[candidate.name] = f"{ALIVE}{without}"
         trial.choice.chosen = candidate

@@ -3,8 +3,8 @@ kernel headers.
 
     include/krie_types.h    the kernel's types that the sources read, sliced out of its BTF, and KRIE_HAS_ macros
     include/krie_events.h   the records, from the event classes
-    include/krie.h          bpf/krie.h
-    main text               prelude, verdicts, reserve and submit functions per event, each sensor's source with #line
+    include/*.h             the core's own headers
+    main text               prelude, verdicts, tables, the functions of each event, each sensor's source with #line
 
 Only the chosen alternative of each probe is compiled: KRIE_USE_<PLUGIN>_<PROBE>_<ALTERNATIVE> is defined for it.
 """
@@ -19,8 +19,11 @@ from pathlib import Path
 
 from ..event import Event
 from ..layout import Layout
+from ..table_layout import C_DEFINES
+from ..wire import NAME_BYTES
 from .btf import Btf
 from .features import Features
+from .record_source import RecordSource, record_functions
 
 _USES = re.compile(
     r"\bKRIE_(?:READ|ADDRESS)\(\s*(\w+)\s*,(?:[^()]|\([^()]*\))*?,\s*([a-z_][\w.]*)((?:\[\w+\])?[\w.\[\]]*)\s*\)"
@@ -30,7 +33,9 @@ _HAS = re.compile(r"\bKRIE_HAS_([A-Za-z0-9]\w*?)__(\w+)\b")
 _CORE_TYPES = ("upid",)
 """Types that the core's C uses whole."""
 
-_PASTED = ("prelude.bpf.c", "verdict.bpf.c")
+_INCLUDED = ("krie.h", "syscall.h")
+"""Headers of the core, in this order: they touch no map."""
+_PASTED = ("prelude.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
 _VERDICTS = 8192
 """Processes that can be poisoned, and verdicts that can stand, at a time."""
@@ -83,16 +88,6 @@ class CFile:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordSource:
-    """One record's share: see `EventType`."""
-
-    c_name: str
-    kind: int
-    version: int
-    declaration: str
-
-
-@dataclass(frozen=True, slots=True)
 class SensorSource:
     """One sensor's share of the translation unit."""
 
@@ -100,7 +95,7 @@ class SensorSource:
     files: tuple[CFile, ...]
     events: tuple[RecordSource, ...]
     programs: tuple[str, ...]
-    """C functions of the chosen alternatives."""
+    """Labels of the programs of the chosen alternatives."""
     unused: tuple[str, ...]
     """C functions of the others: compiled only where the source has no #ifdef around them, and never loaded."""
     uses: tuple[str, ...]
@@ -115,7 +110,7 @@ class Unit:
 
     text: str
     programs: tuple[str, ...]
-    """Functions in order of their index in the map `krie_alive`."""
+    """Labels of programs in order of their index in the map `krie_alive`."""
     kinds: tuple[int, ...]
     """Kinds in order of their slot in the map `krie_counts`."""
     sensors: tuple[str, ...]
@@ -153,12 +148,12 @@ def write_tree(root: Path, sensors: Iterable[SensorSource], btf: Btf) -> None:
     (include / "krie_types.h").write_text(_kernel_types(sensors, btf))
     declarations = [each.declaration for sensor in sensors for each in sensor.events]
     (include / "krie_events.h").write_text("\n".join([Layout(Event).c_struct("krie_header"), *declarations]))
-    (include / "krie.h").write_text(core_file("krie.h").text)
+    for name in _INCLUDED:
+        (include / name).write_text(core_file(name).text)
 
 
 def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
-    yield core_file("krie.h").text
-    yield from (core_file(each).text for each in _PASTED)
+    yield from (core_file(each).text for each in (*_INCLUDED, *_PASTED))
     for each in sensors:
         yield from (file.text for file in each.files)
 
@@ -175,8 +170,13 @@ def _kernel_types(sensors: tuple[SensorSource, ...], btf: Btf) -> str:
     return "\n".join([*macros, btf.definitions(roots, without=_DEFINED_BY_BCC)])
 
 
-def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, features: Features, btf: Btf) -> Unit:
-    """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them."""
+def assemble(
+    sensors: Iterable[SensorSource], *, ring_pages: int, features: Features, btf: Btf, trial: bool = False
+) -> Unit:
+    """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them.
+
+    `trial`: with the programs that `krie policy verify` runs.
+    """
     sensors = tuple(sensors)
     programs = tuple(function for sensor in sensors for function in sensor.programs)
     records = tuple(record for sensor in sensors for record in sensor.events)
@@ -187,17 +187,19 @@ def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, features: Feat
     lines += [f"#define KRIE_RING_PAGES {ring_pages}"]
     lines += ["#define KRIE_HAS_FETCH_ADD 1"] if features.fetch_add else []
     lines += ["#define KRIE_HAS_SET_RETVAL 1"] if features.set_retval else []
+    lines += [f"#define {name} {value}" for name, value in {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES}.items()]
     lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_SENSORS {max(1, len(sensors))}"]
     lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]
     lines += [f"#define KRIE_PROGRAMS {max(1, len(programs))}", f"#define KRIE_SLOTS {max(1, len(records))}"]
-    lines += [f"#define KRIE_PROGRAM_{function} {index}" for index, function in enumerate(programs)]
+    # A function with an argument runs in several places, and asks krie_self() for its number.
+    lines += [f"#define KRIE_PROGRAM_{label} {index}" for index, label in enumerate(programs) if "." not in label]
     lines += [f"#define KRIE_PROGRAM_{function} 0" for sensor in sensors for function in sensor.unused]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
     lines += [f"#define KRIE_USE_{sensor.name.upper()}_{use} 1" for sensor in sensors for use in sensor.uses]
-    lines += ["#include <krie_types.h>", "#include <krie_events.h>", "#include <krie.h>"]
+    lines += [f"#include <{name}>" for name in ("krie_types.h", "krie_events.h", *_INCLUDED)]
     for name in _PASTED:
         lines += _pasted(core_file(name))
-    lines += [_record_functions(slot, record) for slot, record in enumerate(records)]
+    lines += [record_functions(slot, record, trial=trial) for slot, record in enumerate(records)]
     lines += [_offsets_program(fields)]
     for sensor in sensors:
         for file in sensor.files:
@@ -208,35 +210,6 @@ def assemble(sensors: Iterable[SensorSource], *, ring_pages: int, features: Feat
 
 def _pasted(file: CFile) -> list[str]:
     return [f'#line 1 "{file.place}"', file.text, '#line 1 "generated"']
-
-
-def _record_functions(slot: int, record: RecordSource) -> str:
-    name = record.c_name
-    return f"""
-static __always_inline struct {name} *krie_reserve_{name}(u32 program)
-{{
-	struct {name} *record;
-
-	if (krie_own_child(program))
-		return NULL;
-	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
-	if (!record) {{
-		krie_lost({slot});
-		return NULL;
-	}}
-	__builtin_memset(record, 0, sizeof(*record));
-	krie_fill_header(&record->header);
-	record->header.kind = {record.kind};
-	record->header.version = {record.version};
-	record->header.size = sizeof(*record);
-	record->header.seq = krie_number({slot});
-	return record;
-}}
-static __always_inline void krie_submit_{name}(struct {name} *record)
-{{
-	krie_ring.ringbuf_submit(record, 0);
-}}
-"""
 
 
 def _offsets_program(fields: tuple[tuple[str, str], ...]) -> str:

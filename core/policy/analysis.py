@@ -6,17 +6,17 @@ every kind, and an `input` that is not followed by names is read whole.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
+from ..enrich import PROCESS_NAMES
 from ..errors import DecisionError, PolicyError
+from .definition import Definition, Node, reference, text_at
 from .engine import Package, Path, Rule, fired_rule
+from .metadata import metadata_above
 
-Node = Any
 KIND: Path = ("event", "kind")
-_PURE = frozenset(
+_DEPTH = 5
+PURE = frozenset(
     """abs all any array.concat array.flatten array.reverse array.slice bits.and bits.lsh bits.negate bits.or bits.rsh
     bits.xor ceil concat contains count endswith floor format_int glob.match indexof indexof_n intersection is_array
     is_boolean is_null is_number is_object is_set is_string json.filter json.remove json.unmarshal lower max min
@@ -27,28 +27,6 @@ _PURE = frozenset(
     units.parse units.parse_bytes upper walk""".split()
 )
 """Built-in functions that always give the same answer. Any other one keeps its package out of the memo."""
-
-
-def reference(node: Node) -> tuple[str, Path, bool] | None:
-    """Root variable, names behind it, and whether that is the whole reference; None for what is no reference."""
-    if not isinstance(node, dict):
-        return None
-    if "Var" in node:
-        return str(node["Var"]["value"]), (), True
-    if "RefDot" in node:
-        inner, name = reference(node["RefDot"]["refr"]), str(node["RefDot"]["field"][1])
-    elif "RefBrack" in node:
-        index = node["RefBrack"]["index"]
-        inner = reference(node["RefBrack"]["refr"])
-        if inner is not None and "String" not in index:
-            return inner[0], inner[1], False
-        name = str(index["String"]["value"]) if "String" in index else ""
-    else:
-        return None
-    if inner is None:
-        return None
-    root, path, whole = inner
-    return (root, (*path, name), True) if whole else inner
 
 
 def _nodes(tree: Node) -> Iterator[Node]:
@@ -74,24 +52,15 @@ def references(tree: Node) -> Iterator[tuple[str, Path]]:
                 yield from references(each)
 
 
-@dataclass(frozen=True, slots=True)
-class _Definition:
-    """One rule or function as written."""
-
-    name: str
-    tree: Node
-    line: int
-    place: str
-    source: str
-
-
 class Analysis:
     """All modules of a policy. Raises `PolicyError` for what the conventions of KRIe forbid."""
 
     def __init__(self, modules: list[Node]) -> None:
         """`modules`: what `regorus.Engine.get_ast_as_json` gives."""
-        self._definitions: dict[str, list[_Definition]] = {}
+        self._definitions: dict[str, list[Definition]] = {}
         self._imports: dict[str, dict[str, Path]] = {}
+        self._imports_of: dict[str, dict[str, Path]] = {}
+        self._of_rule: dict[str, Definition] = {}
         for module in modules:
             self._add(module["ast"], str(module["source"]["file"]), str(module["source"]["contents"]))
         self.packages = tuple(
@@ -101,7 +70,7 @@ class Analysis:
         )
         seen: dict[str, Rule] = {}
         for rule in (rule for package in self.packages for rule in package.rules):
-            if (other := seen.setdefault(rule.id, rule)) is not rule and other.package != rule.package:
+            if (other := seen.setdefault(rule.id, rule)) is not rule:
                 raise PolicyError(f"{rule.place}: rule {rule.id} exists already at {other.place}; ids must be unique")
 
     def _add(self, tree: Node, place: str, source: str) -> None:
@@ -109,12 +78,13 @@ class Analysis:
         name = ".".join(("data", found[0], *found[1])) if found is not None else "data"
         if not name.startswith("data.krie."):
             raise PolicyError(f"{place}:{tree['package']['span']['line']}: its package must be named krie.<name>")
-        imports = self._imports.setdefault(name, {})
+        own = self._imports_of.setdefault(place, {})
         for each in tree["imports"]:
             target = reference(each["refr"])
             if target is not None:
-                alias = (each.get("as") or {}).get("value") if isinstance(each.get("as"), dict) else None
-                imports[alias or (target[1][-1] if target[1] else target[0])] = (target[0], *target[1])
+                alias = text_at(source, each["as"]) if each.get("as") else (target[0], *target[1])[-1]
+                own[alias] = (target[0], *target[1])
+        self._imports.setdefault(name, {}).update(own)
         for node in tree["rules"]:
             (body,) = node.values()
             head = body.get("head") or {}
@@ -122,10 +92,23 @@ class Analysis:
             target = reference(shape["refr"])
             line = int(body["span"]["line"])
             self._definitions.setdefault(name, []).append(
-                _Definition(target[0] if target is not None else "", body, line, place, source)
+                Definition(target[0] if target is not None else "", "Var" in shape["refr"], body, line, place, source)
             )
 
-    def _package(self, name: str, definitions: list[_Definition]) -> Package:
+    @property
+    def package_names(self) -> tuple[str, ...]:
+        """All packages, those without rules too."""
+        return tuple(self._definitions)
+
+    def definitions(self, package: str, name: str) -> list[Definition]:
+        """Everything in a package that defines this name."""
+        return [each for each in self._definitions.get(package, ()) if each.name == name]
+
+    def imports(self, place: str) -> Mapping[str, Path]:
+        """What the imports of one file call by another name."""
+        return self._imports_of.get(place, {})
+
+    def _package(self, name: str, definitions: list[Definition]) -> Package:
         rules = tuple(self._rule(name, each) for each in definitions if each.name == "rules")
         reached = [definition for _, definition in self._reached(name, definitions)]
         return Package(name, rules, all(_pure(each.tree, self._names(name)) for each in reached))
@@ -135,7 +118,7 @@ class Analysis:
             self._imports.get(package, {})
         )
 
-    def _reached(self, package: str, start: list[_Definition]) -> Iterator[tuple[str, _Definition]]:
+    def _reached(self, package: str, start: list[Definition]) -> Iterator[tuple[str, Definition]]:
         """The definitions and all that they refer to, in their own and in other packages."""
         todo = [(package, each) for each in start]
         seen: set[int] = set()
@@ -157,7 +140,7 @@ class Analysis:
                         wanted = full[len(parts)] if len(full) > len(parts) else None
                         todo += [(other, each) for each in others if wanted in (None, each.name)]
 
-    def _rule(self, package: str, definition: _Definition) -> Rule:
+    def _rule(self, package: str, definition: Definition) -> Rule:
         place = f"{definition.place}:{definition.line}"
         literal = _literal((definition.tree["head"].get("Set") or {}).get("key"), place)
         try:
@@ -170,10 +153,29 @@ class Analysis:
                 full = self._imports.get(home, {}).get(root, (root,)) + path
                 if full[0] == "input":
                     reads.add(full[1:])
-        title, severity = _metadata(definition)
-        return Rule(
-            fired.id, package, place, title, severity, str(fired.action), _kinds(definition.tree), frozenset(reads)
-        )
+        metadata = metadata_above(definition.source.splitlines(), definition.line - 1)
+        kinds = self._kinds(package, definition)
+        rule = Rule(fired.id, package, place, metadata, fired, kinds, frozenset(reads))
+        self._of_rule[place] = definition
+        return rule
+
+    def _kinds(self, package: str, definition: Definition, depth: int = 0) -> frozenset[str]:
+        """The kinds that a rule demands in each of its bodies; empty where that is not evident."""
+        found: set[str] = set()
+        for body in definition.tree.get("bodies", ()):
+            statements = body["query"]["stmts"]
+            kinds = {kind for statement in statements for kind in _demanded(statement)}
+            for helper in () if kinds or depth == _DEPTH else map(_helper, statements):
+                bodies = [self._kinds(package, each, depth + 1) for each in self.definitions(package, helper)]
+                kinds |= frozenset().union(*bodies) if all(bodies) else frozenset()
+            if not kinds or body["is_else"]:
+                return frozenset()
+            found |= kinds
+        return frozenset(found)
+
+    def definition(self, rule: Rule) -> Definition:
+        """The rule as written."""
+        return self._of_rule[rule.place]
 
 
 def _literal(node: Node, place: str) -> object:
@@ -189,15 +191,10 @@ def _literal(node: Node, place: str) -> object:
     return answer
 
 
-def _kinds(tree: Node) -> frozenset[str]:
-    """The kinds that a rule demands in each of its bodies; empty where that is not evident."""
-    found: set[str] = set()
-    for body in tree["bodies"]:
-        kinds = {kind for statement in body["query"]["stmts"] for kind in _demanded(statement)}
-        if not kinds or body["is_else"]:
-            return frozenset()
-        found |= kinds
-    return frozenset(found)
+def _helper(statement: Node) -> str:
+    """The name that a statement consists of; empty for any other statement."""
+    expression = (statement["literal"].get("Expr") or {}).get("expr") or {}
+    return str(expression["Var"]["value"]) if "Var" in expression and not statement.get("with_mods") else ""
 
 
 def _demanded(statement: Node) -> Iterator[str]:
@@ -222,23 +219,9 @@ def _pure(tree: Node, own: frozenset[str]) -> bool:
             continue
         found = reference(call["fcn"])
         name = ".".join((found[0], *found[1])) if found is not None else ""
-        if name not in _PURE and not name.startswith("data.") and name.partition(".")[0] not in own:
+        if name not in PURE and not name.startswith("data.") and name.partition(".")[0] not in own:
             return False
     return True
-
-
-def _metadata(definition: _Definition) -> tuple[str, str]:
-    """Title and severity of the METADATA comment above a rule."""
-    lines = definition.source.splitlines()
-    block: list[str] = []
-    index = definition.line - 2
-    while index >= 0 and lines[index].startswith("#"):
-        block.insert(0, lines[index])
-        index -= 1
-    text = "\n".join(block)
-    title = re.search(r"^# title: (.+)$", text, re.MULTILINE)
-    severity = re.search(r"\bseverity: (\w+)", text)
-    return title[1].strip() if title else "", severity[1] if severity else ""
 
 
 def unknown_names(rules: tuple[Rule, ...], fields: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
@@ -251,8 +234,12 @@ def unknown_names(rules: tuple[Rule, ...], fields: Mapping[str, frozenset[str]])
         kinds = (rule.kinds & fields.keys()) or fields.keys()
         known = {"kind"}.union(*(fields[kind] for kind in kinds))
         for path in sorted(rule.reads):
-            if path[0] == "event" and len(path) > 1 and path[1] not in known:
+            if path[:1] == ("event",) and len(path) > 1 and path[1] not in known:
                 problems.append(
                     f"{rule.place}: rule {rule.id} reads input.event.{path[1]}, which its events do not have"
                 )
+            if path[:1] == ("process",) and len(path) > 1 and path[1] not in PROCESS_NAMES:
+                problems.append(f"{rule.place}: rule {rule.id} reads input.process.{path[1]}, which there is not")
+            if path and path[0] not in ("event", "process", "host", "health"):
+                problems.append(f"{rule.place}: rule {rule.id} reads input.{path[0]}, which there is not")
     return tuple(problems)

@@ -1,26 +1,33 @@
-"""`krie policy`: check policies, and try them on an event."""
+"""`krie policy`: check and explain policies, and try them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .. import render
-from ..command import DEFAULT_CONFIG, ConfigOption, JsonOption, event_types, load_plugins
+from .. import render_policy
+from ..command import DEFAULT_CONFIG, ConfigOption, JsonOption, event_types, load_plugins, need_root
 from ..config import Config, load_config
 from ..decision import Action
-from ..errors import ExitCode, PolicyError
+from ..doctor import examine
+from ..errors import ConfigError, ExitCode, PolicyError
 from ..plugin_manager import Plugins
+from .ability import ways_anywhere
 from .analysis import unknown_names
 from .embedded import EmbeddedEngine
+from .explain import Explained, explain, modes_by_kind
 from .policy import Policy
 from .reload import event_fields, policy_folders, read_policy
+from .subject import subject_of
+from .trial import Trial
 
-policy = typer.Typer(help="Check policies, and try them on an event.", no_args_is_help=True)
+policy = typer.Typer(help="Check and explain policies, and try them.", no_args_is_help=True)
 
 
 @policy.command("check")
@@ -28,15 +35,24 @@ def policy_check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
     """Compile all policies, list their rules, and point at names that nothing has. Needs no root."""
     settings = load_config(config)
     loaded, _ = load_plugins(settings, str(config))
-    policy = _policy(settings, loaded)
+    engine = _engine(settings, loaded)
+    subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
+    policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
     problems = unknown_names(policy.rules, event_fields(event_types(loaded), loaded.facts))
     if as_json:
         found = [
-            {"id": each.id, "action": each.action, "place": each.place, "title": each.title} for each in policy.rules
+            {
+                "id": each.id,
+                "action": each.action,
+                "severity": each.metadata.severity,
+                "place": each.place,
+                "title": each.metadata.title,
+            }
+            for each in policy.rules
         ]
         print(json.dumps({"revision": policy.revision, "rules": found, "problems": problems}, indent=2))
     else:
-        render.rules(Console(), policy.rules)
+        render_policy.rules(Console(), policy.rules)
         print(f"\nrevision {policy.revision}")
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -52,8 +68,82 @@ def policy_eval(config: ConfigOption = DEFAULT_CONFIG) -> None:
     settings = load_config(config)
     loaded, _ = load_plugins(settings, str(config))
     document = _document(sys.stdin.read())
-    decision = _policy(settings, loaded).decide(document["event"]["kind"], document)
+    policy = Policy(_engine(settings, loaded), on_error=Action[settings.policy.on_error.upper()], memo=0)
+    decision = policy.decide(document["event"]["kind"], document)
     print(json.dumps(decision.to_json(), indent=2))
+
+
+@policy.command("explain")
+def policy_explain(
+    rule: Annotated[str, typer.Argument(metavar="[RULE]", help="Only the rule with this id.")] = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    here: Annotated[
+        bool, typer.Option("--here", help="Attach the probes for a moment, and say what holds on this machine (root).")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say of each rule whether the kernel or user space decides it, why, and what a first attempt gets.
+
+    Without --here it says what some kernel can do: which probes are attached decides about the rest.
+    """
+    settings = load_config(config)
+    if here:
+        need_root()
+        with Console(stderr=True).status("attaching the probes"):
+            explained = list(examine(settings, str(config)).explained)
+    else:
+        explained = _explained(settings, str(config))
+    chosen = [each for each in explained if rule in ("", each.placement.rule.id)]
+    if not chosen:
+        raise PolicyError(f"no rule has the id {rule}; krie policy check lists them")
+    if as_json:
+        print(json.dumps([each.to_json() for each in chosen], indent=2))
+    elif rule:
+        render_policy.explained(Console(), chosen)
+    else:
+        render_policy.tiers(Console(), chosen)
+
+
+@policy.command("verify")
+def policy_verify(
+    config: ConfigOption = DEFAULT_CONFIG,
+    events: Annotated[int, typer.Option(help="Random records to try, all kinds together.", min=1)] = 10_000,
+    kernel: Annotated[
+        bool, typer.Option("--kernel", help="Look them up by the BPF code, too, which is attached to nothing (root).")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Draw other records.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Try whether the kernel's tables decide what Rego says, on random records near to the rules' constants.
+
+    A disagreement is a bug of KRIe: it is shrunk to its smallest record and printed as a test in Rego.
+    """
+    try:
+        from .verify import python_look_up, verify  # noqa: PLC0415 - hypothesis is needed here only
+    except ModuleNotFoundError as error:
+        mend = "pip install krie[verify]"
+        raise ConfigError("krie policy verify", f"needs {error.name}, which is not installed: {mend}") from error
+    settings = load_config(config)
+    loaded, _ = load_plugins(settings, str(config))
+    subject = subject_of(settings, loaded, _engine(settings, loaded))
+    tables = subject.tables()
+    look_ups = {"the table": python_look_up(subject, tables)}
+    with ExitStack() as stack, Console(stderr=True).status(f"trying {events:,} records"):
+        if kernel:
+            need_root()
+            trial = Trial(loaded.sensors, settings.agent.loader_timeout_s, stack)
+            trial.install(tables, subject.numbers)
+            look_ups["the kernel"] = trial.look_up
+        found = verify(subject, look_ups, events=events, start=seed)
+    if as_json:
+        in_kernel = subject.tiers.in_kernel
+        shown = [{**asdict(each), "rego": each.as_rego(in_kernel(each.kind))} for each in found.disagreements]
+        print(json.dumps({"tried": found.tried, "decided": found.decided, "disagreements": shown}, indent=2))
+    else:
+        render_policy.verified(Console(), found, list(look_ups))
+        for each in found.disagreements:
+            print(f"\n{each.as_rego(subject.tiers.in_kernel(each.kind))}")
+    raise typer.Exit(ExitCode.POLICY if found.disagreements else ExitCode.OK)
 
 
 def _document(text: str) -> dict[str, Any]:
@@ -74,6 +164,13 @@ def _document(text: str) -> dict[str, Any]:
     }
 
 
-def _policy(config: Config, loaded: Plugins) -> Policy:
-    engine = EmbeddedEngine(read_policy(config, policy_folders(config, loaded)))
-    return Policy(engine, on_error=Action[config.policy.on_error.upper()], memo=0)
+def _engine(config: Config, loaded: Plugins) -> EmbeddedEngine:
+    return EmbeddedEngine(read_policy(config, policy_folders(config, loaded)))
+
+
+def _explained(config: Config, place: str) -> list[Explained]:
+    loaded, _ = load_plugins(config, place)
+    subject = subject_of(config, loaded, _engine(config, loaded))
+    return explain(
+        subject.tiers, ways_anywhere(loaded.sensors), subject.engine.rules, modes_by_kind(loaded.sensors, loaded.modes)
+    )

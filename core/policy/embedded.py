@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import regorus
@@ -12,7 +12,7 @@ import regorus
 from ..decision import FiredRule
 from ..errors import DecisionError, PolicyError
 from .analysis import Analysis
-from .engine import Package, fired_rules
+from .engine import Package, Rule, fired_rules
 from .sources import PolicySources
 
 _WHERE = re.compile(r"^--> (?P<file>.*):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
@@ -27,12 +27,19 @@ class EmbeddedEngine:
         """Compile everything; regorus finds some errors only by evaluating, so each package is evaluated once."""
         self._engine = regorus.Engine()
         for file in sources.files:
-            _guarded(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
-        _guarded(lambda: self._engine.add_data_json(json.dumps(sources.data)))
-        self.packages = Analysis(json.loads(_guarded(self._engine.get_ast_as_json))).packages
+            guarded(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
+        guarded(lambda: self._engine.add_data_json(json.dumps(sources.data)))
+        self.analysis = Analysis(json.loads(guarded(self._engine.get_ast_as_json)))
+        self.packages = self.analysis.packages
+        self.sources = sources
         self.revision = sources.revision
         for package in self.packages:
-            _guarded(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
+            guarded(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules of all packages."""
+        return tuple(rule for package in self.packages for rule in package.rules)
 
     def evaluate(self, packages: Sequence[Package], document: str) -> list[tuple[FiredRule, ...] | str]:
         """See `Engine`."""
@@ -40,7 +47,7 @@ class EmbeddedEngine:
 
     def _fired(self, package: Package, document: str) -> tuple[FiredRule, ...] | str:
         try:
-            return fired_rules(_guarded(lambda: self._evaluate(package, document)))
+            return fired_rules(guarded(lambda: self._evaluate(package, document)))
         except (PolicyError, DecisionError) as error:
             return f"{package.name}: {error}"
 
@@ -50,7 +57,7 @@ class EmbeddedEngine:
         return answer
 
 
-def _guarded(action: Callable[[], _T]) -> _T:
+def guarded(action: Callable[[], _T]) -> _T:
     """Turn whatever regorus raises into `PolicyError`; a panic in it is no `Exception`."""
     try:
         return action()
@@ -65,3 +72,32 @@ def message_of(text: str) -> str:
     where, what = _WHERE.search(text), _WHAT.search(text)
     message = " ".join((what["what"] if what is not None else text.partition("\n\nStack backtrace")[0]).split())
     return f"{where['file']}:{where['line']}:{where['column']}: {message}" if where is not None else message
+
+
+class RulesAlone:
+    """Evaluates rules one by one: the same text, in which each definition of `rules` has a name of its own.
+
+    For packages in which nothing else refers to `rules`.
+    """
+
+    def __init__(self, engine: EmbeddedEngine, rules: Iterable[Rule]) -> None:
+        """Compile once for all rules."""
+        self._engine = regorus.Engine()
+        self._names = {rule.id: f"krie_rule_{number}" for number, rule in enumerate(rules)}
+        heads: dict[str, list[tuple[int, int, str]]] = {}
+        for rule in (rule for package in engine.packages for rule in package.rules if rule.id in self._names):
+            definition = engine.analysis.definition(rule)
+            span = definition.tree["head"]["Set"]["refr"]["Var"]["span"]
+            heads.setdefault(definition.place, []).append((span["start"], span["end"], self._names[rule.id]))
+        for file in engine.sources.files:
+            text = file.text.encode()
+            for start, end, name in sorted(heads.get(file.place, ()), reverse=True):
+                text = text[:start] + name.encode() + text[end:]
+            guarded(lambda file=file, text=text: self._engine.add_policy(file.place, text.decode()))  # type: ignore[misc]
+        guarded(lambda: self._engine.add_data_json(json.dumps(engine.sources.data)))
+
+    def fires(self, rule: Rule, document: str) -> bool:
+        """Whether the rule fires for the input. Raises `PolicyError` where it cannot be evaluated."""
+        self._engine.set_input_json(document)
+        answer = guarded(lambda: self._engine.eval_rule_as_json(f"{rule.package}.{self._names[rule.id]}"))
+        return bool(json.loads(answer))

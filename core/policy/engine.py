@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..decision import Action, FiredRule, Scope
 from ..errors import DecisionError
+from .metadata import Metadata
 
 Path = tuple[str, ...]
 """A reference below `input`, such as ("event", "name")."""
@@ -27,13 +28,22 @@ class Rule:
     package: str
     place: str
     """FILE:LINE"""
-    title: str
-    severity: str
-    action: str
+    metadata: Metadata
+    fired: FiredRule
+    """What it answers when it fires."""
     kinds: frozenset[str]
     """Kinds that it names; empty: it looks at every kind."""
     reads: frozenset[Path]
     """Paths below `input` that it reads, through the functions that it calls too."""
+
+    @property
+    def action(self) -> str:
+        """Its action by name."""
+        return str(self.fired.action)
+
+    def concerns(self, kind: str) -> bool:
+        """Whether it looks at events of this kind."""
+        return not self.kinds or kind in self.kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,11 @@ class Package:
 
     def concerns(self, kind: str) -> bool:
         """Whether any rule looks at events of this kind."""
-        return any(not rule.kinds or kind in rule.kinds for rule in self.rules)
+        return any(rule.concerns(kind) for rule in self.rules)
 
     def reads(self, kind: str) -> frozenset[Path]:
         """Paths that matter for events of this kind; rules that demand another kind cannot fire without theirs."""
-        concerned = [rule for rule in self.rules if not rule.kinds or kind in rule.kinds]
+        concerned = [rule for rule in self.rules if rule.concerns(kind)]
         return frozenset(path for rule in concerned for path in rule.reads)
 
 

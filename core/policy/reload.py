@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import Config
 from ..decision import Action
+from ..errors import KrieError
 from ..event import EventTypes
 from ..executables import Executables, resolve
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
 from ..trust import read_trusted
 from ..wire import Json
+from .ability import cannot, sent_kinds, ways_here
 from .analysis import unknown_names
+from .domain import Numbers
 from .embedded import EmbeddedEngine
 from .policy import Policy
 from .sources import PolicySources, read_sources
+from .tier import Tiers, find_tiers
 
 if TYPE_CHECKING:
     from ..armed import Armed
@@ -31,7 +37,7 @@ _Stamp = frozenset[tuple[str, int, int, int]]
 
 def policy_folders(config: Config, plugins: Plugins) -> list[Traversable]:
     """Folders of the core and the loaded plugins, then those of the configuration."""
-    sensors = [process_sensor(), *(each.sensor for each in plugins.loaded if each.sensor is not None)]
+    sensors = (process_sensor(), *plugins.sensors)
     own: list[Traversable] = [sensor.policies for sensor in sensors if sensor.policies is not None]
     return [*own, *(Path(each) for each in config.policy.paths)]
 
@@ -42,12 +48,25 @@ def read_policy(config: Config, folders: list[Traversable]) -> PolicySources:
     return read_sources(folders, data, lambda file: read_trusted(Path(str(file))))
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A policy that is ready to come into force."""
+
+    policy: Policy
+    tiers: Tiers
+    numbers: Numbers
+    executables: Executables
+
+
 class PolicyFiles:
     """Loads policies for one agent; a load that fails leaves everything as it was."""
 
-    def __init__(self, config: Config, armed: Armed, enricher: Enricher) -> None:
+    def __init__(
+        self, config: Config, armed: Armed, enricher: Enricher, numbers_in_force: Callable[[], Numbers]
+    ) -> None:
         """Nothing is read before `load`."""
         self._config, self._armed, self._enricher = config, armed, enricher
+        self._numbers_in_force = numbers_in_force
         self._folders = policy_folders(config, armed.plugins)
         self._executables: Executables | None = None
         self._stamp: _Stamp = frozenset()
@@ -57,30 +76,45 @@ class PolicyFiles:
         if self._executables is not None:
             self._executables.close()
 
-    def load(self) -> Policy:
-        """Read and compile everything anew, and bring the names of executables into force.
-
-        Raises `PolicyError`, `ConfigError`; then nothing has changed.
-        """
+    def load(self) -> Candidate:
+        """Read and compile everything anew. Raises `PolicyError`, `ConfigError`."""
         self._stamp = _stamp(self._folders)
-        sources = read_policy(self._config, self._folders)
-        engine = EmbeddedEngine(sources)
+        engine = EmbeddedEngine(read_policy(self._config, self._folders))
         executables = resolve(self._config.executables, self._armed.inspector.identify)
+        try:
+            numbers = self._numbers_in_force().following(executables.names)
+            ways = ways_here(self._armed.probes.reports)
+            kinds = sent_kinds(ways, self._armed.types)
+            tiers = find_tiers(
+                engine, kinds, numbers, partial(cannot, ways), programs_differ=programs_differ(executables.overlaid)
+            )
+        except KrieError:
+            executables.close()
+            raise
         for name, why in executables.unresolved.items():
             _log.warning("executables.%s: %s; no process gets this name", name, why)
-        rules = tuple(rule for package in engine.packages for rule in package.rules)
-        for problem in unknown_names(rules, event_fields(self._armed.types, self._armed.plugins.facts)):
+        for problem in unknown_names(engine.rules, event_fields(self._armed.types, self._armed.plugins.facts)):
             _log.warning("policy: %s", problem)
-        previous, self._executables = self._executables, executables
-        self._enricher.programs = executables.names
+        policy = self._config.policy
+        made = Policy(engine, on_error=Action[policy.on_error.upper()], memo=policy.memo)
+        return Candidate(made, tiers, numbers, executables)
+
+    def adopt(self, candidate: Candidate) -> None:
+        """It is in force: bring its names of executables into force too, and let go of those before."""
+        previous, self._executables = self._executables, candidate.executables
+        self._enricher.programs = candidate.executables.names
         if previous is not None:
             previous.close()
-        policy = self._config.policy
-        return Policy(engine, on_error=Action[policy.on_error.upper()], memo=policy.memo)
 
     def changed(self) -> bool:
         """Whether any file is another than at the last load, which may have been refused."""
         return _stamp(self._folders) != self._stamp
+
+
+def programs_differ(overlaid: Iterable[str]) -> str:
+    """Why the kernel cannot tell named executables apart as user space does; empty where it can."""
+    names = ", ".join(overlaid)
+    return f"data.executables names files on an overlayfs: {names}" if names else ""
 
 
 def event_fields(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) -> dict[str, frozenset[str]]:

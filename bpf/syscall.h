@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * System calls: which one, with which arguments, by a 64-bit or a 32-bit caller. Included behind krie.h.
+ */
+#ifndef KRIE_SYSCALL_H
+#define KRIE_SYSCALL_H
+
+/* x86 system call numbers carry this bit for x32 callers. */
+#define KRIE_X32_BIT 0x40000000
+#define KRIE_TS_COMPAT 0x0002
+
+/* Whether the current system call came by a 32-bit entry. Only true within a system call. */
+static __always_inline __u64 krie_compat(struct task_struct *task)
+{
+	return krie_truth(KRIE_READ(task_struct, task, thread_info.status) & KRIE_TS_COMPAT);
+}
+
+/* Number and arguments of a system call. */
+struct krie_syscall {
+	__u64 number, first, second, third, fourth;
+	__u64 compat; /* 1 or 0 */
+};
+
+/* Whether the system call is one of two numbers (of 64-bit and of 32-bit callers; compare krie_syscall.compat too): the
+ * cheapest question that can be asked of every system call. */
+static __always_inline bool krie_syscall_is_either(struct bpf_raw_tracepoint_args *ctx, __u64 native, __u64 ia32)
+{
+	__u64 number = ctx->args[1] & ~(__u64)KRIE_X32_BIT;
+
+	return number == native || number == ia32;
+}
+
+/* One of two registers, by arithmetic: two ways would be followed by the verifier up to the program's end. */
+static __always_inline __u64 krie_register(void *regs, __u64 native, __u64 ia32, __u64 compat)
+{
+	__u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), regs + native + (ia32 - native) * compat);
+	return value & (~0ULL >> (32 * compat));
+}
+
+static __always_inline struct krie_syscall krie_syscall_in(void *regs, __u64 number)
+{
+	__u64 compat = krie_compat(krie_current());
+	struct krie_syscall call = { /* the registers differ, and so do the numbers */
+		.number = number & ~(__u64)KRIE_X32_BIT,
+		.compat = compat,
+		.first = krie_register(regs, __builtin_offsetof(struct pt_regs, di),
+				       __builtin_offsetof(struct pt_regs, bx), compat),
+		.second = krie_register(regs, __builtin_offsetof(struct pt_regs, si),
+					__builtin_offsetof(struct pt_regs, cx), compat),
+		.third = krie_register(regs, __builtin_offsetof(struct pt_regs, dx),
+				       __builtin_offsetof(struct pt_regs, dx), compat),
+		.fourth = krie_register(regs, __builtin_offsetof(struct pt_regs, r10),
+					__builtin_offsetof(struct pt_regs, si), compat),
+	};
+
+	return call;
+}
+
+/* As a raw tracepoint at sys_enter(regs, number) finds it. */
+static __always_inline struct krie_syscall krie_syscall_of(struct bpf_raw_tracepoint_args *ctx)
+{
+	return krie_syscall_in((void *)ctx->args[0], ctx->args[1]);
+}
+
+#define KRIE_STACK_BYTES 16384 /* of a kernel stack; twice as much under KASAN, where this finds nothing */
+#define KRIE_USER_CS 0x33 /* code segments of user mode, arch/x86/include/asm/segment.h */
+#define KRIE_USER32_CS 0x23
+#define KRIE_NO_SYSCALL (~0ULL)
+
+/* 1 where these are registers of user mode. */
+static __always_inline __u64 krie_in_user_mode(struct pt_regs *regs)
+{
+	__u64 segment = KRIE_READ(pt_regs, regs, cs) & 0xffff;
+
+	return krie_equal(segment, KRIE_USER_CS) | krie_equal(segment, KRIE_USER32_CS);
+}
+
+/* The system call that the current task is in, for programs that run deeper in the kernel. Its registers lie at the end
+ * of the stack, which kernels with FRED leave 16 bytes of empty (TOP_OF_KERNEL_STACK_PADDING). The number is
+ * KRIE_NO_SYSCALL where there are none: in kernel threads, and in what the kernel is about to start. */
+static __always_inline struct krie_syscall krie_syscall_now(void)
+{
+	__u64 end = (__u64)KRIE_READ(task_struct, krie_current(), stack) + KRIE_STACK_BYTES;
+	struct pt_regs *regs = (void *)(end - sizeof(struct pt_regs));
+	__u64 plain = krie_in_user_mode(regs);
+	struct krie_syscall call;
+
+	regs = (void *)regs - 16 * (1 - plain); /* by arithmetic, as elsewhere: two ways would be followed to the end */
+	call = krie_syscall_in(regs, KRIE_READ(pt_regs, regs, orig_ax));
+	call.number |= krie_in_user_mode(regs) - 1;
+	return call;
+}
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * The part of the policy that is decided here: one table a kind of event, made by krie/policy/tables.py from the rules
+ * whose answer depends on nothing but inline fields. Pasted behind the verdicts.
+ *
+ * A field's value falls between two of its break points; each interval adds its step to the number of a row; the row
+ * names an outcome. The steps are mixed-radix digits, so that each combination has a row of its own. A generation is a
+ * fresh inner map with the tables of all kinds. It comes into force by one pointer, and the kernel waits for all readers
+ * of the one before (maybe_wait_bpf_programs, since 1ae80cf31938).
+ */
+
+#define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1; the other sizes are those of krie/table_layout.py */
+
+struct krie_field_table {
+	u64 flip; /* puts negative numbers below the others */
+	u64 mask; /* bits that count by themselves */
+	u64 rest; /* bits that count as one, which becomes the highest */
+	u64 first_point;
+	u64 points; /* how many; of a small number: the last interval */
+	u64 first_step;
+	u64 half; /* 16, or 4096 where there are more than 31 points */
+};
+struct krie_outcome {
+	u64 poison_ns; /* 0: nobody is poisoned */
+	u32 rule;
+	u16 error;
+	u16 kill;
+};
+struct krie_table {
+	u32 generation;
+	u32 used; /* bit per inline field that any rule reads; 0: no rule of this kind is decided here */
+	struct krie_field_table fields[KRIE_FIELDS];
+	u64 points[KRIE_POINTS];
+	u16 steps[KRIE_STEPS];
+	u16 rows[KRIE_ROWS]; /* numbers of outcomes; 0: nothing is decided */
+	struct krie_outcome outcomes[KRIE_OUTCOMES];
+};
+_Static_assert(sizeof(struct krie_table) == KRIE_TABLE_BYTES, "krie/table_layout.py has other sizes");
+
+/* An array of maps, of which only one is in force; see krie_table_of(). To BCC it is an array of numbers, and the loader
+ * puts a map of maps in its place: the type of such a map's values would cost BCC half a second. */
+BPF_ARRAY(krie_tables, u32, 1);
+
+/* Numbers for text and for executables, given once for as long as the agent lives; 0: none, any other. */
+struct krie_name {
+	char text[KRIE_NAME_BYTES];
+};
+BPF_HASH(krie_names, struct krie_name, u32, 8192);
+BPF_HASH(krie_programs, struct krie_file, u32, 1024);
+
+/* What all kinds know about the current process: PROCESS_FIELDS in krie/inline.py. */
+struct krie_actor {
+	u64 uid, euid, gid, program, kernel_thread, container;
+};
+
+#define KRIE_CAN_REFUSE 1 /* what the probe's program can do */
+#define KRIE_CAN_KILL 2
+
+static __always_inline struct krie_table *krie_table_of(u32 slot)
+{
+	u32 zero = 0;
+	void *generation = (void *)krie_tables.lookup(&zero);
+
+	return generation ? bpf_map_lookup_elem(generation, &slot) : NULL;
+}
+
+static __always_inline u64 krie_name_number(const char *text)
+{
+	u32 *number = krie_names.lookup((struct krie_name *)text);
+
+	return number ? *number : 0;
+}
+
+static __always_inline u64 krie_program_number(struct task_struct *task)
+{
+	struct mm_struct *mm = KRIE_READ(task_struct, task, mm);
+	struct file *file = KRIE_READ(mm_struct, mm, exe_file);
+	struct krie_file identity = {};
+	u32 *number;
+
+	if (!mm || !file)
+		return 0;
+	krie_identity(file, &identity.dev, &identity.ino, &identity.generation);
+	number = krie_programs.lookup(&identity);
+	return number ? *number : 0;
+}
+
+static __always_inline u32 krie_step_at(struct krie_table *table, struct krie_field_table *field, u64 interval)
+{
+	return table->steps[(field->first_step + interval) & (KRIE_STEPS - 1)];
+}
+
+/* What a small number adds to the number of the row: it is the interval; those above the last are like the last. */
+static __always_inline u32 krie_step(struct krie_table *table, u32 index, u64 value)
+{
+	struct krie_field_table *field = &table->fields[index];
+
+	return krie_step_at(table, field, value < field->points ? value : field->points);
+}
+
+/* One halving. Without a branch, which would make the verifier follow the two ways of each of them. */
+static __always_inline u64 krie_halve(struct krie_table *table, struct krie_field_table *field, u64 below, u64 half, u64 value)
+{
+	u64 probe = below + half;
+	u64 point = table->points[(field->first_point + probe - 1) & (KRIE_POINTS - 1)];
+	u64 borrow = (~value & point) | (~(value ^ point) & (value - point)); /* highest bit: value < point */
+	u64 not_taken = (borrow | (field->points - probe)) >> 63;
+
+	asm volatile("" : "+r"(not_taken)); /* clang must not make a branch of it */
+	return below + (half & (not_taken - 1));
+}
+
+/* The same of any number, by the break points that are not above it. */
+static __always_inline u32 krie_step_of(struct krie_table *table, u32 index, u64 value)
+{
+	struct krie_field_table *field = &table->fields[index];
+	u64 below = 0, half = field->half;
+
+	value ^= field->flip;
+	value = (value & field->mask) | (value & field->rest ? 1ULL << 63 : 0);
+	if (half > 16) {
+#pragma clang loop unroll(disable) /* which would cost seconds of compiling */
+		for (int i = 0; i < KRIE_SEARCH - 5; i++, half >>= 1)
+			below = krie_halve(table, field, below, half, value);
+	}
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 5; i++, half >>= 1)
+		below = krie_halve(table, field, below, half, value);
+	return krie_step_at(table, field, below);
+}
+
+static __always_inline struct krie_outcome *krie_outcome_of(struct krie_table *table, u32 row)
+{
+	return &table->outcomes[table->rows[row & (KRIE_ROWS - 1)] & (KRIE_OUTCOMES - 1)];
+}
+
+static __always_inline struct krie_actor krie_actor_now(u64 used, u64 program)
+{
+	struct task_struct *task = krie_current();
+	const struct cred *cred = KRIE_READ(task_struct, task, cred);
+	u16 context = krie_context(task);
+	struct krie_actor actor = {
+		.uid = KRIE_READ(cred, cred, uid.val),
+		.euid = KRIE_READ(cred, cred, euid.val),
+		.gid = KRIE_READ(cred, cred, gid.val),
+		.program = used & program ? krie_program_number(task) : 0,
+		.kernel_thread = context & KRIE_CONTEXT_KERNEL_THREAD,
+		.container = context & KRIE_CONTEXT_CONTAINER,
+	};
+
+	return actor;
+}
+
+/* The same out of a record. */
+static __always_inline struct krie_actor krie_actor_of(struct krie_header *header)
+{
+	struct krie_file identity = {
+		.ino = header->exe_ino,
+		.dev = header->exe_dev,
+		.generation = header->exe_generation,
+	};
+	u32 *number = krie_programs.lookup(&identity);
+	struct krie_actor actor = {
+		.uid = header->uid,
+		.euid = header->euid,
+		.gid = header->gid,
+		.program = number ? *number : 0,
+		.kernel_thread = header->context & KRIE_CONTEXT_KERNEL_THREAD,
+		.container = header->context & KRIE_CONTEXT_CONTAINER,
+	};
+
+	return actor;
+}
+
+/* Do what the row says. `can` is what this program can do, constant. */
+static __always_inline void krie_act(struct krie_table *table, u32 row, const u32 can, struct krie_answer *answer)
+{
+	struct krie_outcome *outcome = krie_outcome_of(table, row);
+	struct krie_verdict verdict = {};
+
+	if (!outcome->rule)
+		return;
+	verdict.process = krie_process_of(krie_current());
+	answer->by = KRIE_BY_TABLE;
+	answer->rule = outcome->rule;
+	answer->generation = table->generation;
+	if (krie_is_spared(verdict.process.tgid))
+		return;
+	if (can & KRIE_CAN_REFUSE)
+		answer->error = outcome->error;
+	if (outcome->poison_ns) {
+		verdict.until = bpf_ktime_get_boot_ns() + outcome->poison_ns;
+		verdict.rule = outcome->rule;
+		verdict.error = outcome->error;
+		answer->done |= krie_poison(&verdict) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
+	}
+	if ((can & KRIE_CAN_KILL) && outcome->kill)
+		krie_signal(answer);
+}

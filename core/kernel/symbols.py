@@ -1,0 +1,92 @@
+"""The kernel's symbols as /proc/kallsyms has them: names of addresses, and where functions begin and end."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+KALLSYMS = Path("/proc/kallsyms")
+_TEXT = frozenset("tTwW")
+_FARTHEST = 1 << 20
+"""No function is longer: what lies farther behind a symbol is not its."""
+
+
+def addresses(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str, tuple[int, ...]]:
+    """Addresses by name, for those that the kernel has: several where it has several of one name.
+
+    A symbol of a module is named `module:symbol`. Of variables a kernel without CONFIG_KALLSYMS_ALL lists none. All
+    addresses are 0 where kernel.kptr_restrict hides them.
+    """
+    wanted = {each.encode() for each in names}
+    found: dict[str, list[int]] = {}
+    with kallsyms.open("rb") as lines:
+        for line in lines:
+            address, _, name, *module = line.split()
+            if module:
+                name = module[0][1:-1] + b":" + name
+            if name in wanted:
+                found.setdefault(name.decode(), []).append(int(address, 16))
+    return {name: tuple(each) for name, each in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """What an address lies in."""
+
+    name: str
+    offset: int
+    module: str
+    """Empty for the kernel itself; `bpf` and `ftrace` for code that these made."""
+
+    def __str__(self) -> str:
+        """As the kernel writes it."""
+        return f"{self.name}+{self.offset:#x}" + (f" [{self.module}]" if self.module else "")
+
+
+class Symbols:
+    """Functions by address, and some other symbols by name. Takes a few MiB: read it once, and only where needed."""
+
+    def __init__(self, wanted: Iterable[str] = (), place: Path = KALLSYMS) -> None:
+        """Read them. `wanted`: names that are no functions. Where the kernel hides addresses, nothing is known."""
+        asked = frozenset(wanted)
+        self._known: dict[str, int] = {}
+        rows: list[tuple[int, str]] = []
+        with place.open() as lines:
+            for line in lines:
+                address, kind, name = line.rstrip("\n").split(" ", 2)
+                if kind in _TEXT:
+                    rows.append((int(address, 16), name))
+                if name in asked:
+                    self._known[name] = int(address, 16)
+        rows.sort()
+        if rows and not rows[-1][0]:
+            rows.clear()  # kernel.kptr_restrict hides them
+        self._addresses = array("Q", (address for address, _ in rows))
+        self._names = [name for _, name in rows]
+
+    def __len__(self) -> int:
+        """How many functions are known; 0 where the kernel hides them."""
+        return len(self._names)
+
+    def address(self, name: str) -> int:
+        """Of one of the wanted symbols; 0 where it is not there or hidden."""
+        return self._known.get(name, 0)
+
+    def find(self, address: int) -> Symbol | None:
+        """The function that an address lies in; None where there is none near before it."""
+        index = bisect_right(self._addresses, address) - 1
+        if index < 0 or address - self._addresses[index] >= _FARTHEST:
+            return None
+        name, _, module = self._names[index].partition("\t")
+        return Symbol(name, address - self._addresses[index], module.strip("[]"))
+
+    def code(self, name: str) -> range:
+        """Addresses of a function of the kernel, up to the next one; none where they are not known, or of several."""
+        if self._names.count(name) != 1:
+            return range(0)
+        index = self._names.index(name)
+        start = self._addresses[index]
+        return range(start, next((each for each in self._addresses[index + 1 :] if each > start), start))

@@ -1,0 +1,51 @@
+"""Looks records up in tables by the very code that programs in the kernel run, attached to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+
+from ..armed import sensor_request
+from ..event import EventType
+from ..kernel import bpf
+from ..kernel.launcher import LoaderProcess
+from ..kernel.maps import Map, Maps
+from ..kernel.messages import Request
+from ..kernel.record_source import trial_map, trial_program
+from ..kernel_tables import KernelTables
+from ..probe import Sensor
+from .domain import Numbers
+
+_SMALLEST_RING = 1
+_FIRST = bytes(4)
+
+
+class Trial:
+    """One program a kind, run by BPF_PROG_TEST_RUN. Needs root. Raises `KrieError`."""
+
+    def __init__(self, sensors: Iterable[Sensor], timeout_s: float, stack: ExitStack) -> None:
+        """Compile and load; `stack` lets go of everything."""
+        requests = tuple(sensor_request(each) for each in sensors if each.sources)
+        with LoaderProcess(timeout_s) as child:
+            child.features()
+            request = Request(requests, _SMALLEST_RING, allow_every_syscall=False, trial=True)
+            loaded = child.load(request, lambda _: None)
+        stack.callback(loaded.close)
+        names = {name: each[0] for name, each in loaded.descriptors.items()}
+        self._maps: Mapping[str, Map] = Maps(
+            {name.removeprefix("map:"): each for name, each in names.items() if name.startswith("map:")}
+        )
+        self._programs = names
+        self.tables = KernelTables(self._maps, loaded.loaded.kinds)
+
+    def install(self, tables: Mapping[int, bytes], numbers: Numbers) -> None:
+        """Bring tables into force, for these programs only."""
+        self.tables.install(tables, numbers)
+
+    def look_up(self, event_type: EventType, raw: bytes) -> tuple[int, int]:
+        """Number of the rule, and of the generation."""
+        record = self._maps[trial_map(event_type.c_name)]
+        record.set(_FIRST, raw)
+        bpf.test_run(self._programs[f"program:{trial_program(event_type.c_name)}"], (0,))
+        seen = event_type.layout.raw(record.get(_FIRST) or bytes(len(raw)))
+        return int(seen["verdict"]), int(seen["generation"])

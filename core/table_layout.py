@@ -1,0 +1,32 @@
+"""Where things lie in a table of the kernel: `struct krie_table` in `bpf/table.bpf.c`, which asserts that it agrees."""
+
+from __future__ import annotations
+
+import struct
+
+FIELDS = 20
+"""Inline fields of a kind."""
+POINTS, STEPS, ROWS, OUTCOMES = 4096, 8192, 4096, 512
+"""Break points of all fields, intervals between them, combinations, and different outcomes of these."""
+HEAD = struct.Struct("=II")
+"""Generation; bits of the fields that are used."""
+FIELD = struct.Struct("=7Q")
+"""flip, mask, rest, first point, points, first step, half."""
+OUTCOME = struct.Struct("=QIHH")
+"""Nanoseconds of poison, number of the rule, error, whether it kills."""
+POINTS_AT = HEAD.size + FIELDS * FIELD.size
+STEPS_AT = POINTS_AT + 8 * POINTS
+ROWS_AT = STEPS_AT + 2 * STEPS
+OUTCOMES_AT = ROWS_AT + 2 * ROWS
+SIZE = OUTCOMES_AT + OUTCOMES * OUTCOME.size
+"""Bytes of a table."""
+EMPTY = bytes(SIZE)
+"""A table that decides nothing."""
+C_DEFINES = {
+    "KRIE_FIELDS": FIELDS,
+    "KRIE_POINTS": POINTS,
+    "KRIE_STEPS": STEPS,
+    "KRIE_ROWS": ROWS,
+    "KRIE_OUTCOMES": OUTCOMES,
+    "KRIE_TABLE_BYTES": SIZE,
+}
