@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..admin import ask
+
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
 
+_STATUS = {"ask": "status"}
 _PLUGIN_FOLDERS = "import sys; sys.path[:0] = {folders!r}; from krie.agent import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -39,15 +41,16 @@ class RunningAgent:
         plugins: Mapping[str, Mapping[str, Any]],
         agent: Mapping[str, Any] | None = None,
         enforcement: Mapping[str, Any] | None = None,
+        executables: Mapping[str, Path] | None = None,
         policies: Iterable[Path] = (),
         plugin_folders: Iterable[Path] = (),
         guards: bool = False,
-        timeout_s: float = 120,
+        timeout_s: float = 300,
     ) -> None:
         """Start nothing yet.
 
-        `plugin_folders`: where plugins that are not installed lie with their metadata. `guards`: the agent guards
-        itself and takes nobody's signals, so it gets a terminal on which `stop` presses Ctrl-C.
+        `plugin_folders`: where plugins that are not installed lie with their metadata. `guards`: an agent that enforces
+        guards itself, too, and takes nobody's signals; so it gets a terminal on which `stop` presses Ctrl-C.
         """
         self._guards = guards
         self._terminals: tuple[int, ...] = os.openpty() if guards else ()
@@ -66,13 +69,14 @@ class RunningAgent:
                 "ring_mib": 8,
                 **(agent or {}),
             },
-            "enforcement": enforcement or {},
+            "enforcement": {"guard": guards, **(enforcement or {})},
+            "executables": {name: str(path) for name, path in (executables or {}).items()},
             "journal": {"path": str(self.journal)},
             "policy": {"paths": [str(each) for each in policies], "check_interval_s": 1},
             **{f"plugins.{name}": keys for name, keys in plugins.items()},
         }
         text = "".join(
-            f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+            f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in keys.items())
             for section, keys in sections.items()
         )
         self.config.write_text(text)
@@ -114,6 +118,11 @@ class RunningAgent:
         with self._changed:
             return [line for line in self._lines if line["kind"] == kind and test(line)]
 
+    def all_lines(self) -> list[Line]:
+        """All journal lines so far, in their order."""
+        with self._changed:
+            return list(self._lines)
+
     def wait(self, kind: str, test: Test = lambda _: True, count: int = 1) -> list[Line]:
         """Wait until there are so many such lines; returns all. Raises `AgentFailed`."""
         deadline = time.monotonic() + self.timeout_s
@@ -133,10 +142,18 @@ class RunningAgent:
         raise AgentFailed(f"{len(found)} of {count} lines of {kind}; the agent said:\n{self.stderr}")
 
     def settle(self) -> None:
-        """Wait until everything that happened before this call is in the journal: a reload is told behind it."""
-        before = len(self.lines("krie.policy"))
-        self.process.send_signal(signal.SIGHUP)
-        self.wait("krie.policy", count=before + 1)
+        """Wait until everything that happened before this call is in the journal.
+
+        The agent empties the ring between two requests, so what happened before the first is judged by the second.
+        """
+        ask(self.run_dir, _STATUS, self.timeout_s)
+        while (status := ask(self.run_dir, _STATUS, self.timeout_s))["backlog"]:
+            pass
+        deadline = time.monotonic() + self.timeout_s
+        with self._changed:
+            while (self._lines[-1]["seq"] if self._lines else 0) < status["events"]:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise AgentFailed(f"line {status['events']} of the journal does not come; it said:\n{self.stderr}")
 
     def stop(self) -> int:
         """End it by SIGTERM or, where it guards itself, by a Ctrl-C; returns its exit code."""
@@ -167,11 +184,20 @@ class RunningAgent:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if not line.endswith(b"\n"):
+                break  # a SIGKILL came while it was written
             with self._changed:
                 self._lines.append(json.loads(line))
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
+
+
+def _toml(value: Any) -> str:
+    """As JSON, but for tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)
 
 
 def bpf_objects() -> frozenset[tuple[str, int]]:

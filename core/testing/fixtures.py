@@ -43,13 +43,17 @@ class JournalOfVictims:
         """Both must live as long."""
         self._agent, self._victims = agent, victims
 
+    def lines(self, kind: str) -> list[Line]:
+        """All lines of a kind, once everything that happened before this call is journaled."""
+        self._agent.settle()
+        return list(self._agent.lines(kind, self._victims.mine))
+
     def exactly(self, kind: str, count: int, **fields: object) -> list[Line]:
         """So many lines of a kind, all with these values in the event; each other number is an `AssertionError`.
 
         Looks once everything that happened before this call is journaled.
         """
-        self._agent.settle()
-        lines = self._agent.lines(kind, self._victims.mine)
+        lines = self.lines(kind)
         assert len(lines) == count, f"{len(lines)} lines of {kind} instead of {count}: {lines}"
         for line in lines:
             found = {name: line["event"].get(name, "no such field") for name in fields}

@@ -13,8 +13,10 @@ from ..probe import AttachType
 
 MODULE_VARIABLE = "KRIE_LAB_MODULE"
 """Names the test module's file, which `krie lab run --module` builds."""
+BENIGN_VARIABLE = "KRIE_LAB_BENIGN"
+"""Names the folder of the built modules that `tests/kernel/test_benign.py` loads."""
 RESULTS_VARIABLE = "KRIE_LAB_RESULTS"
-"""Set in every guest of `krie lab run`: where to leave results."""
+"""Set in every guest of `krie lab run`: where to leave results; empty without --results."""
 _GETPID_OF_32_BIT = """
 import ctypes, mmap
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -47,7 +49,7 @@ def _test_module() -> str:
 
 
 def _guest() -> str:
-    return "" if os.environ.get(RESULTS_VARIABLE) else "this is no guest of the lab, but a machine that others use"
+    return "" if RESULTS_VARIABLE in os.environ else "this is no guest of the lab, but a machine that others use"
 
 
 _OTHERS: Mapping[str, Callable[[], str]] = {

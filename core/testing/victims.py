@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,22 @@ class Victims:
 
 @contextmanager
 def new_victims() -> Iterator[Victims]:
-    """A cgroup for the time of one test."""
+    """A cgroup for the time of one test, which ends whatever is still in it then."""
     root = next(each.point for each in mounted("cgroup2") if each.root == "/")
     cgroup = root / f"krie-test-{os.getpid()}-{next(_NUMBERS)}"
     cgroup.mkdir()
     try:
         yield Victims(cgroup, root)
     finally:
+        _end_all(cgroup / "cgroup.procs")
         cgroup.rmdir()
+
+
+def _end_all(members: Path, timeout_s: float = 30) -> None:
+    """Kill what programs left behind. Where something stays, removing the cgroup fails."""
+    deadline = time.monotonic() + timeout_s
+    while (left := {int(each) for each in members.read_text().split()}) and time.monotonic() < deadline:
+        for tgid in left - {0}:  # 0: one of another PID namespace, and for kill(2) our own process group
+            with suppress(ProcessLookupError):
+                os.kill(tgid, signal.SIGKILL)
+        time.sleep(0.05)

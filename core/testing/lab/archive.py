@@ -48,7 +48,7 @@ class Archive:
         """All packages with a name that matches, by version numbers, oldest first."""
         output = self._run("searching packages", ["apt-cache", "search", "--names-only", pattern])
         found = {line.split(" ", 1)[0] for line in output.splitlines()}
-        return sorted((each for each in found if re.fullmatch(pattern, each)), key=_numbers)
+        return sorted((each for each in found if re.fullmatch(pattern, each)), key=lambda name: (_numbers(name), name))
 
     def version(self, package: str) -> str:
         """The newest version of a package."""

@@ -33,6 +33,7 @@ _PROGRAMS = {
 }
 """What virtme-ng calls, and says little about when it is missing."""
 _PANIC = "Kernel panic - not syncing"
+_LINES_BEFORE_PANIC = 60
 _CONTROL = re.compile(rb"\x1b[\[\]()][0-9;?]*[a-zA-Z]?|\r")
 
 
@@ -53,7 +54,7 @@ class Outcome:
     status: int
     """The command's exit status; -1 unless it exited."""
     console: tuple[str, ...]
-    """The last lines of the guest's console, or the first ones of a panic."""
+    """The last lines of the guest's console, or those around a panic."""
     seconds: float
 
 
@@ -136,6 +137,7 @@ def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | 
         command.append(f"--rwdir={there}={results.resolve()}")
     limit = str(int(timeout_s) + 60)
     words = ["bash", str(share / "guest.sh"), str(share), there, str(Path.cwd()), limit]
+    words.append(str(Path(sys.executable).parent))  # as in the environment that is active here
     return [*command, "--exec", shlex.join(words)]
 
 
@@ -173,10 +175,12 @@ class _Guest:
         return Outcome(end, status, self._what_matters(), time.monotonic() - start)
 
     def _what_matters(self) -> tuple[str, ...]:
-        """The lines from a panic on, or else the last ones."""
+        """What led to a panic and what it says, or else the last lines."""
         lines = _CONTROL.sub(b"", self._console).decode(errors="replace").splitlines()
-        panic = next((number for number, line in enumerate(lines) if _PANIC in line), -_CONSOLE_LINES)
-        return tuple(lines[panic:][:_CONSOLE_LINES])
+        panic = next((number for number, line in enumerate(lines) if _PANIC in line), None)
+        if panic is None:
+            return tuple(lines[-_CONSOLE_LINES:])
+        return tuple(lines[max(0, panic - _LINES_BEFORE_PANIC) : panic + _CONSOLE_LINES])
 
     def _watch(self, process: subprocess.Popen[bytes], terminal: int, start: float) -> bool:
         """Until it has ended (False) or had to be ended (True)."""

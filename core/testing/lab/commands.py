@@ -73,10 +73,11 @@ def run(
         typer.Option(help="Folder of a kernel module: built for the kernel, its .ko is $KRIE_LAB_MODULE in the guest."),
     ] = None,
 ) -> None:
-    """Run a command as root in a guest, in this folder. Its output comes as it is written, its exit status is ours.
+    """Run a command as root in a guest, in this folder, with the programs of krie's own environment on its PATH.
 
-    Of what is no answer of the command's: 124, it was ended when the time was over; 125, the guest did not boot or was
-    lost; 122, its kernel panicked. The end of the console is then shown.
+    Its output comes as it is written, its exit status is ours. Of what is no answer of the command's: 124, it was ended
+    when the time was over; 125, the guest did not boot or was lost; 122, its kernel panicked. The end of the console is
+    then shown.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the guest must end with us
     found, machine = _prepare(kernel, append, cpu)

@@ -1,6 +1,6 @@
-# Runs inside the guest, as root, around the command: guest.sh SHARED RESULTS FOLDER SECONDS
+# Runs inside the guest, as root, around the command: guest.sh SHARED RESULTS FOLDER SECONDS PROGRAMS
 cd "$1" || exit 1
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LOGNAME=root LANG=C.UTF-8
+export PATH=$5:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LOGNAME=root LANG=C.UTF-8
 export SHELL=/bin/bash TMPDIR=/tmp KRIE_LAB_RESULTS="$2"
 have() { # type, place: mounted, if the kernel has it
 	grep -q " $2 $1 " /proc/mounts || mount -t "$1" "$1" "$2" 2>/dev/null
@@ -11,6 +11,8 @@ have securityfs /sys/kernel/security
 have bpf /sys/fs/bpf
 have cgroup2 /sys/fs/cgroup
 ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null || busybox ifconfig lo 127.0.0.1 up
+# A name that /etc/hosts knows: sudo asks for its address, and no name server is there to answer.
+echo localhost >/proc/sys/kernel/hostname
 # As under systemd: the command is not in the root of the cgroup tree.
 mkdir -p /sys/fs/cgroup/lab.slice && echo $$ >/sys/fs/cgroup/lab.slice/cgroup.procs
 here=$PWD

@@ -98,11 +98,12 @@ def _packages(name: str, archive: Archive) -> list[str]:
     found = archive.names(PATTERNS[name])
     if not found:
         raise LabError(f"Debian's archive has no package {PATTERNS[name]}")
-    return _with_companions(found[-1])
+    parts = found[-1].replace("-image-", "-binary-", 1)
+    return _with_companions(parts if parts in found else found[-1])
 
 
 def _with_companions(package: str) -> list[str]:
-    """Newer kernels come in parts."""
+    """Newer kernels come in parts, of which the image's package only names the others."""
     if package.startswith("linux-binary-"):
         return [package, *(package.replace("binary", part, 1) for part in ("modules", "base"))]
     return [package]

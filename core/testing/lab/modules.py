@@ -16,6 +16,17 @@ from .toolchain import WORK, toolchain
 def build_module(kernel: Kernel, source: Path, cache: Cache, say: Callable[[str], None]) -> Path:
     """Build the one module whose sources and Makefile are in the folder `source`; returns its .ko in the cache.
 
+    Raises `LabError`; see `build_modules`.
+    """
+    made = list(build_modules(kernel, source, cache, say).glob("*.ko"))
+    if len(made) != 1:
+        raise LabError(f"{source} makes {len(made)} modules instead of one")
+    return made[0]
+
+
+def build_modules(kernel: Kernel, source: Path, cache: Cache, say: Callable[[str], None]) -> Path:
+    """Build all modules of a folder with a Makefile; returns the folder in the cache that has them.
+
     Built anew only when the sources or the kernel are others. Raises `LabError`, with what the compiler said.
     """
     if kernel.headers is None:
@@ -37,7 +48,4 @@ def build_module(kernel: Kernel, source: Path, cache: Cache, say: Callable[[str]
                     shutil.copy(each, folder)
                 build = f"/usr/src/linux-headers-{kernel.release}"
                 tools.run(["make", "-s", "-C", build, f"M={WORK}", "CC=gcc", "modules"], folder, [kernel.headers])
-    made = list(cache.folder(name).glob("*.ko"))
-    if len(made) != 1:
-        raise LabError(f"{source} makes {len(made)} modules instead of one")
-    return made[0]
+    return cache.folder(name)
