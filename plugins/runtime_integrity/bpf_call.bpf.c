@@ -5,11 +5,6 @@
  */
 
 #define RUNTIME_INTEGRITY_ATTR_BYTES 116 /* of union bpf_attr, up to attach_btf_obj_fd */
-#define RUNTIME_INTEGRITY_SCANNED 4096 /* instructions of a program that are looked at */
-
-#define RUNTIME_INTEGRITY_SEND_SIGNAL 1 /* bits of `helpers`: HELPERS in names.py */
-#define RUNTIME_INTEGRITY_OVERRIDE_RETURN 2
-#define RUNTIME_INTEGRITY_PROBE_WRITE_USER 4
 
 struct runtime_integrity_attr { /* the common starts of PROG_LOAD and MAP_CREATE in union bpf_attr */
 	u32 type;
@@ -27,44 +22,12 @@ struct runtime_integrity_attr { /* the common starts of PROG_LOAD and MAP_CREATE
 	u32 end;
 };
 
-/* 1 where both are equal, 0 elsewhere, without a branch: the verifier would follow each of the 4096 instructions' ways. */
-static __always_inline u32 runtime_integrity_equal(u64 one, u64 other)
+/* Whether the call does not come from bpf(2) itself, but from a BPF program of type syscall that such a call runs. */
+static __always_inline u64 runtime_integrity_from_kernel(u32 command)
 {
-	u64 differs = one ^ other;
+	struct krie_syscall call = krie_syscall_now();
 
-	differs |= -differs; /* the highest bit is set for all but 0 */
-	asm volatile("" : "+r"(differs)); /* clang must not make a branch of it */
-	return 1 ^ (u32)(differs >> 63);
-}
-
-static __always_inline u32 runtime_integrity_helper(u64 instruction)
-{
-	/* The helper's number above the code (0x85: call) and the source register (0: a helper; else a program or kfunc). */
-	u64 call = (instruction >> 32 << 16) | (instruction & 0xf0ff);
-
-	return runtime_integrity_equal(call, 109 << 16 | 0x85) * RUNTIME_INTEGRITY_SEND_SIGNAL |
-	       runtime_integrity_equal(call, 117 << 16 | 0x85) * RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal_thread */ |
-	       runtime_integrity_equal(call, 58 << 16 | 0x85) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
-	       runtime_integrity_equal(call, 36 << 16 | 0x85) * RUNTIME_INTEGRITY_PROBE_WRITE_USER;
-}
-
-/* Look for helpers in the instructions, which lie in user memory. Count and result are kept in the record, whose content
- * the verifier does not follow; with variables it would look at each step once for every range that they may have. One
- * instruction is read at a time for the same reason: the last of several would be a case of its own in every step. */
-static __always_inline void runtime_integrity_scan(struct runtime_integrity_bpf *record, u64 insns)
-{
-	for (u32 index = 0; index < RUNTIME_INTEGRITY_SCANNED; index++) {
-		u32 count = *(volatile u32 *)&record->insn_count;
-		u64 instruction = 0;
-
-		if (index >= count) {
-			record->helpers_known = 1;
-			return;
-		}
-		if (bpf_probe_read_user(&instruction, sizeof(instruction), (void *)(insns + index * sizeof(instruction))))
-			return;
-		record->helpers |= runtime_integrity_helper(instruction);
-	}
+	return 1 - (krie_equal(call.number, 321 + (357 - 321) * call.compat) & krie_equal((u32)call.first, command));
 }
 
 static __always_inline bool runtime_integrity_map_access(u32 command)
@@ -73,103 +36,179 @@ static __always_inline bool runtime_integrity_map_access(u32 command)
 	       command == BPF_MAP_LOOKUP_AND_DELETE_ELEM || (command >= 24 && command <= 27) /* the batch commands */;
 }
 
-/* `refuses`: the program's return value is the operation's. Returns it. */
-static __always_inline int runtime_integrity_bpf_event(u32 program, u32 command, void *attributes, u64 size, bool trusted,
-						       bool compat, bool refuses)
+/* A program is loaded. A function of its own: whatever is done besides in it, the verifier does once more for each way out
+ * of the scan. `can`: see krie_decide_...(). Returns the call's error, 0 where the program cannot refuse. */
+static __always_inline int runtime_integrity_bpf_load(u32 program, struct runtime_integrity_bpf_inline *known,
+						      struct runtime_integrity_attr *attr, bool trusted, const u32 can)
 {
-	struct runtime_integrity_attr attr = {};
+	struct runtime_integrity_scan found = {};
 	struct runtime_integrity_bpf *record;
-	struct krie_answer answer = {};
-	long refused;
+	struct krie_answer answer;
 	int error = 0;
 
-#ifndef RUNTIME_INTEGRITY_MAP_ACCESS
-	if (runtime_integrity_map_access(command))
-		return 0;
-#endif
-	if (!krie_enter(program))
-		return 0;
-	if (refuses) {
-		answer = krie_decide(KRIE_KIND_RUNTIME_INTEGRITY_BPF);
+	known->prog_type = attr->type;
+	known->attach_type = attr->expected_attach_type;
+	known->attach_btf_module = attr->attach_btf_obj_fd; /* any but 0 is true; a comparison would be two ways into the scan */
+	known->insn_count = attr->insn_count;
+	if (known->attr_known)
+		runtime_integrity_scan(&found, &attr->insn_count, attr->insns);
+	known->helpers = *(volatile u32 *)&found.helpers;
+	known->helpers_known = *(volatile u32 *)&found.known;
+	answer = krie_decide_runtime_integrity_bpf(known, can);
+	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	}
 	record = krie_reserve_runtime_integrity_bpf(program);
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
-	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
-	refused = trusted ? bpf_probe_read_kernel(&attr, size, attributes) :
-			    bpf_probe_read_user(&attr, size, attributes);
-	record->command = command;
-	record->compat = compat;
-	record->attr_known = !refused;
-	record->attr_trusted = trusted;
-	if (command == BPF_MAP_CREATE) {
-		__builtin_memcpy(record->name, attr.map_name, sizeof(record->name));
-	} else if (command == BPF_PROG_LOAD) {
-		__builtin_memcpy(record->name, attr.prog_name, sizeof(record->name));
-		record->prog_type = attr.type;
-		record->attach_type = attr.expected_attach_type;
-		record->attach_btf_id = attr.attach_btf_id;
-		record->attach_btf_module = attr.attach_btf_obj_fd != 0;
-		record->insn_count = attr.insn_count;
-		if (!refused)
-			runtime_integrity_scan(record, attr.insns);
+	krie_put_runtime_integrity_bpf(record, known);
+	record->from_kernel = trusted ? runtime_integrity_from_kernel(BPF_PROG_LOAD) : 0;
+	__builtin_memcpy(record->name, attr->prog_name, sizeof(record->name));
+	record->attach_btf_id = attr->attach_btf_id;
+	krie_submit_runtime_integrity_bpf(record);
+	return error;
+}
+
+/* All other commands. */
+static __always_inline int runtime_integrity_bpf_other(u32 program, u32 command, struct runtime_integrity_bpf_inline *known,
+						       struct runtime_integrity_attr *attr, bool trusted, const u32 can)
+{
+	u64 links = krie_equal(command, RUNTIME_INTEGRITY_BPF_LINK_CREATE);
+	u64 attaches = links | krie_equal(command, RUNTIME_INTEGRITY_BPF_PROG_ATTACH) |
+		       krie_equal(command, RUNTIME_INTEGRITY_BPF_PROG_DETACH);
+	u64 creates = krie_equal(command, BPF_MAP_CREATE);
+	volatile struct runtime_integrity_object object = {};
+	const u32 *words = (const u32 *)attr;
+	struct runtime_integrity_bpf *record;
+	struct krie_answer answer;
+	int error = 0;
+
+	runtime_integrity_object_of(command, words, &object);
+	known->object = object.kind;
+	known->attach_type = object.attach_type;
+	known->map_type = object.map_type;
+	known->prog_type = object.prog_type;
+	answer = krie_decide_runtime_integrity_bpf(known, can);
+	if (can & KRIE_CAN_REFUSE)
+		error = krie_error(&answer);
+	record = krie_reserve_runtime_integrity_bpf(program);
+	if (!record)
+		return error;
+	krie_stamp(&record->header, &answer);
+	krie_put_runtime_integrity_bpf(record, known);
+	record->from_kernel = trusted ? runtime_integrity_from_kernel(command) : 0;
+	record->object_id = object.id;
+	if (creates)
+		__builtin_memcpy(record->name, attr->map_name, sizeof(record->name));
+	else
+		__builtin_memcpy(record->name, (void *)object.name, sizeof(record->name));
+	if (attaches && runtime_integrity_is_interface(known->attach_type))
+		record->ifindex = links ? words[1] : words[0];
+	else if (attaches)
+		record->target_ino = runtime_integrity_target(links ? words[1] : words[0]);
+	if (command == RUNTIME_INTEGRITY_BPF_OBJ_PIN || command == RUNTIME_INTEGRITY_BPF_OBJ_GET ||
+	    command == RUNTIME_INTEGRITY_BPF_RAW_TRACEPOINT_OPEN) {
+		long (*read_any)(void *to, u32 size, const void *from) = (void *)45; /* bpf_probe_read_str */
+
+		read_any(record->path, sizeof(record->path), (void *)(words[0] | (u64)words[1] << 32));
 	}
 	krie_submit_runtime_integrity_bpf(record);
 	return error;
 }
 
-/* security_bpf(cmd, attr, size): the kernel's copy of the attributes. */
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_LSM
-int runtime_integrity_bpf_lsm(u64 *ctx)
+#define RUNTIME_INTEGRITY_LOADS 1 /* what a program looks at; both together are nearly more than the verifier takes */
+#define RUNTIME_INTEGRITY_OTHERS 2
+
+static __always_inline int runtime_integrity_bpf_event(u32 program, const u32 wanted, u32 command, void *attributes,
+						       u64 size, bool trusted, u64 compat, const u32 can)
 {
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_lsm, ctx[0], (void *)ctx[1], ctx[2], true,
-					   krie_compat(krie_current()), true);
+	struct runtime_integrity_bpf_inline known = { .command = command, .compat = compat, .attr_trusted = trusted };
+	struct runtime_integrity_attr attr = {};
+
+#ifndef RUNTIME_INTEGRITY_MAP_ACCESS
+	if (runtime_integrity_map_access(command))
+		return 0;
+#endif
+	if (!krie_enter(program) || !(wanted & (command == BPF_PROG_LOAD ? RUNTIME_INTEGRITY_LOADS : RUNTIME_INTEGRITY_OTHERS)))
+		return 0;
+	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
+	known.attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(&attr, size, attributes) :
+						    bpf_probe_read_user(&attr, size, attributes));
+	if (wanted == RUNTIME_INTEGRITY_LOADS || (wanted & RUNTIME_INTEGRITY_LOADS && command == BPF_PROG_LOAD))
+		return runtime_integrity_bpf_load(program, &known, &attr, trusted, can);
+	return runtime_integrity_bpf_other(program, command, &known, &attr, trusted, can);
+}
+
+/* security_bpf(cmd, attr, size, ...): the kernel's copy of the attributes. */
+#if defined(KRIE_USE_RUNTIME_INTEGRITY_BPF_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_BPF_FMOD_RET)
+int runtime_integrity_bpf_load_hook(u64 *ctx)
+{
+	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_load_hook, RUNTIME_INTEGRITY_LOADS, ctx[0],
+					   (void *)ctx[1], ctx[2], true, krie_compat(krie_current()),
+					   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+}
+
+int runtime_integrity_bpf_hook(u64 *ctx)
+{
+	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_hook, RUNTIME_INTEGRITY_OTHERS, ctx[0],
+					   (void *)ctx[1], ctx[2], true, krie_compat(krie_current()),
+					   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 #endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_FMOD_RET
-int runtime_integrity_bpf_fmod_ret(u64 *ctx)
-{
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_fmod_ret, ctx[0], (void *)ctx[1], ctx[2],
-					   true, krie_compat(krie_current()), true);
-}
-#endif
-
-/* __x64_sys_bpf(regs of the caller) */
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_KPROBE_OVERRIDE
-int runtime_integrity_bpf_kprobe_override(struct pt_regs *ctx)
+/* __x64_sys_bpf(regs of the caller) */
+static __always_inline int runtime_integrity_bpf_override(struct pt_regs *ctx, u32 program, const u32 wanted)
 {
 	struct pt_regs *caller = (struct pt_regs *)ctx->di;
-	int error = runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_kprobe_override,
-						KRIE_READ(pt_regs, caller, di), (void *)KRIE_READ(pt_regs, caller, si),
-						KRIE_READ(pt_regs, caller, dx), false, false, true);
+	int error = runtime_integrity_bpf_event(program, wanted, KRIE_READ(pt_regs, caller, di),
+						(void *)KRIE_READ(pt_regs, caller, si), KRIE_READ(pt_regs, caller, dx),
+						false, false, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;
 }
+
+int runtime_integrity_bpf_load_override(struct pt_regs *ctx)
+{
+	return runtime_integrity_bpf_override(ctx, KRIE_PROGRAM_runtime_integrity_bpf_load_override,
+					      RUNTIME_INTEGRITY_LOADS);
+}
+
+int runtime_integrity_bpf_other_override(struct pt_regs *ctx)
+{
+	return runtime_integrity_bpf_override(ctx, KRIE_PROGRAM_runtime_integrity_bpf_other_override,
+					      RUNTIME_INTEGRITY_OTHERS);
+}
 #endif
 
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_KPROBE
+int runtime_integrity_bpf_load_kprobe(struct pt_regs *ctx)
+{
+	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_load_kprobe, RUNTIME_INTEGRITY_LOADS, ctx->di,
+					   (void *)ctx->si, ctx->dx, true, krie_compat(krie_current()), KRIE_CAN_KILL);
+}
+
 int runtime_integrity_bpf_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_kprobe, ctx->di, (void *)ctx->si, ctx->dx,
-					   true, krie_compat(krie_current()), false);
+	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_kprobe, RUNTIME_INTEGRITY_OTHERS, ctx->di,
+					   (void *)ctx->si, ctx->dx, true, krie_compat(krie_current()), KRIE_CAN_KILL);
 }
 #endif
 
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_RAW_TRACEPOINT
+/* One program for all: it is at the entry of every system call. */
 int runtime_integrity_bpf_raw(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (!krie_syscall_is_either(ctx, 321, 357)) /* bpf(2) of x86-64 and x32, and of ia32 */
 		return 0;
 	struct krie_syscall call = krie_syscall_of(ctx);
 
-	if (call.number != (call.compat ? 357 : 321))
+	if (call.number != 321 + (357 - 321) * call.compat)
 		return 0;
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_raw, call.first, (void *)call.second,
-					   call.third, false, call.compat, false);
+	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_raw,
+					   RUNTIME_INTEGRITY_LOADS | RUNTIME_INTEGRITY_OTHERS, call.first,
+					   (void *)call.second, call.third, false, call.compat, KRIE_CAN_KILL);
 }
 #endif

@@ -46,5 +46,14 @@ ATTACH_TYPES = _numbered(
     """
 )
 """`enum bpf_attach_type`."""
+MAP_TYPES = _numbered(
+    """
+    unspec hash array prog_array perf_event_array percpu_hash percpu_array stack_trace cgroup_array lru_hash
+    lru_percpu_hash lpm_trie array_of_maps hash_of_maps devmap sockmap cpumap xskmap sockhash cgroup_storage
+    reuseport_sockarray percpu_cgroup_storage queue stack sk_storage devmap_hash struct_ops ringbuf inode_storage
+    task_storage bloom_filter user_ringbuf cgrp_storage arena insn_array
+    """
+)
+"""`enum bpf_map_type`."""
 HELPERS = {1 << 0: "send_signal", 1 << 1: "override_return", 1 << 2: "probe_write_user"}
 """Helpers by which a BPF program changes what other programs do: bits that `bpf_call.bpf.c` sets."""

@@ -4,7 +4,7 @@
  * common function.
  */
 
-#define RUNTIME_INTEGRITY_ATTACH 1 /* values of `operation`: OPERATIONS in events.py */
+#define RUNTIME_INTEGRITY_ATTACH 1 /* values of `operation`: OPERATIONS in ptrace.py */
 #define RUNTIME_INTEGRITY_SEIZE 2
 #define RUNTIME_INTEGRITY_TRACEME 3
 #define RUNTIME_INTEGRITY_ACCESS 4
@@ -26,33 +26,41 @@ static __always_inline bool runtime_integrity_controls(struct task_struct *targe
 	return KRIE_READ(task_struct, target, ptrace) && KRIE_READ(task_struct, tracer, tgid) == tgid;
 }
 
-/* `refuses`: the program's return value is the operation's. Returns it. */
+/* `can`: see krie_decide_...(). Returns the operation's error, 0 where the program cannot refuse. */
 static __always_inline int runtime_integrity_ptrace_event(u32 program, struct task_struct *target, u8 operation,
-							  u32 request, bool refuses)
+							  u32 request, const u32 can)
 {
-	struct krie_answer answer = {};
+	const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
+	struct runtime_integrity_ptrace_inline known = {
+		.operation = operation,
+		.compat = krie_compat(krie_current()),
+	};
 	struct runtime_integrity_ptrace *record;
+	struct krie_answer answer;
+	u32 target_uid = 0;
 	int error = 0;
 
-	if (refuses) {
-		answer = krie_decide(KRIE_KIND_RUNTIME_INTEGRITY_PTRACE);
-		error = krie_error(&answer);
+	if (target) {
+		const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
+
+		target_uid = KRIE_READ(cred, cred, uid.val);
+		known.target_known = 1;
+		known.target_tgid = KRIE_READ(task_struct, target, tgid);
+		known.other_user = target_uid != KRIE_READ(cred, own, uid.val);
 	}
+	answer = krie_decide_runtime_integrity_ptrace(&known, can);
+	if (can & KRIE_CAN_REFUSE)
+		error = krie_error(&answer);
 	record = krie_reserve_runtime_integrity_ptrace(program);
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
-	record->operation = operation;
+	krie_put_runtime_integrity_ptrace(record, &known);
 	record->request = request;
-	record->compat = krie_compat(krie_current());
 	if (target) {
-		const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
-
-		record->target_known = 1;
-		record->target_tgid = KRIE_READ(task_struct, target, tgid);
+		record->target_uid = target_uid;
 		record->target_tid = KRIE_READ(task_struct, target, pid);
 		record->target_start_time = krie_start_time(target);
-		record->target_uid = KRIE_READ(cred, cred, uid.val);
 	}
 	krie_submit_runtime_integrity_ptrace(record);
 	return error;
@@ -60,7 +68,7 @@ static __always_inline int runtime_integrity_ptrace_event(u32 program, struct ta
 
 /* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH. */
 static __always_inline int runtime_integrity_access(u32 program, struct task_struct *child, u32 mode,
-						    bool refuses)
+						    const u32 can)
 {
 	if (!(mode & RUNTIME_INTEGRITY_PTRACE_MODE_ATTACH))
 		return 0;
@@ -71,26 +79,26 @@ static __always_inline int runtime_integrity_access(u32 program, struct task_str
 	return runtime_integrity_ptrace_event(
 		program, child,
 		mode & RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS ? RUNTIME_INTEGRITY_PROCFS : RUNTIME_INTEGRITY_ACCESS, 0,
-		refuses);
+		can);
 }
 
-static __always_inline int runtime_integrity_traceme(u32 program, bool refuses)
+static __always_inline int runtime_integrity_traceme(u32 program, const u32 can)
 {
 	if (!krie_enter(program))
 		return 0;
-	return runtime_integrity_ptrace_event(program, krie_current(), RUNTIME_INTEGRITY_TRACEME, 0, refuses);
+	return runtime_integrity_ptrace_event(program, krie_current(), RUNTIME_INTEGRITY_TRACEME, 0, can);
 }
 
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_LSM
 int runtime_integrity_access_lsm(u64 *ctx)
 {
 	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_lsm, (struct task_struct *)ctx[0], ctx[1],
-					true);
+					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 int runtime_integrity_traceme_lsm(u64 *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_lsm, true);
+	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_lsm, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 #endif
 
@@ -98,12 +106,12 @@ int runtime_integrity_traceme_lsm(u64 *ctx)
 int runtime_integrity_access_fmod_ret(u64 *ctx)
 {
 	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_fmod_ret, (struct task_struct *)ctx[0],
-					ctx[1], true);
+					ctx[1], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 int runtime_integrity_traceme_fmod_ret(u64 *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_fmod_ret, true);
+	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_fmod_ret, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 #endif
 
@@ -111,12 +119,12 @@ int runtime_integrity_traceme_fmod_ret(u64 *ctx)
 int runtime_integrity_access_kprobe(struct pt_regs *ctx)
 {
 	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_kprobe, (struct task_struct *)ctx->di,
-					ctx->si, false);
+					ctx->si, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_traceme_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_kprobe, false);
+	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_kprobe, KRIE_CAN_KILL);
 }
 #endif
 
@@ -135,7 +143,7 @@ static __always_inline u8 runtime_integrity_request(u32 request)
 }
 
 /* A system call that asks for an operation on the thread `tid`. */
-static __always_inline int runtime_integrity_asked(u32 program, u8 operation, u32 request, u32 tid, bool refuses)
+static __always_inline int runtime_integrity_asked(u32 program, u8 operation, u32 request, u32 tid, const u32 can)
 {
 	struct task_struct *target = krie_current();
 
@@ -144,7 +152,7 @@ static __always_inline int runtime_integrity_asked(u32 program, u8 operation, u3
 		if (target && runtime_integrity_controls(target))
 			return 0;
 	}
-	return runtime_integrity_ptrace_event(program, target, operation, request, refuses);
+	return runtime_integrity_ptrace_event(program, target, operation, request, can);
 }
 
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_KPROBE_OVERRIDE
@@ -159,7 +167,7 @@ int runtime_integrity_ptrace_override(struct pt_regs *ctx)
 	if (!operation || !krie_enter(KRIE_PROGRAM_runtime_integrity_ptrace_override))
 		return 0;
 	error = runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_override, operation, request,
-					KRIE_READ(pt_regs, caller, si), true);
+					KRIE_READ(pt_regs, caller, si), KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;
@@ -172,7 +180,8 @@ static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u3
 
 	if (!krie_enter(program))
 		return 0;
-	error = runtime_integrity_asked(program, operation, 0, KRIE_READ(pt_regs, caller, di), true);
+	error = runtime_integrity_asked(program, operation, 0, KRIE_READ(pt_regs, caller, di),
+					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;
@@ -225,6 +234,7 @@ int runtime_integrity_ptrace_raw(struct bpf_raw_tracepoint_args *ctx)
 		request = call.first;
 		tid = call.second;
 	}
-	return runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_raw, operation, request, tid, false);
+	return runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_raw, operation, request, tid,
+				       KRIE_CAN_KILL);
 }
 #endif

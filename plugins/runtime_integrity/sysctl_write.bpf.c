@@ -6,64 +6,87 @@
 #ifdef KRIE_USE_RUNTIME_INTEGRITY_SYSCTL_WRITE_CGROUP_SYSCTL
 #define RUNTIME_INTEGRITY_E2BIG (-7) /* the text is longer than the field, which holds its start */
 
-/* The number that a text is, blanks around it ignored; false where it is anything else. */
-static __always_inline bool runtime_integrity_number(const char *value, s64 *number)
-{
-	char text[64];
-	long parsed = 0;
-	long length;
+#define RUNTIME_INTEGRITY_SAME 2 /* of `change`, CHANGES in sysctl_write.py: lower is one less, higher one more */
 
-	__builtin_memcpy(text, value, sizeof(text));
-	length = bpf_strtol(text, sizeof(text), 0, &parsed);
-	if (length <= 0)
-		return false;
+#define RUNTIME_INTEGRITY_VALUE_BYTES 64 /* of the record's texts */
+
+#define RUNTIME_INTEGRITY_SIGN (1ULL << 63)
+
+/* What follows is without branches: the verifier would follow each way of them through the whole look-up. */
+
+static __always_inline u64 runtime_integrity_positive(s64 number)
+{
+	return krie_less(RUNTIME_INTEGRITY_SIGN, number ^ RUNTIME_INTEGRITY_SIGN);
+}
+
+/* Whether a text is one number with blanks around it; `number` is 0 where it is anything else. */
+static __always_inline u64 runtime_integrity_number(const char *text, u64 *number)
+{
+	long parsed = 0;
+	long length = bpf_strtol(text, RUNTIME_INTEGRITY_VALUE_BYTES, 0, &parsed);
+	u64 good = runtime_integrity_positive(length);
+	u64 ended = 0;
+
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		u64 at = length + i;
+		u64 letter;
 
 		asm volatile("" : "+r"(at)); /* clang knows that the mask changes nothing; the verifier does not */
-		at &= sizeof(text) - 1;
-		if (!text[at]) {
-			*number = parsed;
-			return true;
-		}
-		if (text[at] != '\n' && text[at] != ' ' && text[at] != '\t')
-			return false;
+		letter = text[at & (RUNTIME_INTEGRITY_VALUE_BYTES - 1)];
+		ended |= krie_equal(letter, 0);
+		good &= ended | krie_equal(letter, '\n') | krie_equal(letter, ' ') | krie_equal(letter, '\t');
 	}
-	return false;
+	good &= ended;
+	*number = parsed & (0 - good);
+	return good;
+}
+
+static __always_inline u64 runtime_integrity_change(u64 new, u64 old)
+{
+	new ^= RUNTIME_INTEGRITY_SIGN;
+	old ^= RUNTIME_INTEGRITY_SIGN;
+	return RUNTIME_INTEGRITY_SAME + krie_less(old, new) - krie_less(new, old);
 }
 
 int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 {
+	struct runtime_integrity_sysctl_write_inline known = {};
 	struct runtime_integrity_sysctl_write *record;
 	struct krie_answer answer;
-	s64 number = 0;
-	long length;
+	u64 old_truncated;
+	s64 length;
 	int allow;
 
 	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_sysctl) || !ctx->write)
 		return KRIE_CGROUP_ALLOW;
-	answer = krie_decide(KRIE_KIND_RUNTIME_INTEGRITY_SYSCTL_WRITE);
+	known.file_pos = ctx->file_pos;
+	known.name_truncated = (u64)bpf_sysctl_get_name(ctx, known.name, sizeof(known.name), 0) >> 63;
+	{ /* one text after the other, since the stack has 512 bytes */
+		char text[RUNTIME_INTEGRITY_VALUE_BYTES] = {};
+
+		length = bpf_sysctl_get_current_value(ctx, text, sizeof(text));
+		old_truncated = krie_equal(length, RUNTIME_INTEGRITY_E2BIG);
+		known.old_parsed = runtime_integrity_number(text, &known.old_int) & runtime_integrity_positive(length);
+		known.old_int &= 0 - known.old_parsed;
+		__builtin_memset(text, 0, sizeof(text));
+		length = bpf_sysctl_get_new_value(ctx, text, sizeof(text));
+		known.new_truncated = krie_equal(length, RUNTIME_INTEGRITY_E2BIG);
+		known.length = length & (0 - runtime_integrity_positive(length));
+		known.new_parsed = runtime_integrity_number(text, &known.new_int) & runtime_integrity_positive(length);
+		known.new_int &= 0 - known.new_parsed;
+	}
+	known.change = (known.old_parsed & known.new_parsed) * runtime_integrity_change(known.new_int, known.old_int);
+	answer = krie_decide_runtime_integrity_sysctl_write(&known, KRIE_CAN_REFUSE);
 	allow = krie_cgroup_answer(&answer);
 	record = krie_reserve_runtime_integrity_sysctl_write(KRIE_PROGRAM_runtime_integrity_sysctl);
 	if (!record)
 		return allow;
 	krie_stamp(&record->header, &answer);
-	record->file_pos = ctx->file_pos;
-	record->name_truncated = bpf_sysctl_get_name(ctx, record->name, sizeof(record->name), 0) < 0;
-	length = bpf_sysctl_get_current_value(ctx, record->old, sizeof(record->old));
-	record->old_truncated = length == RUNTIME_INTEGRITY_E2BIG;
-	if (length > 0 && runtime_integrity_number(record->old, &number)) {
-		record->old_int = number;
-		record->old_parsed = 1;
-	}
-	length = bpf_sysctl_get_new_value(ctx, record->new, sizeof(record->new));
-	record->new_truncated = length == RUNTIME_INTEGRITY_E2BIG;
-	record->length = length > 0 ? length : 0;
-	if (length > 0 && runtime_integrity_number(record->new, &number)) {
-		record->new_int = number;
-		record->new_parsed = 1;
-	}
+	krie_put_runtime_integrity_sysctl_write(record, &known);
+	record->old_truncated = old_truncated;
+	bpf_sysctl_get_current_value(ctx, record->old, sizeof(record->old));
+	bpf_sysctl_get_new_value(ctx, record->new, sizeof(record->new));
 	krie_submit_runtime_integrity_sysctl_write(record);
 	return allow;
 }

@@ -4,7 +4,14 @@ package krie.runtime_integrity
 # title: A BPF program is loaded by a program without a name
 # description: |
 #   The loader is none of data.executables. Name the tools that load BPF on this machine there.
-# custom: {id: BPF001, severity: medium, action: log}
+# custom:
+#   id: BPF001
+#   severity: medium
+#   action: log
+#   technique: T1014
+#   seen: |
+#     Nothing. Tools such as bpftrace, container managers and systemd cause it where data.executables does not name
+#     them.
 rules contains {"id": "BPF001", "action": "log"} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command == "prog_load"
@@ -16,7 +23,14 @@ rules contains {"id": "BPF001", "action": "log"} if {
 # description: |
 #   The program calls helpers that send signals, change what kernel functions return, or write to the memory of other
 #   processes: the tools of a BPF rootkit.
-# custom: {id: BPF002, severity: critical, action: override}
+# custom:
+#   id: BPF002
+#   severity: critical
+#   action: override
+#   technique: T1014
+#   seen: |
+#     Loading the program fails with EPERM. Tools that use such helpers meet it where data.executables does not name
+#     them.
 rules contains {"id": "BPF002", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command == "prog_load"
@@ -26,8 +40,15 @@ rules contains {"id": "BPF002", "action": "override", "errno": 1} if {
 
 # METADATA
 # title: A named program loads BPF that interferes with others
-# description: As BPF002, by a program of data.executables.
-# custom: {id: BPF003, severity: medium, action: log}
+# description: |
+#   As BPF002, by a program of data.executables.
+# custom:
+#   id: BPF003
+#   severity: medium
+#   action: log
+#   technique: T1014
+#   seen: |
+#     Nothing. Tracing tools that write to processes or send signals cause it.
 rules contains {"id": "BPF003", "action": "log"} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command == "prog_load"
@@ -37,10 +58,51 @@ rules contains {"id": "BPF003", "action": "log"} if {
 
 # METADATA
 # title: A BPF program is loaded that could not be read
-# description: The probe could not read the call's attributes or all instructions, so BPF002 cannot judge it.
-# custom: {id: BPF004, severity: medium, action: log}
+# description: |
+#   The probe could not read the call's attributes or all instructions, so BPF002 cannot judge it.
+# custom:
+#   id: BPF004
+#   severity: medium
+#   action: log
+#   technique: T1014
+#   seen: |
+#     Nothing. Programs of more than 4,096 instructions cause it: those of container networks, for example.
 rules contains {"id": "BPF004", "action": "log"} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command == "prog_load"
 	input.event.helpers_known == false
+}
+
+# METADATA
+# title: An unnamed program pins a BPF object
+# description: |
+#   A program, map or link that is pinned outlives the process that made it: how BPF malware stays.
+# custom:
+#   id: BPF005
+#   severity: medium
+#   action: log
+#   technique: T1014
+#   seen: |
+#     Nothing. Container networks and load balancers cause it where data.executables does not name them.
+rules contains {"id": "BPF005", "action": "log"} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command == "obj_pin"
+	input.process.program == ""
+}
+
+# METADATA
+# title: An unnamed program takes BPF programs from where they run
+# description: |
+#   It detaches a link or a program, or puts another program into a link: filters and sensors of others are blinded so.
+# custom:
+#   id: BPF006
+#   severity: medium
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. Tools that manage BPF programs cause it where data.executables does not name them.
+rules contains {"id": "BPF006", "action": "log"} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command in {"link_detach", "link_update", "prog_detach"}
+	input.process.program == ""
 }

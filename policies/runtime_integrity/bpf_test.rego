@@ -35,3 +35,13 @@ test_unreadable_program if bpf({"helpers_known": false}, "systemd") == {"BPF004"
 test_unreadable_attributes if {
 	bpf({"command": "map_create", "helpers_known": false, "attr_known": false}, "systemd") == set()
 }
+
+test_unnamed_pins if bpf({"command": "obj_pin"}, "") == {"BPF005"}
+
+test_named_pins if bpf({"command": "obj_pin"}, "systemd") == set()
+
+test_unnamed_detaches if bpf({"command": "link_detach"}, "") == {"BPF006"}
+
+test_named_detaches if bpf({"command": "prog_detach"}, "systemd") == set()
+
+test_unnamed_attaches if bpf({"command": "link_create"}, "") == set()

@@ -5,40 +5,76 @@ package krie.runtime_integrity
 # description: |
 #   The kernel forbids this; where it happens, a capability, a namespace or an exploit made it possible. The attempt is
 #   seen before the kernel answers it.
-# custom: {id: PTRACE001, severity: high, action: override}
+# custom:
+#   id: PTRACE001
+#   severity: high
+#   action: override
+#   technique: T1055.008
+#   seen: |
+#     Tracing fails with EPERM, as it does without KRIe where no capability helps. Who debugs other users' processes by
+#     file capabilities meets it.
 rules contains {"id": "PTRACE001", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.ptrace"
 	takes_control
 	input.process.euid != 0
-	input.event.target_uid != input.process.uid
+	input.event.other_user
 }
 
 # METADATA
-# title: A protected process is taken control of
-# description: Its executable is named in data.protected_programs, or it is the first process.
-# custom: {id: PTRACE002, severity: high, action: override}
+# title: The first process is taken control of
+# description: |
+#   Whoever controls it controls everything that runs outside the kernel.
+# custom:
+#   id: PTRACE002
+#   severity: critical
+#   action: override
+#   technique: T1055.008
+#   seen: |
+#     Tracing fails with EPERM. Who debugs systemd itself meets it.
 rules contains {"id": "PTRACE002", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.ptrace"
 	takes_control
-	protected_target
+	input.event.target_tgid == 1
 }
 
 # METADATA
 # title: Root takes control over another user's process
-# description: Debuggers and tracers of administrators do this; so does whoever steals credentials from memory.
-# custom: {id: PTRACE003, severity: low, action: log}
+# description: |
+#   Debuggers and tracers of administrators do this; so does whoever steals credentials from memory.
+# custom:
+#   id: PTRACE003
+#   severity: low
+#   action: log
+#   technique: T1055.008
+#   seen: |
+#     Nothing. Every administrator who runs strace or gdb on a service causes it.
 rules contains {"id": "PTRACE003", "action": "log"} if {
 	input.event.kind == "runtime_integrity.ptrace"
 	takes_control
 	input.process.euid == 0
-	input.event.target_uid != input.process.uid
+	input.event.other_user
+}
+
+# METADATA
+# title: A protected program is taken control of
+# description: |
+#   The target's executable is named in data.protected_programs. Whose process that is, is known in user space only, so
+#   the first attempt goes through.
+# custom:
+#   id: PTRACE004
+#   severity: high
+#   action: override
+#   technique: T1055.008
+#   seen: |
+#     Further tracing fails with EPERM. Who debugs one of these programs meets it: take it out of
+#     data.protected_programs.
+rules contains {"id": "PTRACE004", "action": "override", "errno": 1} if {
+	input.event.kind == "runtime_integrity.ptrace"
+	takes_control
+	input.event.target.program in data.protected_programs
 }
 
 takes_control if {
 	input.event.target_known
 	input.event.operation != "traceme"
 }
-
-protected_target if input.event.target_tgid == 1
-
-protected_target if input.event.target.program in data.protected_programs

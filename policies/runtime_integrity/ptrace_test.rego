@@ -12,8 +12,9 @@ attach := {
 }
 
 ptrace(changes, uid) := ids if {
+	event := object.union(attach, changes)
 	ids := {rule.id | some rule in runtime_integrity.rules} with input as {
-		"event": object.union(attach, changes),
+		"event": object.union({"other_user": event.target_uid != uid}, event),
 		"process": {"program": "", "uid": uid, "euid": uid},
 	}
 		with data.protected_programs as ["sshd"]
@@ -27,13 +28,15 @@ test_memory_of_another_user if ptrace({"operation": "vm_write"}, 1001) == {"PTRA
 
 test_traceme if ptrace({"operation": "traceme"}, 1001) == set()
 
-test_no_such_target if ptrace({"target_known": false, "target_uid": 0, "target_tgid": 0}, 1001) == set()
+test_no_such_target if {
+	ptrace({"target_known": false, "target_uid": 0, "target_tgid": 0, "other_user": false}, 1001) == set()
+}
 
 test_root_and_a_users_process if ptrace({}, 0) == {"PTRACE003"}
 
 test_root_and_its_own_process if ptrace({"target_uid": 0}, 0) == set()
 
-test_protected_program if ptrace({"target_uid": 0, "target": {"program": "sshd"}}, 0) == {"PTRACE002"}
+test_protected_program if ptrace({"target_uid": 0, "target": {"program": "sshd"}}, 0) == {"PTRACE004"}
 
 test_other_named_program if ptrace({"target_uid": 0, "target": {"program": "apt"}}, 0) == set()
 

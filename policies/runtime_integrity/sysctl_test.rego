@@ -16,9 +16,35 @@ sysctl_write := {
 	"file_pos": 0,
 }
 
+# As the probe's program finds it.
+change(event) := "other" if not event.old_parsed
+
+change(event) := "other" if not event.new_parsed
+
+change(event) := "lower" if {
+	both(event)
+	event.new_int < event.old_int
+}
+
+change(event) := "same" if {
+	both(event)
+	event.new_int == event.old_int
+}
+
+change(event) := "higher" if {
+	both(event)
+	event.new_int > event.old_int
+}
+
+both(event) if {
+	event.old_parsed
+	event.new_parsed
+}
+
 sysctl(changes) := ids if {
+	event := object.union(sysctl_write, changes)
 	ids := {rule.id | some rule in runtime_integrity.rules} with input as {
-		"event": object.union(sysctl_write, changes),
+		"event": object.union(event, {"change": change(event)}),
 		"process": {"program": ""},
 	}
 		with data.protected_sysctls as protected

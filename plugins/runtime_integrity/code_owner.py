@@ -1,0 +1,84 @@
+"""Whose code an address of the kernel is: the kernel's own, a module's, or nobody's that is known."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from functools import lru_cache
+from pathlib import Path
+
+KERNEL, NOBODY, UNKNOWN = "kernel", "?", ""
+_MODULES, _SYMBOLS = Path("/proc/modules"), Path("/proc/kallsyms")
+_MODULES_MAY_BEGIN = 0xFFFF_FFFF_C000_0000
+"""x86-64: where modules lie unless the kernel says otherwise; all code below is its own."""
+_FRESH_S = 1.0
+
+
+class ModuleRanges:
+    """Where modules lie, read anew when an address is in none of them, but at most once a second."""
+
+    def __init__(self, modules: Path = _MODULES) -> None:
+        """`modules`: as /proc/modules."""
+        self._file = modules
+        self._read_at = -_FRESH_S
+        self._starts: list[int] = []
+        self._ranges: list[tuple[int, int, str]] = []
+        self.hidden = False
+        """The kernel tells no addresses: kernel.kptr_restrict is 2."""
+
+    def find(self, address: int) -> str | None:
+        """The module with this address; None where none has it."""
+        if (name := self._known(address)) is None and time.monotonic() - self._read_at >= _FRESH_S:
+            self._read()
+            name = self._known(address)
+        return name
+
+    def forget(self) -> None:
+        """A module came or went."""
+        self._read_at = -_FRESH_S
+        self._starts, self._ranges = [], []
+
+    def _known(self, address: int) -> str | None:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        start, size, name = self._ranges[index]
+        return name if address < start + size else None
+
+    def _read(self) -> None:
+        """Lines such as `nf_tables 372736 0 - Live 0xffffffffc0a00000`."""
+        try:
+            lines = [line.split() for line in self._file.read_text().splitlines()]
+        except FileNotFoundError:  # a kernel without modules
+            lines = []
+        found = sorted((int(line[5], 16), int(line[1]), line[0]) for line in lines)
+        self.hidden = bool(found) and found[-1][0] == 0
+        self._ranges = [] if self.hidden else found
+        self._starts = [start for start, _, _ in self._ranges]
+        self._read_at = time.monotonic()
+
+
+@lru_cache(maxsize=1)
+def modules() -> ModuleRanges:
+    """Those of the running kernel."""
+    return ModuleRanges()
+
+
+@lru_cache(maxsize=1)
+def _end_of_kernel() -> int:
+    """Where the kernel's own code ends, as its symbols say; they are listed by address."""
+    with _SYMBOLS.open() as lines:
+        for line in lines:
+            address, _, name = line.split()[:3]
+            if name == "_etext" and (end := int(address, 16)):
+                return end
+    return _MODULES_MAY_BEGIN
+
+
+def owner_of(address: int) -> str:
+    """`kernel`, a module's name, `?` for code of neither; empty where the kernel tells no addresses."""
+    if (name := modules().find(address)) is not None:
+        return name
+    if address < _end_of_kernel():
+        return KERNEL
+    return UNKNOWN if modules().hidden else NOBODY

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Credentials that changed without the kernel's own way of changing them. What each thread has is noted when it is born
+ * and at every commit_creds(), the one function by which a thread changes its own; it is compared where credentials are
+ * used for what matters.
+ *
+ * A struct cred is never written once a thread has it: the kernel makes a new one. Compared is the objective one
+ * (real_cred): the subjective one is another for a while wherever the kernel works in somebody's name.
+ */
+
+#define RUNTIME_INTEGRITY_CRED_START __builtin_offsetof(struct cred, uid)
+/* From the first user id to the last set of capabilities. */
+#define RUNTIME_INTEGRITY_CRED_BYTES (__builtin_offsetof(struct cred, cap_ambient) + 8 - RUNTIME_INTEGRITY_CRED_START)
+#define RUNTIME_INTEGRITY_CRED_WORDS (RUNTIME_INTEGRITY_CRED_BYTES / 4)
+
+#define RUNTIME_INTEGRITY_CRED_EXEC 1 /* OPERATIONS in cred_tamper.py */
+#define RUNTIME_INTEGRITY_CRED_OPEN 2
+#define RUNTIME_INTEGRITY_CRED_SETUID 3
+
+#define RUNTIME_INTEGRITY_CRED_POINTER 1 /* CHANGES in cred_tamper.py */
+#define RUNTIME_INTEGRITY_CRED_USERS 2
+#define RUNTIME_INTEGRITY_CRED_GROUPS 4
+#define RUNTIME_INTEGRITY_CRED_CAPABILITIES 8
+#define RUNTIME_INTEGRITY_CRED_SECUREBITS 16
+#define RUNTIME_INTEGRITY_CRED_SUBJECTIVE 32
+
+#define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
+#define RUNTIME_INTEGRITY_OTHERS_READ 4 /* S_IROTH */
+#define RUNTIME_INTEGRITY_FMODE_WRITE 2
+
+struct runtime_integrity_creds {
+	u64 start_time; /* of the thread: the memory of a task is used again */
+	u64 cred; /* its address */
+	u32 words[RUNTIME_INTEGRITY_CRED_WORDS];
+} __attribute__((aligned(8)));
+
+/* By the address of the task, which it keeps when an exec gives it another number. */
+BPF_HASH(runtime_integrity_shadow, u64, struct runtime_integrity_creds, RUNTIME_INTEGRITY_CRED_THREADS);
+/* Threads that there was no room for, since the start. */
+BPF_ARRAY(runtime_integrity_unfollowed, u64, 1);
+
+static __always_inline void runtime_integrity_read_creds(struct runtime_integrity_creds *creds, const struct cred *cred)
+{
+	creds->cred = (u64)cred;
+	bpf_probe_read_kernel(creds->words, sizeof(creds->words), (void *)((u64)cred + RUNTIME_INTEGRITY_CRED_START));
+}
+
+static __always_inline void runtime_integrity_follow(struct task_struct *task, struct runtime_integrity_creds *creds)
+{
+	u64 key = (u64)task;
+	u32 zero = 0;
+	u64 *unfollowed;
+
+	creds->start_time = KRIE_READ(task_struct, task, start_boottime);
+	if (!runtime_integrity_shadow.update(&key, creds))
+		return;
+	unfollowed = runtime_integrity_unfollowed.lookup(&zero);
+	if (unfollowed)
+		__sync_fetch_and_add(unfollowed, 1);
+}
+
+/* What differs of two threads' credentials, by the place in struct cred: uid, gid, suid, sgid, euid, egid, fsuid, fsgid,
+ * securebits, and sets of capabilities. */
+static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one, struct runtime_integrity_creds *other)
+{
+	u64 users = 0, groups = 0, capabilities = 0;
+
+#pragma unroll
+	for (int i = 0; i < 8; i += 2) {
+		users |= one->words[i] ^ other->words[i];
+		groups |= one->words[i + 1] ^ other->words[i + 1];
+	}
+#pragma unroll
+	for (int i = 9; i < RUNTIME_INTEGRITY_CRED_WORDS; i++)
+		capabilities |= one->words[i] ^ other->words[i];
+	return krie_truth(users) * RUNTIME_INTEGRITY_CRED_USERS | krie_truth(groups) * RUNTIME_INTEGRITY_CRED_GROUPS |
+	       krie_truth(one->words[8] ^ other->words[8]) * RUNTIME_INTEGRITY_CRED_SECUREBITS |
+	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_CAPABILITIES;
+}
+
+/* commit_creds(new): the current thread is about to have `new`. */
+static __always_inline int runtime_integrity_commit(u32 program, const struct cred *new)
+{
+	struct runtime_integrity_creds creds = {};
+
+	if (!krie_enter(program))
+		return 0;
+	runtime_integrity_read_creds(&creds, new);
+	runtime_integrity_follow(krie_current(), &creds);
+	return 0;
+}
+
+/* Whether the current thread has other credentials than it was given legally; `error` is what the operation shall return. */
+static __always_inline int runtime_integrity_compare(u32 program, u8 operation, const u32 can)
+{
+	struct task_struct *task = krie_current();
+	u64 key = (u64)task;
+	struct runtime_integrity_creds now = {};
+	struct runtime_integrity_creds *before = runtime_integrity_shadow.lookup(&key);
+	struct runtime_integrity_cred_tamper_inline known = { .operation = operation };
+	struct runtime_integrity_cred_tamper *record;
+	struct krie_answer answer;
+	u64 changed;
+	int error = 0;
+
+	runtime_integrity_read_creds(&now, KRIE_READ(task_struct, task, real_cred));
+	/* Older than the agent: what it has now counts as its own. */
+	if (!before || before->start_time != KRIE_READ(task_struct, task, start_boottime)) {
+		if (!(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING))
+			runtime_integrity_follow(task, &now);
+		return 0;
+	}
+	changed = runtime_integrity_differs(before, &now) |
+		  krie_truth(before->cred ^ now.cred) * RUNTIME_INTEGRITY_CRED_POINTER;
+	/* The kernel execs and changes users in nobody's name: commit_creds() itself insists on that. */
+	if (operation != RUNTIME_INTEGRITY_CRED_OPEN)
+		changed |= krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
+			   RUNTIME_INTEGRITY_CRED_SUBJECTIVE;
+	if (!changed)
+		return 0;
+	known.changed = changed;
+	known.uid_before = before->words[0];
+	known.euid_before = before->words[4];
+	known.euid_now = now.words[4];
+	runtime_integrity_follow(task, &now); /* told once */
+	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
+	if (can & KRIE_CAN_REFUSE)
+		error = krie_error(&answer);
+	record = krie_reserve_runtime_integrity_cred_tamper(program);
+	if (!record)
+		return error;
+	krie_stamp(&record->header, &answer);
+	krie_put_runtime_integrity_cred_tamper(record, &known);
+	record->cred = now.cred;
+	krie_submit_runtime_integrity_cred_tamper(record);
+	return error;
+}
+
+/* Twice: the kernel leaves a program out where it was preempted on this CPU in the same one, and one run that is missed
+ * would make an attack of what was none. Both are missed only where two other threads were preempted, one in each. */
+int runtime_integrity_commit_fentry(u64 *ctx)
+{
+	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_fentry, (const struct cred *)ctx[0]);
+}
+
+int runtime_integrity_commit_again(u64 *ctx)
+{
+	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_again, (const struct cred *)ctx[0]);
+}
+
+/* security_bprm_check(bprm) */
+int runtime_integrity_cred_exec_hook(u64 *ctx)
+{
+	u32 program = KRIE_PROGRAM_runtime_integrity_cred_exec_hook;
+
+	if (krie_own_child(program) || !krie_enter(program))
+		return 0;
+	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+}
+
+/* security_task_fix_setuid(new, old, flags) */
+int runtime_integrity_cred_setuid_hook(u64 *ctx)
+{
+	u32 program = KRIE_PROGRAM_runtime_integrity_cred_setuid_hook;
+
+	if (!krie_enter(program))
+		return 0;
+	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_SETUID, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+}
+
+/* security_file_open(file), for writing, or of a file that not everybody may read. All others end after two fields, read
+ * without a helper: this is the one hot path here. */
+int runtime_integrity_cred_open_hook(u64 *ctx)
+{
+	u32 program = KRIE_PROGRAM_runtime_integrity_cred_open_hook;
+	struct file *file = (struct file *)ctx[0];
+	struct inode *inode = *(struct inode **)KRIE_ADDRESS(file, file, f_inode);
+
+	if (!(krie_argument_mode(file) & RUNTIME_INTEGRITY_FMODE_WRITE) &&
+	    *(u16 *)KRIE_ADDRESS(inode, inode, i_mode) & RUNTIME_INTEGRITY_OTHERS_READ)
+		return 0;
+	if (!krie_enter(program))
+		return 0;
+	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_OPEN, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+}
+
+/* sched_process_fork(parent, child), before the child runs. Of a maker whose credentials were tampered with, the child
+ * keeps what was legal, so that its own first operation tells. */
+int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 maker = (u64)krie_current();
+	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
+	struct runtime_integrity_creds creds = {};
+	struct runtime_integrity_creds now = {};
+	struct runtime_integrity_creds *legal;
+
+	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_fork))
+		return 0;
+	legal = runtime_integrity_shadow.lookup(&maker);
+	runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
+	if (legal && legal->start_time == KRIE_READ(task_struct, krie_current(), start_boottime) &&
+	    runtime_integrity_differs(legal, &creds)) {
+		now = *legal;
+		now.cred = (u64)cred;
+	} else {
+		runtime_integrity_read_creds(&now, cred);
+	}
+	runtime_integrity_follow(child, &now);
+	return 0;
+}
+
+/* sched_process_exit(task), of every thread */
+int runtime_integrity_cred_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = (u64)krie_current();
+
+	krie_own_child(KRIE_PROGRAM_runtime_integrity_cred_exit);
+	runtime_integrity_shadow.delete(&task);
+	return 0;
+}

@@ -1,0 +1,135 @@
+"""Credentials that a thread did not get by the kernel's own ways: the mark of a write to kernel memory.
+
+What each thread has is noted when it is born and at every commit_creds(), and compared when it execs, changes its
+users, and opens a file for writing or one that not everybody may read.
+
+Limits: a call of commit_creds() by an exploit is a legal transition here. What threads older than the agent have is
+believed at first sight. Swapping only the subjective credentials (task->cred) is seen at exec and setuid, not at an
+open. Supplementary groups, keyrings and the user namespace are not compared. What is noted lies in kernel memory, too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from krie import (
+    U32,
+    Alternative,
+    AttachType,
+    Choice,
+    Doc,
+    Event,
+    FlagSet,
+    Hex64,
+    Inline,
+    KernelMemory,
+    Map,
+    Maps,
+    Pad7,
+    Probe,
+    Program,
+    own_fields,
+)
+
+from .config import RuntimeIntegrityConfig
+from .topic import PREFIX, REFUSES, Topic
+
+_log = logging.getLogger("krie")
+THREADS = 32768
+"""Threads whose credentials are kept; 160 bytes each."""
+OPERATIONS = {1: "exec", 2: "open", 3: "setuid"}
+CHANGES = {1: "pointer", 2: "users", 4: "groups", 8: "capabilities", 16: "securebits", 32: "subjective"}
+_SYS_SETUID = 105
+
+
+@dataclass(frozen=True, slots=True)
+class CredTamper(Event):
+    """A thread's credentials are not those that it was given by a legal transition. Told once for each change."""
+
+    KIND: ClassVar[int] = 0x010B
+    NAME: ClassVar[str] = "runtime_integrity.cred_tamper"
+
+    cred: Annotated[Hex64, Doc("the credentials that it has now")]
+    uid_before: Annotated[U32, Inline(), Doc("real user that it was given")]
+    euid_before: Annotated[U32, Inline(), Doc("effective user, likewise")]
+    euid_now: Annotated[U32, Inline(), Doc("effective user that it has now")]
+    changed: Annotated[
+        tuple[str, ...],
+        FlagSet("I", CHANGES),
+        Inline(),
+        Doc(
+            "what differs; `pointer`: other credentials as a whole; `subjective`: those that it acts by are not its own"
+        ),
+    ]
+    operation: Annotated[str, Choice("B", OPERATIONS), Inline(), Doc("what it was about to do, when that was found")]
+    pad: Pad7 = b""
+
+
+class Room:
+    """Says when there are more threads than are followed."""
+
+    def __init__(self) -> None:
+        """Nothing is attached yet."""
+        self._map: Map | None = None
+        self._unfollowed = 0
+
+    def attach(self, maps: Maps, _memory: KernelMemory, _config: RuntimeIntegrityConfig) -> None:
+        """Remember the map that counts."""
+        self._map = maps.get(f"{PREFIX}_unfollowed")
+
+    def scan(self) -> Iterator[Event]:
+        """Log; there is no event in it."""
+        raw = self._map.get(bytes(4)) if self._map is not None else None
+        now = struct.unpack("=Q", raw)[0] if raw else 0
+        if now > self._unfollowed:
+            _log.error("credentials of %d threads were not followed: there are more than %d", now, THREADS)
+        self._unfollowed = now
+        return iter(())
+
+
+def topic() -> Topic:
+    """Tampered credentials."""
+    room = Room()
+    return Topic(
+        CredTamper,
+        (_probe(),),
+        ("cred_tamper.bpf.c",),
+        attach=room.attach,
+        scan=room.scan,
+        defines={"RUNTIME_INTEGRITY_CRED_THREADS": THREADS},
+        wanted=lambda config: config.watch_credentials,
+    )
+
+
+def _probe() -> Probe:
+    lives = tuple(
+        Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{PREFIX}_cred_{name}")
+        for name in ("fork", "exit")
+    )
+    commits = tuple(
+        Program(AttachType.FENTRY, "commit_creds", f"{PREFIX}_commit_{name}") for name in ("fentry", "again")
+    )
+    hooks = {"exec": "bprm_check_security", "setuid": "task_fix_setuid", "open": "file_open"}
+    functions = {name: f"security_{hook.removesuffix('_security')}" for name, hook in hooks.items()}
+
+    def hooked(attach: AttachType, targets: dict[str, str]) -> Alternative:
+        programs = tuple(Program(attach, target, f"{PREFIX}_cred_{name}_hook") for name, target in targets.items())
+        return Alternative(str(attach), (*commits, *programs, *lives), fields=own_fields(CredTamper), can=REFUSES)
+
+    # No kprobe: the kernel leaves it out where its CPU changes a map for user space, and a commit that is missed would
+    # look like an attack.
+    ways = (hooked(AttachType.LSM, hooks), hooked(AttachType.FMOD_RET, functions))
+    return Probe("cred_tamper", CredTamper, ways, _canary)
+
+
+def _canary() -> None:
+    """Become whom we are, open a file for writing, and start a child. Raises `OSError`."""
+    ctypes.CDLL(None).syscall(_SYS_SETUID, os.getuid())
+    os.close(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC))
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)

@@ -1,0 +1,266 @@
+"""Variables of the kernel that hold another value than they should, however that was written.
+
+A write through /proc/sys is an event of its own (`sysctl_write`); this finds what a write to the kernel's memory
+leaves. Compared every `scan_interval_s`. Limits: what is put back between two looks is not seen, and who did it is not
+known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import O_CLOEXEC, O_WRONLY
+from os import close as close_file
+from os import open as open_file
+from os import write as write_file
+from typing import Annotated, ClassVar
+
+from krie import (
+    U32,
+    U64,
+    Btf,
+    Chars,
+    Choice,
+    Doc,
+    Event,
+    Hex64,
+    KernelError,
+    KernelMemory,
+    Maps,
+    Pad4,
+    addresses,
+)
+
+from .config import RuntimeIntegrityConfig
+from .parameters import NUMBER_BYTES, SHIPPED, Parameter
+from .topic import Topic
+
+_log = logging.getLogger("krie")
+_SHOWN = 32
+"""Bytes that are shown of what is neither a number nor text, from the first that differs."""
+STATES = {1: "differs", 2: "agrees", 3: "unwatched"}
+
+
+@dataclass(frozen=True, slots=True)
+class KernelParameter(Event):
+    """A variable of the kernel does not hold what it should, or does so again. Found by comparison."""
+
+    KIND: ClassVar[int] = 0x0109
+    NAME: ClassVar[str] = "runtime_integrity.kernel_parameter"
+
+    since: Annotated[U64, Doc("when the difference was first found, ns since boot; 0 unless `differs`")]
+    address: Annotated[Hex64, Doc("where the variable lies; 0 where that is not known")]
+    length: Annotated[U32, Doc("its bytes")]
+    offset: Annotated[U32, Doc("of these, the first that differs; 0 for numbers and text")]
+    symbol: Annotated[str, Chars(64), Doc("the variable; `variable.field` for a field")]
+    expected: Annotated[str, Chars(128), Doc("what it should be, in words: `0`, `at least 1`, a text, bytes")]
+    found: Annotated[str, Chars(128), Doc("what it is")]
+    interface: Annotated[str, Chars(96), Doc("the file by which the kernel lets it be set; empty for none")]
+    reason: Annotated[str, Chars(120), Doc("unwatched: why it cannot be compared on this kernel")]
+    state: Annotated[
+        str, Choice("I", STATES), Doc("`agrees`: again; `unwatched`: told once for each variable that is left out")
+    ]
+    pad: Pad4 = b""
+
+
+@dataclass(slots=True)
+class Watched:
+    """One variable that is there, with what it held at the start."""
+
+    parameter: Parameter
+    address: int
+    size: int
+    start: bytes
+    told: bytes | None = None
+    """The value that was last reported as different."""
+    since: int = 0
+
+    def good(self, now: bytes) -> bytes:
+        """What it should hold, given what it holds: the same where that is as it should be."""
+        one = self.parameter
+        if one.form == "bytes":
+            return self.start
+        if one.form == "text":
+            wanted = _text(self.start) if one.text is None else one.text.encode()
+            return now if _text(now) == wanted else wanted
+        held, before = self._number(now), self._number(self.start)
+        least = {"not_lower": before, "same": before}.get(one.baseline or "", one.least)
+        most = {"not_higher": before, "same": before}.get(one.baseline or "", one.most)
+        if one.value is not None:
+            least = most = one.value
+        if one.baseline == "set" and before and not held:
+            least = before
+        wanted_number = held if least is None else max(held, least)
+        wanted_number = wanted_number if most is None else min(wanted_number, most)
+        return now if wanted_number == held else self._written(now, wanted_number)
+
+    def shown(self, value: bytes, other: bytes) -> tuple[str, int]:
+        """A value for people, and the first byte that differs from the other one."""
+        if self.parameter.form == "number":
+            return str(self._number(value)), 0
+        if self.parameter.form == "text":
+            return _text(value).decode(errors="backslashreplace"), 0
+        offset = next((at for at, pair in enumerate(zip(value, other, strict=True)) if pair[0] != pair[1]), 0)
+        return value[offset : offset + _SHOWN].hex(), offset
+
+    def expectation(self) -> str:
+        """What it should be, in words; empty where only bytes can tell."""
+        one, before = self.parameter, self._number(self.start) if self.parameter.form == "number" else 0
+        number = before if one.value is None else one.value
+        if one.least is not None and one.most is not None:
+            return f"{one.least} to {one.most}"
+        words = {"not_lower": f"at least {before}", "not_higher": f"at most {before}", "set": "not 0"}
+        if one.baseline in words:
+            return words[one.baseline]
+        if one.least is not None or one.most is not None:
+            return f"at least {one.least}" if one.least is not None else f"at most {one.most}"
+        if one.form == "text":
+            return _text(self.start).decode(errors="backslashreplace") if one.text is None else one.text
+        return str(number) if one.form == "number" else ""
+
+    def _number(self, value: bytes) -> int:
+        whole = int.from_bytes(value, "little", signed=self.parameter.signed)
+        return whole if self.parameter.mask is None else whole & self.parameter.mask
+
+    def _written(self, now: bytes, wanted: int) -> bytes:
+        if (mask := self.parameter.mask) is not None:
+            wanted = (int.from_bytes(now, "little") & ~mask) | (wanted & mask)
+        return (wanted & ((1 << 8 * self.size) - 1)).to_bytes(self.size, "little")
+
+    def as_written(self, value: bytes) -> bytes:
+        """A value as its interface takes it."""
+        if self.parameter.form == "text":
+            return _text(value) + b"\n"
+        return b"%d\n" % int.from_bytes(value, "little", signed=self.parameter.signed)
+
+
+def _text(value: bytes) -> bytes:
+    return value.partition(b"\0")[0]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All variables that are watched."""
+
+    memory: KernelMemory | None = None
+    watched: dict[str, Watched] = field(default_factory=dict)
+    untold: dict[str, tuple[Parameter, str]] = field(default_factory=dict)
+    """Those that are left out, with the reason, until the journal has them."""
+
+    def attach(self, _maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConfig) -> None:
+        """Find the variables and note what they hold."""
+        shipped = {each.name: each for each in SHIPPED} if config.shipped_parameters else {}
+        wanted = {**shipped, **{each.name: each for each in config.parameters}}
+        self.memory = memory
+        self.take(wanted, addresses({each.symbol for each in wanted.values()}), Btf())
+        if self.untold:
+            _log.info("kernel parameters that are not watched on this kernel: %s", ", ".join(sorted(self.untold)))
+
+    def take(self, wanted: Mapping[str, Parameter], places: Mapping[str, tuple[int, ...]], btf: Btf) -> None:
+        """The same, with addresses and types given."""
+        assert self.memory is not None
+        for name, parameter in wanted.items():
+            try:
+                address, size = _place(parameter, places.get(parameter.symbol, ()), btf)
+                self.watched[name] = Watched(parameter, address, size, self.memory.read(address, size))
+            except (LookupError, KernelError) as error:
+                self.untold[name] = (parameter, error.args[0] if isinstance(error, LookupError) else str(error))
+
+    def scan(self) -> Iterator[KernelParameter]:
+        """Each new difference, each that is over, and once what is not watched."""
+        untold, self.untold = self.untold, {}
+        for name, (parameter, why) in untold.items():
+            yield _event(parameter, name, state="unwatched", reason=why)
+        for name, one in list(self.watched.items()):
+            try:
+                yield from self._look(name, one)
+            except KernelError as error:  # a module that went, for instance
+                del self.watched[name]
+                yield _event(one.parameter, name, state="unwatched", reason=str(error), address=one.address)
+
+    def _look(self, name: str, one: Watched) -> Iterator[KernelParameter]:
+        assert self.memory is not None
+        now = self.memory.read(one.address, one.size)
+        good = one.good(now)
+        places = {"address": one.address, "length": one.size}
+        found, offset = one.shown(now, good)
+        expected = one.expectation() or one.shown(good, now)[0]
+        if now == good:
+            if one.told is not None:
+                one.told, one.since = None, 0
+                yield _event(one.parameter, name, state="agrees", found=found, expected=expected, **places)
+            return
+        one.since = one.since or time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if one.told != now:
+            one.told = now
+            told = {"found": found, "expected": expected, "since": one.since, "offset": offset}
+            yield _event(one.parameter, name, state="differs", **told, **places)
+
+    def restore(self, event: Event) -> str | None:
+        """Write it back by its interface; None, or why that was not done."""
+        assert self.memory is not None
+        one = self.watched.get(event.symbol) if isinstance(event, KernelParameter) else None
+        if one is None or not one.parameter.interface:
+            return "the kernel has no interface to put it back by"
+        try:
+            now = self.memory.read(one.address, one.size)
+            if (good := one.good(now)) != now:
+                _write(one.parameter.interface, one.as_written(_enabling(one, good)))
+            now = self.memory.read(one.address, one.size)
+        except (OSError, KernelError) as error:
+            return str(error)
+        if now != one.good(now):
+            return f"{one.parameter.interface} was written, and it still is {one.shown(now, now)[0]}"
+        one.told, one.since = None, 0  # the next difference is a new one
+        return None
+
+
+def _enabling(one: Watched, good: bytes) -> bytes:
+    """kprobes/enabled is the opposite of the variable behind it."""
+    return bytes([not good[0]]) if one.parameter.interface.endswith("/kprobes/enabled") else good
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = open_file(path, O_WRONLY | O_CLOEXEC)
+    try:
+        write_file(descriptor, text)
+    finally:
+        close_file(descriptor)
+
+
+def _place(parameter: Parameter, places: Iterable[int], btf: Btf) -> tuple[int, int]:
+    """Address and size. Raises `LookupError` with the reason why there is none."""
+    found = tuple(places)
+    if len(found) != 1 or not found[0]:
+        raise LookupError(
+            "this kernel lists no such symbol"
+            if not found
+            else "kernel.kptr_restrict hides addresses"
+            if not any(found)
+            else f"{len(found)} symbols have this name"
+        )
+    offset: int | None = 0
+    if parameter.type:
+        offset = btf.offset(parameter.type, parameter.field) if parameter.field else 0
+        size = btf.size(parameter.type, parameter.field)
+    else:
+        size = parameter.size or btf.variable_size(parameter.symbol.rpartition(":")[2])
+    if size is None or offset is None:
+        raise LookupError("BTF does not tell its size; give one")
+    if parameter.form == "number" and size not in NUMBER_BYTES:
+        raise LookupError(f"has {size} bytes and so is no number")
+    return found[0] + offset, size
+
+
+def _event(parameter: Parameter, name: str, **fields: object) -> KernelParameter:
+    empty = {"since": 0, "address": 0, "length": 0, "offset": 0, "expected": "", "found": "", "reason": ""}
+    known = {"symbol": name, "interface": parameter.interface}
+    return KernelParameter.without_header(**{**empty, **known, **fields})
+
+
+def topic() -> Topic:
+    """Variables of the kernel."""
+    comparison = Comparison()
+    return Topic(KernelParameter, attach=comparison.attach, scan=comparison.scan, restore=comparison.restore)

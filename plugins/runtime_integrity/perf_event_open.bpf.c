@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * perf_event_open(2): counters, samples, and the probes (kprobes, uprobes, tracepoints) that are opened by it.
+ */
+
+#define RUNTIME_INTEGRITY_EXCLUDE_KERNEL (1 << 5) /* of the flags behind read_format, include/uapi/linux/perf_event.h */
+
+struct runtime_integrity_perf_attr { /* the start of struct perf_event_attr */
+	u32 type;
+	u32 size;
+	u64 config;
+	u64 sample_period;
+	u64 sample_type;
+	u64 read_format;
+	u64 flags;
+	u32 wakeup_events;
+	u32 bp_type;
+	u64 config1; /* for kprobe and uprobe the address of a name in user memory */
+	u64 config2; /* for these, an offset */
+};
+
+static __always_inline bool runtime_integrity_is_perf_open(struct krie_syscall *call)
+{
+	return call->number == 298 + (336 - 298) * call->compat;
+}
+
+/* The kernel's names of what measures, by the types that always have the same number and by those that sysfs gives. */
+static __always_inline void runtime_integrity_pmu_of(u32 type, char *name)
+{
+	if (type == RUNTIME_INTEGRITY_KPROBE_TYPE)
+		__builtin_memcpy(name, "kprobe", 7);
+	else if (type == RUNTIME_INTEGRITY_UPROBE_TYPE)
+		__builtin_memcpy(name, "uprobe", 7);
+	else if (type == 1)
+		__builtin_memcpy(name, "software", 9);
+	else if (type == 2)
+		__builtin_memcpy(name, "tracepoint", 11);
+	else if (type == 5)
+		__builtin_memcpy(name, "breakpoint", 11);
+	else if (type < 5)
+		__builtin_memcpy(name, "cpu", 4);
+}
+
+/* `pmu`: the name of what measures; NULL where only its type is known. */
+static __always_inline int runtime_integrity_perf_event(u32 program, struct runtime_integrity_perf_attr *attr,
+							struct task_struct *target, const char *pmu, u32 cpu, u64 trusted,
+							u64 compat, const u32 can)
+{
+	struct runtime_integrity_perf_event_open_inline known = {
+		.type = attr->type,
+		.kernel = !(attr->flags & RUNTIME_INTEGRITY_EXCLUDE_KERNEL),
+		.attr_trusted = trusted,
+		.compat = compat,
+	};
+	struct runtime_integrity_perf_event_open *record;
+	struct krie_answer answer;
+	int error = 0;
+
+	if (pmu)
+		bpf_probe_read_kernel_str(known.pmu, sizeof(record->pmu), pmu);
+	else
+		runtime_integrity_pmu_of(attr->type, known.pmu);
+	known.probe = attr->type == RUNTIME_INTEGRITY_KPROBE_TYPE || attr->type == RUNTIME_INTEGRITY_UPROBE_TYPE;
+	if (target) {
+		const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
+		const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
+
+		known.target_tgid = KRIE_READ(task_struct, target, tgid);
+		known.other_user = KRIE_READ(cred, cred, uid.val) != KRIE_READ(cred, own, uid.val);
+	}
+	answer = krie_decide_runtime_integrity_perf_event_open(&known, can);
+	if (can & KRIE_CAN_REFUSE)
+		error = krie_error(&answer);
+	record = krie_reserve_runtime_integrity_perf_event_open(program);
+	if (!record)
+		return error;
+	krie_stamp(&record->header, &answer);
+	krie_put_runtime_integrity_perf_event_open(record, &known);
+	record->config = attr->config;
+	record->on_cpu = cpu;
+	if (known.probe) {
+		record->offset = attr->config2;
+		bpf_probe_read_user_str(record->probed, sizeof(record->probed), (void *)attr->config1);
+	}
+	if (target)
+		record->target_start_time = krie_start_time(target);
+	krie_submit_runtime_integrity_perf_event_open(record);
+	return error;
+}
+
+/* security_perf_event_alloc(event): the kernel's own copy of the attributes, and the target, are in it. Also asked where
+ * the kernel makes events for itself or for children, which are other system calls. */
+static __always_inline int runtime_integrity_perf_alloc(u32 program, struct perf_event *event, const u32 can)
+{
+	struct runtime_integrity_perf_attr attr = {};
+	struct krie_syscall call = krie_syscall_now();
+	struct pmu *pmu;
+
+	if (!runtime_integrity_is_perf_open(&call) || !krie_enter(program))
+		return 0;
+	bpf_probe_read_kernel(&attr, sizeof(attr), KRIE_ADDRESS(perf_event, event, attr));
+	pmu = KRIE_READ(perf_event, event, pmu);
+	return runtime_integrity_perf_event(program, &attr, KRIE_READ(perf_event, event, hw.target),
+					    KRIE_READ(pmu, pmu, name), KRIE_READ(perf_event, event, cpu), 1, call.compat,
+					    can);
+}
+
+#if defined(KRIE_USE_RUNTIME_INTEGRITY_PERF_EVENT_OPEN_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_PERF_EVENT_OPEN_FMOD_RET)
+int runtime_integrity_perf_alloc_hook(u64 *ctx)
+{
+	return runtime_integrity_perf_alloc(KRIE_PROGRAM_runtime_integrity_perf_alloc_hook, (struct perf_event *)ctx[0],
+					    KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+}
+#endif
+
+#ifdef KRIE_USE_RUNTIME_INTEGRITY_PERF_EVENT_OPEN_KPROBE
+int runtime_integrity_perf_alloc_kprobe(struct pt_regs *ctx)
+{
+	return runtime_integrity_perf_alloc(KRIE_PROGRAM_runtime_integrity_perf_alloc_kprobe, (struct perf_event *)ctx->di,
+					    KRIE_CAN_KILL);
+}
+#endif

@@ -1,0 +1,86 @@
+"""perf_event_open(2): the event, where the kernel shows it, and what proves that it does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from krie import S32, U32, U64, AttachType, Bool, Chars, Choice, Doc, Event, Inline, Pad7, Probe, own_fields
+
+from .topic import PREFIX, SYSCALL_LIMITS, Topic, at_sys_enter, hooked, pmu_type
+
+TYPES = {0: "hardware", 1: "software", 2: "tracepoint", 3: "hw_cache", 4: "raw", 5: "breakpoint"}
+_SYS_PERF_EVENT_OPEN = 298  # x86-64
+_TYPE_SOFTWARE, _CONFIG_DUMMY, _ATTR_BYTES = 1, 9, 64
+_FLAGS = 1 << 5 | 1 << 6  # exclude_kernel, exclude_hv: what anybody may have
+
+
+@dataclass(frozen=True, slots=True)
+class PerfEventOpen(Event):
+    """A performance event is opened: a counter, samples, a tracepoint, a breakpoint, a kprobe or a uprobe."""
+
+    KIND: ClassVar[int] = 0x0107
+    NAME: ClassVar[str] = "runtime_integrity.perf_event_open"
+    PROCESSES: ClassVar[Mapping[str, tuple[str, str]]] = {"target": ("target_tgid", "target_start_time")}
+
+    config: Annotated[U64, Doc("which event of its type; of a kprobe or uprobe bit 0: at the function's return")]
+    offset: Annotated[U64, Doc("kprobe, uprobe: where in the function or the file")]
+    target_start_time: Annotated[U64, Doc("start of the process that is measured, ns since boot; 0: whole CPUs")]
+    target_tgid: Annotated[U32, Inline(), Doc("that process; 0: whole CPUs")]
+    on_cpu: Annotated[S32, Doc("CPU that is measured; -1: wherever the target runs")]
+    type: Annotated[str, Choice("I", TYPES), Inline(), Doc("type of event; `other`: see `pmu`")]
+    pmu: Annotated[str, Chars(32), Inline(), Doc("what measures, such as cpu, kprobe, uprobe")]
+    probed: Annotated[
+        str,
+        Chars(128),
+        Doc("kprobe, uprobe: the function or the file, read from user memory, which the caller can change"),
+    ]
+    probe: Annotated[Bool, Inline(), Doc("it puts a kprobe or a uprobe into code")]
+    kernel: Annotated[Bool, Inline(), Doc("what happens in the kernel counts too")]
+    other_user: Annotated[Bool, Inline(), Doc("the target's real user is another one; false for whole CPUs")]
+    attr_trusted: Annotated[
+        Bool,
+        Inline(),
+        Doc("the attributes are the kernel's own copy, not user memory that the caller can still change"),
+    ]
+    compat: Annotated[Bool, Inline(), Doc("32-bit system call")]
+    pad: Pad7 = b""
+
+
+def topic() -> Topic:
+    """Performance events."""
+    everything = own_fields(PerfEventOpen)
+    probe = Probe(
+        "perf_event_open",
+        PerfEventOpen,
+        (
+            *(
+                hooked(
+                    attach,
+                    {"perf_event_alloc": ("perf_alloc",)},
+                    fields=everything,
+                    limits="sees what the kernel's own permission checks let pass",
+                )
+                for attach in (AttachType.LSM, AttachType.FMOD_RET, AttachType.KPROBE)
+            ),
+            at_sys_enter(
+                fields=everything, limits=f"{SYSCALL_LIMITS}; `pmu` is empty for hardware that is no CPU's core"
+            ),
+        ),
+        _canary,
+    )
+    types = {f"{PREFIX.upper()}_{name.upper()}_TYPE": pmu_type(name) for name in ("kprobe", "uprobe")}
+    return Topic(PerfEventOpen, (probe,), ("perf_event_open.bpf.c",), defines=types)
+
+
+def _canary() -> None:
+    """Open an event that counts nothing, on ourselves."""
+    attributes = struct.pack("=IIQQQQQ", _TYPE_SOFTWARE, _ATTR_BYTES, _CONFIG_DUMMY, 0, 0, 0, _FLAGS)
+    buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
+    opened: int = ctypes.CDLL(None).syscall(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
+    if opened >= 0:
+        os.close(opened)

@@ -1,0 +1,149 @@
+"""Control over other processes: the event, where the kernel shows it, and what proves that it does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from krie import (
+    U32,
+    U64,
+    Alternative,
+    AttachType,
+    Bool,
+    Choice,
+    Doc,
+    Enforcement,
+    Event,
+    Inline,
+    Pad4,
+    Probe,
+    Program,
+    own_fields,
+)
+
+from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, Topic
+
+OPERATIONS = {1: "attach", 2: "seize", 3: "traceme", 4: "access", 5: "vm_read", 6: "vm_write", 7: "procfs"}
+_SYS_PTRACE, _SYS_VM_READ, _SYS_VM_WRITE = 101, 310, 311  # x86-64
+_PTRACE_TRACEME = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ptrace(Event):
+    """One process obtains control over another, or reads or writes its memory.
+
+    Requests on a process that is traced already (a debugger's thousands of PEEK, POKE and CONT) are left out: the
+    control was obtained before.
+    """
+
+    KIND: ClassVar[int] = 0x0101
+    NAME: ClassVar[str] = "runtime_integrity.ptrace"
+    VERSION: ClassVar[int] = 2
+    PROCESSES: ClassVar[Mapping[str, tuple[str, str]]] = {"target": ("target_tgid", "target_start_time")}
+
+    target_start_time: Annotated[U64, Doc("start of the traced process, ns since boot")]
+    target_tgid: Annotated[U32, Inline(), Doc("process that is traced, read or written")]
+    target_tid: Annotated[U32, Doc("its thread")]
+    target_uid: Annotated[U32, Doc("real user of that thread")]
+    request: Annotated[U32, Doc("first argument of ptrace(2); 0 where the probe does not see it")]
+    operation: Annotated[
+        str,
+        Choice("B", OPERATIONS),
+        Inline(),
+        Doc("`access`, `procfs`: by a system call that the probe does not see, through /proc/TGID"),
+    ]
+    compat: Annotated[Bool, Inline(), Doc("32-bit system call")]
+    target_known: Annotated[Bool, Inline(), Doc("the target exists and its fields hold real values")]
+    other_user: Annotated[Bool, Inline(), Doc("`target_uid` is not the real user of the process; false for no target")]
+    pad: Pad4 = b""
+
+
+def topic() -> Topic:
+    """Control over other processes."""
+    return Topic(Ptrace, (_probe(),), ("ptrace.bpf.c",))
+
+
+def _probe() -> Probe:
+    def hooked(attach: AttachType, prefix: str, can: frozenset[Enforcement], limits: str) -> Alternative:
+        return Alternative(
+            str(attach),
+            (
+                Program(attach, f"{prefix}ptrace_access_check", f"{PREFIX}_access_{attach}"),
+                Program(attach, f"{prefix}ptrace_traceme", f"{PREFIX}_traceme_{attach}"),
+            ),
+            fields=own_fields(Ptrace) - {"request"},
+            can=can,
+            limits=limits,
+        )
+
+    no_request = "does not know which request of ptrace(2) it was"
+    return Probe(
+        "ptrace",
+        Ptrace,
+        (
+            hooked(AttachType.LSM, "", REFUSES, no_request),
+            hooked(AttachType.FMOD_RET, "security_", REFUSES, no_request),
+            Alternative(
+                str(AttachType.KPROBE_OVERRIDE),
+                tuple(
+                    Program(AttachType.KPROBE_OVERRIDE, f"__x64_sys_{call}", f"{PREFIX}_{name}_override")
+                    for call, name in (
+                        ("ptrace", "ptrace"),
+                        ("process_vm_readv", "readv"),
+                        ("process_vm_writev", "writev"),
+                    )
+                ),
+                fields=own_fields(Ptrace),
+                can=REFUSES,
+                limits=f"{NATIVE_ONLY}; nor access through /proc/TGID/mem",
+            ),
+            hooked(AttachType.KPROBE, "security_", KILLS, no_request),
+            Alternative(
+                "raw_tracepoint",
+                (Program(AttachType.RAW_TRACEPOINT, "sys_enter", f"{PREFIX}_ptrace_raw"),),
+                fields=own_fields(Ptrace),
+                can=KILLS,
+                every_syscall=True,
+                limits="sees the system calls, not access through /proc/TGID/mem",
+            ),
+        ),
+        _canary,
+    )
+
+
+def _canary() -> None:
+    """A child of the agent's asks to be traced, and the agent opens and touches the child's memory.
+
+    What it reads and writes there lies at an address that nobody has. Raises `OSError`.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    ready, tell = os.pipe2(os.O_CLOEXEC)
+    wait, done = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(done)
+            libc.syscall(_SYS_PTRACE, _PTRACE_TRACEME, 0, 0, 0)
+            os.write(tell, b"\0")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    try:
+        os.close(tell)
+        os.close(wait)
+        os.read(ready, 1)
+        nowhere = ctypes.create_string_buffer(struct.pack("=QQ", 0, 1))
+        for call in (_SYS_VM_READ, _SYS_VM_WRITE):
+            libc.syscall(call, child, nowhere, 1, nowhere, 1, ctypes.c_ulong(0))
+        with suppress(PermissionError), open(f"/proc/{child}/mem", "rb"):
+            pass
+    finally:
+        os.close(done)
+        os.close(ready)
+        os.waitpid(child, 0)

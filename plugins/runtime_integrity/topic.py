@@ -1,0 +1,85 @@
+"""What one module of this plugin brings: a topic is one event type with its probes, its C and its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from krie import Alternative, AttachType, Enforcement, Event, Json, KernelMemory, Maps, Probe, Program
+
+from .config import RuntimeIntegrityConfig
+
+PREFIX = "runtime_integrity"
+"""The plugin's name, which its C functions start with."""
+REFUSES = frozenset({Enforcement.REFUSE, Enforcement.KILL})
+KILLS = frozenset({Enforcement.KILL})
+NATIVE_ONLY = "does not see 32-bit system calls"
+SYSCALL_LIMITS = "arguments are read before the kernel copies them: the caller can change user memory meanwhile"
+NO_PMU = 0xFFFF_FFFF
+"""A type that no performance event has."""
+SYS_ENTER = Program(AttachType.RAW_TRACEPOINT, "sys_enter", f"{PREFIX}_sys_enter")
+"""The one program of `sys_enter.bpf.c`, which several topics share."""
+
+
+def pmu_type(name: str) -> int:
+    """The number by which perf_event_open(2) knows what measures; `NO_PMU` where this kernel has none of the name."""
+    file = Path("/sys/bus/event_source/devices", name, "type")
+    return int(file.read_text()) if file.exists() else NO_PMU
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. The plugin puts all of them together."""
+
+    event: type[Event]
+    probes: tuple[Probe, ...] = ()
+    sources: tuple[str, ...] = ()
+    """The C files with the functions of all alternatives, in this order."""
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """JSON Schema of each fact that `enrich` adds."""
+    enrich: Callable[[Event], Mapping[str, Json] | None] = lambda _: None
+    """The facts of an event of this topic's type."""
+    scan: Callable[[], Iterable[Event]] = tuple
+    """What a look at the kernel finds that no probe sees: see `krie.hookspecs.krie_scan`."""
+    defines: Mapping[str, int] = field(default_factory=dict)
+    """Constants for the C file."""
+    needs: frozenset[AttachType] = frozenset()
+    """A kernel that refuses all of these has nothing to see: the probes are left out. Empty: never."""
+    attach: Callable[[Maps, KernelMemory, RuntimeIntegrityConfig], None] = lambda *_: None
+    """Takes what `scan` compares with."""
+    wanted: Callable[[RuntimeIntegrityConfig], bool] = lambda _: True
+    """Whether its probes are configured."""
+    restore: Callable[[Event], str | None] = lambda _: "there is nothing to put back"
+    """See `krie.hookspecs.krie_restore`."""
+
+
+def hooked(
+    attach: AttachType,
+    hooks: Mapping[str, tuple[str, ...]],
+    *,
+    fields: frozenset[str],
+    also: tuple[Program, ...] = (),
+    limits: str = "",
+) -> Alternative:
+    """Programs at security hooks (by their names without `security_`), or at the functions that call them.
+
+    `hooks` gives the names of each hook's C functions, which the manner of attaching ends: the same ones serve LSM and
+    fmod_ret. `also`: programs beside them, which refuse nothing.
+    """
+    refuses = attach in (AttachType.LSM, AttachType.FMOD_RET)
+    target = "" if attach is AttachType.LSM else "security_"
+    end = "hook" if refuses else attach
+    programs = tuple(
+        Program(attach, f"{target}{hook}", f"{PREFIX}_{name}_{end}") for hook, names in hooks.items() for name in names
+    )
+    return Alternative(str(attach), (*programs, *also), fields=fields, can=REFUSES if refuses else KILLS, limits=limits)
+
+
+def at_sys_enter(
+    *, fields: frozenset[str], also: tuple[Program, ...] = (), limits: str = SYSCALL_LIMITS
+) -> Alternative:
+    """The last resort."""
+    return Alternative(
+        "raw_tracepoint", (SYS_ENTER, *also), fields=fields, can=KILLS, every_syscall=True, limits=limits
+    )

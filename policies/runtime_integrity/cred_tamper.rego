@@ -1,0 +1,18 @@
+package krie.runtime_integrity
+
+# METADATA
+# title: A process has credentials that it was not given
+# description: |
+#   Users, groups, capabilities or the whole credentials of a thread changed without commit_creds(): a write to kernel
+#   memory, which is how exploits become root.
+# custom:
+#   id: CRED001
+#   severity: critical
+#   action: kill
+#   technique: T1068
+#   seen: |
+#     The process ends before it execs, opens the file or changes its user. No ordinary work causes this.
+rules contains {"id": "CRED001", "action": "kill", "scope": "process"} if {
+	input.event.kind == "runtime_integrity.cred_tamper"
+	count(input.event.changed) > 0
+}

@@ -1,0 +1,58 @@
+package krie.runtime_integrity
+
+# METADATA
+# title: A switch that silences KRIe's probes was turned
+# description: |
+#   A variable of data.restored_parameters differs: kprobes are disarmed, or ftrace is off. No probe needs to see who
+#   did it, since the variable itself was compared. It is put back by the kernel's own interface.
+# custom:
+#   id: KPARAM001
+#   severity: critical
+#   action: override
+#   technique: T1562.001
+#   seen: |
+#     The switch turns back within a minute. Administrators who turn tracing off on purpose meet it: change
+#     data.restored_parameters.
+rules contains {"id": "KPARAM001", "action": "override"} if {
+	input.event.kind == "runtime_integrity.kernel_parameter"
+	input.event.state == "differs"
+	input.event.symbol in data.restored_parameters
+}
+
+# METADATA
+# title: A setting of the kernel is weaker than it was
+# description: |
+#   A variable behind a file of /proc/sys or /sys does not hold what it should. Whoever wrote it by that file is in the
+#   journal as runtime_integrity.sysctl_write; where nobody is, it was a write to the kernel's memory.
+# custom:
+#   id: KPARAM002
+#   severity: high
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. Administrators who relax a setting cause the line, and so do packages that change kernel.core_pattern.
+rules contains {"id": "KPARAM002", "action": "log"} if {
+	input.event.kind == "runtime_integrity.kernel_parameter"
+	input.event.state == "differs"
+	input.event.interface != ""
+	not input.event.symbol in data.restored_parameters
+}
+
+# METADATA
+# title: A variable that nothing but the kernel sets was changed
+# description: |
+#   Hooks of security modules, the state of lockdown, and the like: no file lets them be set, so code in the kernel or a
+#   write to its memory did it.
+# custom:
+#   id: KPARAM003
+#   severity: critical
+#   action: log
+#   technique: T1014
+#   seen: |
+#     Nothing. ftrace turns itself off for good when it finds a bug of its own, which causes the line, too.
+rules contains {"id": "KPARAM003", "action": "log"} if {
+	input.event.kind == "runtime_integrity.kernel_parameter"
+	input.event.state == "differs"
+	input.event.interface == ""
+	not input.event.symbol in data.restored_parameters
+}
