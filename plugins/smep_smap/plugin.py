@@ -1,0 +1,173 @@
+"""What smep_smap gives to KRIe: a probe at each guarded function, traps inside of them, rules, names of addresses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from krie import (
+    Alternative,
+    AttachType,
+    Enforcement,
+    Event,
+    Features,
+    Json,
+    Maps,
+    PluginConfig,
+    PluginError,
+    Probe,
+    Program,
+    Sensor,
+    hookimpl,
+    own_fields,
+)
+from krie import Trap as Place
+from pydantic import Field, StringConstraints
+
+from .baseline import Baseline
+from .events import Activity, RegisterCheck, Trap
+from .functions import MOST_CONFIGURED, PROCESS, Function, guarded
+
+_NAME = "smep_smap"
+_CHECK = f"{_NAME}_check"
+_OWN_STACK, _TRAP, _CREDENTIALS = 0x40, 0x80, 0x100
+"""What `Program.argument` says besides the function's number: SMEP_SMAP_... in register_check.bpf.c."""
+_SECOND = 0x200
+"""Tells the two traps of a function apart."""
+_VARIANTS = ("", ".isra.0", ".constprop.0", ".part.0")
+"""What compilers append to the names of functions that they changed."""
+_NEAR, _FAR = 32, 4096
+"""How far behind a function's begin its traps are drawn: where all pass who enter it near there, and anywhere."""
+_Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=63)]
+_log = logging.getLogger("krie")
+
+
+class SmepSmapConfig(PluginConfig):
+    """Keys of `[plugins.smep_smap]`."""
+
+    functions: Annotated[dict[_Symbol, Literal["process", "any"]], Field(max_length=MOST_CONFIGURED)] = Field(
+        {}, description="further functions to guard, each with the context that it runs in: `process` or `any`"
+    )
+    traps: bool = Field(True, description="also set traps at instructions inside the functions, drawn at random")
+    kernel_stack: bool = Field(False, description="add the kernel's stack to events")
+
+
+@hookimpl
+def krie_config() -> type[PluginConfig]:
+    """See `krie.hookspecs`."""
+    return SmepSmapConfig
+
+
+@hookimpl
+def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
+    """See `krie.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
+    if refused := features.refused.get(AttachType.KPROBE):
+        raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
+    functions = guarded(config.functions)
+    traps = [probe for each in functions for probe in _traps(each)] if config.traps else []
+    return Sensor(
+        name=_NAME,
+        version="1",
+        probes=(*map(_entry, functions), *traps),
+        events=(RegisterCheck, Trap, Activity),
+        sources=(files(__package__).joinpath("register_check.bpf.c"),),
+        policies=files("krie.policies").joinpath(_NAME),
+        types=("thread_union",),
+        defines={"SMEP_SMAP_KERNEL_STACK": 1} if config.kernel_stack else {},
+    )
+
+
+class _Live:
+    """What there is while the agent is armed."""
+
+    baseline: Baseline | None = None
+
+
+_live = _Live()
+
+
+@hookimpl
+def krie_attached(maps: Maps, traps: Callable[[], Sequence[Place]]) -> None:
+    """See `krie.hookspecs`."""
+    _live.baseline = Baseline(maps, traps)
+    for each in _live.baseline.unknown:
+        _log.warning("plugin %s does not know %s, and does not check it", _NAME, each)
+
+
+@hookimpl
+def krie_detaching() -> None:
+    """See `krie.hookspecs`."""
+    _live.baseline = None
+
+
+@hookimpl
+def krie_facts(kind: str) -> Mapping[str, Json] | None:
+    """See `krie.hookspecs`."""
+    if kind != RegisterCheck.NAME:
+        return None
+    texts = {
+        "symbol": "function and offset of `ip`",
+        "return_symbol": "the same of `return_address`; empty where it is in no code of the kernel",
+        "return_module": "the module that it is in; `bpf` and `ftrace` for code that these made, empty for the kernel",
+    }
+    stack: Json = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "functions and offsets of `kernel_stack`",
+    }
+    return {**{name: {"type": "string", "description": text} for name, text in texts.items()}, "stack_symbols": stack}
+
+
+@hookimpl
+def krie_enrich(event: Event) -> Mapping[str, Json] | None:
+    """See `krie.hookspecs`."""
+    if not isinstance(event, RegisterCheck) or _live.baseline is None:
+        return None
+    return _live.baseline.facts(event)
+
+
+@hookimpl
+def krie_scan() -> Iterable[Event]:
+    """See `krie.hookspecs`."""
+    return _live.baseline.scan() if _live.baseline is not None else ()
+
+
+def _entry(function: Function) -> Probe:
+    alternatives = tuple(
+        _alternative(
+            variant.strip(".").partition(".")[0] or str(AttachType.KPROBE),
+            Program(AttachType.KPROBE, f"{function.name}{variant}", _CHECK, argument=_argument(function, variant)),
+            "does not see who jumps to an instruction behind the function's begin"
+            + ("; no canary can prove it alive" if function.canary is None else ""),
+        )
+        for variant in _VARIANTS
+    )
+    return Probe(_probe_name(function), RegisterCheck, alternatives, function.canary, optional=True)
+
+
+def _traps(function: Function) -> Iterable[Probe]:
+    for kind, reach, which in (("near", _NEAR, 0), ("far", _FAR, _SECOND)):
+        argument = _argument(function, "trap") | _TRAP | which
+        alternative = _alternative(
+            "kprobe",
+            Program(AttachType.KPROBE, function.name, _CHECK, argument=argument, roaming=reach),
+            f"checks the stack only, at an instruction among the first {reach} bytes; no canary can prove it alive",
+        )
+        yield Probe(f"{_probe_name(function)}_{kind}", RegisterCheck, (alternative,), optional=True)
+
+
+def _alternative(name: str, program: Program, limits: str) -> Alternative:
+    fields = own_fields(RegisterCheck)
+    return Alternative(name, (program,), fields=fields, can=frozenset({Enforcement.KILL}), limits=limits)
+
+
+def _argument(function: Function, variant: str) -> int:
+    """Compilers change what a function is given, so only under its own name its arguments are known."""
+    credentials = function.name == "commit_creds" and not variant
+    return function.number | (_OWN_STACK if function.context == PROCESS else 0) | (_CREDENTIALS if credentials else 0)
+
+
+def _probe_name(function: Function) -> str:
+    return function.name.replace(".", "_").lower()

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * One function for all places: at the entries of guarded functions and, as a trap, at instructions inside of them. Which
+ * place it is comes with krie_self(); `ARGUMENT` in plugin.py.
+ *
+ * Nothing is sent unless a check fails. Flags are made by arithmetic: branches would double the verifier's ways.
+ */
+
+#define SMEP_SMAP_RETURN_USER (1 << 0) /* bits of `failed`: CHECKS in events.py */
+#define SMEP_SMAP_RETURN_TEXT (1 << 1)
+#define SMEP_SMAP_RETURN_CALL (1 << 2)
+#define SMEP_SMAP_STACK_USER (1 << 3)
+#define SMEP_SMAP_STACK_KERNEL (1 << 4)
+#define SMEP_SMAP_INIT_CRED (1 << 5)
+
+#define SMEP_SMAP_NUMBER 0x3f /* parts of the argument: number of the function */
+#define SMEP_SMAP_OWN_STACK 0x40 /* it runs in the context of a process, on its stack */
+#define SMEP_SMAP_TRAP 0x80
+#define SMEP_SMAP_CREDENTIALS 0x100 /* its first argument are credentials */
+
+#define SMEP_SMAP_ENTRY_PLACE 1 /* values of `place`: PLACES in events.py */
+#define SMEP_SMAP_TRAP_PLACE 2
+#define SMEP_SMAP_AGAIN_NS 1000000000ULL
+
+/* What the agent read in kallsyms, or 0: `_kernel()` in baseline.py. */
+struct smep_smap_kernel {
+	u64 text, text_end; /* the kernel's own code */
+	u64 modules, modules_end; /* where code is that was added later: modules, BPF, trampolines */
+	u64 init_cred;
+	u64 trampolines[3]; /* where functions return to that are traced */
+};
+BPF_ARRAY(smep_smap_kernel, struct smep_smap_kernel, 1);
+
+/* By number of the function. */
+struct smep_smap_count {
+	u64 checks, failed, repeated, traced;
+};
+BPF_PERCPU_ARRAY(smep_smap_counts, struct smep_smap_count, SMEP_SMAP_NUMBER + 1);
+
+/* Threads that a record was sent for, and when. */
+struct smep_smap_thread {
+	u64 start_time;
+	u64 tid;
+};
+BPF_TABLE("lru_hash", struct smep_smap_thread, u64, smep_smap_told, 1024);
+
+/* Bytes of a task's kernel stack: THREAD_SIZE. Not every kernel's BTF has the type; with KASAN stacks are longer. */
+#ifdef KRIE_HAS_thread_union__stack
+#define SMEP_SMAP_STACK_BYTES sizeof(union thread_union)
+#else
+#define SMEP_SMAP_STACK_BYTES 16384
+#endif
+
+/* User memory, with 4 and with 5 levels of page tables. */
+static __always_inline u64 smep_smap_in_user(u64 address)
+{
+	return 1 - (address >> 63);
+}
+
+static __always_inline u64 smep_smap_within(u64 address, u64 begin, u64 end)
+{
+	return (1 - krie_less(address, begin)) & krie_less(address, end);
+}
+
+/* Whether two bytes are FF and a ModRM of `call r/m64` (FF /2), and that one is among `forms`: a bit for each of its mod
+ * and r/m, which together say how long the instruction is. */
+static __always_inline u64 smep_smap_calls(u64 opcode, u64 modrm, const u64 forms)
+{
+	u64 form = ((modrm >> 3) & 0x18) | (modrm & 7);
+
+	return krie_equal((opcode << 8 | modrm) & 0xff38, 0xff10) & (forms >> form);
+}
+
+/* Whether a call ends at the byte behind these 8 of code; also where a breakpoint stands at the place of a call: the kernel
+ * is rewriting the instruction right now, and what it is cannot be told. */
+static __always_inline u64 smep_smap_behind_call(u64 code)
+{
+	u64 near = (code >> 24) & 0xff; /* 5 bytes before */
+
+	return krie_equal(near, 0xe8) | krie_equal(near, 0xcc) |
+	       smep_smap_calls((code >> 48) & 0xff, code >> 56, 0xff0000cf) | /* 2 bytes: registers, and what they point at */
+	       smep_smap_calls((code >> 40) & 0xff, (code >> 48) & 0xff, 0x0000ef10) | /* 3: and a byte, or an index */
+	       smep_smap_calls((code >> 32) & 0xff, (code >> 40) & 0xff, 0x00001000) | /* 4: and both */
+	       smep_smap_calls((code >> 16) & 0xff, (code >> 24) & 0xff, 0x00ef0020) | /* 6: and 4 bytes */
+	       smep_smap_calls((code >> 8) & 0xff, (code >> 16) & 0xff, 0x00100010); /* 7: and an index, too */
+}
+
+static __always_inline u64 smep_smap_stack(struct pt_regs *ctx, u64 stack, const u64 own_stack)
+{
+	u64 sp = ctx->sp;
+	u64 user = smep_smap_in_user(sp);
+	u64 foreign = own_stack * (1 - user) * (1 - smep_smap_within(sp, stack, stack + SMEP_SMAP_STACK_BYTES));
+
+	return user * SMEP_SMAP_STACK_USER + foreign * SMEP_SMAP_STACK_KERNEL;
+}
+
+static __always_inline u64 smep_smap_return(struct smep_smap_kernel *kernel, u64 address, u64 traced)
+{
+	u64 user = smep_smap_in_user(address);
+	u64 inside = smep_smap_within(address, kernel->text, kernel->text_end) |
+		     smep_smap_within(address, kernel->modules, kernel->modules_end) | krie_equal(kernel->text, 0);
+	u64 code = 0;
+	u64 unreadable = krie_truth(bpf_probe_read_kernel(&code, sizeof(code), (void *)(address - sizeof(code))));
+	u64 text = (1 - user) * (1 - (inside & (1 - unreadable)));
+	u64 call = (1 - user) * (1 - text) * (1 - smep_smap_behind_call(code));
+
+	return (1 - traced) *
+	       (user * SMEP_SMAP_RETURN_USER + text * SMEP_SMAP_RETURN_TEXT + call * SMEP_SMAP_RETURN_CALL);
+}
+
+/* Whether a record was sent for this thread a moment ago; else one is now. */
+static __always_inline bool smep_smap_was_told(void)
+{
+	struct task_struct *task = krie_current();
+	struct smep_smap_thread thread = {
+		.start_time = KRIE_READ(task_struct, task, start_boottime),
+		.tid = KRIE_READ(task_struct, task, pid),
+	};
+	u64 now = bpf_ktime_get_boot_ns();
+	u64 *before = smep_smap_told.lookup(&thread);
+
+	if (before && now - *before < SMEP_SMAP_AGAIN_NS)
+		return true;
+	smep_smap_told.update(&thread, &now);
+	return false;
+}
+
+static __always_inline void smep_smap_registers(struct smep_smap_register_check *record, struct pt_regs *ctx)
+{
+	record->ip = ctx->ip;
+	record->sp = ctx->sp;
+	record->ax = ctx->ax;
+	record->bx = ctx->bx;
+	record->cx = ctx->cx;
+	record->dx = ctx->dx;
+	record->si = ctx->si;
+	record->di = ctx->di;
+	record->bp = ctx->bp;
+	record->r8 = ctx->r8;
+	record->r9 = ctx->r9;
+	record->r10 = ctx->r10;
+	record->r11 = ctx->r11;
+	record->r12 = ctx->r12;
+	record->r13 = ctx->r13;
+	record->r14 = ctx->r14;
+	record->r15 = ctx->r15;
+}
+
+int smep_smap_check(struct pt_regs *ctx)
+{
+	u64 self = krie_self();
+	u32 program = self, argument = self >> 32;
+	u32 zero = 0, number = argument & SMEP_SMAP_NUMBER;
+	struct smep_smap_register_check_inline known = {};
+	struct smep_smap_register_check *record;
+	struct smep_smap_kernel *kernel;
+	struct smep_smap_count *count;
+	struct krie_answer answer;
+	u64 stack, address = 0;
+
+	if (!krie_enter(program))
+		return 0;
+	kernel = smep_smap_kernel.lookup(&zero);
+	count = smep_smap_counts.lookup(&number);
+	if (!kernel || !count)
+		return 0;
+	count->checks += 1;
+	stack = (u64)KRIE_READ(task_struct, krie_current(), stack);
+	known.failed = smep_smap_stack(ctx, stack, !!(argument & SMEP_SMAP_OWN_STACK));
+	if (!(argument & SMEP_SMAP_TRAP)) {
+		/* Both read on all kernels; one of them finds it. */
+		if (bpf_probe_read_kernel(&address, sizeof(address), (void *)ctx->sp))
+			bpf_probe_read_user(&address, sizeof(address), (void *)ctx->sp);
+		known.traced = krie_truth(address) *
+			       (krie_equal(address, kernel->trampolines[0]) | krie_equal(address, kernel->trampolines[1]) |
+				krie_equal(address, kernel->trampolines[2]));
+		known.failed |= smep_smap_return(kernel, address, known.traced);
+		count->traced += known.traced;
+	}
+	if (argument & SMEP_SMAP_CREDENTIALS)
+		known.failed |= krie_truth(kernel->init_cred) * krie_equal(ctx->di, kernel->init_cred) * SMEP_SMAP_INIT_CRED;
+	if (!known.failed)
+		return 0;
+	count->failed += 1;
+	known.function = number;
+	known.place = argument & SMEP_SMAP_TRAP ? SMEP_SMAP_TRAP_PLACE : SMEP_SMAP_ENTRY_PLACE;
+	known.code_known = krie_truth(kernel->text);
+	answer = krie_decide_smep_smap_register_check(&known, KRIE_CAN_KILL);
+	if (smep_smap_was_told()) {
+		count->repeated += 1;
+		return 0;
+	}
+	record = krie_reserve_smep_smap_register_check(program);
+	if (!record)
+		return 0;
+	krie_stamp(&record->header, &answer);
+	krie_put_smep_smap_register_check(record, &known);
+	smep_smap_registers(record, ctx);
+	record->stack = stack;
+	record->return_address = address;
+#ifdef SMEP_SMAP_KERNEL_STACK
+	bpf_get_stack(ctx, record->kernel_stack, sizeof(record->kernel_stack), 0);
+#endif
+	krie_submit_smep_smap_register_check(record);
+	return 0;
+}
