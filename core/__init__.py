@@ -6,11 +6,19 @@ and `krie.wire` (how an event is declared).
 
 from .config import PluginConfig
 from .decision import Action, Decision, FiredRule, Scope
+from .errors import KernelError, KrieError, PluginError
 from .event import Event, own_fields
 from .hookspecs import API_VERSION, hookimpl
 from .kernel.btf import Btf
-from .layout import Doc
+from .kernel.features import Features
+from .kernel.maps import Map, Maps, total
+from .kernel.memory import KernelMemory
+from .kernel.mounts import mounted
+from .kernel.symbols import Symbols, addresses
+from .layout import Doc, Inline
+from .path import path_text
 from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+from .roaming import Trap
 from .wire import (
     S32,
     S64,
@@ -56,10 +64,17 @@ __all__ = [
     "Doc",
     "Enforcement",
     "Event",
+    "Features",
     "FiredRule",
     "FlagSet",
     "Hex64",
+    "Inline",
     "Json",
+    "KernelError",
+    "KernelMemory",
+    "KrieError",
+    "Map",
+    "Maps",
     "Pad1",
     "Pad2",
     "Pad3",
@@ -68,10 +83,17 @@ __all__ = [
     "Pad6",
     "Pad7",
     "PluginConfig",
+    "PluginError",
     "Probe",
     "Program",
     "Scope",
     "Sensor",
+    "Symbols",
+    "Trap",
+    "addresses",
     "hookimpl",
+    "mounted",
     "own_fields",
+    "path_text",
+    "total",
 ]

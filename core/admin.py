@@ -20,11 +20,11 @@ class RefusedError(KrieError):
     exit_code = ExitCode.USAGE
 
 
-def ask(run_dir: Path, request: dict[str, Any]) -> dict[str, Any]:
+def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
     """Send one request; returns the answer. Raises `NotRunningError`, `KernelError`, `RefusedError`."""
     path = run_dir / SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(_TIMEOUT_S)
+        connection.settimeout(timeout_s)
         try:
             connection.connect(str(path))
             connection.send(json.dumps(request).encode())
@@ -35,7 +35,7 @@ def ask(run_dir: Path, request: dict[str, Any]) -> dict[str, Any]:
             hint = "only root may; a process that is poisoned may not: use another session, or wait"
             raise KernelError(f"asking the agent at {path}", error.errno or 0, hint) from error
         except TimeoutError as error:
-            raise KernelError(f"the agent at {path} gave no answer for {_TIMEOUT_S:g} s") from error
+            raise KernelError(f"the agent at {path} gave no answer for {timeout_s:g} s") from error
         except OSError as error:
             raise KernelError(f"asking the agent at {path}", error.errno or 0) from error
     if not raw:

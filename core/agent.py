@@ -25,7 +25,7 @@ from .config import Config, load_config
 from .control import Control
 from .enforcement import Enforcing, wanted
 from .enrich import Enricher, host
-from .errors import ConfigError, ExitCode, KrieError, PluginError, PolicyError
+from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
 from .health import Losses, ProbeReport, health_facts
 from .journal import JournalFile, LineWriter, StandardOutput
 from .kernel.mounts import mounted
@@ -62,10 +62,12 @@ class Agent:
         cgroups = Cgroups(cgroup2)
         stack.callback(cgroups.close)
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
-        self._policy_files = PolicyFiles(config, armed, self._enricher)
-        stack.callback(self._policy_files.close)
-        self._policy = self._policy_files.load()
         self._enforcing = Enforcing(config, armed, stack)
+        self._policy_files = PolicyFiles(config, armed, self._enricher, lambda: self._enforcing.tier.numbers)
+        stack.callback(self._policy_files.close)
+        first = self._policy_files.load()
+        self._policy_files.adopt(first)
+        self._policy = first.policy
         self._writers = self._open_writers(stack, to_stdout)
         self._bus = Bus(
             armed.types,
@@ -82,7 +84,8 @@ class Agent:
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._ring = Ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
-        armed.plugins.attached(lambda name: armed.maps.starting_with(f"{name}_"))
+        maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
+        armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
         stack.callback(armed.plugins.detaching)
         armed.arm()
         table.seed()  # after arming: what starts meanwhile is told by a record
@@ -90,9 +93,14 @@ class Agent:
         self._reports.gap(self._presence)
         self._note_presence()
         self._tell_probes(armed.probes.reports)
-        self._enforcing.start()
+        self._enforcing.start(first)
         self._status = Status(
-            armed, self._bus, self._losses, self._enforcing, lambda: (self._policy.revision, self._from_memo())
+            armed,
+            self._bus,
+            self._losses,
+            self._enforcing,
+            lambda: (self._policy.revision, self._from_memo()),
+            lambda: self._backlog,
         )
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
@@ -113,6 +121,7 @@ class Agent:
             _Timer(self._config.policy.check_interval_s, self._look_for_changes),
             _Timer(self._config.agent.canary_interval_s, self._check_probes),
             _Timer(self._config.agent.scan_interval_s, self._scan),
+            _Timer(self._config.agent.roaming_interval_s, self._roam),
         )
         while not self._stop_reason:
             due = min(end, *(each.due for each in timers))
@@ -213,6 +222,10 @@ class Agent:
         except OSError as error:
             _log.error("agent.state_dir: the next agent will not know that this one lived: %s", error)
 
+    def _roam(self) -> None:
+        for probe, why in self._armed.roaming.move().items():
+            _log.error("probe %s stays where it was: %s", probe, why)
+
     def _scan(self) -> None:
         for event in self._armed.plugins.scan(self._own.complete):
             self._bus.handle(event)
@@ -227,14 +240,20 @@ class Agent:
             if not self._drain():
                 break
         try:
-            policy = self._policy_files.load()
+            candidate = self._policy_files.load()
         except (PolicyError, ConfigError) as error:
             self._reports.policy_refused(self._policy, str(error))
             return
+        try:
+            self._enforcing.policy_changed(candidate)
+        except KernelError as error:
+            candidate.executables.close()
+            self._reports.policy_refused(self._policy, str(error))
+            return
+        self._policy_files.adopt(candidate)
         self._remembered += self._policy.remembered
-        self._policy = self._bus.judge = policy
-        self._enforcing.policy_changed()
-        self._reports.policy_loaded(policy)
+        self._policy = self._bus.judge = candidate.policy
+        self._reports.policy_loaded(self._policy)
 
     def _stop(self, reason: str) -> None:
         self._stop_reason = self._stop_reason or reason

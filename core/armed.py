@@ -6,9 +6,10 @@ Used by the agent, and by `krie doctor`, which looks at the result and goes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .agent_events import AGENT_EVENTS
 from .config import Config
@@ -19,17 +20,22 @@ from .enforcement_events import ENFORCEMENT_EVENTS
 from .errors import PluginError
 from .event import Event, EventType, EventTypes
 from .health import Canaries, ProbeHealth
+from .inline import shape_of
 from .inspection import Inspector
 from .kernel.features import Features
 from .kernel.launcher import LoadedSet, LoaderProcess, load
 from .kernel.maps import Maps
+from .kernel.memory import KernelMemory
 from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRequest
+from .kernel.record_source import RecordSource
 from .kernel.ring import ring_pages
-from .kernel.source import CFile, RecordSource
+from .kernel.source import CFile
+from .kernel.symbols import Symbols
 from .plugin_guard import PluginFault
 from .plugin_manager import Plugins
-from .probe import Sensor
+from .probe import Program, Sensor
 from .process_sensor import process_sensor
+from .roaming import Roaming
 from .verdicts import Verdicts
 
 
@@ -43,6 +49,7 @@ class Armed:
     loaded: LoadedSet
     maps: Maps
     inspector: Inspector
+    memory: KernelMemory
     agent: Event
     """A header that the kernel filled for the agent."""
     probes: ProbeHealth
@@ -51,6 +58,7 @@ class Armed:
     modes: Mapping[str, Mode]
     """By plugin."""
     verdicts: Verdicts
+    roaming: Roaming
 
     def arm(self, armed: bool = True) -> None:
         """Begin, or cease, to send records."""
@@ -72,7 +80,7 @@ def load_sensors(
         plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
         own = (core, containment_sensor()) if contain else (core,)
-        sensors = (*own, *(each.sensor for each in plugins.loaded if each.sensor is not None))
+        sensors = (*own, *plugins.sensors)
         types = EventTypes(
             (*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in sensors for event in sensor.events))
         )
@@ -91,11 +99,13 @@ def load_sensors(
     maps = Maps({name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"})
     inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
     agent = inspector.agent()
+    memory = KernelMemory(loaded.descriptors["program:krie_peek"][0], maps["krie_peeked"])
+    symbols = lru_cache(maxsize=1)(Symbols)  # read only where something roams
+    roaming = Roaming(_roaming_programs(sensors, loaded), loaded.descriptors, lambda name: symbols().code(name))
+    stack.callback(roaming.close)
+    failed = {**loaded.loaded.failed, **roaming.move()}
     reasons: Mapping[str, Mapping[str, str]] = {
-        probe: {
-            **why,
-            **({loaded.loaded.chosen[probe]: loaded.loaded.failed[probe]} if probe in loaded.loaded.failed else {}),
-        }
+        probe: {**why, **({loaded.loaded.chosen[probe]: failed[probe]} if probe in failed else {})}
         for probe, why in loaded.loaded.reasons.items()
     }
     left_out = {
@@ -104,7 +114,7 @@ def load_sensors(
         if sensor.name in loaded.dropped
         for probe in sensor.probes
     }
-    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in loaded.loaded.failed}
+    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in failed}
     verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
     probes = ProbeHealth(
         sensors,
@@ -115,10 +125,33 @@ def load_sensors(
         canaries,
         verdicts.watched,
     )
-    modes = {each.name: Mode[each.config.mode.upper()] for each in plugins.loaded}
-    armed = Armed(features, plugins, types, loaded, maps, inspector, agent, probes, sensors, modes, verdicts)
+    armed = Armed(
+        features,
+        plugins,
+        types,
+        loaded,
+        maps,
+        inspector,
+        memory,
+        agent,
+        probes,
+        sensors,
+        plugins.modes,
+        verdicts,
+        roaming,
+    )
     armed.arm(armed=False)
     return armed
+
+
+def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tuple[str, Program]]:
+    """Those of the alternatives that were taken."""
+    for sensor in sensors:
+        for probe in sensor.probes:
+            name = f"{sensor.name}.{probe.name}"
+            for each in probe.alternatives:
+                if each.name == loaded.loaded.chosen.get(name) and name not in loaded.loaded.failed:
+                    yield from ((name, program) for program in each.programs if program.roaming)
 
 
 def sensor_request(sensor: Sensor) -> SensorRequest:
@@ -135,7 +168,13 @@ def sensor_request(sensor: Sensor) -> SensorRequest:
             for probe in sensor.probes
         ),
         tuple(
-            RecordSource(each.c_name, each.kind, each.version, each.c_declaration())
+            RecordSource(
+                each.c_name,
+                each.kind,
+                each.version,
+                each.c_declaration(),
+                tuple((field.name, shape_of(field.wire)) for field in each.own_fields if field.inline),
+            )
             for each in map(EventType, sensor.events)
         ),
         sensor.types,

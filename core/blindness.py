@@ -29,17 +29,19 @@ def missing_fields(report: ProbeReport) -> frozenset[str]:
 
 
 def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: EventTypes) -> Iterable[BlindRule]:
-    """Rules whose event no living probe emits, or of which a field that they read is not filled."""
-    by_kind = {report.probe.event.NAME: report for report in probes if report.probe.event is not None}
+    """Rules whose event no living probe emits, or of which a field that they read is not filled by one that does."""
+    by_kind: dict[str, list[ProbeReport]] = {}
+    for each in probes:
+        if each.probe.event is not None:
+            by_kind.setdefault(each.probe.event.NAME, []).append(each)
     names = {each.name for each in types}
     for rule in rules:
         for kind in sorted(rule.kinds & names):
-            report = by_kind.get(kind)
-            if report is None:
-                continue
-            if report.state not in ("alive", "attached"):
-                yield BlindRule(rule, f"probe {report.name} is {report.state}")
-                continue
+            reports = by_kind.get(kind, [])
+            living = [each for each in reports if each.state in ("alive", "attached")]
+            if reports and not living:
+                yield BlindRule(rule, ", ".join(f"probe {each.name} is {each.state}" for each in reports))
             read = {path[1] for path in rule.reads if path[0] == "event" and len(path) > 1}
-            if unfilled := sorted(read & missing_fields(report)):
-                yield BlindRule(rule, f"probe {report.name} does not fill {', '.join(unfilled)}")
+            for report in living:
+                if unfilled := sorted(read & missing_fields(report)):
+                    yield BlindRule(rule, f"probe {report.name} does not fill {', '.join(unfilled)}")

@@ -9,13 +9,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from .decision import Decision
 from .enforcer import Carry, Outcome
 from .enrich import Enricher
 from .errors import DecodeError
-from .event import Event, EventTypes
+from .event import BY_TABLE, Event, EventTypes
 from .process import ProcessTable
 from .wire import Json
 
@@ -85,6 +86,8 @@ class Bus:
         }
         kind = self._names[event.kind]
         decision = self.judge.decide(kind, document)
+        if event.decided_by == BY_TABLE:
+            decision = replace(decision, tier="kernel")
         line = self._line(event, kind, process, facts, decision, self._carry_out(event, decision))
         for sink in self._sinks:
             sink(line)

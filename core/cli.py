@@ -23,6 +23,7 @@ from .config import load_config
 from .doctor import examine
 from .enrich import PROCESS_SCHEMA, document_schema
 from .errors import ExitCode, KrieError
+from .new_plugin import plugin
 from .plugin_manager import available
 from .policy.commands import policy
 from .testing.lab.commands import lab
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(plugin, name="plugin")
 app.add_typer(policy, name="policy")
 app.add_typer(lab, name="lab")
 

@@ -36,7 +36,7 @@ def load_plugins(config: Config, place: str) -> tuple[Plugins, list[PluginFault]
 
 def event_types(loaded: Plugins) -> EventTypes:
     """Those of the core and of these plugins."""
-    own = (event for each in loaded.loaded if each.sensor is not None for event in each.sensor.events)
+    own = (event for each in loaded.sensors for event in each.events)
     return EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *own))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
 
 import tomli
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -55,8 +55,11 @@ class AgentConfig(_Section):
     scan_interval_s: int = Field(
         60, ge=1, le=86400, description="how often plugins compare the kernel with their baseline, s"
     )
+    roaming_interval_s: int = Field(
+        300, ge=1, le=86400, description="how often probes that roam are moved to other instructions, s"
+    )
     loader_timeout_s: int = Field(
-        120, ge=1, le=3600, description="longest time that one answer of the compiler may take, s"
+        300, ge=1, le=3600, description="longest time that one answer of the compiler may take, s"
     )
     processes: int = Field(65536, ge=1024, le=1 << 22, description="processes that the process table holds")
 
@@ -183,17 +186,24 @@ def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
             return f"no such key; did you mean {near[0]!r}?"
         return "no such key" + (f"; known are {', '.join(known)}" if known else "; see the plugin's manual")
     message = str(error["msg"]).removeprefix("Value error, ").partition(" or instance of ")[0]
-    if key == _KEY:
+    if key == _KEY or isinstance(error["input"], Mapping):  # a model's own rule, whose message says what it is about
         return message
     reason = "; an error must not enforce" if key == "on_error" and error["input"] in ("override", "kill") else ""
     return f"{message}, not {error['input']!r}{reason}"
 
 
+def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
     fields = model.model_fields
     for parent in parents:
+        if isinstance(parent, int):  # within a list, whose models were found already
+            continue
         annotation = fields[parent].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        model_of = next((each for each in (annotation, *get_args(annotation)) if _is_model(each)), None)
+        if model_of is None:
             return []
-        fields = annotation.model_fields
+        fields = model_of.model_fields
     return sorted(fields)

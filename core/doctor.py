@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .armed import load_sensors
@@ -19,10 +20,14 @@ from .decision import Mode
 from .executables import resolve
 from .health import ProbeReport
 from .plugin_guard import PluginFault
+from .policy.ability import cannot, sent_kinds, ways_here
 from .policy.analysis import unknown_names
+from .policy.domain import Numbers
 from .policy.embedded import EmbeddedEngine
 from .policy.engine import Rule
-from .policy.reload import event_fields, policy_folders, read_policy
+from .policy.explain import Explained, explain, modes_by_kind
+from .policy.reload import event_fields, policy_folders, programs_differ, read_policy
+from .policy.tier import find_tiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +48,24 @@ class Report:
     """The core's probes that refuse guarded operations to poisoned processes."""
     enforces: bool
     """Some plugin is in mode `enforce`."""
+    explained: tuple[Explained, ...]
+    """Where each rule is decided on this machine."""
 
     @property
     def healthy(self) -> bool:
-        """All configured probes and plugins work, no rule is blind and, where something enforces, poison holds."""
+        """All configured probes and plugins work, no rule is blind and, where something enforces, poison holds.
+
+        Optional probes may be missing.
+        """
         needed = (*self.probes, *(self.containment if self.enforces else ()))
-        return not self.degraded and not self.blind and all(each.state in ("alive", "attached") for each in needed)
+        return (
+            not self.degraded
+            and not self.blind
+            and all(
+                each.state in ("alive", "attached") or (each.state == "missing" and each.probe.optional)
+                for each in needed
+            )
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For `krie doctor --json`."""
@@ -97,7 +114,15 @@ def examine(config: Config, place: str) -> Report:
         engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
         executables = resolve(config.executables, armed.inspector.identify)
         stack.callback(executables.close)
-        rules = tuple(rule for package in engine.packages for rule in package.rules)
+        rules = engine.rules
+        ways = ways_here(armed.probes.reports)
+        tiers = find_tiers(
+            engine,
+            sent_kinds(ways, armed.types),
+            Numbers().following(executables.names),
+            partial(cannot, ways),
+            programs_differ=programs_differ(executables.overlaid),
+        )
         return Report(
             release=armed.features.release,
             refused={str(type_): why for type_, why in armed.features.refused.items()},
@@ -105,6 +130,7 @@ def examine(config: Config, place: str) -> Report:
             containment=tuple(each for each in armed.probes.reports if each.plugin == CONTAINMENT),
             enforces=any(mode is Mode.ENFORCE for mode in armed.modes.values()),
             rules=rules,
+            explained=tuple(explain(tiers, ways, rules, modes_by_kind(armed.sensors, armed.modes))),
             blind=tuple(blind_rules(rules, armed.probes.reports, armed.types)),
             problems=(
                 *unknown_names(rules, event_fields(armed.types, armed.plugins.facts)),

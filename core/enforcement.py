@@ -18,10 +18,13 @@ from .control import Peer
 from .decision import Mode
 from .enforcement_events import Breaker, Cleared, Contained, Guarded
 from .enforcer import Ability, Enforcer, RuleNumbers
+from .errors import KernelError
 from .event import Event
 from .executables import Executables, resolve
 from .guard import Guard
 from .health import ProbeReport
+from .kernel_tier import KernelTier
+from .policy.reload import Candidate
 from .probe import Enforcement as Can
 from .process import Key
 from .verdicts import Flags, Verdict
@@ -46,8 +49,9 @@ class Enforcing:
         self._breaker = CircuitBreaker(self._config.breaker_processes, period_ns, self._tripped)
         self._modes = armed.modes
         self._abilities: dict[int, Ability] = {}
+        self.tier = KernelTier(armed, self._rules.number, self._config.poison_s)
         self.enforcer = Enforcer(
-            self._config, self._verdicts, self._breaker, self._rules, armed.agent.tgid, self._ability
+            self._config, self._verdicts, self._breaker, self._rules, armed.agent.tgid, self._ability, self._decided
         )
         self._executables = Executables({}, {}, ())
         stack.callback(self._close_executables)
@@ -55,9 +59,9 @@ class Enforcing:
         stack.callback(self._guard.close)
         self._kprobes_off = False
 
-    def start(self) -> None:
+    def start(self, first: Candidate) -> None:
         """Let programs act. Call it when the agent is armed and its probes were checked."""
-        self.policy_changed()
+        self.policy_changed(first)
         if not any(mode is Mode.ENFORCE for mode in self._modes.values()):
             return
         contained = containment.guarded(self._armed.probes.reports)
@@ -75,11 +79,16 @@ class Enforcing:
         """Let programs act no more: what was decided ends with the agent, as it would by SIGKILL."""
         self._verdicts.enforce(False for _ in self._armed.loaded.loaded.sensors)
         self._verdicts.set_flags(Flags(0))
+        self.tier.remove()
         for each in (*self._verdicts.poisoned(), *self._verdicts.bound()):
             self._verdicts.clear(each)
 
-    def policy_changed(self) -> None:
-        """A policy is in force: look at the protected programs anew, and re-arm the breakers."""
+    def policy_changed(self, policy: Candidate) -> None:
+        """Bring its tables into force, look at the protected programs anew, and re-arm the breakers.
+
+        Raises `KernelError`; then nothing has changed.
+        """
+        self.tier.install(policy.tiers, policy.numbers)
         before = self._executables
         paths = {path: path for path in self._config.protected}
         self._executables = resolve(paths, self._armed.inspector.identify)
@@ -129,6 +138,7 @@ class Enforcing:
             "guarded_operations": {"refused": self.enforcer.contained, "of": len(OPERATIONS)},
             "poisoned": [self._shown(each, now) for each in poisoned[:_SHOWN]],
             "poisoned_count": len(poisoned),
+            "kernel_tier": self.tier.status(),
             "bound_count": sum(1 for _ in self._verdicts.bound()),
             "host": None if host is None else {"rule": self._rules.name(host.rule), "left_s": _left(host, now)},
             "breakers": [
@@ -177,12 +187,14 @@ class Enforcing:
             owner = next(
                 (each.name for each in self._armed.sensors if any(kind == event.KIND for event in each.events)), ""
             )
-            refuses = any(
-                Can.REFUSE in each.alternative.can
+            probes = [
+                each
                 for each in self._armed.probes.reports
-                if each.probe.event is not None and kind == each.probe.event.KIND and each.alternative is not None
-            )
-            self._abilities[kind] = Ability(self._modes.get(owner, Mode.OBSERVE), refuses)
+                if each.probe.event is not None and kind == each.probe.event.KIND
+            ]
+            refuses = any(Can.REFUSE in each.alternative.can for each in probes if each.alternative is not None)
+            restore = None if probes else self._armed.plugins.restorer(owner)
+            self._abilities[kind] = Ability(self._modes.get(owner, Mode.OBSERVE), refuses, restore)
         return self._abilities[kind]
 
     def _tripped(self, rule: str, processes: int) -> None:
@@ -195,13 +207,27 @@ class Enforcing:
             rule,
         )
         self._tell(Breaker, rule=rule, processes=processes, period_s=period_s, state="tripped")
+        self._set_aside()
 
     def _rearm(self, rule: str | None) -> list[str]:
         rearmed = self._breaker.rearm(rule)
         for each in rearmed:
             _log.warning("rule %s is enforced again", each)
             self._tell(Breaker, rule=each, processes=0, period_s=self._config.breaker_period_s, state="rearmed")
+        if rearmed:
+            self._set_aside()
         return rearmed
+
+    def _set_aside(self) -> None:
+        """Let rules whose breaker is tripped not act in the kernel either."""
+        tripped = frozenset(rule for rule, (_, is_tripped) in self._breaker.state().items() if is_tripped)
+        try:
+            self.tier.set_aside(tripped)
+        except KernelError as error:
+            _log.error("the kernel's tables stay as they are, tripped breakers included: %s", error)
+
+    def _decided(self, event: Event) -> frozenset[str]:
+        return self.tier.decided(event, self._armed.types[event.kind].name, self._rules.name(event.verdict))
 
     def _tell_refusals(self, process: Key, operation: int, count: int, rule: int) -> None:
         if operation in GUARDED:

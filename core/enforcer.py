@@ -12,7 +12,7 @@ from .breaker import CircuitBreaker
 from .config import EnforcementConfig
 from .decision import Action, Decision, Mode, Scope, merge
 from .errors import KernelError
-from .event import DONE, Event
+from .event import BY_TABLE, DONE, Event
 from .process import Identity, Key
 from .verdicts import Verdict
 
@@ -23,6 +23,7 @@ WORDS: Mapping[str, str] = {
     "host": "everybody's guarded operations are refused, but those of the agent, tgid 1 and protected programs",
     "killed": "the process has ended, or the kernel took the signal before the process left it",
     "signalled": "the signal was sent; the process had not ended yet when the line was written",
+    "restored": "what a comparison found changed was put back, by the interface that the kernel has for it",
     "spared": "nothing was done, for the reason behind the colon: whom no verdict may hit, or a tripped breaker",
     "failed": "something of it could not be done, for the reason behind the colon",
 }
@@ -98,6 +99,8 @@ class Ability:
     mode: Mode
     refuses: bool
     """The probe's program can refuse."""
+    restore: Callable[[Event], str | None] | None = None
+    """Puts back what a comparison found; the answer is None, or why it could not. None for what probes send."""
 
 
 class Enforcer:
@@ -111,11 +114,12 @@ class Enforcer:
         rules: RuleNumbers,
         agent_tgid: int,
         ability: Callable[[int], Ability],
+        decided: Callable[[Event], frozenset[str]],
     ) -> None:
-        """`ability` answers for an event's kind."""
+        """`ability` answers for an event's kind, `decided` for an event: ids of rules that the kernel decided."""
         self._config, self._verdicts, self._breaker, self._rules = config, verdicts, breaker, rules
         self._never = {1: "tgid 1", agent_tgid: "the agent"}
-        self._ability = ability
+        self._ability, self._decided = ability, decided
         self.protected: Mapping[Identity, str] = {}
         """Executables that are spared, replaced with each policy."""
         self.contained = 0
@@ -124,22 +128,28 @@ class Enforcer:
     def __call__(self, event: Event, decision: Decision) -> Outcome:
         """Carry out a decision about the process that did the event."""
         ability = self._ability(event.kind)
-        in_kernel = [word for bit, word in DONE.items() if event.done & bit]
         done = [
             word if word in WORDS else f"failed: {word.removesuffix(' failed')} in the kernel, error {event.errno}"
-            for word in in_kernel
+            for word in (word for bit, word in DONE.items() if event.done & bit)
         ]
         if decision.action < Action.OVERRIDE:
             return Outcome(ability.mode, tuple(done))
         if ability.mode is Mode.OBSERVE:
             return Outcome(ability.mode, tuple(done), would(decision))
+        if ability.restore is not None and decision.action is Action.OVERRIDE:
+            why_not = ability.restore(event)
+            return Outcome(ability.mode, (*done, "restored" if why_not is None else f"failed: {why_not}"))
         process, now = Key(event.tgid, event.start_time), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         if why := self._spared(event):
             return Outcome(ability.mode, (*done, f"spared: {why}"), would(decision))
         rules = [each for each in decision.rules if each.action >= Action.OVERRIDE]
-        rules = [each for each in rules if self._breaker.allows(each.id, process, now)]
+        in_kernel = self._decided(event)  # what these say was done there, or spared there
+        allowed_rules = [each for each in rules if self._breaker.allows(each.id, process, now)]
+        rules = [each for each in allowed_rules if each.id not in in_kernel]
         if not rules:
-            return Outcome(ability.mode, (*done, "spared: the rule's breaker is tripped"), would(decision))
+            tripped = not allowed_rules and event.decided_by != BY_TABLE
+            spared = ("spared: the rule's breaker is tripped",) if tripped else ()
+            return Outcome(ability.mode, (*done, *spared), would(decision) if tripped else ())
         allowed = merge(rules, tier=decision.tier, revision=decision.revision)
         done += [word for word in self._carry_out(process, event.kind, allowed, ability, now) if word not in done]
         return Outcome(ability.mode, tuple(done))

@@ -125,7 +125,8 @@ class ProbeHealth:
             return "missing"
         if report.probe.canary is None:
             return "attached"
-        functions = [program.function for program in report.alternative.programs]
+        # An optional program that was left out is not among those that count.
+        functions = [each.label for each in report.alternative.programs if each.proven and each.label in after]
         return "alive" if all(after[each] > before[each] for each in functions) else "silent"
 
 

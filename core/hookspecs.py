@@ -7,6 +7,8 @@ by name: an implementation may leave out those that it does not need.
     [project.entry-points.krie]
     my_plugin = "my_package.plugin"
 
+`krie plugin new NAME` writes a plugin that works, to start from; `examples/README.md` goes on to a rule in force.
+
 A plugin that raises is reported once with its traceback and counted; after repeated failures in a row the hook of that
 plugin is no longer called, the journal says so and `input.health.degraded` names it. It never hides an event from
 others. Where the configuration says `required = true`, a plugin that degrades stops the agent.
@@ -14,7 +16,7 @@ others. Where the configuration says `required = true`, a plugin that degrades s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from .event import Event
     from .kernel.features import Features
     from .kernel.maps import Maps
+    from .kernel.memory import KernelMemory
     from .probe import Sensor
+    from .roaming import Trap
 
 API_VERSION = 1
 """Raised when a hook changes in a way that breaks plugins."""
@@ -56,10 +60,12 @@ def krie_sensor(config: PluginConfig, features: Features) -> Sensor | None:
 
 
 @hookspec
-def krie_attached(maps: Maps) -> None:
+def krie_attached(maps: Maps, memory: KernelMemory, traps: Callable[[], Sequence[Trap]], config: PluginConfig) -> None:
     """The sensor's probes are attached; take baselines and fill own maps.
 
-    `maps` gives the maps of this sensor's C source by name. Raising degrades the plugin.
+    `maps` gives the maps of this sensor's C source by name. `memory` reads the kernel's memory by address, here and in
+    every later `krie_scan`; `traps` says, whenever it is asked, where the sensor's roaming programs are attached;
+    `config` is what `krie_sensor` got. Raising degrades the plugin.
     """
 
 
@@ -89,6 +95,16 @@ def krie_scan() -> Iterable[Event]:
     the process that they are journaled for. Raising loses what this scan found.
     """
     return ()
+
+
+@hookspec(firstresult=True)
+def krie_restore(event: Event) -> str | None:
+    """Put back what an event of `krie_scan` found changed, by the interface that the kernel has for it.
+
+    That is what action `override` means for such an event, where no operation is left to be refused. Called in mode
+    `enforce` only, after the decision and before the journal, whose `done` says `restored` when the answer is None. A
+    text says why that could not be done. Raising says so too, and counts as a failure of the plugin.
+    """
 
 
 @hookspec

@@ -12,7 +12,8 @@ from pathlib import Path
 from .process import Key
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_DIES_WITHIN_MS = 50
+DIES_WITHIN_MS = 50
+"""How long to wait for the end of whoever got the signal: nothing else is decided meanwhile."""
 
 
 class Gone(Exception):
@@ -53,7 +54,7 @@ def kill(descriptor: int) -> bool:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     except ProcessLookupError:
         raise Gone from None
-    return ended(descriptor, _DIES_WITHIN_MS)
+    return ended(descriptor, DIES_WITHIN_MS)
 
 
 def _started_at(process: Key) -> bool:

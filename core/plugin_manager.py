@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import pluggy
 
 from . import hookspecs
 from .config import Config, PluginConfig, plugin_config
-from .decision import Decision
+from .decision import Decision, Mode
 from .errors import ConfigError, KrieError, PluginError
 from .event import Event
 from .plugin_guard import RAISED, Guard, PluginFault, fault_of
@@ -28,6 +29,8 @@ from .wire import Json
 if TYPE_CHECKING:
     from .kernel.features import Features
     from .kernel.maps import Maps
+    from .kernel.memory import KernelMemory
+    from .roaming import Trap
 
 _T = TypeVar("_T")
 
@@ -58,6 +61,7 @@ class Plugins:
         self._guard = guard
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
+        self._kinds: dict[int, str] = {}
         self.loaded: tuple[LoadedPlugin, ...] = ()
 
     @classmethod
@@ -96,6 +100,16 @@ class Plugins:
         return plugins
 
     @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """What the loaded plugins contribute."""
+        return tuple(each.sensor for each in self.loaded if each.sensor is not None)
+
+    @property
+    def modes(self) -> dict[str, Mode]:
+        """By plugin."""
+        return {each.name: Mode[each.config.mode.upper()] for each in self.loaded}
+
+    @property
     def degraded(self) -> Mapping[str, str]:
         """Plugins that do not work as they should, with the reason."""
         return self._guard.degraded
@@ -109,10 +123,13 @@ class Plugins:
         """Note that a plugin does not work. Raises `PluginError` if it is required."""
         self._guard.degrade(name, reason)
 
-    def attached(self, maps_of: Callable[[str], Maps]) -> None:
-        """`krie_attached` of each plugin, with its own maps."""
+    def attached(
+        self, maps_of: Callable[[str], Maps], memory: KernelMemory, traps_of: Callable[[str], Sequence[Trap]]
+    ) -> None:
+        """`krie_attached` of each plugin, with its own maps, traps and configuration."""
         for each in self.loaded:
-            self._call(each.name, "krie_attached", maps=maps_of(each.name))
+            maps, traps = maps_of(each.name), partial(traps_of, each.name)
+            self._call(each.name, "krie_attached", maps=maps, memory=memory, traps=traps, config=each.config)
 
     def detaching(self) -> None:
         """`krie_detaching` of each plugin."""
@@ -153,13 +170,24 @@ class Plugins:
 
             yield from self._call(each.name, "krie_scan", completed) or ()
 
+    def restorer(self, plugin: str) -> Callable[[Event], str | None] | None:
+        """`krie_restore` of a plugin that has it: None says that it is done, a text why not."""
+        if not self._manager.has_plugin(plugin) or not self._has(plugin, "krie_restore"):
+            return None
+        function = self._bound(plugin, "krie_restore", ("event",))
+        return lambda event: self._guard.call(
+            plugin, "krie_restore", "the plugin failed; see its event", function, event
+        )
+
     def _load_one(self, entry: EntryPoint, raw: Mapping[str, Any], place: str, features: Features) -> LoadedPlugin:
         _require_trusted_code(entry)
         module = entry.load()
         self._manager.register(module, entry.name)
-        for hook in dir(module):
-            if hook.startswith("krie_") and callable(function := getattr(module, hook)):
-                _check_hook(entry.name, hook, function)
+        hooks = [hook for hook in dir(module) if hook.startswith("krie_") and callable(getattr(module, hook))]
+        for hook in hooks:
+            _check_hook(entry.name, hook, getattr(module, hook))
+        if not hooks:
+            raise PluginError(entry.name, f"{entry.value} has no hooks; its entry point must name the module with them")
         model = self._ask(entry.name, "krie_config") or PluginConfig
         if not (isinstance(model, type) and issubclass(model, PluginConfig)):
             raise PluginError(entry.name, f"krie_config returned {model!r}, not a subclass of krie.PluginConfig")
@@ -167,7 +195,16 @@ class Plugins:
         sensor = self._ask(entry.name, "krie_sensor", config=config, features=features)
         if sensor is not None:
             check_sensor(entry, sensor)
+            self._require_own_kinds(sensor)
         return LoadedPlugin(entry.name, config, sensor)
+
+    def _require_own_kinds(self, sensor: Sensor) -> None:
+        """The plugin that `krie.toml` names first keeps the number."""
+        for event in sensor.events:
+            owner = self._kinds.setdefault(event.KIND, event.NAME)
+            if owner != event.NAME:
+                taken = f"event {event.NAME} has kind {event.KIND:#06x}, which {owner} has too"
+                raise PluginError(sensor.name, f"{taken}; one of them must take another number")
 
     def _has(self, plugin: str, hook: str) -> bool:
         return hasattr(self._manager.get_plugin(plugin), hook)

@@ -50,6 +50,21 @@ class Program:
     function: str
     """Name in C; must start with `<plugin>_`. It is the program's name in the kernel, which keeps 15 characters."""
     offset: int = 0
+    optional: bool = False
+    """Left out, and named as such, where this kernel has no such function: then there is nothing to see."""
+    proven: bool = True
+    """The canary makes it run. False for what cannot be done without harm: that it is attached must do."""
+    argument: int = 0
+    """A number of 32 bits for the function, which asks for it by `krie_self() >> 32`: one function can serve many
+    places, and knows by it in which one it runs. Not 0 where a function is attached more than once."""
+    roaming: int = 0
+    """For kprobes: attached not at `offset` but at an instruction drawn at random among the first so many bytes of the
+    target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Whether it ever runs is up to chance."""
+
+    @property
+    def label(self) -> str:
+        """Tells apart the places of one function."""
+        return f"{self.function}.{self.argument:x}" if self.argument else self.function
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +93,12 @@ class Probe:
     """What it emits; None for probes that only keep state."""
     alternatives: tuple[Alternative, ...]
     canary: Callable[[], None] | None = None
-    """A harmless operation of the agent's own that makes every program of every alternative run. It is called at start
-    and at an interval; None where nothing harmless exists, and the probe is then never shown as alive."""
+    """A harmless operation of the agent's own that makes every program of every alternative run, but those that are not
+    `proven`. It is called at start and at an interval; None where nothing harmless exists, and the probe is then never
+    shown as alive."""
     required: bool = False
+    optional: bool = False
+    """Kernels may do without what it is attached to: where it is missing that is told, and is no failure."""
 
 
 @dataclass(frozen=True, slots=True)

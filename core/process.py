@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .event import Event
+from .path import path_text
 from .process_sensor import ProcessExec, ProcessExit, ProcessFork
 from .wire import text_of
 
@@ -60,12 +61,7 @@ class Process:
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
     """The path in an exec record, and whether it is whole."""
-    names = record.components[: min(record.length, len(record.components))].split(b"\0")[:-1]
-    path = "/" + "/".join(text_of(name) for name in reversed(names))
-    if record.deleted:
-        path += " (deleted)"
-    whole = bool(names) and not record.truncated
-    return (path, True) if whole else (f"...{path}", False)
+    return path_text(record.components, record.length, truncated=record.truncated, deleted=record.deleted)
 
 
 class ProcessTable:

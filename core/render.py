@@ -13,10 +13,9 @@ from .blindness import missing_fields
 from .containment import NAME as CONTAINMENT
 from .containment import OPERATIONS, guarded
 from .doctor import Report
-from .policy.engine import Rule
 
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
-_ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
+ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -67,9 +66,9 @@ def doctor(console: Console, report: Report) -> None:
         console.print(f"[yellow]note[/] {escape(problem)}")
     for plugin, reason in report.degraded.items():
         console.print(f"[bold red]degraded[/] {escape(plugin)}: {escape(reason)}")
-    verdict = (
-        "[green]all probes work, no rule is blind[/]" if report.healthy else "[bold red]something does not work[/]"
-    )
+    without = [each.name for each in report.probes if each.state == "missing" and each.probe.optional]
+    works = f"all probes work but {', '.join(without)}, which this kernel lacks" if without else "all probes work"
+    verdict = f"[green]{works}; no rule is blind[/]" if report.healthy else "[bold red]something does not work[/]"
     console.print(f"\n{len(report.rules)} rules; {verdict}")
 
 
@@ -91,15 +90,6 @@ def _containment(console: Console, report: Report) -> None:
         missing = [each for each in report.containment if each not in works and each.state != "alive"]
         rows = [(each.probe.name, _state(each.state), escape(each.reason)) for each in missing]
         console.print(table("Not refused", ("operation", "state", "why"), rows))
-
-
-def rules(console: Console, found: Iterable[Rule]) -> None:
-    """All rules of a policy."""
-    rows = [
-        (each.id, f"[{_ACTIONS[each.action]}]{each.action}[/]", each.severity, escape(each.title), escape(each.place))
-        for each in sorted(found, key=lambda rule: rule.id)
-    ]
-    console.print(table("Rules", ("id", "action", "severity", "title", "place"), rows))
 
 
 class Live:
@@ -145,7 +135,7 @@ class Live:
         who = process["exe"] if process["exe_known"] else process["comm"]
         by = process["parent"]["exe"] if process["parent"]["exe_known"] else process["parent"]["comm"]
         return (
-            f"[dim]{line['time'][11:23]}[/] [{_ACTIONS[action]}]{action:<8}[/] [cyan]{escape(line['kind'])}[/] "
+            f"[dim]{line['time'][11:23]}[/] [{ACTIONS[action]}]{action:<8}[/] [cyan]{escape(line['kind'])}[/] "
             f"{escape(who)} [dim]({process['tgid']}, user {process['uid']}, by {escape(by)})[/] "
             f"{escape(_details(line['event']))} [yellow]{escape(rules)}[/]{would}{done}"
         )
@@ -170,6 +160,12 @@ def _text(value: Any) -> str:
     return repr(value.rstrip("\n")) if isinstance(value, str) and (" " in value or "\n" in value) else str(value)
 
 
+def _kernel_tier(console: Console, tier: Mapping[str, Any]) -> None:
+    rules = sorted({rule for each in tier["rules"].values() for rule in each})
+    if rules:
+        console.print(f"decided in the kernel, from the first occurrence on: {escape(', '.join(rules))}")
+
+
 def status(console: Console, answer: Mapping[str, Any]) -> None:
     """The answer of a running agent."""
     modes = ", ".join(f"{name} {mode}s" for name, mode in answer["modes"].items()) or "no plugins"
@@ -189,6 +185,7 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
         console.print(table("\nNot alive", ("probe", "state", "by"), rows))
     for name, why in answer["degraded"].items():
         console.print(f"[bold red]degraded[/] {escape(name)}: {escape(why)}")
+    _kernel_tier(console, answer["kernel_tier"])
     operations = answer["guarded_operations"]
     console.print(
         f"\n[bold]{answer['poisoned_count']} poisoned[/] (of {operations['of']} guarded operations "

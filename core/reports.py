@@ -62,7 +62,7 @@ class Reports:
             alternative=report.alternative.name if report.alternative is not None else "",
             state=report.state,
             reason=report.reason,
-            blind=self._blind([report], policy),
+            blind=self._blind(self._to_be_judged_with(report), policy),
         )
 
     def gap(self, presence: Presence) -> None:
@@ -99,6 +99,12 @@ class Reports:
         _log.error("policy refused, the one before stays in force: %s", reason)
         rules = len(policy.rules)
         self.tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
+
+    def _to_be_judged_with(self, report: ProbeReport) -> list[ProbeReport]:
+        """All probes of the same event, if this is the last of them: only together they say which rules are blind."""
+        event = report.probe.event
+        same = [each for each in self._armed.probes.reports if event is not None and each.probe.event is event]
+        return same if same and same[-1].name == report.name else []
 
     def _blind(self, reports: Iterable[ProbeReport], policy: Policy) -> str:
         found = list(blind_rules(policy.rules, reports, self._armed.types))

@@ -8,9 +8,9 @@ from typing import Any
 from .containment import NAME as CONTAINMENT
 from .errors import PluginError
 from .event import RESERVED_KINDS, EventType
-from .probe import Sensor
+from .probe import AttachType, Sensor
 
-_OF_THE_CORE = frozenset({"agent", CONTAINMENT, "krie", "process"})
+OF_THE_CORE = frozenset({"agent", CONTAINMENT, "decision", "krie", "process"})
 """Names of its sensors, and prefixes of its events and C functions."""
 
 
@@ -24,7 +24,7 @@ def check_sensor(entry: EntryPoint, sensor: Any) -> None:
         refuse(f"krie_sensor returned {sensor!r}, not a krie.Sensor")
     if sensor.name != entry.name:
         refuse(f"its sensor is named {sensor.name!r}; it must have the name of the entry point")
-    if sensor.name in _OF_THE_CORE:
+    if sensor.name in OF_THE_CORE:
         refuse(f"{sensor.name!r} is a name of the core's own; give the entry point another one")
     built_in = entry.dist is not None and entry.dist.name == "krie"
     fields = {}
@@ -47,6 +47,8 @@ def check_sensor(entry: EntryPoint, sensor: Any) -> None:
             for program in alternative.programs:
                 if not program.function.startswith(f"{sensor.name}_"):
                     refuse(f"C function {program.function} must be named {sensor.name}_<something>")
+                if program.roaming and (program.attach is not AttachType.KPROBE or probe.canary is not None):
+                    refuse(f"{probe.name}/{alternative.name} roams: it must be a kprobe, of a probe without a canary")
     for define in sensor.defines:
         if not define.startswith(f"{sensor.name.upper()}_"):
             refuse(f"constant {define} must be named {sensor.name.upper()}_<something>")

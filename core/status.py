@@ -21,11 +21,18 @@ class Status:
     """Collects from where things are known; remembers only how many events there were of late."""
 
     def __init__(
-        self, armed: Armed, bus: Bus, losses: Losses, enforcing: Enforcing, policy: Callable[[], tuple[str, int]]
+        self,
+        armed: Armed,
+        bus: Bus,
+        losses: Losses,
+        enforcing: Enforcing,
+        policy: Callable[[], tuple[str, int]],
+        backlog: Callable[[], bool],
     ) -> None:
-        """`policy`: revision in force, and decisions that came out of memos since the start."""
+        """`policy`: revision in force, and decisions that came out of memos since the start; `backlog`: whether records
+        are known to wait in the ring."""
         self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
-        self._policy = policy
+        self._policy, self._backlog = policy, backlog
         self._started = time.monotonic()
         self._seen: deque[tuple[float, int]] = deque([(self._started, 0)])
 
@@ -59,6 +66,7 @@ class Status:
             "policy": revision,
             "events": self._bus.judged,
             "events_per_s": round((self._bus.judged - before) / max(now - first, 1.0), 1),
+            "backlog": self._backlog(),
             "lost": self._losses.total,
             "remembered": remembered,
             "probes": [

@@ -1,18 +1,34 @@
 # METADATA
 # title: The agent's own events
-# description: What makes the agent see less than it should.
+# description: |
+#   What makes the agent see less than it should.
 package krie.agent
 
 # METADATA
 # title: Records or journal lines were lost
-# description: Something happened that the journal will never tell.
-# custom: {id: AGENT001, severity: high, action: log}
+# description: |
+#   Something happened that the journal will never tell.
+# custom:
+#   id: AGENT001
+#   severity: high
+#   action: log
+#   technique: T1562.006
+#   seen: |
+#     Nothing. A burst that the ring buffer or the disk cannot take causes it: raise agent.ring_mib or journal.queue.
 rules contains {"id": "AGENT001", "action": "log"} if input.event.kind == "krie.loss"
 
 # METADATA
 # title: A probe is not alive
-# description: It could not be attached, or its canary did not arrive; the rules that need it are blind.
-# custom: {id: AGENT002, severity: high, action: log}
+# description: |
+#   It could not be attached, or its canary did not arrive; the rules that need it are blind.
+# custom:
+#   id: AGENT002
+#   severity: high
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. A kernel that lacks what the probe needs causes it at every start; later in a run it means that
+#     something was switched off.
 rules contains {"id": "AGENT002", "action": "log"} if {
 	input.event.kind == "krie.probe"
 	input.event.state in {"silent", "missing"}
@@ -20,14 +36,28 @@ rules contains {"id": "AGENT002", "action": "log"} if {
 
 # METADATA
 # title: A plugin failed
-# description: One of its hooks raised, or the plugin was left out.
-# custom: {id: AGENT003, severity: medium, action: log}
+# description: |
+#   One of its hooks raised, or the plugin was left out.
+# custom:
+#   id: AGENT003
+#   severity: medium
+#   action: log
+#   technique: ""
+#   seen: |
+#     Nothing. A fault in a plugin causes it; the agent's log has the traceback.
 rules contains {"id": "AGENT003", "action": "log"} if input.event.kind == "krie.plugin"
 
 # METADATA
 # title: A changed policy was refused
-# description: The one before stays in force.
-# custom: {id: AGENT004, severity: medium, action: log}
+# description: |
+#   The one before stays in force.
+# custom:
+#   id: AGENT004
+#   severity: medium
+#   action: log
+#   technique: ""
+#   seen: |
+#     Nothing. Whoever edits policies meets it by a typing error.
 rules contains {"id": "AGENT004", "action": "log"} if {
 	input.event.kind == "krie.policy"
 	input.event.state == "refused"
@@ -35,20 +65,41 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 
 # METADATA
 # title: Somebody tried to harm the agent
-# description: To signal or trace it, to change its links or maps, or to switch the kernel's probes off.
-# custom: {id: AGENT005, severity: critical, action: log}
+# description: |
+#   To signal or trace it, to change its links or maps, or to switch the kernel's probes off.
+# custom:
+#   id: AGENT005
+#   severity: critical
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Who tried it gets an error. An administrator who stops the agent by kill meets it: use systemd, or Ctrl-C.
 rules contains {"id": "AGENT005", "action": "log"} if input.event.kind == "krie.guarded"
 
 # METADATA
 # title: A poisoned process goes on trying
-# description: It was refused a guarded operation.
-# custom: {id: AGENT006, severity: medium, action: log}
+# description: |
+#   It was refused a guarded operation.
+# custom:
+#   id: AGENT006
+#   severity: medium
+#   action: log
+#   technique: ""
+#   seen: |
+#     The operation fails; rules of other events said why the process is poisoned, and `krie status` does.
 rules contains {"id": "AGENT006", "action": "log"} if input.event.kind == "krie.contained"
 
 # METADATA
 # title: A rule hit too many processes and only observes now
-# description: Its circuit breaker tripped. Either the rule is wrong, or the machine is under attack by many processes.
-# custom: {id: AGENT007, severity: high, action: log}
+# description: |
+#   Its circuit breaker tripped. Either the rule is wrong, or the machine is under attack by many processes.
+# custom:
+#   id: AGENT007
+#   severity: high
+#   action: log
+#   technique: ""
+#   seen: |
+#     What the rule refused before goes through again, until `krie clear --rule ID`.
 rules contains {"id": "AGENT007", "action": "log"} if {
 	input.event.kind == "krie.breaker"
 	input.event.state == "tripped"
@@ -56,12 +107,26 @@ rules contains {"id": "AGENT007", "action": "log"} if {
 
 # METADATA
 # title: Nobody watched for a time
-# description: The agent before this one was killed, or crashed, or the machine lost its power.
-# custom: {id: AGENT008, severity: high, action: log}
+# description: |
+#   The agent before this one was killed, or crashed, or the machine lost its power.
+# custom:
+#   id: AGENT008
+#   severity: high
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. A power cut or an administrator's kill -9 causes it, too.
 rules contains {"id": "AGENT008", "action": "log"} if input.event.kind == "krie.gap"
 
 # METADATA
 # title: An administrator took back what was decided
-# description: Poison and refusals were cleared by hand.
-# custom: {id: AGENT009, severity: low, action: log}
+# description: |
+#   Poison and refusals were cleared by hand.
+# custom:
+#   id: AGENT009
+#   severity: low
+#   action: log
+#   technique: ""
+#   seen: |
+#     Nothing but what the administrator wanted: the processes are free again.
 rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.cleared"
