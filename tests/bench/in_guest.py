@@ -66,6 +66,7 @@ def start_agent(folder: Path, mode: str) -> None:
         f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\nallow_syscall_tracepoints = true\n'
         f'[journal]\npath = "{journal}"\n'
         f'[plugins.runtime_integrity]\nmode = "{mode}"\nrequired = true\nmap_access = true\n'
+        f'[plugins.smep_smap]\nmode = "{mode}"\n'
     )
     agent = subprocess.Popen([sys.executable, "-I", "-m", "krie.agent", "--config", str(config)])
     while not (journal.exists() and '"krie.started"' in journal.read_text()):

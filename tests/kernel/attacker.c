@@ -1,4 +1,7 @@
-/* A process of nobody's that becomes root through the test module: attacker ROUNDS FOLDER INIT_TASK root|escape
+/* A process of nobody's that becomes root through the test module:
+ *
+ *     attacker ROUNDS FOLDER INIT_TASK root|escape
+ *     attacker ROUNDS FOLDER INIT_TASK return|escape SHAPE INIT_CRED ENTRY      by a hijack: see kmod/hijack.c
  *
  * Each round is a process of its own. Once it is root, the first thing that it does is to make a file in FOLDER, which
  * only root may. Prints how many rounds were killed, how many ran on after the module, and how many made the file. */
@@ -35,18 +38,30 @@ static void landed(void)
 	call3(SYS_exit_group, descriptor >= 0 ? 0 : 2, 0, 0);
 }
 
-static void attack(int device, const char *init_task, int escape)
-{
-	static char stack[65536] __attribute__((aligned(16)));
-	char command[128];
+/* Where a hijacked kernel returns to: back into it. */
+asm("bounce: jmp *%rbx");
+extern const char bounce[];
 
-	if (escape)
+static void attack(int device, const char *init_task, int escape, char **hijack)
+{
+	static char stack[65536] __attribute__((aligned(16))), kernel_stack[65536] __attribute__((aligned(16)));
+	char command[192];
+	/* A page fault on the way would be a proper entry into the kernel, and the end: on its way out signals are seen. */
+	const void *memory = kernel_stack + sizeof(kernel_stack) - 64;
+
+	mlockall(MCL_CURRENT);
+	if (hijack && !strcmp(hijack[0], "user_code"))
+		memory = bounce;
+	if (hijack)
+		snprintf(command, sizeof(command), "hijack %s %s %s %s %lx %lx %lx", hijack[0], init_task, hijack[1],
+			 hijack[2], (unsigned long)memory, escape ? (unsigned long)landed : 0, (unsigned long)(stack + sizeof(stack) - 8));
+	else if (escape)
 		snprintf(command, sizeof(command), "escape %s %lx %lx", init_task, (unsigned long)landed,
 			 (unsigned long)(stack + sizeof(stack) - 8));
 	else
 		snprintf(command, sizeof(command), "root %s", init_task);
-	/* A page fault on the way would be a proper entry into the kernel, and the end: on its way out signals are seen. */
 	memset(stack, 0, sizeof(stack));
+	memset(kernel_stack, 0, sizeof(kernel_stack));
 	*ran += 0;
 	if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
 		_exit(3);
@@ -59,7 +74,7 @@ int main(int count, char **arguments)
 {
 	int rounds, device, killed = 0, made = 0, other = 0;
 
-	if (count != 5)
+	if (count != 5 && count != 8)
 		return 1;
 	rounds = atoi(arguments[1]);
 	device = open("/dev/krie_test", O_WRONLY);
@@ -73,7 +88,7 @@ int main(int count, char **arguments)
 		snprintf(path, sizeof(path), "%s/%d", arguments[2], round);
 		child = fork();
 		if (child == 0)
-			attack(device, arguments[3], !strcmp(arguments[4], "escape"));
+			attack(device, arguments[3], !strcmp(arguments[4], "escape"), count == 8 ? arguments + 5 : NULL);
 		if (child < 0 || waitpid(child, &status, 0) != child)
 			return 1;
 		killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;

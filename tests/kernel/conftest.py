@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from krie import AttachType
+from krie.kernel.features import Features
 
 _HERE = Path(__file__).parent
 
@@ -17,8 +19,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def agent_options() -> Mapping[str, Any]:
-    return {"plugins": {"runtime_integrity": {"required": True}}}
+def whole_plugin(features: Features) -> Mapping[str, Any]:
+    """runtime_integrity with all that this kernel can have."""
+    return {"required": True, "watch_credentials": AttachType.FENTRY not in features.refused}
+
+
+@pytest.fixture(scope="session")
+def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mapping[str, Any]:
+    plugins: dict[str, Any] = {"runtime_integrity": whole_plugin}
+    if AttachType.KPROBE not in features.refused:
+        plugins["smep_smap"] = {"required": False}
+    return {"plugins": plugins, "agent": {"scan_interval_s": 2, "roaming_interval_s": 20}}
 
 
 @pytest.fixture(scope="session")

@@ -59,3 +59,26 @@ ENFORCEMENT: Mapping[str, object] = {
     "host_scope": True,
     "breaker_processes": 3,
 }
+HIJACKED = """
+int example_hijacked(struct pt_regs *ctx)
+{
+    struct krie_answer answer;
+    struct example_seen *record;
+    const struct cred *cred;
+
+    if (!krie_enter(KRIE_PROGRAM_example_hijacked))
+        return 0;
+    cred = KRIE_READ(task_struct, krie_current(), cred);
+    if (KRIE_READ(cred, cred, euid.val) != 65534)
+        return 0;
+    answer = krie_kill(KRIE_SENSOR_EXAMPLE);
+    record = krie_reserve_example_seen(KRIE_PROGRAM_example_hijacked);
+    if (!record)
+        return 0;
+    record->count = 1;
+    krie_stamp(&record->header, &answer);
+    krie_submit_example_seen(record);
+    return 0;
+}
+"""
+"""Kills whoever is nobody and gets other credentials, in the program itself."""

@@ -53,3 +53,66 @@ rules contains {"id": "SITE008", "action": "override", "errno": 13} if {
 	input.event.kind == "runtime_integrity.ptrace"
 	input.process.comm == "krie-victim"
 }
+
+# METADATA
+# title: A named victim freezes a map
+# custom: {id: SITE009, severity: low, action: override, enforce: inline}
+rules contains {"id": "SITE009", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command == "map_freeze"
+	input.process.program == "victim"
+}
+
+# METADATA
+# title: A named victim looks for BTF
+# custom: {id: SITE010, severity: low, action: kill, enforce: inline}
+rules contains {"id": "SITE010", "action": "kill"} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command == "btf_get_next_id"
+	input.process.program == "victim"
+}
+
+# METADATA
+# title: A named victim wants to be traced
+# custom: {id: SITE011, severity: low, action: override, enforce: inline}
+rules contains {"id": "SITE011", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.ptrace"
+	input.event.operation == "traceme"
+	input.process.program == "victim"
+}
+
+# METADATA
+# title: A named victim filters a socket
+# custom: {id: SITE012, severity: low, action: override, enforce: inline}
+rules contains {"id": "SITE012", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.socket_filter"
+	input.event.operation == "lock_filter"
+	input.process.program == "victim"
+}
+
+# METADATA
+# title: A named victim opens a performance event
+# custom: {id: SITE013, severity: low, action: override, enforce: inline}
+rules contains {"id": "SITE013", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.perf_event_open"
+	input.event.pmu == "software"
+	input.process.program == "victim"
+}
+
+# METADATA
+# title: A named victim loads a module
+# custom: {id: SITE014, severity: low, action: override, enforce: inline}
+rules contains {"id": "SITE014", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.module_load"
+	input.event.step in {"file", "memory"}
+	input.process.program == "victim"
+}
+
+# METADATA
+# title: A named victim unloads a module
+# custom: {id: SITE015, severity: low, action: override, enforce: inline}
+rules contains {"id": "SITE015", "action": "override", "errno": 13} if {
+	input.event.kind == "runtime_integrity.module_unload"
+	input.event.name == "krie_no_module"
+	input.process.program == "victim"
+}

@@ -21,7 +21,7 @@ class Seen(Event):
     """The probe ran."""
     KIND = 0x9001
     NAME = "example.seen"
-    count: Annotated[U64, Doc("a number")]
+    {fields}
 
 def canary():
     {canary}
@@ -64,10 +64,15 @@ def seen(name: str, argument: str = "void *ctx", value: str = "1") -> str:
     return _SEEN.format(function=f"int {name}({argument})", name=name, value=value)
 
 
-def write(folder: Path, probes: Mapping[str, Place], source: str, canary: str = "") -> Path:
+COUNT = 'count: Annotated[U64, Doc("a number")]'
+"""The field of `example.seen`, where a test needs no others."""
+
+
+def write(folder: Path, probes: Mapping[str, Place], source: str, canary: str = "", fields: str = COUNT) -> Path:
     """Write the plugin `example` with these probes, which share a canary (Python code)."""
     folder.mkdir()
-    text = _MODULE.format(probes=dict(probes), canary=canary or "pass", has_canary="canary" if canary else "None")
+    has_canary = "canary" if canary else "None"
+    text = _MODULE.format(probes=dict(probes), canary=canary or "pass", has_canary=has_canary, fields=fields)
     (folder / "example_plugin.py").write_text(text)
     (folder / "example.bpf.c").write_text(source)
     metadata = folder / "example_plugin-1.0.dist-info"

@@ -21,7 +21,7 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "krie.toml"
     path.write_text(
         f'[agent]\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\nallow_syscall_tracepoints = true\n'
-        f'[journal]\npath = "journal.jsonl"\n[plugins.runtime_integrity]\n'
+        f'[journal]\npath = "journal.jsonl"\n[plugins.runtime_integrity]\nwatch_credentials = false\n'
     )
     path.chmod(0o600)
     return path
@@ -139,8 +139,9 @@ def test_doctor_tells_blind_rules(config: Path) -> None:
 
 @pytest.mark.once
 def test_plugins_and_events(config: Path) -> None:
-    (plugin,) = json.loads(krie("plugins", "--config", config, "--json").stdout)
-    assert (plugin["name"], plugin["state"]) == ("runtime_integrity", "observe")
+    listed = json.loads(krie("plugins", "--config", config, "--json").stdout)
+    states = {each["name"]: each["state"] for each in listed}
+    assert (states["runtime_integrity"], states["smep_smap"]) == ("observe", "not configured")
     assert "target_tgid" in krie("events", "--config", config).stdout
     schemas = json.loads(krie("events", "--config", config, "--schema").stdout)
     for schema in (*schemas["event"].values(), schemas["process"]):
@@ -168,6 +169,7 @@ def test_policy_check_and_eval(config: Path) -> None:
         "old_parsed": True,
         "old_int": 1,
         "file_pos": 0,
+        "change": "lower",
     }
     document = {"kind": "runtime_integrity.sysctl_write", "event": event, "process": {}}
     decision = json.loads(krie("policy", "eval", "--config", config, text=json.dumps(document)).stdout)

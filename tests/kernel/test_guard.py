@@ -17,7 +17,7 @@ from krie.testing.module import TestModule, address_of
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 SWITCH = Path("/sys/kernel/debug/kprobes/enabled")
-GET_MAP, GET_LINK, DETACH = 14, 30, 34
+LOOKUP, GET_MAP, GET_LINK, DETACH = 1, 14, 30, 34
 RDONLY = 8
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -100,6 +100,19 @@ def test_its_maps_are_only_read(guarding: RunningAgent) -> None:
         assert read_only >= 0 or read_only == -1  # some maps can be opened by nobody but for writing
         os.close(read_only) if read_only >= 0 else None
     attempts(guarding, "map_opened", len(maps))
+
+
+def test_the_policys_tables_are_only_read(guarding: RunningAgent) -> None:
+    """They lie in a map that the agent holds no descriptor of: the map of maps does."""
+    key, number = ctypes.c_uint32(0), ctypes.c_uint32(0)
+    for outer in ids_of(guarding.process.pid, "map_id"):
+        descriptor = bpf(GET_MAP, outer, 0, RDONLY)
+        if descriptor >= 0 and "map_type:\t12\n" in Path(f"/proc/self/fdinfo/{descriptor}").read_text():
+            attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key), ctypes.addressof(number), 0)
+            assert libc.syscall(321, LOOKUP, attributes, len(attributes)) == 0
+        os.close(descriptor) if descriptor >= 0 else None
+    assert number.value
+    assert bpf(GET_MAP, number.value, 0, 0) == -1
 
 
 def test_maps_of_others_are_not_its_business(guarding: RunningAgent) -> None:

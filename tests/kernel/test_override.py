@@ -14,12 +14,16 @@ from krie.armed import sensor_request
 from krie.event import Event, EventTypes
 from krie.health import Canaries
 from krie.inspection import Inspector
+from krie.kernel.features import Features
 from krie.kernel.launcher import LoaderProcess, load
 from krie.kernel.maps import Maps
 from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
-from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
-from krie.plugins.runtime_integrity.plugin import RuntimeIntegrityConfig, krie_sensor
+from krie.plugins.runtime_integrity.bpf_call import BpfCall
+from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
+from krie.plugins.runtime_integrity.plugin import krie_sensor
+from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process import Key
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 from krie.verdicts import Verdict, Verdicts
@@ -39,7 +43,7 @@ class Loaded(NamedTuple):
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Loaded]:
-    whole = krie_sensor(RuntimeIntegrityConfig())
+    whole = krie_sensor(RuntimeIntegrityConfig(), Features())
     probes = tuple(
         replace(probe, alternatives=tuple(each for each in probe.alternatives if each.name == ONLY))
         for probe in whole.probes

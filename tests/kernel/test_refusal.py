@@ -16,12 +16,13 @@ PROGRAM = """
 int example_sysctl(struct bpf_sysctl *ctx)
 {
     struct example_seen *record;
+    struct example_seen_inline known = {};
     struct krie_answer answer;
     int allow;
 
     if (!krie_enter(KRIE_PROGRAM_example_sysctl) || !ctx->write)
         return KRIE_CGROUP_ALLOW;
-    answer = krie_decide(KRIE_KIND_EXAMPLE_SEEN);
+    answer = krie_decide_example_seen(&known, KRIE_CAN_REFUSE);
     allow = krie_cgroup_answer(&answer);
     record = krie_reserve_example_seen(KRIE_PROGRAM_example_sysctl);
     if (!record)

@@ -157,6 +157,7 @@ def test_sysctl_write(journal: JournalOfVictims, victims: Victims, core_uses_pid
         "name": "kernel/core_uses_pid",
         "old": old,
         "new": old,
+        "change": "same",
         "name_truncated": False,
         "old_truncated": False,
         "new_truncated": False,

@@ -22,20 +22,28 @@ from krie.testing.lab import boot
 from krie.testing.lab.acceleration import kvm_works
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import find
-from krie.testing.lab.modules import build_module
-from krie.testing.needs import MODULE_VARIABLE
+from krie.testing.lab.modules import build_module, build_modules
+from krie.testing.needs import BENIGN_VARIABLE, MODULE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 _TABLE = re.compile(r"(<!-- measured: kernels -->\n).*?(<!-- end -->)", re.DOTALL)
 _APPEND = "krie.test_module=allow nopti mitigations=off"
 """The module's exploit leaves the kernel as public ones do on kernels without page table isolation."""
+_UNPROTECTED = "max,-smep,-smap"
 _COMMAND = """
 export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s
 cd %(root)s
 .venv/bin/krie doctor --json --config krie.toml > "$KRIE_LAB_RESULTS/doctor.json"
-exec .venv/bin/python -m pytest -q -p no:cacheprovider --durations=5 -m 'kernel and not once' tests/kernel \\
+%(headers)s
+exec .venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' tests/kernel \\
     --junitxml="$KRIE_LAB_RESULTS/junit.xml" --basetemp="$KRIE_LAB_RESULTS/tests"
 """
+_HEADERS = """
+release=$(uname -r) modules=/lib/modules/$(uname -r) headers=%s
+ln -sfn "$headers/linux-headers-$release" "$modules/build"
+ln -sfn "$headers/linux-headers-${release%%-amd64}-common" "$modules/source"
+"""
+"""Where programs of BCC look for the kernel's headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,8 @@ class Suite:
     alternative: str
     """What each probe that has a choice should take: the first one that can be alive there."""
     append: str = ""
+    cpu: str = ""
+    """QEMU's CPU model with flags. Without SMEP and SMAP where attackers need the kernel to run on their memory."""
     may_lack: str = "kprobe_override"
     """Features, separated by blanks, that tests may need and that this kernel does not have."""
 
@@ -57,12 +67,24 @@ class Suite:
 
 
 SUITES = (
-    Suite("debian-5.10", "debian-5.10", "fmod_ret", may_lack="kprobe_override lsm"),  # bpf is not in its lsm=
-    Suite("debian-5.10-lsm", "debian-5.10", "lsm", append="lsm=lockdown,yama,apparmor,bpf"),
-    Suite("debian-6.1", "debian-6.1", "lsm"),
-    Suite("debian-6.12", "debian-6.12", "lsm"),
-    Suite("debian-newest", "debian-newest", "lsm"),
-    Suite("override", "override", "lsm", may_lack=""),
+    Suite(
+        "debian-5.10",
+        "debian-5.10",
+        "fmod_ret",
+        may_lack="kprobe_override lsm no_smep no_smap syscall_program",  # bpf is not in its lsm=
+    ),
+    Suite(
+        "debian-5.10-lsm",
+        "debian-5.10",
+        "lsm",
+        append="lsm=lockdown,yama,apparmor,bpf",
+        cpu=_UNPROTECTED,
+        may_lack="kprobe_override syscall_program",
+    ),
+    Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED),
+    Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED),
+    Suite("debian-newest", "debian-newest", "lsm", may_lack="kprobe_override no_smep no_smap"),
+    Suite("override", "override", "lsm", may_lack="no_smep no_smap"),
 )
 
 
@@ -77,24 +99,34 @@ class Findings:
     skipped: int = 0
 
 
-def run(suite: Suite) -> boot.Outcome:
-    """Boot, test, and leave everything in `suite.results`."""
+def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
+    """Boot, test, with slow tests or without, and leave everything in `suite.results`."""
     results = suite.results
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     cache = Cache()
     kernel = find(suite.kernel, cache, _say)
-    machine = boot.Machine(append=f"{_APPEND} {suite.append}", kvm=kvm_works(kernel.image, cache))
+    machine = boot.Machine(append=f"{_APPEND} {suite.append}", cpu=suite.cpu, kvm=kvm_works(kernel.image, cache))
     module = build_module(kernel, ROOT / "tests/kernel/kmod", cache, _say)
+    marked = "kernel and not once" if slow else "kernel and not once and not slow"
+    headers = _HEADERS % shlex.quote(f"{kernel.headers}/usr/src") if slow and kernel.headers is not None else ""
+    values = {
+        "headers": headers,
+        "root": shlex.quote(str(ROOT)),
+        "may_lack": shlex.quote(suite.may_lack),
+        "marked": marked,
+    }
+    benign = f"{BENIGN_VARIABLE}={build_modules(kernel, ROOT / 'tests/kernel/benign', cache, _say)}" if slow else ""
     command = [
         "env",
         f"{MODULE_VARIABLE}={module}",
+        *([benign] if slow else []),
         "bash",
         "-c",
-        _COMMAND % {"root": shlex.quote(str(ROOT)), "may_lack": shlex.quote(suite.may_lack)},
+        _COMMAND % values,
     ]
     with (results / "output").open("wb", buffering=0) as file:
-        return boot.run(kernel, command, machine, timeout_s=1800, results=results, output=file.write)
+        return boot.run(kernel, command, machine, timeout_s=5400 if slow else 3600, results=results, output=file.write)
 
 
 def _say(text: str) -> None:
@@ -173,7 +205,7 @@ def main() -> int:
     for suite in wanted:
         start = time.monotonic()
         print(f"{suite.label}: testing ...", file=sys.stderr)
-        outcome = run(suite)
+        outcome = run(suite, slow=True)
         found = findings(suite)
         ended = "passed" if passed(outcome, found) else f"FAILED ({outcome.end.value}): {', '.join(found.failed)}"
         print(f"{suite.label}: {ended}; {found.tests} tests, {time.monotonic() - start:.0f} s", file=sys.stderr)

@@ -12,7 +12,8 @@ from krie.testing.lab.cache import Cache
 NAMES = """linux-image-5.10.0-9-amd64 linux-image-5.10.0-46-amd64 linux-image-5.10.0-46-rt-amd64
 linux-image-6.1.0-56-amd64 linux-image-6.1.0-0.deb11.56-amd64 linux-image-6.12.9+deb12-amd64
 linux-image-6.12.117+deb12-amd64 linux-image-6.12.117+deb12-cloud-amd64 linux-image-6.12.90+deb13-amd64
-linux-binary-7.3.4+deb13-amd64 linux-binary-7.3.4+deb13-cloud-amd64 linux-image-7.1.9+deb13-amd64""".split()
+linux-binary-7.3.4+deb13-amd64 linux-binary-7.3.4+deb13-cloud-amd64 linux-image-7.3.4+deb13-amd64
+linux-image-7.1.9+deb13-amd64""".split()
 
 
 class FakeArchive(archive.Archive):

@@ -1,5 +1,8 @@
 """The shipped rules through the real engine, on documents made of real events: each fires once, and has a near miss."""
 
+import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +11,47 @@ from krie import Event
 from krie.agent_events import AGENT_EVENTS, Loss, PluginState, PolicyState, ProbeState
 from krie.decision import Action
 from krie.enforcement_events import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
-from krie.event import EventTypes, own_fields
+from krie.event import CONTAINER, EventTypes, own_fields
+from krie.kernel.features import Features
 from krie.plugins.runtime_integrity import plugin
-from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
+from krie.plugins.runtime_integrity.bpf_call import BpfCall
+from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
+from krie.plugins.runtime_integrity.cred_tamper import CredTamper
+from krie.plugins.runtime_integrity.hidden_module import HiddenModule
+from krie.plugins.runtime_integrity.kernel_parameter import KernelParameter
+from krie.plugins.runtime_integrity.module_load import ModuleLoad
+from krie.plugins.runtime_integrity.module_unload import ModuleUnload
+from krie.plugins.runtime_integrity.perf_event_open import PerfEventOpen
+from krie.plugins.runtime_integrity.probe_register import ProbeRegister
+from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.plugins.runtime_integrity.socket_filter import SocketFilter
+from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
+from krie.plugins.smep_smap import plugin as smep_smap
+from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
 from krie.policy.analysis import unknown_names
 from krie.policy.embedded import EmbeddedEngine
+from krie.policy.metadata import Metadata
 from krie.policy.policy import Policy
 from krie.policy.sources import read_sources
 from krie.testing.events import build
 
 ROOT = Path(__file__).parents[2] / "policies"
-TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, Ptrace, BpfCall, SysctlWrite))
+SENSOR = plugin.krie_sensor(RuntimeIntegrityConfig(), Features())
+CHECKS = (RegisterCheck, Trap, Activity)
+TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS))
 EXTRA = {
-    "runtime_integrity.ptrace": {"target"},
-    "runtime_integrity.bpf": set(plugin.krie_facts("runtime_integrity.bpf") or ()),
+    each.name: {
+        *each.event.PROCESSES,
+        *(plugin.krie_facts(each.name) or ()),
+        *(smep_smap.krie_facts(each.name) or ()),
+    }
+    for each in TYPES
 }
 POLICY = Policy(
     EmbeddedEngine(
-        read_sources([ROOT / "agent", ROOT / "runtime_integrity"], {"executables": {"apt": "/usr/bin/apt"}})
+        read_sources(
+            [ROOT / "agent", ROOT / "runtime_integrity", ROOT / "smep_smap"], {"executables": {"apt": "/usr/bin/apt"}}
+        )
     ),
     on_error=Action.LOG,
     memo=0,
@@ -39,9 +65,12 @@ def fired(event: Event, target: str = "", **process: Any) -> set[str]:
         facts["target"] = {"program": target, "known": True}
     if isinstance(event, BpfCall):
         facts["attach_target"] = ""
+    if isinstance(event, ProbeRegister):
+        facts["owner"] = event.module or ("?" if event.handler == NOWHERE else "kernel" if event.handler else "")
+    users = {"uid": event.uid, "euid": event.euid, "container": bool(event.context & CONTAINER)}
     document = {
         "event": facts,
-        "process": {"program": "", "exe": "?", "exe_known": False, "uid": event.uid, "euid": event.euid, **process},
+        "process": {"program": "", "exe": "?", "exe_known": False, **users, **process},
         "host": {},
         "health": {},
     }
@@ -51,7 +80,8 @@ def fired(event: Event, target: str = "", **process: Any) -> set[str]:
 
 
 def write(name: str, before: int, after: int, **changes: Any) -> SysctlWrite:
-    texts = {"old": f"{before}\n", "new": f"{after}\n", "old_parsed": True, "new_parsed": True}
+    change = "lower" if after < before else "higher" if after > before else "same"
+    texts = {"old": f"{before}\n", "new": f"{after}\n", "old_parsed": True, "new_parsed": True, "change": change}
     return build(SysctlWrite, name=name, **{**texts, "old_int": before, "new_int": after, **changes})
 
 
@@ -60,12 +90,52 @@ def load(**fields: Any) -> BpfCall:
 
 
 def trace(**fields: Any) -> Ptrace:
-    return build(
-        Ptrace, **{"operation": "attach", "target_known": True, "target_tgid": 77, "target_uid": 1000, **fields}
-    )
+    wanted = {"operation": "attach", "target_known": True, "target_tgid": 77, "target_uid": 1000, "uid": 1000, **fields}
+    return build(Ptrace, **{"other_user": wanted["target_uid"] != wanted["uid"], "euid": wanted["uid"], **wanted})
+
+
+def module(step: str = "file", **fields: Any) -> ModuleLoad:
+    return build(ModuleLoad, step=step, **fields)
+
+
+def unload(**fields: Any) -> ModuleUnload:
+    return build(ModuleUnload, **{"step": "asked", "name": "dummy", **fields})
+
+
+def filtered(**fields: Any) -> SocketFilter:
+    return build(SocketFilter, **{"operation": "attach_filter", "family": "packet", **fields})
+
+
+def perf(pmu: str = "cpu", **fields: Any) -> PerfEventOpen:
+    return build(PerfEventOpen, **{"pmu": pmu, "probe": pmu in ("kprobe", "uprobe"), "euid": 0, **fields})
+
+
+def probed(**fields: Any) -> ProbeRegister:
+    return build(ProbeRegister, **{"mechanism": "kprobe", "operation": "register", **fields})
+
+
+NOWHERE = 0xFFFF_FFFF_FFFF_0000
+"""An address that is nobody's."""
+
+
+def variable(**fields: Any) -> KernelParameter:
+    known = {"state": "differs", "symbol": "kptr_restrict", "interface": "/proc/sys/kernel/kptr_restrict"}
+    return build(KernelParameter, **{**known, **fields})
+
+
+def check(*failed: str, **fields: Any) -> RegisterCheck:
+    return build(RegisterCheck, failed=failed, **fields)
 
 
 CASES = [
+    (check("stack_user"), {"SMEP001"}, check()),
+    (check("stack_kernel"), {"SMEP002"}, check("unknown_bits")),
+    (check("return_user"), {"SMEP003"}, check("return_user", traced=True)),
+    (check("return_text"), {"SMEP003"}, check("return_text", traced=True)),
+    (check("return_call", "stack_user"), {"SMEP001", "SMEP003"}, check("return_call", traced=True)),
+    (check("init_cred"), {"SMEP004"}, check()),
+    (build(Trap, state="vanished"), {"SMEP005"}, build(Trap, state="unreadable")),
+    (build(Trap, state="disarmed"), {"SMEP005"}, build(Activity)),
     (write("kernel/kptr_restrict", 1, 0), {"SYSCTL001"}, write("kernel/kptr_restrict", 1, 2)),
     (write("kernel/ftrace_enabled", 1, 0), {"SYSCTL001"}, write("kernel/ftrace_enabled", 0, 0)),
     (write("vm/unprivileged_userfaultfd", 0, 1), {"SYSCTL001"}, write("vm/unprivileged_userfaultfd", 1, 0)),
@@ -79,9 +149,46 @@ CASES = [
     (load(), {"BPF001"}, load(command="prog_get_next_id")),
     (load(helpers=("send_signal",)), {"BPF001", "BPF002"}, load(command="map_create", helpers=("send_signal",))),
     (load(helpers_known=False), {"BPF001", "BPF004"}, load(command="link_create", helpers_known=False)),
+    (load(command="obj_pin"), {"BPF005"}, load(command="obj_get")),
+    (load(command="link_detach"), {"BPF006"}, load(command="link_create")),
     (trace(target_uid=0), {"PTRACE001"}, trace()),
     (trace(target_tgid=1), {"PTRACE002"}, trace(target_tgid=1, operation="traceme")),
     (trace(uid=0, euid=0), {"PTRACE003"}, trace(uid=0, euid=0, target_uid=0)),
+    (module("memory"), {"MODULE001"}, module("linked")),
+    (module(file_uid=1000), {"MODULE002", "MODULE003"}, module("memory", file_uid=1000)),
+    (module(others_write=True), {"MODULE002", "MODULE003"}, module("linked", others_write=True)),
+    (module(file_deleted=True), {"MODULE002", "MODULE003"}, module("memory")),
+    (module(), {"MODULE003"}, module("linked")),
+    (module(context=2), {"MODULE003", "MODULE004"}, module("linked", context=2)),
+    (module(flags=("ignore_vermagic",)), {"MODULE003", "MODULE005"}, module("linked", flags=("compressed_file",))),
+    (module("linked", taints=("unsigned",)), {"MODULE006"}, module("linked", taints=("out_of_tree",))),
+    (unload(), {"MODULE007"}, unload(step="freed")),
+    (unload(name="lkrg"), {"MODULE007", "MODULE008"}, unload(name="lkrg", step="freed")),
+    (filtered(), {"SOCKET001"}, filtered(family="inet")),
+    (perf("kprobe"), {"PERF001"}, perf("tracepoint")),
+    (perf("uprobe"), {"PERF003"}, perf("breakpoint")),
+    (perf("kprobe", euid=1000), {"PERF001", "PERF002"}, perf("cpu", euid=1000)),
+    (probed(handler=NOWHERE), {"PROBE001"}, probed(handler=NOWHERE, operation="unregister")),
+    (probed(symbol="kallsyms_lookup_name"), {"PROBE002"}, probed(symbol="do_exit")),
+    (
+        probed(mechanism="all_kprobes", operation="disarm"),
+        {"PROBE003"},
+        probed(mechanism="all_kprobes", operation="arm"),
+    ),
+    (
+        probed(mechanism="ftrace", operation="found", module="x"),
+        {"PROBE004"},
+        probed(mechanism="livepatch", module="x"),
+    ),
+    (
+        variable(symbol="ftrace_enabled", interface="/proc/sys/kernel/ftrace_enabled"),
+        {"KPARAM001"},
+        variable(symbol="ftrace_enabled", state="agrees"),
+    ),
+    (variable(), {"KPARAM002"}, variable(state="unwatched")),
+    (variable(symbol="ftrace_disabled", interface=""), {"KPARAM003"}, variable()),
+    (build(HiddenModule, name="x", missing=("list",)), {"HIDDEN001"}, build(HiddenModule, name="x")),
+    (build(CredTamper, operation="exec", changed=("users",)), {"CRED001"}, build(CredTamper, operation="exec")),
     (build(Loss, cause="ring_full"), {"AGENT001"}, build(PolicyState, state="loaded")),
     (build(ProbeState, state="silent"), {"AGENT002"}, build(ProbeState, state="attached")),
     (build(PluginState), {"AGENT003"}, build(ProbeState, state="alive")),
@@ -103,20 +210,45 @@ def test_a_rule_fires_and_has_a_near_miss(event: Event, rules: set[str], near_mi
 def test_named_programs() -> None:
     assert fired(load(), program="apt") == set()
     assert fired(load(helpers=("probe_write_user",)), program="apt") == {"BPF003"}
-    assert fired(trace(uid=0, euid=0, target_uid=0), target="sshd") == {"PTRACE002"}
+    assert fired(trace(uid=0, euid=0, target_uid=0), target="sshd") == {"PTRACE004"}
 
 
 def test_every_rule_has_a_case() -> None:
-    covered = {id_ for _, rules, _ in CASES for id_ in rules} | {"BPF003"}
+    covered = {id_ for _, rules, _ in CASES for id_ in rules} | {"BPF003", "PTRACE004"}
     assert {rule.id for rule in POLICY.rules} == covered
 
 
+def annotations() -> dict[str, dict[str, Any]]:
+    """The METADATA of all rules as `opa` reads them, by FILE:LINE."""
+    opa = ROOT.parent / ".cache/tools/opa"
+    found = subprocess.run([opa, "inspect", "-a", "-f", "json", ROOT], check=True, capture_output=True).stdout
+    return {
+        f"{each['location']['file']}:{each['location']['row']}": each["annotations"]
+        for each in json.loads(found)["annotations"]
+    }
+
+
 def test_metadata_is_complete_and_true() -> None:
+    wanted = {"id", "severity", "action", "technique", "seen"}
+    above = annotations()
     for rule in POLICY.rules:
-        source = Path(rule.place.rpartition(":")[0]).read_text()
-        assert f"custom: {{id: {rule.id}, severity: {rule.severity}, action: {rule.action}}}" in source
-        assert rule.title
-        assert rule.severity in {"low", "medium", "high", "critical"}
+        found = above[rule.place]
+        assert found["custom"].keys() - {"enforce"} == wanted, rule.id
+        assert (found["custom"]["id"], found["custom"]["action"]) == (rule.id, rule.action)
+        assert all((found["title"], found.get("description"), found["custom"]["seen"])), rule.id
+        assert not found["title"].endswith("."), rule.id
+        assert found["custom"]["severity"] in {"low", "medium", "high", "critical"}
+        assert re.fullmatch(r"(T\d{4}(\.\d{3})?)?", found["custom"]["technique"]), rule.id
+
+
+def test_metadata_are_read_as_opa_reads_them() -> None:
+    above = annotations()
+    for rule in POLICY.rules:
+        found = above[rule.place]
+        custom = {"severity": "", "technique": "", "seen": "", **found["custom"]}
+        texts = {name: " ".join(found[name].split()) for name in ("title", "description")}
+        texts |= {name: " ".join(custom[name].split()) for name in ("severity", "technique", "seen")}
+        assert rule.metadata == Metadata(**texts, inline=custom.get("enforce") == "inline")
 
 
 def test_rules_read_nothing_that_events_do_not_have() -> None:

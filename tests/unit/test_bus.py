@@ -13,7 +13,9 @@ from krie.decision import Mode, merge
 from krie.enforcer import Outcome, would
 from krie.enrich import PROCESS_SCHEMA, Enricher
 from krie.event import EventTypes
-from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
+from krie.plugins.runtime_integrity.bpf_call import BpfCall
+from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process import NOTHING, Identity, ProcessTable
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build, encode
@@ -72,7 +74,9 @@ def test_the_journals_shape() -> None:
         "revision": "r1",
     }
     assert (line["mode"], line["would"], line["done"]) == ("observe", ["poison", "kill"], [])
-    wanted = "tgid tid start_time comm exe exe_known program uid euid gid parent cgroup namespaces".split()
+    wanted = (
+        "tgid tid start_time comm exe exe_known program uid euid gid kernel_thread container parent cgroup namespaces"
+    ).split()
     assert list(line["process"]) == wanted
     assert line["process"]["program"] == "tool"
     assert (line["event"]["name"], line["event"]["new"]) == ("kernel/x", "1\n")

@@ -69,7 +69,7 @@ class Nested(PluginConfig):
     ("raw", "message"),
     [
         ({"window": {"size": 1}}, "plugins.p.window.size: no such key; did you mean 'size_s'?"),
-        ({"windows": [{"size": 1}]}, "plugins.p.windows.0.size: no such key; see the plugin's manual"),
+        ({"windows": [{"size": 1}]}, "plugins.p.windows.0.size: no such key; did you mean 'size_s'?"),
         ({"windows": [{"size_s": "x"}]}, "plugins.p.windows.0.size_s: Input should be a valid integer, not 'x'"),
         ({"zzz": 1}, "plugins.p.zzz: no such key; known are mode, required, window, windows"),
     ],

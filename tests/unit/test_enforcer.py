@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from krie import Action, FiredRule, Scope
+from krie import Action, FiredRule, Scope, kill
 from krie.breaker import CircuitBreaker
 from krie.config import EnforcementConfig
 from krie.decision import Decision, Mode, merge
 from krie.enforcer import WORDS, Ability, Enforcer, RuleNumbers, would
 from krie.errors import KernelError
-from krie.event import Event
-from krie.plugins.runtime_integrity.events import SysctlWrite
+from krie.event import BY_TABLE, Event
+from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process import Identity, Key
 from krie.testing.events import build
 from krie.verdicts import Verdict
@@ -52,7 +52,10 @@ class Setting:
         self.tripped: list[tuple[str, int]] = []
         breaker = CircuitBreaker(most, 10**12, lambda rule, count: self.tripped.append((rule, count)))
         settings = EnforcementConfig.model_validate(config)
-        self.enforcer = Enforcer(settings, self.tables, breaker, self.rules, AGENT, lambda _: ability)
+        self.in_kernel: frozenset[str] = frozenset()
+        self.enforcer = Enforcer(
+            settings, self.tables, breaker, self.rules, AGENT, lambda _: ability, lambda _: self.in_kernel
+        )
         self.enforcer.contained = 18
 
     def done(self, event: Event, decision: Decision) -> list[str]:
@@ -76,6 +79,12 @@ def start_time(tgid: int) -> int:
 
 def by(tgid: int, **fields: object) -> Event:
     return build(SysctlWrite, **{"tgid": tgid, "start_time": start_time(tgid), "exe_ino": 5, "exe_dev": 1, **fields})
+
+
+@pytest.fixture(autouse=True)
+def time_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is that runs these tests."""
+    monkeypatch.setattr(kill, "DIES_WITHIN_MS", 60_000)
 
 
 @pytest.fixture
@@ -255,7 +264,57 @@ def test_the_rules_beside_a_tripped_one_still_hold(victim: int) -> None:
     assert lives(victim)
 
 
+def test_what_the_kernel_decided_is_not_done_again(victim: int) -> None:
+    setting = Setting(most=1)
+    setting.in_kernel = frozenset({"R1"})
+    event = by(victim, done=1, decided_by=BY_TABLE)
+    assert setting.done(event, decided(Action.OVERRIDE)) == ["refused"]
+    assert setting.untouched
+    assert setting.done(by(victim, done=6, decided_by=BY_TABLE), decided(Action.KILL)) == ["poisoned", "killed"]
+    assert lives(victim)
+    both = merge([FiredRule("R1", Action.OVERRIDE), FiredRule("R2", Action.OVERRIDE)], tier="kernel", revision="r")
+    assert setting.done(event, both) == ["refused", "bound"]
+
+
+def test_the_kernels_hits_count_for_the_breaker_too(victim: int) -> None:
+    setting = Setting(most=1)
+    setting.in_kernel = frozenset({"R1"})
+    for process in (victim, os.getpid()):
+        setting.done(by(process, done=1, decided_by=BY_TABLE), decided(Action.OVERRIDE))
+    assert setting.tripped == [("R1", 2)]
+
+
+def test_whom_the_kernel_spared_is_spared(victim: int) -> None:
+    setting = Setting()
+    setting.in_kernel = frozenset({"R1"})
+    (why,) = setting.done(by(1, decided_by=BY_TABLE), decided(Action.OVERRIDE))
+    assert why == "spared: tgid 1"
+
+
 def test_rule_numbers() -> None:
     numbers = RuleNumbers()
     assert [numbers.number(each) for each in ("A", "B", "A")] == [1, 2, 1]
     assert [numbers.name(each) for each in (0, 1, 2, 3)] == ["", "A", "B", ""]
+
+
+@pytest.mark.parametrize(("why_not", "done"), [(None, "restored"), ("no interface", "failed: no interface")])
+def test_what_a_comparison_found_is_put_back(why_not: str | None, done: str) -> None:
+    asked: list[Event] = []
+
+    def restore(event: Event) -> str | None:
+        asked.append(event)
+        return why_not
+
+    found = build(SysctlWrite, tgid=AGENT)  # events of comparisons are the agent's own
+    decision = merge([FiredRule("R", Action.OVERRIDE)], tier="user", revision="")
+    observing = Setting(Ability(Mode.OBSERVE, refuses=False, restore=restore))
+    assert (observing.enforcer(found, decision).would, asked) == (("override",), [])
+    enforcing = Setting(Ability(Mode.ENFORCE, refuses=False, restore=restore))
+    assert enforcing.enforcer(found, decision).done == (done,)
+    assert asked == [found]
+
+
+def test_what_a_comparison_found_cannot_be_killed() -> None:
+    setting = Setting(Ability(Mode.ENFORCE, refuses=False, restore=lambda _: None))
+    decision = merge([FiredRule("R", Action.KILL)], tier="user", revision="")
+    assert setting.enforcer(build(SysctlWrite, tgid=AGENT), decision).done == ("spared: the agent",)

@@ -9,7 +9,8 @@ from krie.agent_events import AGENT_EVENTS
 from krie.event import EventTypes
 from krie.health import Canaries, Losses, ProbeHealth, health_facts
 from krie.kernel.maps import total
-from krie.plugins.runtime_integrity.events import BpfCall, Ptrace
+from krie.plugins.runtime_integrity.bpf_call import BpfCall
+from krie.plugins.runtime_integrity.ptrace import Ptrace
 
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace))
 KINDS = (BpfCall.KIND, Ptrace.KIND)

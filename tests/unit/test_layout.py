@@ -33,7 +33,9 @@ from krie.agent_events import AGENT_EVENTS
 from krie.errors import DecodeError, LayoutError
 from krie.event import EventType, EventTypes
 from krie.layout import Layout
-from krie.plugins.runtime_integrity.events import BpfCall, Ptrace, SysctlWrite
+from krie.plugins.runtime_integrity.bpf_call import BpfCall
+from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build, encode
 from krie.wire import Boolean, Integer, WireType, text_of

@@ -105,7 +105,7 @@ def test_a_misspelt_hook_of_an_object_is_found(setting: Setting) -> None:
 
 def test_failing_to_take_a_baseline_degrades_at_once(setting: Setting) -> None:
     plugins = setting.load(krie_attached=hookimpl(lambda maps: raising()))
-    plugins.attached(lambda name: None)  # type: ignore[arg-type,return-value]
+    plugins.attached(lambda name: None, None, lambda name: ())  # type: ignore[arg-type,return-value]
     assert plugins.degraded == {"example": "krie_attached failed: no"}
     assert [each.degraded for each in setting.faults] == [True]
 
@@ -113,7 +113,7 @@ def test_failing_to_take_a_baseline_degrades_at_once(setting: Setting) -> None:
 def test_failing_to_take_a_baseline_ends_a_required_plugin(setting: Setting) -> None:
     plugins = setting.load({"required": True}, krie_attached=hookimpl(lambda maps: raising()))
     with pytest.raises(PluginError, match=r"krie_attached failed: no \(and it is required\)"):
-        plugins.attached(lambda name: None)  # type: ignore[arg-type,return-value]
+        plugins.attached(lambda name: None, None, lambda name: ())  # type: ignore[arg-type,return-value]
 
 
 def test_declared_facts_without_an_enricher_degrade(setting: Setting) -> None:

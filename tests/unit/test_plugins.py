@@ -112,6 +112,10 @@ def alternative(function: str = "example_f", fields: frozenset[str] = frozenset(
     return Alternative("raw", (Program(AttachType.RAW_TRACEPOINT, "x", function),), fields)
 
 
+def roaming(attach: AttachType) -> Alternative:
+    return Alternative("raw", (Program(attach, "x", "example_f", roaming=32),))
+
+
 OTHER: type[Event] = dataclass(frozen=True)(
     type("Other", (Event,), {"KIND": 0x9002, "NAME": "elsewhere.thing", "__module__": __name__})
 )
@@ -140,6 +144,14 @@ LOW: type[Event] = dataclass(frozen=True)(
         ),
         (sensor(defines={"LIMIT": 1}), "constant LIMIT must be named EXAMPLE_<something>"),
         (sensor(probes=(Probe("a", None, (alternative(),)),)), "has probes, but no C source"),
+        (
+            sensor(probes=(Probe("a", None, (roaming(AttachType.FENTRY),)),)),
+            "a/raw roams: it must be a kprobe, of a probe without a canary",
+        ),
+        (
+            sensor(probes=(Probe("a", None, (roaming(AttachType.KPROBE),), canary=lambda: None),)),
+            "a/raw roams: it must be a kprobe, of a probe without a canary",
+        ),
     ],
 )
 def test_sensors_that_break_the_contract_are_refused_by_name(setting: Setting, answer: object, problem: str) -> None:
@@ -231,3 +243,28 @@ def test_scans_yield_events_and_nothing_else(setting: Setting) -> None:
     plugins = setting.load(example={}, other={})
     assert list(plugins.scan(lambda event: event)) == [build(Thing, value=3)]
     assert "krie_scan yielded 'nonsense', which is no Event" in setting.faults[0].error
+
+
+@dataclass(frozen=True, slots=True)
+class Rival(Event):
+    """Has the number of `Thing`."""
+
+    KIND = Thing.KIND
+    NAME = "rival.thing"
+
+    value: Annotated[U64, Doc("something")]
+
+
+def test_of_two_plugins_with_one_kind_the_first_is_kept(setting: Setting) -> None:
+    setting.install("example", krie_sensor=lambda: sensor())
+    setting.install("rival", krie_sensor=lambda: sensor(name="rival", events=(Rival,)))
+    assert [each.name for each in setting.load(example={}, rival={}).loaded] == ["example"]
+    (fault,) = setting.faults
+    problem = "event rival.thing has kind 0x9001, which example.thing has too; one of them must take another number"
+    assert (fault.plugin, fault.error) == ("rival", f"plugin rival: {problem}")
+
+
+def test_an_entry_point_that_names_the_wrong_module(setting: Setting) -> None:
+    setting.install("example")
+    with pytest.raises(PluginError, match="example_example has no hooks; its entry point must name the module with"):
+        setting.load(example={"required": True})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from krie import Event
-from krie.plugins.runtime_integrity.events import Ptrace
+from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.process import NOTHING, Identity, Key, ProcessTable, path_of
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build

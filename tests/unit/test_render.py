@@ -21,6 +21,7 @@ QUIET: dict[str, Any] = {
     "guarded_operations": {"refused": 18, "of": 18},
     "poisoned": [],
     "poisoned_count": 0,
+    "kernel_tier": {"generation": 3, "rules": {"a.b": ["SYSCTL001"]}},
     "bound_count": 0,
     "host": None,
     "breakers": [],
@@ -39,6 +40,7 @@ def test_a_quiet_agent() -> None:
         "Agent 7, up 60 s, policy r1: p enforces, guards itself",
         "200 events, 1.5/s of late, none lost, 25 % decided from memory",
         "1 of 1 probes alive",
+        "decided in the kernel, from the first occurrence on: SYSCTL001",
         "",
         "0 poisoned (of 18 guarded operations 18 are refused to them), 0 verdicts on single operations",
     ]

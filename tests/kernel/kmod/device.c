@@ -3,12 +3,18 @@
  * /dev/krie_test: one command a write(). What it does lasts until the file is closed, or its process ends.
  *
  *   kprobe ADDRESS                register a kprobe
+ *   patch ADDRESS                 handle a function by ftrace
  *   disarm GET_KPROBE ADDRESS     disarm the kprobe at an address, whoever's it is
  *   write ADDRESS BYTES           overwrite up to 16 bytes, also of read-only data
+ *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
+ *   tamper users, tamper pointer  become root, for good, by a write to the credentials, or by other ones
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
+ *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK
+ *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there likewise
  *
- * Addresses and bytes are hexadecimal, without 0x.
+ * Addresses and bytes are hexadecimal, without 0x. With the parameter probed=ADDRESS (with 0x) it registers a kprobe when it
+ * is loaded.
  */
 #define pr_fmt(format) KBUILD_MODNAME ": " format
 
@@ -27,7 +33,7 @@
 
 #include "krie_test.h"
 
-#define LONGEST 127
+#define LONGEST 191
 
 struct session {
 	struct mutex lock;
@@ -77,11 +83,33 @@ static struct effect *perform(const char *command)
 
 	if (sscanf(command, "kprobe %lx", &address) == 1)
 		return register_kprobe_at(address);
+	if (sscanf(command, "patch %lx", &address) == 1)
+		return patch_function(address);
 	if (sscanf(command, "disarm %lx %lx", &other, &address) == 2)
 		return disarm_kprobe_at(other, address);
 	if (sscanf(command, "write %lx %33s", &address, bytes) == 2)
 		return overwrite(address, bytes);
+	if (!strcmp(command, "hide list"))
+		return hide_from_list();
+	if (!strcmp(command, "hide kset"))
+		return hide_from_kset();
 	return ERR_PTR(-EINVAL);
+}
+
+static int hijacked(const char *command)
+{
+	unsigned long code, stack;
+	struct hijack how = {};
+	int error = -EINVAL;
+
+	if (sscanf(command, "hijack %15s %lx %lx %lx %lx %lx %lx", how.shape, &how.init_task, &how.init_cred, &how.entry,
+		   &how.user, &code, &stack) == 7)
+		error = 0;
+	kfree(command);
+	error = error ? error : hijack(&how);
+	if (!error && code)
+		leave_kernel(code, stack);
+	return error;
 }
 
 /* What is done to the calling process, and has no undoing. Frees the command: an escape does not come back. */
@@ -89,10 +117,15 @@ static int escalate(char *command)
 {
 	unsigned long init_task, code, stack;
 	bool escape = sscanf(command, "escape %lx %lx %lx", &init_task, &code, &stack) == 3;
+	bool users = !strcmp(command, "tamper users"), pointer = !strcmp(command, "tamper pointer");
 	bool known = escape || sscanf(command, "root %lx", &init_task) == 1;
 	int error;
 
 	kfree(command);
+	if (users)
+		tamper_with_users();
+	if (users || pointer)
+		return users ? 0 : tamper_with_pointer();
 	if (!known)
 		return -EINVAL;
 	error = become_root(init_task);
@@ -103,7 +136,8 @@ static int escalate(char *command)
 
 static bool escalates(const char *command)
 {
-	return !strncmp(command, "root ", 5) || !strncmp(command, "escape ", 7);
+	return !strncmp(command, "root ", 5) || !strncmp(command, "escape ", 7) || !strncmp(command, "tamper ", 7) ||
+	       !strncmp(command, "hijack ", 7);
 }
 
 static ssize_t device_write(struct file *file, const char __user *text, size_t count, loff_t *position)
@@ -118,7 +152,7 @@ static ssize_t device_write(struct file *file, const char __user *text, size_t c
 	if (IS_ERR(command))
 		return PTR_ERR(command);
 	if (escalates(command)) {
-		int error = escalate(command);
+		int error = *command == 'h' ? hijacked(command) : escalate(command);
 
 		return error ? error : count;
 	}
@@ -145,6 +179,10 @@ static struct miscdevice device = {
 	.mode = 0600,
 };
 
+static unsigned long probed;
+module_param(probed, ulong, 0);
+static struct effect *at_start;
+
 static int __init krie_test_init(void)
 {
 	int error = krie_test_permitted();
@@ -153,12 +191,21 @@ static int __init krie_test_init(void)
 		pr_err("refused: boot with krie.test_module=allow\n");
 		return error;
 	}
+	if (probed) {
+		at_start = register_kprobe_at(probed);
+		if (IS_ERR(at_start))
+			return PTR_ERR(at_start);
+	}
 	return misc_register(&device);
 }
 
 static void __exit krie_test_exit(void)
 {
 	misc_deregister(&device);
+	if (at_start) {
+		at_start->undo(at_start);
+		kfree(at_start);
+	}
 }
 
 module_init(krie_test_init);

@@ -55,6 +55,9 @@ static struct kprobe *find(const struct disarm_effect *made)
 
 	preempt_disable();
 	found = made->get_kprobe(made->address);
+	/* What stands for several, or for one that may be optimized, cannot be disarmed itself. */
+	if (found && !list_empty(&found->list))
+		found = list_first_entry(&found->list, struct kprobe, list);
 	preempt_enable();
 	return found;
 }

@@ -17,11 +17,30 @@ int krie_test_permitted(void);
 
 /* Each does one thing, and returns its effect or an error pointer. Addresses are the caller's responsibility. */
 struct effect *register_kprobe_at(unsigned long address);
+struct effect *patch_function(unsigned long address);
 struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address);
 struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count);
 
+/* Take this module off the kernel's list of modules, or off the set of objects behind /sys/module. */
+struct effect *hide_from_list(void);
+struct effect *hide_from_kset(void);
+
+/* Make the current process root by writing its credentials in place, or by giving it others. For good. */
+void tamper_with_users(void);
+int tamper_with_pointer(void);
+
 /* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */
 int become_root(unsigned long init_task);
+
+/* How commit_creds() is entered. Its credentials are `init_cred` or, where that is 0, a copy of those of `init_task`. */
+struct hijack {
+	char shape[16]; /* call, jump, user_code, user_stack or kernel_stack */
+	unsigned long init_task;
+	unsigned long init_cred;
+	unsigned long entry; /* commit_creds(), or an instruction in it */
+	unsigned long user; /* memory: a stack, or code that jumps to where %rbx points */
+};
+int hijack(const struct hijack *how);
 
 /* Go on at `code` in user mode. Nothing may be held, since this does not return. */
 void leave_kernel(unsigned long code, unsigned long stack);

@@ -1,0 +1,211 @@
+"""What comparisons find: variables, modules and credentials changed behind the kernel's back. In guests only."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from krie.testing.agent import Line, RunningAgent
+from krie.testing.module import TestModule, address_of
+from krie.testing.victims import Victims
+
+pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
+SCAN_S = 2
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """One that enforces, and compares often.
+
+    It ends before the session's agent starts, which later files ask for: of two programs at one hook the younger one
+    runs first, so that this one would refuse the other one's canaries.
+    """
+    folder = tmp_path_factory.mktemp("state")
+    folder.chmod(0o700)
+    extra = {"symbol": "krie_no_such_symbol", "size": 4, "value": 0}
+    with RunningAgent(
+        folder,
+        plugins={"runtime_integrity": {"required": True, "mode": "enforce", "parameters": [extra]}},
+        agent={"scan_interval_s": SCAN_S},
+        enforcement={"guard": False},
+    ) as running:
+        yield running
+
+
+def _told(agent: RunningAgent, kind: str, **fields: object) -> list[Line]:
+    return agent.lines(
+        f"runtime_integrity.{kind}", lambda line: all(line["event"][name] == value for name, value in fields.items())
+    )
+
+
+def _wait(agent: RunningAgent, kind: str, **fields: object) -> Line:
+    found = agent.wait(
+        f"runtime_integrity.{kind}", lambda line: all(line["event"][name] == value for name, value in fields.items())
+    )
+    return found[-1]
+
+
+def test_missing_symbols_are_told_once(agent: RunningAgent) -> None:
+    line = _wait(agent, "kernel_parameter", symbol="krie_no_such_symbol")
+    assert (line["event"]["state"], line["event"]["reason"]) == ("unwatched", "this kernel lists no such symbol")
+    assert line["decision"]["rules"] == []
+
+
+def test_ordinary_kernels_differ_in_nothing(agent: RunningAgent) -> None:
+    time.sleep(2 * SCAN_S)
+    assert _told(agent, "kernel_parameter", state="differs") == []
+    assert _told(agent, "hidden_module") == []
+
+
+def test_a_variable_that_is_written_is_told_until_it_agrees_again(agent: RunningAgent, test_module: TestModule) -> None:
+    address = address_of("panic_on_oops")
+    before = Path("/proc/sys/kernel/panic_on_oops").read_text().strip()
+    path = address_of("modprobe_path")
+    with test_module.effect("write", path, b"/tmp/x\0".hex()):
+        line = _wait(agent, "kernel_parameter", symbol="modprobe_path", state="differs")
+        assert (line["event"]["found"], line["event"]["address"]) == ("/tmp/x", f"{path:#018x}")
+        assert line["event"]["expected"].endswith("/modprobe")
+        assert [each["id"] for each in line["decision"]["rules"]] == ["KPARAM002"]
+    _wait(agent, "kernel_parameter", symbol="modprobe_path", state="agrees")
+    assert len(_told(agent, "kernel_parameter", symbol="modprobe_path")) == 2
+    # A near miss: what becomes stronger, or is written as it was.
+    with test_module.effect("write", address, (int(before) + 1).to_bytes(4, "little").hex()):
+        time.sleep(2 * SCAN_S)
+    agent.settle()
+    assert _told(agent, "kernel_parameter", symbol="panic_on_oops") == []
+
+
+def test_hooks_of_security_modules_are_compared(agent: RunningAgent, test_module: TestModule) -> None:
+    for symbol in ("security_hook_heads", "static_calls_table"):
+        try:
+            address = address_of(symbol)
+        except KeyError:
+            continue
+        with test_module.effect("write", address + 8, "ff" * 4):  # of hooks that nobody calls here
+            line = _wait(agent, "kernel_parameter", symbol=symbol, state="differs")
+        assert 8 <= line["event"]["offset"] < 12
+        assert [each["id"] for each in line["decision"]["rules"]] == ["KPARAM003"]
+        return
+    pytest.fail("this kernel has neither")
+
+
+def test_a_switch_is_put_back(agent: RunningAgent, test_module: TestModule) -> None:
+    address = address_of("ftrace_enabled")
+    with test_module.effect("write", address, "00000000"):
+        line = _wait(agent, "kernel_parameter", symbol="ftrace_enabled", state="differs")
+        assert (line["mode"], line["done"]) == ("enforce", ["restored"])
+        assert Path("/proc/sys/kernel/ftrace_enabled").read_text() == "1\n"
+
+
+@pytest.mark.parametrize(("way", "missing"), [("list", {"list", "proc"}), ("kset", {"kset"})])
+def test_a_module_that_hides(agent: RunningAgent, test_module: TestModule, way: str, missing: set[str]) -> None:
+    before = len(_told(agent, "hidden_module"))
+    with test_module.effect("hide", way):
+        line = agent.wait("runtime_integrity.hidden_module", count=before + 1)[-1]
+        time.sleep(2 * SCAN_S)
+    event = line["event"]
+    # kallsyms may go on naming it, for what ftrace remembers of its init functions.
+    assert (event["name"], set(event["missing"]) - {"kallsyms"}) == ("krie_test", missing)
+    assert [each["id"] for each in line["decision"]["rules"]] == ["HIDDEN001"]
+    agent.settle()
+    assert len(_told(agent, "hidden_module")) == before + 1
+
+
+def test_a_module_in_memory_alone(agent: RunningAgent, test_module: TestModule) -> None:
+    before = len(_told(agent, "hidden_module"))
+    with test_module.effect("hide", "list"), test_module.effect("hide", "kset"):
+        line = agent.wait(
+            "runtime_integrity.hidden_module",
+            lambda line: "memory" in line["event"]["seen"] and "kset" in line["event"]["missing"],
+        )[-1]
+    assert line["event"]["name"] == "krie_test"
+    assert len(_told(agent, "hidden_module")) <= before + 2  # it may be seen between both
+
+
+def test_modules_that_come_and_go_do_not_hide(agent: RunningAgent, test_module: TestModule) -> None:
+    before = len(_told(agent, "hidden_module"))
+    end = time.monotonic() + 3 * SCAN_S
+    while time.monotonic() < end:
+        test_module.unload()
+        test_module.load()
+    agent.settle()
+    assert len(_told(agent, "hidden_module")) == before
+
+
+TAMPER = """
+device = os.open("/dev/krie_test", os.O_WRONLY)
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+os.write(device, sys.argv[1].encode())
+print(os.getuid(), flush=True)
+%s
+"""
+EXEC = 'os.execv("/bin/echo", ["echo", "went on"])'
+SETUID = 'os.setuid(0); print("went on")'
+OPEN = 'os.open("/dev/null", os.O_WRONLY); print("went on")'
+FORK = 'child = os.fork(); child or os.execv("/bin/echo", ["echo", "went on"]); os.waitpid(child, 0); os._exit(0)'
+
+
+@pytest.mark.parametrize(
+    ("how", "changed", "then", "operation"),
+    [
+        ("users", {"users"}, EXEC, "exec"),
+        ("users", {"users"}, SETUID, "setuid"),
+        ("pointer", {"users", "pointer"}, OPEN, "open"),
+        ("users", {"users"}, FORK, "exec"),
+    ],
+)
+def test_tampered_credentials_end_their_process(
+    agent: RunningAgent,
+    test_module: TestModule,
+    victims: Victims,
+    how: str,
+    changed: set[str],
+    then: str,
+    operation: str,
+) -> None:
+    command = ["/usr/bin/python3", "-I", "-c", "import os, sys\n" + TAMPER % then, f"tamper {how}"]
+    try:
+        said = victims.execute(command).stdout
+    except subprocess.CalledProcessError as error:
+        said = error.stdout
+    assert said == "0\n"  # it was root, and could do nothing with it
+    agent.settle()
+    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    event = line["event"]
+    assert set(event["changed"]) == changed
+    assert (event["operation"], event["uid_before"], event["euid_now"]) == (operation, 65534, 0)
+    assert [each["id"] for each in line["decision"]["rules"]] == ["CRED001"]
+    assert line["decision"]["tier"] == "kernel"
+    assert set(line["done"]) == {"refused", "poisoned", "killed"}
+
+
+LEGAL = """
+import subprocess
+for command in (["su", "-s", "/bin/true", "nobody"], ["unshare", "-U", "true"], ["setpriv", "--reuid=65534", "true"],
+                ["newgrp", "-"], ["capsh", "--drop=cap_net_raw", "--", "-c", "true"], ["sudo", "-n", "true"],
+                ["keyctl", "session", "-", "true"], ["chpst", "-u", "nobody", "true"]):
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20, check=False, capture_output=True)
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # sudo waits for a name server, where there is none
+        pass
+import threading
+def change():
+    libc.syscall(117, 1000, 1000, 1000)  # one thread's own
+    os.open("/dev/null", os.O_WRONLY)
+for _ in range(8):
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join()
+for _ in range(300):
+    os.setresuid(1000, 1000, 0)
+    os.setresuid(0, 0, 0)
+    os.close(os.open("/dev/null", os.O_WRONLY))
+"""
+
+
+def test_legal_changes_of_credentials_are_silent(agent: RunningAgent, victims: Victims) -> None:
+    victims.run(LEGAL)
+    agent.settle()
+    assert agent.lines("runtime_integrity.cred_tamper", victims.mine) == []

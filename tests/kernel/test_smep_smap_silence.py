@@ -1,0 +1,150 @@
+"""Ordinary work that reaches the guarded functions in every legal way: no check may fail, and many were made."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from krie.testing.agent import RunningAgent
+from krie.testing.module import TestModule
+
+pytestmark = [pytest.mark.needs("guest", "kprobe"), pytest.mark.slow]
+CHECK = "smep_smap.register_check"
+TRACEFS = Path("/sys/kernel/tracing")
+STRESSORS = "--set 1 --cap 1 --exec 1 --clone 1 --key 1 --personality 1 --prctl 1"
+NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
+WORK = {
+    "su": "for n in 1 2 3; do su -s /bin/sh nobody -c id; done",
+    "sudo": "for n in 1 2 3; do sudo -n -u nobody id && sudo -n id; done",
+    "setuid programs": f"cd /; {NOBODY} passwd -S; {NOBODY} mount; {NOBODY} su -s /bin/sh -c id </dev/null; :",
+    "namespaces": "unshare --mount --uts --ipc --net --pid --fork true && unshare --user --map-root-user --net true",
+    "namespaces of nobody": f"sysctl -q kernel.unprivileged_userns_clone=1; cd /; {NOBODY} unshare -Ur id",
+    "keys": "keyctl new_session; keyctl add user a b @s; keyctl request2 user nothing info @s; keyctl show @s",
+    "bubblewrap": "bwrap --ro-bind / / --unshare-all --dev /dev --proc /proc true",
+    "io_uring": "stress-ng --quiet --io-uring 2 --timeout 3",
+    "helpers": """python3 -I -c "
+import os, signal, socket
+for family in range(20, 45):
+    try: socket.socket(family, socket.SOCK_RAW).close()  # asks for a module
+    except OSError: pass
+open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/true')
+for _ in range(5):
+    child = os.fork()
+    if not child: os.abort()
+    os.waitpid(child, 0)
+" """,
+    "files": "for n in $(seq 50); do test -w /etc/passwd; done; ls -lR /etc > /dev/null",
+    "network namespaces end": "for n in 1 2 3 4 5; do unshare --net --user --map-root-user true; done",
+    "as root": f"stress-ng --quiet {STRESSORS} --timeout 20",
+    "as nobody": f"cd /tmp && {NOBODY} stress-ng --quiet --temp-path /tmp {STRESSORS} --timeout 20",
+}
+MAY_FAIL = {"sudo", "setuid programs", "keys", "io_uring", "namespaces of nobody"}
+"""Where guests differ in what they let be done; the kernel's functions are reached all the same."""
+
+
+def shell(name: str, script: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0 or name in MAY_FAIL, f"{name}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+class Silence:
+    """Counts checks, and those that fail, since it was made."""
+
+    def __init__(self, agent: RunningAgent) -> None:
+        self._agent = agent
+        self._failed = len(agent.lines(CHECK))
+        self._checks = self._sum()
+
+    def _sum(self) -> int:
+        count = len(self._agent.lines("smep_smap.activity"))
+        self._agent.wait("smep_smap.activity", count=count + 1)  # one look more
+        return sum(line["event"]["checks"] for line in self._agent.lines("smep_smap.activity"))
+
+    def checks(self, name: str, start: float) -> int:
+        subprocess.run(["/bin/true"], check=True)
+        os.access("/", os.R_OK)
+        self._agent.settle()
+        failed = self._agent.lines(CHECK)[self._failed :]
+        assert not failed, failed[0]
+        made = self._sum() - self._checks
+        print(f"{name}: {made} checks, {made / (time.monotonic() - start):.0f} a second, none failed", file=sys.stderr)
+        return made
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_work_is_silent(agent: RunningAgent, name: str) -> None:
+    silence, start = Silence(agent), time.monotonic()
+    shell(name, WORK[name])
+    assert silence.checks(name, start) > 0
+
+
+def test_modules_come_and_go(agent: RunningAgent, test_module: TestModule) -> None:
+    silence, start = Silence(agent), time.monotonic()
+    test_module.unload()
+    test_module.load()
+    assert silence.checks("modules", start) > 0
+
+
+FUNCTIONS = ("commit_creds", "prepare_kernel_cred", "override_creds", "set_memory_ro", "switch_task_namespaces")
+
+
+def traceable() -> list[str]:
+    listed = {line.split()[0] for line in (TRACEFS / "available_filter_functions").read_text().splitlines()}
+    return [each for each in FUNCTIONS if each in listed]
+
+
+@pytest.fixture
+def return_probes() -> Iterator[None]:
+    events = TRACEFS / "kprobe_events"
+    names = traceable()
+    events.write_text("".join(f"r:krie_silence/{each} {each}\n" for each in names))
+    (TRACEFS / "events/krie_silence/enable").write_text("1")
+    yield
+    (TRACEFS / "events/krie_silence/enable").write_text("0")
+    for each in names:
+        with events.open("a") as file:
+            file.write(f"-:krie_silence/{each}\n")
+
+
+@pytest.fixture
+def function_graph() -> Iterator[None]:
+    (TRACEFS / "set_graph_function").write_text("\n".join(traceable()))
+    (TRACEFS / "current_tracer").write_text("function_graph")
+    yield
+    (TRACEFS / "current_tracer").write_text("nop")
+    (TRACEFS / "set_graph_function").write_text("")
+
+
+def under_a_tracer(agent: RunningAgent, name: str) -> None:
+    silence, start = Silence(agent), time.monotonic()
+    shell("as root", "su -s /bin/sh nobody -c id; unshare --net true; stress-ng --quiet --set 1 --cap 1 --timeout 3")
+    assert silence.checks(name, start) > 0
+
+
+def test_perf_with_return_probes_is_silent(agent: RunningAgent, return_probes: None) -> None:
+    before = sum(line["event"]["traced"] for line in agent.lines("smep_smap.activity"))
+    record = ["perf", "record", "-q", "-a", "-e", "krie_silence:*", "-o", "/tmp/krie-perf.data"]
+    with subprocess.Popen([*record, "sleep", "60"], stderr=subprocess.DEVNULL) as perf:
+        time.sleep(3)
+        under_a_tracer(agent, "perf")
+        perf.terminate()
+    traced = sum(line["event"]["traced"] for line in agent.lines("smep_smap.activity"))
+    assert traced > before  # their return address was a tracer's
+
+
+def test_bpftrace_is_silent(agent: RunningAgent) -> None:
+    program = "".join(f"kretprobe:{each} {{ @[func] = count(); }} " for each in traceable())
+    with subprocess.Popen(["bpftrace", "-e", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as tracer:
+        time.sleep(20)
+        under_a_tracer(agent, "bpftrace")
+        assert tracer.poll() is None
+        tracer.terminate()
+
+
+def test_function_graph_is_silent(agent: RunningAgent, function_graph: None) -> None:
+    under_a_tracer(agent, "function_graph")

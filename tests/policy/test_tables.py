@@ -1,0 +1,195 @@
+"""Tables say what the engine says: any policy of a family, every record, by the bytes that the kernel reads."""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from krie import table_layout
+from krie.errors import PolicyError
+from krie.policy.domain import Numbers
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.sources import PolicyFile, PolicySources
+from krie.policy.subject import Subject
+from krie.policy.tier import find_tiers
+from krie.policy.verify import python_look_up, verify
+from krie.process import Identity
+
+from .test_classify import KIND, tiers
+
+HEAD = 'rules contains {"id": "%s", "action": "%s"} if {\n\tinput.event.kind == "sample.seen"\n'
+NUMBERS = st.sampled_from([-(1 << 63), -5, -1, 0, 1, 5, 4294967295, 4294967296, (1 << 63) - 1])
+TEXTS = st.sampled_from(["kernel/a", "kernel/b", "", "KERNEL/A", "x\\\\y", "\\u00e9", "\\\\xff"])
+FLAGS = st.sampled_from(["a", "b", "unknown_bits", "c"])
+ORDERS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+SAME = st.sampled_from(["==", "!="])
+CONDITIONS = st.one_of(
+    st.builds("input.event.number {} {}".format, ORDERS, NUMBERS),
+    st.builds("input.process.uid {} {}".format, ORDERS, NUMBERS),
+    st.builds("input.process.gid in {}".format, st.lists(NUMBERS, max_size=4).map(str)),
+    st.builds("input.event.number < {}".format, st.sampled_from(["5.5", "-0.5", '"a"', "null", "true"])),
+    st.builds('input.event.name {} "{}"'.format, SAME, TEXTS),
+    st.builds('"{}" in input.event.flags'.format, FLAGS),
+    st.builds("input.event.flags {} {}".format, SAME, st.sampled_from(['["a"]', "[]", '["a", "b"]', '"a"'])),
+    st.builds("input.event.flags in {}".format, st.sampled_from(['[["a"], ["b"]]', "[[]]", '["a"]'])),
+    st.builds("input.event.known in {}".format, st.sampled_from(["[true]", "[1]", "[false, 0]"])),
+    st.builds("count(input.event.flags) {} {}".format, ORDERS, st.integers(0, 3)),
+    st.builds('input.event.command {} "{}"'.format, SAME, st.sampled_from(["load", "pin", "other", "none"])),
+    st.builds('input.process.program {} "{}"'.format, SAME, st.sampled_from(["apt", "", "other"])),
+    st.sampled_from(["input.event.known", "input.process.container", "input.process.kernel_thread"]),
+)
+RULE = st.lists(st.builds("{}{}".format, st.sampled_from(["", "not "]), CONDITIONS), min_size=1, max_size=3)
+ACTIONS = st.sampled_from(["override", "kill"])
+
+
+def subject(*rules: tuple[str, str, list[str]], data: dict[str, Any] | None = None) -> Subject:
+    text = "package krie.sample\n\n" + "".join(
+        HEAD % (name, action) + "".join(f"\t{each}\n" for each in body) + "}\n\n" for name, action, body in rules
+    )
+    engine = EmbeddedEngine(PolicySources((PolicyFile("sample.rego", text),), data or {}, "revision"))
+    numbers = Numbers().following({Identity(1, 2, 3): "apt"})
+    found = find_tiers(engine, [KIND], numbers, lambda kind, rule: "")
+    return Subject(engine, found, numbers, [KIND])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(ACTIONS, RULE), min_size=1, max_size=4))
+def test_tables_equal_the_engine(rules: list[tuple[str, list[str]]]) -> None:
+    made = subject(*((f"R{number}", action, body) for number, (action, body) in enumerate(rules)))
+    assert all(each.tier == "kernel" for each in made.tiers.placements), made.tiers.placements
+    found = verify(made, {"the table": python_look_up(made, made.tables())}, events=60)
+    assert not found.disagreements, found.disagreements[0].as_rego(frozenset())
+
+
+PLANTED = [
+    ("EVEN", "override", ["input.event.number >= 10", "input.event.number < 20"]),
+    ("NAME", "kill", ['input.event.name in {"kernel/a", "kernel/b"}', "input.process.uid == 5"]),
+]
+
+
+def _changed(made: Subject, change: Callable[[bytearray], None]) -> dict[int, bytes]:
+    table = bytearray(made.tables()[KIND.kind])
+    change(table)
+    return {KIND.kind: bytes(table)}
+
+
+def missing_row(table: bytearray) -> None:
+    """The row of a rule that fires loses its outcome."""
+    at = next(
+        at
+        for at in range(table_layout.ROWS_AT, table_layout.OUTCOMES_AT, 2)
+        if struct.unpack_from("=H", table, at) != (0,)
+    )
+    struct.pack_into("=H", table, at, 0)
+
+
+def wrong_class(table: bytearray) -> None:
+    """A break point is off by one."""
+    (point,) = struct.unpack_from("=Q", table, table_layout.POINTS_AT)
+    struct.pack_into("=Q", table, table_layout.POINTS_AT, point + 1)
+
+
+def cast_constant(table: bytearray) -> None:
+    """Numbers are compared as if they had no sign."""
+    struct.pack_into("=Q", table, table_layout.HEAD.size, 0)
+
+
+def stale_generation(table: bytearray) -> None:
+    """The table is that of another policy."""
+    struct.pack_into("=I", table, 0, 7)
+
+
+@pytest.mark.parametrize("change", [missing_row, wrong_class, cast_constant, stale_generation])
+def test_a_planted_bug_is_found_and_shrunk(change: Callable[[bytearray], None]) -> None:
+    made = subject(*PLANTED)
+    (found,) = verify(made, {"it": python_look_up(made, _changed(made, change))}, events=3000).disagreements
+    assert found.kind == "sample.seen"
+    assert "test_disagreement if {" in found.as_rego(frozenset({"EVEN"}))
+
+
+def test_a_correct_table_has_no_disagreement_and_every_rule_fires() -> None:
+    made = subject(*PLANTED)
+    found = verify(made, {"it": python_look_up(made, made.tables())}, events=1000)
+    assert not found.disagreements
+    assert found.decided["sample.seen"] > 50
+
+
+def test_a_thousand_members_of_a_set_are_one_class() -> None:
+    made = tiers(
+        'rules contains {"id": "R", "action": "kill"} if input.process.uid in data.many',
+        {"many": [7 * number for number in range(1000)]},
+    )
+    table = made.tables["sample.seen"]
+    assert [len(column.cells) for column in table.columns] == [2]
+    assert table.evaluations == 2
+
+
+def test_too_many_evaluations_stay_with_user_space() -> None:
+    text = 'rules contains {"id": "%s", "action": "kill"} if {\n\t%s\n}\n\n'
+    wide = "some x in data.many\n\tx == input.process.uid\n\tsome y in data.many\n\ty == input.process.gid"
+    found = tiers(text % ("WIDE", wide) + text % ("SMALL", "input.process.uid == 5"), {"many": list(range(100))})
+    why = {each.rule.id: each.why for each in found.placements}
+    assert why["SMALL"] == ""
+    assert "needs 10201 evaluations" in why["WIDE"]
+
+
+def test_too_many_constants_stay_with_user_space() -> None:
+    text = 'rules contains {"id": "R", "action": "kill"} if input.process.uid in data.many'
+    (found,) = tiers(text, {"many": [7 * number for number in range(2100)]}).placements
+    assert "4200 of 4095 break points" in found.why
+
+
+def test_an_error_costs_only_its_rule() -> None:
+    text = 'rules contains {"id": "BAD", "action": "kill"} if to_number(input.event.command) == 1\n\n'
+    found = tiers(text + 'rules contains {"id": "GOOD", "action": "kill"} if input.process.uid == 5')
+    why = {each.rule.id: each.why for each in found.placements}
+    assert why["GOOD"] == ""
+    assert "cannot be evaluated" in why["BAD"]
+
+
+def test_text_that_fills_its_field_is_refused() -> None:
+    (found,) = tiers('rules contains {"id": "R", "action": "kill"} if input.event.name == "%s"' % ("a" * 15)).placements
+    assert "fills the field's 16 bytes" in found.why
+
+
+def test_what_must_be_inline_and_cannot_be_is_refused() -> None:
+    text = '# METADATA\n# custom: {enforce: inline}\nrules contains {"id": "R", "action": "kill"} if '
+    with pytest.raises(PolicyError, match=r"sample.rego:5: rule R demands `enforce: inline`, and .*no inline field"):
+        tiers(text + "input.event.free == 5")
+
+
+def test_two_rules_with_one_id_are_refused() -> None:
+    rule = 'rules contains {"id": "R", "action": "kill"} if input.process.uid == 5\n'
+    with pytest.raises(PolicyError, match=r"sample.rego:4: rule R exists already at sample.rego:3"):
+        tiers(rule + rule)
+
+
+def test_numbers_last_from_one_policy_to_the_next() -> None:
+    first = Numbers().following({Identity(1, 1, 1): "a", Identity(2, 2, 2): "b"})
+    first.name(b"kernel/a")
+    second = first.following({Identity(2, 2, 2): "renamed", Identity(3, 3, 3): "c"})
+    assert second.files[Identity(2, 2, 2)] == first.files[Identity(2, 2, 2)]
+    assert second.files[Identity(3, 3, 3)] not in first.files.values()
+    assert second.name(b"kernel/a") == first.names[b"kernel/a"]
+    assert second.name(b"kernel/b") != first.names[b"kernel/a"]
+
+
+def test_look_ups_know_the_rule_and_the_generation() -> None:
+    made = subject(("R", "override", ["input.process.uid == 5"]))
+    look_up: Mapping[int, bytes] = made.tables()
+    raw = bytearray(KIND.layout.size)
+    place = next(each for each in KIND.layout.fields if each.name == "uid")
+    struct.pack_into("=I", raw, place.offset, 5)
+    assert python_look_up(made, look_up)(KIND, bytes(raw)) == (made.number("R"), 1)
+
+
+def test_programs_on_an_overlayfs_stay_with_user_space() -> None:
+    text = "package krie.sample\n\n" + "".join(
+        f'rules contains {{"id": "{name}", "action": "kill"}} if {body}\n\n'
+        for name, body in (("NAME", 'input.process.program == ""'), ("USER", "input.process.uid == 5"))
+    )
+    engine = EmbeddedEngine(PolicySources((PolicyFile("sample.rego", text),), {}, "revision"))
+    found = find_tiers(engine, [KIND], Numbers(), lambda kind, rule: "", programs_differ="overlayfs: apt")
+    assert {each.rule.id: each.why for each in found.placements} == {"NAME": "overlayfs: apt", "USER": ""}

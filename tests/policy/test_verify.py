@@ -1,0 +1,55 @@
+"""The shipped rules: which of them the kernel decides, and that it decides what Rego says."""
+
+from importlib.resources import files
+
+from krie.event import EventType
+from krie.kernel.features import Features
+from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
+from krie.plugins.runtime_integrity.plugin import krie_sensor
+from krie.policy.domain import Numbers
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.sources import read_sources
+from krie.policy.subject import Subject
+from krie.policy.tier import find_tiers
+from krie.policy.verify import python_look_up, verify
+from krie.process import Identity
+
+IN_KERNEL = {
+    "BPF002",
+    "CRED001",
+    "MODULE001",
+    "MODULE002",
+    "MODULE004",
+    "MODULE008",
+    "PERF002",
+    "PTRACE001",
+    "PTRACE002",
+    "SYSCTL001",
+}
+
+
+def shipped() -> Subject:
+    """With an executable that has a name, and with one that two files have."""
+    folder = files("krie.policies").joinpath("runtime_integrity")
+    engine = EmbeddedEngine(read_sources([folder], {"executables": {"apt": "/usr/bin/apt", "dpkg": "/usr/bin/dpkg"}}))
+    sensor = krie_sensor(RuntimeIntegrityConfig(), Features())
+    sent = {probe.event for probe in sensor.probes}  # by programs, not by comparisons
+    types = [EventType(each) for each in sensor.events if each in sent]
+    numbers = Numbers().following({Identity(1, 2, 3): "apt", Identity(1, 2, 4): "apt", Identity(1, 3, 3): "dpkg"})
+    return Subject(engine, find_tiers(engine, types, numbers, lambda kind, rule: ""), numbers, types)
+
+
+def test_what_acts_and_can_be_is_decided_in_the_kernel() -> None:
+    made = shipped()
+    acts = {rule.id for rule in made.engine.rules if rule.action != "log"}
+    assert {each.rule.id for each in made.tiers.placements if not each.why} == IN_KERNEL
+    # The one is about the target's executable, which a program does not know, the other about what comparisons find.
+    assert acts - IN_KERNEL == {"PTRACE004", "KPARAM001"}
+
+
+def test_tables_say_what_rego_says() -> None:
+    made = shipped()
+    found = verify(made, {"the table": python_look_up(made, made.tables())}, events=6000)
+    assert not found.disagreements, found.disagreements[0].as_rego(frozenset(IN_KERNEL))
+    decided = {kind for each in made.tiers.placements if not each.why for kind in each.rule.kinds}
+    assert all(found.decided[kind] > 50 for kind in decided), found.decided

@@ -1,0 +1,59 @@
+"""Whose code an address is, and which functions modules have patched."""
+
+from pathlib import Path
+
+import pytest
+from krie.plugins.runtime_integrity.code_owner import ModuleRanges
+from krie.plugins.runtime_integrity.patched_functions import PatchedFunctions, patched
+
+LISTED = """proc_tgid_stat (1) R I   \ttramp: 0xffffffffc0a4a000 (hook+0x0/0x10 [evil]) ->ftrace_ops_assist_func
+schedule (1) R   D \ttramp: 0xffffffffa020a000 (bpf_trampoline_6442+0x0/0x7b [bpf])
+do_exit (1)         \ttramp: 0xffffffffc0a5a000 (kprobe_ftrace_handler+0x0/0x1b0)
+nf_hook_slow [netfilter] (2) R I\t->arch_ftrace_ops_list_func+0x0/0x1d0
+vfs_read (1) R I   \ttramp: 0xffffffffc0a4b000 (klp_ftrace_handler+0x0/0x200)
+"""
+
+
+def test_only_handlers_of_modules_count() -> None:
+    assert patched(LISTED) == {("proc_tgid_stat", "evil")}
+    assert patched("") == frozenset()
+
+
+def test_a_patch_is_told_once_for_as_long_as_it_stays() -> None:
+    watched = PatchedFunctions()
+    assert watched.new(LISTED) == [("proc_tgid_stat", "evil")]
+    assert watched.new(LISTED) == []
+    assert watched.new("") == []
+    assert watched.new(LISTED) == [("proc_tgid_stat", "evil")]
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    file = tmp_path / "modules"
+    file.write_text("b 4096 0 - Live 0xffffffffc0002000 (OE)\na 4096 1 b, Live 0xffffffffc0000000\n")
+    return file
+
+
+def test_addresses_belong_to_the_modules_around_them(modules: Path) -> None:
+    ranges = ModuleRanges(modules)
+    found = [ranges.find(0xFFFF_FFFF_C000_0000 + offset) for offset in (0, 0xFFF, 0x1000, 0x1FFF, 0x2000, 0x3000)]
+    assert found == ["a", "a", None, None, "b", None]
+    assert ranges.find(0xFFFF_FFFF_8000_0000) is None
+    assert not ranges.hidden
+
+
+def test_modules_are_read_anew_once_they_may_have_changed(modules: Path) -> None:
+    ranges = ModuleRanges(modules)
+    assert ranges.find(0xFFFF_FFFF_C000_0000) == "a"
+    modules.write_text("c 4096 0 - Live 0xffffffffc0000000\n")
+    assert ranges.find(0xFFFF_FFFF_C000_0000) == "a"
+    ranges.forget()
+    assert ranges.find(0xFFFF_FFFF_C000_0000) == "c"
+
+
+def test_hidden_addresses_are_no_knowledge(modules: Path, tmp_path: Path) -> None:
+    modules.write_text("a 4096 0 - Live 0x0000000000000000\n")
+    ranges = ModuleRanges(modules)
+    assert ranges.find(0) is None
+    assert ranges.hidden
+    assert ModuleRanges(tmp_path / "none").find(0xFFFF_FFFF_C000_0000) is None

@@ -1,0 +1,179 @@
+"""Programs that roam, without a kernel; copies of one function; symbols."""
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from krie.errors import AttachError
+from krie.kernel import attach
+from krie.kernel.attach import attach_somewhere
+from krie.kernel.copies import copy_for
+from krie.kernel.symbols import Symbols
+from krie.probe import AttachType, Program
+from krie.roaming import Roaming, Trap
+
+TRAP = Program(AttachType.KPROBE, "commit_creds", "p_check", argument=3, roaming=32)
+OTHER = replace(TRAP, target="override_creds", argument=4)
+BEGIN = 0xFFFFFFFF81000040
+
+
+class Kernel:
+    """Takes kprobes at some offsets, and counts what is attached."""
+
+    def __init__(self, boundaries: set[int]) -> None:
+        self.boundaries = boundaries
+        self.tried: list[int] = []
+        self.error = 84  # EILSEQ
+
+    def __call__(self, symbol: int, place: int, descriptor: int) -> int:
+        assert not symbol
+        offset = place - BEGIN
+        self.tried.append(offset)
+        if offset not in self.boundaries:
+            raise OSError(self.error, os.strerror(self.error))
+        return os.open("/dev/null", os.O_RDONLY)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], Kernel]:
+    def make(boundaries: set[int]) -> Kernel:
+        made = Kernel(boundaries)
+        monkeypatch.setattr(attach, "_kprobe_event", made)
+        return made
+
+    return make
+
+
+def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int]], Kernel]) -> None:
+    boundaries = {0, 4, 9, 12, 40}
+    tried = kernel(boundaries)
+    found = set()
+    for _ in range(200):
+        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400))
+        os.close(link)
+        found.add(offset)
+    assert found == {9, 12}  # behind the entry, and within the first 32 bytes
+    assert set(tried.tried) <= set(range(5, 32))
+
+
+def test_a_trap_stays_within_its_function(kernel: Callable[[set[int]], Kernel]) -> None:
+    tried = kernel({20})
+    with pytest.raises(AttachError, match="no instruction in it can be probed"):
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16))
+    assert max(tried.tried) == 15
+    with pytest.raises(AttachError, match="no such function, or hides where it is"):
+        attach_somewhere(TRAP, 7, range(0))
+
+
+def test_what_the_kernel_refuses_otherwise_is_said(kernel: Callable[[set[int]], Kernel]) -> None:
+    kernel(set()).error = 1
+    with pytest.raises(AttachError, match=r"commit_creds\+\d+: EPERM"):
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400))
+
+
+class Attach:
+    """Attaches at 10, 11, 12 ...; what it hands out can be asked whether it is closed."""
+
+    def __init__(self) -> None:
+        self.offset = 9
+        self.links: list[int] = []
+        self.refuses: set[str] = set()
+
+    def __call__(self, program: Program, descriptor: int, code: range) -> tuple[int, int]:
+        assert len(code) == len(program.target)
+        if program.target in self.refuses:
+            raise AttachError("attaching", 1)
+        self.offset += 1
+        self.links.append(os.open("/dev/null", os.O_RDONLY))
+        return self.offset, self.links[-1]
+
+    def open(self) -> set[int]:
+        """A number that was closed is soon given to the next one."""
+        return {each for each in self.links if Path(f"/proc/self/fd/{each}").exists()}
+
+
+@pytest.fixture
+def made() -> Iterator[tuple[Roaming, Attach]]:
+    attach_ = Attach()
+    descriptors = {"program:p_check.3": (3,), "program:p_check.4": (4,)}
+    roaming = Roaming([("p.one", TRAP), ("q.two", OTHER)], descriptors, lambda name: range(len(name)), attach_)
+    yield roaming, attach_
+    roaming.close()
+    roaming.close()
+    assert not attach_.open()
+
+
+def test_each_is_moved_and_then_detached_from_where_it_was(made: tuple[Roaming, Attach]) -> None:
+    roaming, attach_ = made
+    assert roaming.traps("p") == ()
+    assert roaming.move() == {}
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 10),)
+    assert str(roaming.traps("q")[0]) == "override_creds+0xb"
+    assert roaming.move() == {}
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 12),)
+    assert len(attach_.open()) == 2
+
+
+def test_what_cannot_move_stays(made: tuple[Roaming, Attach]) -> None:
+    roaming, attach_ = made
+    attach_.refuses = {"override_creds"}
+    assert roaming.move().keys() == {"q.two"}
+    assert roaming.traps("q") == ()  # it was nowhere
+    attach_.refuses = {"commit_creds"}
+    assert "EPERM" in roaming.move()["p.one"]
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 10),)
+    assert len(roaming.traps("q")) == 1
+
+
+def instruction(code: int, registers: int, immediate: int) -> bytes:
+    return struct.pack("<BBhI", code, registers, 0, immediate)
+
+
+def test_a_copy_knows_which_one_it_is() -> None:
+    self_ = instruction(0x18, 3, 0x73656C66) + instruction(0, 0, 0x6B726965)
+    map_ = instruction(0x18, 0x11, 0x73656C66) + instruction(
+        0, 0, 0x6B726965
+    )  # a map's descriptor, whatever its number
+    rest = instruction(0xB7, 0, 1) + instruction(0x95, 0, 0)
+    copied = copy_for(5, 0x123, self_ + map_ + rest + self_)
+    mine = instruction(0x18, 3, 5) + instruction(0, 0, 0x123)
+    assert copied == mine + map_ + rest + mine
+
+
+LISTED = """\
+0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _stext
+ffffffff81000040 T commit_creds
+ffffffff81000040 t alias_of_it
+ffffffff81000100 t twice
+ffffffff81000200 t twice
+ffffffff82000000 D init_cred
+ffffffffc0000000 t helper\t[krie_test]
+ffffffffc0000020 t bpf_prog_1_x\t[bpf]
+"""
+
+
+def test_symbols_and_addresses(tmp_path: Path) -> None:
+    place = tmp_path / "kallsyms"
+    place.write_text(LISTED)
+    symbols = Symbols(["init_cred", "_stext", "nothing"], place)
+    names = ("init_cred", "_stext", "nothing")
+    assert [symbols.address(each) for each in names] == [0xFFFFFFFF82000000, 0xFFFFFFFF81000000, 0]
+    code = symbols.code("commit_creds")
+    assert (code.start, len(code)) == (BEGIN, 0xC0)
+    assert [len(symbols.code(each)) for each in ("twice", "nothing", "helper")] == [0, 0, 0]
+    assert str(symbols.find(0xFFFFFFFF81000103)) == "twice+0x3"
+    assert str(symbols.find(0xFFFFFFFFC0000021)) == "bpf_prog_1_x+0x1 [bpf]"
+    assert symbols.find(0xFFFFFFFFC0000001) is not None
+    assert symbols.find(0x1000) is None
+    assert symbols.find(0xFFFFFFFFD0000000) is None
+
+
+def test_hidden_addresses_are_no_addresses(tmp_path: Path) -> None:
+    place = tmp_path / "kallsyms"
+    place.write_text("".join(f"{0:016x} {line[17:]}\n" for line in LISTED.splitlines()))
+    symbols = Symbols(["init_cred"], place)
+    assert (len(symbols), len(symbols.code("commit_creds")), symbols.address("init_cred")) == (0, 0, 0)

@@ -1,0 +1,228 @@
+"""The plugin without a kernel: which probes it declares, what it makes of the kernel's lists, and who is told blind."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.armed import sensor_request
+from krie.blindness import blind_rules
+from krie.doctor import Report
+from krie.errors import PluginError
+from krie.event import EventTypes
+from krie.health import ProbeReport
+from krie.kernel.features import Features
+from krie.kernel.maps import possible_cpus
+from krie.kernel.messages import Request
+from krie.kernel.symbols import Symbols
+from krie.plugins.smep_smap import baseline, plugin
+from krie.plugins.smep_smap.baseline import Baseline
+from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
+from krie.plugins.smep_smap.functions import FUNCTIONS, guarded
+from krie.plugins.smep_smap.plugin import SmepSmapConfig
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.sources import read_sources
+from krie.probe import AttachType
+from krie.roaming import Trap as Place
+from krie.testing.events import build
+from pydantic import ValidationError
+
+RULES = EmbeddedEngine(read_sources([Path(__file__).parents[2] / "policies/smep_smap"], {})).rules
+TYPES = EventTypes((RegisterCheck, Trap, Activity))
+
+
+def config(**keys: Any) -> SmepSmapConfig:
+    return SmepSmapConfig.model_validate(keys)
+
+
+def test_each_function_has_an_entry_and_two_traps_and_each_place_its_own_number() -> None:
+    probes = plugin.krie_sensor(config(functions={"ptmx_open": "any"}), Features()).probes
+    names = [each.name for each in probes]
+    assert len(names) == 3 * (len(FUNCTIONS) + 1) == len(set(names))
+    first = [each.alternatives[0].programs[0] for each in probes]
+    assert {each.argument & 0x3F for each in first} == {*range(1, 10), 32}
+    by_name = dict(zip(names, first, strict=True))
+    assert by_name["commit_creds"].argument == 1 | 0x40 | 0x100
+    assert by_name["ptmx_open"].argument == 32
+    assert by_name["commit_creds_near"].argument == 1 | 0x40 | 0x80
+    assert by_name["commit_creds_far"].roaming > by_name["commit_creds_near"].roaming > 0
+    variants = [each.programs[0] for each in probes[0].alternatives]
+    assert [each.target for each in variants[:2]] == ["commit_creds", "commit_creds.isra.0"]
+    assert not variants[1].argument & 0x100  # nobody knows what it is given
+    assert len(plugin.krie_sensor(config(traps=False), Features()).probes) == len(FUNCTIONS)
+
+
+def test_numbers_are_never_given_anew() -> None:
+    assert [(each.number, each.name) for each in guarded({"b": "any", "a": "process"})][8:] == [
+        (9, "write_enabled_file_bool"),
+        (32, "a"),
+        (33, "b"),
+    ]
+
+
+@pytest.mark.parametrize("functions", [{"a b": "any"}, {"a": "softirq"}, {f"f{n}": "any" for n in range(17)}])
+def test_functions_are_checked(functions: Mapping[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        config(functions=functions)
+
+
+def test_without_kprobes_it_says_so_once() -> None:
+    features = Features(refused={AttachType.KPROBE: "no such type"}, tried=True)
+    with pytest.raises(PluginError, match="which has no kprobes: no such type"):
+        plugin.krie_sensor(config(), features)
+
+
+class Maps(dict[str, Any]):
+    """Those that the plugin fills and reads."""
+
+    def __init__(self) -> None:
+        self.set_to = b""
+        self.counts = bytes(32)
+        super().__init__(smep_smap_kernel=self, smep_smap_counts=self)
+
+    def set(self, _: bytes, value: bytes) -> None:
+        self.set_to = value
+
+    def array(self) -> list[bytes]:
+        return [bytes(32 * possible_cpus()), self.counts.ljust(32 * possible_cpus(), b"\0")]
+
+
+KALLSYMS = """\
+ffffffff81000000 T _stext
+ffffffff81000040 T commit_creds
+ffffffff81000100 T return_to_handler
+ffffffff81000200 T arch_rethook_trampoline
+ffffffff81001000 T _etext
+ffffffff82000000 D init_cred
+ffffffff83000000 B _end
+ffffffffc0000000 t helper\t[krie_test]
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "kallsyms").write_text(KALLSYMS)
+    (tmp_path / "modules").write_text("krie_test 16384 0 - Live 0x0\n")
+    (tmp_path / "kprobes").mkdir()
+    monkeypatch.setattr(baseline, "_MODULES", tmp_path / "modules")
+    monkeypatch.setattr(baseline, "Symbols", lambda wanted: Symbols(wanted, tmp_path / "kallsyms"))
+    monkeypatch.setattr(baseline, "_debugfs", lambda: tmp_path)
+    return tmp_path
+
+
+def test_the_program_learns_where_code_is(kernel: Path) -> None:
+    maps = Maps()
+    made = Baseline(maps, lambda: ())  # type: ignore[arg-type]
+    text, text_end, modules, modules_end, init_cred, *trampolines = struct.unpack("=8Q", maps.set_to)
+    assert (text, text_end) == (0xFFFFFFFF81000000, 0xFFFFFFFF81001000)
+    assert modules == 0xFFFFFFFF83000000 < 0xFFFFFFFFC0000000 < modules_end
+    assert init_cred == 0xFFFFFFFF82000000
+    assert trampolines == [0, 0xFFFFFFFF81000200, 0xFFFFFFFF81000100]
+    assert made.unknown == []
+
+
+def test_what_is_hidden_is_unknown_and_not_checked(kernel: Path) -> None:
+    hidden = "".join(f"{0:016x} {line[17:]}\n" for line in KALLSYMS.splitlines())
+    (kernel / "kallsyms").write_text(hidden)
+    maps = Maps()
+    assert len(Baseline(maps, lambda: ()).unknown) == 2  # type: ignore[arg-type]
+    assert maps.set_to == bytes(64)
+
+
+def test_addresses_get_names(kernel: Path) -> None:
+    made = Baseline(Maps(), lambda: ())  # type: ignore[arg-type]
+    stack = struct.pack("=2Q", 0xFFFFFFFF81000041, 0).ljust(128, b"\0")
+    event = build(RegisterCheck, ip=0xFFFFFFFF81000044, return_address=0xFFFFFFFFC0000005, kernel_stack=stack)
+    assert made.facts(event) == {
+        "symbol": "commit_creds+0x4",
+        "return_symbol": "helper+0x5 [krie_test]",
+        "return_module": "krie_test",
+        "stack_symbols": ["commit_creds+0x1"],
+    }
+    assert plugin.krie_facts(RegisterCheck.NAME).keys() == made.facts(event).keys()  # type: ignore[union-attr]
+    assert made.facts(build(RegisterCheck, return_address=0x1000))["return_symbol"] == ""
+
+
+def test_a_module_that_came_meanwhile_has_a_name(kernel: Path) -> None:
+    made = Baseline(Maps(), lambda: ())  # type: ignore[arg-type]
+    (kernel / "kallsyms").write_text(f"{KALLSYMS}ffffffffc0000100 t other\t[new]\n")
+    event = build(RegisterCheck, return_address=0xFFFFFFFFC0000101)
+    assert made.facts(event)["return_module"] == "krie_test"  # no module came, as far as /proc/modules tells
+    (kernel / "modules").write_text("new 16384 0 - Live 0x0\n")
+    assert made.facts(event)["return_symbol"] == "other+0x1 [new]"
+
+
+LISTED = """\
+ffffffff81000049  k  commit_creds+0x9    [OPTIMIZED]
+ffffffff81000050  k  commit_creds+0x10    [DISABLED]
+ffffffff81000050  k  commit_creds+0x10
+"""
+
+
+def test_traps_that_are_gone_are_told(kernel: Path) -> None:
+    (kernel / "kprobes/list").write_text(LISTED)
+    places = [Place("smep_smap.x", "commit_creds", offset) for offset in (0x9, 0x10, 0x20)]
+    told = list(Baseline(Maps(), lambda: places).scan())  # type: ignore[arg-type]
+    assert [(each.offset, each.state) for each in told if isinstance(each, Trap)] == [
+        (0x10, "disarmed"),
+        (0x20, "vanished"),
+    ]
+
+
+def test_a_list_that_cannot_be_read_is_told_once(kernel: Path) -> None:
+    made = Baseline(Maps(), lambda: [Place("smep_smap.x", "commit_creds", 9)])  # type: ignore[arg-type]
+    (told,) = made.scan()
+    assert isinstance(told, Trap)
+    assert (told.state, "No such file" in told.reason) == ("unreadable", True)
+    assert list(made.scan()) == []
+
+
+def test_what_was_checked_since_the_last_time_is_told(kernel: Path) -> None:
+    (kernel / "kprobes/list").write_text("")
+    maps = Maps()
+    made = Baseline(maps, lambda: ())  # type: ignore[arg-type]
+    assert list(made.scan()) == []
+    maps.counts = struct.pack("=4Q", 7, 2, 1, 3)
+    (told,) = made.scan()
+    assert isinstance(told, Activity)
+    assert (told.checks, told.failed, told.repeated, told.traced, told.busiest) == (7, 2, 1, 3, "commit_creds")
+    maps.counts = struct.pack("=4Q", 9, 2, 1, 3)
+    (told,) = made.scan()
+    assert isinstance(told, Activity)
+    assert (told.checks, told.failed) == (2, 0)
+
+
+def report(name: str, state: str) -> ProbeReport:
+    probe = next(each for each in plugin.krie_sensor(config(), Features()).probes if each.name == name)
+    alternative = probe.alternatives[0] if state != "missing" else None
+    return ProbeReport("smep_smap", probe, alternative, state, {})
+
+
+def test_rules_are_blind_only_where_no_function_is_probed() -> None:
+    gone = [report("commit_creds", "missing"), report("override_creds", "missing")]
+    assert {each.rule.id for each in blind_rules(RULES, gone, TYPES)} == {"SMEP001", "SMEP002", "SMEP003", "SMEP004"}
+    assert list(blind_rules(RULES, [report("commit_creds", "alive"), *gone[1:]], TYPES)) == []
+    assert list(blind_rules(RULES, [gone[0], report("override_creds", "attached")], TYPES)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "healthy"),
+    [("override_creds", "missing", True), ("override_creds", "silent", False), ("commit_creds", "alive", True)],
+)
+def test_what_a_kernel_may_do_without_is_no_failure(name: str, state: str, healthy: bool) -> None:
+    found = Report("", {}, (report(name, state),), (), (), (), {}, (), False, ())
+    assert found.healthy is healthy
+    needed = replace(report(name, state), probe=replace(report(name, state).probe, optional=False))
+    assert replace(found, probes=(needed,)).healthy is (state == "alive")
+
+
+def test_programs_that_share_a_function_survive_the_channel() -> None:
+    request = Request((sensor_request(plugin.krie_sensor(config(), Features())),), 16, True)
+    assert Request.from_json(request.to_json()) == request
+    chosen = [each[0] for each in request.candidates.values()]
+    source = request.source("smep_smap", chosen)
+    assert len(source.programs) == 3 * len(FUNCTIONS) == len(set(source.programs))
+    assert source.unused == ()
+    assert request.source("smep_smap", []).unused == ("smep_smap_check",)
