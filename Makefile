@@ -15,8 +15,8 @@ run:      ## install what is missing and run the agent in the foreground (CONFIG
 test: check ## install what is missing, check and test everything (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-kernels: ## run the kernel tests on all stock kernels, in QEMU, and renew their table in README.md
-	@tools/setup test
+test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their table in README.md
+	@tools/setup kernels
 	@$(BIN)/python -m tests.lab.suite $(ARGS)
 
 check:    ## formats, linters, types, C warnings, Rego tests and style
@@ -27,19 +27,19 @@ bench: bench-here bench-lab ## measure and print ratios: both of these
 
 bench-here: ## what KRIe costs on this machine
 	@tools/setup test
-	@$(BIN)/python tests/bench/run.py $(ARGS)
+	@$(BIN)/python -m tests.bench.run $(ARGS)
 
 bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (half an hour); renews README.md
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.lab
 
-docs:     ## renew the tables of README.md
+docs:     ## renew the tables of README.md, and policies/README.md
 	@tools/setup test
 	@$(BIN)/python tools/readme.py
 
 format:   ## format Python and Rego
 	@tools/setup test
-	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix . && .cache/tools/opa fmt -w policies
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix . && .cache/tools/opa fmt -w policies examples
 
 lock:     ## resolve the dependencies anew, with hashes
 	@tools/setup test

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md from the code: `make docs`. A test compares them.
+"""Writes the tables of README.md and the page policies/README.md from the code: `make docs`. A test compares them.
 
 Between `<!-- table: NAME -->` and `<!-- end -->` lies what `TABLES[NAME]` gives.
 """
@@ -20,22 +20,29 @@ from krie.event import EventType, own_fields
 from krie.kernel.features import Features
 from krie.plugin_manager import Plugins
 from krie.policy.embedded import EmbeddedEngine
+from krie.policy.engine import Rule
 from krie.policy.reload import policy_folders, read_policy
+from krie.policy.subject import subject_of
 from krie.probe import Probe, Sensor
 from krie.process_sensor import process_sensor
 from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parent.parent
+MANUAL, RULES = ROOT / "README.md", ROOT / "policies/README.md"
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Row = Iterable[str]
 
 
-def fresh(text: str) -> str:
-    """The manual with all its tables as the code has them now."""
+def pages() -> dict[Path, str]:
+    """What is written, by its place: the manual with its tables as the code has them now, and the rules' page."""
     place = ROOT / "krie.toml"
     config = load_config(place)
     plugins = Plugins.load(config, str(place), Features(), lambda fault: _fail(fault.error))
-    return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]](config, plugins)}{block[3]}", text)
+
+    def fresh(text: str) -> str:
+        return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]](config, plugins)}{block[3]}", text)
+
+    return {MANUAL: fresh(MANUAL.read_text()), RULES: _rules_page(config, plugins)}
 
 
 def _events(_: Config, plugins: Plugins) -> str:
@@ -48,11 +55,11 @@ def _fields(_: Config, plugins: Plugins) -> str:
     for each in _types(plugins):
         if each.event in (*AGENT_EVENTS, *ENFORCEMENT_EVENTS):
             continue
-        rows = [(f"`{field.name}`", field.doc) for field in each.own_fields]
-        rows += [(f"`{name}`", "the process: tgid, start time, executable ...") for name in each.event.PROCESSES]
+        rows = [(f"`{field.name}`", "yes" if field.inline else "", field.doc) for field in each.own_fields]
+        rows += [(f"`{name}`", "", "the process: tgid, start time, executable ...") for name in each.event.PROCESSES]
         facts: dict[str, Any] = dict(plugins.facts(each.name))
-        rows += [(f"`{name}`", str(fact.get("description", ""))) for name, fact in facts.items()]
-        tables.append(f"`{each.name}`\n\n{_table(('field', 'meaning'), rows)}")
+        rows += [(f"`{name}`", "", str(fact.get("description", ""))) for name, fact in facts.items()]
+        tables.append(f"`{each.name}`\n\n{_table(('field', 'inline', 'meaning'), rows)}")
     return "\n".join(tables)
 
 
@@ -82,11 +89,58 @@ def _alternatives(sensor: str, probe: Probe) -> Iterator[Row]:
 def _rules(config: Config, plugins: Plugins) -> str:
     engine = EmbeddedEngine(read_policy(config, policy_folders(config, plugins)))
     rules = sorted((rule for package in engine.packages for rule in package.rules), key=lambda rule: rule.id)
+    tiers = subject_of(config, plugins, engine).tiers
+    in_kernel = {each.rule.id for each in tiers.placements if not each.why}
     rows = [
-        (each.id, each.title, each.severity, each.action, ", ".join(f"`{kind}`" for kind in sorted(each.kinds)))
+        (
+            each.id,
+            each.metadata.title,
+            each.metadata.severity,
+            each.action,
+            "kernel" if each.id in in_kernel else "user",
+            ", ".join(f"`{kind}`" for kind in sorted(each.kinds)),
+        )
         for each in rules
     ]
-    return _table(("rule", "fires when", "severity", "action", "on"), rows)
+    return _table(("rule", "fires when", "severity", "action", "tier", "on"), rows)
+
+
+def _rules_page(config: Config, plugins: Plugins) -> str:
+    engine = EmbeddedEngine(read_policy(config, policy_folders(config, plugins)))
+    tiers = subject_of(config, plugins, engine).tiers
+    in_kernel = {each.rule.id for each in tiers.placements if not each.why}
+    sections = (
+        _rule_section(each, in_kernel) for each in sorted(engine.rules, key=lambda rule: (rule.package, rule.id))
+    )
+    return _RULES_HEAD + "".join(sections)
+
+
+def _rule_section(rule: Rule, in_kernel: set[str]) -> str:
+    about = rule.metadata
+    technique = f"[{about.technique}]({_ATTACK}/{about.technique.replace('.', '/')}/)" if about.technique else "-"
+    where = Path(rule.place.rpartition(":")[0]).relative_to(ROOT / "policies")
+    cells = (
+        about.severity,
+        rule.action,
+        "kernel" if rule.id in in_kernel else "user",
+        technique,
+        ", ".join(f"`{kind}`" for kind in sorted(rule.kinds)),
+        f"[{where}]({where})",
+    )
+    head = ("severity", "action", "tier", "ATT&CK", "on", "in")
+    return f"\n## {rule.id}: {about.title}\n\n{_table(head, [cells])}\n{about.description}\n\n**Seen:** {about.seen}\n"
+
+
+_ATTACK = "https://attack.mitre.org/techniques"
+_RULES_HEAD = """# The rules that ship with KRIe
+
+Made from the METADATA above each rule by `make docs`. What the words mean, how rules are decided and how they are
+tried is in the [manual](../README.md#policies). *Seen* says what somebody who works on the machine notices where the
+rule is enforced, and which ordinary work the rule may meet; an action above `log` touches nothing while the plugin's
+mode is `observe`. ATT&CK names the technique that the event may belong to. The data beside the rules (`.json`) and
+`[executables]` in `krie.toml` are where a machine's exceptions go; `krie policy explain ID` says the same of a rule
+as it is configured.
+"""
 
 
 def _keys(_: Config, plugins: Plugins) -> str:
@@ -158,5 +212,5 @@ def _fail(problem: str) -> None:
 
 
 if __name__ == "__main__":
-    manual = ROOT / "README.md"
-    manual.write_text(fresh(manual.read_text()))
+    for page, text in pages().items():
+        page.write_text(text)
