@@ -15,14 +15,20 @@ _FRESH_S = 1.0
 
 
 class ModuleRanges:
-    """Where modules lie, read anew when an address is in none of them, but at most once a second."""
+    """Where modules lie.
+
+    What events tell comes first: a module may be gone by the time that its deeds are looked at. For modules that no
+    event told, /proc/modules is read when an address is in none, at most once a second.
+    """
 
     def __init__(self, modules: Path = _MODULES) -> None:
         """`modules`: as /proc/modules."""
         self._file = modules
         self._read_at = -_FRESH_S
-        self._starts: list[int] = []
+        self._told: dict[str, tuple[int, int, str]] = {}
+        self._listed: list[tuple[int, int, str]] = []
         self._ranges: list[tuple[int, int, str]] = []
+        self._starts: list[int] = []
         self.hidden = False
         """The kernel tells no addresses: kernel.kptr_restrict is 2."""
 
@@ -33,10 +39,25 @@ class ModuleRanges:
             name = self._known(address)
         return name
 
-    def forget(self) -> None:
-        """A module came or went."""
+    def linked(self, name: str, address: int, size: int) -> None:
+        """A module came, with its code at this address; 0 where that is not known."""
+        if address:
+            self._told[name] = (address, size, name)
+        self._stale()
+
+    def freed(self, name: str) -> None:
+        """A module went: its place may be another's."""
+        self._told.pop(name, None)
+        self._stale()
+
+    def _stale(self) -> None:
         self._read_at = -_FRESH_S
-        self._starts, self._ranges = [], []
+        self._listed = []
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self._ranges = sorted([*self._told.values(), *(each for each in self._listed if each[2] not in self._told)])
+        self._starts = [start for start, _, _ in self._ranges]
 
     def _known(self, address: int) -> str | None:
         index = bisect_right(self._starts, address) - 1
@@ -53,8 +74,8 @@ class ModuleRanges:
             lines = []
         found = sorted((int(line[5], 16), int(line[1]), line[0]) for line in lines)
         self.hidden = bool(found) and found[-1][0] == 0
-        self._ranges = [] if self.hidden else found
-        self._starts = [start for start, _, _ in self._ranges]
+        self._listed = [] if self.hidden else found
+        self._arrange()
         self._read_at = time.monotonic()
 
 

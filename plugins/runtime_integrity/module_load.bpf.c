@@ -81,8 +81,16 @@ static __always_inline int runtime_integrity_load(u32 program, u8 step, struct f
 		record->path_truncated = krie_path(file, record->path, sizeof(record->path), &record->path_length);
 	}
 #ifdef KRIE_HAS_module__taints
-	if (linked)
+	if (linked) {
 		bpf_probe_read_kernel_str(record->name, sizeof(record->name), KRIE_ADDRESS(module, linked, name));
+#if defined(KRIE_HAS_module__mem) /* since ac3b43283923; the first of these memories is MOD_TEXT */
+		record->code_address = (u64)KRIE_READ(module, linked, mem[0].base);
+		record->code_size = KRIE_READ(module, linked, mem[0].size);
+#elif defined(KRIE_HAS_module__core_layout)
+		record->code_address = (u64)KRIE_READ(module, linked, core_layout.base);
+		record->code_size = KRIE_READ(module, linked, core_layout.text_size);
+#endif
+	}
 #endif
 	runtime_integrity_load_args(record->args, sizeof(record->args));
 	krie_submit_runtime_integrity_module_load(record);

@@ -21,7 +21,7 @@ from krie import (
     FlagSet,
     Inline,
     Json,
-    Pad3,
+    Pad7,
     Probe,
     Program,
     own_fields,
@@ -59,10 +59,12 @@ class ModuleLoad(Event):
     NAME: ClassVar[str] = "runtime_integrity.module_load"
 
     file_ino: Annotated[U64, Doc("file: inode number")]
+    code_address: Annotated[U64, Doc("linked: where its code begins; 0 where the kernel's types do not tell")]
     file_dev: Annotated[U32, Doc("file: device of its file system, as the kernel numbers it (major << 20 | minor)")]
     file_generation: Annotated[U32, Doc("file: generation of that inode")]
     file_uid: Annotated[U32, Inline(), Doc("file: user who owns it")]
     path_length: Annotated[U32, Doc("file: bytes used of `path` in the record")]
+    code_size: Annotated[U32, Doc("linked: bytes of its code")]
     taints: Annotated[
         tuple[str, ...], FlagSet("I", TAINTS), Inline(), Doc("linked: what the kernel holds against the module")
     ]
@@ -86,7 +88,7 @@ class ModuleLoad(Event):
     others_write: Annotated[Bool, Inline(), Doc("file: its group or everybody may write to it")]
     file_deleted: Annotated[Bool, Inline(), Doc("file: it has no name any more, or never had one")]
     path_truncated: Annotated[Bool, Doc("file: the path goes on above its first component")]
-    pad: Pad3 = b""
+    pad: Pad7 = b""
 
 
 def topic() -> Topic:
@@ -99,7 +101,7 @@ def _enrich(event: Event) -> Mapping[str, Json] | None:
     if not isinstance(event, ModuleLoad):
         return None
     if event.step == "linked":
-        code_owner.modules().forget()
+        code_owner.modules().linked(event.name, event.code_address, event.code_size)
     if not event.path_length:
         return {"path": ""}
     text, _ = path_text(event.path, event.path_length, truncated=event.path_truncated, deleted=event.file_deleted)

@@ -47,7 +47,7 @@ def topic() -> Topic:
 def _enrich(event: Event) -> None:
     """No facts; but once a module is freed, its place may be another's."""
     if isinstance(event, ModuleUnload) and event.step == "freed":
-        code_owner.modules().forget()
+        code_owner.modules().freed(event.name)
 
 
 def _probe() -> Probe:

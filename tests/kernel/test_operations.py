@@ -192,6 +192,8 @@ def test_a_module_comes_and_goes(journal: JournalOfVictims, victims: Victims, mo
     assert (linked["event"]["step"], linked["event"]["name"]) == ("linked", module.name)
     assert asked["event"]["args"] == linked["event"]["args"] == f"probed={address:#x}"
     assert {"out_of_tree", "unsigned"} <= set(linked["event"]["taints"])
+    assert linked["event"]["code_address"] > 1 << 63
+    assert 0 < linked["event"]["code_size"] < 1 << 20
     assert rules(linked) == {"MODULE006"}
     gone = journal.exactly(f"{PREFIX}module_unload", 2, name=module.name, failed_load=False, forced=False)
     assert [line["event"]["step"] for line in gone] == ["asked", "freed"]

@@ -47,8 +47,18 @@ def test_modules_are_read_anew_once_they_may_have_changed(modules: Path) -> None
     assert ranges.find(0xFFFF_FFFF_C000_0000) == "a"
     modules.write_text("c 4096 0 - Live 0xffffffffc0000000\n")
     assert ranges.find(0xFFFF_FFFF_C000_0000) == "a"
-    ranges.forget()
+    ranges.freed("a")
     assert ranges.find(0xFFFF_FFFF_C000_0000) == "c"
+
+
+def test_a_module_that_is_gone_by_now_is_known_by_its_events(modules: Path) -> None:
+    """Its events come in their order, but later than the kernel does things."""
+    ranges = ModuleRanges(modules)
+    ranges.linked("brief", 0xFFFF_FFFF_C000_4000, 4096)
+    ranges.linked("nowhere", 0, 0)
+    assert [ranges.find(0xFFFF_FFFF_C000_0000 + offset) for offset in (0x4FFF, 0x2000, 0)] == ["brief", "b", "a"]
+    ranges.freed("brief")
+    assert ranges.find(0xFFFF_FFFF_C000_4FFF) is None
 
 
 def test_hidden_addresses_are_no_knowledge(modules: Path, tmp_path: Path) -> None:
