@@ -14,7 +14,7 @@
 #define RUNTIME_INTEGRITY_CRED_WORDS (RUNTIME_INTEGRITY_CRED_BYTES / 4)
 
 #define RUNTIME_INTEGRITY_CRED_EXEC 1 /* OPERATIONS in cred_tamper.py */
-#define RUNTIME_INTEGRITY_CRED_OPEN 2
+#define RUNTIME_INTEGRITY_CRED_WRITE 2
 #define RUNTIME_INTEGRITY_CRED_SETUID 3
 
 #define RUNTIME_INTEGRITY_CRED_POINTER 1 /* CHANGES in cred_tamper.py */
@@ -25,8 +25,6 @@
 #define RUNTIME_INTEGRITY_CRED_SUBJECTIVE 32
 
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
-#define RUNTIME_INTEGRITY_OTHERS_READ 4 /* S_IROTH */
-#define RUNTIME_INTEGRITY_FMODE_WRITE 2
 
 struct runtime_integrity_creds {
 	u64 start_time; /* of the thread: the memory of a task is used again */
@@ -113,7 +111,7 @@ static __always_inline int runtime_integrity_compare(u32 program, u8 operation, 
 	changed = runtime_integrity_differs(before, &now) |
 		  krie_truth(before->cred ^ now.cred) * RUNTIME_INTEGRITY_CRED_POINTER;
 	/* The kernel execs and changes users in nobody's name: commit_creds() itself insists on that. */
-	if (operation != RUNTIME_INTEGRITY_CRED_OPEN)
+	if (operation != RUNTIME_INTEGRITY_CRED_WRITE)
 		changed |= krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
 			   RUNTIME_INTEGRITY_CRED_SUBJECTIVE;
 	if (!changed)
@@ -168,20 +166,24 @@ int runtime_integrity_cred_setuid_hook(u64 *ctx)
 	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_SETUID, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
-/* security_file_open(file), for writing, or of a file that not everybody may read. All others end after two fields, read
- * without a helper: this is the one hot path here. */
-int runtime_integrity_cred_open_hook(u64 *ctx)
+/* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs
+ * where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
+static __always_inline int runtime_integrity_cred_write(u32 program)
 {
-	u32 program = KRIE_PROGRAM_runtime_integrity_cred_open_hook;
-	struct file *file = (struct file *)ctx[0];
-	struct inode *inode = *(struct inode **)KRIE_ADDRESS(file, file, f_inode);
-
-	if (!(krie_argument_mode(file) & RUNTIME_INTEGRITY_FMODE_WRITE) &&
-	    *(u16 *)KRIE_ADDRESS(inode, inode, i_mode) & RUNTIME_INTEGRITY_OTHERS_READ)
-		return 0;
 	if (!krie_enter(program))
 		return 0;
-	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_OPEN, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_WRITE, KRIE_CAN_KILL);
+}
+
+int runtime_integrity_cred_write_access(u64 *ctx)
+{
+	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_write_access);
+}
+
+/* __mnt_want_write(mount), until 3e15dcf77b23 */
+int runtime_integrity_cred_want_write(u64 *ctx)
+{
+	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_want_write);
 }
 
 /* sched_process_fork(parent, child), before the child runs. Of a maker whose credentials were tampered with, the child

@@ -1,11 +1,12 @@
 """Credentials that a thread did not get by the kernel's own ways: the mark of a write to kernel memory.
 
 What each thread has is noted when it is born and at every commit_creds(), and compared when it execs, changes its
-users, and opens a file for writing or one that not everybody may read.
+users, and opens a file for writing, makes, renames, removes or changes one.
 
-Limits: a call of commit_creds() by an exploit is a legal transition here. What threads older than the agent have is
-believed at first sight. Swapping only the subjective credentials (task->cred) is seen at exec and setuid, not at an
-open. Supplementary groups, keyrings and the user namespace are not compared. What is noted lies in kernel memory, too.
+Limits: who only reads, or writes to a device, is not compared. A call of commit_creds() by an exploit is a legal
+transition here. What threads older than the agent have is believed at first sight. Swapping only the subjective
+credentials (task->cred) is seen at exec and setuid, not at a write. Supplementary groups, keyrings and the user
+namespace are not compared. What is noted lies in kernel memory, too.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from .topic import PREFIX, REFUSES, Topic
 _log = logging.getLogger("krie")
 THREADS = 32768
 """Threads whose credentials are kept; 160 bytes each."""
-OPERATIONS = {1: "exec", 2: "open", 3: "setuid"}
+OPERATIONS = {1: "exec", 2: "write", 3: "setuid"}
 CHANGES = {1: "pointer", 2: "users", 4: "groups", 8: "capabilities", 16: "securebits", 32: "subjective"}
 _SYS_SETUID = 105
 
@@ -115,12 +116,18 @@ def _probe() -> Probe:
     commits = tuple(
         Program(AttachType.FENTRY, "commit_creds", f"{PREFIX}_commit_{name}") for name in ("fentry", "again")
     )
-    hooks = {"exec": "bprm_check_security", "setuid": "task_fix_setuid", "open": "file_open"}
+    writes = tuple(
+        Program(AttachType.FENTRY, target, f"{PREFIX}_cred_{name}", optional=True)
+        for target, name in (("mnt_get_write_access", "write_access"), ("__mnt_want_write", "want_write"))
+    )
+    hooks = {"exec": "bprm_check_security", "setuid": "task_fix_setuid"}
+    limits = "who writes to files is killed, and contained from then on, but this first write is not refused by itself"
     functions = {name: f"security_{hook.removesuffix('_security')}" for name, hook in hooks.items()}
 
     def hooked(attach: AttachType, targets: dict[str, str]) -> Alternative:
         programs = tuple(Program(attach, target, f"{PREFIX}_cred_{name}_hook") for name, target in targets.items())
-        return Alternative(str(attach), (*commits, *programs, *lives), fields=own_fields(CredTamper), can=REFUSES)
+        everything = (*commits, *programs, *writes, *lives)
+        return Alternative(str(attach), everything, fields=own_fields(CredTamper), can=REFUSES, limits=limits)
 
     # No kprobe: the kernel leaves it out where its CPU changes a map for user space, and a commit that is missed would
     # look like an attack.
@@ -129,7 +136,11 @@ def _probe() -> Probe:
 
 
 def _canary() -> None:
-    """Become whom we are, open a file for writing, and start a child. Raises `OSError`."""
+    """Become whom we are, open a file in memory for writing, and start a child. Raises `OSError`."""
     ctypes.CDLL(None).syscall(_SYS_SETUID, os.getuid())
-    os.close(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC))
+    file = os.memfd_create("krie-writable", os.MFD_CLOEXEC)
+    try:
+        os.close(os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_CLOEXEC))
+    finally:
+        os.close(file)
     os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)

@@ -143,7 +143,8 @@ print(os.getuid(), flush=True)
 """
 EXEC = 'os.execv("/bin/echo", ["echo", "went on"])'
 SETUID = 'os.setuid(0); print("went on")'
-OPEN = 'os.open("/dev/null", os.O_WRONLY); print("went on")'
+MADE = Path("/tmp/krie-tampered")
+WRITE = f'os.open("{MADE}", os.O_WRONLY | os.O_CREAT); print("went on")'
 FORK = 'child = os.fork(); child or os.execv("/bin/echo", ["echo", "went on"]); os.waitpid(child, 0); os._exit(0)'
 
 
@@ -152,7 +153,7 @@ FORK = 'child = os.fork(); child or os.execv("/bin/echo", ["echo", "went on"]); 
     [
         ("users", {"users"}, EXEC, "exec"),
         ("users", {"users"}, SETUID, "setuid"),
-        ("pointer", {"users", "pointer"}, OPEN, "open"),
+        ("pointer", {"users", "pointer"}, WRITE, "write"),
         ("users", {"users"}, FORK, "exec"),
     ],
 )
@@ -178,7 +179,8 @@ def test_tampered_credentials_end_their_process(
     assert (event["operation"], event["uid_before"], event["euid_now"]) == (operation, 65534, 0)
     assert [each["id"] for each in line["decision"]["rules"]] == ["CRED001"]
     assert line["decision"]["tier"] == "kernel"
-    assert set(line["done"]) == {"refused", "poisoned", "killed"}
+    assert set(line["done"]) == {"poisoned", "killed"} | ({"refused"} if operation != "write" else set())
+    assert not MADE.exists()  # refused to the poisoned
 
 
 LEGAL = """
@@ -193,7 +195,7 @@ for command in (["su", "-s", "/bin/true", "nobody"], ["unshare", "-U", "true"], 
 import threading
 def change():
     libc.syscall(117, 1000, 1000, 1000)  # one thread's own
-    os.open("/dev/null", os.O_WRONLY)
+    os.open("/tmp", os.O_TMPFILE | os.O_WRONLY)
 for _ in range(8):
     thread = threading.Thread(target=change)
     thread.start()
@@ -201,7 +203,7 @@ for _ in range(8):
 for _ in range(300):
     os.setresuid(1000, 1000, 0)
     os.setresuid(0, 0, 0)
-    os.close(os.open("/dev/null", os.O_WRONLY))
+    os.close(os.open("/tmp", os.O_TMPFILE | os.O_WRONLY))
 """
 
 
