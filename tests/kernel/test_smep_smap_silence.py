@@ -2,9 +2,8 @@
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ pytestmark = [pytest.mark.needs("guest", "kprobe"), pytest.mark.slow]
 CHECK = "smep_smap.register_check"
 TRACEFS = Path("/sys/kernel/tracing")
 STRESSORS = "--set 1 --cap 1 --exec 1 --clone 1 --key 1 --personality 1 --prctl 1"
+Record = Callable[[str, object], None]
 NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups --"
 WORK = {
     "su": "for n in 1 2 3; do su -s /bin/sh nobody -c id; done",
@@ -55,8 +55,9 @@ def shell(name: str, script: str) -> None:
 class Silence:
     """Counts checks, and those that fail, since it was made."""
 
-    def __init__(self, agent: RunningAgent) -> None:
-        self._agent = agent
+    def __init__(self, agent: RunningAgent, record: Record) -> None:
+        self._agent, self._record = agent, record
+        self._start = time.monotonic()
         self._failed = len(agent.lines(CHECK))
         self._checks = self._sum()
 
@@ -65,29 +66,30 @@ class Silence:
         self._agent.wait("smep_smap.activity", count=count + 1)  # one look more
         return sum(line["event"]["checks"] for line in self._agent.lines("smep_smap.activity"))
 
-    def checks(self, name: str, start: float) -> int:
+    def checks(self, name: str) -> int:
+        """How many were made, of which none failed; they are part of the test's report."""
         subprocess.run(["/bin/true"], check=True)
         os.access("/", os.R_OK)
         self._agent.settle()
         failed = self._agent.lines(CHECK)[self._failed :]
         assert not failed, failed[0]
         made = self._sum() - self._checks
-        print(f"{name}: {made} checks, {made / (time.monotonic() - start):.0f} a second, none failed", file=sys.stderr)
+        self._record(name, f"{made:,} ({made / (time.monotonic() - self._start):,.0f}/s)")
         return made
 
 
 @pytest.mark.parametrize("name", WORK)
-def test_work_is_silent(agent: RunningAgent, name: str) -> None:
-    silence, start = Silence(agent), time.monotonic()
+def test_work_is_silent(agent: RunningAgent, name: str, record_property: Record) -> None:
+    silence = Silence(agent, record_property)
     shell(name, WORK[name])
-    assert silence.checks(name, start) > 0
+    assert silence.checks(name) > 0
 
 
-def test_modules_come_and_go(agent: RunningAgent, test_module: TestModule) -> None:
-    silence, start = Silence(agent), time.monotonic()
+def test_modules_come_and_go(agent: RunningAgent, test_module: TestModule, record_property: Record) -> None:
+    silence = Silence(agent, record_property)
     test_module.unload()
     test_module.load()
-    assert silence.checks("modules", start) > 0
+    assert silence.checks("modules") > 0
 
 
 FUNCTIONS = ("commit_creds", "prepare_kernel_cred", "override_creds", "set_memory_ro", "switch_task_namespaces")
@@ -120,31 +122,36 @@ def function_graph() -> Iterator[None]:
     (TRACEFS / "set_graph_function").write_text("")
 
 
-def under_a_tracer(agent: RunningAgent, name: str) -> None:
-    silence, start = Silence(agent), time.monotonic()
+def traced(agent: RunningAgent) -> int:
+    """Checks so far that found a tracer's return address."""
+    return sum(line["event"]["traced"] for line in agent.lines("smep_smap.activity"))
+
+
+def under_a_tracer(silence: Silence, name: str) -> None:
     shell("as root", "su -s /bin/sh nobody -c id; unshare --net true; stress-ng --quiet --set 1 --cap 1 --timeout 3")
-    assert silence.checks(name, start) > 0
+    assert silence.checks(name) > 0
 
 
-def test_perf_with_return_probes_is_silent(agent: RunningAgent, return_probes: None) -> None:
-    before = sum(line["event"]["traced"] for line in agent.lines("smep_smap.activity"))
+def test_perf_with_return_probes_is_silent(agent: RunningAgent, return_probes: None, record_property: Record) -> None:
+    before = traced(agent)
     record = ["perf", "record", "-q", "-a", "-e", "krie_silence:*", "-o", "/tmp/krie-perf.data"]
     with subprocess.Popen([*record, "sleep", "60"], stderr=subprocess.DEVNULL) as perf:
         time.sleep(3)
-        under_a_tracer(agent, "perf")
+        under_a_tracer(Silence(agent, record_property), "perf, return probes")
         perf.terminate()
-    traced = sum(line["event"]["traced"] for line in agent.lines("smep_smap.activity"))
-    assert traced > before  # their return address was a tracer's
+    assert traced(agent) > before
 
 
-def test_bpftrace_is_silent(agent: RunningAgent) -> None:
+def test_bpftrace_is_silent(agent: RunningAgent, record_property: Record) -> None:
+    before = traced(agent)
     program = "".join(f"kretprobe:{each} {{ @[func] = count(); }} " for each in traceable())
     with subprocess.Popen(["bpftrace", "-e", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as tracer:
         time.sleep(20)
-        under_a_tracer(agent, "bpftrace")
+        under_a_tracer(Silence(agent, record_property), "bpftrace, return probes")
         assert tracer.poll() is None
         tracer.terminate()
+    assert traced(agent) > before
 
 
-def test_function_graph_is_silent(agent: RunningAgent, function_graph: None) -> None:
-    under_a_tracer(agent, "function_graph")
+def test_function_graph_is_silent(agent: RunningAgent, function_graph: None, record_property: Record) -> None:
+    under_a_tracer(Silence(agent, record_property), "function_graph")

@@ -1,4 +1,4 @@
-"""The kernel tests on stock kernels: `make test-kernels` runs them on all, and writes the table in README.md.
+"""The kernel tests on stock kernels: `make test-kernels` runs them on all, and writes the tables in README.md.
 
 One boot runs one suite and hands back, in .cache/lab/LABEL: doctor.json, junit.xml, and the tests' folders with their
 agents' journals.
@@ -13,7 +13,8 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -26,7 +27,7 @@ from krie.testing.lab.modules import build_module, build_modules
 from krie.testing.needs import BENIGN_VARIABLE, MODULE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
-_TABLE = re.compile(r"(<!-- measured: kernels -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = r"(<!-- measured: {} -->\n).*?(<!-- end -->)"
 _APPEND = "krie.test_module=allow nopti mitigations=off"
 """The module's exploit leaves the kernel as public ones do on kernels without page table isolation."""
 _UNPROTECTED = "max,-smep,-smap"
@@ -97,6 +98,8 @@ class Findings:
     tests: int
     failed: tuple[str, ...]
     skipped: int = 0
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """What tests recorded as their properties."""
 
 
 def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
@@ -135,7 +138,18 @@ def _say(text: str) -> None:
 
 def findings(suite: Suite) -> Findings:
     """What its last run found; nothing, where there was none."""
-    return Findings(suite, _doctor(suite.results), *_tests(suite.results))
+    file = suite.results / "junit.xml"
+    if not file.exists():
+        return Findings(suite, _doctor(suite.results), 0, ("no test ran",))
+    cases = list(ET.parse(file).iter("testcase"))
+    failed = tuple(
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    )
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    figures = {each.get("name", ""): each.get("value", "") for case in cases for each in case.iter("property")}
+    return Findings(suite, _doctor(suite.results), len(cases), failed, skipped, figures)
 
 
 def passed(outcome: boot.Outcome, found: Findings) -> bool:
@@ -149,19 +163,6 @@ def _doctor(results: Path) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {}
 
 
-def _tests(results: Path) -> tuple[int, tuple[str, ...], int]:
-    file = results / "junit.xml"
-    if not file.exists():
-        return 0, ("no test ran",), 0
-    cases = list(ET.parse(file).iter("testcase"))
-    failed = tuple(
-        f"{case.get('classname')}::{case.get('name')}"
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    )
-    return len(cases), failed, sum(case.find("skipped") is not None for case in cases)
-
-
 def table(results: list[Findings]) -> str:
     """Probe by kernel, as Markdown."""
     probes = [each["name"] for each in next((r.doctor for r in results if r.doctor), {"probes": []})["probes"]]
@@ -171,6 +172,15 @@ def table(results: list[Findings]) -> str:
         rows.append([f"`{probe}`", *(_cell(r.doctor, probe) for r in results)])
     rows.append(["poison: guarded operations refused", *(_poison(r.doctor) for r in results)])
     rows.append(["tests passed", *map(_passed, results)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def checks(results: list[Findings]) -> str:
+    """How many checks smep_smap made in each work, by kernel, as Markdown."""
+    rows = [["work", *(r.suite.label for r in results)]]
+    rows.append(["---"] * len(rows[0]))
+    for work in dict.fromkeys(name for r in results for name in r.figures):
+        rows.append([work, *(r.figures.get(work, "-") for r in results)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -198,7 +208,7 @@ def _cell(doctor: dict[str, Any], name: str) -> str:
 
 
 def main() -> int:
-    """Run the suites whose labels are given, or all; then renew the table, in which each column is of a last run."""
+    """Run the suites whose labels are given, or all; then renew the tables, in which each column is of a last run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # a guest must end with us
     wanted = [each for each in SUITES if len(sys.argv) == 1 or each.label in sys.argv[1:]]
     well = True
@@ -213,10 +223,12 @@ def main() -> int:
             well = False
             said = (suite.results / "output").read_text(errors="replace").splitlines()
             print("\n".join([*said[-60:], *outcome.console]), file=sys.stderr)
-    made = table([each for each in map(findings, SUITES) if each.doctor])
-    print(made)
-    readme = ROOT / "README.md"
-    readme.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], readme.read_text()))
+    ran = [each for each in map(findings, SUITES) if each.doctor]
+    text = (ROOT / "README.md").read_text()
+    for block, made in (("kernels", table(ran)), ("checks", checks([each for each in ran if each.figures]))):
+        print(made)
+        text = re.sub(_BLOCK.format(block), rf"\g<1>{made}\g<2>", text, flags=re.DOTALL)
+    (ROOT / "README.md").write_text(text)
     return 0 if well else 1
 
 

@@ -56,6 +56,12 @@ def test_the_table_has_a_row_a_probe() -> None:
     ]
 
 
+def test_figures_are_shown_by_work_and_kernel() -> None:
+    found = [suite.Findings(each, {}, 5, ()) for each in suite.SUITES[:2]]
+    found = [replace(each, figures={work: f"{work}!"}) for each, work in zip(found, ("su", "sudo"), strict=True)]
+    assert suite.checks(found).splitlines()[2:] == ["| su | su! | - |", "| sudo | - | sudo! |"]
+
+
 def test_only_what_ran_and_did_not_fail_has_passed() -> None:
     exited = boot.Outcome(boot.End.EXITED, 0, (), 1.0)
     found = suite.Findings(suite.SUITES[0], {}, 5, ())
