@@ -23,12 +23,15 @@
 #define RUNTIME_INTEGRITY_CRED_CAPABILITIES 8
 #define RUNTIME_INTEGRITY_CRED_SECUREBITS 16
 #define RUNTIME_INTEGRITY_CRED_SUBJECTIVE 32
+#define RUNTIME_INTEGRITY_CRED_NAMESPACE 64
 
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
 
 struct runtime_integrity_creds {
 	u64 start_time; /* of the thread: the memory of a task is used again */
-	u64 cred; /* its address */
+	u64 cred; /* addresses of the credentials, and of what they refer to */
+	u64 user_ns;
+	u64 group_info;
 	u32 words[RUNTIME_INTEGRITY_CRED_WORDS];
 } __attribute__((aligned(8)));
 
@@ -40,6 +43,8 @@ BPF_ARRAY(runtime_integrity_unfollowed, u64, 1);
 static __always_inline void runtime_integrity_read_creds(struct runtime_integrity_creds *creds, const struct cred *cred)
 {
 	creds->cred = (u64)cred;
+	creds->user_ns = (u64)KRIE_READ(cred, cred, user_ns);
+	creds->group_info = (u64)KRIE_READ(cred, cred, group_info);
 	bpf_probe_read_kernel(creds->words, sizeof(creds->words), (void *)((u64)cred + RUNTIME_INTEGRITY_CRED_START));
 }
 
@@ -58,10 +63,10 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 }
 
 /* What differs of two threads' credentials, by the place in struct cred: uid, gid, suid, sgid, euid, egid, fsuid, fsgid,
- * securebits, and sets of capabilities. */
+ * securebits, and sets of capabilities; then what they refer to. */
 static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one, struct runtime_integrity_creds *other)
 {
-	u64 users = 0, groups = 0, capabilities = 0;
+	u64 users = 0, groups = one->group_info ^ other->group_info, capabilities = 0;
 
 #pragma unroll
 	for (int i = 0; i < 8; i += 2) {
@@ -72,6 +77,7 @@ static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_cr
 	for (int i = 9; i < RUNTIME_INTEGRITY_CRED_WORDS; i++)
 		capabilities |= one->words[i] ^ other->words[i];
 	return krie_truth(users) * RUNTIME_INTEGRITY_CRED_USERS | krie_truth(groups) * RUNTIME_INTEGRITY_CRED_GROUPS |
+	       krie_truth(one->user_ns ^ other->user_ns) * RUNTIME_INTEGRITY_CRED_NAMESPACE |
 	       krie_truth(one->words[8] ^ other->words[8]) * RUNTIME_INTEGRITY_CRED_SECUREBITS |
 	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_CAPABILITIES;
 }

@@ -43,9 +43,17 @@ from .topic import PREFIX, REFUSES, Topic
 
 _log = logging.getLogger("krie")
 THREADS = 32768
-"""Threads whose credentials are kept; 160 bytes each."""
+"""Threads whose credentials are kept; some 180 bytes each."""
 OPERATIONS = {1: "exec", 2: "write", 3: "setuid"}
-CHANGES = {1: "pointer", 2: "users", 4: "groups", 8: "capabilities", 16: "securebits", 32: "subjective"}
+CHANGES = {
+    1: "pointer",
+    2: "users",
+    4: "groups",
+    8: "capabilities",
+    16: "securebits",
+    32: "subjective",
+    64: "user_namespace",
+}
 _SYS_SETUID = 105
 
 

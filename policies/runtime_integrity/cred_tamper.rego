@@ -3,8 +3,8 @@ package krie.runtime_integrity
 # METADATA
 # title: A process has credentials that it was not given
 # description: |
-#   Users, groups, capabilities or the whole credentials of a thread changed without commit_creds(): a write to kernel
-#   memory, which is how exploits become root.
+#   Users, groups, capabilities, the user namespace or the whole credentials of a thread changed without
+#   commit_creds(): a write to kernel memory, which is how exploits become root.
 # custom:
 #   id: CRED001
 #   severity: critical
@@ -14,5 +14,4 @@ package krie.runtime_integrity
 #     The process ends before it execs or changes its user, or as it writes to a file. No ordinary work causes this.
 rules contains {"id": "CRED001", "action": "kill", "scope": "process"} if {
 	input.event.kind == "runtime_integrity.cred_tamper"
-	count(input.event.changed) > 0
 }

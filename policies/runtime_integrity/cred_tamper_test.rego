@@ -10,5 +10,3 @@ tampered(changed) := ids if {
 test_tampered_users if tampered(["users"]) == {"CRED001"}
 
 test_other_credentials if tampered(["pointer"]) == {"CRED001"}
-
-test_same_credentials if tampered([]) == set()

@@ -1,5 +1,6 @@
 """What comparisons find: variables, modules and credentials changed behind the kernel's back. In guests only."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -181,6 +182,26 @@ def test_tampered_credentials_end_their_process(
     assert line["decision"]["tier"] == "kernel"
     assert set(line["done"]) == {"poisoned", "killed"} | ({"refused"} if operation != "write" else set())
     assert not MADE.exists()  # refused to the poisoned
+
+
+NAMESPACE = """
+device = os.open("/dev/krie_test", os.O_WRONLY)
+assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
+os.write(device, b"tamper namespace")
+print("went on", flush=True)
+os.execv("/bin/echo", ["echo", "and on"])
+"""
+
+
+def test_a_swapped_user_namespace_ends_its_process(
+    agent: RunningAgent, test_module: TestModule, victims: Victims
+) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        victims.run(NAMESPACE)
+    assert (ended.value.stdout, ended.value.returncode) == ("went on\n", -signal.SIGKILL)
+    agent.settle()
+    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    assert (line["event"]["changed"], line["event"]["operation"]) == (["user_namespace"], "exec")
 
 
 LEGAL = """

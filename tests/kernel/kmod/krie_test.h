@@ -25,9 +25,9 @@ struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count
 struct effect *hide_from_list(void);
 struct effect *hide_from_kset(void);
 
-/* Make the current process root by writing its credentials in place, or by giving it others. For good. */
-void tamper_with_users(void);
-int tamper_with_pointer(void);
+/* Make the current process root by writing its `users` in place, or its `pointer` to credentials; or put it into the first
+ * user `namespace`. For good. */
+int tamper_with(const char *what);
 
 /* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */
 int become_root(unsigned long init_task);

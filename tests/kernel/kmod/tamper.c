@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Root's users for the current process by writes to memory alone, as exploits do it that call nothing. */
+/* What the current process may do, changed by writes to memory alone, as exploits do it that call nothing. */
 #include <linux/cred.h>
 #include <linux/errno.h>
 #include <linux/sched.h>
+#include <linux/string.h>
 #include <linux/uidgid.h>
+#include <linux/user_namespace.h>
 
 #include "krie_test.h"
 
@@ -12,12 +14,7 @@ static void make_root(struct cred *cred)
 	cred->uid = cred->euid = cred->suid = cred->fsuid = GLOBAL_ROOT_UID;
 }
 
-void tamper_with_users(void)
-{
-	make_root((struct cred *)current->real_cred);
-}
-
-int tamper_with_pointer(void)
+static int tamper_with_pointer(void)
 {
 	struct cred *cred = prepare_creds();
 
@@ -27,5 +24,20 @@ int tamper_with_pointer(void)
 	get_cred(cred); /* the process refers to it twice; what it had before stays for good */
 	rcu_assign_pointer(current->real_cred, cred);
 	rcu_assign_pointer(current->cred, cred);
+	return 0;
+}
+
+int tamper_with(const char *what)
+{
+	struct cred *cred = (struct cred *)current->real_cred;
+
+	if (!strcmp(what, "pointer"))
+		return tamper_with_pointer();
+	if (!strcmp(what, "users"))
+		make_root(cred);
+	else if (!strcmp(what, "namespace"))
+		cred->user_ns = get_user_ns(&init_user_ns); /* the one before stays for good */
+	else
+		return -EINVAL;
 	return 0;
 }
