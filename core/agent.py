@@ -31,6 +31,7 @@ from .journal import JournalFile, LineWriter, StandardOutput
 from .kernel.mounts import mounted
 from .kernel.ring import Ring
 from .lock import hold
+from .missed import MissedRuns
 from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
 from .presence import Presence
@@ -82,6 +83,7 @@ class Agent:
         self._own = OwnEvents(armed.agent, armed.types)
         self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
+        self._missed = MissedRuns(armed.programs())
         self._ring = Ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
@@ -98,6 +100,7 @@ class Agent:
             armed,
             self._bus,
             self._losses,
+            self._missed,
             self._enforcing,
             lambda: (self._policy.revision, self._from_memo()),
             lambda: self._backlog,
@@ -146,6 +149,7 @@ class Agent:
             while self._drain():
                 pass
             self._tick()
+        self._tell_missed()
         self._reports.stopped(self._stop_reason or "an error", self._losses.total, self._from_memo())
         if self._stop_reason:
             self._note_presence(clean=True)
@@ -209,12 +213,24 @@ class Agent:
         return self._remembered + self._policy.remembered
 
     def _update_health(self) -> None:
-        self._bus.health = health_facts(self._losses.total, self._armed.probes.reports, self._armed.plugins.degraded)
+        self._bus.health = health_facts(
+            self._losses.total, self._missed.total, self._armed.probes.reports, self._armed.plugins.degraded
+        )
 
     def _check_probes(self) -> None:
         self._tell_probes(self._armed.probes.check())
+        self._tell_missed()
         self._update_health()
         self._note_presence()
+
+    def _tell_missed(self) -> None:
+        try:
+            found = list(self._missed.look())
+        except KernelError as error:
+            _log.error("runs that the kernel left out are not counted: %s", error)
+            return
+        for missed in found:
+            self._reports.missed(missed)
 
     def _note_presence(self, *, clean: bool = False) -> None:
         try:

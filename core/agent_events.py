@@ -111,7 +111,19 @@ class PluginState(Event):
     reason: Annotated[str, Chars(508), Doc("what it raised, or why it was left out")]
 
 
-AGENT_EVENTS: tuple[type[Event], ...] = (Started, Stopped, Loss, ProbeState, PolicyState, PluginState)
+@dataclass(frozen=True, slots=True)
+class Missed(Event):
+    """The kernel left runs of a program out: its probe did not see what happened. Looked for with the canaries."""
+
+    KIND: ClassVar[int] = 0x001C
+    NAME: ClassVar[str] = "krie.missed"
+
+    count: Annotated[U64, Doc("runs left out since the last such event of this program")]
+    total: Annotated[U64, Doc("the same since the start")]
+    program: Annotated[str, Chars(64), Doc("the program: its function in C and, behind a point, its place")]
+
+
+AGENT_EVENTS: tuple[type[Event], ...] = (Started, Stopped, Loss, ProbeState, PolicyState, PluginState, Missed)
 _E = TypeVar("_E", bound=Event)
 
 

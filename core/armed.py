@@ -60,6 +60,15 @@ class Armed:
     verdicts: Verdicts
     roaming: Roaming
 
+    def programs(self) -> dict[str, int]:
+        """Descriptors of the probes' programs, by label."""
+        loaded = self.loaded
+        return {
+            label: loaded.descriptors[f"program:{label}"][0]
+            for label in loaded.loaded.programs
+            if f"program:{label}" in loaded.descriptors
+        }
+
     def arm(self, armed: bool = True) -> None:
         """Begin, or cease, to send records."""
         self.maps["krie_agent"].set(bytes(4), struct.pack("=II", self.agent.tgid, armed))

@@ -185,7 +185,12 @@ class Losses:
             yield LossReport(kind, cause, count - known, count)
 
 
-def health_facts(lost: int, reports: Iterable[ProbeReport], degraded: Iterable[str]) -> dict[str, Json]:
+def health_facts(lost: int, missed: int, reports: Iterable[ProbeReport], degraded: Iterable[str]) -> dict[str, Json]:
     """`input.health`."""
     not_alive: list[Json] = [each.name for each in reports if each.state not in ("alive", "attached")]
-    return {"lost": lost, "probes_not_alive": not_alive, "degraded": list[Json](sorted(degraded))}
+    return {
+        "lost": lost,
+        "missed": missed,
+        "probes_not_alive": not_alive,
+        "degraded": list[Json](sorted(degraded)),
+    }

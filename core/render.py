@@ -175,6 +175,7 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     )
     rate = 100 * answer["remembered"] // max(1, answer["events"])
     lost = f"[bold red]{answer['lost']} lost[/]" if answer["lost"] else "none lost"
+    lost += f", [bold red]{answer['missed']} runs of programs left out[/]" if answer["missed"] else ""
     console.print(
         f"{answer['events']} events, {answer['events_per_s']}/s of late, {lost}, {rate} % decided from memory"
     )

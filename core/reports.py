@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from .agent_events import Loss, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
+from .agent_events import Loss, Missed, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
 from .armed import Armed
 from .blindness import blind_rules
 from .bus import Bus
@@ -14,6 +14,7 @@ from .containment import NAME as CONTAINMENT
 from .enforcement_events import Gap
 from .event import Event
 from .health import LossReport, ProbeReport
+from .missed import MissedReport
 from .plugin_guard import PluginFault
 from .policy.policy import Policy
 from .presence import Presence
@@ -86,6 +87,11 @@ class Reports:
         """Something will never be seen."""
         _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
         self.tell(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+
+    def missed(self, missed: MissedReport) -> None:
+        """A probe did not see something."""
+        _log.warning("the kernel left out %d runs of %s", missed.count, missed.program)
+        self.tell(Missed, program=missed.program, count=missed.count, total=missed.total)
 
     def policy_loaded(self, policy: Policy) -> None:
         """A changed policy is in force."""

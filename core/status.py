@@ -13,6 +13,7 @@ from .bus import Bus
 from .control import Peer
 from .enforcement import Enforcing
 from .health import Losses
+from .missed import MissedRuns
 
 _WINDOW_S = 10.0
 
@@ -25,6 +26,7 @@ class Status:
         armed: Armed,
         bus: Bus,
         losses: Losses,
+        missed: MissedRuns,
         enforcing: Enforcing,
         policy: Callable[[], tuple[str, int]],
         backlog: Callable[[], bool],
@@ -32,6 +34,7 @@ class Status:
         """`policy`: revision in force, and decisions that came out of memos since the start; `backlog`: whether records
         are known to wait in the ring."""
         self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
+        self._missed = missed
         self._policy, self._backlog = policy, backlog
         self._started = time.monotonic()
         self._seen: deque[tuple[float, int]] = deque([(self._started, 0)])
@@ -68,6 +71,7 @@ class Status:
             "events_per_s": round((self._bus.judged - before) / max(now - first, 1.0), 1),
             "backlog": self._backlog(),
             "lost": self._losses.total,
+            "missed": self._missed.total,
             "remembered": remembered,
             "probes": [
                 {"name": each.name, "state": each.state, "by": each.alternative.name if each.alternative else None}

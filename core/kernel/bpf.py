@@ -50,6 +50,7 @@ class ProgType(IntEnum):
 class MapType(IntEnum):
     """`enum bpf_map_type`, as far as KRIe looks into such maps."""
 
+    HASH = 1
     ARRAY = 2
     PERCPU_ARRAY = 6
     ARRAY_OF_MAPS = 12

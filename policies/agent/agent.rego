@@ -130,3 +130,16 @@ rules contains {"id": "AGENT008", "action": "log"} if input.event.kind == "krie.
 #   seen: |
 #     Nothing but what the administrator wanted: the processes are free again.
 rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.cleared"
+
+# METADATA
+# title: A program of the agent's was left out
+# description: |
+#   The kernel did not run it, since its CPU was in the middle of another one or of a map's change.
+# custom:
+#   id: AGENT010
+#   severity: medium
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. Other users of BPF on the same machine cause it by chance; many at once are somebody's intent.
+rules contains {"id": "AGENT010", "action": "log"} if input.event.kind == "krie.missed"

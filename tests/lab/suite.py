@@ -72,7 +72,7 @@ SUITES = (
         "debian-5.10",
         "debian-5.10",
         "fmod_ret",
-        may_lack="kprobe_override lsm no_smep no_smap syscall_program",  # bpf is not in its lsm=
+        may_lack="kprobe_override lsm missed_kprobes no_smep no_smap syscall_program",  # bpf is not in its lsm=
     ),
     Suite(
         "debian-5.10-lsm",
@@ -80,9 +80,9 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override syscall_program",
+        may_lack="kprobe_override missed_kprobes syscall_program",
     ),
-    Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED),
+    Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED),
     Suite("debian-newest", "debian-newest", "lsm", may_lack="kprobe_override no_smep no_smap"),
     Suite("override", "override", "lsm", may_lack="no_smep no_smap"),

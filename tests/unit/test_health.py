@@ -104,8 +104,9 @@ def test_attached_is_not_alive() -> None:
     assert health.check() == []
     assert [each.state for each in health.reports] == ["alive", "silent", "attached", "silent", "missing"]
     assert health.reports[4].reason == "raw: EPERM"
-    assert health_facts(3, health.reports, ["p"]) == {
+    assert health_facts(3, 4, health.reports, ["p"]) == {
         "lost": 3,
+        "missed": 4,
         "probes_not_alive": ["s.b", "s.d", "s.e"],
         "degraded": ["p"],
     }

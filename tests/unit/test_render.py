@@ -13,6 +13,7 @@ QUIET: dict[str, Any] = {
     "events": 200,
     "events_per_s": 1.5,
     "lost": 0,
+    "missed": 0,
     "remembered": 50,
     "probes": [{"name": "p.a", "state": "alive", "by": "lsm"}],
     "degraded": {},
@@ -49,6 +50,7 @@ def test_a_quiet_agent() -> None:
 def test_what_needs_attention() -> None:
     text = shown(
         lost=3,
+        missed=4,
         probes=[{"name": "p.a", "state": "silent", "by": "lsm"}, {"name": "p.b", "state": "missing", "by": None}],
         degraded={"q": "raised [x]"},
         poisoned=[{"tgid": 42, "start_time": 1, "comm": "[sh]", "rule": "R1", "left_s": 9}],
@@ -58,6 +60,7 @@ def test_what_needs_attention() -> None:
     )
     for each in (
         "3 lost",
+        "4 runs of programs left out",
         "0 of 2 probes alive",
         "p.a    silent   lsm",
         "p.b    missing  -",
