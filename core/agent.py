@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from .enforcement import Enforcing, wanted
 from .enrich import Enricher, host
 from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
 from .health import Losses, ProbeReport, health_facts
-from .journal import JournalFile, LineWriter, StandardOutput
+from .journal import open_writers
 from .kernel.mounts import mounted
 from .kernel.ring import Ring
 from .lock import hold
@@ -38,6 +38,7 @@ from .presence import Presence
 from .process import ProcessTable
 from .reports import Reports
 from .status import Status
+from .timer import Timer
 
 _TICK_S = 1.0
 _log = logging.getLogger("krie")
@@ -69,7 +70,11 @@ class Agent:
         first = self._policy_files.load()
         self._policy_files.adopt(first)
         self._policy = first.policy
-        self._writers = self._open_writers(stack, to_stdout)
+        self._writers = open_writers(
+            config.journal, (lambda: self._stop("the reader of standard output has gone")) if to_stdout else None
+        )
+        for each in self._writers:
+            stack.callback(each.close)
         self._bus = Bus(
             armed.types,
             table,
@@ -120,11 +125,11 @@ class Agent:
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
         timers = (
-            _Timer(_TICK_S, self._tick),
-            _Timer(self._config.policy.check_interval_s, self._look_for_changes),
-            _Timer(self._config.agent.canary_interval_s, self._check_probes),
-            _Timer(self._config.agent.scan_interval_s, self._scan),
-            _Timer(self._config.agent.roaming_interval_s, self._roam),
+            Timer(_TICK_S, self._tick),
+            Timer(self._config.policy.check_interval_s, self._look_for_changes),
+            Timer(self._config.agent.canary_interval_s, self._check_probes),
+            Timer(self._config.agent.scan_interval_s, self._scan),
+            Timer(self._config.agent.roaming_interval_s, self._roam),
         )
         while not self._stop_reason:
             due = min(end, *(each.due for each in timers))
@@ -155,20 +160,6 @@ class Agent:
             self._note_presence(clean=True)
         for writer in self._writers:
             writer.close()
-
-    def _open_writers(self, stack: ExitStack, to_stdout: bool) -> list[LineWriter]:
-        journal = self._config.journal
-        writers = []
-        if journal.path:
-            file = JournalFile(Path(journal.path), journal.max_mib << 20, journal.keep)
-            trouble: Callable[[str], None] = lambda text: _log.error("journal %s %s", journal.path, text)  # noqa: E731
-            writers.append(LineWriter(file, journal.queue, trouble))
-        if to_stdout:
-            gone = StandardOutput(lambda: self._stop("the reader of standard output has gone"))
-            writers.append(LineWriter(gone, journal.queue, lambda _: None))
-        for each in writers:
-            stack.callback(each.close)
-        return writers
 
     def _tell_probes(self, changed: Iterable[ProbeReport]) -> None:
         for report in changed:
@@ -282,17 +273,6 @@ class Agent:
             self._reload_wanted = True
 
         signal.signal(signal.SIGHUP, reload_wanted)
-
-
-class _Timer:
-    def __init__(self, interval_s: float, action: Callable[[], None]) -> None:
-        self._interval_s, self._action = interval_s, action
-        self.due = time.monotonic() + interval_s
-
-    def run_if_due(self, now: float) -> None:
-        if now >= self.due:
-            self.due = now + self._interval_s
-            self._action()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ disk that is full is tried again with every batch: the trouble is told once, and
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import stat
@@ -17,7 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from .config import JournalConfig
 from .errors import ConfigError
+
+_log = logging.getLogger("krie")
 
 _BATCH_BYTES = 1 << 20
 _COMPANY_S = 0.01
@@ -210,3 +214,17 @@ class StandardOutput:
 
     def close(self) -> None:
         """Standard output stays open."""
+
+
+def open_writers(config: JournalConfig, reader_gone: Callable[[], None] | None) -> list[LineWriter]:
+    """What journal lines go to: the file, and standard output if `reader_gone` says what to do once that is closed.
+
+    Whoever calls this closes them. Raises `ConfigError`.
+    """
+    writers = []
+    if config.path:
+        file = JournalFile(Path(config.path), config.max_mib << 20, config.keep)
+        writers.append(LineWriter(file, config.queue, lambda text: _log.error("journal %s %s", config.path, text)))
+    if reader_gone is not None:
+        writers.append(LineWriter(StandardOutput(reader_gone), config.queue, lambda _: None))
+    return writers
