@@ -23,6 +23,8 @@ from ..admin import ask
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
 
+_ARMED_S = 900
+"""Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
 _STATUS = {"ask": "status"}
 _PLUGIN_FOLDERS = "import sys; sys.path[:0] = {folders!r}; from krie.agent import main; sys.exit(main(sys.argv[1:]))"
 
@@ -67,6 +69,7 @@ class RunningAgent:
                 "state_dir": str(folder / "state"),
                 "allow_syscall_tracepoints": True,
                 "ring_mib": 8,
+                "loader_timeout_s": _ARMED_S,
                 **(agent or {}),
             },
             "enforcement": {"guard": guards, **(enforcement or {})},
@@ -98,7 +101,7 @@ class RunningAgent:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.wait("krie.started")
+            self.wait("krie.started", timeout_s=max(self.timeout_s, _ARMED_S))
         except AgentFailed:
             self.stop()
             raise
@@ -123,9 +126,11 @@ class RunningAgent:
         with self._changed:
             return list(self._lines)
 
-    def wait(self, kind: str, test: Test = lambda _: True, count: int = 1) -> list[Line]:
+    def wait(
+        self, kind: str, test: Test = lambda _: True, count: int = 1, *, timeout_s: float | None = None
+    ) -> list[Line]:
         """Wait until there are so many such lines; returns all. Raises `AgentFailed`."""
-        deadline = time.monotonic() + self.timeout_s
+        deadline = time.monotonic() + (timeout_s or self.timeout_s)
         found: list[Line] = []
         seen = 0
         while True:
