@@ -28,7 +28,7 @@ struct krie_outcome {
 };
 struct krie_table {
 	u32 generation;
-	u32 used; /* bit per inline field that any rule reads; 0: no rule of this kind is decided here */
+	u32 used; /* bit per inline field that any rule reads, and the highest one; 0: no rule of this kind is decided here */
 	struct krie_field_table fields[KRIE_FIELDS];
 	u64 points[KRIE_POINTS];
 	u16 steps[KRIE_STEPS];

@@ -9,7 +9,9 @@ FIELDS = 20
 POINTS, STEPS, ROWS, OUTCOMES = 4096, 8192, 4096, 512
 """Break points of all fields, intervals between them, combinations, and different outcomes of these."""
 HEAD = struct.Struct("=II")
-"""Generation; bits of the fields that are used."""
+"""Generation; bits of the fields that are used, and `IN_FORCE`."""
+IN_FORCE = 1 << 31
+"""Some rule of this kind is decided in the kernel, though it may read no field."""
 FIELD = struct.Struct("=7Q")
 """flip, mask, rest, first point, points, first step, half."""
 OUTCOME = struct.Struct("=QIHH")

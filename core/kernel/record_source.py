@@ -142,7 +142,9 @@ int {trial_program(name)}(struct bpf_raw_tracepoint_args *ctx)
 	if (!record || !table)
 		return 0;
 {copies}	actor = krie_actor_of(&record->header);
-	record->header.verdict = krie_outcome_of(table, krie_row_{name}(table, &known, &actor))->rule;
+	record->header.verdict = 0;
+	if (table->used)
+		record->header.verdict = krie_outcome_of(table, krie_row_{name}(table, &known, &actor))->rule;
 	record->header.generation = table->generation;
 	return 0;
 }}

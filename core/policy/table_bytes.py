@@ -48,7 +48,7 @@ class Encoder:
         rows, outcomes = self._rows(table, without)
         return b"".join(
             (
-                layout.HEAD.pack(self.generation, used if any(rows) else 0),
+                layout.HEAD.pack(self.generation, used | layout.IN_FORCE if any(rows) else 0),
                 *fields,
                 struct.pack(f"={layout.POINTS}Q", *points, *(0 for _ in range(layout.POINTS - len(points)))),
                 struct.pack(f"={layout.STEPS}H", *steps, *(0 for _ in range(layout.STEPS - len(steps)))),
@@ -79,6 +79,8 @@ class Encoder:
 def look_up(table: bytes, event_type: EventType, raw: bytes, numbers: Numbers) -> tuple[int, int]:
     """Number of the rule and of the generation that a program in the kernel finds for the record with these bytes."""
     generation, used = layout.HEAD.unpack_from(table)
+    if not used:
+        return 0, generation
     row = 0
     for field in inline_fields(event_type).values():
         if not used >> field.index & 1:

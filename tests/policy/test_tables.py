@@ -40,7 +40,7 @@ CONDITIONS = st.one_of(
     st.builds('input.process.program {} "{}"'.format, SAME, st.sampled_from(["apt", "", "other"])),
     st.sampled_from(["input.event.known", "input.process.container", "input.process.kernel_thread"]),
 )
-RULE = st.lists(st.builds("{}{}".format, st.sampled_from(["", "not "]), CONDITIONS), min_size=1, max_size=3)
+RULE = st.lists(st.builds("{}{}".format, st.sampled_from(["", "not "]), CONDITIONS), max_size=3)
 ACTIONS = st.sampled_from(["override", "kill"])
 
 
