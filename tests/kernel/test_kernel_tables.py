@@ -111,13 +111,12 @@ def test_two_generations_are_never_mixed(trial: Trial) -> None:
     started = time.monotonic()
     for generation in range(3, 3 + FLIPS):
         install(generation)
-        if time.monotonic() - started > 30:
-            break
+        if time.monotonic() - started > 30 and generation > 100 and min(seen) > 100:
+            break  # fewer where the machine is emulated
     stop.set()
     reader.join()
     print(f"{generation - 2} flips, {sum(seen)} look-ups")
     assert not wrong
-    assert generation > 100  # fewer where the machine is emulated
     assert min(seen) > 100
 
 
