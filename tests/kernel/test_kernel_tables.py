@@ -62,6 +62,7 @@ def looked_up(trial: Trial, made: Subject, events: int) -> int:
     return sum(found.decided.values())
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rules=st.lists(st.tuples(ACTIONS, RULE), min_size=1, max_size=4))
 def test_any_policy(trial: Trial, rules: list[tuple[str, list[str]]]) -> None:

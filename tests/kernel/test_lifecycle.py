@@ -69,6 +69,7 @@ def test_the_next_agent_tells_that_nobody_watched(folder: Path) -> None:
         assert not agent.lines("krie.gap")  # the one before ended by itself
 
 
+@pytest.mark.long
 def test_sigterm_detaches_and_reports_counts(folder: Path) -> None:
     before = bpf_objects()
     with RunningAgent(folder, plugins=PLUGINS) as agent:

@@ -8,6 +8,8 @@ from krie import KernelError, KernelMemory, addresses
 from krie.armed import load_sensors
 from krie.config import Config
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[KernelMemory]:

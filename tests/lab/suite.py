@@ -103,7 +103,7 @@ class Findings:
 
 
 def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
-    """Boot, test, with slow tests or without, and leave everything in `suite.results`."""
+    """Boot, test, with slow and long tests or without, and leave everything in `suite.results`."""
     results = suite.results
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
@@ -111,7 +111,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
     kernel = find(suite.kernel, cache, _say)
     machine = boot.Machine(append=f"{_APPEND} {suite.append}", cpu=suite.cpu, kvm=kvm_works(kernel.image, cache))
     module = build_module(kernel, ROOT / "tests/kernel/kmod", cache, _say)
-    marked = "kernel and not once" if slow else "kernel and not once and not slow"
+    marked = "kernel and not once" if slow else "kernel and not once and not slow and not long"
     headers = _HEADERS % shlex.quote(f"{kernel.headers}/usr/src") if slow and kernel.headers is not None else ""
     values = {
         "headers": headers,
