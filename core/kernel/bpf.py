@@ -7,7 +7,8 @@ import errno
 import os
 import resource
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -172,12 +173,35 @@ def enable_run_statistics() -> int:
     return _checked("enabling run statistics", Command.ENABLE_STATS, struct.pack("=I", 0))
 
 
+@contextmanager
+def unpreempted() -> Iterator[None]:
+    """Let no ordinary process preempt this thread, if it may ask for that (CAP_SYS_NICE).
+
+    While bpf(2) reads or changes a map, its CPU runs no program of a kprobe. A kernel that preempts it there for
+    another process lets that one pass all kprobes, as if nobody watched.
+    """
+    before = os.sched_getscheduler(0)
+    if before & ~os.SCHED_RESET_ON_FORK in (os.SCHED_FIFO, os.SCHED_RR):
+        yield
+        return
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:  # what is missed then is told: see krie.missed
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+
+
 def lookup(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
     """The value under a key; None when there is none. `value_bytes` is for all possible CPUs in per-CPU maps."""
     key_buffer = ctypes.create_string_buffer(key, len(key))
     value = ctypes.create_string_buffer(value_bytes)
     attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0)
-    result = call(Command.MAP_LOOKUP_ELEM, attributes)
+    with unpreempted():
+        result = call(Command.MAP_LOOKUP_ELEM, attributes)
     if result == -errno.ENOENT:
         return None
     if result < 0:
@@ -190,13 +214,15 @@ def update(descriptor: int, key: bytes, value: bytes) -> None:
     key_buffer = ctypes.create_string_buffer(key, len(key))
     value_buffer = ctypes.create_string_buffer(value, len(value))
     attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
-    _checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
+    with unpreempted():
+        _checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
 
 
 def delete(descriptor: int, key: bytes) -> bool:
     """Remove a key from a hash; False when it was not there."""
     buffer = ctypes.create_string_buffer(key, len(key))
-    result = call(Command.MAP_DELETE_ELEM, struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(buffer), 0, 0))
+    with unpreempted():
+        result = call(Command.MAP_DELETE_ELEM, struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(buffer), 0, 0))
     if result < 0 and result != -errno.ENOENT:
         raise KernelError("removing from a map", -result)
     return result == 0

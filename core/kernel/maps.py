@@ -5,14 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import KernelError
 from . import bpf
 
 
+@cache
 def possible_cpus() -> int:
-    """Number of values in an element of a per-CPU map."""
+    """Number of values in an element of a per-CPU map, which is the same for as long as the machine runs."""
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
     return int(text.rpartition("-")[2].rpartition(",")[2]) + 1
 
@@ -60,10 +62,11 @@ class Map:
                 yield key, value
             key = bpf.next_key(self.descriptor, key, self.key_bytes)
 
-    def array(self) -> Iterator[bytes]:
+    def array(self) -> list[bytes]:
         """All elements of an array map in order."""
-        for index in range(self.entries):
-            yield self.get(struct.pack("=I", index)) or bytes(self._read_bytes)
+        with bpf.unpreempted():
+            found = [self.get(struct.pack("=I", index)) for index in range(self.entries)]
+        return [each or bytes(self._read_bytes) for each in found]
 
     @property
     def _read_bytes(self) -> int:
