@@ -243,12 +243,11 @@ def test_a_policy_that_cannot_be_inline_is_refused(site: Site, victims: Victims,
 
 def test_a_tripped_breaker_stops_the_kernel_too(site: Site, victims: Victims, old: int) -> None:
     """The last test: it hits more processes than the breaker allows."""
-    errors = []
-    for _ in range(8):
-        errors.append(bool(site.victim(victims, SYSCTL, 1001)[0]))
-        time.sleep(0.2)
-    assert errors[0] or errors[1]
-    assert errors[-1] is False
+    refused = [bool(site.victim(victims, SYSCTL, 1001)[0]) for _ in range(2)]
+    assert any(refused)
+    deadline = time.monotonic() + 120
+    while site.victim(victims, SYSCTL, 1001)[0]:
+        assert time.monotonic() < deadline, "the breaker does not trip"
     assert site.agent.lines("krie.breaker", lambda line: line["event"]["state"] == "tripped")
     assert "REFUSE" not in ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["rules"]["example.seen"]
     ask(site.agent.run_dir, {"ask": "clear", "rule": "REFUSE"})
