@@ -248,7 +248,7 @@ def test_a_tripped_breaker_stops_the_kernel_too(site: Site, victims: Victims, ol
     deadline = time.monotonic() + 120
     while site.victim(victims, SYSCTL, 1001)[0]:
         assert time.monotonic() < deadline, "the breaker does not trip"
-    assert site.agent.lines("krie.breaker", lambda line: line["event"]["state"] == "tripped")
+    site.agent.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")
     assert "REFUSE" not in ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["rules"]["example.seen"]
     ask(site.agent.run_dir, {"ask": "clear", "rule": "REFUSE"})
     assert site.victim(victims, SYSCTL, 1001)[0]
