@@ -15,7 +15,7 @@ run:      ## install what is missing and run the agent in the foreground (CONFIG
 test: check ## install what is missing, check and test everything (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their table in README.md
+test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their tables in README.md
 	@tools/setup kernels
 	@$(BIN)/python -m tests.lab.suite $(ARGS)
 

@@ -42,8 +42,8 @@ class MissedRuns:
 
     def look(self) -> Iterator[MissedReport]:
         """Those that were left out since the last look. Raises `KernelError`."""
-        for label, descriptor in self._programs.items():
-            missed = self._statistics(descriptor).missed
+        counted = {label: self._statistics(descriptor).missed for label, descriptor in self._programs.items()}
+        for label, missed in counted.items():
             if missed > (known := self._known[label]):
                 self._known[label] = missed
                 yield MissedReport(label, missed - known, missed)

@@ -186,7 +186,7 @@ def unpreempted() -> Iterator[None]:
         return
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    except PermissionError:  # what is missed then is told: see krie.missed
+    except PermissionError:  # where the kernel counts what is missed then, krie.missed tells it
         yield
         return
     try:

@@ -62,11 +62,10 @@ class Map:
                 yield key, value
             key = bpf.next_key(self.descriptor, key, self.key_bytes)
 
-    def array(self) -> list[bytes]:
+    def array(self) -> Iterator[bytes]:
         """All elements of an array map in order."""
-        with bpf.unpreempted():
-            found = [self.get(struct.pack("=I", index)) for index in range(self.entries)]
-        return [each or bytes(self._read_bytes) for each in found]
+        for index in range(self.entries):
+            yield self.get(struct.pack("=I", index)) or bytes(self._read_bytes)
 
     @property
     def _read_bytes(self) -> int:

@@ -19,14 +19,14 @@ What is not seen: attacks on data only (a page table, a credential, modprobe_pat
 to the task's own stack and return to legal call sites (JOP, COP, and a return placed behind a call); chains that use
 none of these functions; whoever enters a function past its begin on the task's own stack, or past both traps; whoever
 comes while the kernel leaves kprobes out, since another process was preempted on this CPU in the middle of a bpf(2)
-call about a map (`krie.missed` counts it on kernels since 6.7; the agent itself lets nobody preempt it there). A trap
-is at times optimized by the kernel to a jump of 5 bytes: a chain that enters inside of those bytes crashes instead of
-being told. Where a tracer follows a function's return (kretprobe, fprobe, function_graph), the return address is the
-tracer's trampoline and says nothing: the other checks are made, and the calls are counted as `traced`. Where the list
-of kprobes cannot be read (debugfs is not mounted, lockdown), nobody notices a trap that vanished; `smep_smap.trap`
-says so once. Where kernel.kptr_restrict is 2, addresses are hidden, so traps cannot be set and `return_text` and
-`init_cred` are never found. Who controls the kernel can also remove the probes: what is promised is that who does not
-is held.
+call about a map (`krie.missed` counts it on kernels since 6.7; the agent itself lets no ordinary process preempt it
+there, if it has CAP_SYS_NICE). A trap is at times optimized by the kernel to a jump of 5 bytes: a chain that enters
+inside of those bytes crashes instead of being told. Where a tracer follows a function's return (kretprobe, fprobe,
+function_graph), the return address is the tracer's trampoline and says nothing: the other checks are made, and the
+calls are counted as `traced`. Where the list of kprobes cannot be read (debugfs is not mounted, lockdown), nobody
+notices a trap that vanished; `smep_smap.trap` says so once. Where kernel.kptr_restrict is 2, addresses are hidden, so
+traps cannot be set and `return_text` and `init_cred` are never found. Who controls the kernel can also remove the
+probes: what is promised is that who does not is held.
 
 Alive: three functions have a canary (commit_creds, override_creds, switch_task_namespaces). Nothing harmless reaches
 the others on every kernel, nor any one instruction inside a function: these probes are shown as attached, and never

@@ -35,9 +35,9 @@ _PROGRAMS = {
 _PANIC = "Kernel panic - not syncing"
 _LINES_BEFORE_PANIC = 60
 _EMULATED = "-accel tcg,thread=single"
-"""One thread for all CPUs: QEMU before 8.1 can translate a byte that another CPU is just replacing, and keep what it
-made of it. A kernel that patches itself (static keys, kprobes) then runs into an int3 that is gone, or past a trap.
-With a thread a CPU, 6.12 without KRIE panicked 40 s after its tracepoints were first switched on and off all the time.
+"""One thread for all CPUs. With a thread a CPU, QEMU 7.2 let 6.12 without KRIE panic 40 s after its tracepoints were
+first switched on and off all the time, at an instruction that the kernel had just patched; on one thread it did not, in
+six minutes. The likely cause is code that is translated while another CPU replaces it.
 """
 _CONTROL = re.compile(rb"\x1b[\[\]()][0-9;?]*[a-zA-Z]?|\r")
 
