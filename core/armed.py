@@ -98,6 +98,7 @@ def load_sensors(
             tuple(sensor_request(each) for each in sensors if each.sources),
             ring_pages(config.agent.ring_mib),
             config.agent.allow_syscall_tracepoints,
+            config.agent.cache_dir,
         )
         loaded = load(child, request, frozenset(each.name for each in own), canaries.run, timeout_s)
     stack.callback(loaded.close)

@@ -30,6 +30,10 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _absolute_or_empty(path: str) -> str:
+    return _absolute(path) if path else path
+
+
 def _named(name: str) -> str:
     if not name:
         raise ValueError('an empty name is that of every other executable; write a name before the "="')
@@ -44,6 +48,10 @@ class AgentConfig(_Section):
     )
     state_dir: Annotated[str, AfterValidator(_absolute)] = Field(
         "/var/lib/krie", description="folder where the agent notes that it lives, for the next one"
+    )
+    cache_dir: Annotated[str, AfterValidator(_absolute_or_empty)] = Field(
+        "/var/cache/krie",
+        description="folder of compiled programs, which the next start with the same ones takes; empty: none are kept",
     )
     ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
         32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"

@@ -124,11 +124,28 @@ def allow_locked_memory() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+@dataclass(frozen=True, slots=True)
+class MapShape:
+    """What a map is made of. Sizes are bytes."""
+
+    type: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
+    name: str
+
+
 def map_create(type_: MapType, key_size: int, value_size: int, max_entries: int, name: str, *, inner: int = 0) -> int:
     """Create a map; returns its descriptor. `inner`: of a map of maps, one of the shape that all of them have."""
-    attributes = struct.pack("=IIIII", type_, key_size, value_size, max_entries, 0)
-    attributes += struct.pack("=II16s", inner, 0, name.encode()[:15])
-    return _checked(f"creating map {name}", Command.MAP_CREATE, attributes)
+    return map_of_shape(MapShape(type_, key_size, value_size, max_entries, 0, name), inner=inner)
+
+
+def map_of_shape(shape: MapShape, *, inner: int = 0) -> int:
+    """The same from a shape."""
+    attributes = struct.pack("=IIIII", shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags)
+    attributes += struct.pack("=II16s", inner, 0, shape.name.encode()[:15])
+    return _checked(f"creating map {shape.name}", Command.MAP_CREATE, attributes)
 
 
 def map_id(descriptor: int) -> int:
@@ -139,13 +156,13 @@ def map_id(descriptor: int) -> int:
     return int(struct.unpack_from("=I", info.raw, 4)[0])
 
 
-def map_info(descriptor: int) -> tuple[int, int, int, int, str]:
-    """Type, key size, value size, number of entries and name of a map."""
+def map_shape(descriptor: int) -> MapShape:
+    """What a map is made of."""
     info = ctypes.create_string_buffer(80)
     attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
     _checked("asking for a map's shape", Command.OBJ_GET_INFO_BY_FD, attributes)
-    type_, _, key_size, value_size, entries, _, name = struct.unpack_from("=IIIIII16s", info.raw)
-    return type_, key_size, value_size, entries, name.partition(b"\0")[0].decode()
+    type_, _, key_size, value_size, entries, flags, name = struct.unpack_from("=IIIIII16s", info.raw)
+    return MapShape(type_, key_size, value_size, entries, flags, name.partition(b"\0")[0].decode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The loader child: the only importer of bcc, which brings LLVM and may abort its process on odd C.
+"""The loader child: only here bcc is imported, which brings LLVM and may abort its process on odd C.
 
 Run as `python -m krie.kernel.loader DESCRIPTOR`, where the descriptor is its end of a socket. It says what the kernel
 accepts, takes the sensors, chooses alternatives, compiles one translation unit, loads and attaches with KRIe's own
@@ -24,6 +24,7 @@ from ..table_layout import SIZE as TABLE_BYTES
 from . import attach, bpf, mounts, preflight
 from .btf import Btf
 from .channel import Channel, ChannelClosed
+from .compiled import Cache, Compiled, compile_unit, key_of
 from .copies import copy_for
 from .features import try_features
 from .messages import Failure, Loaded, Request
@@ -38,37 +39,6 @@ _RUN_BY_AGENT = ("krie_inspect", "krie_peek", "krie_change")
 # clang has optimised, and asks for types that none of KRIe's maps needs: without both, compiling takes half the time.
 _FLAGS = ["-D__TARGET_ARCH_x86", "-fms-extensions", "-g0", "-Xclang", "-disable-llvm-passes"]
 _WARNINGS = ["-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-address-of-packed-member"]
-
-
-class _Compiled:
-    """Instructions and maps out of BCC, which is imported here and nowhere else."""
-
-    def __init__(self, text: str, tree: Path, flags: list[str]) -> None:
-        os.environ["BCC_KERNEL_SOURCE"] = str(tree)
-        from bcc import BPF  # noqa: PLC0415 - brings LLVM: as late as possible
-        from bcc.libbcc import lib  # noqa: PLC0415
-
-        class CompileOnly(BPF):  # type: ignore[misc]
-            def _trace_autoload(self) -> None:
-                """Attach nothing by the names of functions."""
-
-        self._bpf = CompileOnly(text=text, cflags=flags)
-        self._lib = lib
-        self._lib.bpf_table_name.restype = ctypes.c_char_p  # bcc leaves it undeclared
-
-    def maps(self) -> dict[str, int]:
-        module = self._bpf.module
-        count = self._lib.bpf_num_tables(module)
-        return {
-            self._lib.bpf_table_name(module, i).decode(): self._lib.bpf_table_fd_id(module, i) for i in range(count)
-        }
-
-    def instructions(self, function: str) -> bytes:
-        name = function.encode()
-        start = self._lib.bpf_function_start(self._bpf.module, name)
-        if not start:
-            raise KernelError(f"the C source has no function {function}", 0, "the probe names it; is it inside #ifdef?")
-        return ctypes.string_at(start, self._lib.bpf_function_size(self._bpf.module, name))
 
 
 @contextmanager
@@ -138,7 +108,7 @@ class Loader:
         if compiled is None:
             self._refuse(diagnostics)
             return
-        names, descriptors = zip(*((f"map:{name}", each) for name, each in compiled.maps().items()), strict=True)
+        names, descriptors = zip(*((f"map:{name}", each) for name, each in compiled.maps.items()), strict=True)
         functions = [trial_program(record.c_name) for source in sources for record in source.events]
         answer = Loaded(
             (*names, *(f"program:{each}" for each in functions)),
@@ -160,24 +130,30 @@ class Loader:
         self._channel.send({"canaries": probes})
         self._channel.receive()
 
-    def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[_Compiled | None, Unit]:
+    def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[Compiled | None, Unit]:
         write_tree(self._tree, sources, self._btf)
         unit = assemble(
             sources, ring_pages=request.ring_pages, features=self.features, btf=self._btf, trial=request.trial
         )
         flags = [*_FLAGS, *(_WARNINGS if request.check else ["-Wno-everything"])]
-        try:
-            compiled = _Compiled(unit.text, self._tree, flags)
-        except Exception as error:  # bcc raises plain Exception
-            print(f"{error}", file=sys.stderr)
-            return None, unit
-        _make_map_of_tables(compiled.maps()["krie_tables"], max(1, len(unit.kinds)))
+        cache = Cache(Path(request.cache_dir)) if request.cache_dir else None
+        key = key_of(unit.text, self._tree, flags)
+        compiled = cache.find(key) if cache is not None else None
+        if compiled is None:
+            try:
+                compiled = compile_unit(unit.text, self._tree, flags)
+            except Exception as error:  # bcc raises plain Exception
+                print(f"{error}", file=sys.stderr)
+                return None, unit
+            if cache is not None:
+                cache.keep(key, compiled)
+        _make_map_of_tables(compiled.maps["krie_tables"], max(1, len(unit.kinds)))
         return compiled, unit
 
-    def _hand_over(self, choices: dict[str, preflight.Choice], compiled: _Compiled, unit: Unit) -> None:
+    def _hand_over(self, choices: dict[str, preflight.Choice], compiled: Compiled, unit: Unit) -> None:
         names: list[str] = []
         descriptors: list[int] = []
-        for name, descriptor in compiled.maps().items():
+        for name, descriptor in compiled.maps.items():
             names.append(f"map:{name}")
             descriptors.append(descriptor)
         failed: dict[str, str] = {}
@@ -220,13 +196,13 @@ class Loader:
         )
         self._channel.send({"loaded": loaded_message.to_json()}, descriptors)
 
-    def _load_raw(self, function: str, compiled: _Compiled) -> int:
+    def _load_raw(self, function: str, compiled: Compiled) -> int:
         spec = bpf.ProgramSpec(function, bpf.ProgType.RAW_TRACEPOINT)
         return bpf.prog_load(spec, compiled.instructions(function))
 
-    def _wrong_offsets(self, compiled: _Compiled, unit: Unit) -> tuple[str, ...]:
+    def _wrong_offsets(self, compiled: Compiled, unit: Unit) -> tuple[str, ...]:
         """Fields that the generated code reads elsewhere than BTF says they are."""
-        table = compiled.maps()["krie_offsets"]
+        table = compiled.maps["krie_offsets"]
         opaque = 0x123456000
         size = 8 * (1 + max(1, len(unit.fields)))
         bpf.update(table, bytes(4), struct.pack("=Q", opaque).ljust(size, b"\0"))

@@ -33,8 +33,8 @@ class Map:
     @classmethod
     def of(cls, name: str, descriptor: int) -> Map:
         """Ask the kernel for the map's shape."""
-        type_, key_bytes, value_bytes, entries, _ = bpf.map_info(descriptor)
-        return cls(name, descriptor, type_, key_bytes, value_bytes, entries)
+        shape = bpf.map_shape(descriptor)
+        return cls(name, descriptor, shape.type, shape.key_size, shape.value_size, shape.entries)
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a key, None when there is none; of a per-CPU map, that of all possible CPUs."""

@@ -51,6 +51,8 @@ class Request:
     requests: tuple[SensorRequest, ...]
     ring_pages: int
     allow_every_syscall: bool
+    cache_dir: str = ""
+    """Folder of what was compiled before; empty: compile."""
     exclusions: tuple[tuple[str, str, str], ...] = ()
     """(`<plugin>.<probe>`, alternative, why): alternatives that an earlier attempt could not load."""
     check: bool = False
@@ -117,6 +119,7 @@ class Request:
             tuple(_sensor(each) for each in data["requests"]),
             data["ring_pages"],
             data["allow_every_syscall"],
+            data["cache_dir"],
             tuple((probe, alternative, why) for probe, alternative, why in data["exclusions"]),
             data["check"],
             data["trial"],
