@@ -1,5 +1,6 @@
 """Ordinary work that reaches the guarded functions in every legal way: no check may fail, and many were made."""
 
+import errno
 import os
 import subprocess
 import time
@@ -109,8 +110,22 @@ def return_probes() -> Iterator[None]:
     yield
     (TRACEFS / "events/krie_silence/enable").write_text("0")
     for each in names:
-        with events.open("a") as file:
-            file.write(f"-:krie_silence/{each}\n")
+        _remove(events, each)
+
+
+def _remove(events: Path, name: str) -> None:
+    """Remove a probe. One that perf used is busy until the kernel has let go of perf's event, after perf ended."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with events.open("a") as file:
+                file.write(f"-:krie_silence/{name}\n")
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 @pytest.fixture
