@@ -39,7 +39,11 @@ def test_relative_paths_are_below_the_files_folder(write: Writer, tmp_path: Path
     [
         ("[agent]\nring_mb = 1", "agent.ring_mb", "no such key; did you mean 'ring_mib'?"),
         ("[agnt]", "agnt", "no such key; did you mean 'agent'?"),
-        ("[agent]\nzzz = 1", "agent.zzz", "no such key; known are allow_syscall_tracepoints, canary_interval_s"),
+        (
+            "[agent]\nzzz = 1",
+            "agent.zzz",
+            "no such key; known are allow_syscall_tracepoints, cache_dir, canary_interval_s",
+        ),
         ("[agent]\nring_mib = 3", "agent.ring_mib", "must be a power of two, not 3"),
         ("[agent]\nring_mib = 1024", "agent.ring_mib", "Input should be less than or equal to 512, not 1024"),
         ('[agent]\nring_mib = "32"', "agent.ring_mib", "Input should be a valid integer, not '32'"),

@@ -69,7 +69,7 @@ def test_types_and_fields_are_read_out_of_the_source() -> None:
 
 
 def test_a_request_survives_the_channel() -> None:
-    request = Request((sensor_request(process_sensor()),), 16, True, (("a.b", "lsm", "EPERM"),))
+    request = Request((sensor_request(process_sensor()),), 16, True, "/var/cache/krie", (("a.b", "lsm", "EPERM"),))
     mine, theirs = map(Channel, socket.socketpair())
     mine.send(request.to_json())
     assert Request.from_json(theirs.receive()[0]) == request
