@@ -8,37 +8,56 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 _log = logging.getLogger("krie")
 _FILES = tuple(Path(folder, "enabled_functions") for folder in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"))
-_HANDLER = re.compile(r"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[(\w+)\]")
+_HANDLER = re.compile(r"(?:\(|->|ent:|ret:|\{(?=[^(}]*\}))[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[(\w+)\]")
+"""What runs, in `tramp: TRAMPOLINE (HANDLER)`, `->HANDLER`, `direct-->HANDLER`, `{ent:HANDLER ret:HANDLER}` and
+`{TRAMPOLINE (HANDLER)}`. A trampoline says nothing: the kernel may name it after a module that was there before.
+"""
 _NO_MODULES = frozenset({"bpf", "__builtin__ftrace", "__builtin__kprobes"})
 """What the kernel names like modules: code that it generates."""
+_TOLD_EACH = 64
+"""Functions of one module that a look tells one by one. A module that traces patches all of them, some ten thousand."""
 
 
-def patched(text: str) -> frozenset[tuple[str, str]]:
-    """Pairs of function and module, in what the kernel lists: a function a line, then who handles it.
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A function that a module has patched."""
+
+    function: str
+    module: str
+    others: int = 0
+    """Further ones of the same module that are not told."""
+
+
+def patched(text: str) -> frozenset[Patch]:
+    """What the kernel lists: a function a line, then who handles it, which may go on in lines that begin with a tab.
 
     Of a function with several handlers the kernel names none.
     """
     found = set()
+    function = ""
     for line in text.splitlines():
-        function, _, rest = line.partition(" ")
-        found |= {(function, module) for module in _HANDLER.findall(rest) if module not in _NO_MODULES}
+        if not line.startswith("\t"):
+            function = line.partition(" ")[0]
+        found |= {Patch(function, module) for module in _HANDLER.findall(line) if module not in _NO_MODULES}
     return frozenset(found)
 
 
 class PatchedFunctions:
-    """Tells each pair once, for as long as it stays."""
+    """Tells each patch once, for as long as it stays."""
 
     def __init__(self) -> None:
         """Nothing is known yet: what was there before the agent is told too."""
-        self._known: frozenset[tuple[str, str]] = frozenset()
+        self._known: frozenset[Patch] = frozenset()
         self._unreadable = False
 
-    def look(self) -> list[tuple[str, str]]:
-        """New pairs on this machine. What cannot be read, as under lockdown, is logged once."""
+    def look(self) -> list[Patch]:
+        """New ones on this machine. What cannot be read, as under lockdown, is logged once."""
         file = next((each for each in _FILES if each.exists()), _FILES[0])
         try:
             text = file.read_text()
@@ -49,9 +68,15 @@ class PatchedFunctions:
             return []
         return self.new(text)
 
-    def new(self, text: str) -> list[tuple[str, str]]:
-        """Those that the last look did not find."""
+    def new(self, text: str) -> list[Patch]:
+        """Those that the last look did not find; of a module with many the first ones, of which the last counts on."""
         found = patched(text)
-        new = sorted(found - self._known)
+        new = sorted(found - self._known, key=lambda each: (each.module, each.function))
         self._known = found
-        return new
+        told: list[Patch] = []
+        for _, of_module in groupby(new, key=lambda each: each.module):
+            each = list(of_module)
+            told += each[: _TOLD_EACH - 1]
+            if len(each) >= _TOLD_EACH:
+                told.append(replace(each[_TOLD_EACH - 1], others=len(each) - _TOLD_EACH))
+        return told

@@ -22,7 +22,7 @@ from krie import (
     Event,
     Hex64,
     Json,
-    Pad6,
+    Pad2,
     Probe,
     Program,
     own_fields,
@@ -65,6 +65,7 @@ class ProbeRegister(Event):
     file_ino: Annotated[U64, Doc("uprobe: inode number of the file")]
     file_dev: Annotated[U32, Doc("uprobe: device of its file system")]
     prog_id: Annotated[U32, Doc("trampoline: id of the BPF program")]
+    others: Annotated[U32, Doc("ftrace: further functions that the module patches and of which there is no event")]
     symbol: Annotated[
         str,
         Chars(64),
@@ -76,7 +77,7 @@ class ProbeRegister(Event):
     operation: Annotated[
         str, Choice("B", OPERATIONS), Doc("what is done with it; `found`: a scan found it, nobody was seen")
     ]
-    pad: Pad6 = b""
+    pad: Pad2 = b""
 
 
 def topic() -> Topic:
@@ -107,7 +108,7 @@ def _enrich(event: Event) -> Mapping[str, Json] | None:
 
 
 def _scan(patched: PatchedFunctions) -> Iterator[Event]:
-    for function, module in patched.look():
+    for each in patched.look():
         yield ProbeRegister.without_header(
             address=0,
             handler=0,
@@ -115,8 +116,9 @@ def _scan(patched: PatchedFunctions) -> Iterator[Event]:
             file_ino=0,
             file_dev=0,
             prog_id=0,
-            symbol=function,
-            module=module,
+            others=each.others,
+            symbol=each.function,
+            module=each.module,
             prog_name="",
             mechanism="ftrace",
             operation="found",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.plugins.runtime_integrity.patched_functions import PatchedFunctions
+from krie.plugins.runtime_integrity.patched_functions import Patch, PatchedFunctions
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.module import TestModule, address_of
@@ -231,8 +231,8 @@ def test_a_function_that_a_module_patches_is_found(test_module: TestModule) -> N
     function = "proc_tgid_stat"
     with test_module.effect("patch", address_of(function)):
         patched = PatchedFunctions()
-        assert (function, test_module.name) in patched.look()
-        assert (function, test_module.name) not in patched.look()
+        assert Patch(function, test_module.name) in patched.look()
+        assert Patch(function, test_module.name) not in patched.look()
 
 
 def test_the_agents_own_activity_is_left_out(agent: RunningAgent) -> None:

@@ -4,27 +4,54 @@ from pathlib import Path
 
 import pytest
 from krie.plugins.runtime_integrity.code_owner import ModuleRanges
-from krie.plugins.runtime_integrity.patched_functions import PatchedFunctions, patched
+from krie.plugins.runtime_integrity.patched_functions import Patch, PatchedFunctions, patched
 
 LISTED = """proc_tgid_stat (1) R I   \ttramp: 0xffffffffc0a4a000 (hook+0x0/0x10 [evil]) ->ftrace_ops_assist_func
 schedule (1) R   D \ttramp: 0xffffffffa020a000 (bpf_trampoline_6442+0x0/0x7b [bpf])
 do_exit (1)         \ttramp: 0xffffffffc0a5a000 (kprobe_ftrace_handler+0x0/0x1b0)
 nf_hook_slow [netfilter] (2) R I\t->arch_ftrace_ops_list_func+0x0/0x1d0
 vfs_read (1) R I   \ttramp: 0xffffffffc0a4b000 (klp_ftrace_handler+0x0/0x200)
+vfs_open (1)         \ttramp: gone_init+0xb000/0x1000 [gone] (ftrace_graph_func+0x0/0x60) ->ftrace_graph_func+0x0/0x60
+vfs_stat (2)         \ttramp: 0xffffffffc0a5b000 (function_trace_call+0x0/0x1) ->ftrace_ops_list_func+0x0/0x1
+"""
+HANDLERS = """kfree (1) R   D \ttramp: 0xffffffffc0a4a000 (call_direct_funcs+0x0/0x10)
+\tdirect-->my_tramp+0x0/0x10 [direct]
+vfs_open (1)   \ttramp: 0xffffffffc0a5b000 (a+0x0/0x1)\tsubops: {ent:enter+0x0/0x9 [graph] ret:leave+0x0/0x9 [graph]}
+commit_creds (1)   \t->all+0x0/0x1\tsubops: {gone+0x0/0x9 [gone] (handle+0x0/0x9 [sub])} {plain+0x0/0x9 [plain]}
+override_creds (1)\t->assist+0x0/0x9 [assist]
 """
 
 
 def test_only_handlers_of_modules_count() -> None:
-    assert patched(LISTED) == {("proc_tgid_stat", "evil")}
+    assert patched(LISTED) == {Patch("proc_tgid_stat", "evil")}
     assert patched("") == frozenset()
+
+
+def test_every_way_in_which_the_kernel_names_a_handler_is_known() -> None:
+    assert patched(HANDLERS) == {
+        Patch("kfree", "direct"),
+        Patch("vfs_open", "graph"),
+        Patch("commit_creds", "sub"),
+        Patch("commit_creds", "plain"),
+        Patch("override_creds", "assist"),
+    }
+
+
+@pytest.mark.parametrize(("functions", "told", "others"), [(63, 63, 0), (64, 64, 0), (65, 64, 1), (50_000, 64, 49_936)])
+def test_a_module_that_patches_everything_is_told_in_few_events(functions: int, told: int, others: int) -> None:
+    text = "".join(f"f{n:05} (1)  \t->trace+0x0/0x9 [tracer]\n" for n in range(functions)) + LISTED
+    found = PatchedFunctions().new(text)
+    assert found[0] == Patch("proc_tgid_stat", "evil")
+    assert [each.function for each in found[1:]] == [f"f{n:05}" for n in range(told)]
+    assert [each.others for each in found] == [0] * told + [others]
 
 
 def test_a_patch_is_told_once_for_as_long_as_it_stays() -> None:
     watched = PatchedFunctions()
-    assert watched.new(LISTED) == [("proc_tgid_stat", "evil")]
+    assert watched.new(LISTED) == [Patch("proc_tgid_stat", "evil")]
     assert watched.new(LISTED) == []
     assert watched.new("") == []
-    assert watched.new(LISTED) == [("proc_tgid_stat", "evil")]
+    assert watched.new(LISTED) == [Patch("proc_tgid_stat", "evil")]
 
 
 @pytest.fixture
