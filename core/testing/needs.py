@@ -13,8 +13,8 @@ from ..probe import AttachType
 
 MODULE_VARIABLE = "KRIE_LAB_MODULE"
 """Names the test module's file, which `krie lab run --module` builds."""
-BENIGN_VARIABLE = "KRIE_LAB_BENIGN"
-"""Names the folder of the built modules that `tests/kernel/test_benign.py` loads."""
+SAMPLES_VARIABLE = "KRIE_LAB_SAMPLES"
+"""Names the folder of the kernel's own samples, built, that `tests/kernel/test_benign.py` loads."""
 RESULTS_VARIABLE = "KRIE_LAB_RESULTS"
 """Set in every guest of `krie lab run`: where to leave results; empty without --results."""
 _GETPID_OF_32_BIT = """

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import pytest
 from krie.plugin_manager import available
 from krie.testing.agent import Line, RunningAgent
-from krie.testing.needs import BENIGN_VARIABLE
+from krie.testing.needs import SAMPLES_VARIABLE
 from krie.testing.victims import Victims
 
 from .workloads import WORKLOADS, Workload
@@ -87,7 +87,7 @@ def test_ordinary_work_is_silent(
             lacks(f"{program}: not installed; tools/setup kernels does it")
     observing.settle()
     before = len(observing.all_lines())
-    set_up = [f"PATH={SEARCHED}", f"NOBODY={NOBODY}", f"BENIGN={os.environ.get(BENIGN_VARIABLE, '')}"]
+    set_up = [f"PATH={SEARCHED}", f"NOBODY={NOBODY}", f"SAMPLES={os.environ.get(SAMPLES_VARIABLE, '')}"]
     status, said = run(victims, ["env", *set_up, "timeout", "-k", "5", "240", "/bin/sh", "-c", workload.command])
     if status == CANNOT_BE_RUN:
         pytest.skip(f"lacks {said.splitlines()[-1]}")

@@ -1,8 +1,8 @@
 """Ordinary work of administrators, tracers and containers, for which no rule may raise its voice. One line each.
 
 Commands of /bin/sh, run as root. One that ends with status 77 could not be run: its last line on standard error names
-the feature that the kernel or the guest lacks. $BENIGN is the folder of the built modules of `benign/`, $NOBODY runs a
-command as nobody.
+the feature that the kernel or the guest lacks. $SAMPLES is the folder of the kernel's own samples, built; $NOBODY runs
+a command as nobody.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class Workload:
 
 
 # fmt: off
-_BUILT = "[ -d \"$BENIGN\" ] || { echo the modules of tests/kernel/benign >&2; exit 77; }; "
+_BUILT = "[ -d \"$SAMPLES\" ] || { echo the samples of the kernel\'s source >&2; exit 77; }; "
 _HEADERS = "[ -e /lib/modules/$(uname -r)/build ] || { echo kernel headers, which bcc compiles against >&2; exit 77; }; "
 _USERNS = " || { echo user namespaces of ordinary users >&2; exit 77; }"
 
 
 def _loop(module: str) -> str:
-    return _BUILT + f"for i in 1 2 3 4 5; do insmod $BENIGN/{module}.ko && cat /proc/cmdline /proc/version && rmmod {module} || exit; done"
+    return _BUILT + f"for i in 1 2 3 4 5; do insmod $SAMPLES/{module}.ko && ls / && rmmod {module} || exit; done"
 
 
 def _storm(stressor: str) -> str:  # 3, 4: it cannot run here
@@ -37,9 +37,10 @@ def _storm(stressor: str) -> str:  # 3, 4: it cannot run here
 WORKLOADS = (
     # Modules
     Workload("modprobe", "for i in 1 2 3 4 5; do modprobe dummy numdummies=1 && modprobe -r dummy || exit; done", "modprobe"),
-    Workload("insmod-ftrace", _loop("benign_ftrace"), "insmod", may_log="PROBE004"),  # where a scan finds its patch
-    Workload("insmod-kprobe", _loop("benign_kprobe"), "insmod"),
-    Workload("livepatch", _BUILT + "cd /sys/kernel/livepatch || { echo livepatch >&2; exit 77; }; insmod $BENIGN/benign_livepatch.ko && while [ $(cat benign_livepatch/transition) = 1 ]; do sleep 0.2; done; cat /proc/cmdline; echo 0 >benign_livepatch/enabled; while [ -d benign_livepatch ]; do sleep 0.2; done; rmmod benign_livepatch", "insmod"),
+    Workload("insmod-ftrace", _loop("ftrace-direct"), "insmod", may_log="PROBE004"),  # where a scan finds its patch
+    Workload("insmod-kprobe", _loop("kprobe_example"), "insmod"),
+    Workload("insmod-kretprobe", _loop("kretprobe_example"), "insmod"),
+    Workload("livepatch", _BUILT + "cd /sys/kernel/livepatch || { echo livepatch >&2; exit 77; }; insmod $SAMPLES/livepatch-sample.ko && while [ $(cat livepatch_sample/transition) = 1 ]; do sleep 0.2; done; grep 'this has been live patched' /proc/cmdline || exit; echo 0 >livepatch_sample/enabled; while [ -d livepatch_sample ]; do sleep 0.2; done; rmmod livepatch_sample", "insmod"),
     # Tracers
     Workload("function-tracer", "cd /sys/kernel/tracing; echo vfs_open >set_ftrace_filter; echo function >current_tracer; ls /; echo nop >current_tracer; echo >set_ftrace_filter"),
     Workload("kprobe-events", "cd /sys/kernel/tracing; echo 'p:benign vfs_open' >kprobe_events; echo 1 >events/kprobes/enable; ls /; echo 0 >events/kprobes/enable; echo >kprobe_events"),

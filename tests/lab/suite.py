@@ -23,8 +23,10 @@ from krie.testing.lab import boot
 from krie.testing.lab.acceleration import kvm_works
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import find
-from krie.testing.lab.modules import build_module, build_modules
-from krie.testing.needs import BENIGN_VARIABLE, MODULE_VARIABLE
+from krie.testing.lab.modules import build_module
+from krie.testing.needs import MODULE_VARIABLE, SAMPLES_VARIABLE
+
+from .samples import build_samples
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = r"(<!-- measured: {} -->\n).*?(<!-- end -->)"
@@ -119,11 +121,11 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
         "may_lack": shlex.quote(suite.may_lack),
         "marked": marked,
     }
-    benign = f"{BENIGN_VARIABLE}={build_modules(kernel, ROOT / 'tests/kernel/benign', cache, _say)}" if slow else ""
+    samples = f"{SAMPLES_VARIABLE}={build_samples(kernel, cache, _say)}" if slow else ""
     command = [
         "env",
         f"{MODULE_VARIABLE}={module}",
-        *([benign] if slow else []),
+        *([samples] if slow else []),
         "bash",
         "-c",
         _COMMAND % values,
