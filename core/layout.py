@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from .errors import DecodeError, LayoutError
-from .wire import NAME_BYTES, WIDTHS, Bytes, Chars, WireType
+from .wire import NAME_BYTES, WIDTHS, Bitmap, Bytes, Chars, WireType
 
 _C_KEYWORDS = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -63,9 +63,10 @@ def _wire_type(owner: str, name: str, hint: Any) -> tuple[WireType, str, bool]:
     wires = [each for each in metadata if not isinstance(each, Doc | Inline)]
     if len(wires) != 1 or not hasattr(wires[0], "code"):
         raise LayoutError(owner, name, f"{hint!r} is no wire type; use the names of krie.wire, such as U32 or Bool")
-    if inline and (isinstance(wires[0], Bytes) or (isinstance(wires[0], Chars) and wires[0].count > NAME_BYTES)):
+    wire = wires[0]
+    if inline and (isinstance(wire, Bytes | Bitmap) or (isinstance(wire, Chars) and wire.count > NAME_BYTES)):
         raise LayoutError(owner, name, f"cannot be inline: no number, and no text of up to {NAME_BYTES} bytes")
-    return wires[0], next((each.text for each in metadata if isinstance(each, Doc)), ""), inline
+    return wire, next((each.text for each in metadata if isinstance(each, Doc)), ""), inline
 
 
 class Layout:

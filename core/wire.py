@@ -242,6 +242,38 @@ class FlagSet:
         return {"type": "array", "items": {"enum": [*sorted(self.names.values()), "unknown_bits"]}, "uniqueItems": True}
 
 
+@dataclass(frozen=True, slots=True)
+class Bitmap:
+    """Numbers as bits of `count` bytes, lowest first: a tuple of their names, or of digits where one has none."""
+
+    count: int
+    names: tuple[str, ...]
+    ctype: str = field(default="__u8", init=False)
+
+    @property
+    def code(self) -> str:  # noqa: D102
+        return f"{self.count}s"
+
+    def from_wire(self) -> Callable[[bytes], tuple[str, ...]]:  # noqa: D102
+        names = (*self.names, *map(str, range(len(self.names), 8 * self.count)))
+
+        def decode(raw: bytes) -> tuple[str, ...]:
+            bits = int.from_bytes(raw, "little")
+            return tuple(names[number] for number in range(bits.bit_length()) if bits >> number & 1)
+
+        return decode
+
+    def to_wire(self, value: tuple[str, ...]) -> bytes:  # noqa: D102
+        numbers = {self.names.index(each) if each in self.names else int(each) for each in value}
+        return sum(1 << number for number in numbers).to_bytes(self.count, "little")
+
+    def to_json(self) -> Callable[[tuple[str, ...]], Json]:  # noqa: D102
+        return list
+
+    def schema(self) -> dict[str, Json]:  # noqa: D102
+        return {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+
+
 U8 = Annotated[int, Integer("B")]
 U16 = Annotated[int, Integer("H")]
 U32 = Annotated[int, Integer("I")]

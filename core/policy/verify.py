@@ -21,7 +21,7 @@ from ..event import EventType
 from ..inline import inline_fields
 from ..layout import Field
 from ..process import Identity
-from ..wire import WIDTHS, Boolean, Bytes, Chars, Choice, FlagSet, bytes_of
+from ..wire import WIDTHS, Bitmap, Boolean, Bytes, Chars, Choice, FlagSet, bytes_of
 from .domain import all_constants
 from .subject import GENERATION, Subject
 from .table_bytes import look_up
@@ -168,7 +168,7 @@ def _field(each: Field, constants: Sequence[Any]) -> st.SearchStrategy[bytes]:
     if isinstance(wire, Chars):
         texts = [raw for text in constants if isinstance(text, str) and (raw := bytes_of(text)) is not None]
         return _text(texts, each.size)
-    assert not isinstance(wire, Bytes)
+    assert not isinstance(wire, Bitmap | Bytes)
     bits = 8 * WIDTHS[wire.code]
     least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if wire.code.islower() else (0, (1 << bits) - 1)
     exact, special = set[int](), {least, most, 0, 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from ..event import Event, EventType
-from ..wire import Boolean, Bytes, Chars, Choice, FlagSet
+from ..wire import Bitmap, Boolean, Bytes, Chars, Choice, FlagSet
 
 _E = TypeVar("_E", bound=Event)
 
@@ -20,7 +20,7 @@ def build(event: type[_E], **fields: Any) -> _E:
             values[each.name] = ""
         elif isinstance(wire, Choice):
             values[each.name] = next(iter(wire.names.values()))
-        elif isinstance(wire, FlagSet):
+        elif isinstance(wire, Bitmap | FlagSet):
             values[each.name] = ()
         elif isinstance(wire, Bytes):
             values[each.name] = bytes(wire.count)

@@ -41,31 +41,42 @@ static __always_inline bool runtime_integrity_map_access(u32 command)
 static __always_inline int runtime_integrity_bpf_load(u32 program, struct runtime_integrity_bpf_inline *known,
 						      struct runtime_integrity_attr *attr, bool trusted, const u32 can)
 {
+	struct runtime_integrity_called none = {}, *called;
 	struct runtime_integrity_scan found = {};
+	u64 thread = bpf_get_current_pid_tgid();
 	struct runtime_integrity_bpf *record;
 	struct krie_answer answer;
 	int error = 0;
 
+	runtime_integrity_calls.update(&thread, &none);
+	called = runtime_integrity_calls.lookup(&thread);
 	known->prog_type = attr->type;
 	known->attach_type = attr->expected_attach_type;
 	known->attach_btf_module = attr->attach_btf_obj_fd; /* any but 0 is true; a comparison would be two ways into the scan */
 	known->insn_count = attr->insn_count;
-	if (known->attr_known)
-		runtime_integrity_scan(&found, &attr->insn_count, attr->insns);
-	known->helpers = *(volatile u32 *)&found.helpers;
-	known->helpers_known = *(volatile u32 *)&found.known;
+	if (called) {
+		if (known->attr_known)
+			runtime_integrity_scan(&found, called, &attr->insn_count, attr->insns);
+		known->helpers = runtime_integrity_changing(called);
+		known->calls_kernel = called->kernel;
+		known->helpers_known = *(volatile u32 *)&found.known;
+	}
 	answer = krie_decide_runtime_integrity_bpf(known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
 	record = krie_reserve_runtime_integrity_bpf(program);
 	if (!record)
-		return error;
+		goto out;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_bpf(record, known);
 	record->from_kernel = trusted ? runtime_integrity_from_kernel(BPF_PROG_LOAD) : 0;
 	__builtin_memcpy(record->name, attr->prog_name, sizeof(record->name));
 	record->attach_btf_id = attr->attach_btf_id;
+	if (called)
+		__builtin_memcpy(record->called, called->helpers, sizeof(record->called));
 	krie_submit_runtime_integrity_bpf(record);
+out:
+	runtime_integrity_calls.delete(&thread);
 	return error;
 }
 

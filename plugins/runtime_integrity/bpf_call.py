@@ -13,6 +13,7 @@ from krie import (
     U64,
     Alternative,
     AttachType,
+    Bitmap,
     Bool,
     Btf,
     Chars,
@@ -23,13 +24,13 @@ from krie import (
     FlagSet,
     Inline,
     Json,
-    Pad5,
+    Pad4,
     Probe,
     Program,
     own_fields,
 )
 
-from .names import ATTACH_TYPES, BPF_COMMANDS, HELPERS, MAP_TYPES, PROG_TYPES
+from .names import ATTACH_TYPES, BPF_COMMANDS, HELPER_NAMES, HELPERS, MAP_TYPES, PROG_TYPES
 from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, hooked
 
 OBJECTS = {1: "map", 2: "prog", 3: "link"}
@@ -46,7 +47,7 @@ class BpfCall(Event):
 
     KIND: ClassVar[int] = 0x0102
     NAME: ClassVar[str] = "runtime_integrity.bpf"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     target_ino: Annotated[
         U64, Doc("link_create, prog_attach, prog_detach: inode of what the program is attached to; of a cgroup its id")
@@ -74,6 +75,11 @@ class BpfCall(Event):
         Inline(),
         Doc("prog_load: helpers called by which it changes other programs' work"),
     ]
+    called: Annotated[
+        tuple[str, ...],
+        Bitmap(32, HELPER_NAMES),
+        Doc("prog_load: all helpers called, by the kernel's names, or numbers that this KRIe has no name for"),
+    ]
     path: Annotated[
         str,
         Chars(128),
@@ -92,10 +98,11 @@ class BpfCall(Event):
         Bool, Inline(), Doc("they are the kernel's own copy, not user memory that the caller can still change")
     ]
     helpers_known: Annotated[
-        Bool, Inline(), Doc("prog_load: all instructions were read (from user memory) to find `helpers`")
+        Bool, Inline(), Doc("prog_load: all instructions were read (from user memory) for `helpers`, `called`")
     ]
+    calls_kernel: Annotated[Bool, Inline(), Doc("prog_load: it calls functions of the kernel (kfuncs)")]
     compat: Annotated[Bool, Inline(), Doc("32-bit system call")]
-    pad: Pad5 = b""
+    pad: Pad4 = b""
 
 
 def topic() -> Topic:
@@ -128,7 +135,7 @@ def _function_name(btf_id: int) -> str:
 
 def _probe() -> Probe:
     everything = own_fields(BpfCall)
-    limits = "`helpers` are read from user memory, which the caller can change meanwhile"
+    limits = "`helpers` and `called` are read from user memory, which the caller can change meanwhile"
     override = tuple(
         Program(AttachType.KPROBE_OVERRIDE, "__x64_sys_bpf", f"{PREFIX}_bpf_{name}_override")
         for name in ("load", "other")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Which helpers a program that is being loaded calls, by which it changes what other programs do.
+ * Which helpers and functions of the kernel a program that is being loaded calls.
  */
 
 #define RUNTIME_INTEGRITY_SCANNED 4096 /* instructions of a program that are looked at */
@@ -20,23 +20,38 @@ static __always_inline u32 runtime_integrity_equal(u64 one, u64 other)
 	return 1 ^ (u32)(differs >> 63);
 }
 
-static __always_inline u32 runtime_integrity_helper(u64 instruction)
-{
-	/* The helper's number above the code (0x85: call) and the source register (0: a helper; else a program or kfunc). */
-	u64 call = (instruction >> 32 << 16) | (instruction & 0xf0ff);
+/* Helpers by number, and whether functions of the kernel (kfuncs) are called. */
+struct runtime_integrity_called {
+	u64 helpers[4];
+	u64 kernel;
+};
 
-	return runtime_integrity_equal(call, 109 << 16 | 0x85) * RUNTIME_INTEGRITY_SEND_SIGNAL |
-	       runtime_integrity_equal(call, 117 << 16 | 0x85) * RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal_thread */ |
-	       runtime_integrity_equal(call, 58 << 16 | 0x85) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
-	       runtime_integrity_equal(call, 36 << 16 | 0x85) * RUNTIME_INTEGRITY_PROBE_WRITE_USER;
+/* By thread, since a program of an LSM hook can be preempted by another load on its CPU. */
+BPF_TABLE("lru_hash", u64, struct runtime_integrity_called, runtime_integrity_calls, 256);
+
+static __always_inline void runtime_integrity_call(struct runtime_integrity_called *called, u64 instruction)
+{
+	u64 call = instruction & 0xf0ff; /* the source register of 0x85 tells what is called: 0 a helper, 2 a kfunc */
+	u64 number = instruction >> 32;
+
+	called->helpers[(number >> 6) & 3] |= (u64)(runtime_integrity_equal(call, 0x85) & runtime_integrity_equal(number >> 8, 0))
+					      << (number & 63);
+	called->kernel |= runtime_integrity_equal(call, 0x2085);
+}
+
+/* Those by which the program changes what others do, as bits of `helpers`. */
+static __always_inline u32 runtime_integrity_changing(const struct runtime_integrity_called *called)
+{
+	return ((called->helpers[109 >> 6] >> (109 & 63) | called->helpers[117 >> 6] >> (117 & 63)) & 1) *
+		       RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread */ |
+	       (called->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
+	       (called->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER;
 }
 
 /* What the scan keeps lies on the stack off the 8-byte grid, where the verifier does not follow values: with registers it
  * would look at each step once for every range that they may have. */
 struct runtime_integrity_scan {
 	u32 unused;
-	u32 helpers;
-	u32 unused_too;
 	u32 known;
 } __attribute__((aligned(8)));
 
@@ -54,8 +69,8 @@ static __always_inline u64 runtime_integrity_batch(u64 left)
 
 /* Look for helpers in the instructions, which lie in the caller's memory. `count` is what a helper wrote, which the verifier does
  * not follow either. What is left of a batch in the last, shorter one was seen before. */
-static __always_inline void runtime_integrity_scan(volatile struct runtime_integrity_scan *found, volatile u32 *count,
-						   u64 insns)
+static __always_inline void runtime_integrity_scan(volatile struct runtime_integrity_scan *found,
+						   struct runtime_integrity_called *called, volatile u32 *count, u64 insns)
 {
 	/* bpf_probe_read: of user memory, or of the kernel's where a BPF program is what calls. */
 	long (*read_any)(void *to, u32 size, const void *from) = (void *)4;
@@ -63,7 +78,6 @@ static __always_inline void runtime_integrity_scan(volatile struct runtime_integ
 
 	for (u32 index = 0; index < RUNTIME_INTEGRITY_SCANNED; index += RUNTIME_INTEGRITY_BATCH) {
 		u32 total = *count;
-		u32 helpers = 0;
 
 		if (index >= total) {
 			found->known = 1;
@@ -74,7 +88,6 @@ static __always_inline void runtime_integrity_scan(volatile struct runtime_integ
 			return;
 #pragma unroll
 		for (int i = 0; i < RUNTIME_INTEGRITY_BATCH; i++)
-			helpers |= runtime_integrity_helper(batch[i]);
-		found->helpers |= helpers;
+			runtime_integrity_call(called, batch[i]);
 	}
 }

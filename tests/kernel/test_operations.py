@@ -147,6 +147,29 @@ bpf(8, struct.pack("=IIII", os.open(sys.argv[1], os.O_RDONLY), program, 6, 0))  
     assert 0 not in (opened["object_id"], pinned["object_id"], detached["object_id"])
 
 
+def test_all_that_a_bpf_program_calls(journal: JournalOfVictims, victims: Victims) -> None:
+    """The kernel refuses such programs, but only after they were seen."""
+    victims.run(
+        BPF
+        + """
+def call(number, source=0):  # 0: a helper, 1: a function of the program itself, 2: one of the kernel
+    return struct.pack("<BBhi", 0x85, source << 4, 0, number)
+assert load(17, call(14) + call(36) + struct.pack("<BBhi", 0xB7, 0, 0, 5) * 4100 + RETURN) < 0
+assert load(17, call(14) + call(63) + call(64) + call(250) + call(300) + call(7, 1) + RETURN) < 0
+assert load(17, RETURN * 2 + call(0) + call(7, 2)) < 0
+"""
+    )
+    lines = [line["event"] for line in journal.exactly(f"{PREFIX}bpf", 3)]
+    assert [each["helpers_known"] for each in lines] == [False, True, True]
+    assert [each["called"] for each in lines] == [
+        ["get_current_pid_tgid", "probe_write_user"],
+        ["get_current_pid_tgid", "msg_pull_data", "bind", "250"],
+        ["unspec"],
+    ]
+    assert [each["helpers"] for each in lines] == [["probe_write_user"], [], []]
+    assert [each["calls_kernel"] for each in lines] == [False, False, True]
+
+
 @pytest.mark.needs("lsm")
 def test_a_bpf_program_that_calls_bpf(
     journal: JournalOfVictims, victims: Victims, lacks: Callable[[str], NoReturn]

@@ -110,6 +110,7 @@ def test_bpf_load(
     event = line["event"]
     assert (event["command"], event["prog_type"], event["name"]) == ("prog_load", "raw_tracepoint", "victim")
     assert event["helpers"] == ([name] if name else [])
+    assert event["called"] == ([{14: "get_current_pid_tgid", 109: "send_signal"}[helper]] if helper else [])
     assert (event["helpers_known"], event["attr_known"], event["insn_count"]) == (True, True, 4 if helper else 2)
     assert [each["id"] for each in line["decision"]["rules"]] == rules
     assert line["would"] == (["override"] if name else [])

@@ -16,6 +16,7 @@ from krie import (
     U16,
     U32,
     U64,
+    Bitmap,
     Bool,
     Bytes,
     Chars,
@@ -27,7 +28,7 @@ from krie import (
     Hex64,
     Pad1,
     Pad4,
-    Pad7,
+    Pad5,
 )
 from krie.agent_events import AGENT_EVENTS
 from krie.errors import DecodeError, LayoutError
@@ -59,8 +60,9 @@ class Everything(Event):
     yes: Bool
     choice: Annotated[str, Choice("H", {0: "none", 7: "some"})]
     raw: Annotated[bytes, Bytes(6)]
+    called: Annotated[tuple[str, ...], Bitmap(2, ("zero", "one", "two"))]
     path: Annotated[str, Chars(13)]
-    pad: Pad7 = b""
+    pad: Pad5 = b""
 
 
 def _values(wire: WireType) -> st.SearchStrategy[Any]:
@@ -76,6 +78,9 @@ def _values(wire: WireType) -> st.SearchStrategy[Any]:
         return st.sampled_from([*wire.names.values(), "other"])
     if isinstance(wire, FlagSet):
         return st.sets(st.sampled_from(sorted(wire.names.values()))).map(lambda names: tuple(sorted(names)))
+    if isinstance(wire, Bitmap):
+        numbers = st.sets(st.integers(0, 8 * wire.count - 1)).map(sorted)
+        return numbers.map(lambda found: tuple(dict(enumerate(wire.names)).get(each, str(each)) for each in found))
     assert isinstance(wire, Bytes)
     return st.binary(min_size=wire.count, max_size=wire.count)
 
