@@ -157,11 +157,15 @@ static __always_inline int runtime_integrity_uprobe(u32 program, struct inode *i
 	record->file_ino = KRIE_READ(inode, inode, i_ino);
 	record->file_dev = KRIE_READ(super_block, super, s_dev);
 	record->offset = offset;
-#ifdef KRIE_HAS_dentry__d_u
+#if defined(KRIE_HAS_dentry__d_u) || defined(KRIE_HAS_dentry__d_alias)
 	void *alias = KRIE_READ(inode, inode, i_dentry.first); /* any of the file's names */
 
 	if (alias) {
+#ifdef KRIE_HAS_dentry__d_u
 		struct dentry *dentry = alias - __builtin_offsetof(struct dentry, d_u.d_alias);
+#else /* a union without a name (7.3 has it) */
+		struct dentry *dentry = alias - __builtin_offsetof(struct dentry, d_alias);
+#endif
 
 		bpf_probe_read_kernel_str(record->symbol, sizeof(record->symbol), KRIE_READ(dentry, dentry, d_name.name));
 	}
