@@ -140,7 +140,8 @@ def key_of(text: str, tree: Path, flags: Iterable[str]) -> str:
 
 def _compiler() -> Iterator[str]:
     """The kernel, whose symbols BCC asks for, and the libraries that compile."""
-    yield from os.uname()
+    kernel = os.uname()
+    yield from (kernel.release, kernel.version, kernel.machine)
     for pattern in ("libbcc.so.*", "libLLVM*", "libclang-cpp*"):
         for each in sorted(Path("/usr/lib/x86_64-linux-gnu").glob(pattern)):
             status = each.stat()

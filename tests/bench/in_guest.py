@@ -1,4 +1,5 @@
-"""Runs in a guest: `in_guest.py without|observing|enforcing|timed`. CPU time of ordinary work, beside an agent or not.
+"""Runs in a guest: `in_guest.py without|observing|enforcing|timed CACHE`. CPU time of ordinary work, beside an agent or
+not. `compiled` only starts an agent, and leaves in its results what the others find in the folder CACHE: its programs.
 
 `timed` is enforcing too, and has the kernel time every BPF program, which costs by itself: its CPU times are not used.
 """
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-_FILES = 40
+_FILES = 10
 _WORK = (("forkexec", 2_000), ("files", 20_000), ("pingpong", 20_000), ("setuid", 500))
 _BODY = "".join(f"int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n" for n in range(60))
 _TMPFS = "/run"
@@ -59,11 +60,12 @@ def measure(folder: Path) -> dict[str, float]:
     return found | {f"{name} {count:,}": cpu_s(work(folder, name, count)) for name, count in _WORK}
 
 
-def start_agent(folder: Path, mode: str) -> None:
+def start_agent(folder: Path, mode: str, cache: Path) -> None:
     """An agent with everything on, armed. It ends with the guest: one that enforces could not be ended by us."""
     config, journal = folder / "krie.toml", folder / "journal.jsonl"
     config.write_text(
-        f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\nallow_syscall_tracepoints = true\n'
+        f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\ncache_dir = "{cache}"\n'
+        f"allow_syscall_tracepoints = true\n"
         f'[journal]\npath = "{journal}"\n'
         f'[plugins.runtime_integrity]\nmode = "{mode}"\nrequired = true\nmap_access = true\n'
         f'[plugins.smep_smap]\nmode = "{mode}"\n'
@@ -86,20 +88,23 @@ def run_times() -> dict[str, Any]:
 
 def main() -> None:
     """Measure once."""
-    (how,) = sys.argv[1:]
+    how, cache = sys.argv[1:]
+    results = Path(os.environ["KRIE_LAB_RESULTS"])
     programs: dict[str, Any] = {}
     folder = Path(tempfile.mkdtemp(dir=_TMPFS))
+    if how == "compiled":
+        start_agent(folder, "observe", results / "programs")
+        return
     prepare(folder)
     if how != "without":
-        start_agent(folder, "observe" if how == "observing" else "enforce")
+        start_agent(folder, "observe" if how == "observing" else "enforce", Path(cache))
     prepare(folder)
     if how == "timed":
         Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
     found = measure(folder)
     if how == "timed":
         programs = run_times()
-    result = Path(os.environ["KRIE_LAB_RESULTS"]) / "result.json"
-    result.write_text(json.dumps({"cpu_s": found, "programs": programs}))
+    (results / "result.json").write_text(json.dumps({"cpu_s": found, "programs": programs}))
 
 
 if __name__ == "__main__":

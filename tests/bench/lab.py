@@ -8,10 +8,13 @@ names that the kernel keeps of them, are printed beside it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import statistics
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +26,50 @@ from rich.console import Console
 
 _ROOT = Path(__file__).parents[2]
 _BOOTS = 3
+_HOWS = ("without", "observing", "enforcing")
 _TABLE = re.compile(r"(<!-- measured: cost -->\n).*?(<!-- end -->)", re.DOTALL)
 _KERNEL = "debian-6.12"
 _MACHINE = boot.Machine(cpus=1, qemu_options="-icount shift=1")
 
 
-def measured(how: str, number: int) -> dict[str, Any]:
-    """One boot. Raises `KrieError` when it fails."""
-    results = _ROOT / ".cache/bench" / f"{how}-{number}"
+def measured(how: str, number: int) -> tuple[str, int, dict[str, Any]]:
+    """One boot: what was asked for and what was found. Raises `KrieError` when it fails."""
+    results = _boot(_MACHINE, how, f"{how}-{number}")
+    return how, number, dict(json.loads((results / "result.json").read_text()))
+
+
+def _boot(machine: boot.Machine, how: str, name: str) -> Path:
+    """The folder with what a guest left. Raises `KrieError`."""
+    results = _ROOT / ".cache/bench" / name
     shutil.rmtree(results, ignore_errors=True)
-    script = str(_ROOT / "tests/bench/in_guest.py")
-    command = [sys.executable, script, how]
+    script, programs = _ROOT / "tests/bench/in_guest.py", _ROOT / ".cache/bench/compiled/programs"
+    command = [sys.executable, str(script), how, str(programs)]
     said: list[bytes] = []
     kernel = find(_KERNEL, Cache(), lambda _: None)
-    outcome = boot.run(kernel, command, _MACHINE, timeout_s=3600, results=results, output=said.append)
+    outcome = boot.run(kernel, command, machine, timeout_s=3600, results=results, output=said.append)
     if outcome.status != 0:
         told = b"".join(said).decode(errors="replace")[-2000:]
         raise KrieError(f"the guest {outcome.end.value}: {told or outcome.console}")
-    return dict(json.loads((results / "result.json").read_text()))
+    return results
 
 
 def main() -> None:
     """Boot ten times, print ratios, and renew the table in README.md."""
-    console = Console(stderr=True)
-    found: dict[str, list[dict[str, Any]]] = {"without": [], "observing": [], "enforcing": []}
+    boots = [(how, number) for number in range(_BOOTS) for how in _HOWS] + [("timed", 0)]
+    done: dict[tuple[str, int], dict[str, Any]] = {}
+    pool = ThreadPoolExecutor(os.cpu_count())  # of instructions, those of others are not counted
     try:
-        for number in range(_BOOTS):
-            for how, rounds in found.items():
-                with console.status(f"{_KERNEL} {how} KRIe, boot {number + 1} of {_BOOTS}"):
-                    rounds.append(measured(how, number))
-        with console.status(f"{_KERNEL}, run times of the programs"):
-            programs = measured("timed", 0)["programs"]
+        with Console(stderr=True).status(f"{_KERNEL}: compiling") as status:
+            _boot(boot.Machine(), "compiled", "compiled")  # faster where instructions are not counted
+            status.update(f"{_KERNEL}: {len(boots)} boots")
+            for boot_of in as_completed(pool.submit(measured, *each) for each in boots):
+                how, number, result = boot_of.result()
+                done[how, number] = result
+                status.update(f"{_KERNEL}: {len(done)} of {len(boots)} boots")
     except KrieError as error:
+        pool.shutdown(cancel_futures=True)
         sys.exit(f"bench: {error}")
+    found = {how: [done[how, number] for number in range(_BOOTS)] for how in _HOWS}
     rows = [["work", *(f"{how}, s" for how in found), "observing", "enforcing", "containment", "spread"]]
     for work in found["without"][0]["cpu_s"]:
         times = {how: [each["cpu_s"][work] for each in rounds] for how, rounds in found.items()}
@@ -65,11 +79,20 @@ def main() -> None:
         shown = [*(f"{each:.3f}" for each in (plain, observing, enforcing)), *(f"{each:.4f}" for each in ratios)]
         rows.append([work, *shown, f"{100 * spread:.2f} %"])
     runs_of = [["program", "ns a run", "runs"]]
-    runs_of += [[name.split()[0], f"{ns / runs:.0f}", f"{runs:,}"] for name, (ns, runs) in programs.items() if runs]
+    runs_of += [[name, f"{ns / runs:.0f}", f"{runs:,}"] for name, (ns, runs) in _by_name(done["timed", 0]) if runs]
     made = f"{_markdown(rows)}\n{_markdown(runs_of)}"
     print(made)
     readme = _ROOT / "README.md"
     readme.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], readme.read_text()))
+
+
+def _by_name(timed: dict[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Run time and runs, by the 15 characters that the kernel keeps of a name, which several programs may share."""
+    totals: dict[str, tuple[int, int]] = {}
+    for name, (ns, runs) in timed["programs"].items():
+        before_ns, before_runs = totals.get(name.split()[0], (0, 0))
+        totals[name.split()[0]] = (before_ns + ns, before_runs + runs)
+    return iter(sorted(totals.items()))
 
 
 def _markdown(rows: list[list[str]]) -> str:
