@@ -57,6 +57,7 @@ class Silence:
 
     def __init__(self, agent: RunningAgent, record: Record) -> None:
         self._agent, self._record = agent, record
+        agent.settle()  # attacks of the tests before may wait to be decided
         self._start = time.monotonic()
         self._failed = len(agent.lines(CHECK))
         self._checks = self._sum()
