@@ -21,7 +21,7 @@ class Workload:
 
 
 # fmt: off
-_BUILT = "[ -d \"$SAMPLES\" ] || { echo the samples of the kernel\'s source >&2; exit 77; }; "
+_BUILT = "[ -d \"$SAMPLES\" ] || { echo samples of the kernel source >&2; exit 77; }; "
 _HEADERS = "[ -e /lib/modules/$(uname -r)/build ] || { echo kernel headers, which bcc compiles against >&2; exit 77; }; "
 _USERNS = " || { echo user namespaces of ordinary users >&2; exit 77; }"
 
