@@ -29,7 +29,7 @@ bench-here: ## what KRIe costs on this machine
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.run $(ARGS)
 
-bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (half an hour); renews README.md
+bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (eleven boots, emulated); renews README.md
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.lab
 

@@ -30,6 +30,8 @@ _KEPT = 16
 _MAP_LOAD, _MAP_DESCRIPTOR = 0x18, 1
 """Operation code and source register of an instruction that holds a map's descriptor (BPF_PSEUDO_MAP_FD)."""
 _INSTRUCTION = struct.Struct("<BBhi")
+_LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+"""Where Debian has those of the compiler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,15 @@ def _compiler() -> Iterator[str]:
     """The kernel, whose symbols BCC asks for, and the libraries that compile."""
     kernel = os.uname()
     yield from (kernel.release, kernel.version, kernel.machine)
-    for pattern in ("libbcc.so.*", "libLLVM*", "libclang-cpp*"):
-        for each in sorted(Path("/usr/lib/x86_64-linux-gnu").glob(pattern)):
+    for name in ("libbcc.so.*", "libLLVM*", "libclang-cpp*"):
+        found = sorted(_LIBRARIES.glob(name))
+        for each in found:
             status = each.stat()
             yield f"{each.name} {status.st_size} {status.st_mtime_ns}"
+        if (
+            not found
+        ):  # it lies where it is not looked for: nobody could tell when it changes, so nothing is found again
+            yield os.urandom(16).hex()
 
 
 def _to_json(unit: Compiled) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from krie.armed import sensor_request
 from krie.errors import KernelError
-from krie.kernel import bpf
+from krie.kernel import bpf, compiled
 from krie.kernel.compiled import _KEPT, Cache, Compiled, key_of
 from krie.kernel.launcher import LoadedSet, LoaderProcess
 from krie.kernel.messages import Request
@@ -123,6 +123,13 @@ def test_the_key_covers_text_headers_and_flags(tmp_path: Path) -> None:
     header.rename(tmp_path / "include/types.h")
     keys += [key_of("int x;", tmp_path, ["-a", "-b"])]
     assert len(set(keys)) == 5
+
+
+def test_nothing_is_found_again_where_the_compiler_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "_LIBRARIES", tmp_path)
+    assert key_of("int x;", tmp_path, []) != key_of("int x;", tmp_path, [])
 
 
 def load(folder: Path) -> LoadedSet:
