@@ -28,9 +28,9 @@ class Victims:
         """As the journal names it."""
 
     def run(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Python code; `libc` is defined."""
+        """Run Python code, with the standard library alone; `libc` is defined."""
         prelude = "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True)\n"
-        return self.execute([sys.executable, "-I", "-c", prelude + code, *arguments])
+        return self.execute([sys.executable, "-IS", "-c", prelude + code, *arguments])
 
     def execute(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a program. A shell enters the cgroup first and then becomes the program."""

@@ -29,7 +29,7 @@ def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mappin
     plugins: dict[str, Any] = {"runtime_integrity": whole_plugin}
     if AttachType.KPROBE not in features.refused:
         plugins["smep_smap"] = {"required": False}
-    return {"plugins": plugins, "agent": {"scan_interval_s": 2, "roaming_interval_s": 20}}
+    return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20}}
 
 
 @pytest.fixture(scope="session")

@@ -156,11 +156,15 @@ def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Pa
     with RunningAgent(folder, plugins=PLUGINS, policies=[site]) as agent:
         command = [sys.executable, "-I", "-c", LOAD]
         load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        agent.wait("runtime_integrity.bpf", is_burst)
+
+        def of_load(line: dict[str, Any]) -> bool:
+            return is_burst(line) and bool(line["process"]["tgid"] == load.pid)
+
+        agent.wait("runtime_integrity.bpf", of_load)
         rules.write_text(RULE.format(id="SITE2"))  # noticed without a signal
         (loaded,) = agent.wait("krie.policy")
         agent.wait(
-            "runtime_integrity.bpf", lambda line: is_burst(line) and line["decision"]["rules"][0]["id"] == "SITE2"
+            "runtime_integrity.bpf", lambda line: of_load(line) and line["decision"]["rules"][0]["id"] == "SITE2"
         )
         rules.write_text(
             RULE.format(id="SITE3").replace("==", "=", 1).replace("input.event.kind", "input.event.kind =")
@@ -170,13 +174,13 @@ def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Pa
         agent.wait("krie.policy", count=3)
         count = int(load.communicate()[0])
         agent.settle()
-        assert len(agent.lines("runtime_integrity.bpf", is_burst)) == count
+        lines = agent.lines("runtime_integrity.bpf", of_load)
+        assert len(lines) == len({line["time"] for line in lines}) == count
         assert agent.lines("krie.loss") == []
     assert (loaded["event"]["state"], refused["event"]["state"]) == ("loaded", "refused")
     assert f"{rules}:3:" in refused["event"]["reason"]
     assert refused["event"]["revision"] == loaded["event"]["revision"]
     assert refused["decision"]["rules"] == [{"id": "AGENT004", "action": "log"}]
-    lines = agent.lines("runtime_integrity.bpf", is_burst)
     fired = [line["decision"]["rules"][0]["id"] for line in lines]
     assert set(fired) == {"SITE1", "SITE2"}
     assert fired == sorted(fired)

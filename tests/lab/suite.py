@@ -131,7 +131,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
         _COMMAND % values,
     ]
     with (results / "output").open("wb", buffering=0) as file:
-        return boot.run(kernel, command, machine, timeout_s=10800 if slow else 3600, results=results, output=file.write)
+        return boot.run(kernel, command, machine, timeout_s=10800 if slow else 4000, results=results, output=file.write)
 
 
 def _say(text: str) -> None:
