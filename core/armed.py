@@ -5,6 +5,7 @@ Used by the agent, and by `krie doctor`, which looks at the result and goes.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -37,6 +38,8 @@ from .probe import Program, Sensor
 from .process_sensor import process_sensor
 from .roaming import Roaming
 from .verdicts import Verdicts
+
+_log = logging.getLogger("krie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ def load_sensors(
         )
         loaded = load(child, request, frozenset(each.name for each in own), canaries.run, timeout_s)
     stack.callback(loaded.close)
+    if loaded.loaded.cache_problem:
+        _log.warning("agent.cache_dir: compiled anew: %s", loaded.loaded.cache_problem)
     for name, error in loaded.dropped.items():
         plugins.degrade(name, str(error))
     for problem in loaded.loaded.wrong_offsets:

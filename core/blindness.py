@@ -31,9 +31,11 @@ def missing_fields(report: ProbeReport) -> frozenset[str]:
 def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: EventTypes) -> Iterable[BlindRule]:
     """Rules whose event no living probe emits, or of which a field that they read is not filled by one that does."""
     by_kind: dict[str, list[ProbeReport]] = {}
+    missing: dict[str, frozenset[str]] = {}  # by probe, and not anew for each rule: it reads a class's declarations
     for each in probes:
         if each.probe.event is not None:
             by_kind.setdefault(each.probe.event.NAME, []).append(each)
+            missing[each.name] = missing_fields(each)
     names = {each.name for each in types}
     for rule in rules:
         for kind in sorted(rule.kinds & names):
@@ -43,5 +45,5 @@ def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: Eve
                 yield BlindRule(rule, ", ".join(f"probe {each.name} is {each.state}" for each in reports))
             read = {path[1] for path in rule.reads if path[0] == "event" and len(path) > 1}
             for report in living:
-                if unfilled := sorted(read & missing_fields(report)):
+                if unfilled := sorted(read & missing[report.name]):
                     yield BlindRule(rule, f"probe {report.name} does not fill {', '.join(unfilled)}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Annotated, Any, ClassVar, Self
 
 from .errors import DecodeError, LayoutError
@@ -89,7 +88,6 @@ class Event:
 HEADER_FIELDS = tuple(each.name for each in fields(Event))
 
 
-@cache  # asked for each rule and probe, while reading the declarations of a class takes a millisecond
 def own_fields(event: type[Event]) -> frozenset[str]:
     """Names of the fields that an event type adds to the header."""
     return frozenset(each.name for each in Layout(event).data_fields) - frozenset(HEADER_FIELDS)

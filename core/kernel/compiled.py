@@ -95,26 +95,36 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         """It is made when something is kept."""
         self._folder = folder
+        self.problem = ""
+        """Why something that is there was not taken, or nothing could be kept; empty where all is well."""
 
     def find(self, key: str) -> Compiled | None:
         """What was kept under this key, with new maps; None where nothing of use was. Raises `KernelError`.
 
-        A file that others could have changed, or that is damaged, is of no use.
+        A file that others could have changed, or that is damaged, is of no use: `problem` says so.
         """
+        file = self._folder / key
+        if not os.path.lexists(file):
+            return None
         try:
-            head, _, body = read_trusted(self._folder / key).partition(b"\n")
-        except (ConfigError, UntrustedFileError):
+            head, _, body = read_trusted(file).partition(b"\n")
+        except (ConfigError, UntrustedFileError) as error:
+            self.problem = str(error)
             return None
         if head.decode(errors="replace") != hashlib.sha256(body).hexdigest():
+            self.problem = f"{file}: is damaged"
             return None
         with suppress(OSError):
-            os.utime(self._folder / key)
+            os.utime(file)
         return _from_json(json.loads(body))
 
     def keep(self, key: str, unit: Compiled) -> None:
-        """Keep it, and drop the oldest ones. Does nothing where the folder cannot be had or others may change it."""
+        """Keep it, and drop the oldest ones.
+
+        Where the folder cannot be had, or others may change it, nothing is kept, and `problem` says so.
+        """
         body = json.dumps(_to_json(unit)).encode()
-        with suppress(OSError, UntrustedFileError):
+        try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_trusted(self._folder)
             descriptor, made = tempfile.mkstemp(dir=self._folder, prefix=".")
@@ -127,6 +137,8 @@ class Cache:
             kept = sorted(self._folder.iterdir(), key=lambda each: each.lstat().st_mtime_ns, reverse=True)
             for each in kept[_KEPT:]:
                 each.unlink(missing_ok=True)
+        except (OSError, UntrustedFileError) as error:
+            self.problem = self.problem or str(error)
 
 
 def key_of(text: str, tree: Path, flags: Iterable[str]) -> str:

@@ -61,6 +61,7 @@ class Loader:
         """Look at the machine: BTF, tracefs, cgroup v2. Raises `KernelError`."""
         self._channel = channel
         self._tree = tree
+        self._cache_problem = ""
         self._btf = Btf()
         symbols = lru_cache(maxsize=1)(Symbols)  # read when first asked, since they are many
         self._places = attach.Places(
@@ -147,6 +148,7 @@ class Loader:
                 return None, unit
             if cache is not None:
                 cache.keep(key, compiled)
+                self._cache_problem = cache.problem
         _make_map_of_tables(compiled.maps["krie_tables"], max(1, len(unit.kinds)))
         return compiled, unit
 
@@ -193,6 +195,7 @@ class Loader:
             reasons={probe: dict(choice.reasons) for probe, choice in choices.items()},
             failed=failed,
             wrong_offsets=wrong,
+            cache_problem=self._cache_problem,
         )
         self._channel.send({"loaded": loaded_message.to_json()}, descriptors)
 

@@ -188,6 +188,8 @@ class Loaded:
     """Fields that the compiled code reads at the wrong place."""
     warnings: tuple[str, ...] = ()
     """What the compiler said, where `check` asked for it."""
+    cache_problem: str = ""
+    """Why `cache_dir` was of no use; empty where all is well."""
 
     def to_json(self) -> dict[str, Any]:
         """For the channel."""
@@ -206,4 +208,5 @@ class Loaded:
             data["failed"],
             tuple(data["wrong_offsets"]),
             tuple(data["warnings"]),
+            data["cache_problem"],
         )

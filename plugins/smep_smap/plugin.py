@@ -40,6 +40,8 @@ _VARIANTS = ("", ".isra.0", ".constprop.0", ".part.0")
 """What compilers append to the names of functions that they changed."""
 _NEAR, _FAR = 32, 4096
 """How far behind a function's begin its traps are drawn: where all pass who enter it near there, and anywhere."""
+_FIELDS = own_fields(RegisterCheck)
+"""What each of the programs fills."""
 _Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=63)]
 _log = logging.getLogger("krie")
 
@@ -159,8 +161,7 @@ def _traps(function: Function) -> Iterable[Probe]:
 
 
 def _alternative(name: str, program: Program, limits: str) -> Alternative:
-    fields = own_fields(RegisterCheck)
-    return Alternative(name, (program,), fields=fields, can=frozenset({Enforcement.KILL}), limits=limits)
+    return Alternative(name, (program,), fields=_FIELDS, can=frozenset({Enforcement.KILL}), limits=limits)
 
 
 def _argument(function: Function, variant: str) -> int:

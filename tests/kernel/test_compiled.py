@@ -53,6 +53,7 @@ def test_what_was_kept_comes_back_with_maps_of_its_own(unit: Compiled, tmp_path:
     cache.keep(KEY, unit)
     found = cache.find(KEY)
     assert found is not None
+    assert cache.problem == ""
     assert list(found.maps) == ["counts", "seen"]
     for name, descriptor in found.maps.items():
         assert bpf.map_shape(descriptor) == bpf.map_shape(unit.maps[name])
@@ -85,14 +86,21 @@ def test_what_is_damaged_or_not_ours_is_not_taken(unit: Compiled, tmp_path: Path
     else:
         (file if damage == "writable" else folder).chmod(0o777)
     assert cache.find(KEY) is None
+    assert cache.problem.startswith(f"{folder if damage == 'folder' else file}: ")
 
 
 def test_nothing_is_kept_where_others_could_change_it(unit: Compiled, tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    Cache(folder).keep(KEY, unit)
+    cache = Cache(folder)
+    cache.keep(KEY, unit)
     assert list(folder.iterdir()) == []
+    assert cache.problem == f"{folder}: can be changed by other users: chmod go-w {folder}"
+    (tmp_path / "file").touch()
+    cache = Cache(tmp_path / "file")
+    cache.keep(KEY, unit)
+    assert "File exists" in cache.problem
 
 
 def test_only_the_youngest_are_kept(unit: Compiled, tmp_path: Path) -> None:
@@ -146,9 +154,14 @@ def test_the_loader_takes_what_it_kept(tmp_path: Path) -> None:
     second = load(tmp_path)
     second.close()
     assert second.loaded == first.loaded
+    assert first.loaded.cache_problem == ""
     content = json.loads(file.read_bytes().partition(b"\n")[2])
     assert content["functions"].pop("krie_peek")
     body = json.dumps(content).encode()
     file.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     with pytest.raises(KernelError, match="no function krie_peek"):
         load(tmp_path)
+    file.write_bytes(b"damaged")
+    third = load(tmp_path)
+    third.close()
+    assert third.loaded.cache_problem == f"{file}: is damaged"
