@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[2]
 _BLOCK = r"(<!-- measured: {} -->\n).*?(<!-- end -->)"
 _APPEND = "krie.test_module=allow nopti mitigations=off"
 """The module's exploit leaves the kernel as public ones do on kernels without page table isolation."""
+_TEXT = 3000
+"""Characters that are shown of a failed test."""
 _UNPROTECTED = "max,-smep,-smap"
 _COMMAND = """
 export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s
@@ -100,6 +102,8 @@ class Findings:
     tests: int
     failed: tuple[str, ...]
     skipped: int = 0
+    why: tuple[str, ...] = ()
+    """The end of what each failed test said."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """What tests recorded as their properties."""
 
@@ -144,14 +148,15 @@ def findings(suite: Suite) -> Findings:
     if not file.exists():
         return Findings(suite, _doctor(suite.results), 0, ("no test ran",))
     cases = list(ET.parse(file).iter("testcase"))
-    failed = tuple(
-        f"{case.get('classname')}::{case.get('name')}"
+    problems = {
+        f"{case.get('classname')}::{case.get('name')}": found.text or ""
         for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    )
+        if (found := next((each for each in case if each.tag in ("failure", "error")), None)) is not None
+    }
     skipped = sum(case.find("skipped") is not None for case in cases)
     figures = {each.get("name", ""): each.get("value", "") for case in cases for each in case.iter("property")}
-    return Findings(suite, _doctor(suite.results), len(cases), failed, skipped, figures)
+    why = tuple(each[-_TEXT:] for each in problems.values())
+    return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, figures)
 
 
 def passed(outcome: boot.Outcome, found: Findings) -> bool:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,15 @@ def test_on_a_stock_kernel(wanted: suite.Suite, outcomes: dict[str, boot.Outcome
     outcome = outcomes[wanted.label]
     found = suite.findings(wanted)
     said = (wanted.results / "output").read_text(errors="replace")
-    assert suite.passed(outcome, found), "\n".join([*found.failed, said[-20_000:], *outcome.console])
+    assert suite.passed(outcome, found), "\n".join(
+        [
+            f"{outcome.end.value} after {outcome.seconds:.0f} s",
+            *found.failed,
+            *found.why,
+            said[-9_000:],
+            *outcome.console,
+        ]
+    )
     probes: dict[str, dict[str, Any]] = {each["name"]: each for each in found.doctor["probes"]}
     assert {each["state"] for name, each in probes.items() if not name.startswith("smep_smap.")} == {"alive"}
     assert {each["state"] for name, each in probes.items() if name.startswith("smep_smap.")} == {"alive", "attached"}
@@ -60,6 +69,19 @@ def test_figures_are_shown_by_work_and_kernel() -> None:
     found = [suite.Findings(each, {}, 5, ()) for each in suite.SUITES[:2]]
     found = [replace(each, figures={work: f"{work}!"}) for each, work in zip(found, ("su", "sudo"), strict=True)]
     assert suite.checks(found).splitlines()[2:] == ["| su | su! | - |", "| sudo | - | sudo! |"]
+
+
+def test_what_failed_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
+    results = suite.SUITES[0].results
+    results.mkdir(parents=True)
+    case = '<testcase classname="t" name="{}">{}</testcase>'
+    cases = [case.format("ok", ""), case.format("left_out", "<skipped/>")]
+    cases += [case.format("bad", "<failure>1 != 2</failure>"), case.format("worse", "<error>no agent</error>")]
+    (results / "junit.xml").write_text(f"<testsuites>{''.join(cases)}</testsuites>")
+    found = suite.findings(suite.SUITES[0])
+    assert (found.failed, found.why) == (("t::bad", "t::worse"), ("1 != 2", "no agent"))
+    assert (found.tests, found.skipped) == (4, 1)
 
 
 def test_only_what_ran_and_did_not_fail_has_passed() -> None:
