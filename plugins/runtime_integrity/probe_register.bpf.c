@@ -51,24 +51,60 @@ static __always_inline struct runtime_integrity_probe_register *runtime_integrit
 }
 
 #ifdef KRIE_HAS_kprobe__pre_handler
-/* Handlers of return probes, by the kprobe that each of them has within. */
-BPF_TABLE("lru_hash", u64, u64, runtime_integrity_returning, 4096);
+struct runtime_integrity_returning {
+	u64 handler; /* 0 until register_kprobe() is reached */
+	u64 thread; /* that is in register_kretprobe(); 0 when register_kprobe() was reached */
+};
+
+/* Return probes, by the kprobe that each of them has within. */
+BPF_TABLE("lru_hash", u64, struct runtime_integrity_returning, runtime_integrity_returning, 4096);
+
+static __always_inline u64 runtime_integrity_return_handler(u64 kretprobe)
+{
+	u64 handler = 0;
+
+#ifdef KRIE_HAS_kretprobe__handler
+	handler = (u64)KRIE_READ(kretprobe, kretprobe, handler);
+	if (!handler)
+		handler = (u64)KRIE_READ(kretprobe, kretprobe, entry_handler);
+#endif
+	return handler;
+}
+
+/*
+ * The handler of the return probe that this kprobe is within; 0 where it is none. register_kretprobe() may fail, before
+ * it comes to register_kprobe() or after, and its memory may become that of a kprobe: what is remembered of an address
+ * counts if this very thread is on its way from the one to the other. Where it failed before, memory of the kernel's own
+ * probes tells by having no handler for returns.
+ */
+static __always_inline u64 runtime_integrity_returns(u64 kprobe, u8 operation)
+{
+	struct runtime_integrity_returning *known = runtime_integrity_returning.lookup(&kprobe);
+
+	if (!known)
+		return 0;
+	if (operation != RUNTIME_INTEGRITY_REGISTER)
+		return known->handler;
+	known->handler = known->thread == bpf_get_current_pid_tgid() ? runtime_integrity_return_handler(kprobe) : 0;
+	known->thread = 0;
+	return known->handler;
+}
 
 static __always_inline int runtime_integrity_kprobe(u32 program, u64 kprobe, u8 operation)
 {
 	struct runtime_integrity_probe_register *record;
-	u64 *returning;
+	u64 returns;
 
 	if (!krie_enter(program))
 		return 0;
-	returning = runtime_integrity_returning.lookup(&kprobe);
-	record = runtime_integrity_probe(program, returning ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE,
+	returns = runtime_integrity_returns(kprobe, operation);
+	record = runtime_integrity_probe(program, returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE,
 					 operation);
 	if (!record)
 		return 0;
 	record->address = (u64)KRIE_READ(kprobe, kprobe, addr);
 	record->offset = KRIE_READ(kprobe, kprobe, offset);
-	record->handler = returning ? *returning : (u64)KRIE_READ(kprobe, kprobe, pre_handler);
+	record->handler = returns ? returns : (u64)KRIE_READ(kprobe, kprobe, pre_handler);
 	if (!record->handler)
 		record->handler = (u64)KRIE_READ(kprobe, kprobe, post_handler);
 	bpf_probe_read_kernel_str(record->symbol, sizeof(record->symbol), KRIE_READ(kprobe, kprobe, symbol_name));
@@ -80,14 +116,11 @@ static __always_inline int runtime_integrity_kprobe(u32 program, u64 kprobe, u8 
 /* register_kretprobe(rp), which calls register_kprobe(). The struct begins with its kprobe. */
 int runtime_integrity_kretprobe(u64 *ctx)
 {
+	struct runtime_integrity_returning begun = { .thread = bpf_get_current_pid_tgid() };
 	u64 kretprobe = RUNTIME_INTEGRITY_FIRST(ctx);
-	u64 handler;
 
 	krie_enter(KRIE_PROGRAM_runtime_integrity_kretprobe); /* counts the canary's run */
-	handler = (u64)KRIE_READ(kretprobe, kretprobe, handler);
-	if (!handler)
-		handler = (u64)KRIE_READ(kretprobe, kretprobe, entry_handler);
-	runtime_integrity_returning.update(&kretprobe, &handler);
+	runtime_integrity_returning.update(&kretprobe, &begun);
 	return 0;
 }
 #endif

@@ -89,6 +89,25 @@ def test_a_kprobe_by_perf(journal: JournalOfVictims, victims: Victims, returns: 
     assert set().union(*map(rules, lines)) == set()
 
 
+REFUSED = f"""{PERF}
+kind = int(open("/sys/bus/event_source/devices/kprobe/type").read())
+name = ctypes.create_string_buffer(b"do_exit")
+for _ in range(20):
+    assert perf_event(kind, 1, 0, 8) < 0  # a return probe where no function is
+    file = perf_event(kind, 0, ctypes.addressof(name), 0)
+    assert file >= 0, ctypes.get_errno()
+    os.close(file)
+"""
+
+
+@pytest.mark.needs("guest", "kprobe")
+def test_a_kprobe_in_the_memory_of_a_refused_return_probe(journal: JournalOfVictims, victims: Victims) -> None:
+    victims.run(REFUSED)
+    found = [line["event"] for line in journal.lines(f"{PREFIX}probe_register") if line["event"]["symbol"] == "do_exit"]
+    assert {event["mechanism"] for event in found} == {"kprobe"}
+    assert {event["operation"] for event in found} >= {"register", "unregister"}
+
+
 @pytest.mark.needs("guest", "kprobe")
 def test_a_uprobe_by_perf(journal: JournalOfVictims, victims: Victims) -> None:
     victims.run(PROBE, "uprobe", "/bin/true", "64", "0")
