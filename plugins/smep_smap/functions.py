@@ -28,6 +28,8 @@ class Function:
     context: str
     canary: Callable[[], None] | None = None
     """What makes the agent call it; None where nothing harmless does on every kernel."""
+    busy: bool = False
+    """Ordinary work calls it all the time: it has one trap, which is drawn from all its instructions."""
 
 
 def _become_whom_we_are() -> None:
@@ -58,7 +60,7 @@ def _enter_own_namespace() -> None:
 FUNCTIONS = (
     Function("commit_creds", 1, PROCESS, _become_whom_we_are),
     Function("prepare_kernel_cred", 2, PROCESS),
-    Function("override_creds", 3, PROCESS, _ask_for_access),
+    Function("override_creds", 3, PROCESS, _ask_for_access, busy=True),  # some 50 times an exec on overlayfs
     Function("call_usermodehelper_exec", 4, ANY),  # also from softirqs, where nobody waits for the helper
     Function("set_memory_x", 5, PROCESS),
     Function("set_memory_rw", 6, PROCESS),

@@ -151,6 +151,8 @@ def _entry(function: Function) -> Probe:
 
 def _traps(function: Function) -> Iterable[Probe]:
     for kind, reach, which in (("near", _NEAR, 0), ("far", _FAR, _SECOND)):
+        if function.busy and kind == "near":
+            continue
         argument = _argument(function, "trap") | _TRAP | which
         alternative = _alternative(
             "kprobe",

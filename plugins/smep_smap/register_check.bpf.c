@@ -158,15 +158,21 @@ int smep_smap_check(struct pt_regs *ctx)
 	struct krie_answer answer;
 	u64 stack, address = 0;
 
+	count = smep_smap_counts.lookup(&number);
+	if (!count)
+		return 0;
+	stack = (u64)KRIE_READ(task_struct, krie_current(), stack);
+	known.failed = smep_smap_stack(ctx, stack, !!(argument & SMEP_SMAP_OWN_STACK));
+	if ((argument & SMEP_SMAP_TRAP) && !known.failed) {
+		count->checks += 1; /* a trap has no canary: all the others end here, before it is asked whose doing it is */
+		return 0;
+	}
 	if (!krie_enter(program))
 		return 0;
 	kernel = smep_smap_kernel.lookup(&zero);
-	count = smep_smap_counts.lookup(&number);
-	if (!kernel || !count)
+	if (!kernel)
 		return 0;
 	count->checks += 1;
-	stack = (u64)KRIE_READ(task_struct, krie_current(), stack);
-	known.failed = smep_smap_stack(ctx, stack, !!(argument & SMEP_SMAP_OWN_STACK));
 	if (!(argument & SMEP_SMAP_TRAP)) {
 		/* Both read on all kernels; one of them finds it. */
 		if (bpf_probe_read_kernel(&address, sizeof(address), (void *)ctx->sp))

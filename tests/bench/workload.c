@@ -1,4 +1,5 @@
-/* Ordinary work, so that its cost can be compared with and without KRIe: workload forkexec|files|pingpong|setuid N FILE */
+/* Ordinary work, so that its cost can be compared with and without KRIe: workload forkexec|files|pingpong|setuid N FILE.
+ * FILE is what is run, or read. */
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -6,15 +7,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static const char *path;
+
 static int forkexec(void)
 {
 	char *arguments[] = { "true", NULL };
 	pid_t child;
 
-	return posix_spawn(&child, "/bin/true", NULL, NULL, arguments, NULL) || waitpid(child, NULL, 0) != child;
+	return posix_spawn(&child, path, NULL, NULL, arguments, NULL) || waitpid(child, NULL, 0) != child;
 }
-
-static const char *path;
 
 static int files(void)
 {
