@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.testing.agent import RunningAgent
+from krie.testing.agent import Line, RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.module import TestModule, address_of
 from krie.testing.victims import Victims
@@ -64,13 +64,17 @@ def test_what_is_observed_succeeds_and_is_told_once(
 
 @pytest.mark.needs("test_module")
 def test_a_disarmed_trap_is_told(agent: RunningAgent, test_module: TestModule) -> None:
+    def of_it(line: Line) -> bool:
+        return bool(line["event"]["function"] == "set_memory_ro")
+
     for _ in range(5):  # it may be moved away meanwhile
         places = hijacks.places_in("set_memory_ro")
         offset, line = max(places.items())
         with test_module.effect("disarm", address_of("get_kprobe"), int(line.split()[0], 16)):
             assert "[DISABLED]" in hijacks.places_in("set_memory_ro").get(offset, "[DISABLED]")
-            time.sleep(5)
-        told = agent.lines("smep_smap.trap", lambda line: line["event"]["function"] == "set_memory_ro")
+            deadline = time.monotonic() + 15  # longer than the agent's scan_interval_s
+            while not (told := agent.lines("smep_smap.trap", of_it)) and time.monotonic() < deadline:
+                time.sleep(0.5)
         if told:
             break
     assert told[0]["event"]["state"] == "disarmed"
