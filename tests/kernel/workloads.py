@@ -50,8 +50,8 @@ WORKLOADS = (
     Workload("bpftool", "bpftool prog list; bpftool map list; bpftool link list", "bpftool"),
     Workload("bpftool-feature", "bpftool feature probe kernel >/dev/null", "bpftool", may_log="BPF003 BPF004"),  # calls every helper once
     Workload("perf-stat", "perf stat -e context-switches,page-faults ls / 2>&1", "perf"),
-    Workload("perf-record", "perf record -qBN -e cpu-clock -F 99 -a -g -o /tmp/benign.data -- sleep 0.5", "perf"),
-    Workload("perf-tracepoint", "perf record -qBN -e sched:sched_switch -o /tmp/benign.data -- sleep 0.2", "perf"),
+    Workload("perf-record", "perf record -q -e cpu-clock -F 99 -a -g -o /tmp/benign.data -- sleep 0.5", "perf"),
+    Workload("perf-tracepoint", "perf record -q -e sched:sched_switch -o /tmp/benign.data -- sleep 0.2", "perf"),
     Workload("strace", "strace -f -o /dev/null sh -c 'true; ls / | cat'", "strace"),
     Workload("strace-nobody", "$NOBODY strace -f -o /dev/null sh -c 'true; ls / | cat'", "strace setpriv"),
     Workload("strace-attach", "sleep 9 & sleep 1; timeout -s INT 2 strace -o /dev/null -p $!; kill $!", "strace"),
