@@ -93,11 +93,10 @@ static __always_inline u64 runtime_integrity_returns(u64 kprobe, u8 operation)
 static __always_inline int runtime_integrity_kprobe(u32 program, u64 kprobe, u8 operation)
 {
 	struct runtime_integrity_probe_register *record;
-	u64 returns;
+	u64 returns = runtime_integrity_returns(kprobe, operation); /* also of what is not told: its end may be */
 
 	if (!krie_enter(program))
 		return 0;
-	returns = runtime_integrity_returns(kprobe, operation);
 	record = runtime_integrity_probe(program, returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE,
 					 operation);
 	if (!record)
