@@ -15,6 +15,7 @@ from krie.kernel.compiled import _KEPT, Cache, Compiled, key_of
 from krie.kernel.launcher import LoadedSet, LoaderProcess
 from krie.kernel.messages import Request
 from krie.process_sensor import process_sensor
+from krie.testing.agent import RunningAgent
 
 KEY = "a" * 64
 LOAD_MAP, NUMBER_LIKE_A_MAP, SUM, EXIT = 0x18, 0x18, 0x0F, 0x95
@@ -165,3 +166,14 @@ def test_the_loader_takes_what_it_kept(tmp_path: Path) -> None:
     third = load(tmp_path)
     third.close()
     assert third.loaded.cache_problem == f"{file}: is damaged"
+
+
+@pytest.mark.once
+def test_an_agent_says_why_it_compiled_anew(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with RunningAgent(tmp_path, plugins={}, agent={"cache_dir": str(folder)}) as agent:
+        pass
+    assert f"agent.cache_dir: compiled anew: {folder}: can be changed by other users" in agent.stderr

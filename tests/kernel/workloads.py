@@ -1,7 +1,7 @@
 """Ordinary work of administrators, tracers and containers, for which no rule may raise its voice. One line each.
 
 Commands of /bin/sh, run as root. One that ends with status 77 could not be run: its last line on standard error names
-the feature that the kernel or the guest lacks. $SAMPLES is the folder of the kernel's own samples, built; $NOBODY runs
+what the kernel or the guest lacks (`feature: what it is`), as `krie.testing` wants it. $SAMPLES is the folder of the kernel's own samples, built; $NOBODY runs
 a command as nobody.
 """
 
@@ -21,9 +21,9 @@ class Workload:
 
 
 # fmt: off
-_BUILT = "[ -d \"$SAMPLES\" ] || { echo samples of the kernel source >&2; exit 77; }; "
-_HEADERS = "[ -e /lib/modules/$(uname -r)/build ] || { echo kernel headers, which bcc compiles against >&2; exit 77; }; "
-_USERNS = " || { echo user namespaces of ordinary users >&2; exit 77; }"
+_BUILT = "[ -d \"$SAMPLES\" ] || { echo samples: of the kernel source, built >&2; exit 77; }; "
+_HEADERS = "[ -e /lib/modules/$(uname -r)/build ] || { echo headers: of the kernel, which bcc compiles against >&2; exit 77; }; "
+_USERNS = " || { echo user_namespaces: of ordinary users >&2; exit 77; }"
 
 
 def _loop(module: str) -> str:
@@ -31,7 +31,7 @@ def _loop(module: str) -> str:
 
 
 def _storm(stressor: str) -> str:  # 3, 4: it cannot run here
-    return f"stress-ng --{stressor} 1 --timeout 4 2>&1; case $? in 0) ;; 3|4) echo stressor {stressor} >&2; exit 77;; *) exit 1;; esac"
+    return f"stress-ng --{stressor} 1 --timeout 4 2>&1; case $? in 0) ;; 3|4) echo stressor_{stressor}: of stress-ng >&2; exit 77;; *) exit 1;; esac"
 
 
 WORKLOADS = (
@@ -40,7 +40,7 @@ WORKLOADS = (
     Workload("insmod-ftrace", _loop("ftrace-direct"), "insmod", may_log="PROBE004"),  # where a scan finds its patch
     Workload("insmod-kprobe", _loop("kprobe_example"), "insmod"),
     Workload("insmod-kretprobe", _loop("kretprobe_example"), "insmod"),
-    Workload("livepatch", _BUILT + "cd /sys/kernel/livepatch || { echo livepatch >&2; exit 77; }; insmod $SAMPLES/livepatch-sample.ko && while [ $(cat livepatch_sample/transition) = 1 ]; do sleep 0.2; done; grep 'this has been live patched' /proc/cmdline || exit; echo 0 >livepatch_sample/enabled; while [ -d livepatch_sample ]; do sleep 0.2; done; rmmod livepatch_sample", "insmod"),
+    Workload("livepatch", _BUILT + "cd /sys/kernel/livepatch || { echo livepatch: of the kernel >&2; exit 77; }; insmod $SAMPLES/livepatch-sample.ko && while [ $(cat livepatch_sample/transition) = 1 ]; do sleep 0.2; done; grep 'this has been live patched' /proc/cmdline || exit; echo 0 >livepatch_sample/enabled; while [ -d livepatch_sample ]; do sleep 0.2; done; rmmod livepatch_sample", "insmod"),
     # Tracers
     Workload("function-tracer", "cd /sys/kernel/tracing; echo vfs_open >set_ftrace_filter; echo function >current_tracer; ls /; echo nop >current_tracer; echo >set_ftrace_filter"),
     Workload("kprobe-events", "cd /sys/kernel/tracing; echo 'p:benign vfs_open' >kprobe_events; echo 1 >events/kprobes/enable; ls /; echo 0 >events/kprobes/enable; echo >kprobe_events"),
@@ -60,7 +60,7 @@ WORKLOADS = (
     Workload("sudo", "sudo -n id && sudo -n -u nobody id", "sudo"),
     Workload("su", "su -s /bin/sh nobody -c id && su -c id", "su"),
     Workload("setpriv", "$NOBODY id", "setpriv"),
-    Workload("accounts", "useradd benign || { echo an /etc/shadow that can be written >&2; exit 77; }; echo benign:benign | chpasswd && userdel benign", "useradd chpasswd"),
+    Workload("accounts", "useradd benign || { echo shadow: an /etc/shadow that can be written >&2; exit 77; }; echo benign:benign | chpasswd && userdel benign", "useradd chpasswd"),
     # Containers
     Workload("unshare", "unshare -mpfuin true && unshare -Urmpf true", "unshare"),
     Workload("unshare-nobody", "$NOBODY unshare -Ur true" + _USERNS, "unshare setpriv"),

@@ -37,7 +37,7 @@ def config(**keys: Any) -> SmepSmapConfig:
     return SmepSmapConfig.model_validate(keys)
 
 
-def test_each_function_has_an_entry_and_two_traps_and_each_place_its_own_number() -> None:
+def test_each_function_has_an_entry_and_its_traps_and_each_place_its_own_number() -> None:
     probes = plugin.krie_sensor(config(functions={"ptmx_open": "any"}), Features()).probes
     names = [each.name for each in probes]
     assert len(names) == 3 * (len(FUNCTIONS) + 1) - 1 == len(set(names))  # a busy one has one trap
