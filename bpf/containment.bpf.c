@@ -93,7 +93,7 @@ static __always_inline int containment_refuse(u32 program, u32 operation)
 	settings = krie_settings.lookup(&zero);
 	if (!agent || !settings)
 		return 0;
-	process = krie_process_of(krie_current());
+	process = krie_own_process();
 	if (process.tgid == agent->tgid) {
 		krie_canary(program);
 		return 0;
@@ -105,7 +105,7 @@ static __always_inline int containment_refuse(u32 program, u32 operation)
 		return containment_error(found.error);
 	}
 	if (!(busy->flags & KRIE_BUSY_HOST) || settings->host_until <= bpf_ktime_get_boot_ns() ||
-	    process.tgid == KRIE_TGID_INIT || krie_is_protected(krie_current()))
+	    process.tgid == KRIE_TGID_INIT || krie_is_protected())
 		return 0;
 	containment_note(&process, operation, settings->host_rule);
 	return containment_error(settings->host_error);
@@ -127,9 +127,9 @@ static __always_inline bool containment_stranger(struct krie_process *process, u
 	if (!containment_guarding())
 		return false;
 	agent = krie_agent.lookup(&zero);
-	if (!agent || !agent->armed || !KRIE_READ(task_struct, krie_current(), mm))
+	if (!agent || !agent->armed || !KRIE_LOAD(task_struct, krie_task(), mm))
 		return false;
-	*process = krie_process_of(krie_current());
+	*process = krie_own_process();
 	*agent_tgid = agent->tgid;
 	return process->tgid != agent->tgid && process->tgid != KRIE_TGID_INIT;
 }

@@ -55,7 +55,7 @@ static __always_inline bool krie_enter(u32 program)
 
 	if (!agent)
 		return false;
-	if (KRIE_READ(task_struct, krie_current(), tgid) == agent->tgid) {
+	if (KRIE_LOAD(task_struct, krie_task(), tgid) == agent->tgid) {
 		krie_canary(program);
 		return false;
 	}
@@ -93,9 +93,9 @@ static __always_inline void krie_lost(u32 slot)
 
 static __always_inline bool krie_is_own_child(struct krie_agent_state *agent)
 {
-	struct task_struct *parent = KRIE_READ(task_struct, krie_current(), real_parent);
+	struct task_struct *parent = KRIE_LOAD(task_struct, krie_task(), real_parent);
 
-	return KRIE_READ(task_struct, parent, tgid) == agent->tgid;
+	return KRIE_LOAD(task_struct, parent, tgid) == agent->tgid;
 }
 
 /* Whether this is a child of the agent: a canary for what the agent cannot do to itself. */

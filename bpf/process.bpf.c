@@ -60,8 +60,8 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!krie_enter(KRIE_PROGRAM_process_exit))
 		return 0;
-	group = KRIE_READ(task_struct, krie_current(), signal);
-	if (KRIE_READ(signal_struct, group, live.counter))
+	group = KRIE_LOAD(task_struct, krie_task(), signal);
+	if (KRIE_LOAD(signal_struct, group, live.counter))
 		return 0;
 	record = krie_reserve_process_exit(KRIE_PROGRAM_process_exit);
 	if (!record)

@@ -71,16 +71,13 @@ static __always_inline u64 krie_name_number(const char *text)
 	return number ? *number : 0;
 }
 
-static __always_inline u64 krie_program_number(struct task_struct *task)
+static __always_inline u64 krie_program_number(void)
 {
-	struct mm_struct *mm = KRIE_READ(task_struct, task, mm);
-	struct file *file = KRIE_READ(mm_struct, mm, exe_file);
 	struct krie_file identity = {};
 	u32 *number;
 
-	if (!mm || !file)
+	if (!krie_executable(&identity.dev, &identity.ino, &identity.generation))
 		return 0;
-	krie_identity(file, &identity.dev, &identity.ino, &identity.generation);
 	number = krie_programs.lookup(&identity);
 	return number ? *number : 0;
 }
@@ -136,14 +133,13 @@ static __always_inline struct krie_outcome *krie_outcome_of(struct krie_table *t
 
 static __always_inline struct krie_actor krie_actor_now(u64 used, u64 program)
 {
-	struct task_struct *task = krie_current();
-	const struct cred *cred = KRIE_READ(task_struct, task, cred);
-	u16 context = krie_context(task);
+	const struct cred *cred = KRIE_LOAD(task_struct, krie_task(), cred);
+	u16 context = krie_context();
 	struct krie_actor actor = {
-		.uid = KRIE_READ(cred, cred, uid.val),
-		.euid = KRIE_READ(cred, cred, euid.val),
-		.gid = KRIE_READ(cred, cred, gid.val),
-		.program = used & program ? krie_program_number(task) : 0,
+		.uid = KRIE_LOAD(cred, cred, uid.val),
+		.euid = KRIE_LOAD(cred, cred, euid.val),
+		.gid = KRIE_LOAD(cred, cred, gid.val),
+		.program = used & program ? krie_program_number() : 0,
 		.kernel_thread = context & KRIE_CONTEXT_KERNEL_THREAD,
 		.container = context & KRIE_CONTEXT_CONTAINER,
 	};
@@ -180,7 +176,7 @@ static __always_inline void krie_act(struct krie_table *table, u32 row, const u3
 
 	if (!outcome->rule)
 		return;
-	verdict.process = krie_process_of(krie_current());
+	verdict.process = krie_own_process();
 	answer->by = KRIE_BY_TABLE;
 	answer->rule = outcome->rule;
 	answer->generation = table->generation;

@@ -128,15 +128,23 @@ static __always_inline struct krie_process krie_process_of(struct task_struct *t
 	return process;
 }
 
-static __always_inline bool krie_is_protected(struct task_struct *task)
+/* The current process. */
+static __always_inline struct krie_process krie_own_process(void)
 {
-	struct mm_struct *mm = KRIE_READ(task_struct, task, mm);
-	struct file *file = KRIE_READ(mm_struct, mm, exe_file);
+	struct krie_process process = {
+		.start_time = krie_own_start_time(),
+		.tgid = KRIE_LOAD(task_struct, krie_task(), tgid),
+	};
+
+	return process;
+}
+
+static __always_inline bool krie_is_protected(void)
+{
 	struct krie_file identity = {};
 
-	if (!mm || !file)
+	if (!krie_executable(&identity.dev, &identity.ino, &identity.generation))
 		return true; /* a kernel thread */
-	krie_identity(file, &identity.dev, &identity.ino, &identity.generation);
 	return krie_protected.lookup(&identity) != NULL;
 }
 
@@ -171,7 +179,7 @@ static __always_inline void krie_unpoison(struct krie_process *process)
 /* What stands already about this operation of the current process: it is poisoned, or a verdict binds it. */
 static __always_inline struct krie_answer krie_standing(u32 kind)
 {
-	struct krie_process process = krie_process_of(krie_current());
+	struct krie_process process = krie_own_process();
 	struct krie_answer answer = {};
 	struct krie_verdict found;
 
@@ -197,7 +205,7 @@ static __always_inline bool krie_is_spared(u32 tgid)
 	struct krie_agent_state *agent = krie_agent.lookup(&zero);
 
 	return !agent || !agent->armed || tgid == KRIE_TGID_INIT || tgid == agent->tgid ||
-	       krie_is_own_child(agent) || krie_is_protected(krie_current());
+	       krie_is_own_child(agent) || krie_is_protected();
 }
 
 static __always_inline void krie_signal(struct krie_answer *answer)
@@ -221,7 +229,7 @@ static __always_inline struct krie_answer krie_kill(u32 sensor)
 
 	if (!enforcing || !*enforcing || !settings)
 		return answer;
-	verdict.process = krie_process_of(krie_current());
+	verdict.process = krie_own_process();
 	if (krie_is_spared(verdict.process.tgid))
 		return answer;
 	verdict.until = bpf_ktime_get_boot_ns() + settings->poison_ns;

@@ -65,6 +65,16 @@ def fetch_adding(array_map: int) -> bytes:
     )
 
 
+def walking(cred_offset: int, uid_offset: int) -> bytes:
+    """Instructions of a program that follows pointers of the current task without a helper (not on 5.10)."""
+    return (
+        _instruction(0x85, 0, 0, 158)  # r0 = bpf_get_current_task_btf()
+        + _instruction(0x79, 0x00, cred_offset)  # r0 = r0->cred
+        + _instruction(0x61, 0x00, uid_offset)  # r0 = r0->uid
+        + returning(1)
+    )
+
+
 def setting_retval() -> bytes:
     """Instructions of a program on a cgroup that chooses the error of its refusal."""
     return (

@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import AttachError, KernelError
 from ..probe import AttachType, Program
 from . import attach, bpf
-from .counting import counting, fetch_adding, setting_retval
+from .btf import Btf
+from .counting import counting, fetch_adding, setting_retval, walking
 
 _HARMLESS_TARGETS = {
     AttachType.LSM: "bpf",
@@ -23,6 +24,8 @@ _HARMLESS_TARGETS = {
     AttachType.CGROUP_SYSCTL: "",
     AttachType.PERF_EVENT: "1000000000",
 }
+_TRACING = bpf.ProgramSpec("krie_try", bpf.ProgType.RAW_TRACEPOINT)
+_ON_CGROUP = bpf.ProgramSpec("krie_try", bpf.ProgType.CGROUP_SYSCTL, 18)  # BPF_CGROUP_SYSCTL
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Features:
     """BPF programs can use what an atomic addition returns."""
     set_retval: bool = False
     """A program on a cgroup can choose the error that its refusal gives (b44123b4a3dc); else it is EPERM."""
+    task_btf: bool = False
+    """BPF programs of every type can follow the current task's pointers without a helper."""
     tried: bool = False
     """False: nothing was tried, as for commands that need no root; plugins should then declare all they have."""
 
@@ -48,10 +53,11 @@ class Features:
     def from_json(cls, data: Mapping[str, Any]) -> Features:
         """The inverse of `to_json`."""
         refused = {AttachType(name): str(reason) for name, reason in data["refused"].items()}
-        return cls(data["release"], data["machine"], refused, data["fetch_add"], data["set_retval"], data["tried"])
+        accepted = {name: data[name] for name in ("fetch_add", "set_retval", "task_btf", "tried")}
+        return cls(data["release"], data["machine"], refused, **accepted)
 
 
-def try_features(places: attach.Places) -> Features:
+def try_features(places: attach.Places, btf: Btf) -> Features:
     """Try each attach type with a program that does nothing, attached for a moment.
 
     Raises `KernelError` where there is no BPF.
@@ -65,8 +71,9 @@ def try_features(places: attach.Places) -> Features:
             system.release,
             system.machine,
             refused,
-            fetch_add=_accepts(bpf.ProgramSpec("krie_try", bpf.ProgType.RAW_TRACEPOINT), fetch_adding(array)),
-            set_retval=_accepts(bpf.ProgramSpec("krie_try", bpf.ProgType.CGROUP_SYSCTL, 18), setting_retval()),
+            fetch_add=_accepts(_TRACING, fetch_adding(array)),
+            set_retval=_accepts(_ON_CGROUP, setting_retval()),
+            task_btf=_walks(btf),
             tried=True,
         )
     finally:
@@ -85,6 +92,14 @@ def _refused(type_: AttachType, array: int, places: attach.Places) -> str:
     except (AttachError, KernelError) as error:
         return str(error)
     return ""
+
+
+def _walks(btf: Btf) -> bool:
+    """Whether the two types of programs do that have the fewest helpers and the most of them."""
+    cred, uid = btf.offset("task_struct", "cred"), btf.offset("cred", "uid.val")
+    if cred is None or uid is None:
+        return False
+    return all(_accepts(program, walking(cred, uid)) for program in (_TRACING, _ON_CGROUP))
 
 
 def _accepts(program: bpf.ProgramSpec, instructions: bytes) -> bool:

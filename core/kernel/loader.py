@@ -67,7 +67,7 @@ class Loader:
         self._places = attach.Places(
             mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, lambda name: symbols().code(name)
         )
-        self.features = try_features(self._places)
+        self.features = try_features(self._places, self._btf)
 
     def run(self, request: Request) -> None:
         """Serve the request; the answer and the descriptors go over the channel."""

@@ -26,7 +26,7 @@ from .features import Features
 from .record_source import RecordSource, record_functions
 
 _USES = re.compile(
-    r"\bKRIE_(?:READ|ADDRESS)\(\s*(\w+)\s*,(?:[^()]|\([^()]*\))*?,\s*([a-z_][\w.]*)((?:\[\w+\])?[\w.\[\]]*)\s*\)"
+    r"\bKRIE_(?:READ|LOAD|ADDRESS)\(\s*(\w+)\s*,(?:[^()]|\([^()]*\))*?,\s*([a-z_][\w.]*)((?:\[\w+\])?[\w.\[\]]*)\s*\)"
 )
 _OFFSETOF = re.compile(r"\b(?:__builtin_)?offsetof\(struct (\w+), ([a-z_][\w.]*)\)")
 _HAS = re.compile(r"\bKRIE_HAS_([A-Za-z0-9]\w*?)__(\w+)\b")
@@ -187,6 +187,7 @@ def assemble(
     lines += [f"#define KRIE_RING_PAGES {ring_pages}"]
     lines += ["#define KRIE_HAS_FETCH_ADD 1"] if features.fetch_add else []
     lines += ["#define KRIE_HAS_SET_RETVAL 1"] if features.set_retval else []
+    lines += ["#define KRIE_HAS_TASK_BTF 1"] if features.task_btf else []
     lines += [f"#define {name} {value}" for name, value in {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES}.items()]
     lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_SENSORS {max(1, len(sensors))}"]
     lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]

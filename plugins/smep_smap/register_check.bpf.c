@@ -161,7 +161,7 @@ int smep_smap_check(struct pt_regs *ctx)
 	count = smep_smap_counts.lookup(&number);
 	if (!count)
 		return 0;
-	stack = (u64)KRIE_READ(task_struct, krie_current(), stack);
+	stack = (u64)KRIE_LOAD(task_struct, krie_task(), stack);
 	known.failed = smep_smap_stack(ctx, stack, !!(argument & SMEP_SMAP_OWN_STACK));
 	if ((argument & SMEP_SMAP_TRAP) && !known.failed) {
 		count->checks += 1; /* a trap has no canary: all the others end here, before it is asked whose doing it is */

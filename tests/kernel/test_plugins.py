@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from krie.kernel.attach import Places, online_cpus
+from krie.kernel.btf import Btf
 from krie.kernel.features import Features, try_features
 from krie.probe import AttachType
 from krie.testing.agent import AgentFailed, Line, RunningAgent
@@ -142,6 +143,6 @@ def test_features_are_tried(features: Features) -> None:
     assert features.release == os.uname().release
     assert not {AttachType.RAW_TRACEPOINT, AttachType.CGROUP_SYSCTL, AttachType.PERF_EVENT} & features.refused.keys()
     nowhere = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
-    refused = try_features(nowhere).refused
+    refused = try_features(nowhere, Btf()).refused
     assert "this kernel has no /nowhere" in refused[AttachType.CGROUP_SYSCTL]
     assert "this kernel's BTF has no function bpf_lsm_bpf" in refused[AttachType.LSM]
