@@ -39,6 +39,14 @@ struct krie_agent_state {
 };
 BPF_ARRAY(krie_agent, struct krie_agent_state, 1);
 
+/* A record that nobody waits for wakes the agent only now and then: waking costs more than the record. The next one that
+ * somebody does wait for always wakes: left to itself, the kernel wakes nobody while anything before it is unread. */
+#define KRIE_BACKGROUND_RECORDS 32 /* of one kind and CPU: what the agent has to read first then takes it some milliseconds */
+static __always_inline u64 krie_background(u64 seq)
+{
+	return seq % KRIE_BACKGROUND_RECORDS ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
+}
+
 static __always_inline void krie_canary(u32 program)
 {
 	u64 *runs = krie_alive.lookup(&program);

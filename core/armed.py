@@ -189,6 +189,7 @@ def sensor_request(sensor: Sensor) -> SensorRequest:
                 each.version,
                 each.c_declaration(),
                 tuple((field.name, shape_of(field.wire)) for field in each.own_fields if field.inline),
+                each.event.BACKGROUND,
             )
             for each in map(EventType, sensor.events)
         ),

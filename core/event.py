@@ -1,6 +1,6 @@
 """What every event has, and how bytes from the ring buffer become one.
 
-The header is filled in BPF (`krie_begin` in `bpf/prelude.bpf.c`) when a record is sent, so it is true for the moment of
+The header is filled in BPF (`krie_fill_header` in `bpf/krie.h`) when a record is sent, so it is true for the moment of
 the event even if the process is gone when the record arrives. An event type is a subclass of `Event` with a `KIND`, a
 `NAME` and fields of its own; see `krie.layout` for how fields are declared.
 """
@@ -37,6 +37,9 @@ class Event:
     """`<plugin>.<event>`"""
     VERSION: ClassVar[int] = 1
     """Raised by one whenever the fields change."""
+    BACKGROUND: ClassVar[bool] = False
+    """Nobody sees it but the process table: its header says nothing of cgroup and namespaces, and the agent takes it
+    when many have come, or another record, or a second is over."""
     PROCESSES: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Other processes that the event is about: a name, and the fields with tgid and start time. Policies and the
     journal see what is known of each of them under that name in the event."""

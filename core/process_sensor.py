@@ -21,6 +21,7 @@ class ProcessFork(Event):
 
     KIND: ClassVar[int] = 0x0001
     NAME: ClassVar[str] = "process.fork"
+    BACKGROUND: ClassVar[bool] = True
 
     child_start_time: Annotated[U64, Doc("start of the new process, ns since boot")]
     child_parent_start_time: Annotated[U64, Doc("start of its parent, which CLONE_PARENT makes another than the maker")]
@@ -34,6 +35,7 @@ class ProcessExec(Event):
 
     KIND: ClassVar[int] = 0x0002
     NAME: ClassVar[str] = "process.exec"
+    BACKGROUND: ClassVar[bool] = True
 
     components: Annotated[bytes, Bytes(PATH_BYTES), Doc("the path's components, last first, each ends with a NUL")]
     length: Annotated[U32, Doc("bytes used of `components`")]
@@ -48,6 +50,7 @@ class ProcessExit(Event):
 
     KIND: ClassVar[int] = 0x0003
     NAME: ClassVar[str] = "process.exit"
+    BACKGROUND: ClassVar[bool] = True
 
 
 def canary() -> None:

@@ -18,6 +18,8 @@ class RecordSource:
     declaration: str
     inline: tuple[tuple[str, str], ...] = ()
     """Name and shape (see `krie.inline.shape_of`) of each of its own inline fields."""
+    background: bool = False
+    """See `Event.BACKGROUND`."""
 
 
 def record_functions(slot: int, record: RecordSource, *, trial: bool) -> str:
@@ -28,6 +30,8 @@ def record_functions(slot: int, record: RecordSource, *, trial: bool) -> str:
 
 def _record(slot: int, record: RecordSource) -> str:
     name = record.c_name
+    fill = "krie_fill_process" if record.background else "krie_fill_header"
+    wake = "krie_background(record->header.seq)" if record.background else "BPF_RB_FORCE_WAKEUP"
     return f"""
 static __always_inline struct {name} *krie_reserve_{name}(u32 program)
 {{
@@ -41,7 +45,7 @@ static __always_inline struct {name} *krie_reserve_{name}(u32 program)
 		return NULL;
 	}}
 	__builtin_memset(record, 0, sizeof(*record));
-	krie_fill_header(&record->header);
+	{fill}(&record->header);
 	record->header.kind = {record.kind};
 	record->header.version = {record.version};
 	record->header.size = sizeof(*record);
@@ -50,7 +54,7 @@ static __always_inline struct {name} *krie_reserve_{name}(u32 program)
 }}
 static __always_inline void krie_submit_{name}(struct {name} *record)
 {{
-	krie_ring.ringbuf_submit(record, 0);
+	krie_ring.ringbuf_submit(record, {wake});
 }}
 """
 
