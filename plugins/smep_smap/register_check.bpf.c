@@ -59,7 +59,13 @@ static __always_inline u64 smep_smap_in_user(u64 address)
 
 static __always_inline u64 smep_smap_within(u64 address, u64 begin, u64 end)
 {
-	return (1 - krie_less(address, begin)) & krie_less(address, end);
+	return krie_less(address - begin, end - begin);
+}
+
+static __always_inline u64 smep_smap_in_code(struct smep_smap_kernel *kernel, u64 address)
+{
+	return smep_smap_within(address, kernel->text, kernel->text_end) |
+	       smep_smap_within(address, kernel->modules, kernel->modules_end);
 }
 
 /* Whether two bytes are FF and a ModRM of `call r/m64` (FF /2), and that one is among `forms`: a bit for each of its mod
@@ -71,13 +77,17 @@ static __always_inline u64 smep_smap_calls(u64 opcode, u64 modrm, const u64 form
 	return krie_equal((opcode << 8 | modrm) & 0xff38, 0xff10) & (forms >> form);
 }
 
+/* Whether these 8 bytes of code end with the call that nearly all are, of 5 bytes. */
+static __always_inline u64 smep_smap_behind_near_call(u64 code)
+{
+	return krie_equal((code >> 24) & 0xff, 0xe8);
+}
+
 /* Whether a call ends at the byte behind these 8 of code; also where a breakpoint stands at the place of a call: the kernel
  * is rewriting the instruction right now, and what it is cannot be told. */
 static __always_inline u64 smep_smap_behind_call(u64 code)
 {
-	u64 near = (code >> 24) & 0xff; /* 5 bytes before */
-
-	return krie_equal(near, 0xe8) | krie_equal(near, 0xcc) |
+	return smep_smap_behind_near_call(code) | krie_equal((code >> 24) & 0xff, 0xcc) |
 	       smep_smap_calls((code >> 48) & 0xff, code >> 56, 0xff0000cf) | /* 2 bytes: registers, and what they point at */
 	       smep_smap_calls((code >> 40) & 0xff, (code >> 48) & 0xff, 0x0000ef10) | /* 3: and a byte, or an index */
 	       smep_smap_calls((code >> 32) & 0xff, (code >> 40) & 0xff, 0x00001000) | /* 4: and both */
@@ -85,22 +95,19 @@ static __always_inline u64 smep_smap_behind_call(u64 code)
 	       smep_smap_calls((code >> 8) & 0xff, (code >> 16) & 0xff, 0x00100010); /* 7: and an index, too */
 }
 
-static __always_inline u64 smep_smap_stack(struct pt_regs *ctx, u64 stack, const u64 own_stack)
+static __always_inline u64 smep_smap_stack(struct pt_regs *ctx, u64 own, const u64 own_stack)
 {
-	u64 sp = ctx->sp;
-	u64 user = smep_smap_in_user(sp);
-	u64 foreign = own_stack * (1 - user) * (1 - smep_smap_within(sp, stack, stack + SMEP_SMAP_STACK_BYTES));
+	u64 user = smep_smap_in_user(ctx->sp);
+	u64 foreign = own_stack * (1 - user) * (1 - own);
 
 	return user * SMEP_SMAP_STACK_USER + foreign * SMEP_SMAP_STACK_KERNEL;
 }
 
-static __always_inline u64 smep_smap_return(struct smep_smap_kernel *kernel, u64 address, u64 traced)
+/* `code`: the 8 bytes before the address. */
+static __always_inline u64 smep_smap_return(struct smep_smap_kernel *kernel, u64 address, u64 code, u64 unreadable, u64 traced)
 {
 	u64 user = smep_smap_in_user(address);
-	u64 inside = smep_smap_within(address, kernel->text, kernel->text_end) |
-		     smep_smap_within(address, kernel->modules, kernel->modules_end) | krie_equal(kernel->text, 0);
-	u64 code = 0;
-	u64 unreadable = krie_truth(bpf_probe_read_kernel(&code, sizeof(code), (void *)(address - sizeof(code))));
+	u64 inside = smep_smap_in_code(kernel, address) | krie_equal(kernel->text, 0);
 	u64 text = (1 - user) * (1 - (inside & (1 - unreadable)));
 	u64 call = (1 - user) * (1 - text) * (1 - smep_smap_behind_call(code));
 
@@ -156,15 +163,15 @@ int smep_smap_check(struct pt_regs *ctx)
 	struct smep_smap_kernel *kernel;
 	struct smep_smap_count *count;
 	struct krie_answer answer;
-	u64 stack, address = 0;
+	u64 stack, own, unreadable, init_cred = 0, address = 0, code = 0;
 
 	count = smep_smap_counts.lookup(&number);
 	if (!count)
 		return 0;
 	stack = (u64)KRIE_LOAD(task_struct, krie_task(), stack);
-	known.failed = smep_smap_stack(ctx, stack, !!(argument & SMEP_SMAP_OWN_STACK));
-	if ((argument & SMEP_SMAP_TRAP) && !known.failed) {
-		count->checks += 1; /* a trap has no canary: all the others end here, before it is asked whose doing it is */
+	own = smep_smap_within(ctx->sp, stack, stack + SMEP_SMAP_STACK_BYTES);
+	if ((argument & SMEP_SMAP_TRAP) && own) {
+		count->checks += 1; /* a trap has no canary: it ends here, before it is asked whose doing this is */
 		return 0;
 	}
 	if (!krie_enter(program))
@@ -173,18 +180,23 @@ int smep_smap_check(struct pt_regs *ctx)
 	if (!kernel)
 		return 0;
 	count->checks += 1;
+	if (argument & SMEP_SMAP_CREDENTIALS)
+		init_cred = krie_truth(kernel->init_cred) * krie_equal(ctx->di, kernel->init_cred);
 	if (!(argument & SMEP_SMAP_TRAP)) {
 		/* Both read on all kernels; one of them finds it. */
 		if (bpf_probe_read_kernel(&address, sizeof(address), (void *)ctx->sp))
 			bpf_probe_read_user(&address, sizeof(address), (void *)ctx->sp);
+		unreadable = krie_truth(bpf_probe_read_kernel(&code, sizeof(code), (void *)(address - sizeof(code))));
+		/* What nearly all find, by few instructions: busy functions are called thousands of times a second. */
+		if (own & smep_smap_in_code(kernel, address) & smep_smap_behind_near_call(code) & (1 - init_cred))
+			return 0;
 		known.traced = krie_truth(address) *
 			       (krie_equal(address, kernel->trampolines[0]) | krie_equal(address, kernel->trampolines[1]) |
 				krie_equal(address, kernel->trampolines[2]));
-		known.failed |= smep_smap_return(kernel, address, known.traced);
+		known.failed = smep_smap_return(kernel, address, code, unreadable, known.traced);
 		count->traced += known.traced;
 	}
-	if (argument & SMEP_SMAP_CREDENTIALS)
-		known.failed |= krie_truth(kernel->init_cred) * krie_equal(ctx->di, kernel->init_cred) * SMEP_SMAP_INIT_CRED;
+	known.failed |= smep_smap_stack(ctx, own, !!(argument & SMEP_SMAP_OWN_STACK)) | init_cred * SMEP_SMAP_INIT_CRED;
 	if (!known.failed)
 		return 0;
 	count->failed += 1;

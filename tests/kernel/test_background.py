@@ -75,7 +75,9 @@ def test_what_somebody_waits_for_wakes_behind_what_nobody_waits_for(ring: Ring) 
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert poll.poll(0.5), "nobody was woken"
             events = [TYPES.decode(raw) for raw in ring.read()]
-            (child,) = {each.child_tgid for each in events if isinstance(each, ProcessFork) and each.tgid == os.getpid()}
+            (child,) = {
+                each.child_tgid for each in events if isinstance(each, ProcessFork) and each.tgid == os.getpid()
+            }
             kinds = [type(each) for each in events if each.tgid in (os.getpid(), child)]
             assert kinds == [ProcessFork, ProcessExec, ProcessExit, Timed]
         assert slept

@@ -59,12 +59,14 @@ def test_types_and_fields_are_read_out_of_the_source() -> None:
         b = KRIE_READ(pid, pid, tasks[0].first);
         c = KRIE_ADDRESS(xa_node, inner, slots) + 1;
         d = __builtin_offsetof(struct mount, mnt);
+        e = KRIE_LOAD(cred, cred, uid.val);
     """
     assert fields_read(source) == {
         ("task_struct", "thread_info.status"),
         ("pid", "tasks"),
         ("xa_node", "slots"),
         ("mount", "mnt"),
+        ("cred", "uid.val"),
     }
 
 
