@@ -70,8 +70,8 @@ def measure(folder: Path) -> dict[str, float]:
     return found | {label: cpu_s(work(folder, *each)) for label, each in _WORK.items()}
 
 
-def start_agent(folder: Path, mode: str, cache: Path) -> None:
-    """An agent with everything on, armed. It ends with the guest: one that enforces could not be ended by us."""
+def start_agent(folder: Path, mode: str, cache: Path) -> int:
+    """The process of an agent with everything on, armed. It ends with the guest: we could not end one that enforces."""
     config, journal = folder / "krie.toml", folder / "journal.jsonl"
     config.write_text(
         f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\ncache_dir = "{cache}"\n'
@@ -85,6 +85,13 @@ def start_agent(folder: Path, mode: str, cache: Path) -> None:
         if agent.poll() is not None:
             raise SystemExit("the agent ended")
         time.sleep(0.5)
+    return agent.pid
+
+
+def cpu_of(tgid: int) -> float:
+    """user + sys of a process so far, s."""
+    fields = Path(f"/proc/{tgid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_times() -> dict[str, Any]:
@@ -101,20 +108,23 @@ def main() -> None:
     how, cache = sys.argv[1:]
     results = Path(os.environ["KRIE_LAB_RESULTS"])
     programs: dict[str, Any] = {}
+    agent = 0
     folder = Path(tempfile.mkdtemp(dir=_TMPFS))
     if how == "compiled":
         start_agent(folder, "observe", results / "programs")
         return
     prepare(folder)
     if how != "without":
-        start_agent(folder, "observe" if how == "observing" else "enforce", Path(cache))
+        agent = start_agent(folder, "observe" if how == "observing" else "enforce", Path(cache))
     prepare(folder)
     if how == "timed":
         Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")
+    before = cpu_of(agent) if agent else 0.0
     found = measure(folder)
+    own = cpu_of(agent) - before if agent else 0.0
     if how == "timed":
         programs = run_times()
-    (results / "result.json").write_text(json.dumps({"cpu_s": found, "programs": programs}))
+    (results / "result.json").write_text(json.dumps({"cpu_s": found, "agent_s": own, "programs": programs}))
 
 
 if __name__ == "__main__":

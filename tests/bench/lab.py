@@ -78,6 +78,8 @@ def main() -> None:
         spread = max(max(each) / min(each) - 1 for each in times.values())
         shown = [*(f"{each:.3f}" for each in (plain, observing, enforcing)), *(f"{each:.4f}" for each in ratios)]
         rows.append([work, *shown, f"{100 * spread:.2f} %"])
+    own = (statistics.median(each["agent_s"] for each in found[how]) for how in ("observing", "enforcing"))
+    rows.append(["the agent itself, meanwhile", "", *(f"{each:.3f}" for each in own), *[""] * 4])
     runs_of = [["program", "ns a run", "runs"]]
     runs_of += [[name, f"{ns / runs:.0f}", f"{runs:,}"] for name, (ns, runs) in _by_name(done["timed", 0]) if runs]
     made = f"{_markdown(rows)}\n{_markdown(runs_of)}"
