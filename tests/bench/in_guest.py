@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 _FILES = 10
-_TRUE, _STATIC, _READ = "/bin/true", "static", "read"
+_TRUE, _COPIED, _STATIC, _READ = "/bin/true", "root/bin/true", "static", "read"
 _WORK = {
     "forkexec 2,000 (overlayfs)": ("forkexec", 2_000, _TRUE),
+    "forkexec 2,000 (tmpfs)": ("forkexec", 2_000, _COPIED),
     "forkexec 2,000 (static, tmpfs)": ("forkexec", 2_000, _STATIC),
     "files 20,000": ("files", 20_000, _READ),
     "pingpong 20,000": ("pingpong", 20_000, _READ),
@@ -27,6 +29,9 @@ _WORK = {
 }
 """What is done, how often, and with which file. The guest's /usr is an overlayfs, as a container's root is."""
 _BODY = "".join(f"int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n" for n in range(60))
+_ROOT = "root"
+"""A folder with what `_TRUE` needs: the same work without overlayfs is done with this as the root."""
+_COPIED_TOO = ("/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6", "/etc/ld.so.cache")
 _TMPFS = "/run"
 """Files of the host would come through a channel on which the guest waits, for longer or shorter."""
 
@@ -50,7 +55,12 @@ def prepare(folder: Path) -> None:
     for number in range(_FILES):
         (folder / f"{number}.c").write_text(f"#include <stdio.h>\n#include <stdlib.h>\n{_BODY}")
     source = Path(__file__).with_name("workload.c")
-    subprocess.run(["gcc", "-O2", "-o", folder / "workload", source], check=True)
+    subprocess.run(["gcc", "-O2", "-static", "-o", folder / "workload", source], check=True)
+    for name in (_TRUE, *_COPIED_TOO):
+        copy = folder / _ROOT / name[1:]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, copy)
+    shutil.copy(folder / "workload", folder / _ROOT)
     (folder / _READ).write_text("line\n")
     (folder / "true.c").write_text("int main(void) { return 0; }\n")
     subprocess.run(["gcc", "-O2", "-static", "-o", folder / _STATIC, folder / "true.c"], check=True)
@@ -61,6 +71,8 @@ def prepare(folder: Path) -> None:
 
 def work(folder: Path, name: str, count: int, file: str) -> list[str]:
     """The command that does one work so often."""
+    if file == _COPIED:
+        return ["chroot", str(folder / _ROOT), "/workload", name, str(count), _TRUE]
     return [str(folder / "workload"), name, str(count), str(folder / file)]
 
 
