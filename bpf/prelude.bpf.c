@@ -39,12 +39,35 @@ struct krie_agent_state {
 };
 BPF_ARRAY(krie_agent, struct krie_agent_state, 1);
 
-/* A record that nobody waits for wakes the agent only now and then: waking costs more than the record. The next one that
- * somebody does wait for always wakes: left to itself, the kernel wakes nobody while anything before it is unread. */
+/* A record that nobody waits for wakes the agent only now and then, since that costs more than the record. The next one that
+ * somebody does wait for has to wake, then: left to itself, the kernel wakes nobody while anything before it is unread. */
 #define KRIE_BACKGROUND_RECORDS 32 /* of one kind and CPU: what the agent has to read first then takes it some milliseconds */
-static __always_inline u64 krie_background(u64 seq)
+BPF_ARRAY(krie_unread, u32, 1); /* whether there may be such records */
+
+static __always_inline u64 krie_wake_at_times(u64 seq)
 {
 	return seq % KRIE_BACKGROUND_RECORDS ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
+}
+
+/* Before such a record gets its place: who comes behind it finds this set. */
+static __always_inline void krie_will_not_wake(void)
+{
+	u32 zero = 0;
+	u32 *unread = krie_unread.lookup(&zero);
+
+	if (unread && !*unread)
+		*unread = 1;
+}
+
+static __always_inline u64 krie_wake(void)
+{
+	u32 zero = 0;
+	u32 *unread = krie_unread.lookup(&zero);
+
+	if (!unread || !*unread)
+		return 0; /* if it has read everything: many at once wake it once */
+	*unread = 0;
+	return BPF_RB_FORCE_WAKEUP;
 }
 
 static __always_inline void krie_canary(u32 program)

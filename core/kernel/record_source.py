@@ -31,7 +31,8 @@ def record_functions(slot: int, record: RecordSource, *, trial: bool) -> str:
 def _record(slot: int, record: RecordSource) -> str:
     name = record.c_name
     fill = "krie_fill_process" if record.background else "krie_fill_header"
-    wake = "krie_background(record->header.seq)" if record.background else "BPF_RB_FORCE_WAKEUP"
+    wake = "krie_wake_at_times(record->header.seq)" if record.background else "krie_wake()"
+    before = "	krie_will_not_wake();\n" if record.background else ""
     return f"""
 static __always_inline struct {name} *krie_reserve_{name}(u32 program)
 {{
@@ -39,7 +40,7 @@ static __always_inline struct {name} *krie_reserve_{name}(u32 program)
 
 	if (krie_own_child(program))
 		return NULL;
-	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
+{before}	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
 	if (!record) {{
 		krie_lost({slot});
 		return NULL;
