@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * What the C of every sensor may use without touching a map: reading kernel memory, tasks, the event header.
+ * What the C of every sensor may use without touching a map: reading kernel memory, tasks, files, paths.
  * Included (not pasted): BCC's rewriter leaves this file alone, so every read of kernel memory is explicit.
  */
 #ifndef KRIE_H
@@ -210,113 +210,6 @@ static __always_inline __u8 krie_path(struct file *file, char *components, const
 		dentry = above;
 	}
 	return 1;
-}
-
-#define KRIE_CONTEXT_KERNEL_THREAD 1 /* bits of header.context */
-#define KRIE_CONTEXT_CONTAINER 2
-#define KRIE_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
-
-static __always_inline __u16 krie_context(void)
-{
-	struct task_struct *task = krie_task();
-	struct pid *pid = KRIE_LOAD(task_struct, task, thread_pid);
-	__u16 context = KRIE_LOAD(pid, pid, level) ? KRIE_CONTEXT_CONTAINER : 0;
-
-	return context | (KRIE_LOAD(task_struct, task, flags) & KRIE_PF_KTHREAD ? KRIE_CONTEXT_KERNEL_THREAD : 0);
-}
-
-/* Device, inode and generation of what the current process runs; false for a kernel thread. */
-static __always_inline bool krie_executable(__u32 *dev, __u64 *ino, __u32 *generation)
-{
-	struct mm_struct *mm = KRIE_LOAD(task_struct, krie_task(), mm);
-	struct super_block *super;
-	struct inode *inode;
-	struct file *file;
-
-	if (!mm)
-		return false;
-	file = KRIE_LOAD(mm_struct, mm, exe_file);
-	if (!file)
-		return false;
-	inode = KRIE_LOAD(file, file, f_inode);
-	super = KRIE_LOAD(inode, inode, i_sb);
-	*dev = KRIE_LOAD(super_block, super, s_dev);
-	*ino = KRIE_LOAD(inode, inode, i_ino);
-	*generation = KRIE_LOAD(inode, inode, i_generation);
-	return true;
-}
-
-static __always_inline __u64 krie_own_start_time(void)
-{
-	struct task_struct *leader = KRIE_LOAD(task_struct, krie_task(), group_leader);
-
-	return KRIE_LOAD(task_struct, leader, start_boottime);
-}
-
-/* Which process this is, whose child, what it runs and as whom: what the process table needs. Only helpers that a
- * cgroup/sysctl program has: all else is read from the task. */
-static __always_inline void krie_fill_process(struct krie_header *header)
-{
-	struct task_struct *task = krie_task();
-	struct task_struct *parent = KRIE_LOAD(task_struct, task, real_parent);
-	struct task_struct *parent_leader = KRIE_LOAD(task_struct, parent, group_leader);
-	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
-
-	header->time = bpf_ktime_get_boot_ns();
-	header->cpu = bpf_get_smp_processor_id();
-	header->start_time = krie_own_start_time();
-	header->tgid = KRIE_LOAD(task_struct, task, tgid);
-	header->tid = KRIE_LOAD(task_struct, task, pid);
-	header->uid = KRIE_LOAD(cred, cred, uid.val);
-	header->euid = KRIE_LOAD(cred, cred, euid.val);
-	header->gid = KRIE_LOAD(cred, cred, gid.val);
-	header->parent_tgid = KRIE_LOAD(task_struct, parent, tgid);
-	header->parent_start_time = KRIE_LOAD(task_struct, parent_leader, start_boottime);
-	krie_executable(&header->exe_dev, &header->exe_ino, &header->exe_generation);
-	bpf_probe_read_kernel(header->comm, sizeof(header->comm), KRIE_ADDRESS(task_struct, task, comm));
-}
-
-static __always_inline void krie_fill_namespaces(struct krie_header *header)
-{
-	struct nsproxy *proxy = KRIE_LOAD(task_struct, krie_task(), nsproxy);
-	struct mnt_namespace *mnt;
-	struct pid_namespace *pid;
-	struct net *net;
-	struct uts_namespace *uts;
-	struct ipc_namespace *ipc;
-	struct cgroup_namespace *cgroup;
-
-	if (!proxy) /* the task ends */
-		return;
-	mnt = KRIE_LOAD(nsproxy, proxy, mnt_ns);
-	pid = KRIE_LOAD(nsproxy, proxy, pid_ns_for_children);
-	net = KRIE_LOAD(nsproxy, proxy, net_ns);
-	uts = KRIE_LOAD(nsproxy, proxy, uts_ns);
-	ipc = KRIE_LOAD(nsproxy, proxy, ipc_ns);
-	cgroup = KRIE_LOAD(nsproxy, proxy, cgroup_ns);
-	header->mnt_ns = KRIE_LOAD(mnt_namespace, mnt, ns.inum);
-	header->pid_ns = KRIE_LOAD(pid_namespace, pid, ns.inum);
-	header->net_ns = KRIE_LOAD(net, net, ns.inum);
-	header->uts_ns = KRIE_LOAD(uts_namespace, uts, ns.inum);
-	header->ipc_ns = KRIE_LOAD(ipc_namespace, ipc, ns.inum);
-	header->cgroup_ns = KRIE_LOAD(cgroup_namespace, cgroup, ns.inum);
-}
-
-/* Everything about the current process; the caller adds kind, version, size and seq. */
-static __always_inline void krie_fill_header(struct krie_header *header)
-{
-	struct task_struct *task = krie_task();
-	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
-	struct css_set *groups = KRIE_LOAD(task_struct, task, cgroups);
-	struct cgroup *group = KRIE_LOAD(css_set, groups, dfl_cgrp);
-	struct kernfs_node *node = KRIE_LOAD(cgroup, group, kn);
-	struct user_namespace *user_ns = KRIE_LOAD(cred, cred, user_ns);
-
-	krie_fill_process(header);
-	krie_fill_namespaces(header);
-	header->cgroup = KRIE_LOAD(kernfs_node, node, id);
-	header->user_ns = KRIE_LOAD(user_namespace, user_ns, ns.inum);
-	header->context = krie_context();
 }
 
 #endif

@@ -1,8 +1,8 @@
 """What every event has, and how bytes from the ring buffer become one.
 
-The header is filled in BPF (`krie_fill_header` in `bpf/krie.h`) when a record is sent, so it is true for the moment of
-the event even if the process is gone when the record arrives. An event type is a subclass of `Event` with a `KIND`, a
-`NAME` and fields of its own; see `krie.layout` for how fields are declared.
+The header is filled in BPF (`bpf/header.h`) when a record is sent, so it is true for the moment of the event even if
+the process is gone when the record arrives. An event type is a subclass of `Event` with a `KIND`, a `NAME` and fields
+of its own; see `krie.layout` for how fields are declared.
 """
 
 from __future__ import annotations

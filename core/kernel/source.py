@@ -33,7 +33,7 @@ _HAS = re.compile(r"\bKRIE_HAS_([A-Za-z0-9]\w*?)__(\w+)\b")
 _CORE_TYPES = ("upid",)
 """Types that the core's C uses whole."""
 
-_INCLUDED = ("krie.h", "syscall.h")
+_INCLUDED = ("krie.h", "header.h", "syscall.h")
 """Headers of the core, in this order: they touch no map."""
 _PASTED = ("prelude.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
