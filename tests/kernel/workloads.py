@@ -23,6 +23,8 @@ class Workload:
 # fmt: off
 _BUILT = "[ -d \"$SAMPLES\" ] || { echo samples: of the kernel source, built >&2; exit 77; }; "
 _HEADERS = "[ -e /lib/modules/$(uname -r)/build ] || { echo headers: of the kernel, which bcc compiles against >&2; exit 77; }; "
+# perf looks at every module file there is, which an emulated guest gets from the host one by one: minutes.
+_NO_MODULE_FILES = "unshare -m sh -c 'mount -t tmpfs none /lib/modules/$(uname -r)/kernel && exec \"$@\"' sh "
 _USERNS = " || { echo user_namespaces: of ordinary users >&2; exit 77; }"
 
 
@@ -50,8 +52,8 @@ WORKLOADS = (
     Workload("bpftool", "bpftool prog list; bpftool map list; bpftool link list", "bpftool"),
     Workload("bpftool-feature", "bpftool feature probe kernel >/dev/null", "bpftool", may_log="BPF003 BPF004"),  # calls every helper once
     Workload("perf-stat", "perf stat -e context-switches,page-faults ls / 2>&1", "perf"),
-    Workload("perf-record", "perf record -q -e cpu-clock -F 99 -a -g -o /tmp/benign.data -- sleep 0.5", "perf"),
-    Workload("perf-tracepoint", "perf record -q -e sched:sched_switch -o /tmp/benign.data -- sleep 0.2", "perf"),
+    Workload("perf-record", _NO_MODULE_FILES + "perf record -q -e cpu-clock -F 99 -a -g -o /tmp/benign.data -- sleep 0.5", "perf unshare"),
+    Workload("perf-tracepoint", _NO_MODULE_FILES + "perf record -q -e sched:sched_switch -o /tmp/benign.data -- sleep 0.2", "perf unshare"),
     Workload("strace", "strace -f -o /dev/null sh -c 'true; ls / | cat'", "strace"),
     Workload("strace-nobody", "$NOBODY strace -f -o /dev/null sh -c 'true; ls / | cat'", "strace setpriv"),
     Workload("strace-attach", "sleep 9 & sleep 1; timeout -s INT 2 strace -o /dev/null -p $!; kill $!", "strace"),
