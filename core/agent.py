@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -196,6 +196,7 @@ class Agent:
             self._reports.plugin(fault)
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
+        self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()
         if lost or faults:
             self._update_health()
@@ -230,7 +231,10 @@ class Agent:
             _log.error("agent.state_dir: the next agent will not know that this one lived: %s", error)
 
     def _roam(self) -> None:
-        for probe, why in self._armed.roaming.move().items():
+        self._tell_stuck(self._armed.roaming.move())
+
+    def _tell_stuck(self, stuck: Mapping[str, str]) -> None:
+        for probe, why in stuck.items():
             _log.error("probe %s stays where it was: %s", probe, why)
 
     def _scan(self) -> None:

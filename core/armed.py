@@ -116,7 +116,9 @@ def load_sensors(
     agent = inspector.agent()
     memory = KernelMemory(loaded.descriptors["program:krie_peek"][0], maps["krie_peeked"])
     symbols = lru_cache(maxsize=1)(Symbols)  # read only where something roams
-    roaming = Roaming(_roaming_programs(sensors, loaded), loaded.descriptors, lambda name: symbols().code(name))
+    roaming = Roaming(
+        _roaming_programs(sensors, loaded), loaded.descriptors, lambda name: symbols().code(name), memory.is_jump
+    )
     stack.callback(roaming.close)
     failed = {**loaded.loaded.failed, **roaming.move()}
     reasons: Mapping[str, Mapping[str, str]] = {

@@ -60,6 +60,9 @@ class Program:
     roaming: int = 0
     """For kprobes: attached not at `offset` but at an instruction drawn at random among the first so many bytes of the
     target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Whether it ever runs is up to chance."""
+    busy: bool = False
+    """For roaming kprobes: ordinary work calls the target all the time. Where the kernel has to keep a breakpoint and
+    cannot put a jump in its place, each run costs microseconds: another place is drawn, some times."""
 
     @property
     def label(self) -> str:

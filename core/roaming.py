@@ -14,6 +14,8 @@ from .kernel.attach import attach_somewhere
 from .probe import Program
 
 Attach = Callable[[Program, int, range], tuple[int, int]]
+_MOST_DRAWS = 8
+"""Where kprobes are never optimized (sysctl debug.kprobes-optimization), a busy place keeps its breakpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class _Roamer:
     descriptor: int
     link: int = -1
     offset: int = 0
+    draws: int = 0
+    """How often another place may still be drawn."""
 
 
 class Roaming:
@@ -47,11 +51,12 @@ class Roaming:
         programs: Iterable[tuple[str, Program]],
         descriptors: Mapping[str, Sequence[int]],
         code_of: Callable[[str], range],
+        is_jump: Callable[[int], bool],
         attach: Attach = attach_somewhere,
     ) -> None:
         """Attach nothing yet. `programs`: (`<plugin>.<probe>`, program); `descriptors`: of what the loader handed over;
-        `code_of`: addresses of a kernel function, asked once for each."""
-        self._attach = attach
+        `code_of`: addresses of a kernel function, asked once for each; `is_jump`: what stands at an address now."""
+        self._attach, self._is_jump = attach, is_jump
         self._roamers = [
             _Roamer(probe, program, descriptors[f"program:{program.label}"][0]) for probe, program in programs
         ]
@@ -62,8 +67,24 @@ class Roaming:
 
         Returns why not, by probe: such a program stays where it was, if it was anywhere.
         """
-        failed: dict[str, str] = {}
         for each in self._roamers:
+            each.draws = _MOST_DRAWS if each.program.busy else 0
+        return self._move(self._roamers)
+
+    def draw_again(self) -> dict[str, str]:
+        """Move the busy ones that cost a breakpoint; to be called some moments after `move`, which the kernel needs to
+        put jumps in their places, and again. Answers as `move` does."""
+        breakpoints = []
+        for each in self._roamers:
+            if each.draws and each.link >= 0:
+                jumps = self._is_jump(self._code[each.program.target].start + each.offset)
+                each.draws = 0 if jumps else each.draws - 1
+                breakpoints += [] if jumps else [each]
+        return self._move(breakpoints)
+
+    def _move(self, roamers: Iterable[_Roamer]) -> dict[str, str]:
+        failed: dict[str, str] = {}
+        for each in roamers:
             try:
                 offset, link = self._attach(each.program, each.descriptor, self._code[each.program.target])
             except AttachError as error:

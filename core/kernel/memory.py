@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from contextlib import suppress
 
 from ..errors import KernelError
 from . import bpf
@@ -11,6 +12,7 @@ from .maps import Map
 
 _FAILED = struct.Struct("=Q")
 _ZERO = bytes(4)
+_JUMP = b"\xe9"
 
 
 class KernelMemory:
@@ -32,6 +34,12 @@ class KernelMemory:
                 raise KernelError(f"reading kernel memory at {start:#x}", errno.EFAULT)
             pieces.append(raw[_FAILED.size : _FAILED.size + count])
         return b"".join(pieces)
+
+    def is_jump(self, address: int) -> bool:
+        """Whether a jump to 32 bits further stands there now; False also where that cannot be read."""
+        with suppress(KernelError):
+            return self.read(address, 1) == _JUMP
+        return False
 
     def number(self, address: int, size: int = 8) -> int:
         """An unsigned integer. Raises `KernelError`."""

@@ -10,10 +10,11 @@ The mechanism observed: kprobes at these functions look at the registers. At a f
 points at the return address: it must be in the kernel's code, or that of a module, and right behind a call
 instruction; the stack pointer must not be in user memory, nor, in functions that run in the context of a process,
 outside of the task's own kernel stack; and nobody hands out `init_cred` itself after boot. Two traps a function, at
-instructions drawn at random (one near its begin, one anywhere; in override_creds, which overlayfs calls all the time,
-the latter only), check the stack of chains that jump past the entry; they are new at each start and moved at an
-interval. A hijack is decided in the kernel: in mode `enforce` the process is poisoned and killed by the program that
-saw it, before the function runs. There is no check of frame pointers: most kernels are built without.
+instructions drawn at random (one near its begin, one anywhere), check the stack of chains that jump past the entry;
+override_creds, which overlayfs calls all the time, has the latter only, and where the kernel can put a jump in the
+place of the breakpoint. Traps are new at each start and moved at an interval. A hijack is decided in the kernel: in
+mode `enforce` the process is poisoned and killed by the program that saw it, before the function runs. There is no
+check of frame pointers: most kernels are built without.
 
 What is not seen: attacks on data only (a page table, a credential, modprobe_path written directly); chains that keep
 to the task's own stack and return to legal call sites (JOP, COP, and a return placed behind a call); chains that use

@@ -156,7 +156,7 @@ def _traps(function: Function) -> Iterable[Probe]:
         argument = _argument(function, "trap") | _TRAP | which
         alternative = _alternative(
             "kprobe",
-            Program(AttachType.KPROBE, function.name, _CHECK, argument=argument, roaming=reach),
+            Program(AttachType.KPROBE, function.name, _CHECK, argument=argument, roaming=reach, busy=function.busy),
             f"checks the stack only, at an instruction among the first {reach} bytes; no canary can prove it alive",
         )
         yield Probe(f"{_probe_name(function)}_{kind}", RegisterCheck, (alternative,), optional=True)

@@ -92,6 +92,21 @@ def test_traps_move(agent: RunningAgent) -> None:
     pytest.fail(f"still at {sorted(before)}")
 
 
+def test_a_trap_in_a_busy_function_becomes_a_jump(agent: RunningAgent) -> None:
+    try:
+        address_of("override_creds")
+    except KeyError:
+        pytest.skip("newer kernels have this function inlined")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        lines = hijacks.places_in("override_creds").values()
+        inside = [line for line in lines if "[FTRACE]" not in line]
+        if inside and all("[OPTIMIZED]" in line for line in inside):
+            return
+        time.sleep(0.2)
+    pytest.fail(f"breakpoints: {inside}")
+
+
 def test_functions_that_cannot_be_probed_are_told(agent: RunningAgent) -> None:
     told = {
         line["event"]["probe"]: line["event"]

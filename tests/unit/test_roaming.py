@@ -16,7 +16,7 @@ from krie.probe import AttachType, Program
 from krie.roaming import Roaming, Trap
 
 TRAP = Program(AttachType.KPROBE, "commit_creds", "p_check", argument=3, roaming=32)
-OTHER = replace(TRAP, target="override_creds", argument=4)
+OTHER = replace(TRAP, target="override_creds", argument=4, busy=True)
 BEGIN = 0xFFFFFFFF81000040
 
 
@@ -96,10 +96,18 @@ class Attach:
 
 
 @pytest.fixture
-def made() -> Iterator[tuple[Roaming, Attach]]:
+def jumps() -> set[int]:
+    """Where the kernel has put a jump."""
+    return set()
+
+
+@pytest.fixture
+def made(jumps: set[int]) -> Iterator[tuple[Roaming, Attach]]:
     attach_ = Attach()
     descriptors = {"program:p_check.3": (3,), "program:p_check.4": (4,)}
-    roaming = Roaming([("p.one", TRAP), ("q.two", OTHER)], descriptors, lambda name: range(len(name)), attach_)
+    roaming = Roaming(
+        [("p.one", TRAP), ("q.two", OTHER)], descriptors, lambda name: range(len(name)), jumps.__contains__, attach_
+    )
     yield roaming, attach_
     roaming.close()
     roaming.close()
@@ -126,6 +134,34 @@ def test_what_cannot_move_stays(made: tuple[Roaming, Attach]) -> None:
     assert "EPERM" in roaming.move()["p.one"]
     assert roaming.traps("p") == (Trap("p.one", "commit_creds", 10),)
     assert len(roaming.traps("q")) == 1
+
+
+def test_busy_places_without_a_jump_are_drawn_again(made: tuple[Roaming, Attach], jumps: set[int]) -> None:
+    roaming, attach_ = made
+    jumps.add(13)
+    roaming.move()  # to 10 and 11
+    for at in (12, 13, 13):
+        assert roaming.draw_again() == {}
+        assert roaming.traps("q") == (Trap("q.two", "override_creds", at),)
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 10),)
+    assert len(attach_.open()) == 2
+    attach_.refuses = {"override_creds"}
+    assert "EPERM" in roaming.move()["q.two"]
+    assert roaming.draw_again() == {}  # it stays, and jumps
+
+
+def test_where_the_kernel_puts_no_jumps_drawing_ends(made: tuple[Roaming, Attach]) -> None:
+    roaming, attach_ = made
+    roaming.move()
+    for _ in range(20):
+        roaming.draw_again()
+    drawn = len(attach_.links)
+    assert drawn < 20
+    roaming.draw_again()
+    assert len(attach_.links) == drawn
+    roaming.move()
+    roaming.draw_again()
+    assert len(attach_.links) == drawn + 3
 
 
 def instruction(code: int, registers: int, immediate: int) -> bytes:
