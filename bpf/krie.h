@@ -25,7 +25,8 @@
 	})
 
 /* The same by one load, where KRIE_READ calls a helper: of what krie_task() gives, and of pointers that were loaded from
- * there with this macro, whose types the verifier follows. What may be NULL needs a check before it is followed. */
+ * there with this macro, whose types the verifier follows. What may be NULL needs a check before it is followed. An address
+ * to reckon with is for KRIE_READ. */
 #ifdef KRIE_HAS_TASK_BTF
 #define KRIE_LOAD(type, pointer, field)                                                                               \
 	(*(const volatile typeof(((struct type *)0)->field) *)KRIE_ADDRESS(type, pointer, field))

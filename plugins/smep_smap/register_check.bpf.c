@@ -168,7 +168,7 @@ int smep_smap_check(struct pt_regs *ctx)
 	count = smep_smap_counts.lookup(&number);
 	if (!count)
 		return 0;
-	stack = (u64)KRIE_LOAD(task_struct, krie_task(), stack);
+	stack = (u64)KRIE_READ(task_struct, krie_current(), stack); /* 7.3 lets nobody reckon with a pointer that was loaded */
 	own = smep_smap_within(ctx->sp, stack, stack + SMEP_SMAP_STACK_BYTES);
 	if ((argument & SMEP_SMAP_TRAP) && own) {
 		count->checks += 1; /* a trap has no canary: it ends here, before it is asked whose doing this is */
