@@ -41,7 +41,7 @@ One record a thread and second: a chain that calls two of these functions is one
 counted.
 
 Cost: each time one of these functions runs, a kprobe, three reads of kernel memory (four on 5.10) and three of maps;
-at a trap, a kprobe and one read of each; no record. The busy ones are commit_creds
-(each change of credentials and each exec), switch_task_namespaces (each end of a process) and override_creds (on
-kernels before 6.3 each access(2), on all of them overlay file systems and coredumps).
+at a trap, a kprobe and one read of each; no record. The busy ones are commit_creds (each change of credentials and
+each exec), switch_task_namespaces (each end of a process) and override_creds (on kernels before 6.3 each access(2), on
+all of them overlay file systems and coredumps).
 """
