@@ -93,7 +93,7 @@ static __always_inline int containment_refuse(u32 program, u32 operation)
 	settings = krie_settings.lookup(&zero);
 	if (!agent || !settings)
 		return 0;
-	process = krie_own_process();
+	process = krie_current_process();
 	if (process.tgid == agent->tgid) {
 		krie_canary(program);
 		return 0;
@@ -127,9 +127,9 @@ static __always_inline bool containment_stranger(struct krie_process *process, u
 	if (!containment_guarding())
 		return false;
 	agent = krie_agent.lookup(&zero);
-	if (!agent || !agent->armed || !KRIE_LOAD(task_struct, krie_task(), mm))
+	if (!agent || !agent->armed || !KRIE_LOAD(task_struct, krie_current_btf(), mm))
 		return false;
-	*process = krie_own_process();
+	*process = krie_current_process();
 	*agent_tgid = agent->tgid;
 	return process->tgid != agent->tgid && process->tgid != KRIE_TGID_INIT;
 }

@@ -11,7 +11,7 @@
 
 static __always_inline __u16 krie_context(void)
 {
-	struct task_struct *task = krie_task();
+	struct task_struct *task = krie_current_btf();
 	struct pid *pid = KRIE_LOAD(task_struct, task, thread_pid);
 	__u16 context = KRIE_LOAD(pid, pid, level) ? KRIE_CONTEXT_CONTAINER : 0;
 
@@ -19,9 +19,9 @@ static __always_inline __u16 krie_context(void)
 }
 
 /* Device, inode and generation of what the current process runs; false for a kernel thread. */
-static __always_inline bool krie_executable(__u32 *dev, __u64 *ino, __u32 *generation)
+static __always_inline bool krie_current_executable(__u32 *dev, __u64 *ino, __u32 *generation)
 {
-	struct mm_struct *mm = KRIE_LOAD(task_struct, krie_task(), mm);
+	struct mm_struct *mm = KRIE_LOAD(task_struct, krie_current_btf(), mm);
 	struct super_block *super;
 	struct inode *inode;
 	struct file *file;
@@ -39,9 +39,9 @@ static __always_inline bool krie_executable(__u32 *dev, __u64 *ino, __u32 *gener
 	return true;
 }
 
-static __always_inline __u64 krie_own_start_time(void)
+static __always_inline __u64 krie_current_start_time(void)
 {
-	struct task_struct *leader = KRIE_LOAD(task_struct, krie_task(), group_leader);
+	struct task_struct *leader = KRIE_LOAD(task_struct, krie_current_btf(), group_leader);
 
 	return KRIE_LOAD(task_struct, leader, start_boottime);
 }
@@ -50,14 +50,14 @@ static __always_inline __u64 krie_own_start_time(void)
  * cgroup/sysctl program has: all else is read from the task. */
 static __always_inline void krie_fill_process(struct krie_header *header)
 {
-	struct task_struct *task = krie_task();
+	struct task_struct *task = krie_current_btf();
 	struct task_struct *parent = KRIE_LOAD(task_struct, task, real_parent);
 	struct task_struct *parent_leader = KRIE_LOAD(task_struct, parent, group_leader);
 	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
 
 	header->time = bpf_ktime_get_boot_ns();
 	header->cpu = bpf_get_smp_processor_id();
-	header->start_time = krie_own_start_time();
+	header->start_time = krie_current_start_time();
 	header->tgid = KRIE_LOAD(task_struct, task, tgid);
 	header->tid = KRIE_LOAD(task_struct, task, pid);
 	header->uid = KRIE_LOAD(cred, cred, uid.val);
@@ -65,13 +65,13 @@ static __always_inline void krie_fill_process(struct krie_header *header)
 	header->gid = KRIE_LOAD(cred, cred, gid.val);
 	header->parent_tgid = KRIE_LOAD(task_struct, parent, tgid);
 	header->parent_start_time = KRIE_LOAD(task_struct, parent_leader, start_boottime);
-	krie_executable(&header->exe_dev, &header->exe_ino, &header->exe_generation);
+	krie_current_executable(&header->exe_dev, &header->exe_ino, &header->exe_generation);
 	bpf_probe_read_kernel(header->comm, sizeof(header->comm), KRIE_ADDRESS(task_struct, task, comm));
 }
 
 static __always_inline void krie_fill_namespaces(struct krie_header *header)
 {
-	struct nsproxy *proxy = KRIE_LOAD(task_struct, krie_task(), nsproxy);
+	struct nsproxy *proxy = KRIE_LOAD(task_struct, krie_current_btf(), nsproxy);
 	struct mnt_namespace *mnt;
 	struct pid_namespace *pid;
 	struct net *net;
@@ -98,7 +98,7 @@ static __always_inline void krie_fill_namespaces(struct krie_header *header)
 /* Everything about the current process; the caller adds kind, version, size and seq. */
 static __always_inline void krie_fill_header(struct krie_header *header)
 {
-	struct task_struct *task = krie_task();
+	struct task_struct *task = krie_current_btf();
 	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
 	struct css_set *groups = KRIE_LOAD(task_struct, task, cgroups);
 	struct cgroup *group = KRIE_LOAD(css_set, groups, dfl_cgrp);

@@ -23,7 +23,7 @@ int containment_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (KRIE_READ(task_struct, child, tgid) != KRIE_READ(task_struct, child, pid))
 		return 0; /* a thread */
-	maker = krie_own_process();
+	maker = krie_current_process();
 	if (!krie_find_poison(&maker, &found))
 		return 0;
 	found.process = krie_process_of(child);
@@ -39,10 +39,10 @@ int containment_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!containment_any() || krie_own_child(KRIE_PROGRAM_containment_exit))
 		return 0;
-	group = KRIE_LOAD(task_struct, krie_task(), signal);
+	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
 	if (KRIE_LOAD(signal_struct, group, live.counter))
 		return 0;
-	process = krie_own_process();
+	process = krie_current_process();
 	krie_unpoison(&process);
 	return 0;
 }

@@ -24,7 +24,7 @@
 		krie_value;                                                                                           \
 	})
 
-/* The same by one load, where KRIE_READ calls a helper: of what krie_task() gives, and of pointers that were loaded from
+/* The same by one load, where KRIE_READ calls a helper: of what krie_current_btf() gives, and of pointers that were loaded from
  * there with this macro, whose types the verifier follows. What may be NULL needs a check before it is followed. An address
  * to reckon with is for KRIE_READ. */
 #ifdef KRIE_HAS_TASK_BTF
@@ -91,7 +91,7 @@ static __always_inline struct task_struct *krie_current(void)
 }
 
 /* The current task as a pointer for KRIE_LOAD, which the verifier lets nobody reckon with. */
-static __always_inline struct task_struct *krie_task(void)
+static __always_inline struct task_struct *krie_current_btf(void)
 {
 #ifdef KRIE_HAS_TASK_BTF
 	return bpf_get_current_task_btf();

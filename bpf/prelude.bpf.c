@@ -86,7 +86,7 @@ static __always_inline bool krie_enter(u32 program)
 
 	if (!agent)
 		return false;
-	if (KRIE_LOAD(task_struct, krie_task(), tgid) == agent->tgid) {
+	if (KRIE_LOAD(task_struct, krie_current_btf(), tgid) == agent->tgid) {
 		krie_canary(program);
 		return false;
 	}
@@ -124,7 +124,7 @@ static __always_inline void krie_lost(u32 slot)
 
 static __always_inline bool krie_is_own_child(struct krie_agent_state *agent)
 {
-	struct task_struct *parent = KRIE_LOAD(task_struct, krie_task(), real_parent);
+	struct task_struct *parent = KRIE_LOAD(task_struct, krie_current_btf(), real_parent);
 
 	return KRIE_LOAD(task_struct, parent, tgid) == agent->tgid;
 }

@@ -60,7 +60,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!krie_enter(KRIE_PROGRAM_process_exit))
 		return 0;
-	group = KRIE_LOAD(task_struct, krie_task(), signal);
+	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
 	if (KRIE_LOAD(signal_struct, group, live.counter))
 		return 0;
 	record = krie_reserve_process_exit(KRIE_PROGRAM_process_exit);

@@ -76,7 +76,7 @@ static __always_inline u64 krie_program_number(void)
 	struct krie_file identity = {};
 	u32 *number;
 
-	if (!krie_executable(&identity.dev, &identity.ino, &identity.generation))
+	if (!krie_current_executable(&identity.dev, &identity.ino, &identity.generation))
 		return 0;
 	number = krie_programs.lookup(&identity);
 	return number ? *number : 0;
@@ -133,7 +133,7 @@ static __always_inline struct krie_outcome *krie_outcome_of(struct krie_table *t
 
 static __always_inline struct krie_actor krie_actor_now(u64 used, u64 program)
 {
-	const struct cred *cred = KRIE_LOAD(task_struct, krie_task(), cred);
+	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
 	u16 context = krie_context();
 	struct krie_actor actor = {
 		.uid = KRIE_LOAD(cred, cred, uid.val),
@@ -176,7 +176,7 @@ static __always_inline void krie_act(struct krie_table *table, u32 row, const u3
 
 	if (!outcome->rule)
 		return;
-	verdict.process = krie_own_process();
+	verdict.process = krie_current_process();
 	answer->by = KRIE_BY_TABLE;
 	answer->rule = outcome->rule;
 	answer->generation = table->generation;

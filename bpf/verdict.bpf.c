@@ -129,11 +129,11 @@ static __always_inline struct krie_process krie_process_of(struct task_struct *t
 }
 
 /* The current process. */
-static __always_inline struct krie_process krie_own_process(void)
+static __always_inline struct krie_process krie_current_process(void)
 {
 	struct krie_process process = {
-		.start_time = krie_own_start_time(),
-		.tgid = KRIE_LOAD(task_struct, krie_task(), tgid),
+		.start_time = krie_current_start_time(),
+		.tgid = KRIE_LOAD(task_struct, krie_current_btf(), tgid),
 	};
 
 	return process;
@@ -143,7 +143,7 @@ static __always_inline bool krie_is_protected(void)
 {
 	struct krie_file identity = {};
 
-	if (!krie_executable(&identity.dev, &identity.ino, &identity.generation))
+	if (!krie_current_executable(&identity.dev, &identity.ino, &identity.generation))
 		return true; /* a kernel thread */
 	return krie_protected.lookup(&identity) != NULL;
 }
@@ -179,7 +179,7 @@ static __always_inline void krie_unpoison(struct krie_process *process)
 /* What stands already about this operation of the current process: it is poisoned, or a verdict binds it. */
 static __always_inline struct krie_answer krie_standing(u32 kind)
 {
-	struct krie_process process = krie_own_process();
+	struct krie_process process = krie_current_process();
 	struct krie_answer answer = {};
 	struct krie_verdict found;
 
@@ -229,7 +229,7 @@ static __always_inline struct krie_answer krie_kill(u32 sensor)
 
 	if (!enforcing || !*enforcing || !settings)
 		return answer;
-	verdict.process = krie_own_process();
+	verdict.process = krie_current_process();
 	if (krie_is_spared(verdict.process.tgid))
 		return answer;
 	verdict.until = bpf_ktime_get_boot_ns() + settings->poison_ns;

@@ -62,7 +62,7 @@ class Program:
     target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Whether it ever runs is up to chance."""
     busy: bool = False
     """For roaming kprobes: ordinary work calls the target all the time. Where the kernel has to keep a breakpoint and
-    cannot put a jump in its place, each run costs microseconds: another place is drawn, some times."""
+    cannot put a jump in its place, each run takes an exception: another place is drawn, some times."""
 
     @property
     def label(self) -> str:

@@ -109,7 +109,7 @@ static __always_inline int runtime_integrity_compare(u32 program, u8 operation, 
 
 	runtime_integrity_read_creds(&now, KRIE_READ(task_struct, task, real_cred));
 	/* Older than the agent: what it has now counts as its own. */
-	if (!before || before->start_time != KRIE_LOAD(task_struct, krie_task(), start_boottime)) {
+	if (!before || before->start_time != KRIE_LOAD(task_struct, krie_current_btf(), start_boottime)) {
 		if (!(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING))
 			runtime_integrity_follow(task, &now);
 		return 0;
@@ -207,7 +207,7 @@ int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	legal = runtime_integrity_shadow.lookup(&maker);
 	runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
-	if (legal && legal->start_time == KRIE_LOAD(task_struct, krie_task(), start_boottime) &&
+	if (legal && legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
 	    runtime_integrity_differs(legal, &creds)) {
 		now = *legal;
 		now.cred = (u64)cred;

@@ -92,11 +92,11 @@ def test_traps_move(agent: RunningAgent) -> None:
     pytest.fail(f"still at {sorted(before)}")
 
 
-def test_a_trap_in_a_busy_function_becomes_a_jump(agent: RunningAgent) -> None:
+def test_a_trap_in_a_busy_function_becomes_a_jump(agent: RunningAgent, lacks: Lacks) -> None:
     try:
         address_of("override_creds")
     except KeyError:
-        pytest.skip("newer kernels have this function inlined")
+        lacks("override_creds: newer kernels have this function inlined")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         lines = hijacks.places_in("override_creds").values()

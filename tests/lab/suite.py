@@ -90,7 +90,7 @@ SUITES = (
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED),
-    Suite("debian-newest", "debian-newest", "lsm", may_lack="kprobe_override no_smep no_smap"),
+    Suite("debian-newest", "debian-newest", "lsm", may_lack="kprobe_override no_smep no_smap override_creds"),
     Suite("override", "override", "lsm", may_lack="no_smep no_smap"),
 )
 
