@@ -1,11 +1,11 @@
 """A third party's plugin, and every way in which its code can fail."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from krie.kernel.attach import Places, online_cpus
@@ -146,3 +146,11 @@ def test_features_are_tried(features: Features) -> None:
     refused = try_features(nowhere, Btf()).refused
     assert "this kernel has no /nowhere" in refused[AttachType.CGROUP_SYSCTL]
     assert "this kernel's BTF has no function bpf_lsm_bpf" in refused[AttachType.LSM]
+
+
+def test_programs_follow_the_current_task_without_a_helper(
+    features: Features, lacks: Callable[[str], NoReturn]
+) -> None:
+    """Else all records are dearer, and nothing else would tell: both ways say the same."""
+    if not features.task_btf:
+        lacks("task_btf: programs need a helper for each pointer they follow")

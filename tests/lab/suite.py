@@ -78,7 +78,8 @@ SUITES = (
         "debian-5.10",
         "debian-5.10",
         "fmod_ret",
-        may_lack="kprobe_override lsm missed_kprobes no_smep no_smap syscall_program",  # bpf is not in its lsm=
+        # bpf is not in its lsm=
+        may_lack="kprobe_override lsm missed_kprobes no_smep no_smap syscall_program task_btf",
     ),
     Suite(
         "debian-5.10-lsm",
@@ -86,7 +87,7 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override missed_kprobes syscall_program",
+        may_lack="kprobe_override missed_kprobes syscall_program task_btf",
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED),
