@@ -140,15 +140,22 @@ static __always_inline int runtime_integrity_compare(u32 program, u8 operation, 
 	return error;
 }
 
-/* Twice: the kernel leaves a program out where it was preempted on this CPU in the same one, and one run that is missed
- * would make an attack of what was none. Both are missed only where two other threads were preempted, one in each. */
 int runtime_integrity_commit_fentry(u64 *ctx)
 {
 	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_fentry, (const struct cred *)ctx[0]);
 }
 
+/* Once more: the kernel leaves a program out where it was preempted on this CPU in the same one, and one run that is missed
+ * would make an attack of what was none. Both are missed only where two other threads were preempted, one in each. Where
+ * the first one ran, nothing is left to do. */
 int runtime_integrity_commit_again(u64 *ctx)
 {
+	u64 task = (u64)krie_current();
+	struct runtime_integrity_creds *noted = runtime_integrity_shadow.lookup(&task);
+
+	if (noted && noted->cred == ctx[0] &&
+	    noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
+		return 0;
 	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_again, (const struct cred *)ctx[0]);
 }
 
@@ -192,29 +199,33 @@ int runtime_integrity_cred_want_write(u64 *ctx)
 	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_want_write);
 }
 
-/* sched_process_fork(parent, child), before the child runs. Of a maker whose credentials were tampered with, the child
- * keeps what was legal, so that its own first operation tells. */
+/* sched_process_fork(parent, child), before the child runs. It has what its maker had legally: where the maker's
+ * credentials were tampered with, the child's own first operation tells. */
 int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 maker = (u64)krie_current();
 	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
 	struct runtime_integrity_creds creds = {};
-	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *legal;
 
 	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_fork))
 		return 0;
 	legal = runtime_integrity_shadow.lookup(&maker);
-	runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
-	if (legal && legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
-	    runtime_integrity_differs(legal, &creds)) {
-		now = *legal;
-		now.cred = (u64)cred;
-	} else {
-		runtime_integrity_read_creds(&now, cred);
+	if (legal && legal->start_time != KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
+		legal = NULL;
+	if (legal && legal->user_ns != (u64)KRIE_READ(cred, cred, user_ns)) {
+		runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
+		if (!runtime_integrity_differs(legal, &creds))
+			legal = NULL; /* born in a namespace of its own, as somebody else */
 	}
-	runtime_integrity_follow(child, &now);
+	if (legal) {
+		creds = *legal;
+		creds.cred = (u64)cred;
+	} else {
+		runtime_integrity_read_creds(&creds, cred);
+	}
+	runtime_integrity_follow(child, &creds);
 	return 0;
 }
 

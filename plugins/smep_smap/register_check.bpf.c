@@ -34,6 +34,7 @@ BPF_ARRAY(smep_smap_kernel, struct smep_smap_kernel, 1);
 /* By number of the function. */
 struct smep_smap_count {
 	u64 checks, failed, repeated, traced;
+	u64 stack; /* see smep_smap_stack_of() */
 };
 BPF_PERCPU_ARRAY(smep_smap_counts, struct smep_smap_count, SMEP_SMAP_NUMBER + 1);
 
@@ -93,6 +94,17 @@ static __always_inline u64 smep_smap_behind_call(u64 code)
 	       smep_smap_calls((code >> 32) & 0xff, (code >> 40) & 0xff, 0x00001000) | /* 4: and both */
 	       smep_smap_calls((code >> 16) & 0xff, (code >> 24) & 0xff, 0x00ef0020) | /* 6: and 4 bytes */
 	       smep_smap_calls((code >> 8) & 0xff, (code >> 16) & 0xff, 0x00100010); /* 7: and an index, too */
+}
+
+/* Where the current task's stack begins, as a number. 7.3 lets nobody reckon with a pointer that was loaded; one that is
+ * stored in a map comes back as a number, and costs less so than to read it by a helper. Who interrupts between the two has
+ * the same task, and stores the same. */
+static __always_inline u64 smep_smap_stack_of(struct smep_smap_count *count)
+{
+	volatile u64 *stored = &count->stack;
+
+	*stored = (u64)KRIE_LOAD(task_struct, krie_current_btf(), stack);
+	return *stored;
 }
 
 static __always_inline u64 smep_smap_stack(struct pt_regs *ctx, u64 own, const u64 own_stack)
@@ -168,7 +180,7 @@ int smep_smap_check(struct pt_regs *ctx)
 	count = smep_smap_counts.lookup(&number);
 	if (!count)
 		return 0;
-	stack = (u64)KRIE_READ(task_struct, krie_current(), stack); /* 7.3 lets nobody reckon with a pointer that was loaded */
+	stack = smep_smap_stack_of(count);
 	own = smep_smap_within(ctx->sp, stack, stack + SMEP_SMAP_STACK_BYTES);
 	if ((argument & SMEP_SMAP_TRAP) && own) {
 		count->checks += 1; /* a trap has no canary: it ends here, before it is asked whose doing this is */

@@ -146,6 +146,7 @@ SETUID = 'os.setuid(0); print("went on")'
 MADE = Path("/tmp/krie-tampered")
 WRITE = f'os.open("{MADE}", os.O_WRONLY | os.O_CREAT); print("went on")'
 FORK = 'child = os.fork(); child or os.execv("/bin/echo", ["echo", "went on"]); os.waitpid(child, 0); os._exit(0)'
+CLONE = "libc.syscall(56, 0x10000011, 0, 0, 0, 0)"  # CLONE_NEWUSER | SIGCHLD
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ FORK = 'child = os.fork(); child or os.execv("/bin/echo", ["echo", "went on"]); 
         ("users", {"users"}, SETUID, "setuid"),
         ("pointer", {"users", "pointer"}, WRITE, "write"),
         ("users", {"users"}, FORK, "exec"),
+        ("users", {"users", "capabilities", "user_namespace"}, FORK.replace("os.fork()", CLONE), "exec"),
     ],
 )
 def test_tampered_credentials_end_their_process(
@@ -166,7 +168,13 @@ def test_tampered_credentials_end_their_process(
     then: str,
     operation: str,
 ) -> None:
-    command = ["/usr/bin/python3", "-I", "-c", "import os, sys\n" + TAMPER % then, f"tamper {how}"]
+    command = [
+        "/usr/bin/python3",
+        "-I",
+        "-c",
+        "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\n" + TAMPER % then,
+        f"tamper {how}",
+    ]
     try:
         said = victims.execute(command).stdout
     except subprocess.CalledProcessError as error:
@@ -212,6 +220,10 @@ for command in (["su", "-s", "/bin/true", "nobody"], ["unshare", "-U", "true"], 
         subprocess.run(command, stdin=subprocess.DEVNULL, timeout=20, check=False, capture_output=True)
     except (FileNotFoundError, subprocess.TimeoutExpired):  # sudo waits for a name server, where there is none
         pass
+for _ in range(8):
+    child = libc.syscall(56, 0x10000011, 0, 0, 0, 0)  # CLONE_NEWUSER | SIGCHLD
+    child or os.execv("/bin/true", ["true"])
+    os.waitpid(child, 0)
 import threading
 memory = os.memfd_create("memory")
 def change():
