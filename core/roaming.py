@@ -40,7 +40,7 @@ class _Roamer:
     link: int = -1
     offset: int = 0
     draws: int = 0
-    """How often another place may still be drawn."""
+    """How often another place may still be drawn before it moves anyway."""
 
 
 class Roaming:
@@ -73,13 +73,15 @@ class Roaming:
 
     def draw_again(self) -> dict[str, str]:
         """Move the busy ones that cost a breakpoint; to be called some moments after `move`, which the kernel needs to
-        put jumps in their places, and again. Answers as `move` does."""
-        breakpoints = []
-        for each in self._roamers:
-            if each.draws and each.link >= 0:
-                jumps = self._is_jump(self._code[each.program.target].start + each.offset)
-                each.draws = 0 if jumps else each.draws - 1
-                breakpoints += [] if jumps else [each]
+        put jumps in their places, and ever again: another one that comes to lie within a jump makes a breakpoint of it.
+        Answers as `move` does."""
+        breakpoints = [
+            each
+            for each in self._roamers
+            if each.draws and each.link >= 0 and not self._is_jump(self._code[each.program.target].start + each.offset)
+        ]
+        for each in breakpoints:
+            each.draws -= 1
         return self._move(breakpoints)
 
     def _move(self, roamers: Iterable[_Roamer]) -> dict[str, str]:

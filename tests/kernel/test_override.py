@@ -19,6 +19,7 @@ from krie.kernel.launcher import LoaderProcess, load
 from krie.kernel.maps import Maps
 from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
+from krie.plugins.runtime_integrity import bpf_call, ptrace
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
@@ -49,7 +50,9 @@ def loaded() -> Iterator[Loaded]:
         for probe in whole.probes
         if probe.name in ("bpf", "ptrace")
     )
-    sensors = (process_sensor(), replace(whole, probes=probes))
+    own = {name for topic in (bpf_call.topic(), ptrace.topic()) for name in topic.sources}
+    sources = tuple(each for each in whole.sources if each.name in own)  # the others' programs are not asked for
+    sensors = (process_sensor(), replace(whole, probes=probes, sources=sources))
     canaries = Canaries(sensors, lambda probe, error: pytest.fail(f"{probe}: {error}"))
     request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False)
     with ExitStack() as stack:
@@ -57,6 +60,7 @@ def loaded() -> Iterator[Loaded]:
             child.features()
             made = load(child, request, frozenset(), canaries.run, 600)
         stack.callback(made.close)
+        assert made.dropped == made.loaded.failed == {}
         assert made.loaded.chosen["runtime_integrity.bpf"] == made.loaded.chosen["runtime_integrity.ptrace"] == ONLY
         maps = Maps({name[4:]: each[0] for name, each in made.descriptors.items() if name.startswith("map:")})
         agent = Inspector(made.descriptors["program:krie_inspect"][0], maps["krie_inspected"]).agent()

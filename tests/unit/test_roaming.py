@@ -145,6 +145,10 @@ def test_busy_places_without_a_jump_are_drawn_again(made: tuple[Roaming, Attach]
         assert roaming.traps("q") == (Trap("q.two", "override_creds", at),)
     assert roaming.traps("p") == (Trap("p.one", "commit_creds", 10),)
     assert len(attach_.open()) == 2
+    jumps.clear()  # another kprobe lies within it
+    roaming.draw_again()
+    assert roaming.traps("q") == (Trap("q.two", "override_creds", 14),)
+    jumps.add(14)
     attach_.refuses = {"override_creds"}
     assert "EPERM" in roaming.move()["q.two"]
     assert roaming.draw_again() == {}  # it stays, and jumps
