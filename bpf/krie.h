@@ -183,20 +183,21 @@ static __always_inline __u8 krie_path(struct file *file, char *components, const
 {
 	struct dentry *dentry = KRIE_READ(file, file, f_path.dentry);
 	struct vfsmount *vfs = KRIE_READ(file, file, f_path.mnt);
+	struct dentry *root = KRIE_READ(vfsmount, vfs, mnt_root);
 
 	for (int step = 0; step < KRIE_PATH_DEPTH; step++) {
-		struct mount *mount = (void *)vfs - __builtin_offsetof(struct mount, mnt);
-		struct dentry *above = KRIE_READ(dentry, dentry, d_parent);
-
-		if (dentry == KRIE_READ(vfsmount, vfs, mnt_root)) {
+		if (dentry == root) {
+			struct mount *mount = (void *)vfs - __builtin_offsetof(struct mount, mnt);
 			struct mount *over = KRIE_READ(mount, mount, mnt_parent);
 
 			if (over == mount) /* the namespace's root */
 				return 0;
 			dentry = KRIE_READ(mount, mount, mnt_mountpoint);
 			vfs = (void *)over + __builtin_offsetof(struct mount, mnt);
+			root = KRIE_READ(vfsmount, vfs, mnt_root);
 			continue;
 		}
+		struct dentry *above = KRIE_READ(dentry, dentry, d_parent);
 		__u32 used = *length;
 
 		if (used > bytes - KRIE_NAME_LENGTH)

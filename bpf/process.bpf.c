@@ -10,17 +10,19 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	struct process_fork *record;
+	u32 tgid;
 
 	if (!krie_enter(KRIE_PROGRAM_process_fork))
 		return 0;
-	if (KRIE_READ(task_struct, child, tgid) != KRIE_READ(task_struct, child, pid))
+	tgid = KRIE_READ(task_struct, child, tgid);
+	if (tgid != KRIE_READ(task_struct, child, pid))
 		return 0;
 	record = krie_reserve_process_fork(KRIE_PROGRAM_process_fork);
 	if (!record)
 		return 0;
 	struct task_struct *parent = KRIE_READ(task_struct, child, real_parent);
 
-	record->child_tgid = KRIE_READ(task_struct, child, tgid);
+	record->child_tgid = tgid;
 	record->child_start_time = KRIE_READ(task_struct, child, start_boottime);
 	record->child_parent_tgid = KRIE_READ(task_struct, parent, tgid);
 	record->child_parent_start_time = krie_start_time(parent);
