@@ -82,12 +82,20 @@ static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_cr
 	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_CAPABILITIES;
 }
 
-/* commit_creds(new): the current thread is about to have `new`. */
+/* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
+ * it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none. Both are
+ * missed only where two other threads were preempted, one in each. The second one to run has nothing left to do. */
 static __always_inline int runtime_integrity_commit(u32 program, const struct cred *new)
 {
+	u64 task = (u64)krie_current();
 	struct runtime_integrity_creds creds = {};
+	struct runtime_integrity_creds *noted;
 
 	if (!krie_enter(program))
+		return 0;
+	noted = runtime_integrity_shadow.lookup(&task);
+	if (noted && noted->cred == (u64)new &&
+	    noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
 		return 0;
 	runtime_integrity_read_creds(&creds, new);
 	runtime_integrity_follow(krie_current(), &creds);
@@ -145,17 +153,8 @@ int runtime_integrity_commit_fentry(u64 *ctx)
 	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_fentry, (const struct cred *)ctx[0]);
 }
 
-/* Once more: the kernel leaves a program out where it was preempted on this CPU in the same one, and one run that is missed
- * would make an attack of what was none. Both are missed only where two other threads were preempted, one in each. Where
- * the first one ran, nothing is left to do. */
 int runtime_integrity_commit_again(u64 *ctx)
 {
-	u64 task = (u64)krie_current();
-	struct runtime_integrity_creds *noted = runtime_integrity_shadow.lookup(&task);
-
-	if (noted && noted->cred == ctx[0] &&
-	    noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
-		return 0;
 	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_again, (const struct cred *)ctx[0]);
 }
 
