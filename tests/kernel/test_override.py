@@ -60,7 +60,7 @@ def loaded() -> Iterator[Loaded]:
             child.features()
             made = load(child, request, frozenset(), canaries.run, 600)
         stack.callback(made.close)
-        assert made.dropped == made.loaded.failed == {}
+        assert (dict(made.dropped), dict(made.loaded.failed)) == ({}, {})
         assert made.loaded.chosen["runtime_integrity.bpf"] == made.loaded.chosen["runtime_integrity.ptrace"] == ONLY
         maps = Maps({name[4:]: each[0] for name, each in made.descriptors.items() if name.startswith("map:")})
         agent = Inspector(made.descriptors["program:krie_inspect"][0], maps["krie_inspected"]).agent()
