@@ -76,19 +76,23 @@ def test_without_kprobes_it_says_so_once() -> None:
         plugin.krie_sensor(config(), features)
 
 
+_COUNT_BYTES = 40
+"""Of one CPU: `struct smep_smap_count`, whose last 8 bytes are no count."""
+
+
 class Maps(dict[str, Any]):
     """Those that the plugin fills and reads."""
 
     def __init__(self) -> None:
         self.set_to = b""
-        self.counts = bytes(32)
+        self.counts = bytes(_COUNT_BYTES)
         super().__init__(smep_smap_kernel=self, smep_smap_counts=self)
 
     def set(self, _: bytes, value: bytes) -> None:
         self.set_to = value
 
     def array(self) -> list[bytes]:
-        return [bytes(32 * possible_cpus()), self.counts.ljust(32 * possible_cpus(), b"\0")]
+        return [bytes(_COUNT_BYTES * possible_cpus()), self.counts.ljust(_COUNT_BYTES * possible_cpus(), b"\0")]
 
 
 KALLSYMS = """\
@@ -186,11 +190,11 @@ def test_what_was_checked_since_the_last_time_is_told(kernel: Path) -> None:
     maps = Maps()
     made = Baseline(maps, lambda: ())  # type: ignore[arg-type]
     assert list(made.scan()) == []
-    maps.counts = struct.pack("=4Q", 7, 2, 1, 3)
+    maps.counts = struct.pack("=5Q", 7, 2, 1, 3, 1 << 63)
     (told,) = made.scan()
     assert isinstance(told, Activity)
     assert (told.checks, told.failed, told.repeated, told.traced, told.busiest) == (7, 2, 1, 3, "commit_creds")
-    maps.counts = struct.pack("=4Q", 9, 2, 1, 3)
+    maps.counts = struct.pack("=5Q", 9, 2, 1, 3, 1 << 63)
     (told,) = made.scan()
     assert isinstance(told, Activity)
     assert (told.checks, told.failed) == (2, 0)
