@@ -198,33 +198,30 @@ int runtime_integrity_cred_want_write(u64 *ctx)
 	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_want_write);
 }
 
-/* sched_process_fork(parent, child), before the child runs. It has what its maker had legally: where the maker's
- * credentials were tampered with, the child's own first operation tells. */
+/* sched_process_fork(parent, child), before the child runs. Of a maker whose credentials were tampered with, the child
+ * keeps what was legal, so that its own first operation tells. Else what it has is read: it may be other than the maker's
+ * own, as in a new user namespace, or of a worker that io_uring makes in somebody else's name. */
 int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 maker = (u64)krie_current();
 	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
 	struct runtime_integrity_creds creds = {};
+	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *legal;
 
 	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_fork))
 		return 0;
 	legal = runtime_integrity_shadow.lookup(&maker);
-	if (legal && legal->start_time != KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
-		legal = NULL;
-	if (legal && legal->user_ns != (u64)KRIE_READ(cred, cred, user_ns)) {
-		runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
-		if (!runtime_integrity_differs(legal, &creds))
-			legal = NULL; /* born in a namespace of its own, as somebody else */
-	}
-	if (legal) {
-		creds = *legal;
-		creds.cred = (u64)cred;
+	runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
+	if (legal && legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
+	    runtime_integrity_differs(legal, &creds)) {
+		now = *legal;
+		now.cred = (u64)cred;
 	} else {
-		runtime_integrity_read_creds(&creds, cred);
+		runtime_integrity_read_creds(&now, cred);
 	}
-	runtime_integrity_follow(child, &creds);
+	runtime_integrity_follow(child, &now);
 	return 0;
 }
 
