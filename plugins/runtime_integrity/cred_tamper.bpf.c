@@ -198,9 +198,9 @@ int runtime_integrity_cred_want_write(u64 *ctx)
 	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_want_write);
 }
 
-/* sched_process_fork(parent, child), before the child runs. Of a maker whose credentials were tampered with, the child
- * keeps what was legal, so that its own first operation tells. Else what it has is read: it may be other than the maker's
- * own, as in a new user namespace, or of a worker that io_uring makes in somebody else's name. */
+/* sched_process_fork(parent, child), before the child runs. Noted is what the child has, which may be other than its
+ * maker's own, as in a new user namespace, or of a worker that io_uring makes in somebody else's name; but of a maker whose
+ * credentials were tampered with, the child keeps what was legal, so that its own first operation tells. */
 int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 maker = (u64)krie_current();
@@ -212,16 +212,17 @@ int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_fork))
 		return 0;
+	runtime_integrity_read_creds(&creds, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);
-	runtime_integrity_read_creds(&creds, KRIE_READ(task_struct, krie_current(), real_cred));
 	if (legal && legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
 	    runtime_integrity_differs(legal, &creds)) {
-		now = *legal;
-		now.cred = (u64)cred;
-	} else {
-		runtime_integrity_read_creds(&now, cred);
+		runtime_integrity_read_creds(&now, KRIE_READ(task_struct, krie_current(), real_cred));
+		if (runtime_integrity_differs(legal, &now)) {
+			creds = *legal;
+			creds.cred = (u64)cred;
+		}
 	}
-	runtime_integrity_follow(child, &now);
+	runtime_integrity_follow(child, &creds);
 	return 0;
 }
 

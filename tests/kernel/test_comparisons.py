@@ -246,3 +246,35 @@ def test_legal_changes_of_credentials_are_silent(agent: RunningAgent, victims: V
     victims.run(LEGAL)
     agent.settle()
     assert agent.lines("runtime_integrity.cred_tamper", victims.mine) == []
+
+
+# Two rings of which the kernel's thread of the first serves both: for the second it works, and makes its workers, as
+# whoever asked for that one.
+WORKERS = """
+import mmap, struct
+def ring(flags, other=0):
+    parameters = ctypes.create_string_buffer(struct.pack("7I", 0, 0, flags, 0, 1000, 0, other), 120)
+    number = libc.syscall(425, 4, parameters)
+    assert number >= 0, os.strerror(ctypes.get_errno())
+    return number, struct.unpack_from("7I", parameters, 40)
+first, _ = ring(0x2)  # IORING_SETUP_SQPOLL
+os.setresgid(1000, 1000, 1000)
+second, (_, tail, _, _, _, _, array) = ring(0x22, first)  # and IORING_SETUP_ATTACH_WQ
+queue = mmap.mmap(second, array + 16)
+entries = mmap.mmap(second, 256, offset=0x10000000)
+path = ctypes.create_string_buffer(sys.argv[1].encode())
+asynchronous = 16
+request = (18, asynchronous, 0, -100, 0, ctypes.addressof(path), 0o600, os.O_CREAT | os.O_WRONLY)  # openat
+entries[:64] = struct.pack("<BBHiQQII", *request).ljust(64, bytes(1))
+queue[array : array + 4] = bytes(4)
+queue[tail : tail + 4] = struct.pack("I", 1)
+libc.syscall(426, second, 1, 1, 3, 0, 0)  # wake it, and wait for one answer
+os.setresgid(0, 0, 0)
+"""
+
+
+def test_workers_in_the_name_of_others_are_silent(agent: RunningAgent, victims: Victims, tmp_path: Path) -> None:
+    victims.run(WORKERS, str(tmp_path / "made"))
+    assert (tmp_path / "made").stat().st_gid == 1000
+    agent.settle()
+    assert agent.lines("runtime_integrity.cred_tamper", victims.mine) == []
