@@ -198,19 +198,20 @@ int runtime_integrity_cred_want_write(u64 *ctx)
 	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_want_write);
 }
 
-/* sched_process_fork(parent, child), before the child runs. Noted is what the child has, which may be other than its
- * maker's own, as in a new user namespace, or of a worker that io_uring makes in somebody else's name; but of a maker whose
- * credentials were tampered with, the child keeps what was legal, so that its own first operation tells. */
-int runtime_integrity_cred_fork(struct bpf_raw_tracepoint_args *ctx)
+/* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
+ * workers (since 3bfe6106693b). Noted is what the child has, which may be other than its maker's own, as in a new user
+ * namespace, or where io_uring makes a worker in somebody else's name; but of a maker whose credentials were tampered with,
+ * the child keeps what was legal, so that its own first operation tells. */
+int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 maker = (u64)krie_current();
-	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	struct task_struct *child = (struct task_struct *)ctx->args[0];
 	const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
 	struct runtime_integrity_creds creds = {};
 	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *legal;
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_fork))
+	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_born))
 		return 0;
 	runtime_integrity_read_creds(&creds, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);

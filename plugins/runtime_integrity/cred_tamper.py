@@ -5,8 +5,9 @@ users, and opens a file for writing, makes, renames, removes or changes one.
 
 Limits: who only reads, or writes to a device, is not compared. A call of commit_creds() by an exploit is a legal
 transition here. What threads older than the agent have is believed at first sight. Swapping only the subjective
-credentials (task->cred) is seen at exec and setuid, not at a write. Supplementary groups, keyrings and the user
-namespace are not compared. What is noted lies in kernel memory, too.
+credentials (task->cred) is seen at exec and setuid, not at a write; before Linux 5.12 io_uring's workers write by
+subjective ones, so that what they write for somebody who tampered is not seen there. Keyrings are not compared. What
+is noted lies in kernel memory, too.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ def topic() -> Topic:
 
 def _probe() -> Probe:
     lives = tuple(
-        Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{PREFIX}_cred_{name}")
-        for name in ("fork", "exit")
+        Program(AttachType.RAW_TRACEPOINT, target, f"{PREFIX}_cred_{name}")
+        for target, name in (("sched_wakeup_new", "born"), ("sched_process_exit", "exit"))
     )
     commits = tuple(
         Program(AttachType.FENTRY, "commit_creds", f"{PREFIX}_commit_{name}") for name in ("fentry", "again")
