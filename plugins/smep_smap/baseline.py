@@ -71,7 +71,7 @@ class Baseline:
         return str(found) if found is not None else ""
 
     def _activity(self) -> Iterator[Activity]:
-        now = {number: total(value, "=QQQQ8x") for number, value in enumerate(self._counts.array())}
+        now = {number: total(value, "=QQQQ16x") for number, value in enumerate(self._counts.array())}
         new = {
             number: [after - before for after, before in zip(counts, self._before.get(number, (0,) * 4), strict=True)]
             for number, counts in now.items()

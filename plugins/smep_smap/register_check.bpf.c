@@ -35,6 +35,7 @@ BPF_ARRAY(smep_smap_kernel, struct smep_smap_kernel, 1);
 struct smep_smap_count {
 	u64 checks, failed, repeated, traced;
 	u64 stack; /* see smep_smap_stack_of() */
+	u64 caller; /* the return address that was last found good, by reading the code before it */
 };
 BPF_PERCPU_ARRAY(smep_smap_counts, struct smep_smap_count, SMEP_SMAP_NUMBER + 1);
 
@@ -198,10 +199,15 @@ int smep_smap_check(struct pt_regs *ctx)
 		/* Both read on all kernels; one of them finds it. */
 		if (bpf_probe_read_kernel(&address, sizeof(address), (void *)ctx->sp))
 			bpf_probe_read_user(&address, sizeof(address), (void *)ctx->sp);
-		unreadable = krie_truth(bpf_probe_read_kernel(&code, sizeof(code), (void *)(address - sizeof(code))));
-		/* What nearly all find, by few instructions: busy functions are called thousands of times a second. */
-		if (own & smep_smap_in_code(kernel, address) & smep_smap_behind_near_call(code) & (1 - init_cred))
+		/* Busy functions are called from the same place again and again. */
+		if (own & krie_truth(address) & krie_equal(address, count->caller) & (1 - init_cred))
 			return 0;
+		unreadable = krie_truth(bpf_probe_read_kernel(&code, sizeof(code), (void *)(address - sizeof(code))));
+		/* What nearly all others find, by few instructions. */
+		if (own & smep_smap_in_code(kernel, address) & smep_smap_behind_near_call(code) & (1 - init_cred)) {
+			count->caller = address;
+			return 0;
+		}
 		known.traced = krie_truth(address) *
 			       (krie_equal(address, kernel->trampolines[0]) | krie_equal(address, kernel->trampolines[1]) |
 				krie_equal(address, kernel->trampolines[2]));

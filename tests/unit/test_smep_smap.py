@@ -76,7 +76,7 @@ def test_without_kprobes_it_says_so_once() -> None:
         plugin.krie_sensor(config(), features)
 
 
-_COUNT_BYTES = 40
+_COUNT_BYTES = 48
 """Of one CPU: `struct smep_smap_count`, whose last 8 bytes are no count."""
 
 
@@ -190,11 +190,11 @@ def test_what_was_checked_since_the_last_time_is_told(kernel: Path) -> None:
     maps = Maps()
     made = Baseline(maps, lambda: ())  # type: ignore[arg-type]
     assert list(made.scan()) == []
-    maps.counts = struct.pack("=5Q", 7, 2, 1, 3, 1 << 63)
+    maps.counts = struct.pack("=6Q", 7, 2, 1, 3, 1 << 63, 1 << 63)
     (told,) = made.scan()
     assert isinstance(told, Activity)
     assert (told.checks, told.failed, told.repeated, told.traced, told.busiest) == (7, 2, 1, 3, "commit_creds")
-    maps.counts = struct.pack("=5Q", 9, 2, 1, 3, 1 << 63)
+    maps.counts = struct.pack("=6Q", 9, 2, 1, 3, 1 << 63, 1 << 63)
     (told,) = made.scan()
     assert isinstance(told, Activity)
     assert (told.checks, told.failed) == (2, 0)
