@@ -24,6 +24,7 @@
 #define RUNTIME_INTEGRITY_CRED_SECUREBITS 16
 #define RUNTIME_INTEGRITY_CRED_SUBJECTIVE 32
 #define RUNTIME_INTEGRITY_CRED_NAMESPACE 64
+#define RUNTIME_INTEGRITY_CRED_KEYRINGS 128
 
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
 
@@ -32,6 +33,7 @@ struct runtime_integrity_creds {
 	u64 cred; /* addresses of the credentials, and of what they refer to */
 	u64 user_ns;
 	u64 group_info;
+	u64 keyrings[4]; /* of the session, the process, the thread, and of a request */
 	u32 words[RUNTIME_INTEGRITY_CRED_WORDS];
 } __attribute__((aligned(8)));
 
@@ -45,6 +47,10 @@ static __always_inline void runtime_integrity_read_creds(struct runtime_integrit
 	creds->cred = (u64)cred;
 	creds->user_ns = (u64)KRIE_READ(cred, cred, user_ns);
 	creds->group_info = (u64)KRIE_READ(cred, cred, group_info);
+#ifdef KRIE_HAS_cred__session_keyring
+	bpf_probe_read_kernel(creds->keyrings, sizeof(creds->keyrings),
+			      (void *)((u64)cred + __builtin_offsetof(struct cred, session_keyring)));
+#endif
 	bpf_probe_read_kernel(creds->words, sizeof(creds->words), (void *)((u64)cred + RUNTIME_INTEGRITY_CRED_START));
 }
 
@@ -66,7 +72,7 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
  * securebits, and sets of capabilities; then what they refer to. */
 static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one, struct runtime_integrity_creds *other)
 {
-	u64 users = 0, groups = one->group_info ^ other->group_info, capabilities = 0;
+	u64 users = 0, groups = one->group_info ^ other->group_info, capabilities = 0, keyrings = 0;
 
 #pragma unroll
 	for (int i = 0; i < 8; i += 2) {
@@ -76,8 +82,12 @@ static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_cr
 #pragma unroll
 	for (int i = 9; i < RUNTIME_INTEGRITY_CRED_WORDS; i++)
 		capabilities |= one->words[i] ^ other->words[i];
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		keyrings |= one->keyrings[i] ^ other->keyrings[i];
 	return krie_truth(users) * RUNTIME_INTEGRITY_CRED_USERS | krie_truth(groups) * RUNTIME_INTEGRITY_CRED_GROUPS |
 	       krie_truth(one->user_ns ^ other->user_ns) * RUNTIME_INTEGRITY_CRED_NAMESPACE |
+	       krie_truth(keyrings) * RUNTIME_INTEGRITY_CRED_KEYRINGS |
 	       krie_truth(one->words[8] ^ other->words[8]) * RUNTIME_INTEGRITY_CRED_SECUREBITS |
 	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_CAPABILITIES;
 }

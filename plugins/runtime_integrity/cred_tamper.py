@@ -6,8 +6,8 @@ users, and opens a file for writing, makes, renames, removes or changes one.
 Limits: who only reads, or writes to a device, is not compared. A call of commit_creds() by an exploit is a legal
 transition here. What threads older than the agent have is believed at first sight. Swapping only the subjective
 credentials (task->cred) is seen at exec and setuid, not at a write; before Linux 5.12 io_uring's workers write by
-subjective ones, so that what they write for somebody who tampered is not seen there. Keyrings are not compared. What
-is noted lies in kernel memory, too.
+subjective ones, so that what they write for somebody who tampered is not seen there. What is noted lies in kernel
+memory, too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .topic import PREFIX, REFUSES, Topic
 
 _log = logging.getLogger("krie")
 THREADS = 32768
-"""Threads whose credentials are kept; some 180 bytes each."""
+"""Threads whose credentials are kept; some 210 bytes each."""
 OPERATIONS = {1: "exec", 2: "write", 3: "setuid"}
 CHANGES = {
     1: "pointer",
@@ -54,6 +54,7 @@ CHANGES = {
     16: "securebits",
     32: "subjective",
     64: "user_namespace",
+    128: "keyrings",
 }
 _SYS_SETUID = 105
 

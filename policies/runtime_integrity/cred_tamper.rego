@@ -3,7 +3,7 @@ package krie.runtime_integrity
 # METADATA
 # title: A process has credentials that it was not given
 # description: |
-#   Users, groups, capabilities, the user namespace or the whole credentials of a thread changed without
+#   Users, groups, capabilities, keyrings, the user namespace or the whole credentials of a thread changed without
 #   commit_creds(): a write to kernel memory, which is how exploits become root.
 # custom:
 #   id: CRED001

@@ -99,7 +99,7 @@ rules contains {"id": "MODULE005", "action": "log"} if {
 #   technique: T1547.006
 #   seen: |
 #     Nothing. Drivers that are built on the machine (DKMS) cause it, unless they are signed or data.known_modules names
-#     them.
+#     them. On a kernel that was built without signatures nothing does.
 rules contains {"id": "MODULE006", "action": "log"} if {
 	input.event.kind == "runtime_integrity.module_load"
 	input.event.step == "linked"

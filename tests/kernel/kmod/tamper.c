@@ -2,6 +2,7 @@
 /* What the current process may do, changed by writes to memory alone, as exploits do it that call nothing. */
 #include <linux/cred.h>
 #include <linux/errno.h>
+#include <linux/key.h>
 #include <linux/sched.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
@@ -37,6 +38,8 @@ int tamper_with(const char *what)
 		make_root(cred);
 	else if (!strcmp(what, "namespace"))
 		cred->user_ns = get_user_ns(&init_user_ns); /* the one before stays for good */
+	else if (!strcmp(what, "keyring"))
+		cred->process_keyring = key_get(cred->session_keyring); /* likewise */
 	else
 		return -EINVAL;
 	return 0;
