@@ -4,24 +4,19 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pytest
 from krie import Alternative, AttachType, Doc, Event, Probe, Program, Sensor
-from krie.armed import sensor_request
 from krie.event import EventTypes
-from krie.health import Canaries
-from krie.kernel.launcher import LoaderProcess, load
-from krie.kernel.maps import Maps
-from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 from krie.wire import U64
 
 from . import example
+from .loading import loaded, sending
 
 _STRANGER = 0x7FFFFFFF  # no process: whatever this one does is told
 
@@ -45,18 +40,8 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
     source.write_text(example.seen("example_timed"))
     program = Program(AttachType.RAW_TRACEPOINT, "itimer_state", "example_timed")
     probe = Probe("timed", Timed, (Alternative("raw_tracepoint", (program,)),), None)
-    sensors = (process_sensor(), Sensor("example", "1", (probe,), (Timed,), (Path(source),)))
-    request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False)
-    canaries = Canaries(sensors, lambda probe, error: pytest.fail(f"{probe}: {error}"))
-    with ExitStack() as stack:
-        with LoaderProcess(600) as child:
-            child.features()
-            made = load(child, request, frozenset(), canaries.run, 600)
-        stack.callback(made.close)
-        maps = Maps({name[4:]: each[0] for name, each in made.descriptors.items() if name.startswith("map:")})
-        maps["krie_agent"].set(bytes(4), _STRANGER.to_bytes(4, "little") + b"\1\0\0\0")
-        ring = Ring(maps["krie_ring"])
-        stack.callback(ring.close)
+    sensor = Sensor("example", "1", (probe,), (Timed,), (Path(source),))
+    with loaded(process_sensor(), sensor) as (_, maps), sending(maps, _STRANGER) as ring:
         yield ring
 
 

@@ -5,19 +5,14 @@ Other probes of the plugin are alive there too, so this takes the alternative al
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
-from krie.armed import sensor_request
 from krie.event import Event, EventTypes
-from krie.health import Canaries
 from krie.inspection import Inspector
 from krie.kernel.features import Features
-from krie.kernel.launcher import LoaderProcess, load
 from krie.kernel.maps import Maps
-from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
 from krie.plugins.runtime_integrity import bpf_call, ptrace
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
@@ -29,6 +24,7 @@ from krie.process import Key
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 from krie.verdicts import Verdict, Verdicts
 
+from .loading import loaded, sending
 from .test_poison import a_victim
 
 pytestmark = pytest.mark.needs("kprobe_override")
@@ -36,14 +32,14 @@ ONLY = "kprobe_override"
 TYPES = EventTypes((BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
 
 
-class Loaded(NamedTuple):
+class Alone(NamedTuple):
     maps: Maps
     verdicts: Verdicts
     ring: Ring
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[Loaded]:
+def alone() -> Iterator[Alone]:
     whole = krie_sensor(RuntimeIntegrityConfig(), Features())
     probes = tuple(
         replace(probe, alternatives=tuple(each for each in probe.alternatives if each.name == ONLY))
@@ -52,50 +48,38 @@ def loaded() -> Iterator[Loaded]:
     )
     own = {name for topic in (bpf_call.topic(), ptrace.topic()) for name in topic.sources}
     sources = tuple(each for each in whole.sources if each.name in own)  # the others' programs are not asked for
-    sensors = (process_sensor(), replace(whole, probes=probes, sources=sources))
-    canaries = Canaries(sensors, lambda probe, error: pytest.fail(f"{probe}: {error}"))
-    request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False)
-    with ExitStack() as stack:
-        with LoaderProcess(600) as child:
-            child.features()
-            made = load(child, request, frozenset(), canaries.run, 600)
-        stack.callback(made.close)
+    with loaded(process_sensor(), replace(whole, probes=probes, sources=sources)) as (made, maps):
         assert (dict(made.dropped), dict(made.loaded.failed)) == ({}, {})
         assert made.loaded.chosen["runtime_integrity.bpf"] == made.loaded.chosen["runtime_integrity.ptrace"] == ONLY
-        maps = Maps({name[4:]: each[0] for name, each in made.descriptors.items() if name.startswith("map:")})
         agent = Inspector(made.descriptors["program:krie_inspect"][0], maps["krie_inspected"]).agent()
-        maps["krie_agent"].set(bytes(4), agent.tgid.to_bytes(4, "little") + b"\1\0\0\0")
-        ring = Ring(maps["krie_ring"])
-        stack.callback(ring.close)
-        yield Loaded(maps, Verdicts(maps, made.descriptors["program:krie_change"][0]), ring)
+        with sending(maps, agent.tgid) as ring:
+            yield Alone(maps, Verdicts(maps, made.descriptors["program:krie_change"][0]), ring)
 
 
-def events(loaded: Loaded, tgid: int, kind: type[Event]) -> list[Event]:
+def events(alone: Alone, tgid: int, kind: type[Event]) -> list[Event]:
     """What was seen of a process, once there is something."""
     deadline = time.monotonic() + 60
     found: list[Event] = []
     while not found and time.monotonic() < deadline:
-        found += [
-            each for each in map(TYPES.decode, loaded.ring.read()) if isinstance(each, kind) and each.tgid == tgid
-        ]
+        found += [each for each in map(TYPES.decode, alone.ring.read()) if isinstance(each, kind) and each.tgid == tgid]
     return found
 
 
 @pytest.mark.parametrize(
     ("command", "kind"), [("bpf", BpfCall), ("readv", Ptrace), ("traceme", Ptrace)], ids=["bpf", "readv", "traceme"]
 )
-def test_the_operation_fails_with_the_rules_error(loaded: Loaded, command: str, kind: type[Event]) -> None:
+def test_the_operation_fails_with_the_rules_error(alone: Alone, command: str, kind: type[Event]) -> None:
     with a_victim() as bystander, a_victim() as victim:
         before = victim.do(command)
-        (seen,) = events(loaded, victim.tgid, kind)
+        (seen,) = events(alone, victim.tgid, kind)
         assert before != 13
         assert (seen.done, seen.errno) == (0, 0)
         until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 600 * 10**9
         verdict = Verdict(Key(seen.tgid, seen.start_time), kind.KIND, until, 5, 13)
-        loaded.verdicts.bind(verdict)
+        alone.verdicts.bind(verdict)
         assert victim.do(command) == 13
-        (seen,) = events(loaded, victim.tgid, kind)
+        (seen,) = events(alone, victim.tgid, kind)
         assert (seen.done, seen.errno, seen.verdict) == (1, 13, 5)
         assert bystander.do(command) != 13
-        loaded.verdicts.clear(verdict)
+        alone.verdicts.clear(verdict)
         assert victim.do(command) != 13

@@ -1,0 +1,41 @@
+"""Sensors without an agent, for tests of what programs do by themselves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from krie.armed import sensor_request
+from krie.health import Canaries
+from krie.kernel.launcher import LoadedSet, LoaderProcess, load
+from krie.kernel.maps import Maps
+from krie.kernel.messages import Request
+from krie.kernel.ring import Ring
+from krie.probe import Sensor
+
+_TIMEOUT_S = 600
+
+
+@contextmanager
+def loaded(*sensors: Sensor) -> Iterator[tuple[LoadedSet, Maps]]:
+    """Compiled, attached and proven alive, until the end; and their maps by name."""
+    canaries = Canaries(sensors, lambda probe, error: pytest.fail(f"{probe}: {error}"))
+    request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False)
+    with LoaderProcess(_TIMEOUT_S) as child:
+        child.features()
+        made = load(child, request, frozenset(), canaries.run, _TIMEOUT_S)
+    try:
+        maps = {name[4:]: each[0] for name, each in made.descriptors.items() if name.startswith("map:")}
+        yield made, Maps(maps)
+    finally:
+        made.close()
+
+
+@contextmanager
+def sending(maps: Maps, tgid: int) -> Iterator[Ring]:
+    """What programs send, for which the process with this `tgid` is the agent."""
+    maps["krie_agent"].set(bytes(4), tgid.to_bytes(4, "little") + b"\1\0\0\0")
+    ring = Ring(maps["krie_ring"])
+    try:
+        yield ring
+    finally:
+        ring.close()
