@@ -5,9 +5,10 @@ users, and opens a file for writing, makes, renames, removes or changes one.
 
 Limits: who only reads, or writes to a device, is not compared. A call of commit_creds() by an exploit is a legal
 transition here. What threads older than the agent have is believed at first sight. Swapping only the subjective
-credentials (task->cred) is seen at exec and setuid, not at a write; before Linux 5.12 io_uring's workers write by
-subjective ones, so that what they write for somebody who tampered is not seen there. What is noted lies in kernel
-memory, too.
+credentials (task->cred) is seen at exec and setuid, not at a write. Workers of io_uring write by subjective ones, those
+of whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for somebody who tampered
+is not seen; since then it is not where his credentials were replaced as a whole after the worker was born. What is
+noted lies in kernel memory, too.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Load:
     """Calls bpf() without end, as fast as the agent's journal follows."""
 
     def __init__(self, agent: RunningAgent) -> None:
-        self.agent = agent
+        self._agent = agent
         command = [sys.executable, "-I", "-c", LOAD]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
         self._end = threading.Event()
@@ -76,7 +76,7 @@ class Load:
             while not self._end.is_set():
                 print(BATCH, file=calls, flush=True)
                 count += BATCH
-                self.agent.wait("runtime_integrity.bpf", self.is_its, max(count - AHEAD, 0))
+                self._agent.wait("runtime_integrity.bpf", self.is_its, max(count - AHEAD, 0))
         return count
 
 

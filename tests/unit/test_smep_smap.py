@@ -77,7 +77,7 @@ def test_without_kprobes_it_says_so_once() -> None:
 
 
 _COUNT_BYTES = 48
-"""Of one CPU: `struct smep_smap_count`, whose last 8 bytes are no count."""
+"""Of one CPU: `struct smep_smap_count`, whose last 16 bytes are no counts."""
 
 
 class Maps(dict[str, Any]):
