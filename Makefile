@@ -1,6 +1,6 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels check bench bench-here bench-lab docs format lock clean
+.PHONY: help run test test-kernels check bench bench-here bench-lab bench-start docs format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
@@ -32,6 +32,11 @@ bench-here: ## what KRIe costs on this machine
 bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (eleven boots, emulated); renews README.md
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.lab
+	@$(BIN)/python -m tests.bench.start --kernel debian-5.10 debian-6.1 debian-6.12 debian-newest
+
+bench-start: ## what a start and an end wait for, in a guest (ARGS="--kernel debian-5.10 debian-6.1 --runs cold warm")
+	@tools/setup test
+	@$(BIN)/python -m tests.bench.start $(ARGS)
 
 docs:     ## renew the tables of README.md, and policies/README.md
 	@tools/setup test
