@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as C
 import itertools
 import re
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -65,6 +66,7 @@ class Btf:
         if not handle:
             raise KernelError(f"reading {path}", C.get_errno(), "KRIe needs a kernel with CONFIG_DEBUG_INFO_BTF")
         self._btf = C.c_void_p(handle)
+        weakref.finalize(self, self._lib.btf__free, self._btf)  # 5 MiB and more
 
     def function_id(self, name: str) -> int:
         """BTF id of a kernel function, 0 when there is none."""
