@@ -13,7 +13,6 @@ from .blindness import missing_fields
 from .containment import NAME as CONTAINMENT
 from .containment import OPERATIONS, guarded
 from .doctor import Report
-from .timings import Phase, Spent
 
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
 ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
@@ -91,20 +90,6 @@ def _containment(console: Console, report: Report) -> None:
         missing = [each for each in report.containment if each not in works and each.state != "alive"]
         rows = [(each.probe.name, _state(each.state), escape(each.reason)) for each in missing]
         console.print(table("Not refused", ("operation", "state", "why"), rows))
-
-
-def timings(console: Console, phases: Iterable[Phase]) -> None:
-    """What a start took, by process and phase, in seconds."""
-    phases = tuple(phases)
-    rows = [(each.process, escape(each.name), *_seconds(each.spent)) for each in phases]
-    for process in dict.fromkeys(each.process for each in phases):
-        total = sum((each.spent for each in phases if each.process == process), start=Spent())
-        rows.append((f"[bold]{process}[/]", "[bold]in all[/]", *_seconds(total)))
-    console.print(table("\nTimings, s", ("process", "phase", "wall", "user", "system"), rows))
-
-
-def _seconds(spent: Spent) -> tuple[str, str, str]:
-    return f"{spent.wall_s:.3f}", f"{spent.user_s:.3f}", f"{spent.system_s:.3f}"
 
 
 class Live:

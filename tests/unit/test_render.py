@@ -4,7 +4,6 @@ import io
 from typing import Any
 
 from krie import render
-from krie.timings import Phase, Spent
 from rich.console import Console
 
 QUIET: dict[str, Any] = {
@@ -72,25 +71,3 @@ def test_what_needs_attention() -> None:
         "R3    4 of 3     tripped",
     ):
         assert each in text, text
-
-
-def test_timings_have_a_row_for_each_phase_and_a_sum_for_each_process() -> None:
-    console = Console(file=io.StringIO(), width=120)
-    render.timings(
-        console,
-        [
-            Phase("agent", "policy", Spent(1.25, 0.5, 0.125)),
-            Phase("agent", "[attach]", Spent(2, 0.25, 1)),
-            Phase("loader", "compile", Spent(4, 3, 0.5)),
-        ],
-    )
-    assert isinstance(console.file, io.StringIO)
-    assert [line.split() for line in console.file.getvalue().splitlines() if line.strip()] == [
-        ["Timings,", "s"],
-        ["process", "phase", "wall", "user", "system"],
-        ["agent", "policy", "1.250", "0.500", "0.125"],
-        ["agent", "[attach]", "2.000", "0.250", "1.000"],
-        ["loader", "compile", "4.000", "3.000", "0.500"],
-        ["agent", "in", "all", "3.250", "0.750", "1.125"],
-        ["loader", "in", "all", "4.000", "3.000", "0.500"],
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from krie.render_timings import timings as show
 from krie.timings import IMPORTS, OTHER, Phase, Spent, Timings, since_exec, so_far
+from rich.console import Console
 
 
 class Clock:
@@ -123,3 +126,22 @@ def test_this_process_has_spent_cpu_time_and_is_older_than_this_test() -> None:
     assert age.wall_s + 0.02 >= now.wall_s
     start = time.monotonic()
     assert since_exec().wall_s - age.wall_s <= time.monotonic() - start + 1
+
+
+def test_a_table_has_a_row_for_each_phase_and_a_sum_for_each_process() -> None:
+    output = io.StringIO()
+    phases = [
+        Phase("agent", "policy", Spent(1.25, 0.5, 0.125)),
+        Phase("agent", "[attach]", Spent(2, 0.25, 1)),
+        Phase("loader", "compile", Spent(4, 3, 0.5)),
+    ]
+    show(Console(file=output, width=120), phases)
+    assert [line.split() for line in output.getvalue().splitlines() if line.strip()] == [
+        ["Timings,", "s"],
+        ["process", "phase", "wall", "user", "system"],
+        ["agent", "policy", "1.250", "0.500", "0.125"],
+        ["agent", "[attach]", "2.000", "0.250", "1.000"],
+        ["loader", "compile", "4.000", "3.000", "0.500"],
+        ["agent", "in", "all", "3.250", "0.750", "1.125"],
+        ["loader", "in", "all", "4.000", "3.000", "0.500"],
+    ]
