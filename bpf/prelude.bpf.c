@@ -78,6 +78,13 @@ static __always_inline void krie_canary(u32 program)
 		*runs += 1;
 }
 
+static __always_inline bool krie_is_own_child(struct krie_agent_state *agent)
+{
+	struct task_struct *parent = KRIE_LOAD(task_struct, krie_current_btf(), real_parent);
+
+	return KRIE_LOAD(task_struct, parent, tgid) == agent->tgid;
+}
+
 /* Whether the program should go on: the agent is armed, and this is not its own doing. */
 static __always_inline bool krie_enter(u32 program)
 {
@@ -90,7 +97,11 @@ static __always_inline bool krie_enter(u32 program)
 		krie_canary(program);
 		return false;
 	}
-	return agent->armed;
+	if (agent->armed)
+		return true;
+	if (krie_is_own_child(agent)) /* canaries run before the agent is armed, too */
+		krie_canary(program);
+	return false;
 }
 
 /* Number a record that was written. Records that were lost are counted as attempts too, and so take a number. The sums
@@ -120,13 +131,6 @@ static __always_inline void krie_lost(u32 slot)
 		__sync_fetch_and_add(&count->attempts, 1);
 		__sync_fetch_and_add(&count->lost, 1);
 	}
-}
-
-static __always_inline bool krie_is_own_child(struct krie_agent_state *agent)
-{
-	struct task_struct *parent = KRIE_LOAD(task_struct, krie_current_btf(), real_parent);
-
-	return KRIE_LOAD(task_struct, parent, tgid) == agent->tgid;
 }
 
 /* Whether this is a child of the agent: a canary for what the agent cannot do to itself. */

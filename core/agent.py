@@ -96,7 +96,6 @@ class Agent:
         stack.callback(armed.plugins.detaching)
         armed.arm()
         table.seed()  # after arming: what starts meanwhile is told by a record
-        armed.probes.check()
         self._reports.gap(self._presence)
         self._note_presence()
         self._tell_probes(armed.probes.reports)

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 
 from .agent_events import AGENT_EVENTS
 from .config import Config
@@ -31,7 +30,7 @@ from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRe
 from .kernel.record_source import RecordSource
 from .kernel.ring import ring_pages
 from .kernel.source import CFile
-from .kernel.symbols import Symbols
+from .kernel.symbols import functions
 from .plugin_guard import PluginFault
 from .plugin_manager import Plugins
 from .probe import Program, Sensor
@@ -74,7 +73,7 @@ class Armed:
 
     def arm(self, armed: bool = True) -> None:
         """Begin, or cease, to send records."""
-        self.maps["krie_agent"].set(bytes(4), struct.pack("=II", self.agent.tgid, armed))
+        _set_agent(self.maps, self.agent, armed=armed)
 
 
 def load_sensors(
@@ -84,10 +83,12 @@ def load_sensors(
 
     `contain`: with the containment sensor, which sits on paths that every process takes.
 
-    Sensors that do not work are left out and reported as degraded plugins, unless they are required.
+    Sensors that do not work are left out and reported as degraded plugins, unless they are required. The canaries have
+    run: a probe whose first alternative was silent has fallen back to one that was not, if there is one.
     """
     timeout_s = config.agent.loader_timeout_s
-    with LoaderProcess(timeout_s) as child:
+    with ExitStack() as children:
+        child = children.enter_context(LoaderProcess(timeout_s))
         features = child.features()
         plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
@@ -96,57 +97,48 @@ def load_sensors(
         types = EventTypes(
             (*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in sensors for event in sensor.events))
         )
-        canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
         request = Request(
             tuple(sensor_request(each) for each in sensors if each.sources),
             ring_pages(config.agent.ring_mib),
             config.agent.allow_syscall_tracepoints,
             config.agent.cache_dir,
         )
-        loaded = load(child, request, frozenset(each.name for each in own), canaries.run, timeout_s)
-    stack.callback(loaded.close)
-    if loaded.loaded.cache_problem:
-        _log.warning("agent.cache_dir: compiled anew: %s", loaded.loaded.cache_problem)
-    for name, error in loaded.dropped.items():
-        plugins.degrade(name, str(error))
-    for problem in loaded.loaded.wrong_offsets:
-        _degrade_readers(plugins, sensors, problem)
-    maps = Maps({name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"})
-    inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
-    agent = inspector.agent()
-    memory = KernelMemory(loaded.descriptors["program:krie_peek"][0], maps["krie_peeked"])
-    symbols = lru_cache(maxsize=1)(Symbols)  # read only where something roams
-    roaming = Roaming(
-        _roaming_programs(sensors, loaded), loaded.descriptors, lambda name: symbols().code(name), memory.is_jump
-    )
-    stack.callback(roaming.close)
-    failed = {**loaded.loaded.failed, **roaming.move()}
-    reasons: Mapping[str, Mapping[str, str]] = {
-        probe: {**why, **({loaded.loaded.chosen[probe]: failed[probe]} if probe in failed else {})}
-        for probe, why in loaded.loaded.reasons.items()
-    }
-    left_out = {
-        f"{sensor.name}.{probe.name}": {each.name: str(loaded.dropped[sensor.name]) for each in probe.alternatives}
-        for sensor in sensors
-        if sensor.name in loaded.dropped
-        for probe in sensor.probes
-    }
-    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in failed}
-    verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
-    probes = ProbeHealth(
-        sensors,
-        chosen,
-        {**reasons, **left_out},
-        loaded.loaded.programs,
-        maps["krie_alive"],
-        canaries,
-        verdicts.watched,
-    )
-    armed = Armed(
+        essential = frozenset(each.name for each in own)
+        child, request, loaded = load(child, request, essential, timeout_s, children)
+        held = stack.enter_context(_Held(loaded))
+        if loaded.loaded.cache_problem:
+            _log.warning("agent.cache_dir: compiled anew: %s", loaded.loaded.cache_problem)
+        for name, error in loaded.dropped.items():
+            plugins.degrade(name, str(error))
+        for problem in loaded.loaded.wrong_offsets:
+            _degrade_readers(plugins, sensors, problem)
+        maps = Maps(
+            {name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"}
+        )
+        inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
+        agent = inspector.agent()
+        memory = KernelMemory(loaded.descriptors["program:krie_peek"][0], maps["krie_peeked"])
+        verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
+        roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump)
+        stack.callback(roaming.close)
+        stuck = roaming.move()
+        canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
+        _set_agent(maps, agent, armed=False)
+
+        def prove() -> ProbeHealth:
+            probes = _probe_health(sensors, held.loaded, stuck, maps, canaries, verdicts)
+            probes.check()
+            return probes
+
+        probes = prove()
+        while silent := probes.silent():
+            held.loaded = child.fall_back(request, held.loaded, silent)
+            probes = prove()
+    return Armed(
         features,
         plugins,
         types,
-        loaded,
+        held.loaded,
         maps,
         inspector,
         memory,
@@ -157,8 +149,56 @@ def load_sensors(
         verdicts,
         roaming,
     )
-    armed.arm(armed=False)
-    return armed
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is loaded at the moment; leaving it detaches that."""
+
+    loaded: LoadedSet
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loaded.close()
+
+
+def _set_agent(maps: Maps, agent: Event, *, armed: bool) -> None:
+    """Tell the programs who the agent is, and whether they may send records."""
+    maps["krie_agent"].set(bytes(4), struct.pack("=II", agent.tgid, armed))
+
+
+def _probe_health(
+    sensors: tuple[Sensor, ...],
+    loaded: LoadedSet,
+    stuck: Mapping[str, str],
+    maps: Maps,
+    canaries: Canaries,
+    verdicts: Verdicts,
+) -> ProbeHealth:
+    """`stuck`: why roaming programs could not be attached, by probe."""
+    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in stuck}
+    reasons: Mapping[str, Mapping[str, str]] = {
+        probe: {**why, **({loaded.loaded.chosen[probe]: stuck[probe]} if probe in stuck else {})}
+        for probe, why in loaded.loaded.reasons.items()
+    }
+    left_out = {
+        f"{sensor.name}.{probe.name}": {each.name: str(loaded.dropped[sensor.name]) for each in probe.alternatives}
+        for sensor in sensors
+        if sensor.name in loaded.dropped
+        for probe in sensor.probes
+    }
+    return ProbeHealth(
+        sensors,
+        chosen,
+        {**reasons, **left_out},
+        loaded.loaded.programs,
+        maps["krie_alive"],
+        canaries,
+        verdicts.watched,
+        loaded.loaded.attached,
+    )
 
 
 def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tuple[str, Program]]:
@@ -167,7 +207,7 @@ def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[
         for probe in sensor.probes:
             name = f"{sensor.name}.{probe.name}"
             for each in probe.alternatives:
-                if each.name == loaded.loaded.chosen.get(name) and name not in loaded.loaded.failed:
+                if each.name == loaded.loaded.chosen.get(name):
                     yield from ((name, program) for program in each.programs if program.roaming)
 
 

@@ -109,8 +109,6 @@ def examine(config: Config, place: str) -> Report:
     faults: list[PluginFault] = []
     with ExitStack() as stack:
         armed = load_sensors(config, place, faults.append, stack, contain=True)
-        armed.arm()
-        armed.probes.check()
         engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
         executables = resolve(config.executables, armed.inspector.identify)
         stack.callback(executables.close)

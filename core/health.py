@@ -5,13 +5,14 @@ Its findings become events of `krie.agent_events` when they change, and `input.h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from .event import EventTypes
+from .kernel import alternatives
 from .kernel.maps import Map, total
-from .probe import Alternative, Probe, Sensor
+from .probe import Alternative, Probe, Program, Sensor
 from .wire import Json
 
 
@@ -78,13 +79,18 @@ class ProbeHealth:
         runs: Map | None,
         canaries: Canaries,
         watched: Callable[[], AbstractContextManager[None]] = nullcontext,
+        attached: Collection[str] | None = None,
     ) -> None:
         """`runs`: the map that counts, by index in `programs`, the runs caused by the agent.
 
         `watched` is held while canaries run: programs that do nothing most of the time then count their runs.
+        `attached`: labels of the programs that are attached; None: all of them. The others of an alternative in use are
+        optional ones whose function this kernel lacks.
         """
         self._watched = watched
         self._programs, self._runs, self._canaries = programs, runs, canaries
+        self._attached = frozenset(programs if attached is None else attached)
+        self._unheard: dict[str, list[Program]] = {}
         self.reports = [
             ProbeReport(
                 sensor.name,
@@ -106,9 +112,10 @@ class ProbeHealth:
         with self._watched():
             self._canaries.run(each.name for each in self.reports if each.alternative is not None)
         after = self._counts()
+        ran = frozenset(label for label, count in after.items() if count > before[label])
         changed = []
         for index, old in enumerate(self.reports):
-            new = self._state(old, before, after)
+            new = self._state(old, ran)
             if new != old.state:
                 self.reports[index] = ProbeReport(old.plugin, old.probe, old.alternative, new, old.reasons)
                 changed.append(self.reports[index])
@@ -119,15 +126,20 @@ class ProbeHealth:
             return {}
         return dict(zip(self._programs, (total(each, "=Q")[0] for each in self._runs.array()), strict=False))
 
-    @staticmethod
-    def _state(report: ProbeReport, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    def silent(self) -> dict[str, str]:
+        """Probes whose canary did not arrive at the last check, with the programs that it did not reach."""
+        return {
+            each.name: alternatives.silent(self._unheard[each.name]) for each in self.reports if each.state == "silent"
+        }
+
+    def _state(self, report: ProbeReport, ran: Collection[str]) -> str:
         if report.alternative is None:
             return "missing"
         if report.probe.canary is None:
             return "attached"
-        # An optional program that was left out is not among those that count.
-        functions = [each.label for each in report.alternative.programs if each.proven and each.label in after]
-        return "alive" if all(after[each] > before[each] for each in functions) else "silent"
+        due = [each for each in report.alternative.programs if each.proven and each.label in self._attached]
+        self._unheard[report.name] = [each for each in due if each.label not in ran]
+        return "silent" if self._unheard[report.name] else "alive"
 
 
 @dataclass(frozen=True, slots=True)

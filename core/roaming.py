@@ -6,7 +6,7 @@ The loader child loads them; it has gone by the time they move, so the agent att
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import AttachError
@@ -50,17 +50,18 @@ class Roaming:
         self,
         programs: Iterable[tuple[str, Program]],
         descriptors: Mapping[str, Sequence[int]],
-        code_of: Callable[[str], range],
+        code_of: Callable[[Collection[str]], Mapping[str, range]],
         is_jump: Callable[[int], bool],
         attach: Attach = attach_somewhere,
     ) -> None:
         """Attach nothing yet. `programs`: (`<plugin>.<probe>`, program); `descriptors`: of what the loader handed over;
-        `code_of`: addresses of a kernel function, asked once for each; `is_jump`: what stands at an address now."""
+        `code_of`: addresses of kernel functions, asked once for all; `is_jump`: what stands at an address now."""
         self._attach, self._is_jump = attach, is_jump
         self._roamers = [
             _Roamer(probe, program, descriptors[f"program:{program.label}"][0]) for probe, program in programs
         ]
-        self._code = {target: code_of(target) for target in {each.program.target for each in self._roamers}}
+        targets = {each.program.target for each in self._roamers}
+        self._code = code_of(targets) if targets else {}
 
     def move(self) -> dict[str, str]:
         """Attach each at a new place, and only then detach it from the one before.

@@ -25,6 +25,7 @@ _PERF_TYPE_SOFTWARE, _PERF_TYPE_TRACEPOINT = 1, 2
 _PERF_FLAG_FD_CLOEXEC = 8
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _libc = ctypes.CDLL(None, use_errno=True)
+_KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 _FIRST_INTERIOR = 5
 """Below this lie the call of ftrace, and with IBT the endbr before it."""
 _NO_INSTRUCTION = (errno.EILSEQ, errno.EINVAL)
@@ -52,8 +53,20 @@ class Places:
     cgroup2: Path
     function_id: Callable[[str], int]
     """BTF id of a kernel function; 0 when there is none of this name."""
-    function_code: Callable[[str], range] = lambda _: range(0)
-    """Addresses of a kernel function; none where that is not known. For roaming programs."""
+    security_modules: frozenset[str] | None = None
+    """The active security modules; None where the kernel does not say."""
+
+
+def obstacle(type_: AttachType, places: Places) -> str:
+    """Why programs of this type could be loaded, and yet not attached or never run; empty where nothing is known."""
+    active = places.security_modules
+    if type_ is AttachType.LSM and active is not None and "bpf" not in active:
+        return f"bpf is not among the active security modules ({', '.join(sorted(active))}); add it to lsm= at boot"
+    if type_ in (AttachType.KPROBE, AttachType.KPROBE_OVERRIDE) and not _KPROBE_TYPE.exists():
+        return "the kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
+    if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").is_dir():
+        return "the kernel has no tracepoints in tracefs"
+    return ""
 
 
 def load(program: Program, instructions: bytes, places: Places) -> int:
@@ -100,16 +113,14 @@ def _cgroup_sysctl(_program: Program, descriptor: int, places: Places) -> list[i
         os.close(root)
 
 
-def _kprobe(program: Program, descriptor: int, places: Places) -> list[int]:
-    if program.roaming:
-        return [attach_somewhere(program, descriptor, places.function_code(program.target))[1]]
+def _kprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
     symbol = ctypes.create_string_buffer(program.target.encode())
     return [_kprobe_event(ctypes.addressof(symbol), program.offset, descriptor)]
 
 
 def _kprobe_event(symbol: int, place: int, descriptor: int) -> int:
     """`symbol`: pointer to a name, behind whose address `place` counts; or 0, where `place` is an address itself."""
-    type_ = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
+    type_ = int(_KPROBE_TYPE.read_text())
     return _perf_event(type_, 0, 0, symbol, place, 0, descriptor)
 
 

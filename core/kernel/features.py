@@ -1,4 +1,4 @@
-"""What this kernel accepts. Versions are never tested: each feature is tried."""
+"""What this kernel accepts. Versions are never tested: each feature is tried, but nothing is attached for it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Features:
     release: str = ""
     machine: str = ""
     refused: Mapping[AttachType, str] = field(default_factory=dict)
-    """Attach types that this kernel refuses, with its reason. Accepted is not alive: see `Probe.canary`."""
+    """Attach types that cannot work on this kernel, and why. Accepted is not alive: see `Probe.canary`."""
     fetch_add: bool = False
     """BPF programs can use what an atomic addition returns."""
     set_retval: bool = False
@@ -58,10 +58,7 @@ class Features:
 
 
 def try_features(places: attach.Places, btf: Btf) -> Features:
-    """Try each attach type with a program that does nothing, attached for a moment.
-
-    Raises `KernelError` where there is no BPF.
-    """
+    """Have the verifier look at a program of each attach type that does nothing. Raises `KernelError` without BPF."""
     system = os.uname()
     array = bpf.map_create(bpf.MapType.ARRAY, 4, 8, 1, "krie_try")
     try:
@@ -81,14 +78,12 @@ def try_features(places: attach.Places, btf: Btf) -> Features:
 
 
 def _refused(type_: AttachType, array: int, places: attach.Places) -> str:
+    """Why this attach type cannot work here; empty where the verifier takes such a program and its place exists."""
+    if obstacle := attach.obstacle(type_, places):
+        return obstacle
     program = Program(type_, _HARMLESS_TARGETS[type_], "krie_try")
     try:
-        descriptor = attach.load(program, counting(type_, array, 0), places)
-        try:
-            for each in attach.attach(program, descriptor, places):
-                os.close(each)
-        finally:
-            os.close(descriptor)
+        os.close(attach.load(program, counting(type_, array, 0), places))
     except (AttachError, KernelError) as error:
         return str(error)
     return ""

@@ -1,4 +1,4 @@
-"""The agent's side of loading: starts the loader child, answers its canary requests, receives what it loaded.
+"""The agent's side of loading: forks the loader child, receives what it loaded, tells it what is silent.
 
 Whatever happens to the child (a compiler crash, a hang, a refusal by the verifier), the agent gets one clear error or a
 set with fewer sensors, and in the second case the reasons.
@@ -7,23 +7,25 @@ set with fewer sensors, and in the second case the reasons.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ..errors import CompileError, KernelError, KrieError, LoaderError
 from .channel import Channel, ChannelClosed
 from .features import Features
-from .messages import Loaded, Request
+from .messages import Loaded, Purpose, Request
 
 _ERROR_LINES = 20
+_LEAVES_WITHIN_S = 0.5
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ class LoadedSet:
 
 
 class LoaderProcess:
-    """One loader child. Use as a context manager: leaving it ends the child."""
+    """One loader child. Use as a context manager: leaving it ends the child.
+
+    It is forked, since another interpreter with its imports would take longer than all that it does.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         """Start the child. `timeout_s` is for each answer that it owes."""
@@ -51,16 +56,11 @@ class LoaderProcess:
         mine.settimeout(timeout_s)
         self._timeout_s = timeout_s
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        with theirs:
-            os.set_inheritable(theirs.fileno(), True)
-            self._child = subprocess.Popen(
-                [sys.executable, "-I", "-m", "krie.kernel.loader", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                pass_fds=[theirs.fileno()],
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-            )
+        self._tgid = os.fork()
+        if not self._tgid:
+            _become_loader(theirs, self._stderr.fileno())
+        theirs.close()
+        self._status: int | None = None
         self._channel = Channel(mine)
 
     def __enter__(self) -> LoaderProcess:
@@ -70,33 +70,57 @@ class LoaderProcess:
     def __exit__(self, *_: object) -> None:
         """End the child if it is still there."""
         self._channel.close()
-        if self._child.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                self._child.wait(0.5)
-        if self._child.poll() is None:
-            self._child.send_signal(signal.SIGKILL)
-            self._child.wait()
+        if self._ended(_LEAVES_WITHIN_S) is None:
+            os.kill(self._tgid, signal.SIGKILL)
+            self._ended(None)
         self._stderr.close()
 
     def features(self) -> Features:
         """What the kernel accepts. Raises `KernelError`, `LoaderError`."""
         return Features.from_json(self._answer("features")[0])
 
-    def load(self, request: Request, run_canaries: Callable[[list[str]], None]) -> LoadedSet:
+    def load(self, request: Request) -> LoadedSet:
         """Have the request loaded. Raises `CompileError`, `KernelError`, `LoaderError`."""
         self._send(request.to_json())
-        while True:
-            message, descriptors = self._receive()
-            if "canaries" in message:
-                run_canaries(message["canaries"])
-                self._send({})
-                continue
-            self._raise_failure(message, request)
-            loaded = Loaded.from_json(message["loaded"])
-            groups: dict[str, tuple[int, ...]] = {}
-            for name, descriptor in zip(loaded.names, descriptors, strict=True):
-                groups[name] = (*groups.get(name, ()), descriptor)
-            return LoadedSet(loaded, groups)
+        return self._loaded(request)
+
+    def fall_back(self, request: Request, now: LoadedSet, silent: Mapping[str, str]) -> LoadedSet:
+        """Have the next alternatives of these probes attached; why the present ones do not do is given by probe.
+
+        What is not in use any more is detached. Raises as `load` does.
+        """
+        self._send({"silent": dict(silent)})
+        new = self._loaded(request)
+        in_use = frozenset(new.loaded.attached)
+        kept: dict[str, tuple[int, ...]] = {}
+        for name, group in now.descriptors.items():
+            kind, _, label = name.partition(":")
+            if kind == "map" or label in in_use or label not in new.loaded.programs:
+                kept[name] = group
+            else:
+                for each in group:
+                    os.close(each)
+        return LoadedSet(new.loaded, {**kept, **new.descriptors}, now.dropped)
+
+    def _loaded(self, request: Request) -> LoadedSet:
+        message, descriptors = self._receive()
+        self._raise_failure(message, request)
+        loaded = Loaded.from_json(message["loaded"])
+        groups: dict[str, tuple[int, ...]] = {}
+        for name, descriptor in zip(loaded.names, descriptors, strict=True):
+            groups[name] = (*groups.get(name, ()), descriptor)
+        return LoadedSet(loaded, groups)
+
+    def _ended(self, timeout_s: float | None) -> int | None:
+        """The child's exit status, or minus the signal that ended it; None while it lives. Waits; None: for ever."""
+        if self._status is None:
+            descriptor = os.pidfd_open(self._tgid)
+            try:
+                if select.select([descriptor], [], [], timeout_s)[0]:
+                    self._status = os.waitstatus_to_exitcode(os.waitpid(self._tgid, 0)[1])
+            finally:
+                os.close(descriptor)
+        return self._status
 
     def _answer(self, key: str) -> tuple[Any, list[int]]:
         message, descriptors = self._receive()
@@ -127,10 +151,7 @@ class LoaderProcess:
             return LoaderError(
                 f"the loader gave no answer for {self._timeout_s:g} s (agent.loader_timeout_s); it was ended"
             )
-        deadline = time.monotonic() + 5
-        while self._child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        status = self._child.poll()
+        status = self._ended(5)
         how = (
             f"was ended by {signal.Signals(-status).name}" if status and status < 0 else f"exited with status {status}"
         )
@@ -139,62 +160,63 @@ class LoaderProcess:
         return LoaderError("\n".join([f"the loader {how}" + (":" if lines else ""), *lines]))
 
 
+def _become_loader(channel: socket.socket, stderr: int) -> NoReturn:
+    """What the forked child does: nothing of the agent's is left to it but the channel and a file for what it says."""
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, stderr), (2, stderr)):
+            os.dup2(source, descriptor)
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != channel.fileno():
+                with suppress(OSError):  # the listing's own
+                    os.close(int(name))
+        sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
+        os.environ.clear()
+        os.environ.update(_ENVIRONMENT)
+        from .loader import serve  # noqa: PLC0415 - nothing of it is needed in the agent
+
+        serve(channel)
+        status = 0
+    except BaseException:  # this process may not go on as a second agent, whatever happens
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def load(
-    first: LoaderProcess,
-    request: Request,
-    essential: frozenset[str],
-    run_canaries: Callable[[list[str]], None],
-    timeout_s: float,
-) -> LoadedSet:
-    """Load as much of the request as works; `first` serves the first attempt, further ones get children of their own.
+    first: LoaderProcess, request: Request, essential: frozenset[str], timeout_s: float, children: ExitStack
+) -> tuple[LoaderProcess, Request, LoadedSet]:
+    """Load as much of the request as compiles. Returns the child that did, what it was asked for, and what it loaded.
 
-    Sensors in `essential` are never left out: their failure is raised, as are failures that no single sensor causes.
+    `first` serves the first attempt; further children are ended by `children`. Sensors in `essential` are never left
+    out: their failure is raised, as are failures that no single sensor causes.
     """
-    dropped: dict[str, KrieError] = {}
-    for child in _children(first, timeout_s):
-        try:
-            loaded = child.load(request, run_canaries)
-        except (CompileError, LoaderError) as error:
-            culprits = _culprits(request, essential, run_canaries, timeout_s)
-            if not culprits:
-                raise
-            if needed := essential & culprits.keys():
-                raise culprits[min(needed)] from error
-            dropped |= culprits
-            request = replace(request, requests=tuple(each for each in request.requests if each.name not in dropped))
-            continue
-        chosen, excluded = loaded.loaded.chosen, request.excluded
-        further = tuple(
-            (probe, chosen[probe], why)
-            for probe, why in loaded.loaded.failed.items()
-            if (probe, chosen[probe]) not in excluded
-        )
-        if not further:
-            return replace(loaded, dropped=dropped)
-        loaded.close()
-        request = replace(request, exclusions=request.exclusions + further)
-    raise AssertionError("there is always a further child")
+    try:
+        return first, request, first.load(request)
+    except (CompileError, LoaderError) as error:
+        dropped = _culprits(request, essential, timeout_s)
+        if not dropped:
+            raise
+        if needed := essential & dropped.keys():
+            raise dropped[min(needed)] from error
+    request = replace(request, requests=tuple(each for each in request.requests if each.name not in dropped))
+    child = children.enter_context(LoaderProcess(timeout_s))
+    child.features()
+    return child, request, replace(child.load(request), dropped=dropped)
 
 
-def _children(first: LoaderProcess, timeout_s: float) -> Iterator[LoaderProcess]:
-    yield first
-    while True:
-        with LoaderProcess(timeout_s) as child:
-            child.features()
-            yield child
-
-
-def _culprits(
-    request: Request, essential: frozenset[str], run_canaries: Callable[[list[str]], None], timeout_s: float
-) -> dict[str, KrieError]:
-    """Load each sensor alone (with the essential ones) to name those at fault."""
+def _culprits(request: Request, essential: frozenset[str], timeout_s: float) -> dict[str, KrieError]:
+    """Compile each sensor alone (with the essential ones) to name those at fault."""
     found: dict[str, KrieError] = {}
     for sensor in request.requests:
         alone = tuple(each for each in request.requests if each.name in essential or each is sensor)
         try:
             with LoaderProcess(timeout_s) as child:
                 child.features()
-                child.load(replace(request, requests=alone), run_canaries).close()
+                child.load(replace(request, requests=alone, purpose=Purpose.CHECK)).close()
         except CompileError as error:
             found[sensor.name] = CompileError(sensor.name, error.diagnostics)
         except LoaderError as error:

@@ -1,8 +1,8 @@
 """The loader child: only here bcc is imported, which brings LLVM and may abort its process on odd C.
 
-Run as `python -m krie.kernel.loader DESCRIPTOR`, where the descriptor is its end of a socket. It says what the kernel
-accepts, takes the sensors, chooses alternatives, compiles one translation unit, loads and attaches with KRIe's own
-code, hands maps, programs and links over, and exits. See `krie.kernel.launcher` for the other end.
+The agent forks it (see `krie.kernel.launcher` for the other end). It says what the kernel accepts, takes the sensors,
+compiles one translation unit with all of their alternatives, loads and attaches with KRIe's own code what works here,
+hands maps, programs and links over, replaces what the agent finds silent, and exits.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 from ..errors import KernelError
 from ..probe import Program
 from ..table_layout import SIZE as TABLE_BYTES
-from . import attach, bpf, mounts, preflight
+from . import attach, bpf, mounts
+from .alternatives import Alternatives, Held
 from .btf import Btf
 from .channel import Channel, ChannelClosed
 from .compiled import Cache, Compiled, compile_unit, key_of
 from .copies import copy_for
 from .features import try_features
-from .messages import Failure, Loaded, Request
+from .messages import Failure, Loaded, Purpose, Request
 from .record_source import trial_program
 from .source import SensorSource, Unit, assemble, write_tree
-from .symbols import Symbols
 
 _PR_SET_PDEATHSIG = 1
 _DIAGNOSTIC_BYTES = 1 << 16
@@ -63,80 +62,41 @@ class Loader:
         self._tree = tree
         self._cache_problem = ""
         self._btf = Btf()
-        symbols = lru_cache(maxsize=1)(Symbols)  # read when first asked, since they are many
         self._places = attach.Places(
-            mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, lambda name: symbols().code(name)
+            mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, mounts.security_modules()
         )
         self.features = try_features(self._places, self._btf)
 
     def run(self, request: Request) -> None:
-        """Serve the request; the answer and the descriptors go over the channel."""
-        if request.check:
-            self._check(request)
-            return
-        if request.trial:
-            self._trial(request)
-            return
-        choices = preflight.choose(
-            request.candidates, request.excluded, request.allow_every_syscall, self._places, self._run_canaries
-        )
-        chosen = [choice.chosen for choice in choices.values() if choice.chosen is not None]
-        sources = tuple(request.source(name, chosen) for name in request.sensors)
+        """Serve the request; the answers and the descriptors go over the channel."""
+        sources = tuple(request.source(name) for name in request.sensors)
         with _captured_stderr() as diagnostics:
             compiled, unit = self._compile(request, sources)
         if compiled is None:
             self._refuse(diagnostics)
-        else:
-            self._hand_over(choices, compiled, unit)
-
-    def _check(self, request: Request) -> None:
-        everything = [each for alternatives in request.candidates.values() for each in alternatives]
-        sources = tuple(request.source(name, everything) for name in request.sensors)
-        with _captured_stderr() as diagnostics:
-            compiled, unit = self._compile(request, sources)
-        if compiled is None:
-            self._refuse(diagnostics)
-        else:
+        elif request.purpose is Purpose.CHECK:
             wrong = self._wrong_offsets(compiled, unit)
-            answer = Loaded((), unit.programs, unit.kinds, unit.sensors, {}, {}, {}, wrong, tuple(diagnostics))
-            self._channel.send({"loaded": answer.to_json()})
-
-    def _trial(self, request: Request) -> None:
-        """Load the programs that look records up in tables, and attach nothing."""
-        sources = tuple(request.source(name, ()) for name in request.sensors)
-        with _captured_stderr() as diagnostics:
-            compiled, unit = self._compile(request, sources)
-        if compiled is None:
-            self._refuse(diagnostics)
-            return
-        names, descriptors = zip(*((f"map:{name}", each) for name, each in compiled.maps.items()), strict=True)
-        functions = [trial_program(record.c_name) for source in sources for record in source.events]
-        answer = Loaded(
-            (*names, *(f"program:{each}" for each in functions)),
-            unit.programs,
-            unit.kinds,
-            unit.sensors,
-            {},
-            {},
-            {},
-            (),
-        )
-        loaded = [self._load_raw(each, compiled) for each in functions]
-        self._channel.send({"loaded": answer.to_json()}, [*descriptors, *loaded])
+            self._answer(unit, wrong_offsets=wrong, warnings=tuple(diagnostics))
+        elif request.purpose is Purpose.TRIAL:
+            functions = [trial_program(record.c_name) for source in sources for record in source.events]
+            loaded = {f"program:{each}": [self._load_raw(each, compiled)] for each in functions}
+            self._answer(unit, {**_maps_of(compiled), **loaded})
+        else:
+            self._attach(request, compiled, unit)
 
     def _refuse(self, diagnostics: list[str]) -> None:
         self._channel.send({"failure": Failure("compile", "\n".join(_errors(diagnostics))).to_json()})
 
-    def _run_canaries(self, probes: list[str]) -> None:
-        self._channel.send({"canaries": probes})
-        self._channel.receive()
-
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[Compiled | None, Unit]:
         write_tree(self._tree, sources, self._btf)
         unit = assemble(
-            sources, ring_pages=request.ring_pages, features=self.features, btf=self._btf, trial=request.trial
+            sources,
+            ring_pages=request.ring_pages,
+            features=self.features,
+            btf=self._btf,
+            trial=request.purpose is Purpose.TRIAL,
         )
-        flags = [*_FLAGS, *(_WARNINGS if request.check else ["-Wno-everything"])]
+        flags = [*_FLAGS, *(_WARNINGS if request.purpose is Purpose.CHECK else ["-Wno-everything"])]
         cache = Cache(Path(request.cache_dir)) if request.cache_dir else None
         key = key_of(unit.text, self._tree, flags)
         compiled = cache.find(key) if cache is not None else None
@@ -152,52 +112,63 @@ class Loader:
         _make_map_of_tables(compiled.maps["krie_tables"], max(1, len(unit.kinds)))
         return compiled, unit
 
-    def _hand_over(self, choices: dict[str, preflight.Choice], compiled: Compiled, unit: Unit) -> None:
-        names: list[str] = []
-        descriptors: list[int] = []
-        for name, descriptor in compiled.maps.items():
-            names.append(f"map:{name}")
-            descriptors.append(descriptor)
-        failed: dict[str, str] = {}
-        for function in _RUN_BY_AGENT:
-            names.append(f"program:{function}")
-            descriptors.append(self._load_raw(function, compiled))
+    def _attach(self, request: Request, compiled: Compiled, unit: Unit) -> None:
+        """Attach what works, then what the agent asks for instead, until it goes."""
         wrong = self._wrong_offsets(compiled, unit)
-        shared: set[Program] = set()  # several probes may name the same program: it is attached once
-        for probe, choice in choices.items():
-            if choice.chosen is None:
-                continue
-            held: list[tuple[str, int]] = []
+        own = {f"program:{each}": [self._load_raw(each, compiled)] for each in _RUN_BY_AGENT}
+
+        def hold(program: Program) -> list[int]:
+            index = unit.programs.index(program.label)
+            code = copy_for(index, program.argument, compiled.instructions(program.function))
+            loaded = attach.load(program, code, self._places)
+            if program.roaming:
+                return [loaded]  # the agent attaches it: see krie/roaming.py
             try:
-                for program in (each for each in choice.chosen.programs if each not in shared):
-                    index = unit.programs.index(program.label)
-                    code = copy_for(index, program.argument, compiled.instructions(program.function))
-                    loaded = attach.load(program, code, self._places)
-                    held.append((f"program:{program.label}", loaded))
-                    if program.roaming:
-                        continue  # the agent attaches it: see krie/roaming.py
-                    links = attach.attach(program, loaded, self._places)
-                    held += [(f"link:{program.label}", each) for each in links]
-            except KernelError as error:
-                failed[probe] = str(error)
-                for _, descriptor in held:
-                    os.close(descriptor)
-                continue
-            shared.update(choice.chosen.programs)
-            names += [name for name, _ in held]
-            descriptors += [descriptor for _, descriptor in held]
-        loaded_message = Loaded(
-            names=tuple(names),
+                return [loaded, *attach.attach(program, loaded, self._places)]
+            except KernelError:
+                os.close(loaded)
+                raise
+
+        alternatives = Alternatives(
+            request.candidates,
+            hold,
+            allow_every_syscall=request.allow_every_syscall,
+            refused=self.features.refused,
+            close=os.close,
+        )
+        descriptors = {**_maps_of(compiled), **own}
+        held = alternatives.take()
+        while True:
+            self._answer(unit, {**descriptors, **_named(held)}, alternatives, wrong_offsets=wrong)
+            silent = self._channel.receive()[0]["silent"]
+            for each in (each for one in held for each in one.descriptors):
+                os.close(each)  # the agent has them, and decides how long they live
+            descriptors = {}
+            held = alternatives.fall_back(silent)
+
+    def _answer(
+        self,
+        unit: Unit,
+        descriptors: Mapping[str, Sequence[int]] | None = None,
+        alternatives: Alternatives | None = None,
+        *,
+        wrong_offsets: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
+    ) -> None:
+        named = [(name, each) for name, group in (descriptors or {}).items() for each in group]
+        answer = Loaded(
+            names=tuple(name for name, _ in named),
             programs=unit.programs,
             kinds=unit.kinds,
             sensors=unit.sensors,
-            chosen={probe: choice.chosen.name for probe, choice in choices.items() if choice.chosen is not None},
-            reasons={probe: dict(choice.reasons) for probe, choice in choices.items()},
-            failed=failed,
-            wrong_offsets=wrong,
+            chosen=alternatives.chosen if alternatives is not None else {},
+            reasons=alternatives.reasons if alternatives is not None else {},
+            attached=tuple(each.label for each in alternatives.attached) if alternatives is not None else (),
+            wrong_offsets=wrong_offsets,
+            warnings=warnings,
             cache_problem=self._cache_problem,
         )
-        self._channel.send({"loaded": loaded_message.to_json()}, descriptors)
+        self._channel.send({"loaded": answer.to_json()}, [each for _, each in named])
 
     def _load_raw(self, function: str, compiled: Compiled) -> int:
         spec = bpf.ProgramSpec(function, bpf.ProgType.RAW_TRACEPOINT)
@@ -222,6 +193,18 @@ class Loader:
         )
 
 
+def _maps_of(compiled: Compiled) -> dict[str, Sequence[int]]:
+    return {f"map:{name}": [each] for name, each in compiled.maps.items()}
+
+
+def _named(held: Iterable[Held]) -> dict[str, Sequence[int]]:
+    found: dict[str, Sequence[int]] = {}
+    for each in held:
+        found[f"program:{each.program.label}"] = each.descriptors[:1]
+        found[f"link:{each.program.label}"] = each.descriptors[1:]
+    return found
+
+
 def _make_map_of_tables(descriptor: int, kinds: int) -> None:
     """Put a map of maps where BCC made an ordinary one, before any program refers to it: see `bpf/table.bpf.c`."""
     shape = bpf.map_create(bpf.MapType.ARRAY, 4, TABLE_BYTES, kinds, "krie_generation")
@@ -236,11 +219,11 @@ def _errors(lines: list[str]) -> list[str]:
     return [line for line in lines if line and "Failed to compile BPF module" not in line] or ["no diagnostics"]
 
 
-def main(descriptor: int) -> None:
-    """Serve one request on the socket `descriptor`."""
+def serve(sock: socket.socket) -> None:
+    """Serve one request on this socket, in a process that ends afterwards, and with its parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     bpf.allow_locked_memory()
-    channel = Channel(socket.socket(fileno=descriptor))
+    channel = Channel(sock)
     try:
         loader = Loader(channel, mounts.private_namespace())
         channel.send({"features": loader.features.to_json()})
@@ -248,8 +231,4 @@ def main(descriptor: int) -> None:
     except KernelError as error:
         channel.send({"failure": Failure("kernel", str(error)).to_json()})
     except ChannelClosed:
-        print("the agent has gone", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+        return  # the agent needs nothing more, or has gone

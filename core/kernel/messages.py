@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import Any
 
 from ..probe import AttachType, Program
+from .alternatives import Candidate
 from .record_source import RecordSource
 from .source import CFile, SensorSource
 
-if TYPE_CHECKING:
-    from .preflight import Candidate
+
+class Purpose(StrEnum):
+    """What is wanted of the loader child."""
+
+    ATTACH = "attach"
+    CHECK = "check"
+    """Only compile, with the compiler's warnings, and look at the offsets."""
+    TRIAL = "trial"
+    """Load the programs that `krie policy verify` runs, and attach nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +62,7 @@ class Request:
     allow_every_syscall: bool
     cache_dir: str = ""
     """Folder of what was compiled before; empty: compile."""
-    exclusions: tuple[tuple[str, str, str], ...] = ()
-    """(`<plugin>.<probe>`, alternative, why): alternatives that an earlier attempt could not load."""
-    check: bool = False
-    """Only compile, all alternatives and with the compiler's warnings."""
-    trial: bool = False
-    """Attach nothing; with the programs that `krie policy verify` runs."""
+    purpose: Purpose = Purpose.ATTACH
 
     @property
     def sensors(self) -> Mapping[str, SensorRequest]:
@@ -66,15 +70,8 @@ class Request:
         return {each.name: each for each in self.requests}
 
     @property
-    def excluded(self) -> Mapping[tuple[str, str], str]:
-        """Why, by probe and alternative."""
-        return {(probe, alternative): why for probe, alternative, why in self.exclusions}
-
-    @property
     def candidates(self) -> Mapping[str, tuple[Candidate, ...]]:
         """All alternatives by `<plugin>.<probe>`."""
-        from .preflight import Candidate  # noqa: PLC0415 - preflight needs bpf(2), the agent's side of this module does not
-
         return {
             f"{sensor.name}.{probe.name}": tuple(
                 Candidate(f"{sensor.name}.{probe.name}", each.name, each.programs, each.every_syscall, probe.has_canary)
@@ -84,26 +81,19 @@ class Request:
             for probe in sensor.probes
         }
 
-    def source(self, name: str, chosen: Iterable[Candidate]) -> SensorSource:
-        """What of a sensor is compiled, once alternatives are chosen."""
+    def source(self, name: str) -> SensorSource:
+        """What of a sensor is compiled: the programs of all of its alternatives."""
         sensor = self.sensors[name]
-        own = [each for each in chosen if each.probe.startswith(f"{name}.")]
-        chosen_programs = tuple(program for each in own for program in each.programs)
-        programs = tuple(dict.fromkeys(each.label for each in chosen_programs))
-        functions = {each.function for each in chosen_programs}
-        every = {
-            program.function: None
-            for probe in sensor.probes
-            for alternative in probe.alternatives
-            for program in alternative.programs
-        }
+        programs = tuple(
+            program for probe in sensor.probes for alternative in probe.alternatives for program in alternative.programs
+        )
         return SensorSource(
             name,
             sensor.sources,
             sensor.events,
-            programs,
-            tuple(function for function in every if function not in functions),
-            tuple(f"{each.probe.removeprefix(f'{name}.')}_{each.name}".upper() for each in own),
+            tuple(dict.fromkeys(each.label for each in programs)),
+            (),
+            tuple(f"{probe.name}_{each.name}".upper() for probe in sensor.probes for each in probe.alternatives),
             sensor.types,
             sensor.defines,
         )
@@ -120,9 +110,7 @@ class Request:
             data["ring_pages"],
             data["allow_every_syscall"],
             data["cache_dir"],
-            tuple((probe, alternative, why) for probe, alternative, why in data["exclusions"]),
-            data["check"],
-            data["trial"],
+            Purpose(data["purpose"]),
         )
 
 
@@ -182,8 +170,8 @@ class Loaded:
     """Alternative by `<plugin>.<probe>`."""
     reasons: Mapping[str, Mapping[str, str]]
     """For each probe and alternative why it was taken or not."""
-    failed: Mapping[str, str]
-    """Probes whose chosen alternative could not be loaded or attached after all, and why."""
+    attached: tuple[str, ...]
+    """Labels of the programs that are in use, those of earlier messages too."""
     wrong_offsets: tuple[str, ...]
     """Fields that the compiled code reads at the wrong place."""
     warnings: tuple[str, ...] = ()
@@ -205,7 +193,7 @@ class Loaded:
             tuple(data["sensors"]),
             data["chosen"],
             data["reasons"],
-            data["failed"],
+            tuple(data["attached"]),
             tuple(data["wrong_offsets"]),
             tuple(data["warnings"]),
             data["cache_problem"],

@@ -1,4 +1,4 @@
-"""Finds tracefs and the cgroup v2 tree, however they are mounted, or mounts them where nobody else sees it."""
+"""Finds tracefs, securityfs and the cgroup v2 tree wherever they are mounted, or mounts them privately."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ def tracefs() -> Path:
 def cgroup2() -> Path:
     """The root of the cgroup v2 tree, likewise."""
     return _find("cgroup2", Path("/sys/fs/cgroup"))
+
+
+def security_modules() -> frozenset[str] | None:
+    """The active security modules, as securityfs lists them; None where there is no securityfs. Mounts it likewise."""
+    try:
+        folder = _find("securityfs", Path("/sys/kernel/security"))
+        return frozenset((folder / "lsm").read_text().strip().split(","))
+    except (KernelError, OSError):
+        return None
 
 
 def _find(type_: str, usual: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 
 KALLSYMS = Path("/proc/kallsyms")
 _TEXT = frozenset("tTwW")
+_FUNCTION = re.compile(rb"^([0-9a-f]+) [tTwW] ", re.MULTILINE)
 _FARTHEST = 1 << 20
 """No function is longer: what lies farther behind a symbol is not its."""
 
@@ -30,6 +32,25 @@ def addresses(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str,
             if name in wanted:
                 found.setdefault(name.decode(), []).append(int(address, 16))
     return {name: tuple(each) for name, each in found.items()}
+
+
+def functions(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str, range]:
+    """Addresses of each of these functions of the kernel, up to the next one.
+
+    An empty range where they are not known, or where the kernel has several of that name. One pass over the bytes,
+    since there are some 200,000 symbols; the kernel lists its own by address, and modules' behind them.
+    """
+    text = kallsyms.read_bytes()
+    wanted = b"|".join(re.escape(each.encode()) for each in names)
+    found: dict[str, range] = {}
+    several: set[str] = set()
+    for match in re.finditer(rb"^([0-9a-f]+) [tTwW] (" + wanted + rb")$", text, re.MULTILINE):
+        name, start = match[2].decode(), int(match[1], 16)
+        if name in found:
+            several.add(name)
+        following = (int(each[1], 16) for each in _FUNCTION.finditer(text, match.end()))
+        found[name] = range(start, next((each for each in following if each > start), start))
+    return {name: range(0) if name in several else found.get(name, range(0)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +103,3 @@ class Symbols:
             return None
         name, _, module = self._names[index].partition("\t")
         return Symbol(name, address - self._addresses[index], module.strip("[]"))
-
-    def code(self, name: str) -> range:
-        """Addresses of a function of the kernel, up to the next one; none where they are not known, or of several."""
-        if self._names.count(name) != 1:
-            return range(0)
-        index = self._names.index(name)
-        start = self._addresses[index]
-        return range(start, next((each for each in self._addresses[index + 1 :] if each > start), start))

@@ -10,7 +10,7 @@ from ..event import EventType
 from ..kernel import bpf
 from ..kernel.launcher import LoaderProcess
 from ..kernel.maps import Map, Maps
-from ..kernel.messages import Request
+from ..kernel.messages import Purpose, Request
 from ..kernel.record_source import trial_map, trial_program
 from ..kernel_tables import KernelTables
 from ..probe import Sensor
@@ -28,8 +28,8 @@ class Trial:
         requests = tuple(sensor_request(each) for each in sensors if each.sources)
         with LoaderProcess(timeout_s) as child:
             child.features()
-            request = Request(requests, _SMALLEST_RING, allow_every_syscall=False, trial=True)
-            loaded = child.load(request, lambda _: None)
+            request = Request(requests, _SMALLEST_RING, allow_every_syscall=False, purpose=Purpose.TRIAL)
+            loaded = child.load(request)
         stack.callback(loaded.close)
         names = {name: each[0] for name, each in loaded.descriptors.items()}
         self._maps: Mapping[str, Map] = Maps(

@@ -13,7 +13,7 @@ from ..containment import containment_sensor
 from ..errors import KrieError
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
-from ..kernel.messages import Request
+from ..kernel.messages import Purpose, Request
 from ..plugin_manager import Plugins, available
 from ..process_sensor import process_sensor
 
@@ -32,7 +32,7 @@ def warnings(plugins: list[str]) -> list[str]:
     requests = tuple(sensor_request(each) for each in sensors if each.sources)
     with LoaderProcess(120) as child:
         child.features()
-        answer = child.load(Request(requests, 16, allow_every_syscall=True, check=True), lambda _: None).loaded
+        answer = child.load(Request(requests, 16, allow_every_syscall=True, purpose=Purpose.CHECK)).loaded
     return [*answer.warnings, *(f"wrong offset: {each}" for each in answer.wrong_offsets)]
 
 

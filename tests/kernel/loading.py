@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from krie.armed import sensor_request
-from krie.health import Canaries
-from krie.kernel.launcher import LoadedSet, LoaderProcess, load
+from krie.kernel.launcher import LoadedSet, LoaderProcess
 from krie.kernel.maps import Maps
 from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
@@ -17,12 +15,11 @@ _TIMEOUT_S = 600
 
 @contextmanager
 def loaded(*sensors: Sensor) -> Iterator[tuple[LoadedSet, Maps]]:
-    """Compiled, attached and proven alive, until the end; and their maps by name."""
-    canaries = Canaries(sensors, lambda probe, error: pytest.fail(f"{probe}: {error}"))
+    """Compiled and attached, until the end; and their maps by name."""
     request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False)
     with LoaderProcess(_TIMEOUT_S) as child:
         child.features()
-        made = load(child, request, frozenset(), canaries.run, _TIMEOUT_S)
+        made = child.load(request)
     try:
         maps = {name[4:]: each[0] for name, each in made.descriptors.items() if name.startswith("map:")}
         yield made, Maps(maps)

@@ -10,7 +10,7 @@ from krie.armed import sensor_request
 from krie.errors import KernelError
 from krie.kernel.btf import named_padding
 from krie.kernel.channel import Channel, ChannelClosed
-from krie.kernel.messages import Request
+from krie.kernel.messages import Purpose, Request
 from krie.kernel.source import fields_read
 from krie.process_sensor import process_sensor
 
@@ -71,7 +71,7 @@ def test_types_and_fields_are_read_out_of_the_source() -> None:
 
 
 def test_a_request_survives_the_channel() -> None:
-    request = Request((sensor_request(process_sensor()),), 16, True, "/var/cache/krie", (("a.b", "lsm", "EPERM"),))
+    request = Request((sensor_request(process_sensor()),), 16, True, "/var/cache/krie", Purpose.TRIAL)
     mine, theirs = map(Channel, socket.socketpair())
     mine.send(request.to_json())
     assert Request.from_json(theirs.receive()[0]) == request

@@ -11,7 +11,7 @@ from krie.errors import AttachError
 from krie.kernel import attach
 from krie.kernel.attach import attach_somewhere
 from krie.kernel.copies import copy_for
-from krie.kernel.symbols import Symbols
+from krie.kernel.symbols import Symbols, functions
 from krie.probe import AttachType, Program
 from krie.roaming import Roaming, Trap
 
@@ -105,9 +105,8 @@ def jumps() -> set[int]:
 def made(jumps: set[int]) -> Iterator[tuple[Roaming, Attach]]:
     attach_ = Attach()
     descriptors = {"program:p_check.3": (3,), "program:p_check.4": (4,)}
-    roaming = Roaming(
-        [("p.one", TRAP), ("q.two", OTHER)], descriptors, lambda name: range(len(name)), jumps.__contains__, attach_
-    )
+    code_of = lambda names: {each: range(len(each)) for each in names}  # noqa: E731
+    roaming = Roaming([("p.one", TRAP), ("q.two", OTHER)], descriptors, code_of, jumps.__contains__, attach_)
     yield roaming, attach_
     roaming.close()
     roaming.close()
@@ -202,9 +201,9 @@ def test_symbols_and_addresses(tmp_path: Path) -> None:
     symbols = Symbols(["init_cred", "_stext", "nothing"], place)
     names = ("init_cred", "_stext", "nothing")
     assert [symbols.address(each) for each in names] == [0xFFFFFFFF82000000, 0xFFFFFFFF81000000, 0]
-    code = symbols.code("commit_creds")
-    assert (code.start, len(code)) == (BEGIN, 0xC0)
-    assert [len(symbols.code(each)) for each in ("twice", "nothing", "helper")] == [0, 0, 0]
+    code = functions(["commit_creds", "twice", "nothing", "helper"], place)
+    assert (code["commit_creds"].start, len(code["commit_creds"])) == (BEGIN, 0xC0)
+    assert [len(code[each]) for each in ("twice", "nothing", "helper")] == [0, 0, 0]
     assert str(symbols.find(0xFFFFFFFF81000103)) == "twice+0x3"
     assert str(symbols.find(0xFFFFFFFFC0000021)) == "bpf_prog_1_x+0x1 [bpf]"
     assert symbols.find(0xFFFFFFFFC0000001) is not None
@@ -216,4 +215,5 @@ def test_hidden_addresses_are_no_addresses(tmp_path: Path) -> None:
     place = tmp_path / "kallsyms"
     place.write_text("".join(f"{0:016x} {line[17:]}\n" for line in LISTED.splitlines()))
     symbols = Symbols(["init_cred"], place)
-    assert (len(symbols), len(symbols.code("commit_creds")), symbols.address("init_cred")) == (0, 0, 0)
+    assert (len(symbols), symbols.address("init_cred")) == (0, 0)
+    assert len(functions(["commit_creds"], place)["commit_creds"]) == 0
