@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self
 
 from .errors import DecodeError, LayoutError
-from .layout import Doc, Inline, Layout
+from .layout import Doc, Inline, layout_of
 from .wire import U16, U32, U64, Comm, Json
 
 DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "killing failed", 16: "poisoning failed"}
@@ -93,7 +93,7 @@ HEADER_FIELDS = tuple(each.name for each in fields(Event))
 
 def own_fields(event: type[Event]) -> frozenset[str]:
     """Names of the fields that an event type adds to the header."""
-    return frozenset(each.name for each in Layout(event).data_fields) - frozenset(HEADER_FIELDS)
+    return frozenset(each.name for each in layout_of(event).data_fields) - frozenset(HEADER_FIELDS)
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
@@ -116,7 +116,7 @@ class EventType:
         if taken := declared.intersection(HEADER_FIELDS):
             raise LayoutError(name, min(taken), "is a field of every event's header; give it another name")
         self.event, self.kind, self.name, self.version = event, event.KIND, event.NAME, event.VERSION
-        self.layout = Layout(event)
+        self.layout = layout_of(event)
         known = {each.name for each in self.layout.data_fields}
         for process, parts in event.PROCESSES.items():
             if process in known:
@@ -145,7 +145,7 @@ class EventType:
 
     def _c_struct(self) -> str:
         flat = self.layout.c_struct(self.c_name)
-        header = Layout(Event).c_struct("krie_header")
+        header = layout_of(Event).c_struct("krie_header")
         body = flat.split("{\n", 1)[1]
         members = header.split("{\n", 1)[1].split("};", 1)[0]
         body = body.replace(members, "    struct krie_header header;\n", 1)

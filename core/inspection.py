@@ -12,11 +12,11 @@ from .errors import KernelError
 from .event import Event
 from .kernel import bpf
 from .kernel.maps import Map
-from .layout import Layout
+from .layout import layout_of
 from .process import Identity
 from .wire import text_of
 
-_HEADER = Layout(Event)
+_HEADER = layout_of(Event)
 _REST = struct.Struct("=QQQII16s")
 
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 import dataclasses
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from functools import cache
+from inspect import get_annotations
+from typing import Annotated, Any, get_args, get_origin
 
 from .errors import DecodeError, LayoutError
 from .wire import NAME_BYTES, WIDTHS, Bitmap, Bytes, Chars, WireType
@@ -69,6 +71,18 @@ def _wire_type(owner: str, name: str, hint: Any) -> tuple[WireType, str, bool]:
     return wire, next((each.text for each in metadata if isinstance(each, Doc)), ""), inline
 
 
+@cache
+def _annotations(record: type[Any]) -> dict[str, Any]:
+    """What one class itself annotates; evaluated once, since those of `Event` are part of every event."""
+    return get_annotations(record, eval_str=True)
+
+
+@cache
+def layout_of(record: type[Any]) -> Layout:
+    """The layout of a class, laid out once. Raises `LayoutError`."""
+    return Layout(record)
+
+
 class Layout:
     """The memory layout of one record class. Raises `LayoutError` for what cannot be laid out without surprises."""
 
@@ -78,7 +92,7 @@ class Layout:
         name = record.__name__
         if not dataclasses.is_dataclass(record):
             raise LayoutError(name, "", "is no dataclass")
-        hints = get_type_hints(record, include_extras=True)
+        hints = {field: hint for base in reversed(record.__mro__) for field, hint in _annotations(base).items()}
         offset = 0
         fields: list[Field] = []
         for each in dataclasses.fields(record):

@@ -12,12 +12,12 @@ import select
 
 from ..errors import KernelError
 from ..event import Event
-from ..layout import Layout
+from ..layout import layout_of
 from .maps import Map
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _BATCH_FULL = -1000
-_SMALLEST_BYTES = Layout(Event).size
+_SMALLEST_BYTES = layout_of(Event).size
 
 
 class Ring:

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..event import Event
-from ..layout import Layout
+from ..layout import layout_of
 from ..table_layout import C_DEFINES
 from ..wire import NAME_BYTES
 from .btf import Btf
@@ -147,7 +147,7 @@ def write_tree(root: Path, sensors: Iterable[SensorSource], btf: Btf) -> None:
     )
     (include / "krie_types.h").write_text(_kernel_types(sensors, btf))
     declarations = [each.declaration for sensor in sensors for each in sensor.events]
-    (include / "krie_events.h").write_text("\n".join([Layout(Event).c_struct("krie_header"), *declarations]))
+    (include / "krie_events.h").write_text("\n".join([layout_of(Event).c_struct("krie_header"), *declarations]))
     for name in _INCLUDED:
         (include / name).write_text(core_file(name).text)
 

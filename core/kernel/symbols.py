@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,32 +22,37 @@ def addresses(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str,
     A symbol of a module is named `module:symbol`. Of variables a kernel without CONFIG_KALLSYMS_ALL lists none. All
     addresses are 0 where kernel.kptr_restrict hides them.
     """
-    wanted = {each.encode() for each in names}
+    wanted = frozenset(names)
     found: dict[str, list[int]] = {}
-    with kallsyms.open("rb") as lines:
-        for line in lines:
-            address, _, name, *module = line.split()
-            if module:
-                name = module[0][1:-1] + b":" + name
-            if name in wanted:
-                found.setdefault(name.decode(), []).append(int(address, 16))
+    for match in _named({each.rpartition(":")[2] for each in wanted}, rb"[A-Za-z]", kallsyms.read_bytes()):
+        name = f"{match[3].decode()}:{match[2].decode()}" if match[3] else match[2].decode()
+        if name in wanted:
+            found.setdefault(name, []).append(int(match[1], 16))
     return {name: tuple(each) for name, each in found.items()}
+
+
+def _named(names: Collection[str], kinds: bytes, text: bytes) -> Iterator[re.Match[bytes]]:
+    """The lines of these symbols: address, name, module. Bytes are searched, since there are some 200,000 lines."""
+    either = b"|".join(re.escape(each.encode()) for each in names)
+    pattern = rb"^([0-9a-f]+) " + kinds + rb" (" + either + rb")(?:\t\[([^]\n]+)\])?$"
+    return re.finditer(pattern, text, re.MULTILINE)
 
 
 def functions(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str, range]:
     """Addresses of each of these functions of the kernel, up to the next one.
 
-    An empty range where they are not known, or where the kernel has several of that name. One pass over the bytes,
-    since there are some 200,000 symbols; the kernel lists its own by address, and modules' behind them.
+    An empty range where they are not known, or where the kernel has several of that name.
     """
     text = kallsyms.read_bytes()
-    wanted = b"|".join(re.escape(each.encode()) for each in names)
     found: dict[str, range] = {}
     several: set[str] = set()
-    for match in re.finditer(rb"^([0-9a-f]+) [tTwW] (" + wanted + rb")$", text, re.MULTILINE):
+    for match in _named(names, rb"[tTwW]", text):
         name, start = match[2].decode(), int(match[1], 16)
+        if match[3]:
+            continue  # of a module
         if name in found:
             several.add(name)
+        # The kernel lists its own symbols by address.
         following = (int(each[1], 16) for each in _FUNCTION.finditer(text, match.end()))
         found[name] = range(start, next((each for each in following if each > start), start))
     return {name: range(0) if name in several else found.get(name, range(0)) for name in names}
