@@ -66,6 +66,8 @@ def obstacle(type_: AttachType, places: Places) -> str:
         return "the kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
     if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").is_dir():
         return "the kernel has no tracepoints in tracefs"
+    if type_ is AttachType.CGROUP_SYSCTL and not places.cgroup2.is_dir():
+        return f"this kernel has no {places.cgroup2}"
     return ""
 
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -173,6 +174,7 @@ def _become_loader(channel: socket.socket, stderr: int) -> NoReturn:
                 with suppress(OSError):  # the listing's own
                     os.close(int(name))
         sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
+        warnings.resetwarnings()
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
         from .loader import serve  # noqa: PLC0415 - nothing of it is needed in the agent
