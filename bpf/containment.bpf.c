@@ -78,7 +78,7 @@ static __always_inline int containment_error(u32 error)
 	return krie_error(&answer);
 }
 
-static __always_inline int containment_refuse(u32 program, u32 operation)
+static __always_inline int containment_refuse(u32 operation)
 {
 	u32 zero = 0;
 	struct krie_busy *busy = krie_busy_now();
@@ -95,10 +95,10 @@ static __always_inline int containment_refuse(u32 program, u32 operation)
 		return 0;
 	process = krie_current_process();
 	if (process.tgid == agent->tgid) {
-		krie_canary(program);
+		krie_canary();
 		return 0;
 	}
-	if (krie_own_child(program) || !agent->armed)
+	if (krie_own_child() || !agent->armed)
 		return 0;
 	if (krie_find_poison(&process, &found)) {
 		containment_note(&process, operation, found.rule);
@@ -163,7 +163,7 @@ int containment_file_open(u64 *ctx)
 		if (guarded && guarded->ino && opened.ino == guarded->ino && opened.dev == guarded->dev)
 			return containment_guard(&process, CONTAINMENT_KPROBES_SWITCHED);
 	}
-	return containment_refuse(KRIE_PROGRAM_containment_file_open, CONTAINMENT_FILE_OPEN);
+	return containment_refuse(CONTAINMENT_FILE_OPEN);
 }
 
 /* security_mmap_file(file, prot, flags); the LSM hook has what was asked for as its second argument, too */
@@ -171,7 +171,7 @@ int containment_mmap_file(u64 *ctx)
 {
 	if (!(ctx[1] & CONTAINMENT_PROT_EXEC))
 		return 0;
-	return containment_refuse(KRIE_PROGRAM_containment_mmap_file, CONTAINMENT_MMAP_FILE);
+	return containment_refuse(CONTAINMENT_MMAP_FILE);
 }
 
 /* security_file_mprotect(vma, asked, prot) */
@@ -179,7 +179,7 @@ int containment_file_mprotect(u64 *ctx)
 {
 	if (!(ctx[1] & CONTAINMENT_PROT_EXEC))
 		return 0;
-	return containment_refuse(KRIE_PROGRAM_containment_file_mprotect, CONTAINMENT_FILE_MPROTECT);
+	return containment_refuse(CONTAINMENT_FILE_MPROTECT);
 }
 
 /* security_task_kill(task, info, signal, cred): not asked for the kernel's own signals, such as a terminal's Ctrl-C */
@@ -191,7 +191,7 @@ int containment_task_kill(u64 *ctx)
 
 	if (containment_stranger(&process, &agent) && (u32)ctx[2] && KRIE_READ(task_struct, task, tgid) == agent)
 		return containment_guard(&process, CONTAINMENT_AGENT_SIGNALLED);
-	return containment_refuse(KRIE_PROGRAM_containment_task_kill, CONTAINMENT_TASK_KILL);
+	return containment_refuse(CONTAINMENT_TASK_KILL);
 }
 
 /* security_ptrace_access_check(child, mode) */
@@ -205,7 +205,7 @@ int containment_ptrace_access_check(u64 *ctx)
 		return 0;
 	if (containment_stranger(&process, &agent) && KRIE_READ(task_struct, task, tgid) == agent)
 		return containment_guard(&process, CONTAINMENT_AGENT_TRACED);
-	return containment_refuse(KRIE_PROGRAM_containment_ptrace_access_check, CONTAINMENT_PTRACE_ACCESS_CHECK);
+	return containment_refuse(CONTAINMENT_PTRACE_ACCESS_CHECK);
 }
 
 /* security_bpf(command, attributes, size). Nobody but the agent detaches or changes a link, anyone's: which link a
@@ -226,65 +226,65 @@ int containment_bpf(u64 *ctx)
 				return containment_guard(&process, CONTAINMENT_MAP_OPENED);
 		}
 	}
-	return containment_refuse(KRIE_PROGRAM_containment_bpf, CONTAINMENT_BPF);
+	return containment_refuse(CONTAINMENT_BPF);
 }
 
 int containment_inode_create(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_inode_create, CONTAINMENT_INODE_CREATE);
+	return containment_refuse(CONTAINMENT_INODE_CREATE);
 }
 
 int containment_inode_unlink(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_inode_unlink, CONTAINMENT_INODE_UNLINK);
+	return containment_refuse(CONTAINMENT_INODE_UNLINK);
 }
 
 int containment_inode_rename(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_inode_rename, CONTAINMENT_INODE_RENAME);
+	return containment_refuse(CONTAINMENT_INODE_RENAME);
 }
 
 int containment_inode_setattr(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_inode_setattr, CONTAINMENT_INODE_SETATTR);
+	return containment_refuse(CONTAINMENT_INODE_SETATTR);
 }
 
 int containment_bprm_check_security(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_bprm_check_security, CONTAINMENT_BPRM_CHECK_SECURITY);
+	return containment_refuse(CONTAINMENT_BPRM_CHECK_SECURITY);
 }
 
 int containment_task_alloc(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_task_alloc, CONTAINMENT_TASK_ALLOC);
+	return containment_refuse(CONTAINMENT_TASK_ALLOC);
 }
 
 int containment_task_fix_setuid(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_task_fix_setuid, CONTAINMENT_TASK_FIX_SETUID);
+	return containment_refuse(CONTAINMENT_TASK_FIX_SETUID);
 }
 
 int containment_socket_create(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_socket_create, CONTAINMENT_SOCKET_CREATE);
+	return containment_refuse(CONTAINMENT_SOCKET_CREATE);
 }
 
 int containment_socket_connect(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_socket_connect, CONTAINMENT_SOCKET_CONNECT);
+	return containment_refuse(CONTAINMENT_SOCKET_CONNECT);
 }
 
 int containment_sb_mount(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_sb_mount, CONTAINMENT_SB_MOUNT);
+	return containment_refuse(CONTAINMENT_SB_MOUNT);
 }
 
 int containment_kernel_read_file(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_kernel_read_file, CONTAINMENT_KERNEL_READ_FILE);
+	return containment_refuse(CONTAINMENT_KERNEL_READ_FILE);
 }
 
 int containment_kernel_load_data(u64 *ctx)
 {
-	return containment_refuse(KRIE_PROGRAM_containment_kernel_load_data, CONTAINMENT_KERNEL_LOAD_DATA);
+	return containment_refuse(CONTAINMENT_KERNEL_LOAD_DATA);
 }

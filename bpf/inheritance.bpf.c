@@ -19,7 +19,7 @@ int containment_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct krie_process maker;
 	struct krie_verdict found;
 
-	if (!containment_any() || !krie_enter(KRIE_PROGRAM_containment_fork))
+	if (!containment_any() || !krie_enter())
 		return 0;
 	if (KRIE_READ(task_struct, child, tgid) != KRIE_READ(task_struct, child, pid))
 		return 0; /* a thread */
@@ -37,7 +37,7 @@ int containment_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct signal_struct *group;
 	struct krie_process process;
 
-	if (!containment_any() || krie_own_child(KRIE_PROGRAM_containment_exit))
+	if (!containment_any() || krie_own_child())
 		return 0;
 	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
 	if (KRIE_LOAD(signal_struct, group, live.counter))

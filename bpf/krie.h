@@ -34,8 +34,9 @@
 #define KRIE_LOAD KRIE_READ
 #endif
 
-/* Which program this is, in the lower half, and its `argument` in the upper one: the loader writes both over this number
- * when it loads a function for one of its places (krie/kernel/copies.py), so that the verifier knows them. */
+/* Which program this is (its index in krie_alive) in the lower half, and its `argument` in the upper one: the loader writes
+ * both over this number when it loads a function for one of its places (krie/kernel/copies.py), so that the verifier knows
+ * them, and what is compiled depends on neither. */
 static __always_inline __u64 krie_self(void)
 {
 	__u64 self = 0x6b72696573656c66ULL; /* "krieself" */

@@ -7,10 +7,10 @@
  *
  *     int my_plugin_open(...)
  *     {
- *             if (!krie_enter(KRIE_PROGRAM_my_plugin_open))
+ *             if (!krie_enter())
  *                     return 0;
  *             ...filter here: context is only collected for records that are sent...
- *             struct my_plugin_open *record = krie_reserve_my_plugin_open(KRIE_PROGRAM_my_plugin_open);
+ *             struct my_plugin_open *record = krie_reserve_my_plugin_open();
  *             if (!record)
  *                     return 0;
  *             record->inode = ...
@@ -18,7 +18,7 @@
  *             return 0;
  *     }
  *
- * KRIE_PROGRAM_<function>, krie_reserve_<event>() and krie_submit_<event>() are generated.
+ * krie_reserve_<event>() and krie_submit_<event>() are generated.
  */
 
 BPF_RINGBUF_OUTPUT(krie_ring, KRIE_RING_PAGES);
@@ -70,8 +70,9 @@ static __always_inline u64 krie_wake(void)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-static __always_inline void krie_canary(u32 program)
+static __always_inline void krie_canary(void)
 {
+	u32 program = krie_self();
 	u64 *runs = krie_alive.lookup(&program);
 
 	if (runs)
@@ -86,7 +87,7 @@ static __always_inline bool krie_is_own_child(struct krie_agent_state *agent)
 }
 
 /* Whether the program should go on: the agent is armed, and this is not its own doing. */
-static __always_inline bool krie_enter(u32 program)
+static __always_inline bool krie_enter(void)
 {
 	u32 zero = 0;
 	struct krie_agent_state *agent = krie_agent.lookup(&zero);
@@ -94,13 +95,13 @@ static __always_inline bool krie_enter(u32 program)
 	if (!agent)
 		return false;
 	if (KRIE_LOAD(task_struct, krie_current_btf(), tgid) == agent->tgid) {
-		krie_canary(program);
+		krie_canary();
 		return false;
 	}
 	if (agent->armed)
 		return true;
 	if (krie_is_own_child(agent)) /* canaries run before the agent is armed, too */
-		krie_canary(program);
+		krie_canary();
 	return false;
 }
 
@@ -134,14 +135,14 @@ static __always_inline void krie_lost(u32 slot)
 }
 
 /* Whether this is a child of the agent: a canary for what the agent cannot do to itself. */
-static __always_inline bool krie_own_child(u32 program)
+static __always_inline bool krie_own_child(void)
 {
 	u32 zero = 0;
 	struct krie_agent_state *agent = krie_agent.lookup(&zero);
 
 	if (!agent || !krie_is_own_child(agent))
 		return false;
-	krie_canary(program);
+	krie_canary();
 	return true;
 }
 

@@ -4,7 +4,6 @@
  * they exist on every kernel and survive the switches that silence ftrace and kprobes.
  */
 
-#ifdef KRIE_USE_PROCESS_FORK_RAW_TRACEPOINT
 /* sched_process_fork(parent, child) */
 int process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -12,12 +11,12 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct process_fork *record;
 	u32 tgid;
 
-	if (!krie_enter(KRIE_PROGRAM_process_fork))
+	if (!krie_enter())
 		return 0;
 	tgid = KRIE_READ(task_struct, child, tgid);
 	if (tgid != KRIE_READ(task_struct, child, pid))
 		return 0;
-	record = krie_reserve_process_fork(KRIE_PROGRAM_process_fork);
+	record = krie_reserve_process_fork();
 	if (!record)
 		return 0;
 	struct task_struct *parent = KRIE_READ(task_struct, child, real_parent);
@@ -29,17 +28,15 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	krie_submit_process_fork(record);
 	return 0;
 }
-#endif
 
-#ifdef KRIE_USE_PROCESS_EXEC_RAW_TRACEPOINT
 /* sched_process_exec(task, old_pid, bprm): the task runs the new executable already. */
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct process_exec *record;
 
-	if (!krie_enter(KRIE_PROGRAM_process_exec))
+	if (!krie_enter())
 		return 0;
-	record = krie_reserve_process_exec(KRIE_PROGRAM_process_exec);
+	record = krie_reserve_process_exec();
 	if (!record)
 		return 0;
 	struct mm_struct *mm = KRIE_READ(task_struct, krie_current(), mm);
@@ -51,24 +48,21 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	krie_submit_process_exec(record);
 	return 0;
 }
-#endif
 
-#ifdef KRIE_USE_PROCESS_EXIT_RAW_TRACEPOINT
 /* sched_process_exit(task): run by every thread; the last one finds nobody alive. */
 int process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct signal_struct *group;
 	struct process_exit *record;
 
-	if (!krie_enter(KRIE_PROGRAM_process_exit))
+	if (!krie_enter())
 		return 0;
 	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
 	if (KRIE_LOAD(signal_struct, group, live.counter))
 		return 0;
-	record = krie_reserve_process_exit(KRIE_PROGRAM_process_exit);
+	record = krie_reserve_process_exit();
 	if (!record)
 		return 0;
 	krie_submit_process_exit(record);
 	return 0;
 }
-#endif

@@ -21,15 +21,6 @@ struct krie_syscall {
 	__u64 compat; /* 1 or 0 */
 };
 
-/* Whether the system call is one of two numbers (of 64-bit and of 32-bit callers; compare krie_syscall.compat too): the
- * cheapest question that can be asked of every system call. */
-static __always_inline bool krie_syscall_is_either(struct bpf_raw_tracepoint_args *ctx, __u64 native, __u64 ia32)
-{
-	__u64 number = ctx->args[1] & ~(__u64)KRIE_X32_BIT;
-
-	return number == native || number == ia32;
-}
-
 /* One of two registers, by arithmetic: two ways would be followed by the verifier up to the program's end. */
 static __always_inline __u64 krie_register(void *regs, __u64 native, __u64 ia32, __u64 compat)
 {
@@ -58,7 +49,7 @@ static __always_inline struct krie_syscall krie_syscall_in(void *regs, __u64 num
 	return call;
 }
 
-/* As a raw tracepoint at sys_enter(regs, number) finds it. */
+/* As a program for one system call finds it, or any raw tracepoint at sys_enter(regs, number). */
 static __always_inline struct krie_syscall krie_syscall_of(struct bpf_raw_tracepoint_args *ctx)
 {
 	return krie_syscall_in((void *)ctx->args[0], ctx->args[1]);

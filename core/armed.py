@@ -22,6 +22,7 @@ from .event import Event, EventType, EventTypes
 from .health import Canaries, ProbeHealth
 from .inline import shape_of
 from .inspection import Inspector
+from .kernel.dispatch import FUNCTION as DISPATCHER
 from .kernel.features import Features
 from .kernel.launcher import LoadedSet, LoaderProcess, load
 from .kernel.maps import Maps
@@ -63,12 +64,12 @@ class Armed:
     roaming: Roaming
 
     def programs(self) -> dict[str, int]:
-        """Descriptors of the probes' programs, by label."""
-        loaded = self.loaded
+        """Descriptors of the probes' programs and of the dispatchers', by label."""
         return {
-            label: loaded.descriptors[f"program:{label}"][0]
-            for label in loaded.loaded.programs
-            if f"program:{label}" in loaded.descriptors
+            label: group[0]
+            for name, group in self.loaded.descriptors.items()
+            for label in (name.removeprefix("program:"),)
+            if label in self.loaded.loaded.programs or name.startswith(f"program:{DISPATCHER}")
         }
 
     def arm(self, armed: bool = True) -> None:

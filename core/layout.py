@@ -77,12 +77,6 @@ def _annotations(record: type[Any]) -> dict[str, Any]:
     return get_annotations(record, eval_str=True)
 
 
-@cache
-def layout_of(record: type[Any]) -> Layout:
-    """The layout of a class, laid out once. Raises `LayoutError`."""
-    return Layout(record)
-
-
 class Layout:
     """The memory layout of one record class. Raises `LayoutError` for what cannot be laid out without surprises."""
 
@@ -157,6 +151,14 @@ class Layout:
             )
         lines.append(f'_Static_assert(sizeof(struct {tag}) == {self.size}, "{tag} has implicit padding");')
         return "\n".join(lines) + "\n"
+
+
+_laid_out = cache(Layout)
+
+
+def layout_of(record: type[Any]) -> Layout:
+    """The layout of a class, laid out once. Raises `LayoutError`."""
+    return _laid_out(record)
 
 
 def _is_padding(each: Field) -> bool:

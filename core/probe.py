@@ -28,6 +28,9 @@ class AttachType(StrEnum):
     """`group/name`, with the arguments formatted as tracefs describes."""
     RAW_TRACEPOINT = "raw_tracepoint"
     """A tracepoint by its name, with the raw arguments."""
+    SYSCALL = "syscall"
+    """Entry of one system call, by its name (or native number), for callers of every kind. The program is that of a raw
+    tracepoint at sys_enter. All such programs together cost every other system call one small program."""
     CGROUP_SYSCTL = "cgroup_sysctl"
     """Every access to /proc/sys by processes below the root of the cgroup v2 tree. Can refuse. Has no target."""
     PERF_EVENT = "perf_event"
@@ -75,7 +78,7 @@ class Alternative:
     """One way to observe what a probe is about: all of its programs are attached, or none."""
 
     name: str
-    """Short name, for people and for `#ifdef KRIE_USE_<PROBE>_<NAME>` (upper case) around its C functions."""
+    """Short name, for people."""
     programs: tuple[Program, ...]
     fields: frozenset[str] = frozenset()
     """The event's own fields that hold a real value when they come from here."""
@@ -121,4 +124,5 @@ class Sensor:
     types: tuple[str, ...] = ()
     """Kernel types that the C source needs besides those it names in `KRIE_READ(type, ...)`."""
     defines: Mapping[str, int] = field(default_factory=dict)
-    """Constants for the C source, such as configured limits; names must start with the upper-case plugin name."""
+    """Constants for the C source; names must start with the upper-case plugin name. What is configured, or differs
+    between machines, goes into a map (`krie_attached`): a constant that changes has everything compiled anew."""

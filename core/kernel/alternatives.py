@@ -64,10 +64,11 @@ class Alternatives:
         *,
         allow_every_syscall: bool,
         refused: Mapping[AttachType, str],
-        close: Callable[[int], object],
+        release: Callable[[Held], None],
     ) -> None:
-        """Attach nothing yet. `refused`: attach types that cannot work here, and why; `close` lets a descriptor go."""
-        self._hold, self._close = hold, close
+        """Attach nothing yet. `refused`: attach types that cannot work here, and why; `release` detaches what
+        belongs to an alternative that could not be attached as a whole."""
+        self._hold, self._release = hold, release
         self._allow_every_syscall, self._refused = allow_every_syscall, refused
         self._choices = {probe: _Choice(iter(each), each) for probe, each in candidates.items()}
 
@@ -144,8 +145,8 @@ class Alternatives:
             if not kept:
                 raise KernelError("attaching", errno.ENOENT, f"this kernel has none of {', '.join(absent)}")
         except KernelError:
-            for descriptor in (each for held in new for each in held.descriptors):
-                self._close(descriptor)
+            for held in new:
+                self._release(held)
             raise
         without = f"; this kernel has no {', '.join(absent)}" if absent else ""
         choice.reasons[candidate.name] = f"{ALIVE if candidate.has_canary else UNPROVEN}{without}"

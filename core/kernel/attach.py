@@ -39,6 +39,7 @@ _TYPES: Mapping[AttachType, tuple[bpf.ProgType, int]] = {
     AttachType.KPROBE_OVERRIDE: (bpf.ProgType.KPROBE, 0),
     AttachType.TRACEPOINT: (bpf.ProgType.TRACEPOINT, 0),
     AttachType.RAW_TRACEPOINT: (bpf.ProgType.RAW_TRACEPOINT, 0),
+    AttachType.SYSCALL: (bpf.ProgType.RAW_TRACEPOINT, 0),
     AttachType.CGROUP_SYSCTL: (bpf.ProgType.CGROUP_SYSCTL, 18),
     AttachType.PERF_EVENT: (bpf.ProgType.PERF_EVENT, 0),
 }
@@ -88,7 +89,10 @@ def load(program: Program, instructions: bytes, places: Places) -> int:
 
 
 def attach(program: Program, descriptor: int, places: Places) -> list[int]:
-    """Attach a loaded program; returns the descriptors that hold it. Raises `AttachError`."""
+    """Attach a loaded program; returns the descriptors that hold it. Raises `AttachError`.
+
+    Not for `AttachType.SYSCALL`: see `krie.kernel.dispatch`.
+    """
     try:
         return _ATTACH[program.attach](program, descriptor, places)
     except OSError as error:

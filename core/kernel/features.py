@@ -21,6 +21,7 @@ _HARMLESS_TARGETS = {
     AttachType.KPROBE_OVERRIDE: "__x64_sys_bpf",
     AttachType.TRACEPOINT: "sched/sched_process_exit",
     AttachType.RAW_TRACEPOINT: "sched_process_exit",
+    AttachType.SYSCALL: "bpf",
     AttachType.CGROUP_SYSCTL: "",
     AttachType.PERF_EVENT: "1000000000",
 }

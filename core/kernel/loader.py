@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import KernelError
-from ..probe import Program
+from ..probe import AttachType, Program
 from ..table_layout import SIZE as TABLE_BYTES
-from . import attach, bpf, mounts
+from . import attach, bpf, dispatch, mounts
 from .alternatives import Alternatives, Held
 from .btf import Btf
 from .channel import Channel, ChannelClosed
@@ -117,6 +117,10 @@ class Loader:
         wrong = self._wrong_offsets(compiled, unit)
         own = {f"program:{each}": [self._load_raw(each, compiled)] for each in _RUN_BY_AGENT}
 
+        dispatcher = dispatch.Dispatcher(compiled.maps, lambda layer: self._load_dispatcher(compiled, layer))
+
+        new: dict[str, Sequence[int]] = {**_maps_of(compiled), **own}
+
         def hold(program: Program) -> list[int]:
             index = unit.programs.index(program.label)
             code = copy_for(index, program.argument, compiled.instructions(program.function))
@@ -124,27 +128,41 @@ class Loader:
             if program.roaming:
                 return [loaded]  # the agent attaches it: see krie/roaming.py
             try:
+                if program.attach is AttachType.SYSCALL:
+                    dispatcher.place(program, loaded)
+                    new.update({name: [each] for name, each in dispatcher.attach()})
+                    return [loaded]
                 return [loaded, *attach.attach(program, loaded, self._places)]
             except KernelError:
+                dispatcher.remove(program)
                 os.close(loaded)
                 raise
+
+        def release(held: Held) -> None:
+            dispatcher.remove(held.program)
+            for each in held.descriptors:
+                os.close(each)
 
         alternatives = Alternatives(
             request.candidates,
             hold,
             allow_every_syscall=request.allow_every_syscall,
             refused=self.features.refused,
-            close=os.close,
+            release=release,
         )
-        descriptors = {**_maps_of(compiled), **own}
-        held = alternatives.take()
+        new.update(_named(alternatives.take()))
         while True:
-            self._answer(unit, {**descriptors, **_named(held)}, alternatives, wrong_offsets=wrong)
+            self._answer(unit, new, alternatives, wrong_offsets=wrong)
             silent = self._channel.receive()[0]["silent"]
-            for each in (each for one in held for each in one.descriptors):
-                os.close(each)  # the agent has them, and decides how long they live
-            descriptors = {}
-            held = alternatives.fall_back(silent)
+            for name, group in new.items():
+                if not name.startswith("map:"):
+                    for each in group:
+                        os.close(each)  # the agent has them, and decides how long they live
+            new.clear()
+            before = alternatives.attached
+            new.update(_named(alternatives.fall_back(silent)))
+            for program in set(before) - set(alternatives.attached):
+                dispatcher.remove(program)
 
     def _answer(
         self,
@@ -169,6 +187,10 @@ class Loader:
             cache_problem=self._cache_problem,
         )
         self._channel.send({"loaded": answer.to_json()}, [each for _, each in named])
+
+    def _load_dispatcher(self, compiled: Compiled, layer: int) -> int:
+        spec = bpf.ProgramSpec(dispatch.FUNCTION, bpf.ProgType.RAW_TRACEPOINT)
+        return bpf.prog_load(spec, copy_for(0, layer, compiled.instructions(dispatch.FUNCTION)))
 
     def _load_raw(self, function: str, compiled: Compiled) -> int:
         spec = bpf.ProgramSpec(function, bpf.ProgType.RAW_TRACEPOINT)

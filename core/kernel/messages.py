@@ -92,8 +92,6 @@ class Request:
             sensor.sources,
             sensor.events,
             tuple(dict.fromkeys(each.label for each in programs)),
-            (),
-            tuple(f"{probe.name}_{each.name}".upper() for probe in sensor.probes for each in probe.alternatives),
             sensor.types,
             sensor.defines,
         )

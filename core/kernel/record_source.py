@@ -34,11 +34,11 @@ def _record(slot: int, record: RecordSource) -> str:
     wake = "krie_wake_at_times(record->header.seq)" if record.background else "krie_wake()"
     before = "	krie_will_not_wake();\n" if record.background else ""
     return f"""
-static __always_inline struct {name} *krie_reserve_{name}(u32 program)
+static __always_inline struct {name} *krie_reserve_{name}(void)
 {{
 	struct {name} *record;
 
-	if (krie_own_child(program))
+	if (krie_own_child())
 		return NULL;
 {before}	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
 	if (!record) {{

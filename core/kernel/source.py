@@ -6,7 +6,8 @@ kernel headers.
     include/*.h             the core's own headers
     main text               prelude, verdicts, tables, the functions of each event, each sensor's source with #line
 
-Only the chosen alternative of each probe is compiled: KRIE_USE_<PLUGIN>_<PROBE>_<ALTERNATIVE> is defined for it.
+The functions of all alternatives are compiled, and a function knows which program it is by krie_self(): the text does
+not depend on what is chosen.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..layout import layout_of
 from ..table_layout import C_DEFINES
 from ..wire import NAME_BYTES
 from .btf import Btf
+from .dispatch import C_DEFINES as DISPATCH_DEFINES
 from .features import Features
 from .record_source import RecordSource, record_functions
 
@@ -35,7 +37,7 @@ _CORE_TYPES = ("upid",)
 
 _INCLUDED = ("krie.h", "header.h", "syscall.h")
 """Headers of the core, in this order: they touch no map."""
-_PASTED = ("prelude.bpf.c", "verdict.bpf.c", "table.bpf.c")
+_PASTED = ("prelude.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
 _VERDICTS = 8192
 """Processes that can be poisoned, and verdicts that can stand, at a time."""
@@ -96,10 +98,6 @@ class SensorSource:
     events: tuple[RecordSource, ...]
     programs: tuple[str, ...]
     """Labels of the programs of the chosen alternatives."""
-    unused: tuple[str, ...]
-    """C functions of the others: compiled only where the source has no #ifdef around them, and never loaded."""
-    uses: tuple[str, ...]
-    """`<PROBE>_<ALTERNATIVE>` of each chosen alternative, upper case."""
     types: tuple[str, ...] = ()
     defines: tuple[tuple[str, int], ...] = ()
 
@@ -188,15 +186,12 @@ def assemble(
     lines += ["#define KRIE_HAS_FETCH_ADD 1"] if features.fetch_add else []
     lines += ["#define KRIE_HAS_SET_RETVAL 1"] if features.set_retval else []
     lines += ["#define KRIE_HAS_TASK_BTF 1"] if features.task_btf else []
-    lines += [f"#define {name} {value}" for name, value in {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES}.items()]
+    constants = {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES, **DISPATCH_DEFINES}
+    lines += [f"#define {name} {value}" for name, value in constants.items()]
     lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_SENSORS {max(1, len(sensors))}"]
     lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]
     lines += [f"#define KRIE_PROGRAMS {max(1, len(programs))}", f"#define KRIE_SLOTS {max(1, len(records))}"]
-    # A function with an argument runs in several places, and asks krie_self() for its number.
-    lines += [f"#define KRIE_PROGRAM_{label} {index}" for index, label in enumerate(programs) if "." not in label]
-    lines += [f"#define KRIE_PROGRAM_{function} 0" for sensor in sensors for function in sensor.unused]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
-    lines += [f"#define KRIE_USE_{sensor.name.upper()}_{use} 1" for sensor in sensors for use in sensor.uses]
     lines += [f"#include <{name}>" for name in ("krie_types.h", "krie_events.h", *_INCLUDED)]
     for name in _PASTED:
         lines += _pasted(core_file(name))

@@ -30,15 +30,20 @@ static __always_inline u64 runtime_integrity_from_kernel(u32 command)
 	return 1 - (krie_equal(call.number, 321 + (357 - 321) * call.compat) & krie_equal((u32)call.first, command));
 }
 
-static __always_inline bool runtime_integrity_map_access(u32 command)
+/* Whether a call reads or writes elements of a map, and such are no events. By arithmetic: see krie_truth(). */
+static __always_inline bool runtime_integrity_left_out(u32 command)
 {
-	return (command >= BPF_MAP_LOOKUP_ELEM && command <= BPF_MAP_GET_NEXT_KEY) ||
-	       command == BPF_MAP_LOOKUP_AND_DELETE_ELEM || (command >= 24 && command <= 27) /* the batch commands */;
+	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
+	u64 access = krie_less((u32)(command - BPF_MAP_LOOKUP_ELEM), BPF_MAP_GET_NEXT_KEY) |
+		     krie_equal(command, BPF_MAP_LOOKUP_AND_DELETE_ELEM) |
+		     krie_less((u32)(command - 24), 4); /* the batch commands */
+
+	return !settings || access & krie_equal(settings->map_access, 0);
 }
 
 /* A program is loaded. A function of its own: whatever is done besides in it, the verifier does once more for each way out
  * of the scan. `can`: see krie_decide_...(). Returns the call's error, 0 where the program cannot refuse. */
-static __always_inline int runtime_integrity_bpf_load(u32 program, struct runtime_integrity_bpf_inline *known,
+static __always_inline int runtime_integrity_bpf_load(struct runtime_integrity_bpf_inline *known,
 						      struct runtime_integrity_attr *attr, bool trusted, const u32 can)
 {
 	struct runtime_integrity_called none = {}, *called;
@@ -64,7 +69,7 @@ static __always_inline int runtime_integrity_bpf_load(u32 program, struct runtim
 	answer = krie_decide_runtime_integrity_bpf(known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_bpf(program);
+	record = krie_reserve_runtime_integrity_bpf();
 	if (!record)
 		goto out;
 	krie_stamp(&record->header, &answer);
@@ -81,7 +86,7 @@ out:
 }
 
 /* All other commands. */
-static __always_inline int runtime_integrity_bpf_other(u32 program, u32 command, struct runtime_integrity_bpf_inline *known,
+static __always_inline int runtime_integrity_bpf_other(u32 command, struct runtime_integrity_bpf_inline *known,
 						       struct runtime_integrity_attr *attr, bool trusted, const u32 can)
 {
 	u64 links = krie_equal(command, RUNTIME_INTEGRITY_BPF_LINK_CREATE);
@@ -102,7 +107,7 @@ static __always_inline int runtime_integrity_bpf_other(u32 program, u32 command,
 	answer = krie_decide_runtime_integrity_bpf(known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_bpf(program);
+	record = krie_reserve_runtime_integrity_bpf();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -130,49 +135,42 @@ static __always_inline int runtime_integrity_bpf_other(u32 program, u32 command,
 #define RUNTIME_INTEGRITY_LOADS 1 /* what a program looks at; both together are nearly more than the verifier takes */
 #define RUNTIME_INTEGRITY_OTHERS 2
 
-static __always_inline int runtime_integrity_bpf_event(u32 program, const u32 wanted, u32 command, void *attributes,
-						       u64 size, bool trusted, u64 compat, const u32 can)
+static __always_inline int runtime_integrity_bpf_event(const u32 wanted, u32 command, void *attributes, u64 size,
+						       bool trusted, u64 compat, const u32 can)
 {
 	struct runtime_integrity_bpf_inline known = { .command = command, .compat = compat, .attr_trusted = trusted };
 	struct runtime_integrity_attr attr = {};
 
-#ifndef RUNTIME_INTEGRITY_MAP_ACCESS
-	if (runtime_integrity_map_access(command))
+	if (runtime_integrity_left_out(command))
 		return 0;
-#endif
-	if (!krie_enter(program) || !(wanted & (command == BPF_PROG_LOAD ? RUNTIME_INTEGRITY_LOADS : RUNTIME_INTEGRITY_OTHERS)))
+	if (!krie_enter() || !(wanted & (command == BPF_PROG_LOAD ? RUNTIME_INTEGRITY_LOADS : RUNTIME_INTEGRITY_OTHERS)))
 		return 0;
 	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
 	known.attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(&attr, size, attributes) :
 						    bpf_probe_read_user(&attr, size, attributes));
 	if (wanted == RUNTIME_INTEGRITY_LOADS || (wanted & RUNTIME_INTEGRITY_LOADS && command == BPF_PROG_LOAD))
-		return runtime_integrity_bpf_load(program, &known, &attr, trusted, can);
-	return runtime_integrity_bpf_other(program, command, &known, &attr, trusted, can);
+		return runtime_integrity_bpf_load(&known, &attr, trusted, can);
+	return runtime_integrity_bpf_other(command, &known, &attr, trusted, can);
 }
 
 /* security_bpf(cmd, attr, size, ...): the kernel's copy of the attributes. */
-#if defined(KRIE_USE_RUNTIME_INTEGRITY_BPF_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_BPF_FMOD_RET)
 int runtime_integrity_bpf_load_hook(u64 *ctx)
 {
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_load_hook, RUNTIME_INTEGRITY_LOADS, ctx[0],
-					   (void *)ctx[1], ctx[2], true, krie_compat(krie_current()),
-					   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_bpf_event(RUNTIME_INTEGRITY_LOADS, ctx[0], (void *)ctx[1], ctx[2], true,
+					   krie_compat(krie_current()), KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 int runtime_integrity_bpf_hook(u64 *ctx)
 {
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_hook, RUNTIME_INTEGRITY_OTHERS, ctx[0],
-					   (void *)ctx[1], ctx[2], true, krie_compat(krie_current()),
-					   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_bpf_event(RUNTIME_INTEGRITY_OTHERS, ctx[0], (void *)ctx[1], ctx[2], true,
+					   krie_compat(krie_current()), KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_KPROBE_OVERRIDE
 /* __x64_sys_bpf(regs of the caller) */
-static __always_inline int runtime_integrity_bpf_override(struct pt_regs *ctx, u32 program, const u32 wanted)
+static __always_inline int runtime_integrity_bpf_override(struct pt_regs *ctx, const u32 wanted)
 {
 	struct pt_regs *caller = (struct pt_regs *)ctx->di;
-	int error = runtime_integrity_bpf_event(program, wanted, KRIE_READ(pt_regs, caller, di),
+	int error = runtime_integrity_bpf_event(wanted, KRIE_READ(pt_regs, caller, di),
 						(void *)KRIE_READ(pt_regs, caller, si), KRIE_READ(pt_regs, caller, dx),
 						false, false, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 
@@ -183,43 +181,31 @@ static __always_inline int runtime_integrity_bpf_override(struct pt_regs *ctx, u
 
 int runtime_integrity_bpf_load_override(struct pt_regs *ctx)
 {
-	return runtime_integrity_bpf_override(ctx, KRIE_PROGRAM_runtime_integrity_bpf_load_override,
-					      RUNTIME_INTEGRITY_LOADS);
+	return runtime_integrity_bpf_override(ctx, RUNTIME_INTEGRITY_LOADS);
 }
 
 int runtime_integrity_bpf_other_override(struct pt_regs *ctx)
 {
-	return runtime_integrity_bpf_override(ctx, KRIE_PROGRAM_runtime_integrity_bpf_other_override,
-					      RUNTIME_INTEGRITY_OTHERS);
+	return runtime_integrity_bpf_override(ctx, RUNTIME_INTEGRITY_OTHERS);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_KPROBE
 int runtime_integrity_bpf_load_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_load_kprobe, RUNTIME_INTEGRITY_LOADS, ctx->di,
-					   (void *)ctx->si, ctx->dx, true, krie_compat(krie_current()), KRIE_CAN_KILL);
+	return runtime_integrity_bpf_event(RUNTIME_INTEGRITY_LOADS, ctx->di, (void *)ctx->si, ctx->dx, true,
+					   krie_compat(krie_current()), KRIE_CAN_KILL);
 }
 
 int runtime_integrity_bpf_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_kprobe, RUNTIME_INTEGRITY_OTHERS, ctx->di,
-					   (void *)ctx->si, ctx->dx, true, krie_compat(krie_current()), KRIE_CAN_KILL);
+	return runtime_integrity_bpf_event(RUNTIME_INTEGRITY_OTHERS, ctx->di, (void *)ctx->si, ctx->dx, true,
+					   krie_compat(krie_current()), KRIE_CAN_KILL);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_BPF_RAW_TRACEPOINT
-/* One program for all: it is at the entry of every system call. */
-int runtime_integrity_bpf_raw(struct bpf_raw_tracepoint_args *ctx)
+/* One program for all commands. */
+int runtime_integrity_bpf_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (!krie_syscall_is_either(ctx, 321, 357)) /* bpf(2) of x86-64 and x32, and of ia32 */
-		return 0;
 	struct krie_syscall call = krie_syscall_of(ctx);
 
-	if (call.number != 321 + (357 - 321) * call.compat)
-		return 0;
-	return runtime_integrity_bpf_event(KRIE_PROGRAM_runtime_integrity_bpf_raw,
-					   RUNTIME_INTEGRITY_LOADS | RUNTIME_INTEGRITY_OTHERS, call.first,
+	return runtime_integrity_bpf_event(RUNTIME_INTEGRITY_LOADS | RUNTIME_INTEGRITY_OTHERS, call.first,
 					   (void *)call.second, call.third, false, call.compat, KRIE_CAN_KILL);
 }
-#endif

@@ -31,7 +31,7 @@ from krie import (
 )
 
 from .names import ATTACH_TYPES, BPF_COMMANDS, HELPER_NAMES, HELPERS, MAP_TYPES, PROG_TYPES
-from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, hooked
+from .topic import NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, called, hooked
 
 OBJECTS = {1: "map", 2: "prog", 3: "link"}
 _SYS_BPF = 321  # x86-64
@@ -158,12 +158,9 @@ def _probe() -> Probe:
                 limits=f"{NATIVE_ONLY}; {SYSCALL_LIMITS}",
             ),
             at_hook(AttachType.KPROBE),
-            Alternative(
-                "raw_tracepoint",
-                (Program(AttachType.RAW_TRACEPOINT, "sys_enter", f"{PREFIX}_bpf_raw"),),
+            called(
+                {"bpf": "bpf"},
                 fields=everything - {"from_kernel"},
-                can=KILLS,
-                every_syscall=True,
                 limits=f"{SYSCALL_LIMITS}; nor does it see calls by BPF programs",
             ),
         ),

@@ -95,13 +95,13 @@ static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_cr
 /* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
  * it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none. Both are
  * missed only where two other threads were preempted, one in each. The second one to run has nothing left to do. */
-static __always_inline int runtime_integrity_commit(u32 program, const struct cred *new)
+static __always_inline int runtime_integrity_commit(const struct cred *new)
 {
 	u64 task = (u64)krie_current();
 	struct runtime_integrity_creds creds = {};
 	struct runtime_integrity_creds *noted;
 
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
 	noted = runtime_integrity_shadow.lookup(&task);
 	if (noted && noted->cred == (u64)new &&
@@ -113,7 +113,7 @@ static __always_inline int runtime_integrity_commit(u32 program, const struct cr
 }
 
 /* Whether the current thread has other credentials than it was given legally; `error` is what the operation shall return. */
-static __always_inline int runtime_integrity_compare(u32 program, u8 operation, const u32 can)
+static __always_inline int runtime_integrity_compare(u8 operation, const u32 can)
 {
 	struct task_struct *task = krie_current();
 	u64 key = (u64)task;
@@ -148,7 +148,7 @@ static __always_inline int runtime_integrity_compare(u32 program, u8 operation, 
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_cred_tamper(program);
+	record = krie_reserve_runtime_integrity_cred_tamper();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -160,52 +160,48 @@ static __always_inline int runtime_integrity_compare(u32 program, u8 operation, 
 
 int runtime_integrity_commit_fentry(u64 *ctx)
 {
-	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_fentry, (const struct cred *)ctx[0]);
+	return runtime_integrity_commit((const struct cred *)ctx[0]);
 }
 
 int runtime_integrity_commit_again(u64 *ctx)
 {
-	return runtime_integrity_commit(KRIE_PROGRAM_runtime_integrity_commit_again, (const struct cred *)ctx[0]);
+	return runtime_integrity_commit((const struct cred *)ctx[0]);
 }
 
 /* security_bprm_check(bprm) */
 int runtime_integrity_cred_exec_hook(u64 *ctx)
 {
-	u32 program = KRIE_PROGRAM_runtime_integrity_cred_exec_hook;
-
-	if (krie_own_child(program) || !krie_enter(program))
+	if (krie_own_child() || !krie_enter())
 		return 0;
-	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* security_task_fix_setuid(new, old, flags) */
 int runtime_integrity_cred_setuid_hook(u64 *ctx)
 {
-	u32 program = KRIE_PROGRAM_runtime_integrity_cred_setuid_hook;
-
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_SETUID, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_SETUID, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs
  * where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
-static __always_inline int runtime_integrity_cred_write(u32 program)
+static __always_inline int runtime_integrity_cred_write(void)
 {
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	return runtime_integrity_compare(program, RUNTIME_INTEGRITY_CRED_WRITE, KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_WRITE, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_cred_write_access(u64 *ctx)
 {
-	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_write_access);
+	return runtime_integrity_cred_write();
 }
 
 /* __mnt_want_write(mount), until 3e15dcf77b23 */
 int runtime_integrity_cred_want_write(u64 *ctx)
 {
-	return runtime_integrity_cred_write(KRIE_PROGRAM_runtime_integrity_cred_want_write);
+	return runtime_integrity_cred_write();
 }
 
 /* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
@@ -221,7 +217,7 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *legal;
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_cred_born))
+	if (!krie_enter())
 		return 0;
 	runtime_integrity_read_creds(&creds, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);
@@ -242,7 +238,7 @@ int runtime_integrity_cred_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = (u64)krie_current();
 
-	krie_own_child(KRIE_PROGRAM_runtime_integrity_cred_exit);
+	krie_own_child();
 	runtime_integrity_shadow.delete(&task);
 	return 0;
 }

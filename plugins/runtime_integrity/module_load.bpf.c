@@ -43,8 +43,7 @@ static __always_inline bool runtime_integrity_is_helper(void)
 }
 
 /* `file` and `linked` are NULL where they are not known. `can`: 0 where it is too late for a decision of the kernel. */
-static __always_inline int runtime_integrity_load(u32 program, u8 step, struct file *file, void *linked, u64 flags,
-						  const u32 can)
+static __always_inline int runtime_integrity_load(u8 step, struct file *file, void *linked, u64 flags, const u32 can)
 {
 	struct runtime_integrity_module_load_inline known = {
 		.step = step,
@@ -71,7 +70,7 @@ static __always_inline int runtime_integrity_load(u32 program, u8 step, struct f
 		if (can & KRIE_CAN_REFUSE)
 			error = krie_error(&answer);
 	}
-	record = krie_reserve_runtime_integrity_module_load(program);
+	record = krie_reserve_runtime_integrity_module_load();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -97,54 +96,65 @@ static __always_inline int runtime_integrity_load(u32 program, u8 step, struct f
 	return error;
 }
 
-static __always_inline int runtime_integrity_read_file(u32 program, struct file *file, u32 what, const u32 can)
+static __always_inline int runtime_integrity_read_file(struct file *file, u32 what, const u32 can)
 {
-	if (what != RUNTIME_INTEGRITY_READING_MODULE || !krie_enter(program))
+	if (what != RUNTIME_INTEGRITY_READING_MODULE || !krie_enter())
 		return 0;
-	return runtime_integrity_load(program, RUNTIME_INTEGRITY_FROM_FILE, file, NULL, runtime_integrity_load_flags(), can);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_FILE, file, NULL, runtime_integrity_load_flags(), can);
 }
 
-static __always_inline int runtime_integrity_load_data(u32 program, u32 what, const u32 can)
+static __always_inline int runtime_integrity_load_data(u32 what, const u32 can)
 {
-	if (what != RUNTIME_INTEGRITY_LOADING_MODULE || !krie_enter(program))
+	if (what != RUNTIME_INTEGRITY_LOADING_MODULE || !krie_enter())
 		return 0;
-	return runtime_integrity_load(program, RUNTIME_INTEGRITY_FROM_MEMORY, NULL, NULL, 0, can);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_MEMORY, NULL, NULL, 0, can);
 }
 
-#if defined(KRIE_USE_RUNTIME_INTEGRITY_MODULE_LOAD_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_MODULE_LOAD_FMOD_RET)
 /* security_kernel_read_file(file, id, contents) */
 int runtime_integrity_read_file_hook(u64 *ctx)
 {
-	return runtime_integrity_read_file(KRIE_PROGRAM_runtime_integrity_read_file_hook, (struct file *)ctx[0], ctx[1],
-					   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_read_file((struct file *)ctx[0], ctx[1], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* security_kernel_load_data(id, contents) */
 int runtime_integrity_load_data_hook(u64 *ctx)
 {
-	return runtime_integrity_load_data(KRIE_PROGRAM_runtime_integrity_load_data_hook, ctx[0],
-					   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_load_data(ctx[0], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_MODULE_LOAD_KPROBE
 int runtime_integrity_read_file_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_read_file(KRIE_PROGRAM_runtime_integrity_read_file_kprobe, (struct file *)ctx->di,
-					   ctx->si, KRIE_CAN_KILL);
+	return runtime_integrity_read_file((struct file *)ctx->di, ctx->si, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_load_data_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_load_data(KRIE_PROGRAM_runtime_integrity_load_data_kprobe, ctx->di, KRIE_CAN_KILL);
+	return runtime_integrity_load_data(ctx->di, KRIE_CAN_KILL);
 }
-#endif
+
+int runtime_integrity_init_module_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	if (!krie_enter())
+		return 0;
+	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_MEMORY, NULL, NULL, 0, KRIE_CAN_KILL);
+}
+
+int runtime_integrity_finit_module_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct krie_syscall call;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_FILE, krie_open_file((u32)call.first), NULL, call.third,
+				      KRIE_CAN_KILL);
+}
 
 /* module_load(mod): behind everything that can fail but the module's own init function, which runs next. */
 int runtime_integrity_linked(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_linked))
+	if (!krie_enter())
 		return 0;
-	return runtime_integrity_load(KRIE_PROGRAM_runtime_integrity_linked, RUNTIME_INTEGRITY_LINKED, NULL,
-				      (void *)ctx->args[0], runtime_integrity_load_flags(), 0);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_LINKED, NULL, (void *)ctx->args[0], runtime_integrity_load_flags(),
+				      0);
 }

@@ -29,7 +29,7 @@ from krie import (
 )
 
 from . import code_owner
-from .topic import PREFIX, SYSCALL_LIMITS, Topic, at_sys_enter, hooked
+from .topic import PREFIX, SYSCALL_LIMITS, Topic, called, hooked
 
 STEPS = {1: "file", 2: "memory", 3: "linked"}
 FLAGS = {1: "ignore_modversions", 2: "ignore_vermagic", 4: "compressed_file"}
@@ -125,7 +125,8 @@ def _probe() -> Probe:
                 hooked(attach, hooks, fields=everything, also=(linked,), limits=limits)
                 for attach in (AttachType.LSM, AttachType.FMOD_RET, AttachType.KPROBE)
             ),
-            at_sys_enter(
+            called(
+                {"init_module": "init_module", "finit_module": "finit_module"},
                 fields=everything,
                 also=(where_there_are_any,),
                 limits=f"{SYSCALL_LIMITS}; and attempts that the kernel refuses at once are events too",

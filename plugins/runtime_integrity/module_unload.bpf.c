@@ -16,7 +16,7 @@ static __always_inline bool runtime_integrity_is_unload(struct krie_syscall *cal
 }
 
 /* `asked_for`: the name in user memory, `freed` the module; one of them is NULL. `can`: 0 where it is too late. */
-static __always_inline int runtime_integrity_unload(u32 program, struct krie_syscall *call, void *asked_for, void *freed,
+static __always_inline int runtime_integrity_unload(struct krie_syscall *call, void *asked_for, void *freed,
 						    const u32 can)
 {
 	struct runtime_integrity_module_unload_inline known = {
@@ -42,7 +42,7 @@ static __always_inline int runtime_integrity_unload(u32 program, struct krie_sys
 		if (can & KRIE_CAN_REFUSE)
 			error = krie_error(&answer);
 	}
-	record = krie_reserve_runtime_integrity_module_unload(program);
+	record = krie_reserve_runtime_integrity_module_unload();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -51,7 +51,6 @@ static __always_inline int runtime_integrity_unload(u32 program, struct krie_sys
 	return error;
 }
 
-#if defined(KRIE_USE_RUNTIME_INTEGRITY_MODULE_UNLOAD_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_MODULE_UNLOAD_FMOD_RET)
 /* security_capable(cred, ns, cap, opts): asked often, so everything but this one capability goes first. */
 int runtime_integrity_capable(u64 *ctx)
 {
@@ -59,49 +58,51 @@ int runtime_integrity_capable(u64 *ctx)
 		return 0;
 	struct krie_syscall call = krie_syscall_now();
 
-	if (!runtime_integrity_is_unload(&call) || !krie_enter(KRIE_PROGRAM_runtime_integrity_capable))
+	if (!runtime_integrity_is_unload(&call) || !krie_enter())
 		return 0;
-	return runtime_integrity_unload(KRIE_PROGRAM_runtime_integrity_capable, &call, (void *)call.first, NULL,
-					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_unload(&call, (void *)call.first, NULL, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_MODULE_UNLOAD_KPROBE_OVERRIDE
 /* __x64_sys_delete_module(regs of the caller) */
 int runtime_integrity_unload_override(struct pt_regs *ctx)
 {
 	struct krie_syscall call = krie_syscall_in((void *)ctx->di, 176);
 	int error;
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_unload_override))
+	if (!krie_enter())
 		return 0;
-	error = runtime_integrity_unload(KRIE_PROGRAM_runtime_integrity_unload_override, &call, (void *)call.first, NULL,
-					 KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	error = runtime_integrity_unload(&call, (void *)call.first, NULL, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_MODULE_UNLOAD_KPROBE
 /* __x64_sys_delete_module(regs of the caller) */
 int runtime_integrity_unload_kprobe(struct pt_regs *ctx)
 {
 	struct krie_syscall call = krie_syscall_in((void *)ctx->di, 176);
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_unload_kprobe))
+	if (!krie_enter())
 		return 0;
-	return runtime_integrity_unload(KRIE_PROGRAM_runtime_integrity_unload_kprobe, &call, (void *)call.first, NULL,
-					KRIE_CAN_KILL);
+	return runtime_integrity_unload(&call, (void *)call.first, NULL, KRIE_CAN_KILL);
 }
-#endif
+
+int runtime_integrity_unload_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct krie_syscall call;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	return runtime_integrity_unload(&call, (void *)call.first, NULL, KRIE_CAN_KILL);
+}
 
 /* module_free(mod) */
 int runtime_integrity_freed(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_freed))
+	if (!krie_enter())
 		return 0;
 	struct krie_syscall call = krie_syscall_now();
 
-	return runtime_integrity_unload(KRIE_PROGRAM_runtime_integrity_freed, &call, NULL, (void *)ctx->args[0], 0);
+	return runtime_integrity_unload(&call, NULL, (void *)ctx->args[0], 0);
 }

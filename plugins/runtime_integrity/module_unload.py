@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from krie import Alternative, AttachType, Bool, Chars, Choice, Doc, Event, Inline, Pad4, Probe, Program, own_fields
 
 from . import code_owner
-from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, at_sys_enter
+from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, called
 
 STEPS = {1: "asked", 2: "freed"}
 _SYS_DELETE_MODULE = 176  # x86-64
@@ -67,7 +67,7 @@ def _probe() -> Probe:
             limits="refuses where the kernel asks for the capability, before it looks for the module",
         )
 
-    def called(attach: AttachType, name: str) -> Alternative:
+    def at_entry(attach: AttachType, name: str) -> Alternative:
         return Alternative(
             str(attach),
             (Program(attach, "__x64_sys_delete_module", f"{PREFIX}_unload_{name}"), freed),
@@ -82,9 +82,9 @@ def _probe() -> Probe:
         (
             capable(AttachType.LSM, "capable"),
             capable(AttachType.FMOD_RET, "security_capable"),
-            called(AttachType.KPROBE_OVERRIDE, "override"),
-            called(AttachType.KPROBE, "kprobe"),
-            at_sys_enter(fields=everything, also=(where_there_are_any,)),
+            at_entry(AttachType.KPROBE_OVERRIDE, "override"),
+            at_entry(AttachType.KPROBE, "kprobe"),
+            called({"delete_module": "unload"}, fields=everything, also=(where_there_are_any,)),
         ),
         _canary,
     )

@@ -24,12 +24,18 @@ static __always_inline bool runtime_integrity_is_perf_open(struct krie_syscall *
 	return call->number == 298 + (336 - 298) * call->compat;
 }
 
-/* The kernel's names of what measures, by the types that always have the same number and by those that sysfs gives. */
-static __always_inline void runtime_integrity_pmu_of(u32 type, char *name)
+/* Whether a type is this one that sysfs gives, if it gives any: 0 is that of hardware. */
+static __always_inline u64 runtime_integrity_is_pmu(u32 type, u32 given)
 {
-	if (type == RUNTIME_INTEGRITY_KPROBE_TYPE)
+	return krie_truth(given) & krie_equal(type, given);
+}
+
+/* The kernel's names of what measures, by the types that always have the same number and by those that sysfs gives. */
+static __always_inline void runtime_integrity_pmu_of(u32 type, u64 kprobe, u64 uprobe, char *name)
+{
+	if (kprobe)
 		__builtin_memcpy(name, "kprobe", 7);
-	else if (type == RUNTIME_INTEGRITY_UPROBE_TYPE)
+	else if (uprobe)
 		__builtin_memcpy(name, "uprobe", 7);
 	else if (type == 1)
 		__builtin_memcpy(name, "software", 9);
@@ -42,10 +48,11 @@ static __always_inline void runtime_integrity_pmu_of(u32 type, char *name)
 }
 
 /* `pmu`: the name of what measures; NULL where only its type is known. */
-static __always_inline int runtime_integrity_perf_event(u32 program, struct runtime_integrity_perf_attr *attr,
+static __always_inline int runtime_integrity_perf_event(struct runtime_integrity_perf_attr *attr,
 							struct task_struct *target, const char *pmu, u32 cpu, u64 trusted,
 							u64 compat, const u32 can)
 {
+	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
 	struct runtime_integrity_perf_event_open_inline known = {
 		.type = attr->type,
 		.kernel = !(attr->flags & RUNTIME_INTEGRITY_EXCLUDE_KERNEL),
@@ -54,13 +61,18 @@ static __always_inline int runtime_integrity_perf_event(u32 program, struct runt
 	};
 	struct runtime_integrity_perf_event_open *record;
 	struct krie_answer answer;
+	u64 kprobe, uprobe;
 	int error = 0;
 
+	if (!settings)
+		return 0;
+	kprobe = runtime_integrity_is_pmu(attr->type, settings->kprobe_type);
+	uprobe = runtime_integrity_is_pmu(attr->type, settings->uprobe_type);
 	if (pmu)
 		bpf_probe_read_kernel_str(known.pmu, sizeof(record->pmu), pmu);
 	else
-		runtime_integrity_pmu_of(attr->type, known.pmu);
-	known.probe = attr->type == RUNTIME_INTEGRITY_KPROBE_TYPE || attr->type == RUNTIME_INTEGRITY_UPROBE_TYPE;
+		runtime_integrity_pmu_of(attr->type, kprobe, uprobe, known.pmu);
+	known.probe = kprobe | uprobe;
 	if (target) {
 		const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
 		const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
@@ -71,7 +83,7 @@ static __always_inline int runtime_integrity_perf_event(u32 program, struct runt
 	answer = krie_decide_runtime_integrity_perf_event_open(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_perf_event_open(program);
+	record = krie_reserve_runtime_integrity_perf_event_open();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -90,33 +102,44 @@ static __always_inline int runtime_integrity_perf_event(u32 program, struct runt
 
 /* security_perf_event_alloc(event): the kernel's own copy of the attributes, and the target, are in it. Also asked where
  * the kernel makes events for itself or for children, which are other system calls. */
-static __always_inline int runtime_integrity_perf_alloc(u32 program, struct perf_event *event, const u32 can)
+static __always_inline int runtime_integrity_perf_alloc(struct perf_event *event, const u32 can)
 {
 	struct runtime_integrity_perf_attr attr = {};
 	struct krie_syscall call = krie_syscall_now();
 	struct pmu *pmu;
 
-	if (!runtime_integrity_is_perf_open(&call) || !krie_enter(program))
+	if (!runtime_integrity_is_perf_open(&call) || !krie_enter())
 		return 0;
 	bpf_probe_read_kernel(&attr, sizeof(attr), KRIE_ADDRESS(perf_event, event, attr));
 	pmu = KRIE_READ(perf_event, event, pmu);
-	return runtime_integrity_perf_event(program, &attr, KRIE_READ(perf_event, event, hw.target),
+	return runtime_integrity_perf_event(&attr, KRIE_READ(perf_event, event, hw.target),
 					    KRIE_READ(pmu, pmu, name), KRIE_READ(perf_event, event, cpu), 1, call.compat,
 					    can);
 }
 
-#if defined(KRIE_USE_RUNTIME_INTEGRITY_PERF_EVENT_OPEN_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_PERF_EVENT_OPEN_FMOD_RET)
 int runtime_integrity_perf_alloc_hook(u64 *ctx)
 {
-	return runtime_integrity_perf_alloc(KRIE_PROGRAM_runtime_integrity_perf_alloc_hook, (struct perf_event *)ctx[0],
-					    KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_perf_alloc((struct perf_event *)ctx[0], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PERF_EVENT_OPEN_KPROBE
 int runtime_integrity_perf_alloc_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_perf_alloc(KRIE_PROGRAM_runtime_integrity_perf_alloc_kprobe, (struct perf_event *)ctx->di,
-					    KRIE_CAN_KILL);
+	return runtime_integrity_perf_alloc((struct perf_event *)ctx->di, KRIE_CAN_KILL);
 }
-#endif
+
+int runtime_integrity_perf_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct runtime_integrity_perf_attr attr = {};
+	struct task_struct *target = NULL;
+	struct krie_syscall call;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	bpf_probe_read_user(&attr, sizeof(attr), (void *)call.first);
+	if ((s32)call.second == 0)
+		target = krie_current();
+	else if ((s32)call.second > 0)
+		target = krie_task_by_tid(krie_current(), call.second);
+	return runtime_integrity_perf_event(&attr, target, NULL, call.third, 0, call.compat, KRIE_CAN_KILL);
+}

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from krie import S32, U32, U64, AttachType, Bool, Chars, Choice, Doc, Event, Inline, Pad7, Probe, own_fields
 
-from .topic import PREFIX, SYSCALL_LIMITS, Topic, at_sys_enter, hooked, pmu_type
+from .topic import SYSCALL_LIMITS, Topic, called, hooked
 
 TYPES = {0: "hardware", 1: "software", 2: "tracepoint", 3: "hw_cache", 4: "raw", 5: "breakpoint"}
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
@@ -67,14 +67,15 @@ def topic() -> Topic:
                 )
                 for attach in (AttachType.LSM, AttachType.FMOD_RET, AttachType.KPROBE)
             ),
-            at_sys_enter(
-                fields=everything, limits=f"{SYSCALL_LIMITS}; `pmu` is empty for hardware that is no CPU's core"
+            called(
+                {"perf_event_open": "perf"},
+                fields=everything,
+                limits=f"{SYSCALL_LIMITS}; `pmu` is empty for hardware that is no CPU's core",
             ),
         ),
         _canary,
     )
-    types = {f"{PREFIX.upper()}_{name.upper()}_TYPE": pmu_type(name) for name in ("kprobe", "uprobe")}
-    return Topic(PerfEventOpen, (probe,), ("perf_event_open.bpf.c",), defines=types)
+    return Topic(PerfEventOpen, (probe,), ("perf_event_open.bpf.c",))
 
 
 def _canary() -> None:

@@ -18,6 +18,7 @@ from . import (
     perf_event_open,
     probe_register,
     ptrace,
+    settings,
     socket_filter,
     sysctl_write,
 )
@@ -37,8 +38,8 @@ _TOPICS = (
     hidden_module.topic,
     cred_tamper.topic,
 )
-_SHARED = "sys_enter.bpf.c"
-"""Behind the topics' own files, whose functions it calls."""
+_SHARED = "settings.bpf.c"
+"""In front of the topics' own files."""
 
 
 @hookimpl
@@ -51,19 +52,17 @@ def krie_config() -> type[PluginConfig]:
 def krie_sensor(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
     """See `krie.hookspecs`."""
     topics = _topics().values()
-    wanted = [topic for topic in topics if topic.wanted(config)]
-    sources = (each for topic in wanted for each in topic.sources)
+    offered = (topic for topic in topics if topic.wanted(config) and _offered(topic, features))
+    # All of the C, whatever is wanted of it: what is compiled is the same for every configuration.
+    sources = (each for topic in topics for each in topic.sources)
     return Sensor(
         name=PREFIX,
         version="1",
-        probes=tuple(probe for topic in wanted if _offered(topic, features) for probe in topic.probes),
+        probes=tuple(probe for topic in offered for probe in topic.probes),
         events=tuple(topic.event for topic in topics),
-        sources=tuple(files(__package__).joinpath(each) for each in (*sources, _SHARED)),
+        sources=tuple(files(__package__).joinpath(each) for each in (_SHARED, *sources)),
         policies=files("krie.policies").joinpath(PREFIX),
-        defines={
-            **{name: value for topic in topics for name, value in topic.defines.items()},
-            **({"RUNTIME_INTEGRITY_MAP_ACCESS": 1} if config.map_access else {}),
-        },
+        defines={name: value for topic in topics for name, value in topic.defines.items()},
     )
 
 
@@ -84,6 +83,7 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
 @hookimpl
 def krie_attached(maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConfig) -> None:
     """See `krie.hookspecs`."""
+    settings.tell(maps, config)
     for topic in _topics().values():
         topic.attach(maps, memory, config)
 

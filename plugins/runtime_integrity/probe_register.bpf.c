@@ -18,30 +18,33 @@
 #define RUNTIME_INTEGRITY_ARM 5
 #define RUNTIME_INTEGRITY_DISARM 6
 
-/* Where the context has the first two arguments. */
-#if defined(KRIE_USE_RUNTIME_INTEGRITY_PROBE_REGISTER_FENTRY)
-#define RUNTIME_INTEGRITY_FIRST(ctx) runtime_integrity_argument((ctx), 0)
-#define RUNTIME_INTEGRITY_SECOND(ctx) runtime_integrity_argument((ctx), 8)
-#elif defined(KRIE_USE_RUNTIME_INTEGRITY_PROBE_REGISTER_KPROBE)
-#define RUNTIME_INTEGRITY_FIRST(ctx) runtime_integrity_argument((ctx), __builtin_offsetof(struct pt_regs, di))
-#define RUNTIME_INTEGRITY_SECOND(ctx) runtime_integrity_argument((ctx), __builtin_offsetof(struct pt_regs, si))
-#endif
+#define RUNTIME_INTEGRITY_OF_KPROBE 1 /* Program.argument: the context is that of a kprobe, not of fentry */
 
-#ifdef RUNTIME_INTEGRITY_FIRST
 /* An argument as a plain number: to the verifier a pointer out of the context has a type, and may not be a map's key. */
-static __always_inline u64 runtime_integrity_argument(void *ctx, const u64 offset)
+static __always_inline u64 runtime_integrity_argument(void *ctx, const u64 fentry, const u64 kprobe)
 {
+	u64 place = krie_self() >> 32 & RUNTIME_INTEGRITY_OF_KPROBE ? kprobe : fentry;
 	u64 value = 0;
 
-	bpf_probe_read_kernel(&value, sizeof(value), ctx + offset);
+	bpf_probe_read_kernel(&value, sizeof(value), ctx + place);
 	return value;
 }
 
+static __always_inline u64 runtime_integrity_first(void *ctx)
+{
+	return runtime_integrity_argument(ctx, 0, __builtin_offsetof(struct pt_regs, di));
+}
+
+static __always_inline u64 runtime_integrity_second(void *ctx)
+{
+	return runtime_integrity_argument(ctx, 8, __builtin_offsetof(struct pt_regs, si));
+}
+
 /* The records of one operation have most in common; NULL where none is to be sent. */
-static __always_inline struct runtime_integrity_probe_register *runtime_integrity_probe(u32 program, u8 mechanism,
+static __always_inline struct runtime_integrity_probe_register *runtime_integrity_probe(u8 mechanism,
 											u8 operation)
 {
-	struct runtime_integrity_probe_register *record = krie_reserve_runtime_integrity_probe_register(program);
+	struct runtime_integrity_probe_register *record = krie_reserve_runtime_integrity_probe_register();
 
 	if (!record)
 		return NULL;
@@ -90,14 +93,14 @@ static __always_inline u64 runtime_integrity_returns(u64 kprobe, u8 operation)
 	return known->handler;
 }
 
-static __always_inline int runtime_integrity_kprobe(u32 program, u64 kprobe, u8 operation)
+static __always_inline int runtime_integrity_kprobe(u64 kprobe, u8 operation)
 {
 	struct runtime_integrity_probe_register *record;
 	u64 returns = runtime_integrity_returns(kprobe, operation); /* also of what is not told: its end may be */
 
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(program, returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE,
+	record = runtime_integrity_probe(returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE,
 					 operation);
 	if (!record)
 		return 0;
@@ -116,9 +119,9 @@ static __always_inline int runtime_integrity_kprobe(u32 program, u64 kprobe, u8 
 int runtime_integrity_kretprobe(u64 *ctx)
 {
 	struct runtime_integrity_returning begun = { .thread = bpf_get_current_pid_tgid() };
-	u64 kretprobe = RUNTIME_INTEGRITY_FIRST(ctx);
+	u64 kretprobe = runtime_integrity_first(ctx);
 
-	krie_enter(KRIE_PROGRAM_runtime_integrity_kretprobe); /* counts the canary's run */
+	krie_enter(); /* counts the canary's run */
 	runtime_integrity_returning.update(&kretprobe, &begun);
 	return 0;
 }
@@ -127,16 +130,16 @@ int runtime_integrity_kretprobe(u64 *ctx)
 /* register_kprobe(p) */
 int runtime_integrity_register(u64 *ctx)
 {
-	return runtime_integrity_kprobe(KRIE_PROGRAM_runtime_integrity_register, RUNTIME_INTEGRITY_FIRST(ctx),
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
 					RUNTIME_INTEGRITY_REGISTER);
 }
 
 /* __unregister_kprobe_top(p), for kprobes and return probes, one or many */
 int runtime_integrity_unregister(u64 *ctx)
 {
-	u64 kprobe = RUNTIME_INTEGRITY_FIRST(ctx);
+	u64 kprobe = runtime_integrity_first(ctx);
 
-	runtime_integrity_kprobe(KRIE_PROGRAM_runtime_integrity_unregister, kprobe, RUNTIME_INTEGRITY_UNREGISTER);
+	runtime_integrity_kprobe(kprobe, RUNTIME_INTEGRITY_UNREGISTER);
 	runtime_integrity_returning.delete(&kprobe);
 	return 0;
 }
@@ -144,14 +147,14 @@ int runtime_integrity_unregister(u64 *ctx)
 /* enable_kprobe(kp) */
 int runtime_integrity_enable(u64 *ctx)
 {
-	return runtime_integrity_kprobe(KRIE_PROGRAM_runtime_integrity_enable, RUNTIME_INTEGRITY_FIRST(ctx),
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
 					RUNTIME_INTEGRITY_ENABLE);
 }
 
 /* disable_kprobe(kp) */
 int runtime_integrity_disable(u64 *ctx)
 {
-	return runtime_integrity_kprobe(KRIE_PROGRAM_runtime_integrity_disable, RUNTIME_INTEGRITY_FIRST(ctx),
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
 					RUNTIME_INTEGRITY_DISABLE);
 }
 
@@ -162,27 +165,27 @@ int runtime_integrity_switch(u64 *ctx)
 	char text[2] = {};
 	u8 operation;
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_switch))
+	if (!krie_enter())
 		return 0;
-	bpf_probe_read_user(text, sizeof(text), (void *)RUNTIME_INTEGRITY_SECOND(ctx));
+	bpf_probe_read_user(text, sizeof(text), (void *)runtime_integrity_second(ctx));
 	operation = RUNTIME_INTEGRITY_DISARM;
 	if (text[0] == 'y' || text[0] == 'Y' || text[0] == '1' || text[1] == 'n' || text[1] == 'N')
 		operation = RUNTIME_INTEGRITY_ARM;
-	record = runtime_integrity_probe(KRIE_PROGRAM_runtime_integrity_switch, RUNTIME_INTEGRITY_ALL_KPROBES, operation);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_ALL_KPROBES, operation);
 	if (record)
 		krie_submit_runtime_integrity_probe_register(record);
 	return 0;
 }
 #endif
 
-static __always_inline int runtime_integrity_uprobe(u32 program, struct inode *inode, u64 offset, u8 operation)
+static __always_inline int runtime_integrity_uprobe(struct inode *inode, u64 offset, u8 operation)
 {
 	struct runtime_integrity_probe_register *record;
 	struct super_block *super;
 
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(program, RUNTIME_INTEGRITY_UPROBE, operation);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_UPROBE, operation);
 	if (!record)
 		return 0;
 	super = KRIE_READ(inode, inode, i_sb);
@@ -209,24 +212,21 @@ static __always_inline int runtime_integrity_uprobe(u32 program, struct inode *i
 /* uprobe_register(inode, offset, ...) */
 int runtime_integrity_uprobe_new(u64 *ctx)
 {
-	return runtime_integrity_uprobe(KRIE_PROGRAM_runtime_integrity_uprobe_new,
-					(struct inode *)RUNTIME_INTEGRITY_FIRST(ctx), RUNTIME_INTEGRITY_SECOND(ctx),
+	return runtime_integrity_uprobe((struct inode *)runtime_integrity_first(ctx), runtime_integrity_second(ctx),
 					RUNTIME_INTEGRITY_REGISTER);
 }
 
 /* uprobe_register_refctr(inode, offset, ...), until 3c83a9ad0295 */
 int runtime_integrity_uprobe_ref(u64 *ctx)
 {
-	return runtime_integrity_uprobe(KRIE_PROGRAM_runtime_integrity_uprobe_ref,
-					(struct inode *)RUNTIME_INTEGRITY_FIRST(ctx), RUNTIME_INTEGRITY_SECOND(ctx),
+	return runtime_integrity_uprobe((struct inode *)runtime_integrity_first(ctx), runtime_integrity_second(ctx),
 					RUNTIME_INTEGRITY_REGISTER);
 }
 
 /* uprobe_unregister(inode, offset, ...), until 04b01625da13 */
 int runtime_integrity_uprobe_end(u64 *ctx)
 {
-	return runtime_integrity_uprobe(KRIE_PROGRAM_runtime_integrity_uprobe_end,
-					(struct inode *)RUNTIME_INTEGRITY_FIRST(ctx), RUNTIME_INTEGRITY_SECOND(ctx),
+	return runtime_integrity_uprobe((struct inode *)runtime_integrity_first(ctx), runtime_integrity_second(ctx),
 					RUNTIME_INTEGRITY_UNREGISTER);
 }
 
@@ -234,24 +234,24 @@ int runtime_integrity_uprobe_end(u64 *ctx)
 /* uprobe_unregister_nosync(uprobe, ...) */
 int runtime_integrity_uprobe_gone(u64 *ctx)
 {
-	struct uprobe *uprobe = (struct uprobe *)RUNTIME_INTEGRITY_FIRST(ctx);
+	struct uprobe *uprobe = (struct uprobe *)runtime_integrity_first(ctx);
 
-	return runtime_integrity_uprobe(KRIE_PROGRAM_runtime_integrity_uprobe_gone, KRIE_READ(uprobe, uprobe, inode),
+	return runtime_integrity_uprobe(KRIE_READ(uprobe, uprobe, inode),
 					KRIE_READ(uprobe, uprobe, offset), RUNTIME_INTEGRITY_UNREGISTER);
 }
 #endif
 
 /* bpf_trampoline_link_prog() and ..._unlink_prog(): a program of type tracing or LSM comes to a function, or leaves it. */
-static __always_inline int runtime_integrity_trampoline(u32 program, u64 link, struct bpf_trampoline *trampoline,
+static __always_inline int runtime_integrity_trampoline(u64 link, struct bpf_trampoline *trampoline,
 							u8 operation)
 {
 	struct runtime_integrity_probe_register *record;
 	struct bpf_prog_aux *aux;
 	struct bpf_prog *prog;
 
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(program, RUNTIME_INTEGRITY_TRAMPOLINE, operation);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_TRAMPOLINE, operation);
 	if (!record)
 		return 0;
 #ifdef KRIE_HAS_bpf_tramp_link__link
@@ -270,15 +270,15 @@ static __always_inline int runtime_integrity_trampoline(u32 program, u64 link, s
 
 int runtime_integrity_trampoline_link(u64 *ctx)
 {
-	return runtime_integrity_trampoline(KRIE_PROGRAM_runtime_integrity_trampoline_link, RUNTIME_INTEGRITY_FIRST(ctx),
-					    (struct bpf_trampoline *)RUNTIME_INTEGRITY_SECOND(ctx),
+	return runtime_integrity_trampoline(runtime_integrity_first(ctx),
+					    (struct bpf_trampoline *)runtime_integrity_second(ctx),
 					    RUNTIME_INTEGRITY_REGISTER);
 }
 
 int runtime_integrity_trampoline_end(u64 *ctx)
 {
-	return runtime_integrity_trampoline(KRIE_PROGRAM_runtime_integrity_trampoline_end, RUNTIME_INTEGRITY_FIRST(ctx),
-					    (struct bpf_trampoline *)RUNTIME_INTEGRITY_SECOND(ctx),
+	return runtime_integrity_trampoline(runtime_integrity_first(ctx),
+					    (struct bpf_trampoline *)runtime_integrity_second(ctx),
 					    RUNTIME_INTEGRITY_UNREGISTER);
 }
 
@@ -287,14 +287,14 @@ int runtime_integrity_trampoline_end(u64 *ctx)
 int runtime_integrity_livepatch(u64 *ctx)
 {
 	struct runtime_integrity_probe_register *record;
-	u64 patch = RUNTIME_INTEGRITY_FIRST(ctx);
+	u64 patch = runtime_integrity_first(ctx);
 	struct klp_object *object;
 	struct klp_func *function;
 	void *owner;
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_livepatch))
+	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(KRIE_PROGRAM_runtime_integrity_livepatch, RUNTIME_INTEGRITY_LIVEPATCH,
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_LIVEPATCH,
 					 RUNTIME_INTEGRITY_REGISTER);
 	if (!record)
 		return 0;
@@ -307,5 +307,4 @@ int runtime_integrity_livepatch(u64 *ctx)
 	krie_submit_runtime_integrity_probe_register(record);
 	return 0;
 }
-#endif
 #endif

@@ -44,6 +44,8 @@ MECHANISMS = {
 OPERATIONS = {1: "register", 2: "unregister", 3: "enable", 4: "disable", 5: "arm", 6: "disarm", 7: "found"}
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
 _ATTR_BYTES = 112
+_OF_KPROBE = 1
+"""RUNTIME_INTEGRITY_OF_KPROBE in probe_register.bpf.c."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ def _scan(patched: PatchedFunctions) -> Iterator[Event]:
 
 def _programs(attach: AttachType) -> tuple[Program, ...]:
     def at(target: str, name: str, *, proven: bool = False) -> Program:
-        return Program(attach, target, f"{PREFIX}_{name}", proven=proven, optional=True)
+        argument = _OF_KPROBE if attach is AttachType.KPROBE else 0
+        return Program(attach, target, f"{PREFIX}_{name}", proven=proven, optional=True, argument=argument)
 
     return (
         at("register_kretprobe", "kretprobe", proven=True),

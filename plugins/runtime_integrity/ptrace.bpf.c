@@ -27,8 +27,8 @@ static __always_inline bool runtime_integrity_controls(struct task_struct *targe
 }
 
 /* `can`: see krie_decide_...(). Returns the operation's error, 0 where the program cannot refuse. */
-static __always_inline int runtime_integrity_ptrace_event(u32 program, struct task_struct *target, u8 operation,
-							  u32 request, const u32 can)
+static __always_inline int runtime_integrity_ptrace_event(struct task_struct *target, u8 operation, u32 request,
+							  const u32 can)
 {
 	const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
 	struct runtime_integrity_ptrace_inline known = {
@@ -51,7 +51,7 @@ static __always_inline int runtime_integrity_ptrace_event(u32 program, struct ta
 	answer = krie_decide_runtime_integrity_ptrace(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_ptrace(program);
+	record = krie_reserve_runtime_integrity_ptrace();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -67,66 +67,46 @@ static __always_inline int runtime_integrity_ptrace_event(u32 program, struct ta
 }
 
 /* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH. */
-static __always_inline int runtime_integrity_access(u32 program, struct task_struct *child, u32 mode,
-						    const u32 can)
+static __always_inline int runtime_integrity_access(struct task_struct *child, u32 mode, const u32 can)
 {
 	if (!(mode & RUNTIME_INTEGRITY_PTRACE_MODE_ATTACH))
 		return 0;
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
 	if (runtime_integrity_controls(child))
 		return 0;
 	return runtime_integrity_ptrace_event(
-		program, child,
+		child,
 		mode & RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS ? RUNTIME_INTEGRITY_PROCFS : RUNTIME_INTEGRITY_ACCESS, 0,
 		can);
 }
 
-static __always_inline int runtime_integrity_traceme(u32 program, const u32 can)
+static __always_inline int runtime_integrity_traceme(const u32 can)
 {
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	return runtime_integrity_ptrace_event(program, krie_current(), RUNTIME_INTEGRITY_TRACEME, 0, can);
+	return runtime_integrity_ptrace_event(krie_current(), RUNTIME_INTEGRITY_TRACEME, 0, can);
 }
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_LSM
-int runtime_integrity_access_lsm(u64 *ctx)
+int runtime_integrity_access_hook(u64 *ctx)
 {
-	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_lsm, (struct task_struct *)ctx[0], ctx[1],
-					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_access((struct task_struct *)ctx[0], ctx[1], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
-int runtime_integrity_traceme_lsm(u64 *ctx)
+int runtime_integrity_traceme_hook(u64 *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_lsm, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
-}
-#endif
-
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_FMOD_RET
-int runtime_integrity_access_fmod_ret(u64 *ctx)
-{
-	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_fmod_ret, (struct task_struct *)ctx[0],
-					ctx[1], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_traceme(KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
-int runtime_integrity_traceme_fmod_ret(u64 *ctx)
-{
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_fmod_ret, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
-}
-#endif
-
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_KPROBE
 int runtime_integrity_access_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_access(KRIE_PROGRAM_runtime_integrity_access_kprobe, (struct task_struct *)ctx->di,
-					ctx->si, KRIE_CAN_KILL);
+	return runtime_integrity_access((struct task_struct *)ctx->di, ctx->si, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_traceme_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_traceme(KRIE_PROGRAM_runtime_integrity_traceme_kprobe, KRIE_CAN_KILL);
+	return runtime_integrity_traceme(KRIE_CAN_KILL);
 }
-#endif
 
 #define RUNTIME_INTEGRITY_PTRACE_TRACEME 0 /* include/uapi/linux/ptrace.h */
 #define RUNTIME_INTEGRITY_PTRACE_ATTACH 16
@@ -143,7 +123,7 @@ static __always_inline u8 runtime_integrity_request(u32 request)
 }
 
 /* A system call that asks for an operation on the thread `tid`. */
-static __always_inline int runtime_integrity_asked(u32 program, u8 operation, u32 request, u32 tid, const u32 can)
+static __always_inline int runtime_integrity_asked(u8 operation, u32 request, u32 tid, const u32 can)
 {
 	struct task_struct *target = krie_current();
 
@@ -152,10 +132,9 @@ static __always_inline int runtime_integrity_asked(u32 program, u8 operation, u3
 		if (target && runtime_integrity_controls(target))
 			return 0;
 	}
-	return runtime_integrity_ptrace_event(program, target, operation, request, can);
+	return runtime_integrity_ptrace_event(target, operation, request, can);
 }
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_KPROBE_OVERRIDE
 /* __x64_sys_ptrace(regs of the caller) */
 int runtime_integrity_ptrace_override(struct pt_regs *ctx)
 {
@@ -164,23 +143,23 @@ int runtime_integrity_ptrace_override(struct pt_regs *ctx)
 	u8 operation = runtime_integrity_request(request);
 	int error;
 
-	if (!operation || !krie_enter(KRIE_PROGRAM_runtime_integrity_ptrace_override))
+	if (!operation || !krie_enter())
 		return 0;
-	error = runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_override, operation, request,
-					KRIE_READ(pt_regs, caller, si), KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	error = runtime_integrity_asked(operation, request, KRIE_READ(pt_regs, caller, si),
+					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;
 }
 
-static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u32 program, u8 operation)
+static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u8 operation)
 {
 	struct pt_regs *caller = (struct pt_regs *)ctx->di;
 	int error;
 
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
-	error = runtime_integrity_asked(program, operation, 0, KRIE_READ(pt_regs, caller, di),
+	error = runtime_integrity_asked(operation, 0, KRIE_READ(pt_regs, caller, di),
 					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (error)
 		bpf_override_return(ctx, error);
@@ -190,51 +169,43 @@ static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u3
 /* __x64_sys_process_vm_readv(regs of the caller) */
 int runtime_integrity_readv_override(struct pt_regs *ctx)
 {
-	return runtime_integrity_vm_override(ctx, KRIE_PROGRAM_runtime_integrity_readv_override,
-					     RUNTIME_INTEGRITY_VM_READ);
+	return runtime_integrity_vm_override(ctx, RUNTIME_INTEGRITY_VM_READ);
 }
 
 /* __x64_sys_process_vm_writev(regs of the caller) */
 int runtime_integrity_writev_override(struct pt_regs *ctx)
 {
-	return runtime_integrity_vm_override(ctx, KRIE_PROGRAM_runtime_integrity_writev_override,
-					     RUNTIME_INTEGRITY_VM_WRITE);
+	return runtime_integrity_vm_override(ctx, RUNTIME_INTEGRITY_VM_WRITE);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_PTRACE_RAW_TRACEPOINT
-/* The operation that a system call asks for by its number (x86-64, x32, ia32); 0 for every other call. */
-static __always_inline u8 runtime_integrity_operation(u64 number, bool compat, u32 request)
+int runtime_integrity_ptrace_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (number == (compat ? 26 : 101) || (!compat && number == 521)) {
-		return runtime_integrity_request(request);
-	}
-	if (number == (compat ? 347 : 310) || (!compat && number == 539))
-		return RUNTIME_INTEGRITY_VM_READ;
-	if (number == (compat ? 348 : 311) || (!compat && number == 540))
-		return RUNTIME_INTEGRITY_VM_WRITE;
-	return 0;
+	struct krie_syscall call;
+	u8 operation;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	operation = runtime_integrity_request(call.first);
+	return operation ? runtime_integrity_asked(operation, call.first, call.second, KRIE_CAN_KILL) : 0;
 }
 
-int runtime_integrity_ptrace_raw(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int runtime_integrity_vm_syscall(struct bpf_raw_tracepoint_args *ctx, u8 operation)
 {
-	if (!krie_syscall_is_either(ctx, 101, 26) && !krie_syscall_is_either(ctx, 310, 347) &&
-	    !krie_syscall_is_either(ctx, 311, 348) && !krie_syscall_is_either(ctx, 521, 539) &&
-	    !krie_syscall_is_either(ctx, 540, 540))
-		return 0;
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_ptrace_raw))
-		return 0;
-	struct krie_syscall call = krie_syscall_of(ctx);
-	u8 operation = runtime_integrity_operation(call.number, call.compat, call.first);
-	u32 request = 0, tid = call.first;
+	struct krie_syscall call;
 
-	if (!operation)
+	if (!krie_enter())
 		return 0;
-	if (operation < RUNTIME_INTEGRITY_ACCESS) {
-		request = call.first;
-		tid = call.second;
-	}
-	return runtime_integrity_asked(KRIE_PROGRAM_runtime_integrity_ptrace_raw, operation, request, tid,
-				       KRIE_CAN_KILL);
+	call = krie_syscall_of(ctx);
+	return runtime_integrity_asked(operation, 0, call.first, KRIE_CAN_KILL);
 }
-#endif
+
+int runtime_integrity_readv_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	return runtime_integrity_vm_syscall(ctx, RUNTIME_INTEGRITY_VM_READ);
+}
+
+int runtime_integrity_writev_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	return runtime_integrity_vm_syscall(ctx, RUNTIME_INTEGRITY_VM_WRITE);
+}

@@ -18,7 +18,6 @@ from krie import (
     Bool,
     Choice,
     Doc,
-    Enforcement,
     Event,
     Inline,
     Pad4,
@@ -27,11 +26,11 @@ from krie import (
     own_fields,
 )
 
-from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, Topic
+from .topic import NATIVE_ONLY, PREFIX, REFUSES, Topic, called, hooked
 
 OPERATIONS = {1: "attach", 2: "seize", 3: "traceme", 4: "access", 5: "vm_read", 6: "vm_write", 7: "procfs"}
 _SYS_PTRACE, _SYS_VM_READ, _SYS_VM_WRITE = 101, 310, 311  # x86-64
-_PTRACE_TRACEME = 0
+_PTRACE_TRACEME, _PTRACE_ATTACH = 0, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +69,20 @@ def topic() -> Topic:
 
 
 def _probe() -> Probe:
-    def hooked(attach: AttachType, prefix: str, can: frozenset[Enforcement], limits: str) -> Alternative:
-        return Alternative(
-            str(attach),
-            (
-                Program(attach, f"{prefix}ptrace_access_check", f"{PREFIX}_access_{attach}"),
-                Program(attach, f"{prefix}ptrace_traceme", f"{PREFIX}_traceme_{attach}"),
-            ),
+    def at_hook(attach: AttachType) -> Alternative:
+        return hooked(
+            attach,
+            {"ptrace_access_check": ("access",), "ptrace_traceme": ("traceme",)},
             fields=own_fields(Ptrace) - {"request"},
-            can=can,
-            limits=limits,
+            limits="does not know which request of ptrace(2) it was",
         )
 
-    no_request = "does not know which request of ptrace(2) it was"
     return Probe(
         "ptrace",
         Ptrace,
         (
-            hooked(AttachType.LSM, "", REFUSES, no_request),
-            hooked(AttachType.FMOD_RET, "security_", REFUSES, no_request),
+            at_hook(AttachType.LSM),
+            at_hook(AttachType.FMOD_RET),
             Alternative(
                 str(AttachType.KPROBE_OVERRIDE),
                 tuple(
@@ -103,13 +97,10 @@ def _probe() -> Probe:
                 can=REFUSES,
                 limits=f"{NATIVE_ONLY}; nor access through /proc/TGID/mem",
             ),
-            hooked(AttachType.KPROBE, "security_", KILLS, no_request),
-            Alternative(
-                "raw_tracepoint",
-                (Program(AttachType.RAW_TRACEPOINT, "sys_enter", f"{PREFIX}_ptrace_raw"),),
+            at_hook(AttachType.KPROBE),
+            called(
+                {"ptrace": "ptrace", "process_vm_readv": "readv", "process_vm_writev": "writev"},
                 fields=own_fields(Ptrace),
-                can=KILLS,
-                every_syscall=True,
                 limits="sees the system calls, not access through /proc/TGID/mem",
             ),
         ),
@@ -120,9 +111,11 @@ def _probe() -> Probe:
 def _canary() -> None:
     """A child of the agent's asks to be traced, and the agent opens and touches the child's memory.
 
-    What it reads and writes there lies at an address that nobody has. Raises `OSError`.
+    What it reads and writes there lies at an address that nobody has. It also asks for a thread that nobody has, which
+    only a program at the system call's entry sees. Raises `OSError`.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(_SYS_PTRACE, _PTRACE_ATTACH, 0, 0, 0)
     ready, tell = os.pipe2(os.O_CLOEXEC)
     wait, done = os.pipe2(os.O_CLOEXEC)
     child = os.fork()

@@ -12,6 +12,9 @@
 #define RUNTIME_INTEGRITY_SO_ATTACH_REUSEPORT_EBPF 52
 #define RUNTIME_INTEGRITY_SO_DETACH_REUSEPORT_BPF 68
 
+#define RUNTIME_INTEGRITY_S_IFSOCK 0140000 /* of a file's mode: S_IFMT, S_IFSOCK */
+#define RUNTIME_INTEGRITY_S_IFMT 0170000
+
 /* Other levels give the same numbers other meanings: 26 is IPV6_V6ONLY, which every server sets. */
 static __always_inline bool runtime_integrity_is_filter(u32 level, u32 option)
 {
@@ -23,7 +26,7 @@ static __always_inline bool runtime_integrity_is_filter(u32 level, u32 option)
 }
 
 /* `value`: the option's value in user memory, 0 where it is not known. */
-static __always_inline int runtime_integrity_filter(u32 program, struct socket *socket, u32 option, u64 value, u64 compat,
+static __always_inline int runtime_integrity_filter(struct socket *socket, u32 option, u64 value, u64 compat,
 						    const u32 can)
 {
 	struct sock *sock = KRIE_READ(socket, socket, sk);
@@ -42,7 +45,7 @@ static __always_inline int runtime_integrity_filter(u32 program, struct socket *
 	answer = krie_decide_runtime_integrity_socket_filter(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_socket_filter(program);
+	record = krie_reserve_runtime_integrity_socket_filter();
 	if (!record)
 		return error;
 	krie_stamp(&record->header, &answer);
@@ -61,33 +64,46 @@ static __always_inline u64 runtime_integrity_option_value(struct krie_syscall *c
 }
 
 /* security_socket_setsockopt(sock, level, optname) */
-static __always_inline int runtime_integrity_setsockopt(u32 program, struct socket *socket, u32 option, const u32 can)
+static __always_inline int runtime_integrity_setsockopt(struct socket *socket, u32 option, const u32 can)
 {
 	struct krie_syscall call;
 
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
 	call = krie_syscall_now();
-	return runtime_integrity_filter(program, socket, option, runtime_integrity_option_value(&call),
-					krie_compat(krie_current()), can);
+	return runtime_integrity_filter(socket, option, runtime_integrity_option_value(&call), krie_compat(krie_current()),
+					can);
 }
 
-#if defined(KRIE_USE_RUNTIME_INTEGRITY_SOCKET_FILTER_LSM) || defined(KRIE_USE_RUNTIME_INTEGRITY_SOCKET_FILTER_FMOD_RET)
 int runtime_integrity_setsockopt_hook(u64 *ctx)
 {
 	if (!runtime_integrity_is_filter(ctx[1], ctx[2]))
 		return 0;
-	return runtime_integrity_setsockopt(KRIE_PROGRAM_runtime_integrity_setsockopt_hook, (struct socket *)ctx[0], ctx[2],
-					    KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_setsockopt((struct socket *)ctx[0], ctx[2], KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
-#endif
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_SOCKET_FILTER_KPROBE
 int runtime_integrity_setsockopt_kprobe(struct pt_regs *ctx)
 {
 	if (!runtime_integrity_is_filter(ctx->si, ctx->dx))
 		return 0;
-	return runtime_integrity_setsockopt(KRIE_PROGRAM_runtime_integrity_setsockopt_kprobe, (struct socket *)ctx->di,
-					    ctx->dx, KRIE_CAN_KILL);
+	return runtime_integrity_setsockopt((struct socket *)ctx->di, ctx->dx, KRIE_CAN_KILL);
 }
-#endif
+
+int runtime_integrity_setsockopt_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct krie_syscall call;
+	struct inode *inode;
+	struct file *file;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	if (!runtime_integrity_is_filter(call.second, call.third))
+		return 0;
+	file = krie_open_file((u32)call.first);
+	inode = KRIE_READ(file, file, f_inode);
+	if (!file || (KRIE_READ(inode, inode, i_mode) & RUNTIME_INTEGRITY_S_IFMT) != RUNTIME_INTEGRITY_S_IFSOCK)
+		return 0;
+	return runtime_integrity_filter(KRIE_READ(file, file, private_data), call.third, call.fourth, call.compat,
+					KRIE_CAN_KILL);
+}

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from krie import U16, AttachType, Bool, Choice, Doc, Event, Inline, Pad6, Probe, own_fields
 
-from .topic import Topic, at_sys_enter, hooked
+from .topic import Topic, called, hooked
 
 OPERATIONS = {
     26: "attach_filter",
@@ -76,7 +76,11 @@ def topic() -> Topic:
                 )
                 for attach in (AttachType.LSM, AttachType.FMOD_RET, AttachType.KPROBE)
             ),
-            at_sys_enter(fields=everything, limits="sees setsockopt(2), not socketcall(2) nor io_uring"),
+            called(
+                {"setsockopt": "setsockopt"},
+                fields=everything,
+                limits="sees setsockopt(2), not socketcall(2) nor io_uring",
+            ),
         ),
         _canary,
     )

@@ -3,7 +3,6 @@
  * Writes below /proc/sys.
  */
 
-#ifdef KRIE_USE_RUNTIME_INTEGRITY_SYSCTL_WRITE_CGROUP_SYSCTL
 #define RUNTIME_INTEGRITY_E2BIG (-7) /* the text is longer than the field, which holds its start */
 
 #define RUNTIME_INTEGRITY_SAME 2 /* of `change`, CHANGES in sysctl_write.py: lower is one less, higher one more */
@@ -58,7 +57,7 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 	s64 length;
 	int allow;
 
-	if (!krie_enter(KRIE_PROGRAM_runtime_integrity_sysctl) || !ctx->write)
+	if (!krie_enter() || !ctx->write)
 		return KRIE_CGROUP_ALLOW;
 	known.file_pos = ctx->file_pos;
 	known.name_truncated = (u64)bpf_sysctl_get_name(ctx, known.name, sizeof(known.name), 0) >> 63;
@@ -79,7 +78,7 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 	known.change = (known.old_parsed & known.new_parsed) * runtime_integrity_change(known.new_int, known.old_int);
 	answer = krie_decide_runtime_integrity_sysctl_write(&known, KRIE_CAN_REFUSE);
 	allow = krie_cgroup_answer(&answer);
-	record = krie_reserve_runtime_integrity_sysctl_write(KRIE_PROGRAM_runtime_integrity_sysctl);
+	record = krie_reserve_runtime_integrity_sysctl_write();
 	if (!record)
 		return allow;
 	krie_stamp(&record->header, &answer);
@@ -90,4 +89,3 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 	krie_submit_runtime_integrity_sysctl_write(record);
 	return allow;
 }
-#endif

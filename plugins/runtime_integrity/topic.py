@@ -16,10 +16,8 @@ REFUSES = frozenset({Enforcement.REFUSE, Enforcement.KILL})
 KILLS = frozenset({Enforcement.KILL})
 NATIVE_ONLY = "does not see 32-bit system calls"
 SYSCALL_LIMITS = "arguments are read before the kernel copies them: the caller can change user memory meanwhile"
-NO_PMU = 0xFFFF_FFFF
-"""A type that no performance event has."""
-SYS_ENTER = Program(AttachType.RAW_TRACEPOINT, "sys_enter", f"{PREFIX}_sys_enter")
-"""The one program of `sys_enter.bpf.c`, which several topics share."""
+NO_PMU = 0
+"""A type that nothing of sysfs has: it is that of hardware."""
 
 
 def pmu_type(name: str) -> int:
@@ -43,7 +41,7 @@ class Topic:
     scan: Callable[[], Iterable[Event]] = tuple
     """What a look at the kernel finds that no probe sees: see `krie.hookspecs.krie_scan`."""
     defines: Mapping[str, int] = field(default_factory=dict)
-    """Constants for the C file."""
+    """Constants for the C file, whatever is configured."""
     needs: frozenset[AttachType] = frozenset()
     """A kernel that refuses all of these has nothing to see: the probes are left out. Empty: never."""
     attach: Callable[[Maps, KernelMemory, RuntimeIntegrityConfig], None] = lambda *_: None
@@ -76,10 +74,17 @@ def hooked(
     return Alternative(str(attach), (*programs, *also), fields=fields, can=REFUSES if refuses else KILLS, limits=limits)
 
 
-def at_sys_enter(
-    *, fields: frozenset[str], also: tuple[Program, ...] = (), limits: str = SYSCALL_LIMITS
+def called(
+    calls: Mapping[str, str],
+    *,
+    fields: frozenset[str],
+    also: tuple[Program, ...] = (),
+    limits: str = SYSCALL_LIMITS,
 ) -> Alternative:
-    """The last resort."""
+    """The last resort: programs at the entry of system calls. `calls` gives the start of each one's C function."""
+    programs = (
+        Program(AttachType.SYSCALL, call, f"{PREFIX}_{name}_{AttachType.SYSCALL}") for call, name in calls.items()
+    )
     return Alternative(
-        "raw_tracepoint", (SYS_ENTER, *also), fields=fields, can=KILLS, every_syscall=True, limits=limits
+        str(AttachType.SYSCALL), (*programs, *also), fields=fields, can=KILLS, every_syscall=True, limits=limits
     )

@@ -26,14 +26,17 @@ _MODULES = Path("/proc/modules")
 class Baseline:
     """Taken when the probes are attached."""
 
-    def __init__(self, maps: Maps, traps: Callable[[], Sequence[Place]]) -> None:
-        """Read the kernel's symbols, and tell the program what it needs of them. Raises `OSError`, `KernelError`."""
+    def __init__(self, maps: Maps, traps: Callable[[], Sequence[Place]], *, kernel_stack: bool = False) -> None:
+        """Read the kernel's symbols, and tell the program what it needs of them. Raises `OSError`, `KernelError`.
+
+        `kernel_stack`: whether the kernel's stack goes into records.
+        """
         self._traps, self._counts = traps, maps["smep_smap_counts"]
         self._modules = _MODULES.read_text()
         self._symbols = Symbols(_WANTED)
         self._unreadable = ""
         self._before: dict[int, tuple[int, ...]] = {}
-        maps["smep_smap_kernel"].set(bytes(4), _kernel(self._symbols))
+        maps["smep_smap_kernel"].set(bytes(4), _kernel(self._symbols, kernel_stack))
 
     @property
     def unknown(self) -> list[str]:
@@ -117,10 +120,10 @@ def _debugfs() -> Path:
     return next((each.point for each in mounted("debugfs") if each.root == "/"), Path("/sys/kernel/debug"))
 
 
-def _kernel(symbols: Symbols) -> bytes:
+def _kernel(symbols: Symbols, kernel_stack: bool) -> bytes:
     """`struct smep_smap_kernel`. What is not known is 0, and not checked."""
     known = len(symbols) > 0
     end = symbols.address("_end")
     ranges = (symbols.address("_stext"), symbols.address("_etext"), end, _MODULES_END) if known and end else (0,) * 4
     trampolines = (next(filter(None, map(symbols.address, names)), 0) for names in _TRAMPOLINES)
-    return struct.pack("=8Q", *ranges, symbols.address("init_cred"), *trampolines)
+    return struct.pack("=9Q", *ranges, symbols.address("init_cred"), *trampolines, kernel_stack)

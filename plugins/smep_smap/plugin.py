@@ -77,7 +77,6 @@ def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
         sources=(files(__package__).joinpath("register_check.bpf.c"),),
         policies=files("krie.policies").joinpath(_NAME),
         types=("thread_union",),
-        defines={"SMEP_SMAP_KERNEL_STACK": 1} if config.kernel_stack else {},
     )
 
 
@@ -91,9 +90,9 @@ _live = _Live()
 
 
 @hookimpl
-def krie_attached(maps: Maps, traps: Callable[[], Sequence[Place]]) -> None:
+def krie_attached(maps: Maps, traps: Callable[[], Sequence[Place]], config: SmepSmapConfig) -> None:
     """See `krie.hookspecs`."""
-    _live.baseline = Baseline(maps, traps)
+    _live.baseline = Baseline(maps, traps, kernel_stack=config.kernel_stack)
     for each in _live.baseline.unknown:
         _log.warning("plugin %s does not know %s, and does not check it", _NAME, each)
 

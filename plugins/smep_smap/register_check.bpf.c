@@ -22,12 +22,13 @@
 #define SMEP_SMAP_TRAP_PLACE 2
 #define SMEP_SMAP_AGAIN_NS 1000000000ULL
 
-/* What the agent read in kallsyms, or 0: `_kernel()` in baseline.py. */
+/* What the agent read in kallsyms, or 0, and what is configured: `_kernel()` in baseline.py. */
 struct smep_smap_kernel {
 	u64 text, text_end; /* the kernel's own code */
 	u64 modules, modules_end; /* where code is that was added later: modules, BPF, trampolines */
 	u64 init_cred;
 	u64 trampolines[3]; /* where functions return to that are traced */
+	u64 wants_stack; /* 1: the kernel's stack goes into records */
 };
 BPF_ARRAY(smep_smap_kernel, struct smep_smap_kernel, 1);
 
@@ -169,7 +170,7 @@ static __always_inline void smep_smap_registers(struct smep_smap_register_check 
 int smep_smap_check(struct pt_regs *ctx)
 {
 	u64 self = krie_self();
-	u32 program = self, argument = self >> 32;
+	u32 argument = self >> 32;
 	u32 zero = 0, number = argument & SMEP_SMAP_NUMBER;
 	struct smep_smap_register_check_inline known = {};
 	struct smep_smap_register_check *record;
@@ -187,7 +188,7 @@ int smep_smap_check(struct pt_regs *ctx)
 		count->checks += 1; /* a trap has no canary: it ends here, before it is asked whose doing this is */
 		return 0;
 	}
-	if (!krie_enter(program))
+	if (!krie_enter())
 		return 0;
 	kernel = smep_smap_kernel.lookup(&zero);
 	if (!kernel)
@@ -226,7 +227,7 @@ int smep_smap_check(struct pt_regs *ctx)
 		count->repeated += 1;
 		return 0;
 	}
-	record = krie_reserve_smep_smap_register_check(program);
+	record = krie_reserve_smep_smap_register_check();
 	if (!record)
 		return 0;
 	krie_stamp(&record->header, &answer);
@@ -234,9 +235,8 @@ int smep_smap_check(struct pt_regs *ctx)
 	smep_smap_registers(record, ctx);
 	record->stack = stack;
 	record->return_address = address;
-#ifdef SMEP_SMAP_KERNEL_STACK
-	bpf_get_stack(ctx, record->kernel_stack, sizeof(record->kernel_stack), 0);
-#endif
+	if (kernel->wants_stack)
+		bpf_get_stack(ctx, record->kernel_stack, sizeof(record->kernel_stack), 0);
 	krie_submit_smep_smap_register_check(record);
 	return 0;
 }

@@ -67,13 +67,13 @@ int example_hijacked(struct pt_regs *ctx)
     struct example_seen *record;
     const struct cred *cred;
 
-    if (!krie_enter(KRIE_PROGRAM_example_hijacked))
+    if (!krie_enter())
         return 0;
     cred = KRIE_READ(task_struct, krie_current(), cred);
     if (KRIE_READ(cred, cred, euid.val) != 65534)
         return 0;
     answer = krie_kill(KRIE_SENSOR_EXAMPLE);
-    record = krie_reserve_example_seen(KRIE_PROGRAM_example_hijacked);
+    record = krie_reserve_example_seen();
     if (!record)
         return 0;
     record->count = 1;

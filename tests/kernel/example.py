@@ -40,9 +40,9 @@ _SEEN = """
 {{
     struct example_seen *record;
 
-    if (!krie_enter(KRIE_PROGRAM_{name}))
+    if (!krie_enter())
         return 0;
-    record = krie_reserve_example_seen(KRIE_PROGRAM_{name});
+    record = krie_reserve_example_seen();
     if (!record)
         return 0;
     record->count = {value};

@@ -18,6 +18,8 @@ from . import example
 PROBES = {
     "raw_tracepoint": ("raw_tracepoint", "sched_process_exec"),
     "tracepoint": ("tracepoint", "sched/sched_process_exec"),
+    "syscall": ("syscall", "wait4"),
+    "syscall_of_two": ("syscall", "wait4"),
     "perf_event": ("perf_event", "10000000"),
     "lsm": ("lsm", "bprm_check_security"),
     "fmod_ret": ("fmod_ret", "security_bprm_check"),

@@ -31,7 +31,7 @@ int example_sysctl(struct bpf_sysctl *ctx)
     long number = 0;
     int allow;
 
-    if (!krie_enter(KRIE_PROGRAM_example_sysctl) || !ctx->write)
+    if (!krie_enter() || !ctx->write)
         return KRIE_CGROUP_ALLOW;
     bpf_sysctl_get_name(ctx, known.name, 64, 0);
     bpf_sysctl_get_new_value(ctx, text, sizeof(text));
@@ -39,7 +39,7 @@ int example_sysctl(struct bpf_sysctl *ctx)
     known.number = number;
     answer = krie_decide_example_seen(&known, KRIE_CAN_REFUSE);
     allow = krie_cgroup_answer(&answer);
-    record = krie_reserve_example_seen(KRIE_PROGRAM_example_sysctl);
+    record = krie_reserve_example_seen();
     if (!record)
         return allow;
     krie_stamp(&record->header, &answer);

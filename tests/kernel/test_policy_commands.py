@@ -40,7 +40,7 @@ def test_explain_tells_the_tier_and_why(settings: Path) -> None:
     assert re.search(r"/ptrace\.rego:\d+: input\.event\.target is no inline field", user["why"])
     assert (logs["tier"], logs["first_attempt"]) == ("user", "goes through; the journal tells")
     assert set(found["PTRACE001"]["honours"]) == {"lsm", "fmod_ret", "kprobe_override"}
-    assert set(found["PTRACE001"]["lacks"]) == {"kprobe", "raw_tracepoint"}
+    assert set(found["PTRACE001"]["lacks"]) == {"kprobe", "syscall"}
 
 
 def test_explain_one_rule(settings: Path) -> None:

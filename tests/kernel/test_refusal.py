@@ -20,11 +20,11 @@ int example_sysctl(struct bpf_sysctl *ctx)
     struct krie_answer answer;
     int allow;
 
-    if (!krie_enter(KRIE_PROGRAM_example_sysctl) || !ctx->write)
+    if (!krie_enter() || !ctx->write)
         return KRIE_CGROUP_ALLOW;
     answer = krie_decide_example_seen(&known, KRIE_CAN_REFUSE);
     allow = krie_cgroup_answer(&answer);
-    record = krie_reserve_example_seen(KRIE_PROGRAM_example_sysctl);
+    record = krie_reserve_example_seen();
     if (!record)
         return allow;
     krie_stamp(&record->header, &answer);

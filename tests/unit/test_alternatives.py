@@ -43,6 +43,9 @@ class Kernel:
         self.open.update(new)
         return new
 
+    def release(self, held: Held) -> None:
+        self.open.difference_update(held.descriptors)
+
 
 def alternatives(
     kernel: Kernel, *candidates: Candidate, allow: bool = False, refused: dict[AttachType, str] | None = None
@@ -50,9 +53,7 @@ def alternatives(
     by_probe: dict[str, tuple[Candidate, ...]] = {}
     for each in candidates:
         by_probe[each.probe] = (*by_probe.get(each.probe, ()), each)
-    return Alternatives(
-        by_probe, kernel.hold, allow_every_syscall=allow, refused=refused or {}, close=kernel.open.remove
-    )
+    return Alternatives(by_probe, kernel.hold, allow_every_syscall=allow, refused=refused or {}, release=kernel.release)
 
 
 def targets(held: Iterable[Held]) -> list[str]:
@@ -144,7 +145,7 @@ def test_an_error_that_is_none_of_the_kernel_is_not_taken_for_an_answer() -> Non
         raise ZeroDivisionError
 
     made = Alternatives(
-        {"p.probe": (candidate("one", program("a")),)}, hold, allow_every_syscall=False, refused={}, close=print
+        {"p.probe": (candidate("one", program("a")),)}, hold, allow_every_syscall=False, refused={}, release=print
     )
     with pytest.raises(ZeroDivisionError):
         made.take()

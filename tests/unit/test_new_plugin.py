@@ -32,7 +32,7 @@ def test_another_name(tmp_path: Path) -> None:
     assert "krie_usb_door/plugin.py" in written
     text = "".join(written.values())
     assert not re.search(r"@\w+@|clock_settime_|CLOCK001", text)
-    assert "usb_door_settime_lsm" in text
+    assert "usb_door_settime_hook" in text
     assert 'name = "krie-usb-door"' in written["pyproject.toml"]
     kinds = [
         re.findall(r"KIND: .*= (0x\w+)", each[f"krie_{name}/events.py"])[0]

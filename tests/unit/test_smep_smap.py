@@ -121,12 +121,19 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_program_learns_where_code_is(kernel: Path) -> None:
     maps = Maps()
     made = Baseline(maps, lambda: ())  # type: ignore[arg-type]
-    text, text_end, modules, modules_end, init_cred, *trampolines = struct.unpack("=8Q", maps.set_to)
+    text, text_end, modules, modules_end, init_cred, *trampolines, stack = struct.unpack("=9Q", maps.set_to)
     assert (text, text_end) == (0xFFFFFFFF81000000, 0xFFFFFFFF81001000)
     assert modules == 0xFFFFFFFF83000000 < 0xFFFFFFFFC0000000 < modules_end
     assert init_cred == 0xFFFFFFFF82000000
     assert trampolines == [0, 0xFFFFFFFF81000200, 0xFFFFFFFF81000100]
+    assert stack == 0
     assert made.unknown == []
+
+
+def test_the_program_learns_whether_the_stack_is_wanted(kernel: Path) -> None:
+    maps = Maps()
+    Baseline(maps, lambda: (), kernel_stack=True)  # type: ignore[arg-type]
+    assert struct.unpack("=9Q", maps.set_to)[-1] == 1
 
 
 def test_what_is_hidden_is_unknown_and_not_checked(kernel: Path) -> None:
@@ -134,7 +141,7 @@ def test_what_is_hidden_is_unknown_and_not_checked(kernel: Path) -> None:
     (kernel / "kallsyms").write_text(hidden)
     maps = Maps()
     assert len(Baseline(maps, lambda: ()).unknown) == 2  # type: ignore[arg-type]
-    assert maps.set_to == bytes(64)
+    assert maps.set_to == bytes(72)
 
 
 def test_addresses_get_names(kernel: Path) -> None:

@@ -10,13 +10,18 @@ from krie import Alternative, AttachType, Enforcement, Probe, Program, Sensor, h
 
 from .events import SetTime
 
-_SYS_SETTIMEOFDAY = 164  # x86-64
+_SYS_SETTIMEOFDAY, _SYS_CLOCK_SETTIME = 164, 227  # x86-64
+_CLOCK_MONOTONIC = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def canary() -> None:
-    """Set neither the time nor the zone: the kernel asks its security hooks, and then has nothing to do."""
+    """Set neither the time nor the zone: the kernel asks its security hooks, and then has nothing to do.
+
+    And ask for a clock that nobody can set, which only a program at the system call's entry sees.
+    """
     _libc.syscall(_SYS_SETTIMEOFDAY, None, None)
+    _libc.syscall(_SYS_CLOCK_SETTIME, _CLOCK_MONOTONIC, None)
 
 
 @hookimpl
@@ -34,20 +39,23 @@ def krie_sensor() -> Sensor:
                 (
                     Alternative(
                         "lsm",
-                        (Program(AttachType.LSM, "settime", "clock_settime_lsm"),),
+                        (Program(AttachType.LSM, "settime", "clock_settime_hook"),),
                         fields=everything,
                         can=refuses,
                         limits="does not see what the kernel refuses before, for want of a capability",
                     ),
                     Alternative(
                         "fmod_ret",
-                        (Program(AttachType.FMOD_RET, "security_settime64", "clock_settime_fmod_ret"),),
+                        (Program(AttachType.FMOD_RET, "security_settime64", "clock_settime_hook"),),
                         fields=everything,
                         can=refuses,
                     ),
                     Alternative(
-                        "raw_tracepoint",
-                        (Program(AttachType.RAW_TRACEPOINT, "sys_enter", "clock_settime_raw"),),
+                        "syscall",
+                        (
+                            Program(AttachType.SYSCALL, "settimeofday", "clock_by_timeofday_syscall"),
+                            Program(AttachType.SYSCALL, "clock_settime", "clock_by_clock_syscall"),
+                        ),
                         fields=everything,
                         can=frozenset({Enforcement.KILL}),
                         every_syscall=True,

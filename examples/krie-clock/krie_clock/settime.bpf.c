@@ -8,7 +8,7 @@
 #define CLOCK_WHAT_ZONE 2
 
 /* `can`: what the program is able to do about it. Returns the call's error, 0 where the program cannot refuse. */
-static __always_inline int clock_settime_event(u32 program, s64 seconds, u32 what, const u32 can)
+static __always_inline int clock_settime_event(s64 seconds, u32 what, const u32 can)
 {
 	struct clock_settime_inline known = { .what = what };
 	struct clock_settime *record;
@@ -18,7 +18,7 @@ static __always_inline int clock_settime_event(u32 program, s64 seconds, u32 wha
 	answer = krie_decide_clock_settime(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_clock_settime(program);
+	record = krie_reserve_clock_settime();
 	if (!record)
 		return error; /* a full ring buffer lets nobody through */
 	krie_stamp(&record->header, &answer);
@@ -28,9 +28,9 @@ static __always_inline int clock_settime_event(u32 program, s64 seconds, u32 wha
 	return error;
 }
 
-/* security_settime64(time, zone): each may be NULL. They are read as numbers: clang makes arithmetic of comparisons, which
- * the verifier forbids on pointers. */
-static __always_inline int clock_settime_asked(u32 program, u64 *ctx)
+/* security_settime64(time, zone), by LSM and fmod_ret: each may be NULL. They are read as numbers: clang makes arithmetic of
+ * comparisons, which the verifier forbids on pointers. */
+int clock_settime_hook(u64 *ctx)
 {
 	u64 arguments[2] = {};
 	u64 time, zone;
@@ -38,59 +38,46 @@ static __always_inline int clock_settime_asked(u32 program, u64 *ctx)
 	bpf_probe_read_kernel(arguments, sizeof(arguments), ctx);
 	time = arguments[0];
 	zone = arguments[1];
-	if (!krie_enter(program)) /* not armed yet, or the agent's own canary */
+	if (!krie_enter()) /* not armed yet, or the agent's own canary */
 		return 0;
 	if (!time && !zone)
 		return 0;
-	return clock_settime_event(program, KRIE_READ(timespec64, time, tv_sec), /* 0 where there is none */
+	return clock_settime_event(KRIE_READ(timespec64, time, tv_sec), /* 0 where there is none */
 				    (time ? CLOCK_WHAT_TIME : 0) | (zone ? CLOCK_WHAT_ZONE : 0),
 				    KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
-#ifdef KRIE_USE_CLOCK_SETTIME_LSM
-int clock_settime_lsm(u64 *ctx)
+/* A system call with these two arguments, in user memory. */
+static __always_inline int clock_settime_called(u64 time, u64 zone)
 {
-	return clock_settime_asked(KRIE_PROGRAM_clock_settime_lsm, ctx);
-}
-#endif
-
-#ifdef KRIE_USE_CLOCK_SETTIME_FMOD_RET
-int clock_settime_fmod_ret(u64 *ctx)
-{
-	return clock_settime_asked(KRIE_PROGRAM_clock_settime_fmod_ret, ctx);
-}
-#endif
-
-#ifdef KRIE_USE_CLOCK_SETTIME_RAW_TRACEPOINT
-#define CLOCK_SETTIMEOFDAY 164 /* (time, zone) */
-#define CLOCK_CLOCK_SETTIME 227 /* (clock, time) */
-#define CLOCK_REALTIME 0 /* the clock that is the machine's time */
-
-int clock_settime_raw(struct bpf_raw_tracepoint_args *ctx)
-{
-	u64 time, zone = 0;
 	s64 seconds = 0;
 
-	if (!krie_syscall_is_either(ctx, CLOCK_SETTIMEOFDAY, CLOCK_CLOCK_SETTIME))
-		return 0;
-	if (!krie_enter(KRIE_PROGRAM_clock_settime_raw))
-		return 0;
-	struct krie_syscall call = krie_syscall_of(ctx);
-
-	if (call.compat) /* other calls have these numbers there */
-		return 0;
-	if (call.number == CLOCK_SETTIMEOFDAY) {
-		time = call.first;
-		zone = call.second;
-	} else if (call.first == CLOCK_REALTIME) {
-		time = call.second;
-	} else {
-		return 0;
-	}
 	if (!time && !zone)
 		return 0;
 	bpf_probe_read_user(&seconds, sizeof(seconds), (void *)time);
-	return clock_settime_event(KRIE_PROGRAM_clock_settime_raw, seconds,
-				    (time ? CLOCK_WHAT_TIME : 0) | (zone ? CLOCK_WHAT_ZONE : 0), KRIE_CAN_KILL);
+	return clock_settime_event(seconds, (time ? CLOCK_WHAT_TIME : 0) | (zone ? CLOCK_WHAT_ZONE : 0), KRIE_CAN_KILL);
 }
-#endif
+
+/* settimeofday(time, zone) */
+int clock_by_timeofday_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct krie_syscall call;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	return call.compat ? 0 : clock_settime_called(call.first, call.second);
+}
+
+#define CLOCK_REALTIME 0 /* the clock that is the machine's time */
+
+/* clock_settime(clock, time) */
+int clock_by_clock_syscall(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct krie_syscall call;
+
+	if (!krie_enter())
+		return 0;
+	call = krie_syscall_of(ctx);
+	return call.compat || call.first != CLOCK_REALTIME ? 0 : clock_settime_called(call.second, 0);
+}
