@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from inspect import get_annotations
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from .errors import DecodeError, LayoutError
 from .wire import NAME_BYTES, WIDTHS, Bitmap, Bytes, Chars, WireType
@@ -158,7 +159,7 @@ _laid_out = cache(Layout)
 
 def layout_of(record: type[Any]) -> Layout:
     """The layout of a class, laid out once. Raises `LayoutError`."""
-    return _laid_out(record)
+    return _laid_out(cast(Hashable, record))
 
 
 def _is_padding(each: Field) -> bool:
