@@ -159,7 +159,7 @@ _laid_out = cache(Layout)
 
 def layout_of(record: type[Any]) -> Layout:
     """The layout of a class, laid out once. Raises `LayoutError`."""
-    return _laid_out(cast(Hashable, record))
+    return _laid_out(cast("Hashable", record))
 
 
 def _is_padding(each: Field) -> bool:
