@@ -2,47 +2,56 @@
 
 Start at `krie.hookspecs` (the contract), then `krie.probe` (what a plugin contributes), `krie.event`, `krie.layout`
 and `krie.wire` (how an event is declared).
+
+Importing the package imports nothing else: each name is looked up when it is first asked for, so that a command pays
+only for what it uses.
 """
 
-from .config import PluginConfig
-from .decision import Action, Decision, FiredRule, Scope
-from .errors import KernelError, KrieError, PluginError
-from .event import Event, own_fields
-from .hookspecs import API_VERSION, hookimpl
-from .kernel.btf import Btf
-from .kernel.features import Features
-from .kernel.maps import Map, Maps, total
-from .kernel.memory import KernelMemory
-from .kernel.mounts import mounted
-from .kernel.symbols import Symbols, addresses
-from .layout import Doc, Inline
-from .path import path_text
-from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
-from .roaming import Trap
-from .wire import (
-    S32,
-    S64,
-    U8,
-    U16,
-    U32,
-    U64,
-    Bitmap,
-    Bool,
-    Bytes,
-    Chars,
-    Choice,
-    Comm,
-    FlagSet,
-    Hex64,
-    Json,
-    Pad1,
-    Pad2,
-    Pad3,
-    Pad4,
-    Pad5,
-    Pad6,
-    Pad7,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .config import PluginConfig
+    from .decision import Action, Decision, FiredRule, Scope
+    from .errors import KernelError, KrieError, PluginError
+    from .event import Event, own_fields
+    from .hookspecs import API_VERSION, hookimpl
+    from .kernel.btf import Btf
+    from .kernel.features import Features
+    from .kernel.maps import Map, Maps, total
+    from .kernel.memory import KernelMemory
+    from .kernel.mounts import mounted
+    from .kernel.symbols import Symbols, addresses
+    from .layout import Doc, Inline
+    from .path import path_text
+    from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+    from .roaming import Trap
+    from .wire import (
+        S32,
+        S64,
+        U8,
+        U16,
+        U32,
+        U64,
+        Bitmap,
+        Bool,
+        Bytes,
+        Chars,
+        Choice,
+        Comm,
+        FlagSet,
+        Hex64,
+        Json,
+        Pad1,
+        Pad2,
+        Pad3,
+        Pad4,
+        Pad5,
+        Pad6,
+        Pad7,
+    )
 
 __all__ = [
     "API_VERSION",
@@ -99,3 +108,35 @@ __all__ = [
     "path_text",
     "total",
 ]
+
+_MODULES = {
+    "config": "PluginConfig",
+    "decision": "Action Decision FiredRule Scope",
+    "errors": "KernelError KrieError PluginError",
+    "event": "Event own_fields",
+    "hookspecs": "API_VERSION hookimpl",
+    "kernel.btf": "Btf",
+    "kernel.features": "Features",
+    "kernel.maps": "Map Maps total",
+    "kernel.memory": "KernelMemory",
+    "kernel.mounts": "mounted",
+    "kernel.symbols": "Symbols addresses",
+    "layout": "Doc Inline",
+    "path": "path_text",
+    "probe": "Alternative AttachType Enforcement Probe Program Sensor",
+    "roaming": "Trap",
+    "wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json "
+    "Pad1 Pad2 Pad3 Pad4 Pad5 Pad6 Pad7",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # type checkers know the names above, and shall report any other one
+
+    def __getattr__(name: str) -> object:
+        if (module := _MODULE_OF.get(name)) is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
