@@ -24,6 +24,7 @@ class Started(Event):
 
     KIND: ClassVar[int] = 0x0011
     NAME: ClassVar[str] = "krie.started"
+    VERSION: ClassVar[int] = 2
 
     probes: Annotated[U32, Doc("probes configured")]
     alive: Annotated[U32, Doc("of these, proven alive by their canary")]
@@ -31,6 +32,7 @@ class Started(Event):
     processes: Annotated[U32, Doc("processes found in /proc")]
     release: Annotated[str, Chars(64), Doc("kernel release")]
     revision: Annotated[str, Chars(32), Doc("digest over all policies and data")]
+    krie_version: Annotated[str, Chars(32), Doc("version of KRIe")]
 
 
 @dataclass(frozen=True, slots=True)

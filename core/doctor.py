@@ -28,6 +28,7 @@ from .policy.engine import Rule
 from .policy.explain import Explained, explain, modes_by_kind
 from .policy.reload import event_fields, policy_folders, programs_differ, read_policy
 from .policy.tier import find_tiers
+from .version import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Report:
     """Some plugin is in mode `enforce`."""
     explained: tuple[Explained, ...]
     """Where each rule is decided on this machine."""
+    version: str
+    """Of KRIe."""
 
     @property
     def healthy(self) -> bool:
@@ -71,6 +74,7 @@ class Report:
         """For `krie doctor --json`."""
         return {
             "healthy": self.healthy,
+            "version": self.version,
             "kernel": {"release": self.release, "refused": dict(self.refused)},
             "probes": [
                 {
@@ -138,4 +142,5 @@ def examine(config: Config, place: str) -> Report:
                 **armed.plugins.degraded,
                 **{each.plugin: each.error for each in faults if each.hook == "canary"},
             },
+            version=version(),
         )

@@ -18,6 +18,7 @@ from .missed import MissedReport
 from .plugin_guard import PluginFault
 from .policy.policy import Policy
 from .presence import Presence
+from .version import version
 
 _log = logging.getLogger("krie")
 
@@ -41,6 +42,7 @@ class Reports:
             processes=processes,
             release=self._armed.features.release,
             revision=policy.revision,
+            krie_version=version(),
         )
         _log.info("armed in %d ms: %d of %d probes alive, policy %s", armed_ms, alive, len(reports), policy.revision)
 

@@ -14,6 +14,7 @@ from .control import Peer
 from .enforcement import Enforcing
 from .health import Losses
 from .missed import MissedRuns
+from .version import version
 
 _WINDOW_S = 10.0
 
@@ -65,6 +66,7 @@ class Status:
         revision, remembered = self._policy()
         return {
             "tgid": os.getpid(),
+            "version": version(),
             "up_s": int(now - self._started),
             "policy": revision,
             "events": self._bus.judged,
