@@ -1,6 +1,6 @@
 """The agent: wires everything with one ExitStack, so that the order of start and stop can be read here.
 
-Run as `python -m krie.agent`; `krie run` does so. It imports neither typer nor rich, and maps no LLVM.
+Run as `python -m krie.agent`; `krie run` does so. It imports neither click nor rich, and maps no LLVM.
 """
 
 from __future__ import annotations

@@ -1,43 +1,40 @@
-"""What commands share: their options, and plugins and event types without a kernel."""
+"""What commands share: their options, and which configuration they use."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from .agent_events import AGENT_EVENTS
-from .config import Config
-from .enforcement_events import ENFORCEMENT_EVENTS
 from .errors import KernelError
-from .event import EventTypes
-from .kernel.features import Features
-from .plugin_guard import PluginFault
-from .plugin_manager import Plugins
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The configuration.", envvar="KRIE_CONFIG", show_default=True)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-DEFAULT_CONFIG = Path("krie.toml")
-
-
-def load_plugins(config: Config, place: str) -> tuple[Plugins, list[PluginFault]]:
-    """The configured plugins and what went wrong with them, which is printed too. Nothing of the kernel is tried."""
-    faults: list[PluginFault] = []
-    loaded = Plugins.load(config, place, Features(), faults.append)
-    for fault in faults:
-        print(f"krie: {fault.error}\n{fault.traceback}".rstrip(), file=sys.stderr)
-    return loaded, faults
+_DEFAULT_FILE = Path("krie.toml")
+PATH = click.Path(path_type=Path)
+config_option = click.option(
+    "--config",
+    "-c",
+    type=PATH,
+    metavar="FILE",
+    envvar="KRIE_CONFIG",
+    help=f"The configuration; {_DEFAULT_FILE} in this folder where none is given.",
+    show_envvar=True,
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
-def event_types(loaded: Plugins) -> EventTypes:
-    """Those of the core and of these plugins."""
-    own = (event for each in loaded.sensors for event in each.events)
-    return EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *own))
+def config_file(given: Path | None) -> Path:
+    """The configuration's file, for a command that needs one."""
+    return given if given is not None else _DEFAULT_FILE
+
+
+def config_file_if_any(given: Path | None) -> Path | None:
+    """The configuration's file; None, which is said, where none was given and this folder has none."""
+    if given is None and not os.path.lexists(_DEFAULT_FILE):
+        print(f"krie: there is no {_DEFAULT_FILE} here: the default configuration is used", file=sys.stderr)
+        return None
+    return config_file(given)
 
 
 def need_root() -> None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
 
-import tomli
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from .config_file import MODE, RUN_DIR, PluginMode, read_content
 from .errors import ConfigError
-from .trust import read_trusted
 
 
 class _Section(BaseModel):
@@ -44,7 +43,7 @@ class AgentConfig(_Section):
     """`[agent]`"""
 
     run_dir: Annotated[str, AfterValidator(_absolute)] = Field(
-        "/run/krie", description="folder of the agent's lock and of its socket for `krie status` and `krie clear`"
+        RUN_DIR, description="folder of the agent's lock and of its socket for `krie status` and `krie clear`"
     )
     state_dir: Annotated[str, AfterValidator(_absolute)] = Field(
         "/var/lib/krie", description="folder where the agent notes that it lives, for the next one"
@@ -119,8 +118,8 @@ class EnforcementConfig(_Section):
 class PluginConfig(_Section):
     """Keys that every `[plugins.<name>]` has. Plugins add their own in a subclass."""
 
-    mode: Literal["observe", "enforce"] = Field(
-        "observe", description="`observe`: decide and journal, touch nothing; `enforce`: carry out what was decided"
+    mode: PluginMode = Field(
+        MODE, description="`observe`: decide and journal, touch nothing; `enforce`: carry out what was decided"
     )
     required: bool = Field(False, description="end the agent when this plugin does not work or is not alive")
 
@@ -147,15 +146,7 @@ _KEY = "[key]"
 
 def load_config(path: Path) -> Config:
     """Read and check the file. Raises `ConfigError`, `UntrustedFileError`."""
-    raw = read_trusted(path)
-    try:
-        content = tomli.loads(raw.decode())
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(str(path), f"is no UTF-8 text: byte {raw[error.start]:#04x} in line {line}") from error
-    except tomli.TOMLDecodeError as error:
-        raise ConfigError(str(path), f"is no TOML: {error}") from error
-    config = _validate(Config, content, str(path), "")
+    config = _validate(Config, read_content(path), str(path), "")
     folder = path.resolve().parent
     policy = config.policy.model_copy(update={"paths": tuple(str(folder / each) for each in config.policy.paths)})
     journal = config.journal

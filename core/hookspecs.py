@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 API_VERSION = 1
 """Raised when a hook changes in a way that breaks plugins."""
 
-GROUP = "krie"
 hookspec = pluggy.HookspecMarker("krie")
 hookimpl = pluggy.HookimplMarker("krie")
 
@@ -54,7 +53,7 @@ def krie_config() -> type[PluginConfig] | None:
 def krie_sensor(config: PluginConfig, features: Features) -> Sensor | None:
     """Declare probes, event types, C source and policies for this machine. Return None to sit out (log why).
 
-    Called once per start, without any probe attached, and by commands that need no root (`krie plugins`, `krie
+    Called once per start, without any probe attached, and by commands that need no root (`krie plugins --load`, `krie
     events`, `krie policy`): it must only return data. Raising makes the plugin unusable.
     """
 

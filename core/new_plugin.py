@@ -10,17 +10,17 @@ from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
-from typing import Annotated
 from zlib import crc32
 
-import typer
+import click
 
+from .command import PATH
 from .errors import ConfigError
 from .event import RESERVED_KINDS
-from .plugin_manager import available
+from .installed import available
 from .sensor_check import OF_THE_CORE
 
-plugin = typer.Typer(help="Write plugins.", no_args_is_help=True)
+plugin = click.Group("plugin")
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _MOST_LETTERS = 32
 _SUFFIX = ".template"
@@ -28,12 +28,14 @@ _REGO = frozenset("as contains default else every false if import in not null pa
 """Words that cannot be part of `package krie.<name>`."""
 
 
-@plugin.command("new")
-def new(
-    name: Annotated[str, typer.Argument(help="The plugin's name, such as usb_door: lower case, digits, underscores.")],
-    into: Annotated[Path, typer.Option(help="The folder in which the package's own folder is made.")] = Path(),
-) -> None:
-    """Write the package of a plugin: C, event, rule and tests that work, about who sets the clock. Make them yours."""
+@plugin.command()
+@click.argument("name")
+@click.option("--into", type=PATH, default=".", metavar="FOLDER", help="Where the package's own folder is made.")
+def new(name: str, into: Path) -> None:
+    """Write the package of a plugin: C, event, rule and tests that work, about who sets the clock. Make them yours.
+
+    NAME is the plugin's, such as usb_door: lower case, digits, underscores.
+    """
     folder = new_plugin(name, into)
     print(
         f"{folder} is a plugin that works: it refuses to set the clock. Next:\n\n"

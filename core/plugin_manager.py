@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +20,7 @@ from .config import Config, PluginConfig, plugin_config
 from .decision import Decision, Mode
 from .errors import ConfigError, KrieError, PluginError
 from .event import Event
+from .installed import GROUP, available, require_installed
 from .plugin_guard import RAISED, Guard, PluginFault, fault_of
 from .probe import Sensor
 from .sensor_check import check_sensor
@@ -44,22 +45,13 @@ class LoadedPlugin:
     sensor: Sensor | None
 
 
-def available() -> dict[str, EntryPoint]:
-    """Installed plugins by name, none of them imported. Raises `PluginError` for a name that is announced twice."""
-    found: dict[str, EntryPoint] = {}
-    for each in entry_points(group=hookspecs.GROUP):
-        if (other := found.setdefault(each.name, each)).value != each.value:
-            raise PluginError(each.name, f"is announced twice: as {other.value} and as {each.value}; uninstall one")
-    return found
-
-
 class Plugins:
     """The plugins of one agent."""
 
     def __init__(self, guard: Guard) -> None:
         """`guard` calls them."""
         self._guard = guard
-        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._kinds: dict[int, str] = {}
         self.loaded: tuple[LoadedPlugin, ...] = ()
@@ -77,10 +69,7 @@ class Plugins:
         installed = available()
         loaded = []
         for name, raw in config.plugins.items():
-            if name not in installed:
-                raise PluginError(
-                    name, f"[plugins.{name}] in {place} names no installed plugin; {_hint(name, installed)}"
-                )
+            require_installed(name, installed, place)
             if raw.get("required") is True:
                 guard.required.add(name)
             try:
@@ -262,16 +251,11 @@ def _require_trusted_code(entry: EntryPoint) -> None:
         require_trusted(Path(spec.origin))
 
 
-def _hint(name: str, installed: Mapping[str, EntryPoint]) -> str:
-    near = difflib.get_close_matches(name, installed, 1)
-    return f"did you mean {near[0]!r}?" if near else f"installed are: {', '.join(sorted(installed)) or 'none'}"
-
-
 def _check_hook(plugin: str, hook: str, function: object) -> None:
     if not hasattr(hookspecs, hook):
         near = difflib.get_close_matches(hook, [each for each in vars(hookspecs) if each.startswith("krie_")], 1)
         raise PluginError(plugin, f"has no such hook: {hook}" + (f"; did you mean {near[0]}?" if near else ""))
-    if not hasattr(function, f"{hookspecs.GROUP}_impl"):
+    if not hasattr(function, f"{GROUP}_impl"):
         raise PluginError(plugin, f"{hook} would never be called; write @krie.hookimpl above it")
 
 

@@ -1,21 +1,47 @@
-"""What people see on a terminal: tables, and one readable line an event."""
+"""What people see: tables on a console, and the answer of a running agent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .blindness import missing_fields
-from .containment import NAME as CONTAINMENT
-from .containment import OPERATIONS, guarded
-from .doctor import Report
-
+_AS_WIDE_AS_NEEDED = 1 << 16
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
 ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
+
+
+class _Piped(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Without the blanks that fill the cells of a table's last column."""
+        with self.capture() as text:
+            super().print(*objects, **options)
+        self.file.write(re.sub(r" +(?=\n)", "", text.get()))
+        self.file.flush()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where to print. As wide as the terminal; elsewhere nothing is cut or wrapped, unless `COLUMNS` says how wide."""
+    made = Console(stderr=stderr)
+    if made.is_terminal:
+        return made
+    return _Piped(stderr=stderr, width=None if "COLUMNS" in os.environ else _AS_WIDE_AS_NEEDED)
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show on the terminal, while it takes, what takes time."""
+    if quiet:
+        yield
+        return
+    with console(stderr=True).status(what):
+        yield
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -28,136 +54,9 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> 
     return made
 
 
-def _state(state: str) -> str:
-    return f"[{_STATES.get(state, 'white')}]{state}[/]"
-
-
-def doctor(console: Console, report: Report) -> None:
-    """The whole report."""
-    console.print(f"[bold]Kernel[/] {escape(report.release)}")
-    for type_, why in report.refused.items():
-        console.print(f"  refuses {type_}: [dim]{escape(why.splitlines()[0])}[/]")
-    rows = [
-        (
-            each.name,
-            _state(each.state),
-            each.alternative.name if each.alternative is not None else "-",
-            escape(each.reason),
-        )
-        for each in report.probes
-    ]
-    console.print(table("\nProbes", ("probe", "state", "by", "what to know"), rows))
-    _containment(console, report)
-    unfilled = [(each.name, ", ".join(sorted(missing_fields(each)))) for each in report.probes if missing_fields(each)]
-    if unfilled:
-        console.print(table("\nFields without a real value here", ("probe", "fields"), unfilled))
-    not_taken = [
-        (each.name, name, escape(reason.splitlines()[0]))
-        for each in report.probes
-        for name, reason in each.reasons.items()
-        if reason not in ("alive", "not needed")
-    ]
-    if not_taken:
-        console.print(table("\nAlternatives not taken", ("probe", "alternative", "why"), not_taken))
-    blind = [(each.rule.id, escape(each.rule.place), escape(each.why)) for each in report.blind]
-    if blind:
-        console.print(table("\nBlind rules", ("rule", "place", "why"), blind))
-    for problem in report.problems:
-        console.print(f"[yellow]note[/] {escape(problem)}")
-    for plugin, reason in report.degraded.items():
-        console.print(f"[bold red]degraded[/] {escape(plugin)}: {escape(reason)}")
-    without = [each.name for each in report.probes if each.state == "missing" and each.probe.optional]
-    works = f"all probes work but {', '.join(without)}, which this kernel lacks" if without else "all probes work"
-    verdict = f"[green]{works}; no rule is blind[/]" if report.healthy else "[bold red]something does not work[/]"
-    console.print(f"\n{len(report.rules)} rules; {verdict}")
-
-
-def _containment(console: Console, report: Report) -> None:
-    """What poison is worth here: one line where all or nothing works, a table of what does not otherwise."""
-    works = guarded(report.containment)
-    console.print("\n[bold]Poison[/] ", end="")
-    if len(works) == len(OPERATIONS):
-        by = ", ".join(sorted({each.alternative.name for each in works if each.alternative is not None}))
-        console.print(f"[green]holds[/]: all {len(works)} guarded operations can be refused, by {by}")
-    elif not works:
-        why = escape(next(each.reason for each in report.containment))
-        console.print(
-            "[bold red]cannot hold[/] here: no guarded operation can be refused; a kill is a signal and no more"
-        )
-        console.print(f"  [dim]{why}[/]")
-    else:
-        console.print(f"[bold red]leaks[/]: {len(works)} of {len(OPERATIONS)} guarded operations can be refused")
-        missing = [each for each in report.containment if each not in works and each.state != "alive"]
-        rows = [(each.probe.name, _state(each.state), escape(each.reason)) for each in missing]
-        console.print(table("Not refused", ("operation", "state", "why"), rows))
-
-
-class Live:
-    """Renders the journal's lines of a running agent."""
-
-    def __init__(self, console: Console) -> None:
-        """Collects the state of probes until the agent has started, and then shows them together."""
-        self._console = console
-        self._probes: list[tuple[str, str, str, str]] = []
-        self._started = False
-
-    def show(self, line: Mapping[str, Any]) -> None:
-        """One line of the journal."""
-        event, kind = line["event"], line["kind"]
-        if kind == "krie.probe" and not self._started:
-            if event["plugin"] == CONTAINMENT and event["state"] == "alive":
-                return  # many, and as they should be
-            name = f"{event['plugin']}.{event['probe']}"
-            self._probes.append((name, _state(event["state"]), event["alternative"] or "-", escape(event["reason"])))
-        elif kind == "krie.started":
-            self._started = True
-            self._console.print(table("Probes", ("probe", "state", "by", "what to know"), self._probes))
-            self._console.print(
-                f"\n[bold]armed[/] in {event['armed_ms']} ms on {escape(event['release'])}: "
-                f"{event['alive']} of {event['probes']} probes alive, policy {event['revision']} "
-                "([dim]Ctrl-C ends it[/])\n"
-            )
-        elif kind == "krie.stopped":
-            rate = 100 * event["remembered"] // max(1, event["events"])
-            self._console.print(
-                f"\n[bold]stopped[/] ({escape(event['reason'])}): {event['events']} events, {event['lost']} lost, "
-                f"memo hit rate {rate}%"
-            )
-        else:
-            self._console.print(self._event(line), soft_wrap=True, highlight=False)
-
-    def _event(self, line: Mapping[str, Any]) -> str:
-        process, decision = line["process"], line["decision"]
-        action = decision["action"]
-        rules = " ".join(each["id"] for each in decision["rules"])
-        would = f" [bold]would {'+'.join(line['would'])}[/]" if line["would"] else ""
-        done = f" [bold red]{escape(', '.join(line['done']))}[/]" if line["done"] else ""
-        who = process["exe"] if process["exe_known"] else process["comm"]
-        by = process["parent"]["exe"] if process["parent"]["exe_known"] else process["parent"]["comm"]
-        return (
-            f"[dim]{line['time'][11:23]}[/] [{ACTIONS[action]}]{action:<8}[/] [cyan]{escape(line['kind'])}[/] "
-            f"{escape(who)} [dim]({process['tgid']}, user {process['uid']}, by {escape(by)})[/] "
-            f"{escape(_details(line['event']))} [yellow]{escape(rules)}[/]{would}{done}"
-        )
-
-
-def _details(event: Mapping[str, Any]) -> str:
-    """What matters of an event in one line: no flags, nothing empty, and of another process who it is."""
-    parts = []
-    others = tuple(f"{name}_" for name, value in event.items() if isinstance(value, Mapping))
-    for name, value in event.items():
-        if isinstance(value, Mapping):
-            who = value.get("exe") if value.get("exe_known") else value.get("comm")
-            parts.append(f"{name}={who}({value.get('tgid')})")
-        elif value and not isinstance(value, bool) and not name.startswith(others):
-            parts.append(f"{name}={_text(value)}")
-    return " ".join(parts)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return repr(value.rstrip("\n")) if isinstance(value, str) and (" " in value or "\n" in value) else str(value)
+def state(name: str) -> str:
+    """A probe's state, in its colour."""
+    return f"[{_STATES.get(name, 'white')}]{name}[/]"
 
 
 def _kernel_tier(console: Console, tier: Mapping[str, Any]) -> None:
@@ -170,8 +69,8 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     """The answer of a running agent."""
     modes = ", ".join(f"{name} {mode}s" for name, mode in answer["modes"].items()) or "no plugins"
     console.print(
-        f"[bold]Agent[/] {answer['tgid']}, up {answer['up_s']} s, policy {answer['policy']}: {escape(modes)}"
-        f"{', guards itself' if answer['guard'] else ''}"
+        f"[bold]Agent[/] {answer['tgid']}, up {answer['up_s']} s, version {escape(answer['version'])}, "
+        f"policy {answer['policy']}: {escape(modes)}{', guards itself' if answer['guard'] else ''}"
     )
     rate = 100 * answer["remembered"] // max(1, answer["events"])
     lost = f"[bold red]{answer['lost']} lost[/]" if answer["lost"] else "none lost"
@@ -181,7 +80,7 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     )
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
     console.print(f"{len(works)} of {len(answer['probes'])} probes alive")
-    rows = [(each["name"], _state(each["state"]), each["by"] or "-") for each in answer["probes"] if each not in works]
+    rows = [(each["name"], state(each["state"]), each["by"] or "-") for each in answer["probes"] if each not in works]
     if rows:
         console.print(table("\nNot alive", ("probe", "state", "by"), rows))
     for name, why in answer["degraded"].items():

@@ -6,18 +6,20 @@ import json
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any
 
-import typer
-from rich.console import Console
+import click
 
 from .. import render_policy
-from ..command import DEFAULT_CONFIG, ConfigOption, JsonOption, event_types, load_plugins, need_root
+from ..command import config_file, config_option, json_option, need_root
 from ..config import Config, load_config
 from ..decision import Action
 from ..doctor import examine
 from ..errors import ConfigError, ExitCode, PolicyError
+from ..offline import event_types, load_plugins
 from ..plugin_manager import Plugins
+from ..render import console, progress
 from .ability import ways_anywhere
 from .analysis import unknown_names
 from .embedded import EmbeddedEngine
@@ -27,14 +29,17 @@ from .reload import event_fields, policy_folders, read_policy
 from .subject import subject_of
 from .trial import Trial
 
-policy = typer.Typer(help="Check and explain policies, and try them.", no_args_is_help=True)
+policy = click.Group("policy")
 
 
 @policy.command("check")
-def policy_check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+@config_option
+@json_option
+def policy_check(config: Path | None, as_json: bool) -> None:
     """Compile all policies, list their rules, and point at names that nothing has. Needs no root."""
-    settings = load_config(config)
-    loaded, _ = load_plugins(settings, str(config))
+    path = config_file(config)
+    settings = load_config(path)
+    loaded, _ = load_plugins(settings, str(path))
     engine = _engine(settings, loaded)
     subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
     policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
@@ -52,21 +57,23 @@ def policy_check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
         ]
         print(json.dumps({"revision": policy.revision, "rules": found, "problems": problems}, indent=2))
     else:
-        render_policy.rules(Console(), policy.rules)
+        render_policy.rules(console(), policy.rules)
         print(f"\nrevision {policy.revision}")
     for problem in problems:
         print(problem, file=sys.stderr)
-    raise typer.Exit(ExitCode.POLICY if problems else ExitCode.OK)
+    sys.exit(ExitCode.POLICY if problems else ExitCode.OK)
 
 
 @policy.command("eval")
-def policy_eval(config: ConfigOption = DEFAULT_CONFIG) -> None:
+@config_option
+def policy_eval(config: Path | None) -> None:
     """Decide one event from standard input: a line of the journal, or a document {"event": ..., "process": ...}.
 
     Prints the decision as JSON. Needs no root.
     """
-    settings = load_config(config)
-    loaded, _ = load_plugins(settings, str(config))
+    path = config_file(config)
+    settings = load_config(path)
+    loaded, _ = load_plugins(settings, str(path))
     document = _document(sys.stdin.read())
     policy = Policy(_engine(settings, loaded), on_error=Action[settings.policy.on_error.upper()], memo=0)
     decision = policy.decide(document["event"]["kind"], document)
@@ -74,46 +81,47 @@ def policy_eval(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @policy.command("explain")
-def policy_explain(
-    rule: Annotated[str, typer.Argument(metavar="[RULE]", help="Only the rule with this id.")] = "",
-    config: ConfigOption = DEFAULT_CONFIG,
-    here: Annotated[
-        bool, typer.Option("--here", help="Attach the probes for a moment, and say what holds on this machine (root).")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
+@click.argument("rule", default="")
+@config_option
+@click.option("--here", is_flag=True, help="Attach the probes for a moment, and say what holds on this machine (root).")
+@json_option
+def policy_explain(rule: str, config: Path | None, here: bool, as_json: bool) -> None:
     """Say of each rule whether the kernel or user space decides it, why, and what a first attempt gets.
 
     Without --here it says what some kernel can do: which probes are attached decides about the rest.
     """
-    settings = load_config(config)
+    path = config_file(config)
+    settings = load_config(path)
     if here:
         need_root()
-        with Console(stderr=True).status("attaching the probes"):
-            explained = list(examine(settings, str(config)).explained)
+        with progress("attaching the probes"):
+            explained = list(examine(settings, str(path)).explained)
     else:
-        explained = _explained(settings, str(config))
+        explained = _explained(settings, str(path))
     chosen = [each for each in explained if rule in ("", each.placement.rule.id)]
     if not chosen:
         raise PolicyError(f"no rule has the id {rule}; krie policy check lists them")
     if as_json:
         print(json.dumps([each.to_json() for each in chosen], indent=2))
     elif rule:
-        render_policy.explained(Console(), chosen)
+        render_policy.explained(console(), chosen)
     else:
-        render_policy.tiers(Console(), chosen)
+        render_policy.tiers(console(), chosen)
 
 
 @policy.command("verify")
-def policy_verify(
-    config: ConfigOption = DEFAULT_CONFIG,
-    events: Annotated[int, typer.Option(help="Random records to try, all kinds together.", min=1)] = 10_000,
-    kernel: Annotated[
-        bool, typer.Option("--kernel", help="Look them up by the BPF code, too, which is attached to nothing (root).")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Draw other records.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
+@config_option
+@click.option(
+    "--events",
+    type=click.IntRange(min=1),
+    default=10_000,
+    help="Random records to try, all kinds together.",
+    show_default=True,
+)
+@click.option("--kernel", is_flag=True, help="Look them up by the BPF code, too, which is attached to nothing (root).")
+@click.option("--seed", type=int, default=0, help="Draw other records.", show_default=True)
+@json_option
+def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_json: bool) -> None:
     """Try whether the kernel's tables decide what Rego says, on random records near to the rules' constants.
 
     A disagreement is a bug of KRIe: it is shrunk to its smallest record and printed as a test in Rego.
@@ -123,12 +131,13 @@ def policy_verify(
     except ModuleNotFoundError as error:
         mend = "pip install krie[verify]"
         raise ConfigError("krie policy verify", f"needs {error.name}, which is not installed: {mend}") from error
-    settings = load_config(config)
-    loaded, _ = load_plugins(settings, str(config))
+    path = config_file(config)
+    settings = load_config(path)
+    loaded, _ = load_plugins(settings, str(path))
     subject = subject_of(settings, loaded, _engine(settings, loaded))
     tables = subject.tables()
     look_ups = {"the table": python_look_up(subject, tables)}
-    with ExitStack() as stack, Console(stderr=True).status(f"trying {events:,} records"):
+    with ExitStack() as stack, progress(f"trying {events:,} records"):
         if kernel:
             need_root()
             trial = Trial(loaded.sensors, settings.agent.loader_timeout_s, stack)
@@ -140,10 +149,10 @@ def policy_verify(
         shown = [{**asdict(each), "rego": each.as_rego(in_kernel(each.kind))} for each in found.disagreements]
         print(json.dumps({"tried": found.tried, "decided": found.decided, "disagreements": shown}, indent=2))
     else:
-        render_policy.verified(Console(), found, list(look_ups))
+        render_policy.verified(console(), found, list(look_ups))
         for each in found.disagreements:
             print(f"\n{each.as_rego(subject.tiers.in_kernel(each.kind))}")
-    raise typer.Exit(ExitCode.POLICY if found.disagreements else ExitCode.OK)
+    sys.exit(ExitCode.POLICY if found.disagreements else ExitCode.OK)
 
 
 def _document(text: str) -> dict[str, Any]:

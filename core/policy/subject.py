@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..command import event_types
 from ..config import Config
 from ..decision import merge
 from ..event import CONTAINER, KERNEL_THREAD, EventType
+from ..offline import event_types
 from ..plugin_manager import Plugins
 from ..process import Identity
 from .ability import cannot, sent_kinds, ways_anywhere

@@ -11,10 +11,11 @@ from ..armed import sensor_request
 from ..config import Config
 from ..containment import containment_sensor
 from ..errors import KrieError
+from ..installed import available
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
 from ..kernel.messages import Purpose, Request
-from ..plugin_manager import Plugins, available
+from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
 
 

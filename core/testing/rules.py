@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..cgroups import Cgroups
-from ..command import event_types
 from ..config import Config
 from ..decision import Action, Decision
 from ..enrich import Enricher, host
 from ..errors import PolicyError
 from ..event import Event
 from ..kernel.features import Features
+from ..offline import event_types
 from ..plugin_manager import Plugins
 from ..policy.analysis import unknown_names
 from ..policy.embedded import EmbeddedEngine

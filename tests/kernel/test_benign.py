@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from krie.plugin_manager import available
+from krie.installed import available
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.needs import SAMPLES_VARIABLE
 from krie.testing.victims import Victims

@@ -11,8 +11,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 from krie.testing.agent import RunningAgent
+from krie.testing.imports import imported_by
+from krie.version import version
 
 KRIE = [sys.executable, "-I", "-c", "from krie.cli import main; main()"]
+HEAVY = {"pydantic", "pluggy", "rich", "regorus", "hypothesis", "bcc", "krie.testing"}
 
 
 @pytest.fixture
@@ -38,7 +41,8 @@ def test_piped_run_prints_the_journals_lines(config: Path) -> None:
     assert result.stdout == (config.parent / "journal.jsonl").read_text()
     kinds = [json.loads(line)["kind"] for line in result.stdout.splitlines()]
     assert kinds[-1] == "krie.stopped"
-    assert "krie.started" in kinds
+    started = json.loads(result.stdout.splitlines()[kinds.index("krie.started")])
+    assert started["event"]["krie_version"] == version()
 
 
 @pytest.mark.once
@@ -46,14 +50,52 @@ def test_status_of_a_running_agent(agent: RunningAgent) -> None:
     shown = krie("status", "--config", agent.config)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert f"Agent {agent.process.pid}, up " in shown.stdout
+    assert f" s, version {version()}, policy " in shown.stdout
     assert "runtime_integrity observes" in " ".join(shown.stdout.split())
     assert "0 poisoned" in shown.stdout
     answer = json.loads(krie("status", "--json", "--config", agent.config).stdout)
     assert answer["tgid"] == agent.process.pid
+    assert answer["version"] == version()
     assert answer["modes"] == {"runtime_integrity": "observe"}
     assert answer["events"] > 0
     assert "runtime_integrity.bpf" in [each["name"] for each in answer["probes"]]
     assert (answer["poisoned"], answer["bound_count"], answer["host"], answer["breakers"]) == ([], 0, None, [])
+
+
+@pytest.mark.once
+def test_asking_an_agent_imports_no_models(agent: RunningAgent) -> None:
+    shown = imported_by(*KRIE[2:], "status", "--config", str(agent.config), cwd=agent.config.parent)
+    assert shown & HEAVY == {"rich"}
+    assert not imported_by(*KRIE[2:], "status", "--json", "--config", str(agent.config), cwd=Path("/")) & HEAVY
+
+
+@pytest.mark.once
+def test_running_imports_nothing_before_the_agent_does(config: Path) -> None:
+    nowhere = str(config.parent / "none.toml")  # read by the agent only, whose imports are not listed here
+    imported = imported_by(*KRIE[2:], "run", "--config", nowhere, cwd=config.parent)
+    assert "krie.cli" in imported
+    assert not imported & {*HEAVY, "krie.config_file", "krie.render"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("command", [["status"], ["run"]])
+def test_without_a_file(tmp_path: Path, command: list[str]) -> None:
+    result = subprocess.run([*KRIE, *command], cwd=tmp_path, capture_output=True, text=True)
+    if command == ["run"]:
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == "krie: krie.toml: cannot be read: No such file or directory\n"
+    else:
+        assert result.returncode in {0, 8}  # an agent may run on this machine
+        assert result.stderr.startswith("krie: there is no krie.toml here: the default configuration is used\n")
+
+
+@pytest.mark.once
+def test_status_tells_a_mistake_about_its_folder_as_the_agent_would(config: Path) -> None:
+    for text in ('[agent]\nrun_dir = "run"', "[agent]\nrun_dir = 1", "agent = 1"):
+        config.write_text(text)
+        asked, run = krie("status", "--config", config), krie("run", "--config", config)
+        assert (asked.returncode, asked.stderr) == (run.returncode, run.stderr)
+        assert asked.returncode == 2
 
 
 @pytest.mark.once
@@ -110,11 +152,13 @@ def test_doctor(config: Path) -> None:
     assert result.returncode == 0, result.stdout
     report = json.loads(result.stdout)
     assert report["healthy"] is True
+    assert report["version"] == version()
     states = {each["name"]: each["state"] for each in report["probes"]}
     assert set(states.values()) == {"alive"}
     assert states.keys() >= {"process.exec", "runtime_integrity.bpf"}
     assert report["blind_rules"] == []
     told = krie("doctor", "--config", config).stdout
+    assert told.startswith(f"KRIe {version()}, kernel ")
     for probe in report["probes"]:
         if probe["every_syscall"]:
             assert "every system call is" in told
@@ -140,6 +184,9 @@ def test_doctor_tells_blind_rules(config: Path) -> None:
 @pytest.mark.once
 def test_plugins_and_events(config: Path) -> None:
     listed = json.loads(krie("plugins", "--config", config, "--json").stdout)
+    loaded = json.loads(krie("plugins", "--load", "--config", config, "--json").stdout)
+    assert [{name: row[name] for name in listed[0]} for row in loaded] == listed
+    assert "ptrace" in next(row for row in loaded if row["name"] == "runtime_integrity")["probes"]
     states = {each["name"]: each["state"] for each in listed}
     assert (states["runtime_integrity"], states["smep_smap"]) == ("observe", "not configured")
     assert "target_tgid" in krie("events", "--config", config).stdout
@@ -214,6 +261,6 @@ def test_without_root(config: Path) -> None:
 def test_help_teaches() -> None:
     text = krie("--help").stdout
     assert "Start with krie doctor" in text
-    assert "Exit codes: 0 all is well; 1" in text
+    assert "Exit codes: 0 all is well\n    1 a bug" in text
     for command in ("run", "doctor", "plugins", "events", "policy"):
         assert krie(command, "--help").returncode == 0

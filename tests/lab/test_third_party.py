@@ -50,7 +50,7 @@ def test_another_name_passes_its_own_tests_unchanged(environment: Environment) -
 def test_the_example_in_this_repository_does(environment: Environment) -> None:
     copy = environment.work / "example"
     shutil.copytree(ROOT / "examples/krie-clock", copy, ignore=shutil.ignore_patterns("build", "*.egg-info"))
-    rows = environment.run(f"cd example; {PIP} .; krie plugins --json --config krie.toml")
+    rows = environment.run(f"cd example; {PIP} .; krie plugins --load --json --config krie.toml")
     (clock,) = [each for each in json.loads(rows) if each["name"] == "clock"]
     assert (clock["state"], clock["probes"], clock["events"]) == ("observe", ["settime"], ["clock.settime"])
     assert clock["distribution"] == "krie-clock 0.1.0"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 from rich.console import Console
 from rich.filesize import decimal
 
+from ...command import PATH, json_option
 from ...errors import ExitCode
-from ...render import table
+from ...render import console, table
 from ..needs import MODULE_VARIABLE
 from . import boot, kernels
 from .acceleration import kvm_works
@@ -23,19 +24,21 @@ from .modules import build_module
 TIMED_OUT, LOST, PANICKED = 124, 125, 122
 _ENDS = {boot.End.TIMED_OUT: TIMED_OUT, boot.End.LOST: LOST, boot.End.PANICKED: PANICKED}
 
-lab = typer.Typer(
-    no_args_is_help=True,
-    help="Boot stock Debian kernels in QEMU with this machine's files, and run commands there as root.\n\n"
-    "Nothing in a guest changes a file of this machine, but for the folder of --results. Kernels lie in the user's "
-    "cache folder (krie/lab).",
+lab = click.Group("lab")
+_kernel = click.option(
+    "--kernel",
+    "-k",
+    metavar="NAME",
+    required=True,
+    help=f"{', '.join(kernels.NAMES)}, or the path of an image.",
 )
-_Kernel = Annotated[str, typer.Option("--kernel", "-k", help=f"{', '.join(kernels.NAMES)}, or the path of an image.")]
-_Append = Annotated[str, typer.Option(help="Further words for the kernel's command line.")]
-_Cpu = Annotated[str, typer.Option(help="QEMU's CPU model, such as max,-smep,-smap.", metavar="MODEL")]
+_append = click.option("--append", default="", metavar="WORDS", help="Further words for the kernel's command line.")
+_cpu = click.option("--cpu", default="", metavar="MODEL", help="QEMU's CPU model, such as max,-smep,-smap.")
 
 
 @lab.command("kernels")
-def list_kernels(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False) -> None:
+@json_option
+def list_kernels(as_json: bool) -> None:
     """List the kernels that the lab knows by name, and which of them are in the cache."""
     cache = Cache()
     rows = []
@@ -46,12 +49,13 @@ def list_kernels(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
         print(json.dumps([{"name": name, "release": release, "bytes": size} for name, release, size in rows], indent=2))
         return
     cells = [(name, release or "-", decimal(size)) for name, release, size in rows]
-    Console().print(table("Kernels", ("name", "in the cache", "size"), cells))
+    console().print(table("Kernels", ("name", "in the cache", "size"), cells))
 
 
 @lab.command()
-def fetch(name: Annotated[str, typer.Argument(help="A kernel's name, or `all`.")]) -> None:
-    """Fetch the newest kernel of a name from Debian's archive; quick when the cache has it."""
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Fetch the newest kernel of a name, or of `all`, from Debian's archive; quick when the cache has it."""
     with _Progress() as progress:
         for each in kernels.NAMES if name == "all" else (name,):
             kernel = kernels.fetch(each, Cache(), progress.say)
@@ -59,19 +63,38 @@ def fetch(name: Annotated[str, typer.Argument(help="A kernel's name, or `all`.")
 
 
 @lab.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True)
+@_kernel
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=600,
+    metavar="S",
+    help="Longest time for the command, s.",
+    show_default=True,
+)
+@_append
+@_cpu
+@click.option(
+    "--results",
+    type=PATH,
+    metavar="FOLDER",
+    help="A folder that the guest may write; it finds it in $KRIE_LAB_RESULTS.",
+)
+@click.option(
+    "--module",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder of a kernel module: built for the kernel, its .ko is $KRIE_LAB_MODULE in the guest.",
+)
 def run(
-    command: Annotated[list[str], typer.Argument(help="The command and its arguments, after --.")],
-    kernel: _Kernel,
-    timeout: Annotated[float, typer.Option(help="Longest time for the command, s.", min=1)] = 600,
-    append: _Append = "",
-    cpu: _Cpu = "",
-    results: Annotated[
-        Path | None, typer.Option(help="A folder that the guest may write; it finds it in $KRIE_LAB_RESULTS.")
-    ] = None,
-    module: Annotated[
-        Path | None,
-        typer.Option(help="Folder of a kernel module: built for the kernel, its .ko is $KRIE_LAB_MODULE in the guest."),
-    ] = None,
+    command: Sequence[str],
+    kernel: str,
+    timeout: float,
+    append: str,
+    cpu: str,
+    results: Path | None,
+    module: Path | None,
 ) -> None:
     """Run a command as root in a guest, in this folder, with the programs of krie's own environment on its PATH.
 
@@ -93,18 +116,21 @@ def run(
 
         outcome = boot.run(found, command, machine, timeout_s=timeout, results=results, output=through)
     if outcome.end is boot.End.EXITED:
-        raise typer.Exit(outcome.status)
+        sys.exit(outcome.status)
     for line in outcome.console:
         print(f"console: {line}", file=sys.stderr)
     print(f"krie: the guest {found.name} {_WHAT[outcome.end]} after {outcome.seconds:.0f} s", file=sys.stderr)
-    raise typer.Exit(_ENDS[outcome.end])
+    sys.exit(_ENDS[outcome.end])
 
 
 @lab.command()
-def shell(kernel: _Kernel, append: _Append = "", cpu: _Cpu = "") -> None:
+@_kernel
+@_append
+@_cpu
+def shell(kernel: str, append: str, cpu: str) -> None:
     """A root shell in a guest; leaving it ends the guest."""
     found, machine = _prepare(kernel, append, cpu)
-    raise typer.Exit(boot.shell(found, machine) or ExitCode.OK)
+    sys.exit(boot.shell(found, machine) or ExitCode.OK)
 
 
 _WHAT = {

@@ -1,0 +1,53 @@
+"""What `krie events` lists: the events of the core and of the configured plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from .config import Config, load_config
+from .enrich import PROCESS_SCHEMA, document_schema
+from .offline import event_types, load_plugins
+from .plugin_manager import Plugins
+from .render import console, table
+from .wire import Json
+
+
+def schemas(path: Path | None) -> dict[str, Json]:
+    """JSON Schemas of what policies see, with the configuration at `path`. Raises `KrieError`."""
+    loaded = _load(path)
+    events: dict[str, Json] = {
+        each.name: document_schema(each, loaded.facts(each.name)) for each in event_types(loaded)
+    }
+    return {"event": events, "process": PROCESS_SCHEMA}
+
+
+def show(path: Path | None) -> None:
+    """Print one table an event. Raises `KrieError`."""
+    loaded = _load(path)
+    for each in event_types(loaded):
+        rows = [(field.name, escape(_type_of(field.wire.schema())), escape(field.doc)) for field in each.own_fields]
+        rows += [(name, "process", "what is known of it") for name in each.event.PROCESSES]
+        rows += [(name, "fact", escape(str(_description(fact)))) for name, fact in loaded.facts(each.name).items()]
+        title = f"\n{each.name} ({each.kind:#06x}): {(each.event.__doc__ or '').strip().splitlines()[0]}"
+        console().print(table(escape(title), ("field", "type", "meaning"), rows))
+
+
+def _load(path: Path | None) -> Plugins:
+    return load_plugins(load_config(path) if path is not None else Config(), str(path))[0]
+
+
+def _type_of(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        names = schema["enum"]
+        return " | ".join(names) if len(names) <= 8 else f"one of {len(names)} names"
+    if schema.get("type") == "array":
+        return f"list of {_type_of(schema['items'])}"
+    return "hexadecimal text" if "pattern" in schema else str(schema["type"])
+
+
+def _description(fact: Any) -> str:
+    return str(fact.get("description", "")) if isinstance(fact, Mapping) else ""

@@ -1,0 +1,28 @@
+"""Plugins and event types for commands that need no kernel: nothing of it is tried."""
+
+from __future__ import annotations
+
+import sys
+
+from .agent_events import AGENT_EVENTS
+from .config import Config
+from .enforcement_events import ENFORCEMENT_EVENTS
+from .event import EventTypes
+from .kernel.features import Features
+from .plugin_guard import PluginFault
+from .plugin_manager import Plugins
+
+
+def load_plugins(config: Config, place: str) -> tuple[Plugins, list[PluginFault]]:
+    """The configured plugins and what went wrong with them, which is printed too."""
+    faults: list[PluginFault] = []
+    loaded = Plugins.load(config, place, Features(), faults.append)
+    for fault in faults:
+        print(f"krie: {fault.error}\n{fault.traceback}".rstrip(), file=sys.stderr)
+    return loaded, faults
+
+
+def event_types(loaded: Plugins) -> EventTypes:
+    """Those of the core and of these plugins."""
+    own = (event for each in loaded.sensors for event in each.events)
+    return EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *own))
