@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
@@ -11,6 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from .config_file import MODE, RUN_DIR, PluginMode, read_content
 from .errors import ConfigError
+
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+"""Else pydantic imports what any installed package announces to it, with the first model: here that runs as root."""
 
 
 class _Section(BaseModel):

@@ -1,5 +1,8 @@
 """krie.toml: every mistake gets one sentence that names the place and the mend."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,24 @@ def test_mistakes_name_the_place_and_the_mend(write: Writer, text: str, place: s
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert str(caught.value).startswith(f"{path}: {place}: {problem}")
+
+
+def test_pydantic_imports_nothing_that_a_package_announces(tmp_path: Path) -> None:
+    (tmp_path / "stranger.py").write_text("print('imported')\ndef new_schema_validator(*_): return None, None, None\n")
+    distribution = tmp_path / "stranger-1.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
+    (distribution / "entry_points.txt").write_text("[pydantic]\nstranger = stranger\n")
+    code = f"import sys; sys.path.append({str(tmp_path)!r})"
+    command = [sys.executable, "-I", "-c"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYDANTIC_DISABLE_PLUGINS"}
+    said = [
+        subprocess.run(
+            [*command, f"{code}\n{more}"], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ("import krie.config", "from pydantic import BaseModel\nclass Model(BaseModel): pass")
+    ]
+    assert said == ["", "imported\n"]
 
 
 def test_broken_toml_names_the_line(write: Writer) -> None:
