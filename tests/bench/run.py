@@ -22,6 +22,7 @@ from typing import Any
 from krie.armed import load_sensors
 from krie.config import Config
 from krie.kernel import bpf
+from krie.resident import Resident, resident
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +32,8 @@ _EVENTS = 40_000
 _BURST = 100_000
 _CALLS = 300_000
 _RUNS = 3
+_PARTS = 6
+"""Parts of the memory that are shown: the largest ones."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CPUS = sorted(os.sched_getaffinity(0))
 
@@ -118,20 +121,9 @@ class Agent:
         """End `halt`."""
         self._process.send_signal(signal.SIGCONT)
 
-    def memory(self) -> tuple[float, float]:
-        """Pss in MiB: of all but BPF maps, and of those."""
-        rest = rings = 0
-        where = ""
-        for line in Path(f"/proc/{self._process.pid}/smaps").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "Pss":
-                if "bpf" in where:
-                    rings += int(value.split()[0])
-                else:
-                    rest += int(value.split()[0])
-            elif "-" in name.split(" ", 1)[0]:
-                where = line
-        return rest / 1024, rings / 1024
+    def memory(self) -> Resident:
+        """What it holds now."""
+        return resident(self._process.pid)
 
     def stop(self) -> dict[str, Any]:
         """End it; returns its last line."""
@@ -180,11 +172,19 @@ def start_and_memory(row: Callable[..., None]) -> None:
         with agent() as running:
             seconds.append(running.armed_s)
             event = running.started["event"]
-            rest, rings = running.memory()
+            memory = running.memory()
     row(
         "armed, imports included", f"{statistics.median(seconds):.2f} s", f"{event['alive']} of {event['probes']} alive"
     )
-    row("agent's Pss without ring pages", f"{rest:.1f} MiB", f"and {rings:.1f} MiB of ring pages mapped")
+    ring = memory.total - memory.without_ring
+    row("agent's Pss without the ring", _mib(memory.without_ring), f"and {_mib(ring)} of the ring")
+    row("agent's RssAnon", _mib(memory.rss_anonymous), "")
+    for part, size in list(memory.pss.items())[:_PARTS]:
+        row(f"  Pss of {part}", _mib(size), "")
+
+
+def _mib(kib: int) -> str:
+    return f"{kib / 1024:.1f} MiB"
 
 
 def throughput(row: Callable[..., None]) -> None:

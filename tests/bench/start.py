@@ -25,6 +25,8 @@ from .waits import RUNS
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 1800
+_PARTS = 6
+"""Parts of the memory that are shown: the largest ones."""
 
 
 def measured(name: str, runs: Sequence[str]) -> dict[str, Any]:
@@ -72,13 +74,24 @@ def table(found: dict[str, Any]) -> Table:
             made.add_row(function, *(f"{each['calls']} x, {each['seconds']:.2f} s" for each in counts))
     alive = (f"{run['alive']} of {run['probes']} alive" for run in runs.values())
     made.add_row("probes", *(each for name in alive for each in (name, "")))
-    memory = (f"Pss {run['armed_memory_mib']['Pss']:.0f} MiB" for run in runs.values())
-    made.add_row("memory", *(each for name in memory for each in (name, "")))
+    memory = [run["memory"] for run in runs.values()]
+    for label, key in (
+        ("Pss", "pss_kib"),
+        ("Pss without the ring", "pss_without_ring_kib"),
+        ("RssAnon", "rss_anonymous_kib"),
+    ):
+        made.add_row(label, *(each for one in memory for each in (_mib(one[key]), "")))
+    for part in list(memory[0]["pss_by_part_kib"])[:_PARTS]:
+        made.add_row(f"  {part}", *(each for one in memory for each in (_mib(one["pss_by_part_kib"].get(part, 0)), "")))
     absent = next(iter(runs.values()))["absent"]
     made.caption = "A call may lie within another: seconds are no sum. " + (
         f"Not there or not traceable: {', '.join(absent)}." if absent else ""
     )
     return made
+
+
+def _mib(kib: int) -> str:
+    return f"{kib / 1024:.1f} MiB"
 
 
 def main() -> None:

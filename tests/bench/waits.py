@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from krie.resident import resident
+
 from .graph import Call, Trace, busy_s, recording
 
 RCU = (
@@ -62,7 +64,7 @@ def run(mode: str, cache: Path) -> dict[str, Any]:
             if started is None:
                 raise SystemExit(f"the agent ended with exit code {agent.wait()}")
             print(f"armed after {armed - began:.1f} s", flush=True)
-            cpu_s, memory = _cpu_s(agent.pid), _memory_mib(agent.pid)
+            cpu_s, memory = _cpu_s(agent.pid), resident(agent.pid)
             time.sleep(1)
             signalled = time.monotonic()
             os.write(mine, b"\3")
@@ -85,7 +87,7 @@ def run(mode: str, cache: Path) -> dict[str, Any]:
         "command_s": max(time for time, task in trace.execs if task == agent.pid) - began,
         "gone_s": gone - signalled,
         "armed_cpu_s": cpu_s,
-        "armed_memory_mib": memory,
+        "memory": memory.to_json(),
         "start": _summary(trace, [each for each in own if each.end <= armed]),
         "end": _summary(trace, [each for each in own if each.end >= signalled]),
         "absent": trace.absent,
@@ -110,14 +112,6 @@ def _cpu_s(tgid: int) -> dict[str, float]:
     fields = Path(f"/proc/{tgid}/stat").read_text().rpartition(")")[2].split()
     user, system, children_user, children_system = (int(each) / os.sysconf("SC_CLK_TCK") for each in fields[11:15])
     return {"user": user, "sys": system, "children_user": children_user, "children_sys": children_system}
-
-
-def _memory_mib(tgid: int) -> dict[str, float]:
-    lines = Path(f"/proc/{tgid}/smaps_rollup").read_text().splitlines()[1:]
-    sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
-    return {
-        name: round(sizes[name], 1) for name in ("Rss", "Pss", "Pss_Anon", "Pss_File", "Pss_Shmem") if name in sizes
-    }
 
 
 def main() -> None:
