@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from krie.errors import AttachError
 from krie.kernel import attach
 from krie.kernel.attach import attach_somewhere
 from krie.kernel.copies import copy_for
-from krie.kernel.symbols import Symbols, functions
+from krie.kernel.symbols import Symbols, addresses, functions
 from krie.probe import AttachType, Program
 from krie.roaming import Roaming, Trap
 
@@ -186,12 +187,14 @@ LISTED = """\
 0000000000000000 A fixed_percpu_data
 ffffffff81000000 T _stext
 ffffffff81000040 T commit_creds
-ffffffff81000040 t alias_of_it
+ffffffff81000040 t __alias_of_it
 ffffffff81000100 t twice
 ffffffff81000200 t twice
 ffffffff82000000 D init_cred
 ffffffffc0000000 t helper\t[krie_test]
 ffffffffc0000020 t bpf_prog_1_x\t[bpf]
+ffffffffa0000000 t helper\t[lower]
+ffffffffa0000010 d data\t[lower]
 """
 
 
@@ -208,7 +211,33 @@ def test_symbols_and_addresses(tmp_path: Path) -> None:
     assert str(symbols.find(0xFFFFFFFFC0000021)) == "bpf_prog_1_x+0x1 [bpf]"
     assert symbols.find(0xFFFFFFFFC0000001) is not None
     assert symbols.find(0x1000) is None
+    assert str(symbols.find(0xFFFFFFFF81000041)) == "commit_creds+0x1"
     assert symbols.find(0xFFFFFFFFD0000000) is None
+    assert str(symbols.find(0xFFFFFFFFA0000011)) == "helper+0x11 [lower]"
+
+
+def test_addresses_by_name(tmp_path: Path) -> None:
+    place = tmp_path / "kallsyms"
+    place.write_text(LISTED)
+    names = ("twice", "helper", "krie_test:helper", "lower:data", "init_cred", "nothing", "init", "ice")
+    assert addresses(names, place) == {
+        "twice": (0xFFFFFFFF81000100, 0xFFFFFFFF81000200),
+        "krie_test:helper": (0xFFFFFFFFC0000000,),
+        "lower:data": (0xFFFFFFFFA0000010,),
+        "init_cred": (0xFFFFFFFF82000000,),
+    }
+
+
+def test_symbols_take_a_small_part_of_what_the_kernel_lists(tmp_path: Path) -> None:
+    place = tmp_path / "kallsyms"
+    place.write_text("".join(f"{0xFFFFFFFF81000000 + 16 * n:016x} t some_function_{n}\n" for n in range(20_000)))
+    tracemalloc.start()
+    symbols = Symbols((), place)
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(symbols) == 20_000
+    assert held < 20_000 * 45
+    assert most < 20_000 * 150
 
 
 def test_hidden_addresses_are_no_addresses(tmp_path: Path) -> None:
