@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from .event import Event
 from .executables import Executables, resolve
 from .guard import Guard
 from .health import ProbeReport
+from .kernel.maps import Map
+from .kernel_tables import KernelTables
 from .kernel_tier import KernelTier
 from .policy.reload import Candidate
 from .probe import Enforcement as Can
@@ -39,8 +42,15 @@ Told = tuple[type[Event], dict[str, object]]
 class Enforcing:
     """The verdict tables with everything that changes them."""
 
-    def __init__(self, config: Config, armed: Armed, stack: ExitStack) -> None:
-        """Touch nothing yet but the tables; `stack` lets go of files."""
+    def __init__(
+        self,
+        config: Config,
+        armed: Armed,
+        stack: ExitStack,
+        tables_of: Callable[[Mapping[str, Map], Sequence[int]], KernelTables] = KernelTables,
+        new_guard: Callable[[], Guard] = Guard,
+    ) -> None:
+        """Touch nothing yet; `stack` lets go of files. `tables_of`: the tables in these maps, for these kinds."""
         self._config, self._armed = config.enforcement, armed
         self._verdicts = armed.verdicts
         self._rules = RuleNumbers()
@@ -49,13 +59,14 @@ class Enforcing:
         self._breaker = CircuitBreaker(self._config.breaker_processes, period_ns, self._tripped)
         self._modes = armed.modes
         self._abilities: dict[int, Ability] = {}
-        self.tier = KernelTier(armed, self._rules.number, self._config.poison_s)
+        tables = tables_of(armed.maps, armed.loaded.loaded.kinds)
+        self.tier = KernelTier(armed, tables, self._rules.number, self._config.poison_s)
         self.enforcer = Enforcer(
             self._config, self._verdicts, self._breaker, self._rules, armed.agent.tgid, self._ability, self._decided
         )
         self._executables = Executables({}, {}, ())
         stack.callback(self._close_executables)
-        self._guard = Guard()
+        self._guard = new_guard()
         stack.callback(self._guard.close)
         self._kprobes_off = False
 

@@ -19,12 +19,30 @@ _SWITCH = "kprobes/enabled"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def open_debugfs() -> int:
+    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
+    context = _libc.syscall(_SYS_FSOPEN, b"debugfs", _CLOEXEC)
+    if context < 0:
+        return -1
+    try:
+        if _libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
+            return -1
+        return int(_libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
+    finally:
+        os.close(context)
+
+
 class Guard:
     """Knows the agent's own things; the programs of the containment sensor refuse access to them."""
 
-    def __init__(self) -> None:
-        """Open debugfs for ourselves alone: whether and where it is mounted is not ours to depend on."""
-        self._debugfs = _open_debugfs()
+    def __init__(
+        self, open_debugfs: Callable[[], int] = open_debugfs, number_of: Callable[[int], int] = bpf.map_id
+    ) -> None:
+        """Open debugfs for ourselves alone: whether and where it is mounted is not ours to depend on.
+
+        `number_of` tells the number of a map by its descriptor.
+        """
+        self._debugfs, self._number_of = open_debugfs(), number_of
 
     def close(self) -> None:
         """Let go of it."""
@@ -34,7 +52,7 @@ class Guard:
     def prepare(self, maps: Mapping[str, Map], own: Iterable[Map], identify: Callable[[int], Identity]) -> None:
         """Tell the programs what they guard; `maps` are the sensor's own."""
         for each in own:
-            maps["containment_own_maps"].set(struct.pack("=I", bpf.map_id(each.descriptor)), struct.pack("=I", 1))
+            maps["containment_own_maps"].set(struct.pack("=I", self._number_of(each.descriptor)), struct.pack("=I", 1))
         with suppress(OSError):  # this kernel has no kprobes
             descriptor = os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs)
             try:
@@ -56,16 +74,3 @@ class Guard:
             return os.read(descriptor, 8).strip() == b"0"
         finally:
             os.close(descriptor)
-
-
-def _open_debugfs() -> int:
-    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
-    context = _libc.syscall(_SYS_FSOPEN, b"debugfs", _CLOEXEC)
-    if context < 0:
-        return -1
-    try:
-        if _libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
-            return -1
-        return int(_libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
-    finally:
-        os.close(context)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from .errors import KernelError
 from .kernel import bpf
 from .kernel.maps import Map
 from .policy.domain import Numbers
@@ -22,12 +23,31 @@ _NUMBER = struct.Struct("=I")
 _FIRST = bytes(4)
 
 
+def _new_map(tables: Sequence[bytes]) -> int:
+    """A map with a table in each slot; returns its descriptor."""
+    bpf.allow_locked_memory()
+    made = bpf.map_create(bpf.MapType.ARRAY, _NUMBER.size, SIZE, max(1, len(tables)), "krie_generation")
+    try:
+        for slot, table in enumerate(tables):
+            bpf.update(made, _NUMBER.pack(slot), table)
+    except KernelError:
+        os.close(made)
+        raise
+    return made
+
+
 class KernelTables:
     """The maps of `bpf/table.bpf.c`. Errors are `KernelError`; what was in force then stays so."""
 
-    def __init__(self, maps: Mapping[str, Map], kinds: Sequence[int]) -> None:
-        """`kinds`: in order of their slots."""
-        bpf.allow_locked_memory()
+    def __init__(
+        self,
+        maps: Mapping[str, Map],
+        kinds: Sequence[int],
+        new_map: Callable[[Sequence[bytes]], int] = _new_map,
+        number_of: Callable[[int], int] = bpf.map_id,
+    ) -> None:
+        """`kinds`: in order of their slots; `new_map` makes a generation's map, and `number_of` tells its number."""
+        self._new_map, self._number_of = new_map, number_of
         self._current, self._names, self._programs = maps["krie_tables"], maps["krie_names"], maps["krie_programs"]
         self._kinds = kinds
         self._own = maps.get("containment_own_maps")  # see krie.guard; None where nothing enforces
@@ -48,11 +68,9 @@ class KernelTables:
             self._names.set(text.ljust(NAME_BYTES, b"\0"), _NUMBER.pack(number))
         for file, number in numbers.files.items():
             self._programs.set(_FILE.pack(file.ino, file.dev, file.generation), _NUMBER.pack(number))
-        inner = bpf.map_create(bpf.MapType.ARRAY, _NUMBER.size, SIZE, max(1, len(self._kinds)), "krie_generation")
+        inner = self._new_map([tables.get(kind, EMPTY) for kind in self._kinds])
         try:
-            for slot, kind in enumerate(self._kinds):
-                bpf.update(inner, _NUMBER.pack(slot), tables.get(kind, EMPTY))
-            number = bpf.map_id(inner)
+            number = self._number_of(inner)
             if self._own is not None:
                 self._own.set(_NUMBER.pack(number), _NUMBER.pack(1))
             self._current.set(_FIRST, _NUMBER.pack(inner))

@@ -19,10 +19,9 @@ _SECOND = 1_000_000_000
 class KernelTier:
     """What of a policy is in force in the kernel."""
 
-    def __init__(self, armed: Armed, number: Callable[[str], int], poison_s: int) -> None:
+    def __init__(self, armed: Armed, tables: KernelTables, number: Callable[[str], int], poison_s: int) -> None:
         """Nothing is, yet. `number` gives rules their numbers; `poison_s`: how long the killed stay poisoned."""
-        self._armed, self._number, self._poison_s = armed, number, poison_s
-        self._tables = KernelTables(armed.maps, armed.loaded.loaded.kinds)
+        self._tables, self._number, self._poison_s = tables, number, poison_s
         self._enforced = {
             event.NAME: event.KIND
             for sensor in armed.sensors

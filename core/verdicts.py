@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import partial
 
 from .kernel import bpf
 from .kernel.maps import Map
@@ -45,17 +46,19 @@ class Verdict:
 class Verdicts:
     """Reads and writes the tables. Errors are `KernelError`."""
 
-    def __init__(self, maps: Mapping[str, Map], change: int) -> None:
-        """`change`: descriptor of the program `krie_change`."""
+    def __init__(
+        self, maps: Mapping[str, Map], change: int, run: Callable[[int, tuple[int, ...]], None] = bpf.test_run
+    ) -> None:
+        """`change`: descriptor of the program `krie_change`, which `run` runs."""
         self._poisoned, self._verdicts = maps["krie_poisoned"], maps["krie_verdicts"]
         self._busy, self._settings = maps["krie_busy"], maps["krie_settings"]
         self._protected, self._enforcing = maps["krie_protected"], maps["krie_enforcing"]
-        self._change = change
+        self._change = partial(run, change)
 
     def poison(self, verdict: Verdict) -> bool:
         """Poison a process, or prolong it; False where the table is full."""
         key = verdict.process
-        bpf.test_run(self._change, (_POISON, key.tgid, key.start_time, verdict.until, verdict.rule, verdict.errno))
+        self._change((_POISON, key.tgid, key.start_time, verdict.until, verdict.rule, verdict.errno))
         return self._poisoned.get(_PROCESS.pack(key.start_time, key.tgid, 0)) is not None
 
     def bind(self, verdict: Verdict) -> None:
@@ -77,7 +80,7 @@ class Verdicts:
         if verdict.kind:
             self._verdicts.remove(_PROCESS.pack(key.start_time, key.tgid, verdict.kind))
         else:
-            bpf.test_run(self._change, (_CLEAR, key.tgid, key.start_time, 0, 0, 0))
+            self._change((_CLEAR, key.tgid, key.start_time, 0, 0, 0))
 
     def set_poison_time(self, poison_ns: int) -> None:
         """Time that poison by programs in the kernel lasts."""
@@ -110,7 +113,7 @@ class Verdicts:
 
     def set_flags(self, flags: Flags) -> None:
         """Set just these. The count beside them is the kernel's: see `krie_change`."""
-        bpf.test_run(self._change, (_FLAGS, int(flags), 0, 0, 0, 0))
+        self._change((_FLAGS, int(flags), 0, 0, 0, 0))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -1,0 +1,109 @@
+"""How one generation of the kernel's tables takes over from the one before."""
+
+import os
+import struct
+
+import pytest
+from krie import KernelError
+from krie.kernel_tables import KernelTables
+from krie.policy.domain import Numbers
+from krie.process import Identity
+from krie.table_layout import EMPTY, SIZE
+from krie.wire import NAME_BYTES
+
+from .kernel_side import KernelSide
+
+KINDS = (0x103, 0x201)
+TABLE = b"\1" * SIZE
+FILE = Identity(8, 100, 3)
+
+
+def tables(kernel: KernelSide) -> KernelTables:
+    return kernel.tables(kernel.maps, KINDS)
+
+
+def name(text: bytes) -> bytes:
+    return text.ljust(NAME_BYTES, b"\0")
+
+
+def test_a_kind_without_a_table_has_an_empty_one() -> None:
+    kernel = KernelSide()
+    tables(kernel).install({0x201: TABLE}, Numbers())
+    assert kernel.made == [(5000, [EMPTY, TABLE])]
+
+
+def test_only_the_map_in_force_is_the_agents_own() -> None:
+    kernel = KernelSide()
+    made = tables(kernel)
+    for number in (5000, 5001, 5002):
+        made.install({}, Numbers())
+        assert kernel.owned() == {number}
+
+
+def test_numbers_are_there_before_the_tables_that_use_them_and_go_after_them() -> None:
+    kernel = KernelSide()
+    made = tables(kernel)
+    made.install({}, Numbers({b"old": 1, b"kept": 2}, {FILE: 1}))
+    kernel.log.clear()
+    made.install({}, Numbers({b"kept": 2, b"new": 3}, {Identity(8, 200, 0): 2}))
+    steps = [(what, where) for what, where, _ in kernel.log]
+    took_over = steps.index(("set", "krie_tables"))
+    assert set(steps[:took_over]) == {
+        ("set", "krie_names"),
+        ("set", "krie_programs"),
+        ("set", "containment_own_maps"),
+    }
+    assert set(steps[took_over + 1 :]) == {
+        ("remove", "krie_names"),
+        ("remove", "krie_programs"),
+        ("remove", "containment_own_maps"),
+    }
+    assert kernel.content["krie_names"] == {name(b"kept"): struct.pack("=I", 2), name(b"new"): struct.pack("=I", 3)}
+    assert kernel.content["krie_programs"] == {struct.pack("=QII", 200, 8, 0): struct.pack("=I", 2)}
+
+
+def test_executables_are_known_by_inode_device_and_generation() -> None:
+    kernel = KernelSide()
+    tables(kernel).install({}, Numbers(files={FILE: 7}))
+    assert kernel.content["krie_programs"] == {struct.pack("=QII", 100, 8, 3): struct.pack("=I", 7)}
+
+
+def test_what_was_in_force_stays_so_where_the_kernel_has_no_room() -> None:
+    kernel = KernelSide()
+    made = tables(kernel)
+    first = Numbers({b"a": 1})
+    made.install({}, first)
+    kernel.full = True
+    with pytest.raises(KernelError, match="ENOMEM"):
+        made.install({}, Numbers({b"b": 2}))
+    assert made.numbers is first
+    assert kernel.owned() == {5000}
+    assert name(b"a") in kernel.content["krie_names"]
+    kernel.full = False
+    made.install({}, Numbers({b"b": 2}))
+    assert kernel.owned() == {5001}
+
+
+def test_no_descriptor_of_a_map_stays_open() -> None:
+    kernel = KernelSide()
+    made = tables(kernel)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        made.install({}, Numbers())
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_containment_nothing_is_guarded() -> None:
+    kernel = KernelSide(contain=False)
+    made = tables(kernel)
+    made.install({0x103: TABLE}, Numbers())
+    made.install({}, Numbers())
+    assert "containment_own_maps" not in kernel.content
+    assert kernel.in_force == [False, False]
+
+
+def test_generations_count_from_one_and_never_are_zero() -> None:
+    made = tables(KernelSide())
+    assert [made.next_generation() for _ in range(3)] == [1, 2, 3]
+    made.generation = 0xFFFFFFFF
+    assert made.next_generation() == 1
