@@ -7,6 +7,7 @@ system, and a wrong read of any field shows before it can mislead.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from .errors import KernelError
 from .event import Event
@@ -23,9 +24,9 @@ _REST = struct.Struct("=QQQII16s")
 class Inspector:
     """Runs `krie_inspect` of `bpf/prelude.bpf.c`."""
 
-    def __init__(self, program: int, answer: Map) -> None:
-        """`answer`: the map that the program writes to."""
-        self._program, self._answer = program, answer
+    def __init__(self, program: int, answer: Map, run: Callable[[int, tuple[int, ...]], None] = bpf.test_run) -> None:
+        """`answer`: the map that the program writes to when `run` runs it."""
+        self._program, self._answer, self._test_run = program, answer, run
 
     def agent(self) -> Event:
         """The header of a record of the agent's own.
@@ -46,6 +47,6 @@ class Inspector:
         return Identity(dev, ino, generation)
 
     def _run(self, descriptor: int) -> tuple[Event, bytes]:
-        bpf.test_run(self._program, (descriptor & 0xFFFFFFFFFFFFFFFF,))
+        self._test_run(self._program, (descriptor & 0xFFFFFFFFFFFFFFFF,))
         raw = self._answer.get(bytes(4)) or b""
         return Event(*_HEADER.values(raw[: _HEADER.size])), raw[_HEADER.size :]

@@ -31,18 +31,20 @@ class Status:
         enforcing: Enforcing,
         policy: Callable[[], tuple[str, int]],
         backlog: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`policy`: revision in force, and decisions that came out of memos since the start; `backlog`: whether records
         are known to wait in the ring."""
         self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
         self._missed = missed
         self._policy, self._backlog = policy, backlog
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._seen: deque[tuple[float, int]] = deque([(self._started, 0)])
 
     def note(self) -> None:
         """Once a second: how many events there were by now."""
-        now = time.monotonic()
+        now = self._clock()
         self._seen.append((now, self._bus.judged))
         while now - self._seen[1][0] > _WINDOW_S:
             self._seen.popleft()
@@ -62,7 +64,7 @@ class Status:
 
     def to_json(self) -> dict[str, Any]:
         """For `krie status --json`."""
-        (first, before), now = self._seen[0], time.monotonic()
+        (first, before), now = self._seen[0], self._clock()
         revision, remembered = self._policy()
         return {
             "tgid": os.getpid(),

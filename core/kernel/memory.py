@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 from ..errors import KernelError
@@ -18,9 +19,9 @@ _JUMP = b"\xe9"
 class KernelMemory:
     """Reads, and never writes. What is read may change meanwhile: nothing in the kernel is locked."""
 
-    def __init__(self, program: int, answer: Map) -> None:
-        """`answer`: the map that the program writes to."""
-        self._program, self._answer = program, answer
+    def __init__(self, program: int, answer: Map, run: Callable[[int, tuple[int, ...]], None] = bpf.test_run) -> None:
+        """`answer`: the map that the program writes to when `run` runs it."""
+        self._program, self._answer, self._run = program, answer, run
         self._most = answer.value_bytes - _FAILED.size
 
     def read(self, address: int, size: int) -> bytes:
@@ -28,7 +29,7 @@ class KernelMemory:
         pieces = []
         for start in range(address, address + size, self._most):
             count = min(self._most, address + size - start)
-            bpf.test_run(self._program, (start, count))
+            self._run(self._program, (start, count))
             raw = self._answer.get(_ZERO) or bytes(self._answer.value_bytes)
             if any(raw[: _FAILED.size]):
                 raise KernelError(f"reading kernel memory at {start:#x}", errno.EFAULT)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from ..errors import KernelError
 from ..event import Event
@@ -20,19 +22,37 @@ _BATCH_FULL = -1000
 _SMALLEST_BYTES = layout_of(Event).size
 
 
+class Library(Protocol):
+    """What of libbcc_bpf is used."""
+
+    def bpf_new_ringbuf(self, descriptor: int, callback: Any, context: None, /) -> int | None:
+        """Map a ring; None where that failed."""
+
+    def bpf_consume_ringbuf(self, handle: Any, /) -> int:
+        """Call back for each record that is there; a negative answer of the callback ends that, and is returned."""
+
+    def bpf_free_ringbuf(self, handle: Any, /) -> None:
+        """Unmap it."""
+
+
+def _library() -> Library:
+    try:
+        library = ctypes.CDLL("libbcc_bpf.so.0", use_errno=True)
+    except OSError as error:
+        raise KernelError("loading libbcc_bpf.so.0", 0, f"install the package libbpfcc ({error})") from error
+    library.bpf_new_ringbuf.restype = ctypes.c_void_p
+    library.bpf_new_ringbuf.argtypes = [ctypes.c_int, _CALLBACK, ctypes.c_void_p]
+    library.bpf_free_ringbuf.argtypes = [ctypes.c_void_p]
+    library.bpf_consume_ringbuf.argtypes = [ctypes.c_void_p]
+    return cast("Library", library)
+
+
 class Ring:
     """The consumer's side. One thread may read it."""
 
-    def __init__(self, ring: Map, batch: int = 256) -> None:
+    def __init__(self, ring: Map, batch: int = 256, library: Callable[[], Library] = _library) -> None:
         """Map the ring. `batch`: most records that one `read` returns. Raises `KernelError`."""
-        try:
-            self._lib = ctypes.CDLL("libbcc_bpf.so.0", use_errno=True)
-        except OSError as error:
-            raise KernelError("loading libbcc_bpf.so.0", 0, f"install the package libbpfcc ({error})") from error
-        self._lib.bpf_new_ringbuf.restype = ctypes.c_void_p
-        self._lib.bpf_new_ringbuf.argtypes = [ctypes.c_int, _CALLBACK, ctypes.c_void_p]
-        self._lib.bpf_free_ringbuf.argtypes = [ctypes.c_void_p]
-        self._lib.bpf_consume_ringbuf.argtypes = [ctypes.c_void_p]
+        self._lib = library()
         records: list[bytes] = []
         copy, keep = ctypes.string_at, records.append
 
