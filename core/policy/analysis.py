@@ -59,7 +59,6 @@ class Analysis:
         """`modules`: what `regorus.Engine.get_ast_as_json` gives."""
         self._definitions: dict[str, list[Definition]] = {}
         self._imports: dict[str, dict[str, Path]] = {}
-        self._imports_of: dict[str, dict[str, Path]] = {}
         self._of_rule: dict[str, Definition] = {}
         for module in modules:
             self._add(module["ast"], str(module["source"]["file"]), str(module["source"]["contents"]))
@@ -78,13 +77,13 @@ class Analysis:
         name = ".".join(("data", found[0], *found[1])) if found is not None else "data"
         if not name.startswith("data.krie."):
             raise PolicyError(f"{place}:{tree['package']['span']['line']}: its package must be named krie.<name>")
-        own = self._imports_of.setdefault(place, {})
+        own: dict[str, Path] = {}
         for each in tree["imports"]:
             target = reference(each["refr"])
             if target is not None:
                 alias = text_at(source, each["as"]) if each.get("as") else (target[0], *target[1])[-1]
                 own[alias] = (target[0], *target[1])
-        self._imports.setdefault(name, {}).update(own)
+        self._imports.setdefault(name, {}).update(own)  # regorus: of all files, and the last one's stands
         for node in tree["rules"]:
             (body,) = node.values()
             head = body.get("head") or {}
@@ -104,9 +103,9 @@ class Analysis:
         """Everything in a package that defines this name."""
         return [each for each in self._definitions.get(package, ()) if each.name == name]
 
-    def imports(self, place: str) -> Mapping[str, Path]:
-        """What the imports of one file call by another name."""
-        return self._imports_of.get(place, {})
+    def imports(self, package: str) -> Mapping[str, Path]:
+        """What a package calls by another name, in all of its files: that is how the engine sees imports."""
+        return self._imports.get(package, {})
 
     def _package(self, name: str, definitions: list[Definition]) -> Package:
         rules = tuple(self._rule(name, each) for each in definitions if each.name == "rules")
@@ -114,9 +113,7 @@ class Analysis:
         return Package(name, rules, all(_pure(each.tree, self._names(name)) for each in reached))
 
     def _names(self, package: str) -> frozenset[str]:
-        return frozenset(each.name for each in self._definitions.get(package, ())) | frozenset(
-            self._imports.get(package, {})
-        )
+        return frozenset(each.name for each in self._definitions.get(package, ())) | frozenset(self.imports(package))
 
     def _reached(self, package: str, start: list[Definition]) -> Iterator[tuple[str, Definition]]:
         """The definitions and all that they refer to, in their own and in other packages."""
@@ -129,7 +126,7 @@ class Analysis:
             seen.add(id(definition))
             yield home, definition
             for root, path in references(definition.tree):
-                full = self._imports.get(home, {}).get(root, (root,)) + path
+                full = self.imports(home).get(root, (root,)) + path
                 if full[0] != "data":
                     # Rego knows no recursion: a definition's own name in its tree is its head.
                     todo += [(home, each) for each in self._definitions[home] if root == each.name != definition.name]
@@ -150,7 +147,7 @@ class Analysis:
         reads = set()
         for home, each in self._reached(package, [definition]):
             for root, path in references(each.tree):
-                full = self._imports.get(home, {}).get(root, (root,)) + path
+                full = self.imports(home).get(root, (root,)) + path
                 if full[0] == "input":
                     reads.add(full[1:])
         metadata = metadata_above(definition.source.splitlines(), definition.line - 1)

@@ -193,7 +193,7 @@ class Classifier:
             return Part(())
         if name == "data":
             return Data(())
-        if (target := self._imports().get(name)) is not None:
+        if (target := self.analysis.imports(package).get(name)) is not None:
             value: Value = Part(()) if target[0] == "input" else Data(())
             for part in target[1:]:
                 value = self._member(value, Ground((part,)))
@@ -203,9 +203,6 @@ class Classifier:
         if definitions := self.analysis.definitions(package, name):
             return self._defined(package, definitions, None)
         return UNBOUND
-
-    def _imports(self) -> Mapping[str, Path]:
-        return self.analysis.imports(self._at[-1].place)
 
     def _is_new(self, package: str, name: str, scope: Scope) -> bool:
         return isinstance(self._variable(package, name, scope), Unbound)
@@ -293,7 +290,7 @@ class Classifier:
         target = reference(node["fcn"])
         if target is None or not target[2]:
             raise NotDecidable("a function is called by a name that is worked out")
-        full = (*self._imports().get(target[0], (target[0],)), *target[1])
+        full = (*self.analysis.imports(package).get(target[0], (target[0],)), *target[1])
         home, name = package, full[0]
         if full[0] == "data":
             home, name = ".".join(full[:-1]), full[-1]

@@ -221,3 +221,29 @@ def test_the_merge_is_that_of_decision_rego(fired: list[FiredRule], cut: int) ->
     expected = json.loads(reference.eval_rule_as_json("data.krie.decision.result"))
     merged = merge(fired_rules(json.dumps(answers)), tier="user", revision="r").to_json()
     assert {key: merged[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["forward", "backward"])
+def test_what_is_imported_twice_is_read_as_the_engine_reads_it(order: int) -> None:
+    """Two files of one package give the same name to different things: the engine lets one of both have it."""
+    head = "package krie.sample\nimport %s as x\n\n"
+    texts = [
+        head % target + f'rules contains {{"id": "R{number}", "action": "log"}} if x == 1\n'
+        for number, target in enumerate(("input.event.number", "input.event.other"))
+    ][::order]
+    deciding = policy(*texts)
+    for fields in ({"number": 1, "other": 0}, {"number": 0, "other": 1}, {"number": 1, "other": 1}):
+        whole = document("x.y", **fields)
+        (fired,) = deciding._engine.evaluate(deciding._engine.packages, json.dumps(whole))
+        assert isinstance(fired, tuple)
+        decided = deciding.decide("x.y", whole)
+        assert [each.id for each in decided.rules] == sorted(each.id for each in fired), (fields, fired)
+
+
+def test_what_one_file_imports_the_others_of_its_package_read_too() -> None:
+    texts = [
+        "package krie.sample\nimport input.event as seen\n",
+        'package krie.sample\nrules contains {"id": "R", "action": "log"} if seen.number == 1\n',
+    ]
+    decided = policy(*texts).decide("x.y", document("x.y", number=1))
+    assert [each.id for each in decided.rules] == ["R"]
