@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from .policy.engine import Rule
 from .policy.explain import Explained
+from .policy.verify import Verified
 from .render import ACTIONS, table
-
-if TYPE_CHECKING:  # which needs hypothesis
-    from .policy.verify import Verified
 
 _TIERS = {"kernel": "bold green", "user": "yellow"}
 

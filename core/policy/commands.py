@@ -16,7 +16,7 @@ from ..command import config_file, config_option, json_option, need_root
 from ..config import Config, load_config
 from ..decision import Action
 from ..doctor import examine
-from ..errors import ConfigError, ExitCode, PolicyError
+from ..errors import ExitCode, PolicyError
 from ..offline import event_types, load_plugins
 from ..plugin_manager import Plugins
 from ..render import console, progress
@@ -28,6 +28,7 @@ from .policy import Policy
 from .reload import event_fields, policy_folders, read_policy
 from .subject import subject_of
 from .trial import Trial
+from .verify import python_look_up, verify
 
 policy = click.Group("policy")
 
@@ -126,11 +127,6 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
 
     A disagreement is a bug of KRIe: it is shrunk to its smallest record and printed as a test in Rego.
     """
-    try:
-        from .verify import python_look_up, verify  # noqa: PLC0415 - hypothesis is needed here only
-    except ModuleNotFoundError as error:
-        mend = "pip install krie[verify]"
-        raise ConfigError("krie policy verify", f"needs {error.name}, which is not installed: {mend}") from error
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))

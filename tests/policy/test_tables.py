@@ -59,7 +59,7 @@ def subject(*rules: tuple[str, str, list[str]], data: dict[str, Any] | None = No
 def test_tables_equal_the_engine(rules: list[tuple[str, list[str]]]) -> None:
     made = subject(*((f"R{number}", action, body) for number, (action, body) in enumerate(rules)))
     assert all(each.tier == "kernel" for each in made.tiers.placements), made.tiers.placements
-    found = verify(made, {"the table": python_look_up(made, made.tables())}, events=60)
+    found = verify(made, {"the table": python_look_up(made, made.tables())}, events=200)
     assert not found.disagreements, found.disagreements[0].as_rego(frozenset())
 
 
