@@ -4,8 +4,13 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("krie.testing.fixtures",)
+
+# How long an example takes says how busy the machine is; what one run found, the next must find for itself.
+settings.register_profile("krie", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("krie")
 
 
 @pytest.fixture(autouse=True, scope="module")

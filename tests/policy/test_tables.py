@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from krie import table_layout
 from krie.errors import PolicyError
@@ -54,7 +54,7 @@ def subject(*rules: tuple[str, str, list[str]], data: dict[str, Any] | None = No
     return Subject(engine, found, numbers, [KIND])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(st.lists(st.tuples(ACTIONS, RULE), min_size=1, max_size=4))
 def test_tables_equal_the_engine(rules: list[tuple[str, list[str]]]) -> None:
     made = subject(*((f"R{number}", action, body) for number, (action, body) in enumerate(rules)))
