@@ -23,7 +23,7 @@ from ..admin import ask
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
 
-_ARMED_S = 900
+ARMED_S = 900
 """Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
 _STATUS = {"ask": "status"}
 _PLUGIN_FOLDERS = "import sys; sys.path[:0] = {folders!r}; from krie.agent import main; sys.exit(main(sys.argv[1:]))"
@@ -69,7 +69,7 @@ class RunningAgent:
                 "state_dir": str(folder / "state"),
                 "allow_syscall_tracepoints": True,
                 "ring_mib": 8,
-                "loader_timeout_s": _ARMED_S,
+                "loader_timeout_s": ARMED_S,
                 **(agent or {}),
             },
             "enforcement": {"guard": guards, **(enforcement or {})},
@@ -101,7 +101,7 @@ class RunningAgent:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.wait("krie.started", timeout_s=max(self.timeout_s, _ARMED_S))
+            self.wait("krie.started", timeout_s=max(self.timeout_s, ARMED_S))
         except AgentFailed:
             self.stop()
             raise

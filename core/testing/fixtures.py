@@ -30,7 +30,7 @@ import pytest
 
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
-from .agent import Line, RunningAgent
+from .agent import ARMED_S, Line, RunningAgent
 from .module import TestModule
 from .needs import MODULE_VARIABLE, why_missing
 from .victims import Victims, new_victims
@@ -133,7 +133,7 @@ _FEATURES = pytest.StashKey[Features]()
 def _features(session: pytest.Session) -> Features:
     """Tried once, by the first test that asks."""
     if _FEATURES not in session.stash:
-        with LoaderProcess(120) as child:
+        with LoaderProcess(ARMED_S) as child:
             session.stash[_FEATURES] = child.features()
     return session.stash[_FEATURES]
 

@@ -58,7 +58,7 @@ def test_what_somebody_waits_for_wakes_behind_what_nobody_waits_for(ring: Ring) 
                 continue  # one of many wakes all the same; and others of this machine may have done something
             slept += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
-            assert poll.poll(0.5), "nobody was woken"
+            assert poll.poll(30), "nobody was woken"
             events = [TYPES.decode(raw) for raw in ring.read()]
             (child,) = {
                 each.child_tgid for each in events if isinstance(each, ProcessFork) and each.tgid == os.getpid()

@@ -51,7 +51,7 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
 
 def raw(folder: Path, request: bytes) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(folder / SOCKET))
         connection.send(request)
         return dict(json.loads(connection.recv(1 << 20)))
@@ -107,7 +107,7 @@ def test_silent_clients_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     serving = Serving(tmp_path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
-            silent.settimeout(10)
+            silent.settimeout(60)
             silent.connect(str(tmp_path / SOCKET))
             assert silent.recv(1) == b""
     finally:
