@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from .agent_events import AGENT_EVENTS
 from .config import Config
@@ -87,9 +88,9 @@ def load_sensors(
     Sensors that do not work are left out and reported as degraded plugins, unless they are required. The canaries have
     run: a probe whose first alternative was silent has fallen back to one that was not, if there is one.
     """
-    timeout_s = config.agent.loader_timeout_s
     with ExitStack() as children:
-        child = children.enter_context(LoaderProcess(timeout_s))
+        start = partial(LoaderProcess, config.agent.loader_timeout_s)
+        child = children.enter_context(start())
         features = child.features()
         plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
@@ -105,7 +106,7 @@ def load_sensors(
             config.agent.cache_dir,
         )
         essential = frozenset(each.name for each in own)
-        child, request, loaded = load(child, request, essential, timeout_s, children)
+        child, request, loaded = load(child, request, essential, start, children)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
             _log.warning("agent.cache_dir: compiled anew: %s", loaded.loaded.cache_problem)

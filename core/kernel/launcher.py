@@ -14,7 +14,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, NoReturn
@@ -45,21 +45,27 @@ class LoadedSet:
                 os.close(each)
 
 
+def _serve(channel: socket.socket) -> None:
+    from .loader import serve  # noqa: PLC0415 - nothing of it is needed in the agent
+
+    serve(channel)
+
+
 class LoaderProcess:
     """One loader child. Use as a context manager: leaving it ends the child.
 
     It is forked, since another interpreter with its imports would take longer than all that it does.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        """Start the child. `timeout_s` is for each answer that it owes."""
+    def __init__(self, timeout_s: float, serve: Callable[[socket.socket], None] = _serve) -> None:
+        """Start the child, which runs `serve`. `timeout_s` is for each answer that it owes."""
         mine, theirs = socket.socketpair()
         mine.settimeout(timeout_s)
         self._timeout_s = timeout_s
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._tgid = os.fork()
         if not self._tgid:
-            _become_loader(theirs, self._stderr.fileno())
+            _become_loader(theirs, self._stderr.fileno(), serve)
         theirs.close()
         self._status: int | None = None
         self._channel = Channel(mine)
@@ -161,7 +167,7 @@ class LoaderProcess:
         return LoaderError("\n".join([f"the loader {how}" + (":" if lines else ""), *lines]))
 
 
-def _become_loader(channel: socket.socket, stderr: int) -> NoReturn:
+def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.socket], None]) -> NoReturn:
     """What the forked child does: nothing of the agent's is left to it but the channel and a file for what it says."""
     status = 1
     try:
@@ -177,8 +183,6 @@ def _become_loader(channel: socket.socket, stderr: int) -> NoReturn:
         warnings.resetwarnings()
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
-        from .loader import serve  # noqa: PLC0415 - nothing of it is needed in the agent
-
         serve(channel)
         status = 0
     except BaseException:  # this process may not go on as a second agent, whatever happens
@@ -189,34 +193,38 @@ def _become_loader(channel: socket.socket, stderr: int) -> NoReturn:
 
 
 def load(
-    first: LoaderProcess, request: Request, essential: frozenset[str], timeout_s: float, children: ExitStack
+    first: LoaderProcess,
+    request: Request,
+    essential: frozenset[str],
+    start: Callable[[], LoaderProcess],
+    children: ExitStack,
 ) -> tuple[LoaderProcess, Request, LoadedSet]:
     """Load as much of the request as compiles. Returns the child that did, what it was asked for, and what it loaded.
 
-    `first` serves the first attempt; further children are ended by `children`. Sensors in `essential` are never left
-    out: their failure is raised, as are failures that no single sensor causes.
+    `first` serves the first attempt; `start` starts further children, which `children` ends. Sensors in `essential` are
+    never left out: their failure is raised, as are failures that no single sensor causes.
     """
     try:
         return first, request, first.load(request)
     except (CompileError, LoaderError) as error:
-        dropped = _culprits(request, essential, timeout_s)
+        dropped = _culprits(request, essential, start)
         if not dropped:
             raise
         if needed := essential & dropped.keys():
             raise dropped[min(needed)] from error
     request = replace(request, requests=tuple(each for each in request.requests if each.name not in dropped))
-    child = children.enter_context(LoaderProcess(timeout_s))
+    child = children.enter_context(start())
     child.features()
     return child, request, replace(child.load(request), dropped=dropped)
 
 
-def _culprits(request: Request, essential: frozenset[str], timeout_s: float) -> dict[str, KrieError]:
+def _culprits(request: Request, essential: frozenset[str], start: Callable[[], LoaderProcess]) -> dict[str, KrieError]:
     """Compile each sensor alone (with the essential ones) to name those at fault."""
     found: dict[str, KrieError] = {}
     for sensor in request.requests:
         alone = tuple(each for each in request.requests if each.name in essential or each is sensor)
         try:
-            with LoaderProcess(timeout_s) as child:
+            with start() as child:
                 child.features()
                 child.load(replace(request, requests=alone, purpose=Purpose.CHECK)).close()
         except CompileError as error:

@@ -1,0 +1,274 @@
+"""The agent's side of loading, with a child that compiles and attaches nothing and yet answers, fails or crashes."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie import KernelError
+from krie.errors import CompileError, LoaderError
+from krie.kernel.channel import Channel
+from krie.kernel.features import Features
+from krie.kernel.launcher import LoadedSet, LoaderProcess, load
+from krie.kernel.messages import Failure, Loaded, Purpose, Request, SensorRequest
+
+Serve = Callable[[socket.socket], None]
+ANSWERS_WITHIN_S = 120
+
+
+def request(*names: str) -> Request:
+    return Request(tuple(SensorRequest(name, (), (), (), (), ()) for name in names), 16, False)
+
+
+def loaded(*names: str, attached: tuple[str, ...] = ("p_a", "p_b")) -> Loaded:
+    return Loaded(names, ("p_a", "p_b", "p_c"), (), (), {}, {}, attached, ())
+
+
+def null() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def child(serve: Callable[[Channel], None], timeout_s: float = ANSWERS_WITHIN_S) -> LoaderProcess:
+    return LoaderProcess(timeout_s, lambda sock: serve(Channel(sock)))
+
+
+def answering(*answers: tuple[Loaded, int] | Failure) -> Callable[[Channel], None]:
+    """Says what the kernel accepts, and then one answer for each request: what is loaded, with so many descriptors."""
+
+    def serve(channel: Channel) -> None:
+        channel.send({"features": Features(release="6.12").to_json()})
+        for each in answers:
+            channel.receive()
+            if isinstance(each, Failure):
+                channel.send({"failure": each.to_json()})
+            else:
+                channel.send({"loaded": each[0].to_json()}, [null() for _ in range(each[1])])
+
+    return serve
+
+
+def exists(tgid: int) -> bool:
+    return Path(f"/proc/{tgid}").exists()
+
+
+def is_open(descriptor: int) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").exists()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_was_loaded_comes_with_its_descriptors() -> None:
+    names = ("map:krie_ring", "program:p_a", "link:p_a", "link:p_a")
+    with child(answering((loaded(*names), 4))) as made:
+        assert made.features().release == "6.12"
+        found = made.load(request("process"))
+    assert {name: len(each) for name, each in found.descriptors.items()} == {
+        "map:krie_ring": 1,
+        "program:p_a": 1,
+        "link:p_a": 2,
+    }
+    descriptors = [each for group in found.descriptors.values() for each in group]
+    assert all(map(is_open, descriptors))
+    found.close()
+    assert not any(map(is_open, descriptors))
+
+
+def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> None:
+    first = loaded("map:m", "program:krie_inspect", "program:p_a", "link:p_a", "program:p_b", "link:p_b")
+    second = loaded("program:p_c", "link:p_c", attached=("p_b", "p_c"))
+    with child(answering((first, 6), (second, 2))) as made:
+        made.features()
+        before = made.load(request("process"))
+        after = made.fall_back(request("process"), before, {"p.a": "silent"})
+    gone = [before.descriptors["program:p_a"][0], before.descriptors["link:p_a"][0]]
+    assert after.descriptors.keys() == {
+        "map:m",
+        "program:krie_inspect",
+        "program:p_b",
+        "link:p_b",
+        "program:p_c",
+        "link:p_c",
+    }
+    held = [each for group in after.descriptors.values() for each in group]
+    assert all(map(is_open, held))
+    assert not any(is_open(each) for each in set(gone) - set(held))  # but for numbers that were given anew
+    after.close()
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "text"),
+    [
+        (Failure("compile", "a.c:1: error: x"), CompileError, "a.c:1: error: x"),
+        (Failure("kernel", "loading: EPERM"), KernelError, "loading: EPERM"),
+    ],
+)
+def test_failures_have_the_words_of_whoever_failed(failure: Failure, error: type[Exception], text: str) -> None:
+    with child(answering(failure)) as made:
+        made.features()
+        with pytest.raises(error, match=text):
+            made.load(request("one", "two"))
+
+
+def test_a_crash_is_an_error_with_its_last_words() -> None:
+    def serve(channel: Channel) -> None:
+        print("clang: assertion failed", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGABRT)
+
+    with child(serve) as made, pytest.raises(LoaderError, match=r"was ended by SIGABRT:\nclang: assertion failed$"):
+        made.features()
+
+
+def test_an_exception_in_the_child_is_no_second_agent() -> None:
+    def serve(channel: Channel) -> None:
+        raise ZeroDivisionError
+
+    with child(serve) as made, pytest.raises(LoaderError, match=r"(?s)exited with status 1:.*ZeroDivisionError"):
+        made.features()
+
+
+def test_a_child_that_leaves_without_an_answer() -> None:
+    with child(lambda _: None) as made, pytest.raises(LoaderError, match="exited with status 0$"):
+        made.features()
+
+
+def test_a_child_that_hangs_is_ended() -> None:
+    def serve(channel: Channel) -> None:
+        time.sleep(3600)
+
+    with child(serve, timeout_s=0.05) as made:
+        with pytest.raises(LoaderError, match=r"gave no answer for 0\.05 s"):
+            made.features()
+        tgid = made._tgid
+        assert exists(tgid)
+    assert not exists(tgid)
+
+
+def test_the_child_has_nothing_of_the_agents_and_no_ways_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_PRELOAD_OF_SOMEBODY", "x")
+    kept = null()
+
+    def serve(channel: Channel) -> None:
+        own = sorted(int(each) for each in os.listdir("/proc/self/fd"))
+        said: dict[str, Any] = {
+            "open": len(own),
+            "inherited": kept in own and kept != channel._socket.fileno() and os.path.exists(f"/proc/self/fd/{kept}"),
+            "stdin": os.readlink("/proc/self/fd/0"),
+            "environment": sorted(os.environ),
+            "interrupt": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
+        }
+        channel.send({"features": {**Features().to_json(), "release": repr(said)}})
+
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with child(serve) as made:
+            said = made.features().release
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(kept)
+    assert "'inherited': False" in said
+    assert "'stdin': '/dev/null'" in said
+    assert "'environment': ['LANG', 'PATH']" in said
+    assert "'interrupt': True" in said
+    assert "'open': 5" in said  # three, the channel, and the listing
+
+
+class Compiler:
+    """Starts children that compile all sensors but some, and counts them."""
+
+    def __init__(self, **broken: str) -> None:
+        """`broken`: what a sensor does to the compiler: `error` or `crash`."""
+        self.broken = broken
+        self.started = 0
+
+    def __call__(self) -> LoaderProcess:
+        self.started += 1
+        return LoaderProcess(ANSWERS_WITHIN_S, self.serve)
+
+    def serve(self, sock: socket.socket) -> None:
+        channel = Channel(sock)
+        channel.send({"features": Features().to_json()})
+        asked = Request.from_json(channel.receive()[0])
+        faults = {self.broken[name] for name in asked.sensors if name in self.broken}
+        if "crash" in faults:
+            os.abort()
+        if "error" in faults:
+            channel.send({"failure": Failure("compile", f"in {', '.join(asked.sensors)}").to_json()})
+            return
+        names = () if asked.purpose is Purpose.CHECK else tuple(f"map:{name}" for name in asked.sensors)
+        channel.send({"loaded": loaded(*names).to_json()}, [null() for _ in names])
+
+
+def load_all(compiler: Compiler, *names: str, essential: frozenset[str] = frozenset({"process"})) -> LoadedSet:
+    with ExitStack() as children:
+        first = children.enter_context(compiler())
+        first.features()
+        _, asked, found = load(first, request(*names), essential, compiler, children)
+        assert {f"map:{name}" for name in asked.sensors} == found.descriptors.keys()
+        return found
+
+
+def test_what_compiles_at_once_takes_one_child() -> None:
+    compiler = Compiler()
+    found = load_all(compiler, "process", "a", "b")
+    assert (found.dropped, compiler.started) == ({}, 1)
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "text"),
+    [("error", CompileError, "in process, bad"), ("crash", LoaderError, "sensor bad brings the compiler down")],
+)
+def test_a_sensor_that_does_not_compile_is_named_and_left_out(how: str, error: type[Exception], text: str) -> None:
+    found = load_all(Compiler(bad=how), "process", "good", "bad")
+    assert found.descriptors.keys() == {"map:process", "map:good"}
+    assert found.dropped.keys() == {"bad"}
+    assert isinstance(found.dropped["bad"], error)
+    assert text in str(found.dropped["bad"])
+    found.close()
+
+
+def test_an_essential_sensor_is_never_left_out() -> None:
+    with pytest.raises(CompileError, match="process"):
+        load_all(Compiler(process="error"), "process", "good")
+
+
+def test_a_failure_that_no_single_sensor_causes_is_raised() -> None:
+    class Together(Compiler):
+        def serve(self, sock: socket.socket) -> None:
+            channel = Channel(sock)
+            channel.send({"features": Features().to_json()})
+            if len(Request.from_json(channel.receive()[0]).requests) > 2:
+                channel.send({"failure": Failure("compile", "too much").to_json()})
+            else:
+                channel.send({"loaded": loaded().to_json()})
+
+    compiler = Together()
+    with pytest.raises(CompileError, match="too much"):
+        load_all(compiler, "process", "a", "b")
+    assert compiler.started == 4  # all, and then each alone
+
+
+def test_no_child_is_left_behind() -> None:
+    made: list[int] = []
+
+    class Counted(Compiler):
+        def __call__(self) -> LoaderProcess:
+            started = super().__call__()
+            made.append(started._tgid)
+            return started
+
+    load_all(Counted(bad="crash"), "process", "bad").close()
+    assert len(made) == 4
+    assert not any(map(exists, made))
