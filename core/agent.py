@@ -13,12 +13,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from .agent_events import OwnEvents
-from .armed import load_sensors
+from .armed import LoadSensors, load_sensors
 from .bus import Bus
 from .cgroups import Cgroups
 from .config import Config, load_config
@@ -28,6 +28,7 @@ from .enrich import Enricher, host
 from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
 from .health import Losses, ProbeReport, health_facts
 from .journal import open_writers
+from .kernel.maps import Map
 from .kernel.mounts import mounted
 from .kernel.ring import Ring
 from .lock import hold
@@ -47,7 +48,16 @@ _log = logging.getLogger("krie")
 class Agent:
     """One agent, armed. `run` returns when a signal or the duration ends it."""
 
-    def __init__(self, config: Config, place: str, stack: ExitStack, *, to_stdout: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        place: str,
+        stack: ExitStack,
+        *,
+        to_stdout: bool,
+        load: LoadSensors = load_sensors,
+        new_ring: Callable[[Map], Ring] = Ring,
+    ) -> None:
         """Arm. Raises `KrieError`; whatever was set up by then is undone by `stack`."""
         started = time.monotonic()
         self._config = config
@@ -58,7 +68,7 @@ class Agent:
         self._faults: list[PluginFault] = []
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
-        self._armed = armed = load_sensors(config, place, self._fault, stack, contain=wanted(config))
+        self._armed = armed = load(config, place, self._fault, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.inspector.identify)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
         cgroups = Cgroups(cgroup2)
@@ -89,7 +99,7 @@ class Agent:
         self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._missed = MissedRuns(armed.programs())
-        self._ring = Ring(armed.maps["krie_ring"])
+        self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
         armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from .agent_events import AGENT_EVENTS
 from .config import Config
@@ -76,6 +77,15 @@ class Armed:
     def arm(self, armed: bool = True) -> None:
         """Begin, or cease, to send records."""
         _set_agent(self.maps, self.agent, armed=armed)
+
+
+class LoadSensors(Protocol):
+    """Whoever loads what the configuration names: see `load_sensors`."""
+
+    def __call__(
+        self, config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, /, *, contain: bool
+    ) -> Armed:
+        """Load; `stack` detaches it. Raises `KrieError`."""
 
 
 def load_sensors(

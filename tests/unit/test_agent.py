@@ -1,0 +1,524 @@
+"""One agent with everything but the kernel: what it does from its start to its end, and in which order."""
+
+import json
+import logging
+import os
+import signal
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from krie import Alternative, AttachType, KernelError, Probe, Program, Sensor
+from krie.admin import ask
+from krie.agent import Agent, main
+from krie.armed import Armed
+from krie.config import Config
+from krie.errors import ConfigError, ExitCode, PluginError
+from krie.event import Event
+from krie.health import ProbeReport
+from krie.kernel.bpf import RunStatistics
+from krie.kernel.maps import possible_cpus
+from krie.kernel.ring import Ring
+from krie.missed import MissedRuns
+from krie.plugin_guard import Guard, PluginFault
+from krie.plugin_manager import Plugins
+from krie.presence import Presence
+from krie.process_sensor import process_sensor
+from krie.testing.events import build, encode
+from krie.testing.fakes import FakeMap, fake_maps
+
+from ..policy.test_classify import Sample
+from .kernel_side import KernelSide, armed
+
+RULE = """package krie.site
+
+rules contains {"id": "%s", "action": "log"} if input.event.kind == "sample.seen"
+"""
+PROGRAM = Program(AttachType.LSM, "file_open", "sample_x")
+WAY = Alternative("lsm", (PROGRAM,))
+BATCH = 4
+
+
+class Counts(FakeMap):
+    """The per-CPU counts of attempts and losses, by slot of the kind."""
+
+    def array(self) -> Iterator[bytes]:
+        for slot in range(self.entries):
+            value = self.content.get(struct.pack("=I", slot), bytes(16))
+            yield value + bytes(16 * (possible_cpus() - 1))
+
+
+class Records:
+    """A ring with records in it."""
+
+    batch, most_batches = BATCH, 3
+
+    def __init__(self) -> None:
+        self.waiting: deque[bytes] = deque()
+        self.closed = False
+        self.reads = 0
+        self.on_read = lambda: None
+        self._wake = os.eventfd(0)
+
+    def read(self) -> list[bytes]:
+        self.reads += 1
+        self.on_read()
+        return [self.waiting.popleft() for _ in range(min(BATCH, len(self.waiting)))]
+
+    def wait_on(self, poll: Any) -> None:
+        poll.register(self._wake)
+
+    def close(self) -> None:
+        self.closed = True
+        os.close(self._wake)
+
+
+class Probes:
+    """States that are told at the next check."""
+
+    def __init__(self, *reports: ProbeReport) -> None:
+        self.reports = list(reports)
+        self.changed: list[ProbeReport] = []
+
+    def check(self) -> list[ProbeReport]:
+        changed, self.changed = self.changed, []
+        for each in changed:
+            self.reports = [each if each.name == old.name else old for old in self.reports]
+        return changed
+
+
+class Setting:
+    """What an agent needs, in folders of its own; `start` starts one."""
+
+    def __init__(self, folder: Path, *reports: ProbeReport, **more: object) -> None:
+        self.folder = folder
+        self.policies = folder / "policies"
+        self.policies.mkdir()
+        self.rule("R1")
+        self.config = Config.model_validate(
+            {
+                "agent": {
+                    "run_dir": str(folder / "run"),
+                    "state_dir": str(folder / "state"),
+                    "cache_dir": "",
+                    "processes": 4096,
+                },
+                "journal": {"path": str(folder / "journal.jsonl")},
+                "policy": {"paths": (str(self.policies),)},
+            }
+        )
+        self.ring, self.kernel = Records(), KernelSide()
+        self.probes = Probes(*reports)
+        self.faults: list[PluginFault] = []
+        self.stuck: dict[str, str] = {}
+        self.detached = False
+        self.plugins = Plugins(Guard(lambda fault: self.fault(fault)))
+        self.more = more
+        self.stack = ExitStack()
+
+    def rule(self, name: str) -> None:
+        (self.policies / "site.rego").write_text(RULE % name)
+
+    def fault(self, fault: PluginFault) -> None:
+        """As the plugins' guard tells it."""
+        self._report(fault)
+
+    def load(self, config: Config, place: str, report: Any, stack: ExitStack, *, contain: bool) -> Armed:
+        self._report = report
+        stack.callback(lambda: setattr(self, "detached", True))
+        sensors = (process_sensor(), Sensor("sample", "1", events=(Sample,)))
+        base = armed(self.kernel, *sensors, modes={})
+        self.counts = Counts("krie_counts", value_bytes=16, entries=len(base.loaded.loaded.kinds), indexed=True)
+        maps = fake_maps(
+            **{name: cast("FakeMap", each) for name, each in self.kernel.maps.items()},
+            krie_counts=self.counts,
+            krie_ring=FakeMap("krie_ring"),
+        )
+        parts: dict[str, object] = {
+            "maps": maps,
+            "probes": self.probes,
+            "plugins": self.plugins,
+            "memory": None,
+            "roaming": SimpleNamespace(
+                traps=lambda plugin: (), move=lambda: self.stuck, draw_again=lambda: dict[str, str]()
+            ),
+            "programs": dict,
+            "arm": lambda armed=True: maps["krie_agent"].set(bytes(4), struct.pack("=II", 77, armed)),
+        }
+        made = SimpleNamespace(**{**vars(base), **parts, **self.more})
+        made.arm(armed=False)
+        return cast("Armed", made)
+
+    def start(self) -> Agent:
+        return Agent(
+            self.config,
+            "krie.toml",
+            self.stack,
+            to_stdout=False,
+            load=self.load,
+            new_ring=lambda _: cast("Ring", self.ring),
+        )
+
+    def happens(self, count: int = 1, **fields: object) -> None:
+        """A program sends records."""
+        for _ in range(count):
+            self.sent(1, 0)
+            self.ring.waiting.append(encode(build(Sample, **fields)))
+
+    def sent(self, attempts: int, lost: int) -> None:
+        """A program counted them."""
+        slot = struct.pack("=I", self.counts.entries - 1)
+        before = struct.unpack("=QQ", self.counts.content.get(slot, bytes(16)))
+        self.counts.content[slot] = struct.pack("=QQ", before[0] + attempts, before[1] + lost)
+
+    def journal(self, agent: Agent) -> list[dict[str, Any]]:
+        """Everything that was journaled; the agent writes nothing after that."""
+        for each in agent._writers:
+            each.close()
+        return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text().splitlines()]
+
+    @property
+    def sends(self) -> bool:
+        """Whether programs may send records."""
+        return bool(struct.unpack("=II", self.kernel.content["krie_agent"][bytes(4)])[1])
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(each) for each in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def all_logs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Iterator[Setting]:
+    made = Setting(tmp_path)
+    with made.stack:
+        yield made
+    assert made.ring.closed
+    assert made.detached
+
+
+def kinds(lines: list[dict[str, Any]]) -> list[str]:
+    return [each["kind"] for each in lines]
+
+
+def probe(state: str, *, required: bool = False) -> ProbeReport:
+    chosen = WAY if state != "missing" else None
+    return ProbeReport("sample", Probe("x", Sample, (WAY,), required=required), chosen, state, {"lsm": "EPERM"})
+
+
+def test_a_start_an_event_and_an_end(setting: Setting) -> None:
+    agent = setting.start()
+    assert setting.sends
+    setting.happens(name="kernel/x")
+    assert agent.run(0) == "0 s are over"
+    agent.finish()
+    assert not setting.sends
+    lines = setting.journal(agent)
+    assert kinds(lines) == ["krie.started", "sample.seen", "krie.stopped"]
+    assert [each["id"] for each in lines[1]["decision"]["rules"]] == ["R1"]
+    assert lines[2]["event"]["reason"] == "0 s are over"
+    assert [line["seq"] for line in lines] == [1, 2, 3]
+
+
+def test_only_one_agent_runs(setting: Setting, tmp_path: Path) -> None:
+    setting.start()
+    (tmp_path / "other").mkdir()
+    other = Setting(tmp_path / "other")
+    other.config = setting.config
+    with pytest.raises(Exception, match=str(os.getpid())), other.stack:
+        other.start()
+    other.ring.close()
+
+
+def test_what_went_before_a_failed_start_is_undone(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    (setting.policies / "broken.rego").write_text("package")
+    with pytest.raises(Exception, match=r"broken\.rego"), setting.stack:
+        setting.start()
+    assert setting.detached
+    (setting.policies / "broken.rego").unlink()
+    with setting.stack:
+        setting.start()  # nobody holds the lock
+
+
+@pytest.mark.parametrize("state", ["missing", "silent"])
+def test_a_required_probe_that_does_not_work_ends_the_start(tmp_path: Path, state: str) -> None:
+    setting = Setting(tmp_path, probe(state, required=True))
+    with pytest.raises(PluginError, match=f"probe x is {state} and required"), setting.stack:
+        setting.start()
+    assert setting.detached
+
+
+@pytest.mark.parametrize("state", ["alive", "attached"])
+def test_a_required_probe_that_works_is_told(tmp_path: Path, state: str) -> None:
+    setting = Setting(tmp_path, probe(state, required=True))
+    with setting.stack:
+        lines = setting.journal(setting.start())
+    assert kinds(lines) == ["krie.probe", "krie.started"]
+    assert lines[0]["event"]["state"] == state
+
+
+def test_a_probe_that_falls_silent_later_is_told_and_policies_know(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, probe("alive"))
+    with setting.stack:
+        agent = setting.start()
+        assert agent._bus.health["probes_not_alive"] == []
+        setting.probes.changed = [probe("silent")]
+        agent._check_probes()
+        assert agent._bus.health["probes_not_alive"] == ["sample.x"]
+        (told,) = [each for each in setting.journal(agent)[2:] if each["kind"] == "krie.probe"]
+    assert told["event"]["state"] == "silent"
+
+
+def test_a_full_batch_is_a_backlog_and_no_loss(setting: Setting) -> None:
+    agent = setting.start()
+    setting.happens(BATCH + 1)
+    assert agent._drain()
+    agent._tick()
+    agent._tick()
+    assert agent._status.to_json()["backlog"]
+    assert not agent._drain()
+    agent._tick()
+    assert agent._losses.total == 0
+
+
+def test_what_never_came_is_a_loss_that_policies_know(setting: Setting) -> None:
+    agent = setting.start()
+    setting.sent(attempts=5, lost=2)
+    agent._drain()
+    agent._tick()
+    agent._tick()
+    assert agent._bus.health["lost"] == 5
+    told = [(each["event"]["cause"], each["event"]["count"]) for each in setting.journal(agent)[1:]]
+    assert told == [("ring_full", 2), ("missing", 3)]
+
+
+def test_at_the_end_all_that_is_in_the_ring_is_taken_and_the_last_loss_told(setting: Setting) -> None:
+    agent = setting.start()
+    agent._stop("SIGTERM")
+    setting.happens(3 * BATCH)
+    setting.sent(attempts=1, lost=0)  # and never comes
+    agent.finish()
+    lines = setting.journal(agent)
+    assert kinds(lines) == ["krie.started", *["sample.seen"] * 12, "krie.loss", "krie.stopped"]
+    assert (lines[-1]["event"]["events"], lines[-1]["event"]["lost"]) == (14, 1)
+
+
+def test_the_fault_of_a_plugin_is_told_at_the_next_tick(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    agent = setting.start()
+    setting.fault(PluginFault("sample", "krie_scan", "OSError: gone", "Traceback", False))
+    assert "plugin sample, krie_scan: OSError: gone\nTraceback" in caplog.text
+    agent._tick()
+    agent._tick()
+    assert kinds(setting.journal(agent)) == ["krie.started", "krie.plugin"]
+
+
+def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None:
+    agent = setting.start()
+    setting.happens(2)
+    setting.rule("R2")
+    agent._look_for_changes()
+    setting.happens(1)
+    agent._drain()
+    agent._look_for_changes()  # and not again
+    lines = setting.journal(agent)[1:]
+    fired = [rule["id"] for each in lines for rule in each["decision"]["rules"] if rule["id"][0] == "R"]
+    assert kinds(lines) == ["sample.seen", "sample.seen", "krie.policy", "sample.seen"]
+    assert fired == ["R1", "R1", "R2"]
+
+
+def test_records_that_keep_coming_do_not_hold_a_reload_up(setting: Setting) -> None:
+    agent = setting.start()
+    setting.ring.on_read = lambda: setting.happens(BATCH)
+    agent._reload()
+    assert setting.ring.reads == Records.most_batches
+
+
+def test_a_wrong_policy_is_refused_and_the_one_before_stays(setting: Setting) -> None:
+    agent = setting.start()
+    revision = agent._policy.revision
+    (setting.policies / "site.rego").write_text("package krie.site\n\nrules contains")
+    agent._look_for_changes()
+    agent._look_for_changes()
+    setting.happens()
+    agent._drain()
+    refused, seen = setting.journal(agent)[1:]
+    assert (refused["event"]["state"], refused["event"]["revision"]) == ("refused", revision)
+    assert "site.rego:3" in refused["event"]["reason"]
+    assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
+
+
+def test_a_policy_that_the_kernel_does_not_take_is_refused_and_let_go(setting: Setting) -> None:
+    agent = setting.start()
+    setting.rule("R2")
+    before = len(os.listdir("/proc/self/fd"))
+
+    def full(_: object) -> None:
+        raise KernelError("creating map krie_generation", 12)
+
+    vars(agent._enforcing)["policy_changed"] = full
+    agent._look_for_changes()
+    assert len(os.listdir("/proc/self/fd")) == before
+    setting.happens()
+    agent._drain()
+    refused, seen = setting.journal(agent)[1:]
+    assert (refused["event"]["state"], "ENOMEM" in refused["event"]["reason"]) == ("refused", True)
+    assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
+
+
+def test_what_the_memo_remembered_is_counted_over_all_policies(setting: Setting) -> None:
+    agent = setting.start()
+    for _ in range(2):
+        setting.happens(3)
+        agent._drain()
+        setting.rule("R2")
+        agent._reload()
+    setting.happens(3)
+    agent._drain()
+    assert agent._status.to_json()["remembered"] == agent._from_memo() >= 6
+
+
+def test_signals(setting: Setting) -> None:
+    agent = setting.start()
+    reloaded = threading.Event()
+    setting.rule("R2")
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        reloaded.wait(60)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    presses = threading.Thread(target=press)
+
+    def first_read() -> None:
+        setting.ring.on_read = lambda: reloaded.set() if agent._policy.revision != revision else None
+        presses.start()
+
+    revision = agent._policy.revision
+    setting.ring.on_read = first_read
+    assert agent.run(120) == "SIGTERM"
+    presses.join()
+    agent.finish()
+    assert kinds(setting.journal(agent)) == ["krie.started", "krie.policy", "krie.stopped"]
+
+
+def test_administrators_are_answered_while_it_runs(setting: Setting) -> None:
+    agent = setting.start()
+    answers: list[dict[str, Any]] = []
+
+    def administrate() -> None:
+        answers.append(ask(Path(setting.config.agent.run_dir), {"ask": "status"}, 60))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=administrate)
+
+    def first_read() -> None:
+        setting.ring.on_read = lambda: None
+        asking.start()
+
+    setting.ring.on_read = first_read
+    agent.run(120)
+    asking.join()
+    assert answers[0]["tgid"] == os.getpid()
+    assert answers[0]["policy"] == agent._policy.revision
+
+
+def test_the_next_agent_knows_how_this_one_ended(setting: Setting) -> None:
+    agent = setting.start()
+    before = Presence(setting.folder / "state").before()
+    assert before is not None
+    assert (before.tgid, before.clean) == (os.getpid(), False)
+    agent.finish()  # for an error: it did not end by itself
+    crashed = Presence(setting.folder / "state").before()
+    assert crashed is not None
+    assert not crashed.clean
+    agent._stop("SIGTERM")
+    agent._note_presence(clean=True)
+    ended = Presence(setting.folder / "state").before()
+    assert ended is not None
+    assert ended.clean
+
+
+def test_a_clean_end_is_noted(setting: Setting) -> None:
+    agent = setting.start()
+    agent.run(0)
+    agent.finish()
+    ended = Presence(setting.folder / "state").before()
+    assert ended is not None
+    assert ended.clean
+
+
+def test_a_note_that_cannot_be_written_ends_nothing(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    agent = setting.start()
+    (setting.folder / "state/agent.new").symlink_to("/nowhere")
+    agent._note_presence()
+    assert "the next agent will not know that this one lived" in caplog.text
+
+
+def test_the_first_reason_to_stop_stands(setting: Setting) -> None:
+    agent = setting.start()
+    agent._stop("SIGINT")
+    agent._stop("SIGTERM")
+    assert agent.run(None) == "SIGINT"
+
+
+def test_runs_that_were_left_out_are_told_and_known(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    agent = setting.start()
+    missed = [0]
+    agent._missed = MissedRuns({"sample_x": 5}, lambda _: RunStatistics("sample_x", 0, 0, missed[0]))
+    agent._check_probes()
+    missed[0] = 3
+    agent._check_probes()
+    assert agent._bus.health["missed"] == 3
+
+    def gone(_: int) -> RunStatistics:
+        raise KernelError("asking for a program's statistics", 9)
+
+    agent._missed = MissedRuns({"sample_x": 5}, gone)
+    agent._check_probes()
+    assert "runs that the kernel left out are not counted" in caplog.text
+    assert kinds(setting.journal(agent)) == ["krie.started", "krie.missed"]
+
+
+def test_programs_that_cannot_roam_are_named(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
+    agent = setting.start()
+    setting.stuck = {"sample.x": "no place"}
+    agent._roam()
+    assert "probe sample.x stays where it was: no place" in caplog.text
+
+
+def test_what_plugins_find_is_an_event_like_any(setting: Setting) -> None:
+    agent = setting.start()
+    found = Sample.without_header(number=5, free=0, flags=(), command="load", known=False, name="x", padding="")
+
+    def scan(complete: Any) -> Iterator[Event]:
+        yield complete(found)
+
+    vars(setting.plugins)["scan"] = scan
+    agent._scan()
+    (line,) = setting.journal(agent)[1:]
+    assert (line["kind"], line["event"]["number"], line["process"]["tgid"]) == ("sample.seen", 5, 77)
+
+
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(tmp_path / "gone.toml")]) == ExitCode.USAGE
+    assert "cannot be read" in capsys.readouterr().err
+    config = tmp_path / "krie.toml"
+    config.write_text("[agent]\nring_mib = 3\n")
+    assert main(["--config", str(config)]) == ConfigError.exit_code
+    assert "power of two" in capsys.readouterr().err
