@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,11 +15,20 @@ _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def _open_by_handle(root: int, identity: int) -> int:
+    handle = ctypes.create_string_buffer(struct.pack("=IiQ", 8, _FILEID_KERNFS, identity))
+    return int(_libc.open_by_handle_at(root, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC))
+
+
 class Cgroups:
     """Resolves ids, and remembers the answers: a cgroup is never renamed."""
 
-    def __init__(self, root: Path | None) -> None:
-        """`root`: where the v2 tree is mounted; None where it is not, and then no path is known."""
+    def __init__(self, root: Path | None, open_by_id: Callable[[int, int], int] = _open_by_handle) -> None:
+        """`root`: where the v2 tree is mounted; None where it is not, and then no path is known.
+
+        `open_by_id` opens a cgroup of the tree by its id, or answers something negative.
+        """
+        self._open = open_by_id
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if root is not None else -1
         self._prefix = len(str(root)) if root is not None else 0
         self.path = lru_cache(maxsize=4096)(self._resolve)
@@ -27,9 +37,7 @@ class Cgroups:
         """The path below the root, `/` for the root itself, and `?` when the cgroup is gone."""
         if self._root < 0:
             return "?"
-        handle = ctypes.create_string_buffer(struct.pack("=IiQ", 8, _FILEID_KERNFS, identity))
-        descriptor = _libc.open_by_handle_at(self._root, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC)
-        if descriptor < 0:
+        if (descriptor := self._open(self._root, identity)) < 0:
             return "?"
         try:
             return text_of(os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}")[self._prefix :])) or "/"

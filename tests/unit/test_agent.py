@@ -7,7 +7,7 @@ import signal
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,7 +63,7 @@ class Records:
         self.waiting: deque[bytes] = deque()
         self.closed = False
         self.reads = 0
-        self.on_read = lambda: None
+        self.on_read: Callable[[], object] = list
         self._wake = os.eventfd(0)
 
     def read(self) -> list[bytes]:
@@ -428,7 +428,7 @@ def test_administrators_are_answered_while_it_runs(setting: Setting) -> None:
     asking = threading.Thread(target=administrate)
 
     def first_read() -> None:
-        setting.ring.on_read = lambda: None
+        setting.ring.on_read = list
         asking.start()
 
     setting.ring.on_read = first_read

@@ -12,7 +12,7 @@ from krie.cgroups import Cgroups
 from krie.decision import Mode, merge
 from krie.enforcer import Outcome, would
 from krie.enrich import PROCESS_SCHEMA, Enricher
-from krie.event import EventTypes
+from krie.event import BY_TABLE, EventTypes
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
@@ -113,6 +113,15 @@ def test_records_of_processes_feed_the_table_and_are_not_judged() -> None:
     setting.bus.take(encode(build(BpfCall, exe_ino=5)))
     assert setting.lines[0]["process"]["exe"] == "/bin/sh"
     assert setting.bus.received == {ProcessExec.KIND: 1, BpfCall.KIND: 1}
+
+
+def test_what_a_table_in_the_kernel_decided_says_so() -> None:
+    setting = Setting()
+    for decided_by in (0, 1, 2, BY_TABLE, 4):
+        setting.bus.take(encode(build(SysctlWrite, decided_by=decided_by)))
+    tiers = [line["decision"]["tier"] for line in setting.lines]
+    assert tiers == ["user", "user", "user", "kernel", "user"]
+    assert [decision.tier for _, decision in setting.seen] == tiers
 
 
 def test_broken_records_are_counted_and_the_next_one_is_taken() -> None:

@@ -86,6 +86,20 @@ def test_a_lost_exec_record_is_noticed_and_never_believed() -> None:
     assert processes.contradicted == 1
 
 
+def test_a_header_that_names_no_executable_contradicts_nothing() -> None:
+    processes = table()
+    ending = processes.actor(action(10, 5, NOTHING))  # it has let go of its memory already
+    assert (ending.exe, ending.exe_known, ending.identity) == ("/usr/bin/bash", True, SHELL)
+    assert processes.contradicted == 0
+
+
+def test_a_kernel_thread_that_runs_a_program_contradicts_nothing() -> None:
+    processes = table()
+    processes.actor(action(12, 60, NOTHING))  # a helper, before its exec
+    after = processes.actor(action(12, 60, TOOL))
+    assert (after.identity, processes.contradicted) == (TOOL, 0)
+
+
 def test_changed_credentials_are_taken_over() -> None:
     processes = table()
     event = replace(action(10, 5, SHELL), uid=7, euid=0)

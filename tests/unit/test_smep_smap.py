@@ -171,16 +171,20 @@ LISTED = """\
 ffffffff81000049  k  commit_creds+0x9    [OPTIMIZED]
 ffffffff81000050  k  commit_creds+0x10    [DISABLED]
 ffffffff81000050  k  commit_creds+0x10
+ffffffffc0000060  k  override_creds+0x8    [GONE]
+ffffffff81000070  k  override_creds+0x9
 """
 
 
 def test_traps_that_are_gone_are_told(kernel: Path) -> None:
     (kernel / "kprobes/list").write_text(LISTED)
     places = [Place("smep_smap.x", "commit_creds", offset) for offset in (0x9, 0x10, 0x20)]
+    places += [Place("smep_smap.y", "override_creds", offset) for offset in (0x8, 0x9)]
     told = list(Baseline(Maps(), lambda: places).scan())  # type: ignore[arg-type]
     assert [(each.offset, each.state) for each in told if isinstance(each, Trap)] == [
         (0x10, "disarmed"),
         (0x20, "vanished"),
+        (0x8, "disarmed"),
     ]
 
 

@@ -1,0 +1,51 @@
+"""Paths of cgroups by their id, in a tree that is a folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from krie.cgroups import Cgroups
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "cgroup/system.slice/a\\b").mkdir(parents=True)
+    return tmp_path / "cgroup"
+
+
+@pytest.fixture
+def cgroups(tree: Path) -> Iterator[tuple[Cgroups, list[int]]]:
+    places = {1: ".", 7: "system.slice", 8: "system.slice/a\\b"}
+    asked: list[int] = []
+
+    def open_by_id(root: int, identity: int) -> int:
+        asked.append(identity)
+        return os.open(places[identity], os.O_PATH, dir_fd=root) if identity in places else -1
+
+    before = len(os.listdir("/proc/self/fd"))
+    made = Cgroups(tree, open_by_id)
+    yield made, asked
+    made.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_paths_begin_at_the_root_of_the_tree(cgroups: tuple[Cgroups, list[int]]) -> None:
+    made, _ = cgroups
+    assert [made.path(each) for each in (1, 7, 8)] == ["/", "/system.slice", "/system.slice/a\\\\b"]
+
+
+def test_a_cgroup_that_is_gone_is_not_known(cgroups: tuple[Cgroups, list[int]]) -> None:
+    assert cgroups[0].path(99) == "?"
+
+
+def test_answers_are_remembered(cgroups: tuple[Cgroups, list[int]], tree: Path) -> None:
+    made, asked = cgroups
+    assert made.path(7) == made.path(7) == "/system.slice"
+    assert asked == [7]
+
+
+def test_without_a_tree_nothing_is_known() -> None:
+    made = Cgroups(None, lambda root, identity: pytest.fail("there is nothing to open"))
+    assert made.path(1) == "?"
+    made.close()
