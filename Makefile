@@ -1,6 +1,6 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels check bench bench-here bench-lab bench-start docs format lock clean
+.PHONY: help run test test-fast test-kernels check bench bench-here bench-lab bench-start docs format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
@@ -12,8 +12,13 @@ run:      ## install what is missing and run the agent in the foreground (CONFIG
 	@tools/setup run
 	@exec $(BIN)/krie run --config $(CONFIG) $(ARGS)
 
-test: check ## install what is missing, check and test everything (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+test:     ## install what is missing, check and test everything, guests too (ARGS="tests/unit -k name": pytest's, for some)
+	@tools/setup test
+	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.schedule)
+
+test-fast: ## checks, unit and policy tests: what fails between two edits
+	@tools/setup test
+	@$(BIN)/python -m tests.schedule --fast
 
 test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their tables in README.md
 	@tools/setup kernels

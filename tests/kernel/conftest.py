@@ -1,5 +1,6 @@
 """Every test here attaches to a kernel: this machine's, or a guest's."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 from krie import AttachType
 from krie.kernel.features import Features
+from krie.testing.needs import RESULTS_VARIABLE
+
+from ..durations import note
 
 _HERE = Path(__file__).parent
 
@@ -16,6 +20,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.kernel)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if results := os.environ.get(RESULTS_VARIABLE):
+        note(Path(results), report.nodeid, report.when or "", report.duration)
 
 
 @pytest.fixture(scope="session")

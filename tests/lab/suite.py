@@ -26,6 +26,7 @@ from krie.testing.lab.kernels import find
 from krie.testing.lab.modules import build_module
 from krie.testing.needs import MODULE_VARIABLE, SAMPLES_VARIABLE
 
+from .. import durations
 from .samples import build_samples
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,7 @@ _COMMAND = """
 export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s
 cd %(root)s
 .venv/bin/krie doctor --json --config krie.toml > "$KRIE_LAB_RESULTS/doctor.json"
+echo '{"test": "doctor", "phase": "doctor", "seconds": '$SECONDS'}' > "$KRIE_LAB_RESULTS/%(durations)s"
 %(headers)s
 umount /etc/shadow  # the lab's, which is put over it; useradd renames it
 exec .venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' tests/kernel \\
@@ -67,11 +69,17 @@ class Suite:
     """Features, separated by blanks, that tests may need and that this kernel does not have."""
     stock: bool = True
     """Somebody's kernel, not one of our own: then slow tests, of ordinary work, are worth their time."""
+    always: bool = False
+    """Part of `make test`, without slow and long tests."""
 
     @property
     def results(self) -> Path:
         """Where its last run left what it found."""
         return ROOT / ".cache/lab" / self.label
+
+    def times(self) -> str:
+        """What its last run's time went into."""
+        return durations.summary(self.results)
 
 
 SUITES = (
@@ -81,6 +89,7 @@ SUITES = (
         "fmod_ret",
         # bpf is not in its lsm=
         may_lack="kprobe_override lsm missed_kprobes no_smep no_smap syscall_program task_btf",
+        always=True,
     ),
     Suite(
         "debian-5.10-lsm",
@@ -91,7 +100,7 @@ SUITES = (
         may_lack="kprobe_override missed_kprobes syscall_program task_btf",
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
-    Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED),
+    Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, always=True),
     Suite("debian-newest", "debian-newest", "lsm", may_lack="kprobe_override no_smep no_smap override_creds"),
     Suite("override", "override", "lsm", may_lack="no_smep no_smap", stock=False),
 )
@@ -128,6 +137,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
         "root": shlex.quote(str(ROOT)),
         "may_lack": shlex.quote(suite.may_lack),
         "marked": marked,
+        "durations": durations.FILE,
     }
     samples = f"{SAMPLES_VARIABLE}={build_samples(kernel, cache, _say)}" if slow else ""
     command = [

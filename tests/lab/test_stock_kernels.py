@@ -1,0 +1,36 @@
+"""The kernel tests on an old and on a current stock kernel. `make test` starts each before all else, on its own."""
+
+from typing import Any
+
+import pytest
+
+from . import suite
+
+
+@pytest.mark.parametrize("wanted", [each for each in suite.SUITES if each.always], ids=lambda each: each.label)
+def test_the_suite(wanted: suite.Suite) -> None:
+    outcome = suite.run(wanted)
+    found = suite.findings(wanted)
+    said = (wanted.results / "output").read_text(errors="replace")
+    assert suite.passed(outcome, found), "\n".join(
+        [
+            f"{outcome.end.value} after {outcome.seconds:.0f} s",
+            *found.failed,
+            *found.why,
+            said[-9_000:],
+            *outcome.console,
+        ]
+    )
+    probes: dict[str, dict[str, Any]] = {each["name"]: each for each in found.doctor["probes"]}
+    assert {each["state"] for name, each in probes.items() if not name.startswith("smep_smap.")} == {"alive"}
+    assert {each["state"] for name, each in probes.items() if name.startswith("smep_smap.")} == {"alive", "attached"}
+    assert probes["smep_smap.commit_creds"]["state"] == "alive"
+    taken = {name: each["alternative"] for name, each in probes.items()}
+    assert taken["runtime_integrity.ptrace"] == taken["runtime_integrity.bpf"] == wanted.alternative
+    for probe in ("module_load", "module_unload", "socket_filter", "perf_event_open"):
+        assert taken[f"runtime_integrity.{probe}"] == wanted.alternative
+    assert taken["runtime_integrity.sysctl_write"] == "cgroup_sysctl"
+    assert taken["runtime_integrity.probe_register"] == "fentry"
+    contained = found.doctor["containment"]
+    assert contained["refused"] == contained["of"] == 18
+    assert {each["alternative"] for each in contained["probes"]} == {wanted.alternative, "raw_tracepoint"}
