@@ -33,7 +33,7 @@ from ..kernel.launcher import LoaderProcess
 from .agent import ARMED_S, Line, RunningAgent
 from .module import TestModule
 from .needs import MODULE_VARIABLE, why_missing
-from .victims import Victims, new_victims
+from .victims import Interpreter, Victims, new_victims
 
 
 class JournalOfVictims:
@@ -65,6 +65,12 @@ class JournalOfVictims:
         self.exactly(kind, 0)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share an agent come last, so that it starts once, whatever the order of files."""
+    items.sort(key=lambda item: "agent" in getattr(item, "fixturenames", ()))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", "needs(*features): what the kernel must have, such as lsm, kprobe, ia32")
@@ -76,19 +82,68 @@ def agent_options() -> Mapping[str, Any]:
     return {"plugins": {}}
 
 
+class SharedAgent:
+    """The agent of all tests that ask for no special one: arming takes long where the machine is emulated."""
+
+    def __init__(self, make: Callable[[], RunningAgent]) -> None:
+        """`make`: one that was not started."""
+        self._make = make
+        self._running: RunningAgent | None = None
+
+    def running(self) -> RunningAgent:
+        """Started, if it does not run."""
+        if self._running is None or self._running.process.poll() is not None:
+            self._running = self._make().__enter__()
+        return self._running
+
+    def stop(self) -> None:
+        """The next test that asks for it starts it again."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+
 @pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory, agent_options: Mapping[str, Any]) -> Iterator[RunningAgent]:
-    """An armed agent, one for all tests: arming takes long where the machine is emulated."""
-    folder = tmp_path_factory.mktemp("agent")
-    folder.chmod(0o700)
-    with RunningAgent(folder, **agent_options) as running:
-        yield running
+def shared_agent(tmp_path_factory: pytest.TempPathFactory, agent_options: Mapping[str, Any]) -> Iterator[SharedAgent]:
+    """What `agent` is taken from."""
+
+    def make() -> RunningAgent:
+        folder = tmp_path_factory.mktemp("agent")
+        folder.chmod(0o700)
+        return RunningAgent(folder, **agent_options)
+
+    shared = SharedAgent(make)
+    yield shared
+    shared.stop()
 
 
 @pytest.fixture
-def victims() -> Iterator[Victims]:
+def agent(shared_agent: SharedAgent) -> RunningAgent:
+    """An armed agent, which tests share."""
+    return shared_agent.running()
+
+
+@pytest.fixture(scope="module")
+def alone(shared_agent: SharedAgent) -> None:
+    """For a module's own agent that enforces: the shared one must not run beside it.
+
+    Of two programs at one hook the younger one runs first, so that this agent would refuse the other one's canaries.
+    """
+    shared_agent.stop()
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Iterator[Interpreter]:
+    """Runs the victims' Python code."""
+    made = Interpreter()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def victims(interpreter: Interpreter) -> Iterator[Victims]:
     """Runs programs in a cgroup of this test's own."""
-    with new_victims() as made:
+    with new_victims(interpreter) as made:
         yield made
 
 

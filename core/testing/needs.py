@@ -40,7 +40,7 @@ def _error_injection() -> str:
 
 
 def _ia32() -> str:
-    done = subprocess.run([sys.executable, "-I", "-c", _GETPID_OF_32_BIT], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-IS", "-c", _GETPID_OF_32_BIT], capture_output=True, check=False)
     return "" if done.returncode == 0 else "the kernel runs no 32-bit system calls"
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,19 +21,131 @@ from ..kernel.mounts import mounted
 _NUMBERS = itertools.count()
 
 
+class Interpreter:
+    """A Python that runs one piece of code after the other, each in a process of its own: a fork of itself.
+
+    For processes by the dozen, where the machine is emulated and starting a Python takes half a second. It starts when
+    it is first needed: what its processes are executed from is then known to agents that run already.
+    """
+
+    def __init__(self, *command: str) -> None:
+        """`command`: a Python with its options; by default the one that runs, with the standard library alone."""
+        self._command = command or (sys.executable, "-IS")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def run(self, code: str, *arguments: str, cgroup: Path) -> subprocess.CompletedProcess[str]:
+        """Run code in a cgroup; returns when it and whatever else holds its output have ended.
+
+        Raises `subprocess.CalledProcessError` where its status is not 0.
+        """
+        channel = self._started()
+        readers, writers = zip(*(os.pipe() for _ in range(2)), strict=True)
+        request = json.dumps({"code": code, "arguments": arguments, "enter": str(cgroup / "cgroup.procs")})
+        try:
+            socket.send_fds(channel, [request.encode()], writers)
+        finally:
+            for each in writers:
+                os.close(each)
+        output, error = _read_all(readers)
+        answer = channel.recv(64)
+        if not answer:
+            raise ChildProcessError("the Python that runs victims has ended")
+        done = subprocess.CompletedProcess(["victim", *arguments], int(answer), output, error)
+        done.check_returncode()
+        return done
+
+    def close(self) -> None:
+        """End it."""
+        if self._channel is not None and self._process is not None:
+            self._channel.close()
+            self._process.wait()
+            self._channel = self._process = None
+
+    def _started(self) -> socket.socket:
+        if self._channel is None:
+            self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                command = [*self._command, "-c", _FORKING, str(theirs.fileno())]
+                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        return self._channel
+
+
+def _read_all(descriptors: Sequence[int]) -> list[str]:
+    """What comes from pipes until the last writer is gone; closes them."""
+    found = dict.fromkeys(descriptors, b"")
+    with selectors.DefaultSelector() as waiting:
+        for each in descriptors:
+            waiting.register(each, selectors.EVENT_READ)
+        while waiting.get_map():
+            for key, _ in waiting.select():
+                if more := os.read(key.fd, 65536):
+                    found[key.fd] += more
+                else:
+                    waiting.unregister(key.fd)
+                    os.close(key.fd)
+    return [each.decode() for each in found.values()]
+
+
+_FORKING = """
+import ctypes, json, os, signal, socket, sys, traceback
+
+def run(request, outputs):
+    with open(request["enter"], "w") as file:
+        file.write("0")
+    for number, each in enumerate(outputs, 1):
+        os.dup2(each, number)
+        os.close(each)
+    sys.argv = ["-c", *request["arguments"]]
+    names = {"__name__": "__main__", "ctypes": ctypes, "os": os, "sys": sys, "libc": ctypes.CDLL(None, use_errno=True)}
+    exec(compile(request["code"], "<victim>", "exec"), names)
+
+channel = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    message, outputs, _, _ = socket.recv_fds(channel, 1 << 20, 2)
+    if not message:
+        break
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            channel.close()
+            run(json.loads(message), outputs)
+            status = 0
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(status)
+    for each in outputs:
+        os.close(each)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSTOPPED(status):  # one that is traced, by its parent
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    channel.send(str(os.waitstatus_to_exitcode(status)).encode())
+"""
+
+
 class Victims:
     """Runs programs in one cgroup. Needs root."""
 
-    def __init__(self, cgroup: Path, root: Path) -> None:
+    def __init__(self, cgroup: Path, root: Path, interpreter: Interpreter) -> None:
         """`cgroup`: its folder below `root`, the root of the cgroup v2 tree."""
-        self._cgroup = cgroup
+        self._cgroup, self._interpreter = cgroup, interpreter
         self.path = f"/{cgroup.relative_to(root)}"
         """As the journal names it."""
 
-    def run(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Python code, with the standard library alone; `libc` is defined."""
-        prelude = "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True)\n"
-        return self.execute([sys.executable, "-IS", "-c", prelude + code, *arguments])
+    def run(
+        self, code: str, *arguments: str, interpreter: Interpreter | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python code, with the standard library alone; `ctypes`, `os`, `sys` and `libc` are defined."""
+        return (interpreter or self._interpreter).run(code, *arguments, cgroup=self._cgroup)
 
     def execute(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """Run a program. A shell enters the cgroup first and then becomes the program."""
@@ -43,13 +158,13 @@ class Victims:
 
 
 @contextmanager
-def new_victims() -> Iterator[Victims]:
-    """A cgroup for the time of one test, which ends whatever is still in it then."""
+def new_victims(interpreter: Interpreter) -> Iterator[Victims]:
+    """A cgroup for the time of one test, which ends whatever is still in it then; `interpreter` runs its Python."""
     root = next(each.point for each in mounted("cgroup2") if each.root == "/")
     cgroup = root / f"krie-test-{os.getpid()}-{next(_NUMBERS)}"
     cgroup.mkdir()
     try:
-        yield Victims(cgroup, root)
+        yield Victims(cgroup, root, interpreter)
     finally:
         _end_all(cgroup / "cgroup.procs")
         cgroup.rmdir()

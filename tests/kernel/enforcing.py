@@ -3,14 +3,16 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from krie.testing.victims import Interpreter
 
 SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
 REFUSED, POISONED, KILLED, SOON_FREE, HOST, MANY = range(1001, 1007)
 WRITE = f"""
-import ctypes, errno, os, sys, time
-libc = ctypes.CDLL(None, use_errno=True)
+import errno, time
 
 def write(number):
     '''0, or the error of the write.'''
@@ -46,11 +48,21 @@ def called(number, *arguments):
 """
 
 
-def interpreter(folder: Path) -> list[str]:
+def copied_python(folder: Path) -> Path:
     """A Python of the victims' own: the test's own one is protected, so that it can look on."""
     copy = folder / "victim-python"
     shutil.copy(os.path.realpath(sys.executable), copy)
-    return ["/usr/bin/env", f"PYTHONHOME={sys.base_prefix}", str(copy), "-S", "-c"]
+    return copy
+
+
+@contextmanager
+def running(python: Path) -> Iterator[Interpreter]:
+    """Runs victims by a Python that lies elsewhere than its library."""
+    made = Interpreter("/usr/bin/env", f"PYTHONHOME={sys.base_prefix}", str(python), "-S")
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 ENFORCEMENT: Mapping[str, object] = {

@@ -16,12 +16,8 @@ SCAN_S = 2
 
 
 @pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
-    """One that enforces, and compares often.
-
-    It ends before the session's agent starts, which later files ask for: of two programs at one hook the younger one
-    runs first, so that this one would refuse the other one's canaries.
-    """
+def comparing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """One that enforces, and compares often."""
     folder = tmp_path_factory.mktemp("state")
     folder.chmod(0o700)
     extra = {"symbol": "krie_no_such_symbol", "size": 4, "value": 0}
@@ -47,91 +43,93 @@ def _wait(agent: RunningAgent, kind: str, **fields: object) -> Line:
     return found[-1]
 
 
-def test_missing_symbols_are_told_once(agent: RunningAgent) -> None:
-    line = _wait(agent, "kernel_parameter", symbol="krie_no_such_symbol")
+def test_missing_symbols_are_told_once(comparing: RunningAgent) -> None:
+    line = _wait(comparing, "kernel_parameter", symbol="krie_no_such_symbol")
     assert (line["event"]["state"], line["event"]["reason"]) == ("unwatched", "this kernel lists no such symbol")
     assert line["decision"]["rules"] == []
 
 
-def test_ordinary_kernels_differ_in_nothing(agent: RunningAgent) -> None:
+def test_ordinary_kernels_differ_in_nothing(comparing: RunningAgent) -> None:
     time.sleep(2 * SCAN_S)
-    assert _told(agent, "kernel_parameter", state="differs") == []
-    assert _told(agent, "hidden_module") == []
+    assert _told(comparing, "kernel_parameter", state="differs") == []
+    assert _told(comparing, "hidden_module") == []
 
 
-def test_a_variable_that_is_written_is_told_until_it_agrees_again(agent: RunningAgent, test_module: TestModule) -> None:
+def test_a_variable_that_is_written_is_told_until_it_agrees_again(
+    comparing: RunningAgent, test_module: TestModule
+) -> None:
     address = address_of("panic_on_oops")
     before = Path("/proc/sys/kernel/panic_on_oops").read_text().strip()
     path = address_of("modprobe_path")
     with test_module.effect("write", path, b"/tmp/x\0".hex()):
-        line = _wait(agent, "kernel_parameter", symbol="modprobe_path", state="differs")
+        line = _wait(comparing, "kernel_parameter", symbol="modprobe_path", state="differs")
         assert (line["event"]["found"], line["event"]["address"]) == ("/tmp/x", f"{path:#018x}")
         assert line["event"]["expected"].endswith("/modprobe")
         assert [each["id"] for each in line["decision"]["rules"]] == ["KPARAM002"]
-    _wait(agent, "kernel_parameter", symbol="modprobe_path", state="agrees")
-    assert len(_told(agent, "kernel_parameter", symbol="modprobe_path")) == 2
+    _wait(comparing, "kernel_parameter", symbol="modprobe_path", state="agrees")
+    assert len(_told(comparing, "kernel_parameter", symbol="modprobe_path")) == 2
     # A near miss: what becomes stronger, or is written as it was.
     with test_module.effect("write", address, (int(before) + 1).to_bytes(4, "little").hex()):
         time.sleep(2 * SCAN_S)
-    agent.settle()
-    assert _told(agent, "kernel_parameter", symbol="panic_on_oops") == []
+    comparing.settle()
+    assert _told(comparing, "kernel_parameter", symbol="panic_on_oops") == []
 
 
-def test_hooks_of_security_modules_are_compared(agent: RunningAgent, test_module: TestModule) -> None:
+def test_hooks_of_security_modules_are_compared(comparing: RunningAgent, test_module: TestModule) -> None:
     for symbol in ("security_hook_heads", "static_calls_table"):
         try:
             address = address_of(symbol)
         except KeyError:
             continue
         with test_module.effect("write", address + 8, "ff" * 4):  # of hooks that nobody calls here
-            line = _wait(agent, "kernel_parameter", symbol=symbol, state="differs")
+            line = _wait(comparing, "kernel_parameter", symbol=symbol, state="differs")
         assert 8 <= line["event"]["offset"] < 12
         assert [each["id"] for each in line["decision"]["rules"]] == ["KPARAM003"]
         return
     pytest.fail("this kernel has neither")
 
 
-def test_a_switch_is_put_back(agent: RunningAgent, test_module: TestModule) -> None:
+def test_a_switch_is_put_back(comparing: RunningAgent, test_module: TestModule) -> None:
     address = address_of("ftrace_enabled")
     with test_module.effect("write", address, "00000000"):
-        line = _wait(agent, "kernel_parameter", symbol="ftrace_enabled", state="differs")
+        line = _wait(comparing, "kernel_parameter", symbol="ftrace_enabled", state="differs")
         assert (line["mode"], line["done"]) == ("enforce", ["restored"])
         assert Path("/proc/sys/kernel/ftrace_enabled").read_text() == "1\n"
 
 
 @pytest.mark.parametrize(("way", "missing"), [("list", {"list", "proc"}), ("kset", {"kset"})])
-def test_a_module_that_hides(agent: RunningAgent, test_module: TestModule, way: str, missing: set[str]) -> None:
-    before = len(_told(agent, "hidden_module"))
+def test_a_module_that_hides(comparing: RunningAgent, test_module: TestModule, way: str, missing: set[str]) -> None:
+    before = len(_told(comparing, "hidden_module"))
     with test_module.effect("hide", way):
-        line = agent.wait("runtime_integrity.hidden_module", count=before + 1)[-1]
+        line = comparing.wait("runtime_integrity.hidden_module", count=before + 1)[-1]
         time.sleep(2 * SCAN_S)
     event = line["event"]
     # kallsyms may go on naming it, for what ftrace remembers of its init functions.
     assert (event["name"], set(event["missing"]) - {"kallsyms"}) == ("krie_test", missing)
     assert [each["id"] for each in line["decision"]["rules"]] == ["HIDDEN001"]
-    agent.settle()
-    assert len(_told(agent, "hidden_module")) == before + 1
+    comparing.settle()
+    assert len(_told(comparing, "hidden_module")) == before + 1
 
 
-def test_a_module_in_memory_alone(agent: RunningAgent, test_module: TestModule) -> None:
-    before = len(_told(agent, "hidden_module"))
+def test_a_module_in_memory_alone(comparing: RunningAgent, test_module: TestModule) -> None:
+    before = len(_told(comparing, "hidden_module"))
     with test_module.effect("hide", "list"), test_module.effect("hide", "kset"):
-        line = agent.wait(
+        line = comparing.wait(
             "runtime_integrity.hidden_module",
             lambda line: "memory" in line["event"]["seen"] and "kset" in line["event"]["missing"],
         )[-1]
     assert line["event"]["name"] == "krie_test"
-    assert len(_told(agent, "hidden_module")) <= before + 2  # it may be seen between both
+    assert len(_told(comparing, "hidden_module")) <= before + 2  # it may be seen between both
 
 
-def test_modules_that_come_and_go_do_not_hide(agent: RunningAgent, test_module: TestModule) -> None:
-    before = len(_told(agent, "hidden_module"))
+def test_modules_that_come_and_go_do_not_hide(comparing: RunningAgent, test_module: TestModule) -> None:
+    before = len(_told(comparing, "hidden_module"))
     end = time.monotonic() + 3 * SCAN_S
     while time.monotonic() < end:
         test_module.unload()
         test_module.load()
-    agent.settle()
-    assert len(_told(agent, "hidden_module")) == before
+    comparing.settle()
+    assert len(_told(comparing, "hidden_module")) == before
 
 
 TAMPER = """
@@ -160,7 +158,7 @@ CLONE = "libc.syscall(56, 0x10000011, 0, 0, 0, 0)"  # CLONE_NEWUSER | SIGCHLD
     ],
 )
 def test_tampered_credentials_end_their_process(
-    agent: RunningAgent,
+    comparing: RunningAgent,
     test_module: TestModule,
     victims: Victims,
     how: str,
@@ -168,20 +166,13 @@ def test_tampered_credentials_end_their_process(
     then: str,
     operation: str,
 ) -> None:
-    command = [
-        "/usr/bin/python3",
-        "-I",
-        "-c",
-        "import ctypes, os, sys\nlibc = ctypes.CDLL(None)\n" + TAMPER % then,
-        f"tamper {how}",
-    ]
     try:
-        said = victims.execute(command).stdout
+        said = victims.run(TAMPER % then, f"tamper {how}").stdout
     except subprocess.CalledProcessError as error:
         said = error.stdout
     assert said == ""  # it was root, and could do nothing with it
-    agent.settle()
-    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    comparing.settle()
+    (line,) = comparing.lines("runtime_integrity.cred_tamper", victims.mine)
     event = line["event"]
     assert set(event["changed"]) == changed
     assert event["operation"] in (operation, "write")  # whoever reads may write, too: the time of the last reading
@@ -208,13 +199,13 @@ os.execv("/bin/echo", ["echo", "went on"])
     ],
 )
 def test_what_credentials_refer_to_is_compared(
-    agent: RunningAgent, test_module: TestModule, victims: Victims, legal: str, what: str, changed: str
+    comparing: RunningAgent, test_module: TestModule, victims: Victims, legal: str, what: str, changed: str
 ) -> None:
     with pytest.raises(subprocess.CalledProcessError) as ended:
         victims.run(SWAP % (legal, what))
     assert (ended.value.stdout, ended.value.returncode) == ("", -signal.SIGKILL)
-    agent.settle()
-    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    comparing.settle()
+    (line,) = comparing.lines("runtime_integrity.cred_tamper", victims.mine)
     assert line["event"]["changed"] == [changed]
 
 
@@ -249,10 +240,10 @@ for _ in range(300):
 """
 
 
-def test_legal_changes_of_credentials_are_silent(agent: RunningAgent, victims: Victims) -> None:
+def test_legal_changes_of_credentials_are_silent(comparing: RunningAgent, victims: Victims) -> None:
     victims.run(LEGAL)
-    agent.settle()
-    assert agent.lines("runtime_integrity.cred_tamper", victims.mine) == []
+    comparing.settle()
+    assert comparing.lines("runtime_integrity.cred_tamper", victims.mine) == []
 
 
 RING = """
@@ -291,22 +282,22 @@ ring = new_ring(0)
 
 
 def test_workers_of_io_uring_have_what_their_makers_had_legally(
-    agent: RunningAgent, test_module: TestModule, victims: Victims, tmp_path: Path
+    comparing: RunningAgent, test_module: TestModule, victims: Victims, tmp_path: Path
 ) -> None:
     threads = victims.run(RING + FOR_OTHERS, str(tmp_path / "made")).stdout
     assert (tmp_path / "made").stat().st_gid == 1000
-    agent.settle()
-    assert agent.lines("runtime_integrity.cred_tamper", victims.mine) == []
+    comparing.settle()
+    assert comparing.lines("runtime_integrity.cred_tamper", victims.mine) == []
     if "iou-wrk" not in threads:  # before Linux 5.12 they were the kernel's own threads: a limit, told in the docstring
         victims.run(RING + BY_A_WORKER, "tamper users")
         MADE.unlink()
-        agent.settle()
-        assert agent.lines("runtime_integrity.cred_tamper", victims.mine) == []
+        comparing.settle()
+        assert comparing.lines("runtime_integrity.cred_tamper", victims.mine) == []
         return
     with pytest.raises(subprocess.CalledProcessError) as ended:
         victims.run(RING + BY_A_WORKER, "tamper users")
     assert ended.value.returncode == -signal.SIGKILL
-    agent.settle()
-    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    comparing.settle()
+    (line,) = comparing.lines("runtime_integrity.cred_tamper", victims.mine)
     assert (line["event"]["operation"], line["event"]["uid_before"]) == ("write", 65534)
     assert not MADE.exists()

@@ -15,7 +15,7 @@ from krie.containment import OPERATIONS
 from krie.kernel.features import Features
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
-from krie.testing.victims import Victims
+from krie.testing.victims import Interpreter, Victims
 
 from . import example
 from .enforcing import (
@@ -29,7 +29,8 @@ from .enforcing import (
     SOON_FREE,
     SYSCTL,
     WRITE,
-    interpreter,
+    copied_python,
+    running,
 )
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
@@ -37,14 +38,14 @@ KRIE = str(Path(sys.executable).with_name("krie"))
 
 
 @pytest.fixture(scope="module")
-def named() -> Iterator[list[str]]:
+def named() -> Iterator[Path]:
     """A victim's Python that the policy has a name for; not on an overlayfs, where files have no one identity."""
     with tempfile.TemporaryDirectory(dir="/run") as folder:
-        yield interpreter(Path(folder))
+        yield copied_python(Path(folder))
 
 
 @pytest.fixture(scope="module")
-def enforcing(tmp_path_factory: pytest.TempPathFactory, named: list[str]) -> Iterator[RunningAgent]:
+def enforcing(alone: None, tmp_path_factory: pytest.TempPathFactory, named: Path) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("enforcing")
     folder.chmod(0o700)
     policy = folder / "policy"
@@ -57,7 +58,7 @@ def enforcing(tmp_path_factory: pytest.TempPathFactory, named: list[str]) -> Ite
         plugins={"runtime_integrity": {"mode": "enforce"}, "example": {"mode": "enforce"}},
         agent={"allow_syscall_tracepoints": False},
         enforcement=ENFORCEMENT,
-        executables={"victim": Path(named[2])},
+        executables={"victim": named},
         policies=[policy],
         plugin_folders=[plugin],
         timeout_s=300,
@@ -66,14 +67,30 @@ def enforcing(tmp_path_factory: pytest.TempPathFactory, named: list[str]) -> Ite
         yield agent
 
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def unnamed_python(enforcing: RunningAgent, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interpreter]:
+    with running(copied_python(tmp_path_factory.mktemp("unnamed"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def named_python(enforcing: RunningAgent, named: Path) -> Iterator[Interpreter]:
+    with running(named) as made:
+        yield made
+
+
 @pytest.fixture
-def victim(victims: Victims, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    python = interpreter(tmp_path)
+def victim(victims: Victims, unnamed_python: Interpreter) -> Run:
+    """Runs code by a program that the policy has no name for."""
+    return lambda code, *arguments: victims.run(WRITE + code, *arguments, interpreter=unnamed_python)
 
-    def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return victims.execute([*python, WRITE + code, *arguments])
 
-    return run
+@pytest.fixture
+def named_victim(victims: Victims, named_python: Interpreter) -> Run:
+    return lambda code, *arguments: victims.run(WRITE + code, *arguments, interpreter=named_python)
 
 
 def of(agent: RunningAgent, tgid: int, kind: str) -> list[Line]:
@@ -83,9 +100,6 @@ def of(agent: RunningAgent, tgid: int, kind: str) -> list[Line]:
 
 def status(agent: RunningAgent) -> dict[str, Any]:
     return ask(agent.run_dir, {"ask": "status"})
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_everything_that_is_guarded_can_be_refused(enforcing: RunningAgent) -> None:
@@ -109,10 +123,10 @@ def test_a_sysctl_write_is_refused_from_the_second_on(enforcing: RunningAgent, v
 
 
 def test_the_first_occurrence_is_refused_by_the_kernels_own_decision(
-    enforcing: RunningAgent, named: list[str], victims: Victims
+    enforcing: RunningAgent, named_victim: Run
 ) -> None:
-    code = WRITE + "print(os.getpid(), called(321, 22, bytes(8), 8), called(101, 0, 0, 0, 0))"
-    tgid, frozen, traced = map(int, victims.execute([*named, code]).stdout.split())
+    code = "print(os.getpid(), called(321, 22, bytes(8), 8), called(101, 0, 0, 0, 0))"
+    tgid, frozen, traced = map(int, named_victim(code).stdout.split())
     assert (frozen, traced) == (13, 13)
     for kind, rule in (("bpf", "SITE009"), ("ptrace", "SITE011")):
         (line,) = of(enforcing, tgid, f"runtime_integrity.{kind}")
@@ -120,9 +134,7 @@ def test_the_first_occurrence_is_refused_by_the_kernels_own_decision(
         assert rule in {each["id"] for each in line["decision"]["rules"]}
 
 
-def test_the_first_operation_of_each_kind_is_refused(
-    enforcing: RunningAgent, named: list[str], victims: Victims
-) -> None:
+def test_the_first_operation_of_each_kind_is_refused(enforcing: RunningAgent, named_victim: Run) -> None:
     code = """
 import socket, struct
 made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -132,7 +144,7 @@ print(os.getpid(), denied(lambda: made.setsockopt(socket.SOL_SOCKET, 44, 1)), ca
       called(313, file, b"", 0), called(175, bytes(4096), 4096, b""), called(176, b"krie_no_module", 0o4000),
       called(176, b"krie_no_other", 0o4000))
 """
-    tgid, *errors = map(int, victims.execute([*named, WRITE + code]).stdout.split())
+    tgid, *errors = map(int, named_victim(code).stdout.split())
     assert errors == [13, 13, 13, 13, 1, 2]  # the kernel says EPERM of a capability, whatever the rule asks for
     for kind, rule, count in (
         ("socket_filter", "SITE012", 1),
@@ -145,13 +157,11 @@ print(os.getpid(), denied(lambda: made.setsockopt(socket.SOL_SOCKET, 44, 1)), ca
         assert all(rule in {each["id"] for each in line["decision"]["rules"]} for line in refused)
 
 
-def test_the_first_occurrence_is_killed_where_the_kernel_decides(
-    enforcing: RunningAgent, named: list[str], victims: Victims
-) -> None:
-    code = WRITE + "print(os.getpid(), flush=True); called(321, 23, bytes(8), 8); print('went on', flush=True)"
+def test_the_first_occurrence_is_killed_where_the_kernel_decides(enforcing: RunningAgent, named_victim: Run) -> None:
+    code = "print(os.getpid(), flush=True); called(321, 23, bytes(8), 8); print('went on', flush=True)"
     for _ in range(3):  # more would trip the breaker
         with pytest.raises(subprocess.CalledProcessError) as killed:
-            victims.execute([*named, code])
+            named_victim(code)
         assert killed.value.returncode == -9
         assert killed.value.stdout.split() == [killed.value.stdout.strip()]  # its tgid, and nothing after it
         (line,) = of(enforcing, int(killed.value.stdout), "runtime_integrity.bpf")

@@ -46,7 +46,9 @@ def before() -> frozenset[tuple[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def guarding(tmp_path_factory: pytest.TempPathFactory, before: frozenset[tuple[str, int]]) -> Iterator[RunningAgent]:
+def guarding(
+    alone: None, tmp_path_factory: pytest.TempPathFactory, before: frozenset[tuple[str, int]]
+) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("guarding")
     folder.chmod(0o700)
     agent = RunningAgent(folder, plugins={"runtime_integrity": {"mode": "enforce"}}, guards=True, timeout_s=300)

@@ -1,9 +1,6 @@
 """Rego that the kernel decides: the first occurrence is refused, by a plugin whose rules hit one executable only."""
 
 import json
-import os
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,9 +10,10 @@ import pytest
 from krie.admin import ask
 from krie.kernel.features import Features
 from krie.testing.agent import Line, RunningAgent
-from krie.testing.victims import Victims
+from krie.testing.victims import Interpreter, Victims
 
 from . import example
+from .enforcing import copied_python, running
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("cgroup_sysctl")]
 SYSCTL = "kernel/printk_ratelimit_burst"
@@ -76,7 +74,7 @@ victim if {
 }
 """
 WRITE = """
-import os, sys, time
+import time
 
 def write(number):
     file = os.open('/proc/sys/' + sys.argv[1], os.O_WRONLY)
@@ -114,13 +112,13 @@ rules contains {"id": "WRONG", "action": "override"} if {
 class Site:
     """An agent whose rules are about one executable, which tests run."""
 
-    def __init__(self, agent: RunningAgent, policy: Path, python: Path) -> None:
+    def __init__(self, agent: RunningAgent, policy: Path, python: Interpreter) -> None:
         self.agent, self.policy, self._python = agent, policy, python
 
     def victim(self, victims: Victims, name: str, *numbers: int, again: int = 0) -> list[int]:
         """Errors of the writes, and the writer's tgid. `again`: how often a write that went through is repeated."""
-        command = ["/usr/bin/env", f"PYTHONHOME={sys.base_prefix}", str(self._python), "-S", "-c", WRITE, name]
-        return [int(each) for each in victims.execute([*command, str(again), *map(str, numbers)]).stdout.split()]
+        done = victims.run(WRITE, name, str(again), *map(str, numbers), interpreter=self._python)
+        return [int(each) for each in done.stdout.split()]
 
     def told(self, tgid: int) -> list[Line]:
         self.agent.settle()
@@ -134,7 +132,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("tier")
     folder.chmod(0o700)
     policy = folder / "policy"
@@ -146,17 +144,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         folder / "plugin", {"sysctl": ("cgroup_sysctl", "", "example_sysctl", 0)}, PROGRAM, read, FIELDS
     )
     with tempfile.TemporaryDirectory(dir="/run") as own:  # no overlayfs, on which executables have no identity
-        python = Path(own, "victim-python")
-        shutil.copy(os.path.realpath(sys.executable), python)
-        with RunningAgent(
+        python = copied_python(Path(own))
+        agent = RunningAgent(
             folder,
             plugins={"example": {"mode": "enforce"}},
             enforcement={"guard": False, "breaker_processes": 4},
             executables={"victim": python},
             policies=[policy],
             plugin_folders=[plugin],
-        ) as agent:
-            yield Site(agent, policy, python)
+        )
+        with agent, running(python) as victims:
+            yield Site(agent, policy, victims)
 
 
 @pytest.fixture

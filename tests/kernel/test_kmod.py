@@ -58,7 +58,7 @@ def test_an_effect_ends_with_its_process(test_module: TestModule) -> None:
         f"import os; file = os.open('/dev/krie_test', 1); os.write(file, b'kprobe {address_of(PROBED):x}'); os.abort()"
     )
     before = _listed()
-    assert subprocess.run(["/usr/bin/python3", "-I", "-c", code], check=False).returncode != 0
+    assert subprocess.run(["/usr/bin/python3", "-IS", "-c", code], check=False).returncode != 0
     assert _listed() == before
 
 

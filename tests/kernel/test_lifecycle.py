@@ -41,7 +41,7 @@ BATCH, AHEAD = 2000, 4000
 
 def burst(count: int) -> None:
     """So many bpf() calls with a command that no kernel has."""
-    subprocess.run([sys.executable, "-I", "-c", BURST, str(count)], check=True)
+    subprocess.run([sys.executable, "-IS", "-c", BURST, str(count)], check=True)
 
 
 def is_burst(line: dict[str, Any]) -> bool:
@@ -53,7 +53,7 @@ class Load:
 
     def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
-        command = [sys.executable, "-I", "-c", LOAD]
+        command = [sys.executable, "-IS", "-c", LOAD]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
         self._end = threading.Event()
         self._pool = ThreadPoolExecutor(1)

@@ -91,7 +91,7 @@ class Victim:
 @contextmanager
 def a_victim() -> Iterator[Victim]:
     script = 'exec 3<&0; "$@" <&3 & echo $!; wait'
-    command = ["/bin/sh", "-c", script, "sh", sys.executable, "-I", "-c", VICTIM]
+    command = ["/bin/sh", "-c", script, "sh", sys.executable, "-IS", "-c", VICTIM]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
         victim = Victim(shell)
         yield victim

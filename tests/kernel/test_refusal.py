@@ -63,7 +63,7 @@ for _ in range(200):
 
 
 @pytest.fixture(scope="module")
-def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+def enforcing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("refusing")
     folder.chmod(0o700)
     policy = folder / "policy"

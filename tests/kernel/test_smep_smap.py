@@ -147,7 +147,7 @@ def test_everyday_changes_of_credentials_are_checked_and_silent(
 
 
 @pytest.fixture(scope="module")
-def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+def enforcing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("enforcing")
     folder.chmod(0o700)
     with RunningAgent(
