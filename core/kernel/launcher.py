@@ -180,7 +180,7 @@ def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.
                 with suppress(OSError):  # the listing's own
                     os.close(int(name))
         sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
-        warnings.resetwarnings()
+        warnings.simplefilter("ignore")  # whatever the agent makes of them
         os.environ.clear()
         os.environ.update(_ENVIRONMENT)
         serve(channel)

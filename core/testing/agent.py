@@ -203,23 +203,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
     return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)
-
-
-def bpf_objects() -> frozenset[tuple[str, int]]:
-    """All BPF programs, maps and links of this machine, by kind and id, as bpftool lists them."""
-    found = set()
-    for kind in ("prog", "map", "link"):
-        output = subprocess.run(["bpftool", "-j", kind, "list"], check=True, capture_output=True, env=_ENVIRONMENT)
-        found |= {(kind, int(each["id"])) for each in json.loads(output.stdout or b"[]") if "id" in each}
-    return frozenset(found)
-
-
-def leftovers(before: frozenset[tuple[str, int]], timeout_s: float = 30) -> frozenset[tuple[str, int]]:
-    """BPF objects that were not there before; the kernel frees those without a holder a moment later."""
-    deadline = time.monotonic() + timeout_s
-    while (left := bpf_objects() - before) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return left
-
-
-_ENVIRONMENT = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}

@@ -17,7 +17,9 @@ from ..kernel.launcher import LoaderProcess
 from ..kernel.messages import Purpose, Request
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
-from .agent import ARMED_S
+
+_ANSWER_S = 600
+"""Longest time for the compiler, on a machine that is busy."""
 
 
 def warnings(plugins: list[str]) -> list[str]:
@@ -32,7 +34,7 @@ def warnings(plugins: list[str]) -> list[str]:
         *(each.sensor for each in loaded.loaded if each.sensor is not None),
     ]
     requests = tuple(sensor_request(each) for each in sensors if each.sources)
-    with LoaderProcess(ARMED_S) as child:
+    with LoaderProcess(_ANSWER_S) as child:
         child.features()
         answer = child.load(Request(requests, 16, allow_every_syscall=True, purpose=Purpose.CHECK)).loaded
     return [*answer.warnings, *(f"wrong offset: {each}" for each in answer.wrong_offsets)]

@@ -183,12 +183,14 @@ def _lacks(feature: str) -> NoReturn:
 
 
 _FEATURES = pytest.StashKey[Features]()
+_ANSWER_S = 600
+"""Longest time for the loader to try what the kernel accepts, on a machine that is emulated or busy."""
 
 
 def _features(session: pytest.Session) -> Features:
     """Tried once, by the first test that asks."""
     if _FEATURES not in session.stash:
-        with LoaderProcess(ARMED_S) as child:
+        with LoaderProcess(_ANSWER_S) as child:
             session.stash[_FEATURES] = child.features()
     return session.stash[_FEATURES]
 

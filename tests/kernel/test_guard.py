@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from krie.testing.agent import RunningAgent, bpf_objects, leftovers
+from krie.testing.agent import RunningAgent
+from krie.testing.bpf_objects import Objects, bpf_objects, leftovers, objects_of
 from krie.testing.module import TestModule, address_of
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
@@ -40,15 +41,13 @@ def ids_of(agent: int, word: str) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def before() -> frozenset[tuple[str, int]]:
+def before() -> Objects:
     """What BPF there was without this agent."""
     return bpf_objects()
 
 
 @pytest.fixture(scope="module")
-def guarding(
-    alone: None, tmp_path_factory: pytest.TempPathFactory, before: frozenset[tuple[str, int]]
-) -> Iterator[RunningAgent]:
+def guarding(alone: None, tmp_path_factory: pytest.TempPathFactory, before: Objects) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("guarding")
     folder.chmod(0o700)
     agent = RunningAgent(folder, plugins={"runtime_integrity": {"mode": "enforce"}}, guards=True, timeout_s=300)
@@ -151,11 +150,11 @@ def test_others_are_signalled_as_ever(guarding: RunningAgent) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
-def test_a_ctrl_c_on_its_terminal_ends_it_and_leaves_nothing(
-    guarding: RunningAgent, before: frozenset[tuple[str, int]]
-) -> None:
+def test_a_ctrl_c_on_its_terminal_ends_it_and_leaves_nothing(guarding: RunningAgent, before: Objects) -> None:
+    objects = objects_of(guarding.process.pid, before)
+    assert {kind for kind, _ in objects} == {"prog", "map", "link"}
     assert guarding.stop() == 0
-    assert leftovers(before) == frozenset()
+    assert leftovers(objects) == frozenset()
     (line,) = guarding.lines("krie.stopped")
     assert line["event"]["reason"] == "SIGINT"
     assert SWITCH.read_text() == "1\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.testing.agent import AgentFailed, RunningAgent, bpf_objects, leftovers
+from krie.testing.agent import AgentFailed, RunningAgent
+from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
 
 # Credentials, which not every kernel lets be watched, have tests of their own.
 PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True, "watch_credentials": False}}
@@ -89,9 +90,10 @@ def folder(tmp_path: Path) -> Path:
 def test_sigkill_leaves_nothing_attached_or_loaded(folder: Path) -> None:
     before = bpf_objects()
     agent = RunningAgent(folder, plugins=PLUGINS).__enter__()
-    assert {kind for kind, _ in bpf_objects() - before} == {"prog", "map", "link"}
+    objects = objects_of(agent.process.pid, before)
+    assert {kind for kind, _ in objects} == {"prog", "map", "link"}
     agent.kill()
-    assert leftovers(before) == frozenset()
+    assert leftovers(objects) == frozenset()
 
 
 @pytest.mark.once
@@ -112,8 +114,9 @@ def test_sigterm_detaches_and_reports_counts(folder: Path) -> None:
     with RunningAgent(folder, plugins=PLUGINS) as agent:
         burst(5)
         agent.wait("runtime_integrity.bpf", is_burst, 5)
+        objects = objects_of(agent.process.pid, before)
         assert agent.stop() == 0
-    assert leftovers(before) == frozenset()
+    assert leftovers(objects) == frozenset()
     (stopped,) = agent.lines("krie.stopped")
     assert stopped["event"]["reason"] == "SIGTERM"
     assert stopped["event"]["lost"] == 0
