@@ -30,7 +30,7 @@ import pytest
 
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
-from .agent import ARMED_S, Line, RunningAgent
+from .agent import Line, RunningAgent
 from .module import TestModule
 from .needs import MODULE_VARIABLE, why_missing
 from .victims import Interpreter, Victims, new_victims

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -60,6 +61,7 @@ def test_started(caplog: pytest.LogCaptureFixture) -> None:
         "kind": "krie.started",
         "probes": 3,
         "alive": 1,
+        "krie_version": version("krie"),
         "armed_ms": 310,
         "processes": 99,
         "release": "6.12.0",

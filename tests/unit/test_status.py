@@ -1,6 +1,7 @@
 """How a running agent stands, and what administrators may ask of it."""
 
 import os
+from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -57,6 +58,7 @@ def test_all_that_is_known() -> None:
     setting.run(3, 2)
     assert setting.answer(ask="status") == {
         "tgid": os.getpid(),
+        "version": version("krie"),
         "up_s": 3,
         "policy": "revision",
         "events": 6,
