@@ -77,8 +77,9 @@ class Agent:
         self._enforcing = Enforcing(config, armed, stack)
         self._policy_files = PolicyFiles(config, armed, self._enricher, lambda: self._enforcing.tier.numbers)
         stack.callback(self._policy_files.close)
-        first = self._policy_files.load()
-        self._policy_files.adopt(first)
+        with armed.timings.phase("policy"):
+            first = self._policy_files.load()
+            self._policy_files.adopt(first)
         self._policy = first.policy
         self._writers = open_writers(
             config.journal, (lambda: self._stop("the reader of standard output has gone")) if to_stdout else None
@@ -102,14 +103,17 @@ class Agent:
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
-        armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
+        with armed.timings.phase("baselines"):
+            armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
         stack.callback(armed.plugins.detaching)
         armed.arm()
-        table.seed()  # after arming: what starts meanwhile is told by a record
+        with armed.timings.phase("process table"):
+            table.seed()  # after arming: what starts meanwhile is told by a record
         self._reports.gap(self._presence)
         self._note_presence()
         self._tell_probes(armed.probes.reports)
-        self._enforcing.start(first)
+        with armed.timings.phase("policy"):
+            self._enforcing.start(first)
         self._status = Status(
             armed,
             self._bus,
@@ -122,6 +126,7 @@ class Agent:
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
         self._tick()
+        armed.timings.stop()
         self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
         self._update_health()
 

@@ -39,9 +39,11 @@ from .plugin_manager import Plugins
 from .probe import Program, Sensor
 from .process_sensor import process_sensor
 from .roaming import Roaming
+from .timings import Timings, since_exec
 from .verdicts import Verdicts
 
 _log = logging.getLogger("krie")
+_WAIT = "wait for the loader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Armed:
     """By plugin."""
     verdicts: Verdicts
     roaming: Roaming
+    timings: Timings
+    """Of this process, since it was started, and of the loader. Whoever goes on with the start goes on with them."""
 
     def programs(self) -> dict[str, int]:
         """Descriptors of the probes' programs and of the dispatchers', by label."""
@@ -98,11 +102,14 @@ def load_sensors(
     Sensors that do not work are left out and reported as degraded plugins, unless they are required. The canaries have
     run: a probe whose first alternative was silent has fallen back to one that was not, if there is one.
     """
+    timings = Timings("agent", since_exec())
     with ExitStack() as children:
         start = partial(LoaderProcess, config.agent.loader_timeout_s)
         child = children.enter_context(start())
-        features = child.features()
-        plugins = Plugins.load(config, place, features, report)
+        with timings.phase(_WAIT):
+            features = child.features()
+        with timings.phase("plugins"):
+            plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
         own = (core, containment_sensor()) if contain else (core,)
         sensors = (*own, *plugins.sensors)
@@ -116,7 +123,8 @@ def load_sensors(
             config.agent.cache_dir,
         )
         essential = frozenset(each.name for each in own)
-        child, request, loaded = load(child, request, essential, start, children)
+        with timings.phase(_WAIT):
+            child, request, loaded = load(child, request, essential, start, children)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
             _log.warning("agent.cache_dir: compiled anew: %s", loaded.loaded.cache_problem)
@@ -133,19 +141,23 @@ def load_sensors(
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
         roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump)
         stack.callback(roaming.close)
-        stuck = roaming.move()
+        with timings.phase("traps"):
+            stuck = roaming.move()
         canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
         _set_agent(maps, agent, armed=False)
 
         def prove() -> ProbeHealth:
             probes = _probe_health(sensors, held.loaded, stuck, maps, canaries, verdicts)
-            probes.check()
+            with timings.phase("canaries"):
+                probes.check()
             return probes
 
         probes = prove()
         while silent := probes.silent():
-            held.loaded = child.fall_back(request, held.loaded, silent)
+            with timings.phase(_WAIT):
+                held.loaded = child.fall_back(request, held.loaded, silent)
             probes = prove()
+    timings.merge(held.loaded.timings)
     return Armed(
         features,
         plugins,
@@ -160,6 +172,7 @@ def load_sensors(
         plugins.modes,
         verdicts,
         roaming,
+        timings,
     )
 
 

@@ -64,7 +64,8 @@ def run(config: Path | None, duration: float | None) -> None:
 @krie.command()
 @config_option
 @json_option
-def doctor(config: Path | None, as_json: bool) -> None:
+@click.option("--timings", is_flag=True, help="Tell also what each phase took.")
+def doctor(config: Path | None, as_json: bool, timings: bool) -> None:
     """Try everything on this kernel: which probes are alive and by which way, what they cost, which rules are blind."""
     need_root()
     from .config import load_config
@@ -79,6 +80,10 @@ def doctor(config: Path | None, as_json: bool) -> None:
         _print_json(report.to_json())
     else:
         render(console(), report)
+        if timings:
+            from .render_timings import timings as render_timings
+
+            render_timings(console(), report.timings)
     sys.exit(ExitCode.OK if report.healthy else ExitCode.DEGRADED)
 
 
@@ -93,7 +98,9 @@ def status(config: Path | None, as_json: bool) -> None:
 
     answer = ask(run_dir(config_file_if_any(config)), {"ask": "status"})
     if as_json:
-        _print_json(answer)
+        from .resident import resident
+
+        _print_json({**answer, "memory": resident(answer["tgid"]).to_json()})
         return
     from . import render
 

@@ -28,6 +28,7 @@ from .policy.engine import Rule
 from .policy.explain import Explained, explain, modes_by_kind
 from .policy.reload import event_fields, policy_folders, programs_differ, read_policy
 from .policy.tier import find_tiers
+from .timings import Phase
 from .version import version
 
 
@@ -53,6 +54,8 @@ class Report:
     """Where each rule is decided on this machine."""
     version: str
     """Of KRIe."""
+    timings: tuple[Phase, ...]
+    """What it took to find this out."""
 
     @property
     def healthy(self) -> bool:
@@ -96,6 +99,7 @@ class Report:
             "blind_rules": [{"id": each.rule.id, "place": each.rule.place, "why": each.why} for each in self.blind],
             "problems": list(self.problems),
             "degraded": dict(self.degraded),
+            "timings": [each.to_json() for each in self.timings],
         }
 
 
@@ -113,18 +117,20 @@ def examine(config: Config, place: str) -> Report:
     faults: list[PluginFault] = []
     with ExitStack() as stack:
         armed = load_sensors(config, place, faults.append, stack, contain=True)
-        engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
+        with armed.timings.phase("policy"):
+            engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
         executables = resolve(config.executables, armed.inspector.identify)
         stack.callback(executables.close)
         rules = engine.rules
         ways = ways_here(armed.probes.reports)
-        tiers = find_tiers(
-            engine,
-            sent_kinds(ways, armed.types),
-            Numbers().following(executables.names),
-            partial(cannot, ways),
-            programs_differ=programs_differ(executables.overlaid),
-        )
+        with armed.timings.phase("policy"):
+            tiers = find_tiers(
+                engine,
+                sent_kinds(ways, armed.types),
+                Numbers().following(executables.names),
+                partial(cannot, ways),
+                programs_differ=programs_differ(executables.overlaid),
+            )
         return Report(
             release=armed.features.release,
             refused={str(type_): why for type_, why in armed.features.refused.items()},
@@ -143,4 +149,5 @@ def examine(config: Config, place: str) -> Report:
                 **{each.plugin: each.error for each in faults if each.hook == "canary"},
             },
             version=version(),
+            timings=armed.timings.phases(),
         )

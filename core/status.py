@@ -82,5 +82,6 @@ class Status:
                 for each in self._armed.probes.reports
             ],
             "degraded": dict(self._armed.plugins.degraded),
+            "timings": self._armed.timings.to_json(),
             **self._enforcing.status(),
         }

@@ -81,6 +81,7 @@ class Timings:
         self._names: list[str] = [OTHER]
         self._spent: dict[str, Spent] = {} if before is None else {IMPORTS: before}
         self._others: list[Phase] = []
+        self._goes_on = True
         self._mark = read()
 
     @contextmanager
@@ -103,11 +104,18 @@ class Timings:
         self._credit()
         return (*(Phase(self._process, name, spent) for name, spent in self._spent.items()), *self._others)
 
+    def stop(self) -> None:
+        """What happens from now on belongs to nothing: the start is over."""
+        self._credit()
+        self._goes_on = False
+
     def to_json(self) -> list[dict[str, Any]]:
         """All phases, as `merge` takes them."""
         return [each.to_json() for each in self.phases()]
 
     def _credit(self) -> None:
+        if not self._goes_on:
+            return
         now, name = self._read(), self._names[-1]
         self._spent[name] = self._spent.get(name, Spent()) + (now - self._mark)
         self._mark = now

@@ -37,6 +37,8 @@ class LoadedSet:
     descriptors: Mapping[str, tuple[int, ...]]
     dropped: Mapping[str, KrieError] = field(default_factory=dict)
     """Sensors that had to be left out, and why."""
+    timings: tuple[Mapping[str, Any], ...] = ()
+    """What the child spent until then, as `Timings.merge` takes it."""
 
     def close(self) -> None:
         """Detach and unload everything."""
@@ -107,7 +109,7 @@ class LoaderProcess:
             else:
                 for each in group:
                     os.close(each)
-        return LoadedSet(new.loaded, {**kept, **new.descriptors}, now.dropped)
+        return LoadedSet(new.loaded, {**kept, **new.descriptors}, now.dropped, new.timings)
 
     def _loaded(self, request: Request) -> LoadedSet:
         message, descriptors = self._receive()
@@ -116,7 +118,7 @@ class LoaderProcess:
         groups: dict[str, tuple[int, ...]] = {}
         for name, descriptor in zip(loaded.names, descriptors, strict=True):
             groups[name] = (*groups.get(name, ()), descriptor)
-        return LoadedSet(loaded, groups)
+        return LoadedSet(loaded, groups, timings=tuple(message["timings"]))
 
     def _ended(self, timeout_s: float | None) -> int | None:
         """The child's exit status, or minus the signal that ended it; None while it lives. Waits; None: for ever."""

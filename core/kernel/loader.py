@@ -20,6 +20,7 @@ from pathlib import Path
 from ..errors import KernelError
 from ..probe import AttachType, Program
 from ..table_layout import SIZE as TABLE_BYTES
+from ..timings import Timings
 from . import attach, bpf, dispatch, mounts
 from .alternatives import Alternatives, Held
 from .btf import Btf
@@ -60,17 +61,19 @@ class Loader:
         """Look at the machine: BTF, tracefs, cgroup v2. Raises `KernelError`."""
         self._channel = channel
         self._tree = tree
+        self._timings = Timings("loader")
         self._cache_problem = ""
-        self._btf = Btf()
-        self._places = attach.Places(
-            mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, mounts.security_modules()
-        )
-        self.features = try_features(self._places, self._btf)
+        with self._timings.phase("features"):
+            self._btf = Btf()
+            self._places = attach.Places(
+                mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, mounts.security_modules()
+            )
+            self.features = try_features(self._places, self._btf)
 
     def run(self, request: Request) -> None:
         """Serve the request; the answers and the descriptors go over the channel."""
         sources = tuple(request.source(name) for name in request.sensors)
-        with _captured_stderr() as diagnostics:
+        with self._timings.phase("compile, or find compiled"), _captured_stderr() as diagnostics:
             compiled, unit = self._compile(request, sources)
         if compiled is None:
             self._refuse(diagnostics)
@@ -124,7 +127,8 @@ class Loader:
         def hold(program: Program) -> list[int]:
             index = unit.programs.index(program.label)
             code = copy_for(index, program.argument, compiled.instructions(program.function))
-            loaded = attach.load(program, code, self._places)
+            with self._timings.phase("load and verify"):
+                loaded = attach.load(program, code, self._places)
             if program.roaming:
                 return [loaded]  # the agent attaches it: see krie/roaming.py
             try:
@@ -132,7 +136,8 @@ class Loader:
                     dispatcher.place(program, loaded)
                     new.update({name: [each] for name, each in dispatcher.attach()})
                     return [loaded]
-                return [loaded, *attach.attach(program, loaded, self._places)]
+                with self._timings.phase("attach"):
+                    return [loaded, *attach.attach(program, loaded, self._places)]
             except KernelError:
                 dispatcher.remove(program)
                 os.close(loaded)
@@ -153,7 +158,8 @@ class Loader:
         new.update(_named(alternatives.take()))
         while True:
             self._answer(unit, new, alternatives, wrong_offsets=wrong)
-            silent = self._channel.receive()[0]["silent"]
+            with self._timings.phase("wait for the agent"):
+                silent = self._channel.receive()[0]["silent"]
             for name, group in new.items():
                 if not name.startswith("map:"):
                     for each in group:
@@ -186,7 +192,8 @@ class Loader:
             warnings=warnings,
             cache_problem=self._cache_problem,
         )
-        self._channel.send({"loaded": answer.to_json()}, [each for _, each in named])
+        message = {"loaded": answer.to_json(), "timings": self._timings.to_json()}
+        self._channel.send(message, [each for _, each in named])
 
     def _load_dispatcher(self, compiled: Compiled, layer: int) -> int:
         spec = bpf.ProgramSpec(dispatch.FUNCTION, bpf.ProgType.RAW_TRACEPOINT)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from krie.resident import RING
 from krie.testing.agent import RunningAgent
 from krie.testing.imports import imported_by
 from krie.version import version
@@ -59,6 +60,8 @@ def test_status_of_a_running_agent(agent: RunningAgent) -> None:
     assert answer["modes"] == {"runtime_integrity": "observe"}
     assert answer["events"] > 0
     assert "runtime_integrity.bpf" in [each["name"] for each in answer["probes"]]
+    assert ("agent", "baselines") in {(each["process"], each["phase"]) for each in answer["timings"]}
+    assert answer["memory"]["pss_by_part_kib"][RING] >= 8192  # its ring
     assert (answer["poisoned"], answer["bound_count"], answer["host"], answer["breakers"]) == ([], 0, None, [])
 
 
@@ -157,7 +160,10 @@ def test_doctor(config: Path) -> None:
     assert set(states.values()) == {"alive"}
     assert states.keys() >= {"process.exec", "runtime_integrity.bpf"}
     assert report["blind_rules"] == []
-    told = krie("doctor", "--config", config).stdout
+    phases = {(each["process"], each["phase"]) for each in report["timings"]}
+    assert phases >= {("agent", "canaries"), ("agent", "policy"), ("loader", "load and verify"), ("loader", "attach")}
+    told = krie("doctor", "--timings", "--config", config).stdout
+    assert all(re.search(rf"^{process} +{phase} +\d", told, re.MULTILINE) for process, phase in phases)
     assert told.startswith(f"KRIe {version()}, kernel ")
     for probe in report["probes"]:
         if probe["every_syscall"]:

@@ -23,6 +23,7 @@ from krie.process import Identity, Key
 from krie.table_layout import EMPTY
 from krie.testing.events import build
 from krie.testing.fakes import FakeMap, fake_maps
+from krie.timings import Timings
 from krie.verdicts import Verdicts
 from krie.wire import NAME_BYTES
 
@@ -139,6 +140,7 @@ def armed(
         ),
         "probes": SimpleNamespace(reports=list(reports)),
         "sensors": sensors,
+        "timings": Timings("agent"),
         "types": types,
         "verdicts": Verdicts(kernel.maps, 0, kernel.run),
     }

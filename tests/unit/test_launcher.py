@@ -17,9 +17,11 @@ from krie.kernel.channel import Channel
 from krie.kernel.features import Features
 from krie.kernel.launcher import LoadedSet, LoaderProcess, load
 from krie.kernel.messages import Failure, Loaded, Purpose, Request, SensorRequest
+from krie.timings import Phase, Spent
 
 Serve = Callable[[socket.socket], None]
 ANSWERS_WITHIN_S = 120
+TIMINGS = [Phase("loader", "attach", Spent(3, 2, 1)).to_json()]
 
 
 def request(*names: str) -> Request:
@@ -48,7 +50,7 @@ def answering(*answers: tuple[Loaded, int] | Failure) -> Callable[[Channel], Non
             if isinstance(each, Failure):
                 channel.send({"failure": each.to_json()})
             else:
-                channel.send({"loaded": each[0].to_json()}, [null() for _ in range(each[1])])
+                channel.send({"loaded": each[0].to_json(), "timings": TIMINGS}, [null() for _ in range(each[1])])
 
     return serve
 
@@ -78,6 +80,7 @@ def test_what_was_loaded_comes_with_its_descriptors() -> None:
         "program:p_a": 1,
         "link:p_a": 2,
     }
+    assert list(found.timings) == TIMINGS
     descriptors = [each for group in found.descriptors.values() for each in group]
     assert all(map(is_open, descriptors))
     found.close()
@@ -104,6 +107,7 @@ def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> No
     assert all(map(is_open, held))
     assert not any(is_open(each) for each in set(gone) - set(held))  # but for numbers that were given anew
     after.close()
+    assert list(after.timings) == TIMINGS
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,7 @@ class Compiler:
             channel.send({"failure": Failure("compile", f"in {', '.join(asked.sensors)}").to_json()})
             return
         names = () if asked.purpose is Purpose.CHECK else tuple(f"map:{name}" for name in asked.sensors)
-        channel.send({"loaded": loaded(*names).to_json()}, [null() for _ in names])
+        channel.send({"loaded": loaded(*names).to_json(), "timings": []}, [null() for _ in names])
 
 
 def load_all(compiler: Compiler, *names: str, essential: frozenset[str] = frozenset({"process"})) -> LoadedSet:
@@ -252,7 +256,7 @@ def test_a_failure_that_no_single_sensor_causes_is_raised() -> None:
             if len(Request.from_json(channel.receive()[0]).requests) > 2:
                 channel.send({"failure": Failure("compile", "too much").to_json()})
             else:
-                channel.send({"loaded": loaded().to_json()})
+                channel.send({"loaded": loaded().to_json(), "timings": []})
 
     compiler = Together()
     with pytest.raises(CompileError, match="too much"):

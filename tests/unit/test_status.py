@@ -12,11 +12,13 @@ from krie.enforcement import Enforcing
 from krie.health import Losses
 from krie.missed import MissedRuns
 from krie.status import Status
+from krie.timings import Phase, Spent
 
 from .kernel_side import KernelSide, armed
 from .test_reports import probe
 
 ADMIN = Peer(1234, 0)
+TIMINGS = [Phase("agent", "policy", Spent(3, 2, 1)).to_json()]
 
 
 class Setting:
@@ -29,6 +31,7 @@ class Setting:
                 KernelSide(),
                 reports=[probe("a", "alive"), probe("b", "missing")],
                 plugins=SimpleNamespace(degraded={"sample": "why"}),
+                timings=SimpleNamespace(to_json=lambda: TIMINGS),
             ),
             cast("Bus", self.bus),
             cast("Losses", SimpleNamespace(total=3)),
@@ -72,6 +75,7 @@ def test_all_that_is_known() -> None:
             {"name": "sample.b", "state": "missing", "by": None},
         ],
         "degraded": {"sample": "why"},
+        "timings": TIMINGS,
         "guard": True,
     }
 

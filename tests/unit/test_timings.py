@@ -78,6 +78,16 @@ def test_an_error_ends_its_phase(clock: Clock) -> None:
     assert wall(timings) == {OTHER: 5, "load": 1}
 
 
+def test_nothing_counts_once_the_start_is_over(clock: Clock) -> None:
+    timings = Timings("agent", read=clock)
+    clock.work(1)
+    timings.stop()
+    clock.work(5)
+    with timings.phase("load"):
+        clock.work(5)
+    assert wall(timings) == {OTHER: 1}
+
+
 def test_what_was_spent_before_is_the_imports(clock: Clock) -> None:
     assert wall(Timings("agent", Spent(0.3, 0.2, 0.1), clock)) == {IMPORTS: 0.3, OTHER: 0}
 
