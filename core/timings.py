@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-IMPORTS: Final = "interpreter and imports"
+IMPORTS: Final = "imports and configuration"
 OTHER: Final = "other"
 
 
