@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .errors import AttachError
 from .kernel.attach import attach_somewhere
+from .kernel.detach import detach
 from .probe import Program
 
 Attach = Callable[[Program, int, range], tuple[int, int]]
@@ -108,7 +109,7 @@ class Roaming:
 
     def close(self) -> None:
         """Detach all."""
-        for each in self._roamers:
-            if each.link >= 0:
-                os.close(each.link)
-                each.link = -1
+        attached = [each for each in self._roamers if each.link >= 0]
+        detach(each.link for each in attached)
+        for each in attached:
+            each.link = -1

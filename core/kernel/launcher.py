@@ -21,6 +21,7 @@ from typing import IO, Any, NoReturn
 
 from ..errors import CompileError, KernelError, KrieError, LoaderError
 from .channel import Channel, ChannelClosed
+from .detach import detach
 from .features import Features
 from .messages import Loaded, Purpose, Request
 
@@ -42,8 +43,10 @@ class LoadedSet:
 
     def close(self) -> None:
         """Detach and unload everything."""
-        for group in self.descriptors.values():
-            for each in group:
+        links = {name: group for name, group in self.descriptors.items() if name.startswith("link:")}
+        detach(each for group in links.values() for each in group)
+        for name in self.descriptors.keys() - links.keys():
+            for each in self.descriptors[name]:
                 os.close(each)
 
 
