@@ -21,7 +21,8 @@
  * krie_reserve_<event>() and krie_submit_<event>() are generated.
  */
 
-BPF_RINGBUF_OUTPUT(krie_ring, KRIE_RING_PAGES);
+/* The sizes of this map and of krie_alive are given when they are made: see krie/kernel/compiled.py. */
+BPF_RINGBUF_OUTPUT(krie_ring, 1);
 
 /* Records of one kind that were attempted and lost on one CPU. Both only grow. */
 struct krie_count {
@@ -31,7 +32,7 @@ struct krie_count {
 BPF_PERCPU_ARRAY(krie_counts, struct krie_count, KRIE_SLOTS);
 
 /* Runs of each program caused by the agent itself: that is how a canary arrives. */
-BPF_PERCPU_ARRAY(krie_alive, u64, KRIE_PROGRAMS);
+BPF_PERCPU_ARRAY(krie_alive, u64, 1);
 
 struct krie_agent_state {
 	u32 tgid; /* in the initial PID namespace */

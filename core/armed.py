@@ -30,6 +30,7 @@ from .kernel.launcher import LoadedSet, LoaderProcess, load
 from .kernel.maps import Maps
 from .kernel.memory import KernelMemory
 from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRequest
+from .kernel.origin import Origin
 from .kernel.record_source import RecordSource
 from .kernel.ring import ring_pages
 from .kernel.source import CFile
@@ -121,13 +122,14 @@ def load_sensors(
             ring_pages(config.agent.ring_mib),
             config.agent.allow_syscall_tracepoints,
             config.agent.cache_dir,
+            compiled_dir=config.agent.compiled_dir,
         )
         essential = frozenset(each.name for each in own)
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
-            _log.warning("agent.cache_dir: compiled anew: %s", loaded.loaded.cache_problem)
+            _log.warning("programs were %s: %s", Origin(loaded.loaded.origin).text, loaded.loaded.cache_problem)
         for name, error in loaded.dropped.items():
             plugins.degrade(name, str(error))
         for problem in loaded.loaded.wrong_offsets:

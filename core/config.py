@@ -56,6 +56,10 @@ class AgentConfig(_Section):
         "/var/cache/krie",
         description="folder of compiled programs, which the next start with the same ones takes; empty: none are kept",
     )
+    compiled_dir: Annotated[str, AfterValidator(_absolute_or_empty)] = Field(
+        "",
+        description="folder of programs that `krie compile` made, maybe elsewhere; taken before those of `cache_dir`",
+    )
     ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
         32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"
     )

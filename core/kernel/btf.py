@@ -1,20 +1,21 @@
-"""The running kernel's types, from its BTF, through libbpf: C definitions, field offsets, function ids."""
+"""A kernel's types, from its BTF, through libbpf: C definitions, field offsets, function ids."""
 
 from __future__ import annotations
 
 import ctypes as C
 import itertools
 import re
+import struct
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from ..errors import KernelError
+from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, slice_digest, values
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
-_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC, _VAR, _ENUM64 = 4, 5, 6, 8, 12, 14, 19
-_NAMED = (_STRUCT, _UNION, _ENUM, _TYPEDEF, _ENUM64)
-_TRANSPARENT = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
+_NAMED = (STRUCT, UNION, ENUM, TYPEDEF, ENUM64)
+_TRANSPARENT = frozenset({TYPEDEF, 9, 10, 11, TYPE_TAG})  # and volatile, const, restrict
+_HEADER = struct.Struct("=III")
 _PRINTF = C.CFUNCTYPE(None, C.c_void_p, C.c_char_p, C.c_void_p)
 _UNNAMED = re.compile(r"^(\s*)(?:unsigned |signed )?(long|int|short|char): (\d+);$", re.MULTILINE)
 _BITS = {"long": 64, "int": 32, "short": 16, "char": 8}
@@ -35,7 +36,7 @@ def _library() -> C.CDLL:
     library.btf__parse.argtypes = [C.c_char_p, C.c_void_p]
     library.btf__free.argtypes = [C.c_void_p]
     library.btf__find_by_name_kind.argtypes = [C.c_void_p, C.c_char_p, C.c_uint32]
-    library.btf__type_by_id.restype = C.POINTER(_Type)
+    library.btf__type_by_id.restype = C.c_void_p
     library.btf__type_by_id.argtypes = [C.c_void_p, C.c_uint32]
     library.btf__name_by_offset.restype = C.c_char_p
     library.btf__name_by_offset.argtypes = [C.c_void_p, C.c_uint32]
@@ -46,14 +47,6 @@ def _library() -> C.CDLL:
     library.btf_dump__free.argtypes = [C.c_void_p]
     library.btf_dump__dump_type.argtypes = [C.c_void_p, C.c_uint32]
     return library
-
-
-class _Type(C.Structure):
-    _fields_ = (("name", C.c_uint32), ("info", C.c_uint32), ("size_or_type", C.c_uint32))
-
-
-class _Member(C.Structure):
-    _fields_ = (("name", C.c_uint32), ("type", C.c_uint32), ("offset", C.c_uint32))
 
 
 class Btf:
@@ -67,23 +60,26 @@ class Btf:
             raise KernelError(f"reading {path}", C.get_errno(), "KRIe needs a kernel with CONFIG_DEBUG_INFO_BTF")
         self._btf = C.c_void_p(handle)
         weakref.finalize(self, self._lib.btf__free, self._btf)  # 5 MiB and more
+        self._ids: dict[str, int] = {}  # libbpf would compare with the name of every type, each time
 
     def function_id(self, name: str) -> int:
         """BTF id of a kernel function, 0 when there is none."""
-        return max(0, int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNC)))
+        return max(0, int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), FUNC)))
 
     def name(self, type_id: int) -> str:
         """Name of the type or function with this id; empty when there is none."""
-        found = self._lib.btf__type_by_id(self._btf, type_id)
-        return self._text(found.contents.name) if found else ""
+        try:
+            return self.type(type_id).name
+        except KeyError:
+            return ""
 
     def has_type(self, name: str) -> bool:
         """Whether a struct, union, enum or typedef has this name."""
-        return self._find(name) > 0
+        return self.find(name) > 0
 
     def offset(self, type_name: str, path: str) -> int | None:
         """Byte offset of a field such as `f_path.dentry`, through anonymous members; None when there is none."""
-        total, type_id = 0, self._find(type_name)
+        total, type_id = 0, self.find(type_name)
         for part in path.split("."):
             found = self._member(type_id, part) if type_id > 0 else None
             if found is None:
@@ -96,7 +92,7 @@ class Btf:
 
     def size(self, type_name: str, path: str = "") -> int | None:
         """Bytes of a type, or of its field such as `avc_cache.slots`; None when there is none, or it is a bit-field."""
-        type_id = self._find(type_name)
+        type_id = self.find(type_name)
         for part in filter(None, path.split(".")):
             found = self._member(type_id, part) if type_id > 0 else None
             if found is None:
@@ -106,9 +102,8 @@ class Btf:
 
     def variable_size(self, name: str) -> int | None:
         """Bytes of a variable; None where BTF does not know it, as most kernels only tell of per-CPU ones."""
-        type_id = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), _VAR))
-        found = self._lib.btf__type_by_id(self._btf, type_id) if type_id > 0 else None
-        return self._bytes(found.contents.size_or_type) if found else None
+        type_id = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), VAR))
+        return self._bytes(self.type(type_id).number) if type_id > 0 else None
 
     def definitions(self, names: Iterable[str], without: Iterable[str] = ()) -> str:
         """C definitions of the types and of all that they contain by value, but not those named in `without`.
@@ -130,7 +125,7 @@ class Btf:
         dump = self._lib.btf_dump__new(self._btf, callback, None, None)
         try:
             for name in names:
-                if (type_id := self._find(name)) > 0:
+                if (type_id := self.find(name)) > 0:
                     self._lib.btf_dump__dump_type(C.c_void_p(dump), type_id)
         finally:
             self._lib.btf_dump__free(C.c_void_p(dump))
@@ -140,14 +135,48 @@ class Btf:
             lambda match: "" if match["tag"] in dropped or match["typedef"] in dropped else match[0], source
         )
 
+    def digest(self, names: Iterable[str], without: Iterable[str] = ()) -> str:
+        """Names what `definitions` prints of these types, whatever release of libbpf would print it."""
+        return slice_digest(self, names, frozenset(without))
+
+    def values(self, enum: str) -> frozenset[str]:
+        """The names of an enum's values; none where there is no such enum."""
+        return values(self, enum)
+
+    def find(self, name: str) -> int:
+        """Id of the struct, union, enum or typedef of this name; not above 0 when there is none."""
+        if name not in self._ids:
+            self._ids[name] = self._search(name)
+        return self._ids[name]
+
+    def type(self, type_id: int) -> Type:
+        """The type with this id. Raises `KeyError` where there is none."""
+        place = self._lib.btf__type_by_id(self._btf, type_id)
+        if not place:
+            raise KeyError(type_id)
+        name, info, number = _HEADER.unpack(C.string_at(place, _HEADER.size))
+        return Type(
+            self.text(name) if name else "",
+            info >> 24 & 0x1F,
+            bool(info >> 31),
+            info & 0xFFFF,
+            number,
+            place + _HEADER.size,
+        )
+
+    def words(self, type_: Type, form: str, count: int) -> Iterator[tuple[int, ...]]:
+        """What lies behind a type's header: `count` times what the form of `struct` says."""
+        return struct.iter_unpack(form, C.string_at(type_.behind, count * struct.calcsize(form)))
+
+    def text(self, offset: int) -> str:
+        """A name by its place among all names."""
+        return (self._lib.btf__name_by_offset(self._btf, offset) or b"").decode()
+
     def _bytes(self, type_id: int) -> int | None:
         size = int(self._lib.btf__resolve_size(self._btf, type_id))
         return size if size >= 0 else None
 
-    def _text(self, offset: int) -> str:
-        return (self._lib.btf__name_by_offset(self._btf, offset) or b"").decode()
-
-    def _find(self, name: str) -> int:
+    def _search(self, name: str) -> int:
         for kind in _NAMED:
             if (type_id := int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))) > 0:
                 return type_id
@@ -155,18 +184,14 @@ class Btf:
 
     def _members(self, type_id: int) -> Iterator[tuple[str, int, int]]:
         """Name, type and offset in bits (-1 for bit-fields) of each member; the ids of typedefs are followed."""
-        found = self._lib.btf__type_by_id(self._btf, type_id)
-        while found and found.contents.info >> 24 & 0x1F in _TRANSPARENT:
-            found = self._lib.btf__type_by_id(self._btf, found.contents.size_or_type)
-        if not found or found.contents.info >> 24 & 0x1F not in (_STRUCT, _UNION):
+        type_ = self.type(type_id)
+        while type_.kind in _TRANSPARENT:
+            type_ = self.type(type_.number)
+        if type_.kind not in (STRUCT, UNION):
             return
-        info = found.contents.info
-        members: Any = C.cast(C.addressof(found.contents) + C.sizeof(_Type), C.POINTER(_Member))
-        bitfields = info >> 31
-        for index in range(info & 0xFFFF):
-            member = members[index]
-            offset = member.offset & 0xFFFFFF if bitfields else member.offset
-            yield self._text(member.name), member.type, -1 if bitfields and member.offset >> 24 else offset
+        for name, member, place in self.words(type_, "=III", type_.length):
+            offset = place & 0xFFFFFF if type_.flag else place
+            yield self.text(name), member, -1 if type_.flag and place >> 24 else offset
 
     def _member(self, type_id: int, name: str) -> tuple[int, int] | None:
         for member_name, member_type, bits in self._members(type_id):

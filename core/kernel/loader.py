@@ -1,4 +1,4 @@
-"""The loader child: only here bcc is imported, which brings LLVM and may abort its process on odd C.
+"""The loader child: it compiles where nothing was compiled before, and a crash of the compiler ends this process only.
 
 The agent forks it (see `krie.kernel.launcher` for the other end). It says what the kernel accepts, takes the sensors,
 compiles one translation unit with all of their alternatives, loads and attaches with KRIe's own code what works here,
@@ -8,6 +8,7 @@ hands maps, programs and links over, replaces what the agent finds silent, and e
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import socket
@@ -19,26 +20,23 @@ from pathlib import Path
 
 from ..errors import KernelError
 from ..probe import AttachType, Program
-from ..table_layout import SIZE as TABLE_BYTES
 from ..timings import Timings
 from . import attach, bpf, dispatch, mounts
 from .alternatives import Alternatives, Held
 from .btf import Btf
 from .channel import Channel, ChannelClosed
-from .compiled import Cache, Compiled, compile_unit, key_of
+from .compiled import Compiled, instantiate
+from .compiler import FLAGS, QUIET, WARNINGS, CompilationError
 from .copies import copy_for
 from .features import try_features
 from .messages import Failure, Loaded, Purpose, Request
 from .record_source import trial_program
-from .source import SensorSource, Unit, assemble, write_tree
+from .source import SensorSource, Unit, assemble
+from .unit_cache import Folders, compile_into, obtain
 
 _PR_SET_PDEATHSIG = 1
 _DIAGNOSTIC_BYTES = 1 << 16
 _RUN_BY_AGENT = ("krie_inspect", "krie_peek", "krie_change")
-# Newer kernels (7.3 is one) embed structs as members without a name, which plain C ignores. BCC optimises again what
-# clang has optimised, and asks for types that none of KRIe's maps needs: without both, compiling takes half the time.
-_FLAGS = ["-D__TARGET_ARCH_x86", "-fms-extensions", "-g0", "-Xclang", "-disable-llvm-passes"]
-_WARNINGS = ["-Wall", "-Wno-unused-function", "-Wno-unused-variable", "-Wno-address-of-packed-member"]
 
 
 @contextmanager
@@ -62,7 +60,7 @@ class Loader:
         self._channel = channel
         self._tree = tree
         self._timings = Timings("loader")
-        self._cache_problem = ""
+        self._origin, self._cache_problem = "", ""
         with self._timings.phase("features"):
             self._btf = Btf()
             self._places = attach.Places(
@@ -91,29 +89,17 @@ class Loader:
         self._channel.send({"failure": Failure("compile", "\n".join(_errors(diagnostics))).to_json()})
 
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[Compiled | None, Unit]:
-        write_tree(self._tree, sources, self._btf)
-        unit = assemble(
-            sources,
-            ring_pages=request.ring_pages,
-            features=self.features,
-            btf=self._btf,
-            trial=request.purpose is Purpose.TRIAL,
-        )
-        flags = [*_FLAGS, *(_WARNINGS if request.purpose is Purpose.CHECK else ["-Wno-everything"])]
-        cache = Cache(Path(request.cache_dir)) if request.cache_dir else None
-        key = key_of(unit.text, self._tree, flags)
-        compiled = cache.find(key) if cache is not None else None
-        if compiled is None:
-            try:
-                compiled = compile_unit(unit.text, self._tree, flags)
-            except Exception as error:  # bcc raises plain Exception
-                print(f"{error}", file=sys.stderr)
-                return None, unit
-            if cache is not None:
-                cache.keep(key, compiled)
-                self._cache_problem = cache.problem
-        _make_map_of_tables(compiled.maps["krie_tables"], max(1, len(unit.kinds)))
-        return compiled, unit
+        check = request.purpose is Purpose.CHECK
+        unit = assemble(sources, self._btf, trial=request.purpose is Purpose.TRIAL)
+        flags = [*FLAGS, *(WARNINGS if check else QUIET)]
+        folders = Folders() if check else Folders(request.compiled_dir, request.cache_dir)
+        try:
+            obtained = obtain(unit, self._btf, flags, folders, compile_into(self._tree))
+        except CompilationError as error:
+            print(f"{error}", file=sys.stderr)
+            return None, unit
+        self._origin, self._cache_problem = obtained.origin, obtained.problem
+        return instantiate(obtained.object, unit.entries(request.ring_pages * mmap.PAGESIZE), len(unit.kinds)), unit
 
     def _attach(self, request: Request, compiled: Compiled, unit: Unit) -> None:
         """Attach what works, then what the agent asks for instead, until it goes."""
@@ -190,6 +176,7 @@ class Loader:
             attached=tuple(each.label for each in alternatives.attached) if alternatives is not None else (),
             wrong_offsets=wrong_offsets,
             warnings=warnings,
+            origin=self._origin,
             cache_problem=self._cache_problem,
         )
         message = {"loaded": answer.to_json(), "timings": self._timings.to_json()}
@@ -234,18 +221,9 @@ def _named(held: Iterable[Held]) -> dict[str, Sequence[int]]:
     return found
 
 
-def _make_map_of_tables(descriptor: int, kinds: int) -> None:
-    """Put a map of maps where BCC made an ordinary one, before any program refers to it: see `bpf/table.bpf.c`."""
-    shape = bpf.map_create(bpf.MapType.ARRAY, 4, TABLE_BYTES, kinds, "krie_generation")
-    made = bpf.map_create(bpf.MapType.ARRAY_OF_MAPS, 4, 4, 1, "krie_tables", inner=shape)
-    os.dup2(made, descriptor, inheritable=False)
-    os.close(made)
-    os.close(shape)
-
-
 def _errors(lines: list[str]) -> list[str]:
     """The compiler's own lines, without BCC's remarks."""
-    return [line for line in lines if line and "Failed to compile BPF module" not in line] or ["no diagnostics"]
+    return [line for line in lines if line and "BCC compiled nothing" not in line] or ["no diagnostics"]
 
 
 def serve(sock: socket.socket) -> None:

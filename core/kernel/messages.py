@@ -63,6 +63,8 @@ class Request:
     cache_dir: str = ""
     """Folder of what was compiled before; empty: compile."""
     purpose: Purpose = Purpose.ATTACH
+    compiled_dir: str = ""
+    """Folder of what was compiled elsewhere; empty: none."""
 
     @property
     def sensors(self) -> Mapping[str, SensorRequest]:
@@ -109,6 +111,7 @@ class Request:
             data["allow_every_syscall"],
             data["cache_dir"],
             Purpose(data["purpose"]),
+            data["compiled_dir"],
         )
 
 
@@ -174,8 +177,10 @@ class Loaded:
     """Fields that the compiled code reads at the wrong place."""
     warnings: tuple[str, ...] = ()
     """What the compiler said, where `check` asked for it."""
+    origin: str = ""
+    """Where the programs come from: see `krie.kernel.unit_cache.Origin`."""
     cache_problem: str = ""
-    """Why `cache_dir` was of no use; empty where all is well."""
+    """Why `compiled_dir` or `cache_dir` was of no use; empty where all is well."""
 
     def to_json(self) -> dict[str, Any]:
         """For the channel."""
@@ -194,5 +199,6 @@ class Loaded:
             tuple(data["attached"]),
             tuple(data["wrong_offsets"]),
             tuple(data["warnings"]),
+            data["origin"],
             data["cache_problem"],
         )

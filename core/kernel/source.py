@@ -6,14 +6,15 @@ kernel headers.
     include/*.h             the core's own headers
     main text               prelude, verdicts, tables, the functions of each event, each sensor's source with #line
 
-The functions of all alternatives are compiled, and a function knows which program it is by krie_self(): the text does
-not depend on what is chosen.
+All alternatives of all probes are compiled. The unit depends on the sources and on the kernel's types, and on nothing
+else of a machine: sizes of maps are given when these are made (`krie.kernel.compiled`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +25,6 @@ from ..table_layout import C_DEFINES
 from ..wire import NAME_BYTES
 from .btf import Btf
 from .dispatch import C_DEFINES as DISPATCH_DEFINES
-from .features import Features
 from .record_source import RecordSource, record_functions
 
 _USES = re.compile(
@@ -32,6 +32,15 @@ _USES = re.compile(
 )
 _OFFSETOF = re.compile(r"\b(?:__builtin_)?offsetof\(struct (\w+), ([a-z_][\w.]*)\)")
 _HAS = re.compile(r"\bKRIE_HAS_([A-Za-z0-9]\w*?)__(\w+)\b")
+_PLACE = re.compile(r'^#line 1 ".*"$', re.MULTILINE)
+_TELLTALES = {
+    # Each came with what is asked for or after it: 5.13 after 5.12 (5ca419f2864a), 5.18 (b44123b4a3dc), 5.15 in the
+    # same series (a396eda5517a).
+    "KRIE_HAS_FETCH_ADD": "BPF_FUNC_for_each_map_elem",
+    "KRIE_HAS_SET_RETVAL": "BPF_FUNC_set_retval",
+    "KRIE_HAS_TASK_BTF": "BPF_FUNC_task_pt_regs",
+}
+"""What programs may use, by the value of `enum bpf_func_id` in a kernel's BTF that tells it; see `krie.Features`."""
 _CORE_TYPES = ("upid",)
 """Types that the core's C uses whole."""
 
@@ -39,6 +48,8 @@ _INCLUDED = ("krie.h", "header.h", "syscall.h")
 """Headers of the core, in this order: they touch no map."""
 _PASTED = ("prelude.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
+_VERSION = "2"
+"""Of what is compiled and how it is kept, as far as nothing below shows that."""
 _VERDICTS = 8192
 """Processes that can be poisoned, and verdicts that can stand, at a time."""
 
@@ -97,16 +108,22 @@ class SensorSource:
     files: tuple[CFile, ...]
     events: tuple[RecordSource, ...]
     programs: tuple[str, ...]
-    """Labels of the programs of the chosen alternatives."""
+    """Labels of the programs of all alternatives."""
     types: tuple[str, ...] = ()
     defines: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The assembled main text with the order of its programs, kinds and checked fields."""
+    """The assembled main text and its headers, with the order of its programs, kinds and checked fields."""
 
     text: str
+    headers: Mapping[str, str]
+    """Those that depend on no kernel, by their path in the include tree."""
+    types: tuple[str, ...]
+    """Types of the kernel that are cut out of its BTF."""
+    macros: tuple[str, ...]
+    """What this kernel has: KRIE_HAS_..."""
     programs: tuple[str, ...]
     """Labels of programs in order of their index in the map `krie_alive`."""
     kinds: tuple[int, ...]
@@ -115,6 +132,30 @@ class Unit:
     """Sensors in order of their index in the map `krie_enforcing`."""
     fields: tuple[tuple[str, str], ...]
     """(type, field) in order of their index in the map `krie_offsets`."""
+
+    def entries(self, ring_bytes: int) -> dict[str, int]:
+        """Sizes of the maps that the unit leaves open, for `krie.kernel.compiled.instantiate`."""
+        return {"krie_ring": ring_bytes, "krie_alive": max(1, len(self.programs))}
+
+    def key(self, btf: Btf, flags: Iterable[str]) -> str:
+        """Names what is compiled, on whatever machine and wherever KRIe lies there: not what compiles it."""
+        digest = hashlib.sha256()
+        slice_ = btf.digest(self.types, without=_DEFINED_BY_BCC)
+        text = _PLACE.sub("", self.text)
+        for part in (_VERSION, slice_, text, *flags, *self.macros, *(f"{k}\0{v}" for k, v in self.headers.items())):
+            digest.update(f"{len(part)}:{part}".encode())
+        return digest.hexdigest()
+
+    def write(self, root: Path, btf: Btf) -> None:
+        """Write the include tree that BCC_KERNEL_SOURCE points at."""
+        (root / "arch/x86/include").mkdir(parents=True)
+        for name, text in self.headers.items():
+            header = root / "include" / name
+            header.parent.mkdir(parents=True, exist_ok=True)
+            header.write_text(text)
+        has = [f"#define {each} 1" for each in self.macros]
+        types = btf.definitions(self.types, without=_DEFINED_BY_BCC)
+        (root / "include/krie_types.h").write_text("\n".join([*has, types]))
 
 
 def core_file(name: str) -> CFile:
@@ -129,68 +170,25 @@ def fields_read(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(found | {(match[1], match[2]) for match in _OFFSETOF.finditer(text)})
 
 
-def write_tree(root: Path, sensors: Iterable[SensorSource], btf: Btf) -> None:
-    """Write the include tree that BCC_KERNEL_SOURCE points at."""
-    sensors = tuple(sensors)
-    include = root / "include"
-    (root / "arch/x86/include").mkdir(parents=True)
-    for name in _BCC_HEADERS:
-        header = include / name
-        header.parent.mkdir(parents=True, exist_ok=True)
-        header.write_text("#include <linux/types.h>\n")
-    (include / "linux/types.h").write_text(_TYPES)
-    (include / "linux/kconfig.h").write_text("#define CONFIG_BPF_SYSCALL 1\n")
-    (include / "linux/version.h").write_text(
-        "#define LINUX_VERSION_CODE 0\n#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n"
-    )
-    (include / "krie_types.h").write_text(_kernel_types(sensors, btf))
-    declarations = [each.declaration for sensor in sensors for each in sensor.events]
-    (include / "krie_events.h").write_text("\n".join([layout_of(Event).c_struct("krie_header"), *declarations]))
-    for name in _INCLUDED:
-        (include / name).write_text(core_file(name).text)
-
-
-def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
-    yield from (core_file(each).text for each in (*_INCLUDED, *_PASTED))
-    for each in sensors:
-        yield from (file.text for file in each.files)
-
-
-def _kernel_types(sensors: tuple[SensorSource, ...], btf: Btf) -> str:
-    texts = tuple(_texts(sensors))
-    read = {type_ for text in texts for type_, _ in fields_read(text)}
-    asked = {name for sensor in sensors for name in sensor.types}
-    roots = sorted((read | asked | set(_BCC_TYPES) | set(_CORE_TYPES)) - _DEFINED_BY_BCC)
-    has = {(match[1], match[2]) for text in texts for match in _HAS.finditer(text)}
-    macros = [
-        f"#define KRIE_HAS_{type_}__{field} 1" for type_, field in sorted(has) if btf.offset(type_, field) is not None
-    ]
-    return "\n".join([*macros, btf.definitions(roots, without=_DEFINED_BY_BCC)])
-
-
-def assemble(
-    sensors: Iterable[SensorSource], *, ring_pages: int, features: Features, btf: Btf, trial: bool = False
-) -> Unit:
+def assemble(sensors: Iterable[SensorSource], btf: Btf, *, trial: bool = False) -> Unit:
     """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them.
 
     `trial`: with the programs that `krie policy verify` runs.
     """
-    sensors = tuple(sensors)
-    programs = tuple(function for sensor in sensors for function in sensor.programs)
+    sensors = tuple(sorted(sensors, key=lambda sensor: sensor.name))  # whatever order the configuration names them in
+    texts = tuple(_texts(sensors))
+    read = {pair for text in texts for pair in fields_read(text)}
+    asked = {name for sensor in sensors for name in sensor.types}
+    types = sorted(({type_ for type_, _ in read} | asked | set(_BCC_TYPES) | set(_CORE_TYPES)) - _DEFINED_BY_BCC)
+    programs = tuple(label for sensor in sensors for label in sensor.programs)
     records = tuple(record for sensor in sensors for record in sensor.events)
-    fields = tuple(
-        sorted({pair for text in _texts(sensors) for pair in fields_read(text) if btf.offset(*pair) is not None})
-    )
+    fields = tuple(sorted(pair for pair in read if btf.offset(*pair) is not None))
     lines = ["#include <linux/types.h>"]
-    lines += [f"#define KRIE_RING_PAGES {ring_pages}"]
-    lines += ["#define KRIE_HAS_FETCH_ADD 1"] if features.fetch_add else []
-    lines += ["#define KRIE_HAS_SET_RETVAL 1"] if features.set_retval else []
-    lines += ["#define KRIE_HAS_TASK_BTF 1"] if features.task_btf else []
     constants = {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES, **DISPATCH_DEFINES}
     lines += [f"#define {name} {value}" for name, value in constants.items()]
     lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_SENSORS {max(1, len(sensors))}"]
     lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]
-    lines += [f"#define KRIE_PROGRAMS {max(1, len(programs))}", f"#define KRIE_SLOTS {max(1, len(records))}"]
+    lines += [f"#define KRIE_SLOTS {max(1, len(records))}"]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
     lines += [f"#include <{name}>" for name in ("krie_types.h", "krie_events.h", *_INCLUDED)]
     for name in _PASTED:
@@ -200,8 +198,41 @@ def assemble(
     for sensor in sensors:
         for file in sensor.files:
             lines += _pasted(file)
-    kinds = tuple(record.kind for record in records)
-    return Unit("\n".join(lines) + "\n", programs, kinds, tuple(each.name for each in sensors), fields)
+    return Unit(
+        "\n".join(lines) + "\n",
+        _headers(records),
+        tuple(types),
+        _macros(texts, btf),
+        programs,
+        tuple(record.kind for record in records),
+        tuple(each.name for each in sensors),
+        fields,
+    )
+
+
+def _headers(records: Iterable[RecordSource]) -> dict[str, str]:
+    return {
+        **dict.fromkeys(_BCC_HEADERS, "#include <linux/types.h>\n"),
+        "linux/types.h": _TYPES,
+        "linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1\n",
+        "linux/version.h": "#define LINUX_VERSION_CODE 0\n"
+        "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n",
+        "krie_events.h": "\n".join([layout_of(Event).c_struct("krie_header"), *(each.declaration for each in records)]),
+        **{name: core_file(name).text for name in _INCLUDED},
+    }
+
+
+def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
+    yield from (core_file(each).text for each in (*_INCLUDED, *_PASTED))
+    for each in sensors:
+        yield from (file.text for file in each.files)
+
+
+def _macros(texts: Iterable[str], btf: Btf) -> tuple[str, ...]:
+    asked = {(match[1], match[2]) for text in texts for match in _HAS.finditer(text)}
+    has = [f"KRIE_HAS_{type_}__{field}" for type_, field in sorted(asked) if btf.offset(type_, field) is not None]
+    helpers = btf.values("bpf_func_id")
+    return (*(macro for macro, helper in _TELLTALES.items() if helper in helpers), *has)
 
 
 def _pasted(file: CFile) -> list[str]:

@@ -1,144 +1,85 @@
-"""What was compiled once is taken again, as it was, and only from where nobody else can write."""
+"""What was compiled becomes maps and programs of this kernel, and is taken again as it was."""
 
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from krie.armed import sensor_request
 from krie.errors import KernelError
-from krie.kernel import bpf, compiled
-from krie.kernel.compiled import _KEPT, Cache, Compiled, key_of
+from krie.kernel import bpf
+from krie.kernel.bpf import MapShape
+from krie.kernel.compiled import instantiate
 from krie.kernel.launcher import LoadedSet, LoaderProcess
 from krie.kernel.messages import Request
+from krie.kernel.object import Object
 from krie.process_sensor import process_sensor
 from krie.testing.agent import RunningAgent
 
-KEY = "a" * 64
-LOAD_MAP, NUMBER_LIKE_A_MAP, SUM, EXIT = 0x18, 0x18, 0x0F, 0x95
-Keep = Callable[[str], Compiled]
+LOAD_MAP, EXIT = 0x18, 0x95
+MADE = Object(
+    {
+        "counts": MapShape(bpf.MapType.PERCPU_ARRAY, 4, 24, 1, 0, "counts"),
+        "krie_tables": MapShape(bpf.MapType.ARRAY, 4, 4, 1, 0, "krie_tables"),
+        "seen": MapShape(bpf.MapType.HASH, 8, 16, 32, 1, "seen"),  # BPF_F_NO_PREALLOC
+    },
+    {"look": struct.pack("<BBhiBBhi", LOAD_MAP, 0x11, 0, 2, 0, 0, 0, 0) + struct.pack("<BBhi", EXIT, 0, 0, 0)},
+)
+COMPILE = """
+import hashlib, json, os, sys, tempfile
+from pathlib import Path
+from krie.armed import sensor_request
+from krie.kernel.btf import Btf
+from krie.kernel.compiler import FLAGS, QUIET, compile_unit
+from krie.kernel.messages import Request
+from krie.kernel.source import assemble
+from krie.process_sensor import process_sensor
+user = int(sys.argv[1])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+request = Request((sensor_request(process_sensor()),), 16, allow_every_syscall=False)
+btf = Btf()
+unit = assemble(map(request.source, request.sensors), btf)
+with tempfile.TemporaryDirectory() as folder:
+    unit.write(Path(folder), btf)
+    made = compile_unit(unit.text, Path(folder), [*FLAGS, *QUIET])
+print(json.dumps(made.to_json(), sort_keys=True))
+"""
 
 
-def instruction(operation: int, registers: int = 0, immediate: int = 0) -> bytes:
-    return struct.pack("<BBhi", operation, registers, 0, immediate)
-
-
-@pytest.fixture
-def unit() -> Iterator[Compiled]:
-    """Two maps, and a function that refers to both of them and holds a number that is none."""
-    maps = {
-        "counts": bpf.map_create(bpf.MapType.PERCPU_ARRAY, 4, 24, 3, "counts"),
-        "seen": bpf.map_of_shape(bpf.MapShape(bpf.MapType.HASH, 8, 16, 32, 1, "seen")),  # BPF_F_NO_PREALLOC
-    }
-    code = b"".join(
-        (
-            instruction(LOAD_MAP, 0x11, maps["seen"]) + instruction(0),
-            instruction(NUMBER_LIKE_A_MAP, 0x02, maps["seen"]) + instruction(0),
-            instruction(LOAD_MAP, 0x11, maps["counts"]) + instruction(0),
-            instruction(LOAD_MAP, 0x00) + instruction(LOAD_MAP, 0x10, maps["seen"]),  # the second half of a number
-            instruction(0xB7),
-            instruction(EXIT),
-        )
-    )
-    yield Compiled(maps, {"look": code})
-    for each in maps.values():
-        os.close(each)
-
-
-def test_what_was_kept_comes_back_with_maps_of_its_own(unit: Compiled, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-    assert cache.find(KEY) is None
-    cache.keep(KEY, unit)
-    found = cache.find(KEY)
-    assert found is not None
-    assert cache.problem == ""
-    assert list(found.maps) == ["counts", "seen"]
-    for name, descriptor in found.maps.items():
-        assert bpf.map_shape(descriptor) == bpf.map_shape(unit.maps[name])
-        assert bpf.map_id(descriptor) != bpf.map_id(unit.maps[name])
-    code, before = found.instructions("look"), unit.instructions("look")
-    assert struct.unpack_from("<i", code, 4)[0] == found.maps["seen"]
-    assert struct.unpack_from("<i", code, 36)[0] == found.maps["counts"]
-    same = bytearray(code)
-    same[4:8], same[36:40] = before[4:8], before[36:40]
-    assert bytes(same) == before, "nothing else changed"
+def test_maps_are_made_as_the_object_says_but_for_sizes_that_are_given() -> None:
+    made = instantiate(MADE, {"counts": 3}, kinds=2)
+    assert bpf.map_shape(made.maps["counts"]) == MapShape(bpf.MapType.PERCPU_ARRAY, 4, 24, 3, 0, "counts")
+    assert bpf.map_shape(made.maps["seen"]) == MADE.maps["seen"]
+    assert bpf.map_shape(made.maps["krie_tables"]).type == bpf.MapType.ARRAY_OF_MAPS
+    assert struct.unpack_from("<i", made.instructions("look"), 4)[0] == made.maps["seen"]
     with pytest.raises(KernelError, match="no function other"):
-        found.instructions("other")
-    for each in found.maps.values():
-        os.close(each)
+        made.instructions("other")
+    made.close()
 
 
-@pytest.mark.parametrize("damage", ["bit", "short", "empty", "writable", "folder"])
-def test_what_is_damaged_or_not_ours_is_not_taken(unit: Compiled, tmp_path: Path, damage: str) -> None:
-    folder = tmp_path / "cache"
-    cache = Cache(folder)
-    cache.keep(KEY, unit)
-    file = folder / KEY
-    content = file.read_bytes()
-    if damage == "bit":
-        file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-    elif damage == "short":
-        file.write_bytes(content[: len(content) // 2])
-    elif damage == "empty":
-        file.write_bytes(b"")
-    else:
-        (file if damage == "writable" else folder).chmod(0o777)
-    assert cache.find(KEY) is None
-    assert cache.problem.startswith(f"{folder if damage == 'folder' else file}: ")
+def test_what_the_kernel_refuses_leaves_no_map_behind() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(KernelError, match="creating map seen: EINVAL"):
+        instantiate(MADE, {"seen": 0}, kinds=2)
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_nothing_is_kept_where_others_could_change_it(unit: Compiled, tmp_path: Path) -> None:
-    folder = tmp_path / "open"
-    folder.mkdir()
-    folder.chmod(0o777)
-    cache = Cache(folder)
-    cache.keep(KEY, unit)
-    assert list(folder.iterdir()) == []
-    assert cache.problem == f"{folder}: can be changed by other users: chmod go-w {folder}"
-    (tmp_path / "file").touch()
-    cache = Cache(tmp_path / "file")
-    cache.keep(KEY, unit)
-    assert "File exists" in cache.problem
-
-
-def test_only_the_youngest_are_kept(unit: Compiled, tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    for index in range(_KEPT):
-        cache.keep(f"{index:064}", unit)
-        os.utime(tmp_path / f"{index:064}", (index, index))
-    found = cache.find(f"{0:064}")  # used, and by that the youngest
-    assert found is not None
-    for each in found.maps.values():
-        os.close(each)
-    cache.keep(KEY, unit)
-    assert {each.name for each in tmp_path.iterdir()} == {
-        KEY,
-        *(f"{index:064}" for index in range(_KEPT) if index != 1),
+@pytest.mark.once
+def test_anybody_compiles_the_same() -> None:
+    """Root and others, whatever the kernel shows them of itself."""
+    hiding = ["unshare", "-m", "sh", "-c", 'mount --bind /dev/null /proc/kallsyms && exec "$@"', "sh"]
+    made = {
+        subprocess.run([*prefix, sys.executable, "-c", COMPILE, user], check=True, capture_output=True).stdout
+        for prefix, user in (([], "0"), ([], "65534"), (hiding, "65534"))
     }
-
-
-def test_the_key_covers_text_headers_and_flags(tmp_path: Path) -> None:
-    header = tmp_path / "include/linux/types.h"
-    header.parent.mkdir(parents=True)
-    header.write_text("typedef int s32;\n")
-    keys = [key_of("int x;", tmp_path, ["-a", "-b"])]
-    assert key_of("int x;", tmp_path, ["-a", "-b"]) == keys[0]
-    keys += [key_of("int y;", tmp_path, ["-a", "-b"]), key_of("int x;", tmp_path, ["-a-b"])]
-    header.write_text("typedef long s32;\n")
-    keys += [key_of("int x;", tmp_path, ["-a", "-b"])]
-    header.rename(tmp_path / "include/types.h")
-    keys += [key_of("int x;", tmp_path, ["-a", "-b"])]
-    assert len(set(keys)) == 5
-
-
-def test_nothing_is_found_again_where_the_compiler_is_not_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compiled, "_LIBRARIES", tmp_path)
-    assert key_of("int x;", tmp_path, []) != key_of("int x;", tmp_path, [])
+    assert len(made) == 1
+    assert "krie_inspect" in json.loads(made.pop())["functions"]
 
 
 def load(folder: Path) -> LoadedSet:
@@ -154,7 +95,8 @@ def test_the_loader_takes_what_it_kept(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     second = load(tmp_path)
     second.close()
-    assert second.loaded == first.loaded
+    assert (first.loaded.origin, second.loaded.origin) == ("compiled", "cache")
+    assert replace(second.loaded, origin="compiled") == first.loaded
     assert first.loaded.cache_problem == ""
     content = json.loads(file.read_bytes().partition(b"\n")[2])
     assert content["functions"].pop("krie_peek")
@@ -165,7 +107,8 @@ def test_the_loader_takes_what_it_kept(tmp_path: Path) -> None:
     file.write_bytes(b"damaged")
     third = load(tmp_path)
     third.close()
-    assert third.loaded.cache_problem == f"{file}: is damaged"
+    assert third.loaded.cache_problem == f"agent.cache_dir: {file}: is damaged"
+    assert third.loaded.origin == "compiled"
 
 
 @pytest.mark.once
@@ -176,4 +119,4 @@ def test_an_agent_says_why_it_compiled_anew(tmp_path: Path) -> None:
     folder.chmod(0o777)
     with RunningAgent(tmp_path, plugins={}, agent={"cache_dir": str(folder)}) as agent:
         pass
-    assert f"agent.cache_dir: compiled anew: {folder}: can be changed by other users" in agent.stderr
+    assert f"programs were compiled here: agent.cache_dir: {folder}: can be changed by other users" in agent.stderr
