@@ -1,6 +1,6 @@
 """The ring buffer: records out of the kernel, as bytes, in order.
 
-Read through libbcc_bpf, which carries no LLVM. Its callback only copies: exceptions in it would be lost, and what it
+Read through libbpf. Its callback only copies: exceptions in it would be lost, and what it
 is given lies in the ring.
 """
 
@@ -23,27 +23,27 @@ _SMALLEST_BYTES = layout_of(Event).size
 
 
 class Library(Protocol):
-    """What of libbcc_bpf is used."""
+    """What of libbpf is used."""
 
-    def bpf_new_ringbuf(self, descriptor: int, callback: Any, context: None, /) -> int | None:
+    def ring_buffer__new(self, descriptor: int, callback: Any, context: None, options: None, /) -> int | None:
         """Map a ring; None where that failed."""
 
-    def bpf_consume_ringbuf(self, handle: Any, /) -> int:
+    def ring_buffer__consume(self, handle: Any, /) -> int:
         """Call back for each record that is there; a negative answer of the callback ends that, and is returned."""
 
-    def bpf_free_ringbuf(self, handle: Any, /) -> None:
+    def ring_buffer__free(self, handle: Any, /) -> None:
         """Unmap it."""
 
 
 def _library() -> Library:
     try:
-        library = ctypes.CDLL("libbcc_bpf.so.0", use_errno=True)
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
-        raise KernelError("loading libbcc_bpf.so.0", 0, f"install the package libbpfcc ({error})") from error
-    library.bpf_new_ringbuf.restype = ctypes.c_void_p
-    library.bpf_new_ringbuf.argtypes = [ctypes.c_int, _CALLBACK, ctypes.c_void_p]
-    library.bpf_free_ringbuf.argtypes = [ctypes.c_void_p]
-    library.bpf_consume_ringbuf.argtypes = [ctypes.c_void_p]
+        raise KernelError("loading libbpf.so.1", 0, f"install the package libbpf1 ({error})") from error
+    library.ring_buffer__new.restype = ctypes.c_void_p
+    library.ring_buffer__new.argtypes = [ctypes.c_int, _CALLBACK, ctypes.c_void_p, ctypes.c_void_p]
+    library.ring_buffer__free.argtypes = [ctypes.c_void_p]
+    library.ring_buffer__consume.argtypes = [ctypes.c_void_p]
     return cast("Library", library)
 
 
@@ -62,7 +62,7 @@ class Ring:
             return _BATCH_FULL if len(records) >= batch else 0
 
         self._records, self._on_record = records, _CALLBACK(on_record)
-        handle = self._lib.bpf_new_ringbuf(ring.descriptor, self._on_record, None)
+        handle = self._lib.ring_buffer__new(ring.descriptor, self._on_record, None, None)
         if not handle:
             raise KernelError("mapping the ring buffer", ctypes.get_errno())
         self._handle = ctypes.c_void_p(handle)
@@ -73,7 +73,7 @@ class Ring:
 
     def read(self) -> list[bytes]:
         """The records that are there, at most one batch; fewer when the ring was read to its end."""
-        result = self._lib.bpf_consume_ringbuf(self._handle)
+        result = self._lib.ring_buffer__consume(self._handle)
         if result < 0 and result != _BATCH_FULL:
             raise KernelError("reading the ring buffer", -result)
         records = self._records[:]
@@ -86,7 +86,7 @@ class Ring:
 
     def close(self) -> None:
         """Unmap the ring; the map's descriptor stays open."""
-        self._lib.bpf_free_ringbuf(self._handle)
+        self._lib.ring_buffer__free(self._handle)
 
 
 def ring_pages(mib: int) -> int:

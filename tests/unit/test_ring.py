@@ -21,11 +21,11 @@ class Memory:
         self.freed: list[int | None] = []
         self.handle: int | None = 4711
 
-    def bpf_new_ringbuf(self, descriptor: int, callback: Any, context: None, /) -> int | None:
+    def ring_buffer__new(self, descriptor: int, callback: Any, context: None, options: None, /) -> int | None:
         self._callback = callback
         return self.handle
 
-    def bpf_consume_ringbuf(self, handle: Any, /) -> int:
+    def ring_buffer__consume(self, handle: Any, /) -> int:
         assert handle.value == self.handle
         taken = 0
         while self.waiting and not self.error:
@@ -38,7 +38,7 @@ class Memory:
             taken += 1
         return -self.error or taken
 
-    def bpf_free_ringbuf(self, handle: Any, /) -> None:
+    def ring_buffer__free(self, handle: Any, /) -> None:
         self.freed.append(handle.value)
 
 

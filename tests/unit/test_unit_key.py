@@ -122,6 +122,8 @@ def key(btf: Btf, asked: tuple[SensorRequest, ...], **how: Any) -> str:
         {"smep_smap": {}, "runtime_integrity": {}},
         {**ALL, "smep_smap": {"traps": False}},
         {**ALL, "smep_smap": {"functions": {"vfs_read": "process", "tcp_ack": "any"}}},
+        {**ALL, "smep_smap": {"kernel_stack": True}},
+        {**ALL, "runtime_integrity": {"map_access": True, "parameters": ["kernel.sysrq"]}},
         {name: {"mode": "enforce", "required": True} for name in ALL},
     ],
     ids=str,
