@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from .command import config_file, config_file_if_any, config_option, json_option, need_root
+from .command import PATH, config_file, config_file_if_any, config_option, json_option, need_root
 from .errors import ExitCode, KrieError
 from .groups import Commands, LazyGroup, ReaderGoneError
 
@@ -85,6 +85,26 @@ def doctor(config: Path | None, as_json: bool, timings: bool) -> None:
 
             render_timings(console(), report.timings)
     sys.exit(ExitCode.OK if report.healthy else ExitCode.DEGRADED)
+
+
+@krie.command("compile")
+@click.option("--btf", type=PATH, metavar="FILE", help="The kernel's types, as /sys/kernel/btf/vmlinux has them.")
+@click.option("--vmlinux", type=PATH, metavar="FILE", help="The kernel itself: vmlinux, or a bootable vmlinuz.")
+@click.option("--kernel", default="", metavar="NAME", help="One of the lab's, by name: see krie lab kernels.")
+@click.option("--output", type=PATH, metavar="FOLDER", required=True, help="The folder that gets the programs.")
+@config_option
+@json_option
+def compile_programs(
+    btf: Path | None, vmlinux: Path | None, kernel: str, output: Path, config: Path | None, as_json: bool
+) -> None:
+    """Compile the configured plugins' programs for a kernel, which need not be the one that runs here.
+
+    Needs no root. A host that has the folder as agent.compiled_dir needs no compiler: copy it there, owned by root. Its
+    configuration may be another one that names the same plugins. What is there already is not compiled again.
+    """
+    from .compile_command import compile_command
+
+    compile_command(config_file(config), output, btf=btf, vmlinux=vmlinux, kernel=kernel, as_json=as_json)
 
 
 @krie.command()

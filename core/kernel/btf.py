@@ -34,6 +34,8 @@ def _library() -> C.CDLL:
         raise KernelError("loading libbpf.so.1", 0, f"install the package libbpf1 ({error})") from error
     library.btf__parse.restype = C.c_void_p
     library.btf__parse.argtypes = [C.c_char_p, C.c_void_p]
+    library.btf__new.restype = C.c_void_p
+    library.btf__new.argtypes = [C.c_char_p, C.c_uint32]
     library.btf__free.argtypes = [C.c_void_p]
     library.btf__find_by_name_kind.argtypes = [C.c_void_p, C.c_char_p, C.c_uint32]
     library.btf__type_by_id.restype = C.c_void_p
@@ -52,10 +54,10 @@ def _library() -> C.CDLL:
 class Btf:
     """One parsed BTF file. Raises `KernelError` when the kernel has none."""
 
-    def __init__(self, path: str = VMLINUX) -> None:
-        """Parse the file; 25 ms for a whole kernel."""
+    def __init__(self, path: str = VMLINUX, raw: bytes | None = None) -> None:
+        """Parse the file; 25 ms for a whole kernel. `raw`: its content, where that is known already."""
         self._lib = _library()
-        handle = self._lib.btf__parse(path.encode(), None)
+        handle = self._lib.btf__parse(path.encode(), None) if raw is None else self._lib.btf__new(raw, len(raw))
         if not handle:
             raise KernelError(f"reading {path}", C.get_errno(), "KRIe needs a kernel with CONFIG_DEBUG_INFO_BTF")
         self._btf = C.c_void_p(handle)

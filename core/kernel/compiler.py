@@ -57,7 +57,7 @@ def compile_unit(text: str, tree: Path, flags: Sequence[str]) -> Object:
             )
             for name in functions
         }
-        return Object(maps, {name: with_maps(each, numbers) for name, each in code.items()}, identity())
+        return Object(maps, {name: with_maps(each, numbers) for name, each in code.items()}, _mapped())
     finally:
         # The module itself stays: what ends it closes these descriptors too, whose numbers others may have by then.
         for descriptor in noted:
@@ -74,6 +74,13 @@ def _library() -> Any:
     for name in ("bpf_num_tables", "bpf_table_fd_id", "bpf_table_name"):
         getattr(lib, name).argtypes = [ctypes.c_void_p, *([ctypes.c_uint64] if name != "bpf_num_tables" else [])]
     return lib
+
+
+def _mapped() -> str:
+    """The compiler's libraries that this process has mapped, for people."""
+    places = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    names = sorted(Path(each).name for each in places if each.startswith("/"))
+    return ", ".join(each for each in names if each.startswith(("libbcc.", "libclang", "libLLVM")))
 
 
 def identity() -> str:

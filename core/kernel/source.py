@@ -173,10 +173,11 @@ def fields_read(text: str) -> frozenset[tuple[str, str]]:
 def assemble(sensors: Iterable[SensorSource], btf: Btf, *, trial: bool = False) -> Unit:
     """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them.
 
-    `trial`: with the programs that `krie policy verify` runs.
+    `trial`: with the programs that `krie policy verify` runs, and without those of the sensors.
     """
     sensors = tuple(sorted(sensors, key=lambda sensor: sensor.name))  # whatever order the configuration names them in
-    texts = tuple(_texts(sensors))
+    sources = () if trial else tuple(file for sensor in sensors for file in sensor.files)
+    texts = (*(core_file(each).text for each in (*_INCLUDED, *_PASTED)), *(each.text for each in sources))
     read = {pair for text in texts for pair in fields_read(text)}
     asked = {name for sensor in sensors for name in sensor.types}
     types = sorted(({type_ for type_, _ in read} | asked | set(_BCC_TYPES) | set(_CORE_TYPES)) - _DEFINED_BY_BCC)
@@ -195,9 +196,8 @@ def assemble(sensors: Iterable[SensorSource], btf: Btf, *, trial: bool = False) 
         lines += _pasted(core_file(name))
     lines += [record_functions(slot, record, trial=trial) for slot, record in enumerate(records)]
     lines += [_offsets_program(fields)]
-    for sensor in sensors:
-        for file in sensor.files:
-            lines += _pasted(file)
+    for file in sources:
+        lines += _pasted(file)
     return Unit(
         "\n".join(lines) + "\n",
         _headers(records),
@@ -220,12 +220,6 @@ def _headers(records: Iterable[RecordSource]) -> dict[str, str]:
         "krie_events.h": "\n".join([layout_of(Event).c_struct("krie_header"), *(each.declaration for each in records)]),
         **{name: core_file(name).text for name in _INCLUDED},
     }
-
-
-def _texts(sensors: Iterable[SensorSource]) -> Iterator[str]:
-    yield from (core_file(each).text for each in (*_INCLUDED, *_PASTED))
-    for each in sensors:
-        yield from (file.text for file in each.files)
 
 
 def _macros(texts: Iterable[str], btf: Btf) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def key(btf: Btf, asked: tuple[SensorRequest, ...], **how: Any) -> str:
         {**ALL, "smep_smap": {"traps": False}},
         {**ALL, "smep_smap": {"functions": {"vfs_read": "process", "tcp_ack": "any"}}},
         {**ALL, "smep_smap": {"kernel_stack": True}},
-        {**ALL, "runtime_integrity": {"map_access": True, "parameters": ["kernel.sysrq"]}},
+        {**ALL, "runtime_integrity": {"map_access": True}},
         {name: {"mode": "enforce", "required": True} for name in ALL},
     ],
     ids=str,
