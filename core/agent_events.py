@@ -33,6 +33,9 @@ class Started(Event):
     release: Annotated[str, Chars(64), Doc("kernel release")]
     revision: Annotated[str, Chars(32), Doc("digest over all policies and data")]
     krie_version: Annotated[str, Chars(32), Doc("version of KRIe")]
+    programs: Annotated[
+        str, Chars(16), Doc("where the programs come from: `compiled_dir` or `cache`, or `compiled` here and now")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ class Armed:
     timings: Timings
     """Of this process, since it was started, and of the loader. Whoever goes on with the start goes on with them."""
 
+    @property
+    def origin(self) -> Origin:
+        """Where the programs come from."""
+        return Origin(self.loaded.loaded.origin)
+
     def programs(self) -> dict[str, int]:
         """Descriptors of the probes' programs and of the dispatchers', by label."""
         return {

@@ -102,6 +102,8 @@ def compile_programs(
     Needs no root. A host that has the folder as agent.compiled_dir needs no compiler: copy it there, owned by root. Its
     configuration may be another one that names the same plugins. What is there already is not compiled again.
     """
+    if (btf is not None) + (vmlinux is not None) + bool(kernel) != 1:
+        raise click.UsageError("say one of --btf FILE, --vmlinux FILE and --kernel NAME")
     from .compile_command import compile_command
 
     compile_command(config_file(config), output, btf=btf, vmlinux=vmlinux, kernel=kernel, as_json=as_json)

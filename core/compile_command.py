@@ -8,7 +8,6 @@ from pathlib import Path
 
 from .compiling import Entry, compile_configuration
 from .config import load_config
-from .errors import ConfigError
 from .kernel.btf import Btf
 from .kernel.image import types_of
 
@@ -17,8 +16,6 @@ def compile_command(
     config: Path, output: Path, *, btf: Path | None, vmlinux: Path | None, kernel: str, as_json: bool
 ) -> None:
     """Compile for another kernel, and say what came of it. Raises `KrieError`."""
-    if (btf is not None) + (vmlinux is not None) + bool(kernel) != 1:
-        raise ConfigError("krie compile", "say one of --btf FILE, --vmlinux FILE and --kernel NAME")
     types = _lab_types(kernel) if kernel else types_of(btf or vmlinux or Path())
     entries = []
     for entry in compile_configuration(load_config(config), str(config), types, output):

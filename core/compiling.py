@@ -9,7 +9,7 @@ from pathlib import Path
 from .armed import sensor_request
 from .config import Config
 from .containment import containment_sensor
-from .errors import CompileError, KernelError, LoaderError
+from .errors import CompileError, KernelError, LoaderError, PluginError
 from .kernel.btf import Btf
 from .kernel.compiler import FLAGS, QUIET
 from .kernel.features import Features
@@ -44,7 +44,7 @@ def plugin_sensors(config: Config, place: str) -> tuple[Sensor, ...]:
     """What the configured plugins bring to a kernel of which nothing was tried. Raises `KrieError`."""
 
     def refuse(fault: PluginFault) -> None:
-        raise KernelError(f"plugin {fault.plugin} does not work: {fault.error}")
+        raise PluginError(fault.plugin, fault.error)
 
     return Plugins.load(config, place, Features(), refuse).sensors
 

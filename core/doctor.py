@@ -19,6 +19,7 @@ from .containment import OPERATIONS, guarded
 from .decision import Mode
 from .executables import resolve
 from .health import ProbeReport
+from .kernel.origin import Origin
 from .plugin_guard import PluginFault
 from .policy.ability import cannot, sent_kinds, ways_here
 from .policy.analysis import unknown_names
@@ -56,6 +57,10 @@ class Report:
     """Of KRIe."""
     timings: tuple[Phase, ...]
     """What it took to find this out."""
+    programs: Origin = Origin.COMPILED
+    """Where the programs come from."""
+    programs_problem: str = ""
+    """Why a folder of compiled programs was of no use; empty where all is well."""
 
     @property
     def healthy(self) -> bool:
@@ -78,6 +83,7 @@ class Report:
         return {
             "healthy": self.healthy,
             "version": self.version,
+            "programs": {"from": self.programs, "problem": self.programs_problem},
             "kernel": {"release": self.release, "refused": dict(self.refused)},
             "probes": [
                 {
@@ -150,4 +156,6 @@ def examine(config: Config, place: str) -> Report:
             },
             version=version(),
             timings=armed.timings.phases(),
+            programs=armed.origin,
+            programs_problem=armed.loaded.loaded.cache_problem,
         )

@@ -14,6 +14,8 @@ from .render import state, table
 def doctor(console: Console, report: Report) -> None:
     """The whole report."""
     console.print(f"[bold]KRIe[/] {escape(report.version)}, [bold]kernel[/] {escape(report.release)}")
+    because = f": {escape(report.programs_problem)}" if report.programs_problem else ""
+    console.print(f"programs {report.programs.text}{because}")
     for type_, why in report.refused.items():
         console.print(f"  refuses {type_}: [dim]{escape(why.splitlines()[0])}[/]")
     rows = [

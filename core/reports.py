@@ -43,6 +43,7 @@ class Reports:
             release=self._armed.features.release,
             revision=policy.revision,
             krie_version=version(),
+            programs=self._armed.origin,
         )
         _log.info("armed in %d ms: %d of %d probes alive, policy %s", armed_ms, alive, len(reports), policy.revision)
 

@@ -69,6 +69,7 @@ class Status:
         return {
             "tgid": os.getpid(),
             "version": version(),
+            "programs": self._armed.origin,
             "up_s": int(now - self._started),
             "policy": revision,
             "events": self._bus.judged,

@@ -46,6 +46,18 @@ class Features:
     tried: bool = False
     """False: nothing was tried, as for commands that need no root; plugins should then declare all they have."""
 
+    @property
+    def macros_refused(self) -> frozenset[str]:
+        """Macros for C sources of what was tried in vain, even where the kernel's BTF tells of it."""
+        tried = {
+            "KRIE_HAS_FETCH_ADD": self.fetch_add,
+            "KRIE_HAS_SET_RETVAL": self.set_retval,
+            "KRIE_HAS_TASK_BTF": self.task_btf,
+        }
+        if AttachType.CGROUP_SYSCTL in self.refused:
+            tried.pop("KRIE_HAS_SET_RETVAL")  # no program here could use it, nor was its refusal to be learned
+        return frozenset(name for name, works in tried.items() if self.tried and not works)
+
     def to_json(self) -> dict[str, Any]:
         """For the loader's message and for `krie doctor --json`."""
         return asdict(self)
@@ -71,7 +83,7 @@ def try_features(places: attach.Places, btf: Btf) -> Features:
             refused,
             fetch_add=_accepts(_TRACING, fetch_adding(array)),
             set_retval=_accepts(_ON_CGROUP, setting_retval()),
-            task_btf=_walks(btf),
+            task_btf=_walks(btf, cgroups=AttachType.CGROUP_SYSCTL not in refused),
             tried=True,
         )
     finally:
@@ -90,12 +102,12 @@ def _refused(type_: AttachType, array: int, places: attach.Places) -> str:
     return ""
 
 
-def _walks(btf: Btf) -> bool:
-    """Whether the two types of programs do that have the fewest helpers and the most of them."""
+def _walks(btf: Btf, *, cgroups: bool) -> bool:
+    """Whether the two types of programs do that have the fewest helpers and the most of them, if there are both."""
     cred, uid = btf.offset("task_struct", "cred"), btf.offset("cred", "uid.val")
     if cred is None or uid is None:
         return False
-    return all(_accepts(program, walking(cred, uid)) for program in (_TRACING, _ON_CGROUP))
+    return all(_accepts(program, walking(cred, uid)) for program in (_TRACING, *([_ON_CGROUP] if cgroups else [])))
 
 
 def _accepts(program: bpf.ProgramSpec, instructions: bytes) -> bool:

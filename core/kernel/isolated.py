@@ -62,7 +62,7 @@ def _compile(unit: Unit, btf: Btf, flags: Sequence[str], tree: Path, result: IO[
     except KernelError as error:
         os.pwrite(result.fileno(), str(error).encode(), 0)
         status = _NO_COMPILER
-    except BaseException as error:  # noqa: BLE001 - told by the status and in the text
+    except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(status)

@@ -90,7 +90,9 @@ class Loader:
 
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[Compiled | None, Unit]:
         check = request.purpose is Purpose.CHECK
-        unit = assemble(sources, self._btf, trial=request.purpose is Purpose.TRIAL)
+        unit = assemble(
+            sources, self._btf, trial=request.purpose is Purpose.TRIAL, without=self.features.macros_refused
+        )
         flags = [*FLAGS, *(WARNINGS if check else QUIET)]
         folders = Folders() if check else Folders(request.compiled_dir, request.cache_dir)
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -170,10 +170,13 @@ def fields_read(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(found | {(match[1], match[2]) for match in _OFFSETOF.finditer(text)})
 
 
-def assemble(sensors: Iterable[SensorSource], btf: Btf, *, trial: bool = False) -> Unit:
+def assemble(
+    sensors: Iterable[SensorSource], btf: Btf, *, trial: bool = False, without: frozenset[str] = frozenset()
+) -> Unit:
     """Assemble the main text. Fields that this kernel lacks are not checked here: the compiler names them.
 
-    `trial`: with the programs that `krie policy verify` runs, and without those of the sensors.
+    `trial`: with the programs that `krie policy verify` runs, and without those of the sensors. `without`: macros of
+    what this kernel's BTF promises and its verifier refuses.
     """
     sensors = tuple(sorted(sensors, key=lambda sensor: sensor.name))  # whatever order the configuration names them in
     sources = () if trial else tuple(file for sensor in sensors for file in sensor.files)
@@ -202,7 +205,7 @@ def assemble(sensors: Iterable[SensorSource], btf: Btf, *, trial: bool = False) 
         "\n".join(lines) + "\n",
         _headers(records),
         tuple(types),
-        _macros(texts, btf),
+        tuple(each for each in _macros(texts, btf) if each not in without),
         programs,
         tuple(record.kind for record in records),
         tuple(each.name for each in sensors),

@@ -136,7 +136,7 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
     with ExitStack() as stack, progress(f"trying {events:,} records"):
         if kernel:
             need_root()
-            trial = Trial(loaded.sensors, settings.agent.loader_timeout_s, stack)
+            trial = Trial(loaded.sensors, settings.agent, stack)
             trial.install(tables, subject.numbers)
             look_ups["the kernel"] = trial.look_up
         found = verify(subject, look_ups, events=events, start=seed)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 from ..armed import sensor_request
+from ..config import AgentConfig
 from ..event import EventType
 from ..kernel import bpf
 from ..kernel.launcher import LoaderProcess
@@ -23,12 +24,19 @@ _FIRST = bytes(4)
 class Trial:
     """One program a kind, run by BPF_PROG_TEST_RUN. Needs root. Raises `KrieError`."""
 
-    def __init__(self, sensors: Iterable[Sensor], timeout_s: float, stack: ExitStack) -> None:
-        """Compile and load; `stack` lets go of everything."""
+    def __init__(self, sensors: Iterable[Sensor], agent: AgentConfig, stack: ExitStack) -> None:
+        """Load, and compile what no folder of the agent's has; `stack` lets go of everything."""
         requests = tuple(sensor_request(each) for each in sensors if each.sources)
-        with LoaderProcess(timeout_s) as child:
+        with LoaderProcess(agent.loader_timeout_s) as child:
             child.features()
-            request = Request(requests, _SMALLEST_RING, allow_every_syscall=False, purpose=Purpose.TRIAL)
+            request = Request(
+                requests,
+                _SMALLEST_RING,
+                allow_every_syscall=False,
+                cache_dir=agent.cache_dir,
+                purpose=Purpose.TRIAL,
+                compiled_dir=agent.compiled_dir,
+            )
             loaded = child.load(request)
         stack.callback(loaded.close)
         names = {name: each[0] for name, each in loaded.descriptors.items()}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..admin import ask
+from .needs import COMPILED_VARIABLE
 
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
@@ -70,6 +71,7 @@ class RunningAgent:
                 "allow_syscall_tracepoints": True,
                 "ring_mib": 8,
                 "loader_timeout_s": ARMED_S,
+                "compiled_dir": os.environ.get(COMPILED_VARIABLE, ""),
                 **(agent or {}),
             },
             "enforcement": {"guard": guards, **(enforcement or {})},

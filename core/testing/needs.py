@@ -17,6 +17,8 @@ SAMPLES_VARIABLE = "KRIE_LAB_SAMPLES"
 """Names the folder of the kernel's own samples, built, that `tests/kernel/test_benign.py` loads."""
 RESULTS_VARIABLE = "KRIE_LAB_RESULTS"
 """Set in every guest of `krie lab run`: where to leave results; empty without --results."""
+COMPILED_VARIABLE = "KRIE_LAB_COMPILED"
+"""Names a folder of programs that were compiled elsewhere for this kernel: `agent.compiled_dir` of tests' agents."""
 _GETPID_OF_32_BIT = """
 import ctypes, mmap
 code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)

@@ -1,5 +1,6 @@
 """Sensors without an agent, for tests of what programs do by themselves."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from krie.kernel.maps import Maps
 from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
 from krie.probe import Sensor
+from krie.testing.needs import COMPILED_VARIABLE
 
 _TIMEOUT_S = 600
 
@@ -16,7 +18,8 @@ _TIMEOUT_S = 600
 @contextmanager
 def loaded(*sensors: Sensor) -> Iterator[tuple[LoadedSet, Maps]]:
     """Compiled and attached, until the end; and their maps by name."""
-    request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False)
+    ready = os.environ.get(COMPILED_VARIABLE, "")
+    request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False, compiled_dir=ready)
     with LoaderProcess(_TIMEOUT_S) as child:
         child.features()
         made = child.load(request)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from krie.armed import load_sensors
-from krie.config import Config
+from krie.config import AgentConfig, Config
 from krie.event import EventType
 from krie.kernel.features import Features
 from krie.kernel.ring import Ring
@@ -52,7 +52,9 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     source.write_text("/* no program of its own */\n")
     sample = Sensor("sample", "1", events=(Sample,), sources=(source,))
     with ExitStack() as stack:
-        yield Trial([krie_sensor(RuntimeIntegrityConfig(), Features()), sample], 600, stack)
+        yield Trial(
+            [krie_sensor(RuntimeIntegrityConfig(), Features()), sample], AgentConfig(loader_timeout_s=600), stack
+        )
 
 
 def looked_up(trial: Trial, made: Subject, events: int) -> int:

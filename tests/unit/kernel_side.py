@@ -17,6 +17,7 @@ from krie.decision import Mode
 from krie.enforcement_events import ENFORCEMENT_EVENTS
 from krie.event import Event, EventTypes
 from krie.health import ProbeReport
+from krie.kernel.origin import Origin
 from krie.kernel_tables import KernelTables
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process import Identity, Key
@@ -134,6 +135,7 @@ def armed(
         "inspector": SimpleNamespace(identify=identify),
         "loaded": SimpleNamespace(loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors))),
         "maps": kernel.maps,
+        "origin": Origin.CACHE,
         "modes": {each.name: Mode.ENFORCE for each in sensors} if modes is None else modes,
         "plugins": SimpleNamespace(
             restorer=lambda _: None, sensors=sensors, facts=lambda _: {}, degraded={}, loaded=()

@@ -62,6 +62,7 @@ def test_started(caplog: pytest.LogCaptureFixture) -> None:
         "probes": 3,
         "alive": 1,
         "krie_version": version("krie"),
+        "programs": "cache",
         "armed_ms": 310,
         "processes": 99,
         "release": "6.12.0",

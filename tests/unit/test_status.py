@@ -62,6 +62,7 @@ def test_all_that_is_known() -> None:
     assert setting.answer(ask="status") == {
         "tgid": os.getpid(),
         "version": version("krie"),
+        "programs": "cache",
         "up_s": 3,
         "policy": "revision",
         "events": 6,

@@ -185,5 +185,13 @@ def test_helpers_of_the_kernel_matter(make: Callable[..., Btf]) -> None:
     assert not {"KRIE_HAS_SET_RETVAL", "KRIE_HAS_TASK_BTF"} & set(made.macros)
     later = make(helpers=[*HELPERS, ("BPF_FUNC_task_pt_regs", 175), ("BPF_FUNC_set_retval", 187)])
     assert {"KRIE_HAS_SET_RETVAL", "KRIE_HAS_TASK_BTF"} < set(unit(later, requests()).macros)
+    tried = Features("6.1", "x86_64", {}, fetch_add=True, set_retval=True, tried=True)
+    assert tried.macros_refused == {"KRIE_HAS_TASK_BTF"}
+    assert not Features().macros_refused
+    no_cgroups = replace(tried, refused={AttachType.CGROUP_SYSCTL: "no"}, set_retval=False, task_btf=True)
+    assert not no_cgroups.macros_refused
+    cautious = unit(later, requests(), without=tried.macros_refused)
+    assert set(unit(later, requests()).macros) - set(cautious.macros) == {"KRIE_HAS_TASK_BTF"}
+    assert cautious.key(later, ["-a"]) != key(later, requests())
     none = make(helpers=[])
     assert len({key(each, requests()) for each in (btf, later, none)}) == 3
