@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..admin import ask
-from .needs import COMPILED_VARIABLE
+from .needs import compiled_dir
 
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
@@ -71,7 +71,7 @@ class RunningAgent:
                 "allow_syscall_tracepoints": True,
                 "ring_mib": 8,
                 "loader_timeout_s": ARMED_S,
-                "compiled_dir": os.environ.get(COMPILED_VARIABLE, ""),
+                "compiled_dir": compiled_dir(),
                 **(agent or {}),
             },
             "enforcement": {"guard": guards, **(enforcement or {})},

@@ -27,6 +27,11 @@ ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code))
 """
 
 
+def compiled_dir() -> str:
+    """The folder that `COMPILED_VARIABLE` names, for an agent's configuration; empty where there is none."""
+    return os.environ.get(COMPILED_VARIABLE, "")
+
+
 def why_missing(name: str, features: Features) -> str:
     """Why this machine lacks a feature; empty where it has it. Raises `ValueError` for a name that is none."""
     if name in list(AttachType):

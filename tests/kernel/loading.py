@@ -1,6 +1,5 @@
 """Sensors without an agent, for tests of what programs do by themselves."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +9,7 @@ from krie.kernel.maps import Maps
 from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
 from krie.probe import Sensor
-from krie.testing.needs import COMPILED_VARIABLE
+from krie.testing.needs import compiled_dir
 
 _TIMEOUT_S = 600
 
@@ -18,8 +17,8 @@ _TIMEOUT_S = 600
 @contextmanager
 def loaded(*sensors: Sensor) -> Iterator[tuple[LoadedSet, Maps]]:
     """Compiled and attached, until the end; and their maps by name."""
-    ready = os.environ.get(COMPILED_VARIABLE, "")
-    request = Request(tuple(map(sensor_request, sensors)), 64, allow_every_syscall=False, compiled_dir=ready)
+    requests = tuple(map(sensor_request, sensors))
+    request = Request(requests, 64, allow_every_syscall=False, compiled_dir=compiled_dir())
     with LoaderProcess(_TIMEOUT_S) as child:
         child.features()
         made = child.load(request)

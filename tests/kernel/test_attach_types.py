@@ -28,6 +28,7 @@ PROBES = {
     "kprobe_inside": ("kprobe", "security_bprm_check"),
 }
 NUMBERS = {name: number for number, name in enumerate(PROBES, 1)}
+SOURCE = "".join(example.seen(f"example_{name}", value=str(number)) for name, number in NUMBERS.items())
 
 
 def _second_instruction(function: str) -> int:
@@ -56,8 +57,7 @@ def every_type(tmp_path_factory: pytest.TempPathFactory, features: Features) -> 
         name: (type_, target, f"example_{name}", inside if name == "kprobe_inside" else 0)
         for name, (type_, target) in PROBES.items()
     }
-    source = "".join(example.seen(f"example_{name}", value=str(number)) for name, number in NUMBERS.items())
-    plugin = example.write(folder / "plugin", places, source, f"{example.EXECS}; {example.BUSY}")
+    plugin = example.write(folder / "plugin", places, SOURCE, f"{example.EXECS}; {example.BUSY}")
     with RunningAgent(folder, plugins={"example": {}}, plugin_folders=[plugin]) as agent:
         yield agent
 

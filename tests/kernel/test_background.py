@@ -18,6 +18,7 @@ from krie.wire import U64
 from . import example
 from .loading import loaded, sending
 
+SOURCE = example.seen("example_timed")
 _STRANGER = 0x7FFFFFFF  # no process: whatever this one does is told
 
 
@@ -37,7 +38,7 @@ TYPES = EventTypes((Timed, ProcessExec, ProcessExit, ProcessFork))
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
     source = tmp_path_factory.mktemp("background") / "example.bpf.c"
-    source.write_text(example.seen("example_timed"))
+    source.write_text(SOURCE)
     program = Program(AttachType.RAW_TRACEPOINT, "itimer_state", "example_timed")
     probe = Probe("timed", Timed, (Alternative("raw_tracepoint", (program,)),), None)
     sensor = Sensor("example", "1", (probe,), (Timed,), (Path(source),))

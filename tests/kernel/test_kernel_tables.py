@@ -31,12 +31,14 @@ from krie.policy.tier import find_tiers
 from krie.policy.trial import Trial
 from krie.policy.verify import verify
 from krie.probe import Sensor
+from krie.testing.needs import compiled_dir
 
 from ..policy.test_classify import KIND, Sample
 from ..policy.test_tables import ACTIONS, RULE, subject
 from ..policy.test_verify import shipped
 
 FLIPS = 2000
+SOURCE = "/* no program of its own */\n"
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +51,13 @@ def engines_end_before_other_threads_start() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     source = tmp_path_factory.mktemp("trial") / "sample.bpf.c"
-    source.write_text("/* no program of its own */\n")
+    source.write_text(SOURCE)
     sample = Sensor("sample", "1", events=(Sample,), sources=(source,))
     with ExitStack() as stack:
         yield Trial(
-            [krie_sensor(RuntimeIntegrityConfig(), Features()), sample], AgentConfig(loader_timeout_s=600), stack
+            [krie_sensor(RuntimeIntegrityConfig(), Features()), sample],
+            AgentConfig(loader_timeout_s=600, compiled_dir=compiled_dir()),
+            stack,
         )
 
 
@@ -154,7 +158,9 @@ def test_a_probe_under_load_loses_nothing_and_mixes_nothing() -> None:
         numbers = Numbers()
         found = find_tiers(engine, [EventType(SysctlWrite)], numbers, lambda kind, rule: "")
         made.append((found.tables[SysctlWrite.NAME], numbers))
-    config = Config.model_validate({"agent": {"ring_mib": 64}, "plugins": {"runtime_integrity": {}}})
+    config = Config.model_validate(
+        {"agent": {"ring_mib": 64, "compiled_dir": compiled_dir()}, "plugins": {"runtime_integrity": {}}}
+    )
     with ExitStack() as stack:
         armed = load_sensors(config, "test", lambda fault: pytest.fail(fault.error), stack, contain=False)
         armed.arm()

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 import pytest
 from krie import KernelError, KernelMemory, addresses
 from krie.armed import load_sensors
-from krie.config import Config
+from krie.config import AgentConfig, Config
+from krie.testing.needs import compiled_dir
 
 pytestmark = pytest.mark.long
 
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def memory() -> Iterator[KernelMemory]:
     with ExitStack() as stack:
-        yield load_sensors(Config(), "krie.toml", lambda fault: pytest.fail(fault.error), stack, contain=False).memory
+        config = Config(agent=AgentConfig(compiled_dir=compiled_dir()))
+        yield load_sensors(config, "krie.toml", lambda fault: pytest.fail(fault.error), stack, contain=False).memory
 
 
 def test_more_than_one_run_reads(memory: KernelMemory) -> None:

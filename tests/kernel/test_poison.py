@@ -15,6 +15,7 @@ from krie.armed import Armed, load_sensors
 from krie.config import AgentConfig, Config
 from krie.kernel.ring import Ring
 from krie.process import Key
+from krie.testing.needs import compiled_dir
 from krie.verdicts import Flags, Verdict, Verdicts
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
@@ -52,7 +53,9 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def armed() -> Iterator[Armed]:
-    config = Config(agent=AgentConfig.model_validate({"ring_mib": 1, "loader_timeout_s": 600}))
+    config = Config(
+        agent=AgentConfig.model_validate({"ring_mib": 1, "loader_timeout_s": 600, "compiled_dir": compiled_dir()})
+    )
     with ExitStack() as stack:
         made = load_sensors(config, "test", lambda fault: pytest.fail(fault.error), stack, contain=True)
         made.arm()

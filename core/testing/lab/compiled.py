@@ -49,8 +49,10 @@ def compile_for(kernel: Kernel, configurations: Iterable[Configuration], folder:
             )
 
 
-def compile_sensors(kernel: Kernel, sets: Iterable[tuple[Sensor, ...]], folder: Path) -> Iterator[Entry]:
-    """The same for sets of sensors that are loaded without an agent. Raises `KrieError`."""
+def compile_sensors(
+    kernel: Kernel, sets: Iterable[tuple[Sensor, ...]], folder: Path, *, trial: bool = False
+) -> Iterator[Entry]:
+    """The same for sets of sensors that are loaded without an agent; `trial`: by `Trial`. Raises `KrieError`."""
     types = types_of(kernel.image)
-    units = {str(number): assemble(sources_of(each), types) for number, each in enumerate(sets)}
+    units = {str(number): assemble(sources_of(each), types, trial=trial) for number, each in enumerate(sets)}
     return compile_into_folder(units, types, folder)
