@@ -13,9 +13,9 @@ static __always_inline __u16 krie_context(void)
 {
 	struct task_struct *task = krie_current_btf();
 	struct pid *pid = KRIE_LOAD(task_struct, task, thread_pid);
-	__u16 context = KRIE_LOAD(pid, pid, level) ? KRIE_CONTEXT_CONTAINER : 0;
 
-	return context | (KRIE_LOAD(task_struct, task, flags) & KRIE_PF_KTHREAD ? KRIE_CONTEXT_KERNEL_THREAD : 0);
+	return krie_truth(KRIE_LOAD(pid, pid, level)) * KRIE_CONTEXT_CONTAINER |
+	       krie_truth(KRIE_LOAD(task_struct, task, flags) & KRIE_PF_KTHREAD) * KRIE_CONTEXT_KERNEL_THREAD;
 }
 
 /* Device, inode and generation of what the current process runs; false for a kernel thread. */

@@ -48,6 +48,14 @@ static __always_inline __u64 krie_self(void)
 /* What a cgroup program returns to let an access through. */
 #define KRIE_CGROUP_ALLOW 1
 
+/* Have the verifier forget what it knows of these bytes of the stack, which stay as they are: it then looks once at what
+ * comes, and not once for each way that led here. A helper writes them, so this is for what is about to be decided or told,
+ * and not for what runs all the time. */
+static __always_inline void krie_forget(void *bytes, const __u32 size)
+{
+	bpf_probe_read_kernel(bytes, size, bytes);
+}
+
 /* The value, but no more than `most`, checked where the verifier sees it: clang moves or drops checks that it finds
  * needless. */
 static __always_inline __u64 krie_at_most(__u64 value, const __u64 most)
@@ -80,6 +88,7 @@ static __always_inline __u64 krie_less(__u64 one, __u64 other)
 {
 	__u64 borrow = (~one & other) | (~(one ^ other) & (one - other));
 
+	asm volatile("" : "+r"(borrow)); /* as in krie_truth() */
 	borrow >>= 63;
 	asm volatile("" : "+r"(borrow));
 	return borrow;
@@ -143,17 +152,18 @@ static __always_inline struct task_struct *krie_task_by_tid(struct task_struct *
 		if ((entry & 3) != 2 || entry < 4096)
 			break;
 		slot = (__u64)tid >> KRIE_READ(xa_node, inner, shift);
-		if (level == 0 && slot >= slots)
-			return NULL;
 		entry = 0;
+		if (level == 0 && slot >= slots)
+			break;
 		bpf_probe_read_kernel(&entry, sizeof(entry),
 				      KRIE_ADDRESS(xa_node, inner, slots) + (slot & (slots - 1)) * sizeof(void *));
 		if (!entry)
-			return NULL;
+			break;
 	}
+	krie_forget(&entry, sizeof(entry));
 	pid = (struct pid *)entry;
 	node = KRIE_READ(pid, pid, tasks[0].first);
-	return node ? (void *)node - __builtin_offsetof(struct task_struct, pid_links) : NULL;
+	return (void *)(((__u64)node - __builtin_offsetof(struct task_struct, pid_links)) & (0 - krie_truth((__u64)node)));
 }
 
 /* Mode of an open file that is an argument of an LSM or fmod_ret program: the verifier knows its type, so that this is

@@ -50,7 +50,9 @@ BPF_HASH(krie_programs, struct krie_file, u32, 1024);
 
 /* What all kinds know about the current process: PROCESS_FIELDS in krie/inline.py. */
 struct krie_actor {
-	u64 uid, euid, gid, program, kernel_thread, container;
+	u32 uid, euid, gid, program, kernel_thread, container;
+	u32 row; /* 0, where the number of the row begins: forgotten by the verifier with all the rest */
+	u32 unused;
 };
 
 #define KRIE_CAN_REFUSE 1 /* what the probe's program can do */
@@ -87,43 +89,38 @@ static __always_inline u32 krie_step_at(struct krie_table *table, struct krie_fi
 	return table->steps[(field->first_step + interval) & (KRIE_STEPS - 1)];
 }
 
-/* What a small number adds to the number of the row: it is the interval; those above the last are like the last. */
+/* What a small number adds to the number of the row: it is the interval; those above the last are like the last. All of this
+ * is without branches: the verifier would follow the two ways of each of them. */
 static __always_inline u32 krie_step(struct krie_table *table, u32 index, u64 value)
 {
 	struct krie_field_table *field = &table->fields[index];
+	u64 last = field->points;
 
-	return krie_step_at(table, field, value < field->points ? value : field->points);
-}
-
-/* One halving. Without a branch, which would make the verifier follow the two ways of each of them. */
-static __always_inline u64 krie_halve(struct krie_table *table, struct krie_field_table *field, u64 below, u64 half, u64 value)
-{
-	u64 probe = below + half;
-	u64 point = table->points[(field->first_point + probe - 1) & (KRIE_POINTS - 1)];
-	u64 borrow = (~value & point) | (~(value ^ point) & (value - point)); /* highest bit: value < point */
-	u64 not_taken = (borrow | (field->points - probe)) >> 63;
-
-	asm volatile("" : "+r"(not_taken)); /* clang must not make a branch of it */
-	return below + (half & (not_taken - 1));
+	return krie_step_at(table, field, last ^ ((last ^ value) & (0 - krie_less(value, last))));
 }
 
 /* The same of any number, by the break points that are not above it. */
 static __always_inline u32 krie_step_of(struct krie_table *table, u32 index, u64 value)
 {
 	struct krie_field_table *field = &table->fields[index];
-	u64 below = 0, half = field->half;
+	u64 points = field->points, half = field->half;
+	u64 left = points, before = field->first_point - 1;
 
 	value ^= field->flip;
-	value = (value & field->mask) | (value & field->rest ? 1ULL << 63 : 0);
-	if (half > 16) {
+	value = (value & field->mask) | krie_truth(value & field->rest) << 63;
 #pragma clang loop unroll(disable) /* which would cost seconds of compiling */
-		for (int i = 0; i < KRIE_SEARCH - 5; i++, half >>= 1)
-			below = krie_halve(table, field, below, half, value);
+	for (u64 i = 0; i < KRIE_SEARCH && half; i++, half >>= 1) {
+		u64 point = table->points[(before + half) & (KRIE_POINTS - 1)];
+		u64 borrow = (~value & point) | (~(value ^ point) & (value - point)); /* highest bit: value < point */
+		u64 not_taken = (borrow | (left - half)) >> 63;
+
+		asm volatile("" : "+r"(not_taken)); /* clang must not make a branch of it */
+		u64 taken = half & (not_taken - 1);
+
+		left -= taken;
+		before += taken;
 	}
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < 5; i++, half >>= 1)
-		below = krie_halve(table, field, below, half, value);
-	return krie_step_at(table, field, below);
+	return krie_step_at(table, field, points - left);
 }
 
 static __always_inline struct krie_outcome *krie_outcome_of(struct krie_table *table, u32 row)
@@ -131,7 +128,7 @@ static __always_inline struct krie_outcome *krie_outcome_of(struct krie_table *t
 	return &table->outcomes[table->rows[row & (KRIE_ROWS - 1)] & (KRIE_OUTCOMES - 1)];
 }
 
-static __always_inline struct krie_actor krie_actor_now(u64 used, u64 program)
+static __always_inline struct krie_actor krie_actor_now(void)
 {
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
 	u16 context = krie_context();
@@ -139,7 +136,7 @@ static __always_inline struct krie_actor krie_actor_now(u64 used, u64 program)
 		.uid = KRIE_LOAD(cred, cred, uid.val),
 		.euid = KRIE_LOAD(cred, cred, euid.val),
 		.gid = KRIE_LOAD(cred, cred, gid.val),
-		.program = used & program ? krie_program_number() : 0,
+		.program = krie_program_number(),
 		.kernel_thread = context & KRIE_CONTEXT_KERNEL_THREAD,
 		.container = context & KRIE_CONTEXT_CONTAINER,
 	};

@@ -177,25 +177,23 @@ static __always_inline void krie_unpoison(struct krie_process *process)
 }
 
 /* What stands already about this operation of the current process: it is poisoned, or a verdict binds it. */
-static __always_inline struct krie_answer krie_standing(u32 kind)
+static __always_inline void krie_standing(u32 kind, struct krie_answer *answer)
 {
 	struct krie_process process = krie_current_process();
-	struct krie_answer answer = {};
 	struct krie_verdict found;
 
 	if (krie_find_poison(&process, &found)) {
-		answer.by = KRIE_BY_POISON;
-		answer.rule = found.rule;
-		answer.error = found.error;
-		return answer;
+		answer->by = KRIE_BY_POISON;
+		answer->rule = found.rule;
+		answer->error = found.error;
+		return;
 	}
 	process.kind = kind;
 	if (krie_find_verdict(&process, &found)) {
-		answer.by = KRIE_BY_VERDICT;
-		answer.rule = found.rule;
-		answer.error = found.error;
+		answer->by = KRIE_BY_VERDICT;
+		answer->rule = found.rule;
+		answer->error = found.error;
 	}
-	return answer;
 }
 
 /* Whom nothing may hit: tgid 1, the agent and its canaries, kernel threads, protected programs; and everybody while nothing is armed. */
@@ -246,12 +244,12 @@ static __always_inline struct krie_answer krie_kill(u32 sensor)
  * follow a negation. */
 static __always_inline int krie_error(struct krie_answer *answer)
 {
-	u64 error = krie_at_most(answer->error, 4095);
+	u64 error = answer->error;
 	u64 zero = 0;
 
-	if (!error)
-		return 0;
-	answer->done |= KRIE_DONE_REFUSED;
+	error = (error | (0 - krie_truth(error >> 12))) & 4095;
+	asm volatile("" : "+r"(error));
+	answer->done |= KRIE_DONE_REFUSED * krie_truth(error);
 	asm volatile("" : "+r"(zero));
 	return zero - error;
 }
@@ -279,7 +277,7 @@ static __always_inline void krie_stamp(struct krie_header *header, struct krie_a
 	header->verdict = answer->rule;
 	header->decided_by = answer->by;
 	header->generation = answer->generation;
-	header->errno = answer->failure ? answer->failure : answer->done & KRIE_DONE_REFUSED ? answer->error : 0;
+	header->errno = answer->failure | answer->error * krie_equal(answer->done & KRIE_DONE_REFUSED, KRIE_DONE_REFUSED);
 }
 
 #define KRIE_CHANGE_POISON 1

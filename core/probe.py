@@ -63,6 +63,10 @@ class Program:
     roaming: int = 0
     """For kprobes: attached not at `offset` but at an instruction drawn at random among the first so many bytes of the
     target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Whether it ever runs is up to chance."""
+    through: str = ""
+    """Not attached, but loaded as if it were: other programs of the same attach type and target go on to it, by a tail
+    call to element 0 of this map (BPF_PROG_ARRAY) of the C source. It comes before them in its alternative, has a map
+    that no other attach type uses, and cannot be `proven`."""
     busy: bool = False
     """For roaming kprobes: ordinary work calls the target all the time. Where the kernel has to keep a breakpoint and
     cannot put a jump in its place, each run takes an exception: another place is drawn, some times."""

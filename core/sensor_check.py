@@ -49,6 +49,10 @@ def check_sensor(entry: EntryPoint, sensor: Any) -> None:
                     refuse(f"C function {program.function} must be named {sensor.name}_<something>")
                 if program.roaming and (program.attach is not AttachType.KPROBE or probe.canary is not None):
                     refuse(f"{probe.name}/{alternative.name} roams: it must be a kprobe, of a probe without a canary")
+                if program.through and program.proven:
+                    refuse(
+                        f"{probe.name}/{alternative.name}: {program.function} is not attached; no canary can prove it"
+                    )
     for define in sensor.defines:
         if not define.startswith(f"{sensor.name.upper()}_"):
             refuse(f"constant {define} must be named {sensor.name.upper()}_<something>")

@@ -103,6 +103,17 @@ def attach(program: Program, descriptor: int, places: Places) -> list[int]:
         ) from error
 
 
+def put(program: Program, descriptor: int, maps: Mapping[str, int]) -> None:
+    """Put a loaded program where others go on to it. `maps`: descriptors by name.
+
+    Raises `AttachError`, `KernelError`.
+    """
+    if program.through not in maps:
+        hint = f"the C source has no map {program.through}"
+        raise AttachError(f"putting {program.function} behind others", errno.ENOENT, hint)
+    bpf.update(maps[program.through], bytes(4), struct.pack("=I", descriptor))
+
+
 def _function(_program: Program, descriptor: int, _places: Places) -> list[int]:
     return [bpf.raw_tracepoint_open(descriptor, "")]
 

@@ -167,12 +167,16 @@ def map_shape(descriptor: int) -> MapShape:
 
 @dataclass(frozen=True, slots=True)
 class RunStatistics:
-    """How often a program ran and how long, since run statistics were enabled. `missed`: not run, for recursion."""
+    """How often a program ran and how long, since run statistics were enabled. `missed`: not run, for recursion.
+
+    `verified`: instructions that the verifier looked at; 0 on kernels before 5.16 (aba64c7da983).
+    """
 
     name: str
     run_ns: int
     runs: int
     missed: int
+    verified: int = 0
 
 
 def program_statistics(descriptor: int) -> RunStatistics:
@@ -181,8 +185,8 @@ def program_statistics(descriptor: int) -> RunStatistics:
     attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
     _checked("asking for a program's statistics", Command.OBJ_GET_INFO_BY_FD, attributes)
     name = info.raw[64:80].partition(b"\0")[0].decode()
-    run_ns, runs, missed = struct.unpack_from("=QQQ", info.raw, 192)
-    return RunStatistics(name, run_ns, runs, missed)
+    run_ns, runs, missed, verified = struct.unpack_from("=QQQI", info.raw, 192)
+    return RunStatistics(name, run_ns, runs, missed, verified)
 
 
 def enable_run_statistics() -> int:

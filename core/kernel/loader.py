@@ -120,6 +120,9 @@ class Loader:
             if program.roaming:
                 return [loaded]  # the agent attaches it: see krie/roaming.py
             try:
+                if program.through:
+                    attach.put(program, loaded, compiled.maps)
+                    return [loaded]
                 if program.attach is AttachType.SYSCALL:
                     dispatcher.place(program, loaded)
                     new.update({name: [each] for name, each in dispatcher.attach()})

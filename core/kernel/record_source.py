@@ -77,8 +77,6 @@ def _decision(slot: int, record: RecordSource) -> str:
         for index, (value, shape) in enumerate(values)
     )
     copies = "".join(f"	{_copy('record', 'known', field, shape)}\n" for field, shape in record.inline)
-    program = 1 << (len(own) + list(PROCESS_FIELDS).index("program"))
-    process = (1 << len(values)) - (1 << len(own))
     return f"""
 struct {name}_inline {{
 {members}}};
@@ -86,26 +84,28 @@ static __always_inline u32 krie_row_{name}(struct krie_table *table, struct {nam
 	struct krie_actor *actor)
 {{
 	u32 used = table->used;
-	u32 row = 0;
+	u32 row = actor->row;
 
 {steps}	return row;
 }}
 static __always_inline struct krie_answer krie_decide_{name}(struct {name}_inline *known, const u32 can)
 {{
 	struct krie_answer answer = {{}};
-	struct krie_actor actor = {{}};
 	struct krie_table *table;
+	struct krie_actor actor;
 
-	if (can & KRIE_CAN_REFUSE)
-		answer = krie_standing({record.kind});
-	if (answer.error)
-		return answer;
-	table = krie_table_of({slot});
-	if (!table || !table->used)
-		return answer;
-	if (table->used & {process:#x})
-		actor = krie_actor_now(table->used, {program:#x});
-	krie_act(table, krie_row_{name}(table, known, &actor), can, &answer);
+	if (can & KRIE_CAN_REFUSE) {{
+		krie_standing({record.kind}, &answer);
+		krie_forget(&answer, sizeof(answer));
+	}}
+	table = answer.error ? NULL : krie_table_of({slot});
+	if (table && table->used) {{
+		actor = krie_actor_now();
+		krie_forget(&actor, sizeof(actor));
+		krie_forget(known, sizeof(*known));
+		krie_act(table, krie_row_{name}(table, known, &actor), can, &answer);
+	}}
+	krie_forget(&answer, sizeof(answer));
 	return answer;
 }}
 static __always_inline void krie_put_{name}(struct {name} *record, struct {name}_inline *known)

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from krie import (
     U32,
@@ -31,7 +31,7 @@ from krie import (
 )
 
 from .names import ATTACH_TYPES, BPF_COMMANDS, HELPER_NAMES, HELPERS, MAP_TYPES, PROG_TYPES
-from .topic import NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, called, hooked
+from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic
 
 OBJECTS = {1: "map", 2: "prog", 3: "link"}
 _SYS_BPF = 321  # x86-64
@@ -136,31 +136,35 @@ def _function_name(btf_id: int) -> str:
 def _probe() -> Probe:
     everything = own_fields(BpfCall)
     limits = "`helpers` and `called` are read from user memory, which the caller can change meanwhile"
-    override = tuple(
-        Program(AttachType.KPROBE_OVERRIDE, "__x64_sys_bpf", f"{PREFIX}_bpf_{name}_override")
-        for name in ("load", "other")
-    )
 
-    def at_hook(attach: AttachType) -> Alternative:
-        return hooked(attach, {"bpf": ("bpf_load", "bpf")}, fields=everything, limits=limits)
+    def alternative(attach: AttachType, target: str, **more: Any) -> Alternative:
+        scan = f"{PREFIX}_scan_{'override' if attach is AttachType.KPROBE_OVERRIDE else attach}"
+        programs = (
+            Program(attach, target, f"{PREFIX}_bpf_scan_{attach}", through=scan, proven=False),
+            Program(attach, target, f"{PREFIX}_bpf_{attach}"),
+        )
+        return Alternative(str(attach), programs, **{"fields": everything, "limits": limits, **more})
 
     return Probe(
         "bpf",
         BpfCall,
         (
-            at_hook(AttachType.LSM),
-            at_hook(AttachType.FMOD_RET),
-            Alternative(
-                str(AttachType.KPROBE_OVERRIDE),
-                override,
+            alternative(AttachType.LSM, "bpf", can=REFUSES),
+            alternative(AttachType.FMOD_RET, "security_bpf", can=REFUSES),
+            alternative(
+                AttachType.KPROBE_OVERRIDE,
+                "__x64_sys_bpf",
                 fields=everything - {"from_kernel"},
                 can=REFUSES,
                 limits=f"{NATIVE_ONLY}; {SYSCALL_LIMITS}",
             ),
-            at_hook(AttachType.KPROBE),
-            called(
-                {"bpf": "bpf"},
+            alternative(AttachType.KPROBE, "security_bpf", can=KILLS),
+            alternative(
+                AttachType.SYSCALL,
+                "bpf",
                 fields=everything - {"from_kernel"},
+                can=KILLS,
+                every_syscall=True,
                 limits=f"{SYSCALL_LIMITS}; nor does it see calls by BPF programs",
             ),
         ),

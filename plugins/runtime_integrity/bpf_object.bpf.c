@@ -28,25 +28,16 @@
 
 #define RUNTIME_INTEGRITY_IS(name) krie_equal(command, RUNTIME_INTEGRITY_BPF_##name)
 
-/* Off the 8-byte grid, where the verifier does not follow values: see struct runtime_integrity_scan. */
 struct runtime_integrity_object {
-	u32 unused;
-	u32 kind;
-	u32 unused_too;
-	u32 map_type;
-	u32 unused_either;
-	u32 prog_type;
-	u32 unused_again;
-	u32 attach_type;
-	u32 unused_still;
-	u32 id;
-	char name[16];
-} __attribute__((aligned(8)));
+	u64 id;
+	u64 name; /* its address in the kernel's memory */
+};
 
-/* The map, program or link that the call is about, by its descriptor. Mostly by arithmetic: see krie_register(). */
-static __always_inline void runtime_integrity_object_of(u64 command, const u32 *attr,
-							volatile struct runtime_integrity_object *object)
+/* The map, program or link that the call is about, by its descriptor. By arithmetic: see krie_register(). */
+static __always_inline struct runtime_integrity_object runtime_integrity_object_of(u64 command, const u32 *attr,
+										   struct runtime_integrity_bpf_inline *known)
 {
+	struct runtime_integrity_object object;
 	u64 third = RUNTIME_INTEGRITY_IS(OBJ_PIN) | RUNTIME_INTEGRITY_IS(RAW_TRACEPOINT_OPEN);
 	u64 second = RUNTIME_INTEGRITY_IS(PROG_ATTACH) | RUNTIME_INTEGRITY_IS(PROG_DETACH);
 	u64 first = RUNTIME_INTEGRITY_IS(PROG_TEST_RUN) | RUNTIME_INTEGRITY_IS(OBJ_GET_INFO) |
@@ -64,16 +55,16 @@ static __always_inline void runtime_integrity_object_of(u64 command, const u32 *
 	map = krie_equal(name, RUNTIME_INTEGRITY_MAP_FILE);
 	prog = krie_equal(name, RUNTIME_INTEGRITY_PROG_FILE);
 	link = krie_equal(name, RUNTIME_INTEGRITY_LINK_FILE);
-	object->kind = map * RUNTIME_INTEGRITY_MAP + prog * RUNTIME_INTEGRITY_PROG + link * RUNTIME_INTEGRITY_LINK;
+	known->object = map * RUNTIME_INTEGRITY_MAP + prog * RUNTIME_INTEGRITY_PROG + link * RUNTIME_INTEGRITY_LINK;
 	base = (u64)KRIE_READ(file, file, private_data) * (map | prog | link);
-	object->map_type = KRIE_READ(bpf_map, base, map_type) * map + attr[0] * krie_equal(command, BPF_MAP_CREATE);
-	object->prog_type = KRIE_READ(bpf_prog, base, type) * prog;
-	object->attach_type = attr[2] * (second | RUNTIME_INTEGRITY_IS(LINK_CREATE));
+	known->map_type = KRIE_READ(bpf_map, base, map_type) * map + attr[0] * krie_equal(command, BPF_MAP_CREATE);
+	known->prog_type = KRIE_READ(bpf_prog, base, type) * prog;
+	known->attach_type = attr[2] * (second | RUNTIME_INTEGRITY_IS(LINK_CREATE));
 	aux = (u64)KRIE_READ(bpf_prog, base, aux) * prog; /* of anything else it would be no address */
-	object->id = KRIE_READ(bpf_map, base, id) * map + KRIE_READ(bpf_link, base, id) * link +
-		     KRIE_READ(bpf_prog_aux, aux, id) * prog;
-	name = (u64)KRIE_ADDRESS(bpf_prog_aux, aux, name) * prog + (u64)KRIE_ADDRESS(bpf_map, base, name) * map;
-	bpf_probe_read_kernel((void *)object->name, sizeof(object->name), (void *)name);
+	object.id = KRIE_READ(bpf_map, base, id) * map + KRIE_READ(bpf_link, base, id) * link +
+		    KRIE_READ(bpf_prog_aux, aux, id) * prog;
+	object.name = (u64)KRIE_ADDRESS(bpf_prog_aux, aux, name) * prog + (u64)KRIE_ADDRESS(bpf_map, base, name) * map;
+	return object;
 }
 
 /* What a program is attached to by a descriptor: of a cgroup, its inode's number is its id. */

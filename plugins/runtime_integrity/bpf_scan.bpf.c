@@ -1,61 +1,105 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Which helpers and functions of the kernel a program that is being loaded calls.
+ * Which helpers and functions of the kernel a program that is being loaded calls. Its instructions are looked at by one run of a
+ * program after the other, each by a tail call: the verifier looks at one.
  */
 
 #define RUNTIME_INTEGRITY_SCANNED 4096 /* instructions of a program that are looked at */
-#define RUNTIME_INTEGRITY_BATCH 4 /* of them, read at a time */
+#define RUNTIME_INTEGRITY_AT_ONCE 256 /* of them, in one run: 16 tail calls, where a kernel allows 32 */
+#define RUNTIME_INTEGRITY_BATCH 16 /* of them, read at a time */
+
+#define RUNTIME_INTEGRITY_ATTR_BYTES 116 /* of union bpf_attr, up to attach_btf_obj_fd */
 
 #define RUNTIME_INTEGRITY_SEND_SIGNAL 1 /* bits of `helpers`: HELPERS in names.py */
 #define RUNTIME_INTEGRITY_OVERRIDE_RETURN 2
 #define RUNTIME_INTEGRITY_PROBE_WRITE_USER 4
 
-/* 1 where both are equal, 0 elsewhere, without a branch: the verifier would follow each of the 4096 instructions' ways. */
-static __always_inline u32 runtime_integrity_equal(u64 one, u64 other)
-{
-	u64 differs = one ^ other;
+struct runtime_integrity_attr { /* the start of PROG_LOAD in union bpf_attr */
+	u32 type;
+	u32 insn_count;
+	u64 insns;
+	u32 unused[8];
+	char prog_name[16]; /* 48 */
+	u32 ifindex;
+	u32 expected_attach_type; /* 68 */
+	u32 further[9];
+	u32 attach_btf_id; /* 108 */
+	u32 attach_btf_obj_fd; /* 112 */
+	u32 end;
+};
 
-	differs |= -differs; /* the highest bit is set for all but 0 */
-	asm volatile("" : "+r"(differs)); /* clang must not make a branch of it */
-	return 1 ^ (u32)(differs >> 63);
-}
 
-/* Helpers by number, and whether functions of the kernel (kfuncs) are called. */
-struct runtime_integrity_called {
-	u64 helpers[4];
-	u64 kernel;
+/* A program that is being loaded. */
+struct runtime_integrity_loading {
+	struct runtime_integrity_attr attr;
+	u64 helpers[4]; /* that it calls, by number */
+	u64 kernel; /* whether it calls functions of the kernel (kfuncs) */
+	u64 attr_known, compat;
+	u64 known; /* whether all of it was looked at */
+	u64 next; /* instruction to look at */
+	u64 batch[RUNTIME_INTEGRITY_BATCH];
 };
 
 /* By thread, since a program of an LSM hook can be preempted by another load on its CPU. */
-BPF_TABLE("lru_hash", u64, struct runtime_integrity_called, runtime_integrity_calls, 256);
+BPF_TABLE("lru_hash", u64, struct runtime_integrity_loading, runtime_integrity_loads, 256);
+BPF_ARRAY(runtime_integrity_no_load, struct runtime_integrity_loading, 1); /* what each begins as; the stack has no room for it */
 
-static __always_inline void runtime_integrity_call(struct runtime_integrity_called *called, u64 instruction)
+static __always_inline struct runtime_integrity_loading *runtime_integrity_loading_now(void)
 {
-	u64 call = instruction & 0xf0ff; /* the source register of 0x85 tells what is called: 0 a helper, 2 a kfunc */
+	u64 thread = bpf_get_current_pid_tgid();
+
+	return runtime_integrity_loads.lookup(&thread);
+}
+
+/* Keep the call's attributes, read once, since others may change what the caller has. Where there is no room for them, all that
+ * is known later is that something is loaded. */
+static __always_inline void runtime_integrity_begin_scan(void *attributes, u64 size, bool trusted, u64 compat)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct runtime_integrity_loading *loading;
+	u32 zero = 0;
+
+	loading = runtime_integrity_no_load.lookup(&zero);
+	if (!loading)
+		return;
+	runtime_integrity_loads.delete(&thread);
+	runtime_integrity_loads.update(&thread, loading);
+	loading = runtime_integrity_loads.lookup(&thread);
+	if (!loading)
+		return;
+	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
+	loading->compat = compat;
+	loading->attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(&loading->attr, size, attributes) :
+							bpf_probe_read_user(&loading->attr, size, attributes));
+}
+
+static __always_inline void runtime_integrity_end_scan(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+
+	runtime_integrity_loads.delete(&thread);
+}
+
+/* What one instruction calls: 0x85 is a call, its source register tells of what: 0 a helper, by its number, 2 a kfunc. Without a
+ * branch, as all of this: the verifier would follow each instruction's ways. */
+static __always_inline void runtime_integrity_call(struct runtime_integrity_loading *loading, u64 instruction)
+{
 	u64 number = instruction >> 32;
 
-	called->helpers[(number >> 6) & 3] |= (u64)(runtime_integrity_equal(call, 0x85) & runtime_integrity_equal(number >> 8, 0))
-					      << (number & 63);
-	called->kernel |= runtime_integrity_equal(call, 0x2085);
+	loading->helpers[(number >> 6) & 3] |= krie_equal(instruction & 0xffffff000000f0ffULL, 0x85) << (number & 63);
+	loading->kernel |= krie_equal(instruction & 0xf0ff, 0x2085);
 }
 
 /* Those by which the program changes what others do, as bits of `helpers`. */
-static __always_inline u32 runtime_integrity_changing(const struct runtime_integrity_called *called)
+static __always_inline u32 runtime_integrity_changing(const struct runtime_integrity_loading *loading)
 {
-	return ((called->helpers[109 >> 6] >> (109 & 63) | called->helpers[117 >> 6] >> (117 & 63)) & 1) *
+	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63)) & 1) *
 		       RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread */ |
-	       (called->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
-	       (called->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER;
+	       (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
+	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER;
 }
 
-/* What the scan keeps lies on the stack off the 8-byte grid, where the verifier does not follow values: with registers it
- * would look at each step once for every range that they may have. */
-struct runtime_integrity_scan {
-	u32 unused;
-	u32 known;
-} __attribute__((aligned(8)));
-
-/* The smaller one of what is left (not 0) and RUNTIME_INTEGRITY_BATCH, again without a branch. */
+/* The smaller one of what is left (not 0) and RUNTIME_INTEGRITY_BATCH. */
 static __always_inline u64 runtime_integrity_batch(u64 left)
 {
 	u64 last = left - 1;
@@ -67,27 +111,32 @@ static __always_inline u64 runtime_integrity_batch(u64 left)
 	return (last & (RUNTIME_INTEGRITY_BATCH - 1)) + 1;
 }
 
-/* Look for helpers in the instructions, which lie in the caller's memory. `count` is what a helper wrote, which the verifier does
- * not follow either. What is left of a batch in the last, shorter one was seen before. */
-static __always_inline void runtime_integrity_scan(volatile struct runtime_integrity_scan *found,
-						   struct runtime_integrity_called *called, volatile u32 *count, u64 insns)
+/* Look at the next instructions, which lie in the caller's memory. Whether there are more to look at. What is left of a batch in
+ * the last, shorter one was seen before. */
+static __always_inline bool runtime_integrity_scan(void)
 {
 	/* bpf_probe_read: of user memory, or of the kernel's where a BPF program is what calls. */
 	long (*read_any)(void *to, u32 size, const void *from) = (void *)4;
-	u64 batch[RUNTIME_INTEGRITY_BATCH] = {};
+	volatile struct runtime_integrity_loading *loading = runtime_integrity_loading_now();
 
-	for (u32 index = 0; index < RUNTIME_INTEGRITY_SCANNED; index += RUNTIME_INTEGRITY_BATCH) {
-		u32 total = *count;
+	if (!loading || !loading->attr_known || loading->next >= RUNTIME_INTEGRITY_SCANNED)
+		return false;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < RUNTIME_INTEGRITY_AT_ONCE / RUNTIME_INTEGRITY_BATCH; i++) {
+		u32 total = loading->attr.insn_count;
+		u32 index = loading->next;
 
 		if (index >= total) {
-			found->known = 1;
-			return;
+			loading->known = 1;
+			return false;
 		}
-		if (read_any(batch, runtime_integrity_batch(total - index) * sizeof(batch[0]),
-			     (void *)(insns + index * sizeof(batch[0]))))
-			return;
+		if (read_any((void *)loading->batch, runtime_integrity_batch(total - index) * sizeof(loading->batch[0]),
+			     (void *)(loading->attr.insns + index * sizeof(loading->batch[0]))))
+			return false;
 #pragma unroll
-		for (int i = 0; i < RUNTIME_INTEGRITY_BATCH; i++)
-			runtime_integrity_call(called, batch[i]);
+		for (int j = 0; j < RUNTIME_INTEGRITY_BATCH; j++)
+			runtime_integrity_call((struct runtime_integrity_loading *)loading, loading->batch[j]);
+		loading->next = index + RUNTIME_INTEGRITY_BATCH;
 	}
+	return true;
 }

@@ -50,17 +50,17 @@ static __always_inline int runtime_integrity_load(u8 step, struct file *file, vo
 		.flags = flags,
 		.helper = runtime_integrity_is_helper(),
 	};
+	struct inode *inode;
 	struct runtime_integrity_module_load *record;
 	struct krie_answer answer = {};
 	int error = 0;
 
-	if (file) {
-		struct inode *inode = KRIE_READ(file, file, f_inode);
-
-		known.file_uid = KRIE_READ(inode, inode, i_uid.val);
-		known.others_write = KRIE_READ(inode, inode, i_mode) & RUNTIME_INTEGRITY_OTHERS_WRITE;
-		known.file_deleted = KRIE_READ(inode, inode, i_nlink) == 0;
-	}
+	if (step == RUNTIME_INTEGRITY_FROM_FILE) /* else there is none, and nothing of it is compiled */
+		krie_forget(&file, sizeof(file));
+	inode = KRIE_READ(file, file, f_inode); /* of no file, as all of it, 0 */
+	known.file_uid = KRIE_READ(inode, inode, i_uid.val);
+	known.others_write = KRIE_READ(inode, inode, i_mode) & RUNTIME_INTEGRITY_OTHERS_WRITE;
+	known.file_deleted = krie_truth((u64)file) * krie_equal(KRIE_READ(inode, inode, i_nlink), 0);
 #ifdef KRIE_HAS_module__taints
 	if (linked)
 		known.taints = KRIE_READ(module, linked, taints);

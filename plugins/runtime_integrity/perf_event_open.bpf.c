@@ -61,6 +61,7 @@ static __always_inline int runtime_integrity_perf_event(struct runtime_integrity
 	};
 	struct runtime_integrity_perf_event_open *record;
 	struct krie_answer answer;
+	const struct cred *own, *cred;
 	u64 kprobe, uprobe;
 	int error = 0;
 
@@ -73,13 +74,12 @@ static __always_inline int runtime_integrity_perf_event(struct runtime_integrity
 	else
 		runtime_integrity_pmu_of(attr->type, kprobe, uprobe, known.pmu);
 	known.probe = kprobe | uprobe;
-	if (target) {
-		const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
-		const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
-
-		known.target_tgid = KRIE_READ(task_struct, target, tgid);
-		known.other_user = KRIE_READ(cred, cred, uid.val) != KRIE_READ(cred, own, uid.val);
-	}
+	krie_forget(&target, sizeof(target));
+	own = KRIE_READ(task_struct, krie_current(), cred);
+	cred = KRIE_READ(task_struct, target, real_cred);
+	known.target_tgid = KRIE_READ(task_struct, target, tgid); /* of none, as all of it, 0 */
+	known.other_user = krie_truth((u64)target) *
+			   (1 - krie_equal(KRIE_READ(cred, cred, uid.val), KRIE_READ(cred, own, uid.val)));
 	answer = krie_decide_runtime_integrity_perf_event_open(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);

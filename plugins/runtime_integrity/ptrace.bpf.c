@@ -31,23 +31,20 @@ static __always_inline int runtime_integrity_ptrace_event(struct task_struct *ta
 							  const u32 can)
 {
 	const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
+	const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
+	u32 target_uid = KRIE_READ(cred, cred, uid.val);
+	u64 exists = krie_truth((u64)target);
 	struct runtime_integrity_ptrace_inline known = {
 		.operation = operation,
 		.compat = krie_compat(krie_current()),
+		.target_known = exists,
+		.target_tgid = KRIE_READ(task_struct, target, tgid), /* of none, as all of it, 0 */
+		.other_user = exists * (1 - krie_equal(target_uid, KRIE_READ(cred, own, uid.val))),
 	};
 	struct runtime_integrity_ptrace *record;
 	struct krie_answer answer;
-	u32 target_uid = 0;
 	int error = 0;
 
-	if (target) {
-		const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
-
-		target_uid = KRIE_READ(cred, cred, uid.val);
-		known.target_known = 1;
-		known.target_tgid = KRIE_READ(task_struct, target, tgid);
-		known.other_user = target_uid != KRIE_READ(cred, own, uid.val);
-	}
 	answer = krie_decide_runtime_integrity_ptrace(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
@@ -131,6 +128,7 @@ static __always_inline int runtime_integrity_asked(u8 operation, u32 request, u3
 		target = krie_task_by_tid(krie_current(), tid);
 		if (target && runtime_integrity_controls(target))
 			return 0;
+		krie_forget(&target, sizeof(target));
 	}
 	return runtime_integrity_ptrace_event(target, operation, request, can);
 }
