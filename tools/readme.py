@@ -79,7 +79,7 @@ def _alternatives(sensor: str, probe: Probe) -> Iterator[Row]:
         yield (
             f"`{sensor}.{probe.name}`",
             each.name,
-            ", ".join(f"`{program.target}`" for program in each.programs if program.target),
+            ", ".join(f"`{program.target}`" for program in each.programs if program.target and not program.through),
             ", ".join(sorted(map(str, each.can))) or "-",
             ", ".join(f"`{name}`" for name in sorted(missing)) or "-",
             "; ".join([*limits, *([each.limits] if each.limits else [])]) or "-",

@@ -32,6 +32,8 @@ from .functions import MOST_CONFIGURED, PROCESS, Function, guarded
 
 _NAME = "smep_smap"
 _CHECK = f"{_NAME}_check"
+_FAILED = Program(AttachType.KPROBE, "commit_creds", f"{_NAME}_failed", through=f"{_NAME}_failing", proven=False)
+"""What all checks go on to where something is wrong."""
 _OWN_STACK, _TRAP, _CREDENTIALS = 0x40, 0x80, 0x100
 """What `Program.argument` says besides the function's number: SMEP_SMAP_... in register_check.bpf.c."""
 _SECOND = 0x200
@@ -162,7 +164,7 @@ def _traps(function: Function) -> Iterable[Probe]:
 
 
 def _alternative(name: str, program: Program, limits: str) -> Alternative:
-    return Alternative(name, (program,), fields=_FIELDS, can=frozenset({Enforcement.KILL}), limits=limits)
+    return Alternative(name, (_FAILED, program), fields=_FIELDS, can=frozenset({Enforcement.KILL}), limits=limits)
 
 
 def _argument(function: Function, variant: str) -> int:

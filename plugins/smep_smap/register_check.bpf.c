@@ -40,6 +40,14 @@ struct smep_smap_count {
 };
 BPF_PERCPU_ARRAY(smep_smap_counts, struct smep_smap_count, SMEP_SMAP_NUMBER + 1);
 
+/* What a check found wrong, on its way from there to what is done about it: programs of kprobes do not interrupt one another. */
+struct smep_smap_found {
+	u64 function, place, failed, traced, code_known;
+	u64 stack, return_address;
+};
+BPF_PERCPU_ARRAY(smep_smap_found, struct smep_smap_found, 1);
+BPF_PROG_ARRAY(smep_smap_failing, 1);
+
 /* Threads that a record was sent for, and when. */
 struct smep_smap_thread {
 	u64 start_time;
@@ -172,12 +180,10 @@ int smep_smap_check(struct pt_regs *ctx)
 	u64 self = krie_self();
 	u32 argument = self >> 32;
 	u32 zero = 0, number = argument & SMEP_SMAP_NUMBER;
-	struct smep_smap_register_check_inline known = {};
-	struct smep_smap_register_check *record;
 	struct smep_smap_kernel *kernel;
 	struct smep_smap_count *count;
-	struct krie_answer answer;
-	u64 stack, own, unreadable, init_cred = 0, address = 0, code = 0;
+	struct smep_smap_found *found;
+	u64 stack, own, unreadable, failed = 0, traced = 0, init_cred = 0, address = 0, code = 0;
 
 	count = smep_smap_counts.lookup(&number);
 	if (!count)
@@ -209,19 +215,54 @@ int smep_smap_check(struct pt_regs *ctx)
 			count->caller = address;
 			return 0;
 		}
-		known.traced = krie_truth(address) *
-			       (krie_equal(address, kernel->trampolines[0]) | krie_equal(address, kernel->trampolines[1]) |
-				krie_equal(address, kernel->trampolines[2]));
-		known.failed = smep_smap_return(kernel, address, code, unreadable, known.traced);
-		count->traced += known.traced;
+		traced = krie_truth(address) *
+			 (krie_equal(address, kernel->trampolines[0]) | krie_equal(address, kernel->trampolines[1]) |
+			  krie_equal(address, kernel->trampolines[2]));
+		failed = smep_smap_return(kernel, address, code, unreadable, traced);
+		count->traced += traced;
 	}
-	known.failed |= smep_smap_stack(ctx, own, !!(argument & SMEP_SMAP_OWN_STACK)) | init_cred * SMEP_SMAP_INIT_CRED;
-	if (!known.failed)
+	failed |= smep_smap_stack(ctx, own, !!(argument & SMEP_SMAP_OWN_STACK)) | init_cred * SMEP_SMAP_INIT_CRED;
+	if (!failed)
 		return 0;
 	count->failed += 1;
-	known.function = number;
-	known.place = argument & SMEP_SMAP_TRAP ? SMEP_SMAP_TRAP_PLACE : SMEP_SMAP_ENTRY_PLACE;
-	known.code_known = krie_truth(kernel->text);
+	found = smep_smap_found.lookup(&zero);
+	if (!found)
+		return 0;
+	found->function = number;
+	found->place = argument & SMEP_SMAP_TRAP ? SMEP_SMAP_TRAP_PLACE : SMEP_SMAP_ENTRY_PLACE;
+	found->failed = failed;
+	found->traced = traced;
+	found->code_known = krie_truth(kernel->text);
+	found->stack = stack;
+	found->return_address = address;
+	smep_smap_failing.call(ctx, 0);
+	return 0;
+}
+
+/* Something was wrong. One program for all places: each of them is small. */
+int smep_smap_failed(struct pt_regs *ctx)
+{
+	struct smep_smap_register_check_inline known = {};
+	struct smep_smap_register_check *record;
+	struct smep_smap_kernel *kernel;
+	struct smep_smap_count *count;
+	struct smep_smap_found *found;
+	struct krie_answer answer;
+	u32 zero = 0, number;
+
+	found = smep_smap_found.lookup(&zero);
+	kernel = smep_smap_kernel.lookup(&zero);
+	if (!found || !kernel)
+		return 0;
+	number = found->function;
+	count = smep_smap_counts.lookup(&number);
+	if (!count)
+		return 0;
+	known.function = found->function;
+	known.place = found->place;
+	known.failed = found->failed;
+	known.traced = found->traced;
+	known.code_known = found->code_known;
 	answer = krie_decide_smep_smap_register_check(&known, KRIE_CAN_KILL);
 	if (smep_smap_was_told()) {
 		count->repeated += 1;
@@ -233,8 +274,8 @@ int smep_smap_check(struct pt_regs *ctx)
 	krie_stamp(&record->header, &answer);
 	krie_put_smep_smap_register_check(record, &known);
 	smep_smap_registers(record, ctx);
-	record->stack = stack;
-	record->return_address = address;
+	record->stack = found->stack;
+	record->return_address = found->return_address;
 	if (kernel->wants_stack)
 		bpf_get_stack(ctx, record->kernel_stack, sizeof(record->kernel_stack), 0);
 	krie_submit_smep_smap_register_check(record);

@@ -16,7 +16,9 @@ from krie.plugin_manager import available
 
 def main() -> None:
     """Print a line a program, the largest last, and the sum."""
-    shipped = {name: {} for name, entry in available().items() if entry.dist and entry.dist.name == "krie"}
+    shipped: dict[str, dict[str, object]] = {
+        name: {} for name, entry in available().items() if entry.dist and entry.dist.name == "krie"
+    }
     config = Config.model_validate({"plugins": shipped, "agent": {"allow_syscall_tracepoints": True}})
     with ExitStack() as stack:
         armed = load_sensors(config, "bench", lambda fault: print(fault, file=sys.stderr), stack, contain=True)
