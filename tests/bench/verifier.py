@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 from krie.armed import load_sensors
 from krie.config import Config
+from krie.installed import available
 from krie.kernel import bpf
-from krie.plugin_manager import available
 
 
 def main() -> None:
