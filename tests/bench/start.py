@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,7 @@ def _mib(kib: int) -> str:
 
 def main() -> None:
     """Measure on each kernel that is named, and print."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # a guest must end with us
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kernel", nargs="+", default=["debian-6.12"], metavar="NAME")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
