@@ -130,12 +130,18 @@ def recording(functions: Iterable[str]) -> Iterator[Recording]:
 
 def busy_s(calls: Iterable[Call]) -> float:
     """Seconds in which at least one of the calls lasted, by task: a call within another one counts once."""
-    total = 0.0
-    until: dict[int, float] = {}
+    by_task: dict[int, list[Call]] = {}
+    for each in calls:
+        by_task.setdefault(each.task, []).append(each)
+    return sum(map(elapsed_s, by_task.values()))
+
+
+def elapsed_s(calls: Iterable[Call]) -> float:
+    """Seconds on the clock in which at least one of the calls lasted, whoever made it."""
+    total, until = 0.0, float("-inf")
     for each in sorted(calls, key=lambda call: call.start):
-        before = until.get(each.task, each.start)
-        total += max(0.0, each.end - max(each.start, before))
-        until[each.task] = max(before, each.end)
+        total += max(0.0, each.end - max(each.start, until))
+        until = max(until, each.end)
     return total
 
 

@@ -64,7 +64,8 @@ def table(found: dict[str, Any]) -> Table:
     made.add_row("seconds to armed, to gone", *(f"{each:.2f} s" for each in walls), style="bold")
     commands = (f"{run['command_s']:.2f} s" for run in runs.values())
     made.add_row("of it the command, until it is the agent", *(each for name in commands for each in (name, "")))
-    made.add_row("waits for RCU, each moment once", *(f"{each['rcu_s']:.2f} s" for each in phases), style="bold")
+    made.add_row("waits for RCU, of all tasks together", *(f"{each['rcu_s']:.2f} s" for each in phases), style="bold")
+    made.add_row("  on the clock, side by side", *(f"{each['rcu_elapsed_s']:.2f} s" for each in phases))
     for who, prefix in (("agent", ""), ("loader", "children_")):
         shown = [f"{run['armed_cpu_s'][f'{prefix}{kind}']:.2f}" for run in runs.values() for kind in ("user", "sys")]
         pairs = zip(shown[::2], shown[1::2], strict=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from krie.resident import resident
 
-from .graph import Call, Trace, busy_s, recording
+from .graph import Call, Trace, busy_s, elapsed_s, recording
 
 RCU = (
     *("synchronize_rcu", "synchronize_rcu_expedited", "synchronize_rcu_tasks", "synchronize_rcu_tasks_trace"),
@@ -104,7 +104,8 @@ def _summary(trace: Trace, calls: Iterable[Call]) -> dict[str, Any]:
                 "calls": len(of_it),
                 "seconds": round(sum(each.end - each.start for each in of_it), 4),
             }
-    return {"rcu_s": round(busy_s(each for each in calls if each.function in RCU), 4), "functions": functions}
+    waits = [each for each in calls if each.function in RCU]
+    return {"rcu_s": round(busy_s(waits), 4), "rcu_elapsed_s": round(elapsed_s(waits), 4), "functions": functions}
 
 
 def _cpu_s(tgid: int) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..bench.graph import Call, busy_s, parse
+from ..bench.graph import Call, busy_s, elapsed_s, parse
 
 TRACE = """\
 # tracer: function_graph
@@ -44,6 +44,7 @@ def test_a_leaf_is_told_at_its_start_and_any_other_call_at_its_end() -> None:
     assert last.end - last.start == pytest.approx(0.001)
 
 
-def test_each_moment_of_a_task_counts_once() -> None:
+def test_each_moment_counts_once_of_a_task_or_of_all() -> None:
     calls = [Call("a", 1, 0, 5), Call("b", 1, 1, 2), Call("c", 1, 4, 6), Call("d", 1, 10, 11), Call("e", 2, 0, 3)]
     assert busy_s(calls) == pytest.approx(5 + 1 + 1 + 3)
+    assert elapsed_s(calls) == pytest.approx(6 + 1)
