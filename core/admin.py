@@ -1,4 +1,4 @@
-"""The other end of the agent's socket: what `krie status` and `krie clear` say to a running agent."""
+"""The other end of the agent's socket: what `krie status`, `krie doctor` and `krie clear` say to a running agent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from .control import SOCKET
+from .control import ANSWER_BYTES, SOCKET
 from .errors import ExitCode, KernelError, KrieError, NotRunningError
 
-_TIMEOUT_S = 10.0
-_ANSWER_BYTES = 1 << 20
+TIMEOUT_S = 10.0
+"""Longest time for an agent to answer."""
 
 
 class RefusedError(KrieError):
@@ -20,7 +20,7 @@ class RefusedError(KrieError):
     exit_code = ExitCode.USAGE
 
 
-def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
+def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """Send one request; returns the answer. Raises `NotRunningError`, `KernelError`, `RefusedError`."""
     path = run_dir / SOCKET
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -28,7 +28,7 @@ def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = _TIMEOUT_S) -
         try:
             connection.connect(str(path))
             connection.send(json.dumps(request).encode())
-            raw = connection.recv(_ANSWER_BYTES)
+            raw = connection.recv(ANSWER_BYTES)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NotRunningError(path) from error
         except PermissionError as error:

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from .agent_events import OwnEvents
 from .armed import LoadSensors, load_sensors
@@ -23,6 +24,7 @@ from .bus import Bus
 from .cgroups import Cgroups
 from .config import Config, load_config
 from .control import Control
+from .diagnosis import diagnose
 from .enforcement import Enforcing, wanted
 from .enrich import Enricher, host
 from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
@@ -122,6 +124,7 @@ class Agent:
             self._enforcing,
             lambda: (self._policy.revision, self._from_memo()),
             lambda: self._backlog,
+            self._diagnosis,
         )
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
@@ -214,6 +217,9 @@ class Agent:
         self._status.note()
         if lost or faults:
             self._update_health()
+
+    def _diagnosis(self) -> dict[str, Any]:
+        return diagnose(self._armed, self._policy.rules, self._policy_files.problems, agent=os.getpid()).to_json()
 
     def _from_memo(self) -> int:
         return self._remembered + self._policy.remembered

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -66,25 +67,38 @@ def run(config: Path | None, duration: float | None) -> None:
 @json_option
 @click.option("--timings", is_flag=True, help="Tell also what each phase took.")
 def doctor(config: Path | None, as_json: bool, timings: bool) -> None:
-    """Try everything on this kernel: which probes are alive and by which way, what they cost, which rules are blind."""
+    """Tell which probes are alive on this kernel and by which way, what they cost, and which rules are blind.
+
+    The running agent is asked; where none runs, everything is attached for a moment and tried.
+    """
     need_root()
-    from .config import load_config
-    from .doctor import examine
-    from .render import console, progress
-    from .render_doctor import doctor as render
+    from .config_file import run_dir
+    from .doctor import consult
 
     path = config_file(config)
-    with progress("compiling, attaching, trying ...", quiet=as_json):
-        report = examine(load_config(path), str(path))
+    report = consult(run_dir(path), lambda: _try_everything(path, quiet=as_json))
     if as_json:
-        _print_json(report.to_json())
+        _print_json(report)
     else:
-        render(console(), report)
+        from . import render, render_doctor
+
+        render_doctor.doctor(render.console(), report)
         if timings:
             from .render_timings import timings as render_timings
+            from .timings import Phase
 
-            render_timings(console(), report.timings)
-    sys.exit(ExitCode.OK if report.healthy else ExitCode.DEGRADED)
+            render_timings(render.console(), map(Phase.from_json, report["timings"]))
+    sys.exit(ExitCode.OK if report["healthy"] else ExitCode.DEGRADED)
+
+
+def _try_everything(config: Path, *, quiet: bool) -> dict[str, Any]:
+    from .config import load_config
+    from .examination import examine
+    from .render import progress
+
+    settings = load_config(config)
+    with progress("compiling, attaching, trying ...", quiet=quiet):
+        return examine(settings, str(config)).to_json()
 
 
 @krie.command("compile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from typing import Any
 from .errors import ConfigError
 
 SOCKET = "agent.sock"
-_REQUEST_BYTES, _ANSWER_BYTES = 4096, 1 << 20
+ANSWER_BYTES = 1 << 20
+"""Room of whoever asks. The socket's, `net.core.wmem_max`, may be less."""
+_REQUEST_BYTES = 4096
 _CLIENTS, _CLIENT_S = 8, 5.0
 
 
@@ -115,9 +119,17 @@ class Control:
             answer = self._answer(request, client.peer)
         except (ValueError, RecursionError) as error:
             answer = {"error": str(error)}
-        # What does not fit into the socket is lost with its client; an answer is far smaller.
-        try:
-            client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER_BYTES)
-            client.connection.send(json.dumps(answer).encode())
-        except OSError:
+        with suppress(OSError):  # the client has gone
+            client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ANSWER_BYTES)
+            _send(client.connection, json.dumps(answer).encode())
+
+
+def _send(connection: socket.socket, answer: bytes) -> None:
+    try:
+        if len(answer) <= ANSWER_BYTES:
+            connection.send(answer)
             return
+    except OSError as error:
+        if error.errno != errno.EMSGSIZE:
+            raise
+    connection.send(json.dumps({"error": f"its answer of {len(answer)} bytes does not fit into its socket"}).encode())

@@ -57,13 +57,17 @@ class Canaries:
             if probe.canary is not None
         }
         self._report = report
+        self.raised: dict[str, str] = {}
+        """What canaries raised when they last ran, by probe."""
 
     def run(self, probes: Iterable[str]) -> None:
         """Run the canaries of these probes, each once even where several probes share one."""
+        self.raised = {}
         for canary, name in {self._canaries[each]: each for each in probes if each in self._canaries}.items():
             try:
                 canary()
             except Exception as error:  # a plugin's function: whatever it raises must not end the agent
+                self.raised[name] = str(error)
                 self._report(name, error)
 
 
@@ -105,6 +109,11 @@ class ProbeHealth:
             for sensor in sensors
             for probe in sensor.probes
         ]
+
+    @property
+    def raised(self) -> Mapping[str, str]:
+        """What canaries raised at the last check, by probe."""
+        return self._canaries.raised
 
     def check(self) -> list[ProbeReport]:
         """Run all canaries; returns the probes whose state is another than before, `missing` being the first."""

@@ -1,4 +1,4 @@
-"""How a running agent stands, and what administrators ask of it: the answers to `krie status` and `krie clear`."""
+"""How a running agent stands, and what administrators ask of it: the answers to `krie status`, `doctor` and `clear`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ class Status:
         enforcing: Enforcing,
         policy: Callable[[], tuple[str, int]],
         backlog: Callable[[], bool],
+        diagnosis: Callable[[], dict[str, Any]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`policy`: revision in force, and decisions that came out of memos since the start; `backlog`: whether records
-        are known to wait in the ring."""
+        are known to wait in the ring; `diagnosis`: what `krie doctor` tells."""
         self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
         self._missed = missed
-        self._policy, self._backlog = policy, backlog
+        self._policy, self._backlog, self._diagnosis = policy, backlog, diagnosis
         self._clock = clock
         self._started = clock()
         self._seen: deque[tuple[float, int]] = deque([(self._started, 0)])
@@ -54,13 +55,15 @@ class Status:
         match request:
             case {"ask": "status"}:
                 return self.to_json()
+            case {"ask": "doctor"}:
+                return self._diagnosis()
             case {"ask": "clear", "tgid": int(tgid)}:
                 return self._enforcing.clear(tgid, None, by)
             case {"ask": "clear", "rule": str(rule)}:
                 return self._enforcing.clear(None, rule, by)
             case {"ask": "clear", "all": True}:
                 return self._enforcing.clear(None, None, by)
-        raise ValueError("ask for status, or for clear with a tgid, a rule, or all")
+        raise ValueError("ask for status, for doctor, or for clear with a tgid, a rule, or all")
 
     def to_json(self) -> dict[str, Any]:
         """For `krie status --json`."""

@@ -15,8 +15,8 @@ from .. import render_policy
 from ..command import config_file, config_option, json_option, need_root
 from ..config import Config, load_config
 from ..decision import Action
-from ..doctor import examine
 from ..errors import ExitCode, PolicyError
+from ..examination import explain_here
 from ..offline import event_types, load_plugins
 from ..plugin_manager import Plugins
 from ..render import console, progress
@@ -96,7 +96,7 @@ def policy_explain(rule: str, config: Path | None, here: bool, as_json: bool) ->
     if here:
         need_root()
         with progress("attaching the probes"):
-            explained = list(examine(settings, str(path)).explained)
+            explained = explain_here(settings, str(path))
     else:
         explained = _explained(settings, str(path))
     chosen = [each for each in explained if rule in ("", each.placement.rule.id)]

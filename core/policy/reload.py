@@ -23,6 +23,7 @@ from .ability import cannot, sent_kinds, ways_here
 from .analysis import unknown_names
 from .domain import Numbers
 from .embedded import EmbeddedEngine
+from .engine import Rule
 from .policy import Policy
 from .sources import PolicySources, read_sources
 from .tier import Tiers, find_tiers
@@ -56,6 +57,8 @@ class Candidate:
     tiers: Tiers
     numbers: Numbers
     executables: Executables
+    problems: tuple[str, ...]
+    """Names in it that nothing has, and executables that are not there."""
 
 
 class PolicyFiles:
@@ -69,6 +72,8 @@ class PolicyFiles:
         self._numbers_in_force = numbers_in_force
         self._folders = policy_folders(config, armed.plugins)
         self._executables: Executables | None = None
+        self.problems: tuple[str, ...] = ()
+        """Those of the policy in force."""
         self._stamp: _Stamp = frozenset()
 
     def close(self) -> None:
@@ -91,18 +96,18 @@ class PolicyFiles:
         except KrieError:
             executables.close()
             raise
-        for name, why in executables.unresolved.items():
-            _log.warning("executables.%s: %s; no process gets this name", name, why)
-        for problem in unknown_names(engine.rules, event_fields(self._armed.types, self._armed.plugins.facts)):
+        problems = problems_of(engine.rules, self._armed.types, self._armed.plugins.facts, executables.unresolved)
+        for problem in problems:
             _log.warning("policy: %s", problem)
         policy = self._config.policy
         made = Policy(engine, on_error=Action[policy.on_error.upper()], memo=policy.memo)
-        return Candidate(made, tiers, numbers, executables)
+        return Candidate(made, tiers, numbers, executables, problems)
 
     def adopt(self, candidate: Candidate) -> None:
         """It is in force: bring its names of executables into force too, and let go of those before."""
         previous, self._executables = self._executables, candidate.executables
         self._enricher.programs = candidate.executables.names
+        self.problems = candidate.problems
         if previous is not None:
             previous.close()
 
@@ -115,6 +120,17 @@ def programs_differ(overlaid: Iterable[str]) -> str:
     """Why the kernel cannot tell named executables apart as user space does; empty where it can."""
     names = ", ".join(overlaid)
     return f"data.executables names files on an overlayfs: {names}" if names else ""
+
+
+def problems_of(
+    rules: tuple[Rule, ...],
+    types: EventTypes,
+    facts: Callable[[str], Mapping[str, Json]],
+    unresolved: Mapping[str, str],
+) -> tuple[str, ...]:
+    """What is wrong with a policy that decides nevertheless; `facts` by kind, `unresolved` executables by name."""
+    missing = (f"executables.{name}: {why}; no process gets this name" for name, why in unresolved.items())
+    return (*unknown_names(rules, event_fields(types, facts)), *missing)
 
 
 def event_fields(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) -> dict[str, frozenset[str]]:

@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from krie.resident import RING
 from krie.testing.agent import RunningAgent
+from krie.testing.bpf_objects import objects_of
 from krie.testing.imports import imported_by
 from krie.version import version
 
@@ -156,6 +157,7 @@ def test_doctor(config: Path) -> None:
     report = json.loads(result.stdout)
     assert report["healthy"] is True
     assert report["version"] == version()
+    assert report["from"] is None
     states = {each["name"]: each["state"] for each in report["probes"]}
     assert set(states.values()) == {"alive"}
     assert states.keys() >= {"process.exec", "runtime_integrity.bpf"}
@@ -168,6 +170,36 @@ def test_doctor(config: Path) -> None:
     for probe in report["probes"]:
         if probe["every_syscall"]:
             assert "every system call is" in told
+
+
+@pytest.mark.once
+def test_doctor_asks_the_running_agent_and_attaches_nothing(agent: RunningAgent, tmp_path: Path) -> None:
+    def loaded() -> set[tuple[str, int]]:  # links come and go with programs that roam
+        return {each for each in objects_of(agent.process.pid, frozenset()) if each[0] != "link"}
+
+    before = loaded()
+    asked = krie("doctor", "--config", agent.config, "--json")
+    assert asked.returncode == 0, asked.stdout
+    imported = imported_by(*KRIE[2:], "doctor", "--json", "--config", str(agent.config), cwd=tmp_path)
+    assert not imported & {*HEAVY, "krie.armed", "krie.kernel.bpf"}, "it could attach something"
+    assert loaded() == before
+    report = json.loads(asked.stdout)
+    assert report["from"] == {"agent": agent.process.pid}
+    assert report["containment"] == {"loaded": False, "enforces": False, "refused": 0, "of": 18, "probes": []}
+    elsewhere = tmp_path / "krie.toml"
+    elsewhere.write_text(agent.config.read_text().replace(str(agent.run_dir), str(tmp_path / "run")))
+    elsewhere.chmod(0o600)
+    tmp_path.chmod(0o700)
+    tried = json.loads(krie("doctor", "--config", elsewhere, "--json").stdout)
+    assert tried["from"] is None
+    assert tried["containment"]["loaded"]
+    for same in ("version", "kernel", "modes", "rules", "blind_rules", "problems", "degraded"):
+        assert report[same] == tried[same]
+    by_name = [{each["name"]: each["alternative"] for each in found["probes"]} for found in (report, tried)]
+    assert by_name[0] == by_name[1]
+    assert {each["state"] for each in report["probes"]} == {"alive"}
+    shown = krie("doctor", "--config", agent.config).stdout
+    assert shown.splitlines()[1] == f"as the running agent (tgid {agent.process.pid}) reports"
 
 
 @pytest.mark.once

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
-from krie import KernelError, Maps, Sensor
+from krie import AttachType, KernelError, Maps, Sensor
 from krie.agent_events import AGENT_EVENTS
 from krie.armed import Armed
 from krie.decision import Mode
@@ -131,7 +131,7 @@ def armed(
     kinds = tuple(event.KIND for each in sensors for event in each.events)
     parts = {
         "agent": own_header(),
-        "features": SimpleNamespace(release="6.12.0"),
+        "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
         "inspector": SimpleNamespace(identify=identify),
         "loaded": SimpleNamespace(loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors))),
         "maps": kernel.maps,
@@ -140,7 +140,7 @@ def armed(
         "plugins": SimpleNamespace(
             restorer=lambda _: None, sensors=sensors, facts=lambda _: {}, degraded={}, loaded=()
         ),
-        "probes": SimpleNamespace(reports=list(reports)),
+        "probes": SimpleNamespace(reports=list(reports), raised={}),
         "sensors": sensors,
         "timings": Timings("agent"),
         "types": types,

@@ -19,6 +19,7 @@ from krie.admin import ask
 from krie.agent import Agent, main
 from krie.armed import Armed
 from krie.config import Config
+from krie.control import Peer
 from krie.errors import ConfigError, ExitCode, PluginError
 from krie.event import Event
 from krie.health import ProbeReport
@@ -85,6 +86,7 @@ class Probes:
     def __init__(self, *reports: ProbeReport) -> None:
         self.reports = list(reports)
         self.changed: list[ProbeReport] = []
+        self.raised: dict[str, str] = {}
 
     def check(self) -> list[ProbeReport]:
         changed, self.changed = self.changed, []
@@ -436,6 +438,29 @@ def test_administrators_are_answered_while_it_runs(setting: Setting) -> None:
     asking.join()
     assert answers[0]["tgid"] == os.getpid()
     assert answers[0]["policy"] == agent._policy.revision
+
+
+def test_the_doctor_gets_what_the_agent_has(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, probe("alive"))
+    setting.config = setting.config.model_copy(update={"executables": {"tool": "/nowhere"}})
+    with setting.stack:
+        agent = setting.start()
+        ask_doctor = lambda: agent._status.answer({"ask": "doctor"}, Peer(1, 0))  # noqa: E731
+        first = ask_doctor()
+        setting.probes.changed = [probe("silent")]
+        setting.probes.raised = {"sample.x": "EIO"}
+        agent._check_probes()
+        (setting.policies / "more.rego").write_text(RULE.replace("%s", "R2").replace("site", "more"))
+        agent._look_for_changes()
+        second = ask_doctor()
+    assert first["from"] == {"agent": os.getpid()}
+    assert [each["state"] for each in first["probes"]] == ["alive"]
+    assert first["degraded"] == {}
+    assert first["problems"] == ["executables.tool: /nowhere: No such file or directory; no process gets this name"]
+    assert [each["state"] for each in second["probes"]] == ["silent"]
+    assert (second["healthy"], second["degraded"]) == (False, {"sample.x": "EIO"})
+    assert second["rules"] == first["rules"] + 1
+    assert {each["id"] for each in second["blind_rules"]} == {"R1", "R2"}
 
 
 def test_the_next_agent_knows_how_this_one_ended(setting: Setting) -> None:

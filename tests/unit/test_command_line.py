@@ -58,7 +58,7 @@ def test_a_command_imports_what_it_needs(folder: Path, arguments: list[str], nee
 def test_the_agent_imports_no_command(folder: Path) -> None:
     imported = imported_by("-m", "krie.agent", "--help", cwd=folder)
     assert "krie.policy.reload" in imported
-    assert not imported & {"click", "rich", "bcc", "hypothesis", "krie.testing", "krie.doctor", "krie.cli"}
+    assert not imported & {"click", "rich", "bcc", "hypothesis", "krie.testing", "krie.examination", "krie.cli"}
 
 
 def test_version(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from krie.admin import RefusedError, ask
-from krie.control import SOCKET, Control, Peer
+from krie.control import ANSWER_BYTES, SOCKET, Control, Peer
 from krie.errors import ConfigError, KernelError, NotRunningError
 
 
@@ -39,6 +39,8 @@ class Serving:
         self.asked.append((request, peer))
         if request.get("ask") == "wrong":
             raise ValueError("ask for something else")
+        if "bytes" in request:
+            return {"long": "x" * int(request["bytes"])}
         return {"echo": request, "long": "x" * 200_000}
 
 
@@ -91,6 +93,17 @@ def test_nonsense_is_answered_and_ends_nothing(serving: Serving, tmp_path: Path,
 def test_what_makes_no_sense_is_refused(serving: Serving, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="ask for something else"):
         ask(tmp_path, {"ask": "wrong"})
+
+
+@pytest.mark.parametrize("size", [ANSWER_BYTES // 2 - 1000, ANSWER_BYTES, 4 * ANSWER_BYTES])
+def test_what_does_not_fit_is_said(serving: Serving, tmp_path: Path, size: int) -> None:
+    room = 2 * min(int(Path("/proc/sys/net/core/wmem_max").read_text()), ANSWER_BYTES)
+    if size < min(room, ANSWER_BYTES):
+        assert len(ask(tmp_path, {"bytes": size})["long"]) == size
+    else:
+        with pytest.raises(RefusedError, match=rf"answer of {size + 12} bytes does not fit into its socket"):
+            ask(tmp_path, {"bytes": size})
+    assert ask(tmp_path, {"ask": "x"})["echo"] == {"ask": "x"}
 
 
 def test_silent_clients_hold_nobody_up(serving: Serving, tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_attached_is_not_alive() -> None:
     changed = {each.name: each.state for each in health.check()}
     assert changed == {"s.a": "alive", "s.b": "silent", "s.c": "attached", "s.d": "silent"}
     assert failed == ["s.d"]
+    assert health.raised == {"s.d": "refused"}
     assert health.check() == []
     assert [each.state for each in health.reports] == ["alive", "silent", "attached", "silent", "missing"]
     assert health.reports[4].reason == "raw: EPERM"

@@ -39,6 +39,7 @@ class Setting:
             cast("Enforcing", SimpleNamespace(clear=self._clear, status=lambda: {"guard": True})),
             lambda: ("revision", 5),
             lambda: True,
+            lambda: {"healthy": True},
             lambda: self.now,
         )
 
@@ -79,6 +80,10 @@ def test_all_that_is_known() -> None:
         "timings": TIMINGS,
         "guard": True,
     }
+
+
+def test_the_doctor_is_asked() -> None:
+    assert Setting().answer(ask="doctor") == {"healthy": True}
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
@@ -131,6 +136,6 @@ def test_what_can_be_cleared(request_: dict[str, object], cleared: tuple[int | N
 )
 def test_what_makes_no_sense_clears_nothing(request_: dict[str, object]) -> None:
     setting = Setting()
-    with pytest.raises(ValueError, match="ask for status, or for clear"):
+    with pytest.raises(ValueError, match="ask for status, for doctor, or for clear"):
         setting.answer(**request_)
     assert setting.cleared == []

@@ -1,0 +1,187 @@
+"""`krie doctor`: whom it asks, what the document says, and that the document is all that people's view needs."""
+
+import io
+import json
+import socket
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from krie import Alternative, AttachType, Enforcement, KernelError, Probe, Program
+from krie.admin import RefusedError
+from krie.containment import NAME, OPERATIONS
+from krie.control import SOCKET
+from krie.decision import Mode
+from krie.diagnosis import Report, diagnose
+from krie.doctor import consult
+from krie.health import ProbeReport
+from krie.render_doctor import doctor
+from rich.console import Console
+
+from .kernel_side import KernelSide, armed
+from .test_control import Serving
+from .test_reports import POLICY, probe
+
+
+def contained(*states: str) -> list[ProbeReport]:
+    """The containment sensor's probes, with these states of the first ones; the others are alive."""
+    made = []
+    for number, name in enumerate([*OPERATIONS.values(), "inheritance"]):
+        way = Alternative(
+            "lsm", (Program(AttachType.LSM, name, f"{NAME}_{name}"),), can=frozenset({Enforcement.REFUSE})
+        )
+        state = states[number] if number < len(states) else "alive"
+        taken = way if state != "missing" else None
+        made.append(ProbeReport(NAME, Probe(name, None, (way,)), taken, state, {"lsm": "EPERM\nmore"}))
+    return made
+
+
+def found(*reports: ProbeReport, agent: int | None = None, mode: Mode = Mode.OBSERVE, **more: object) -> Report:
+    parts: dict[str, Any] = {"problems": (), "rules": POLICY.rules, "plugins": SimpleNamespace(degraded={}), **more}
+    kernel = armed(KernelSide(), reports=reports, modes={"sample": mode}, plugins=parts["plugins"])
+    return diagnose(kernel, parts["rules"], parts["problems"], agent=agent)
+
+
+def shown(report: Report) -> str:
+    """As people see it when the document has gone over a socket."""
+    console = Console(file=io.StringIO(), width=200)
+    doctor(console, json.loads(json.dumps(report.to_json())))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("agent", "source", "text"),
+    [(None, None, "tried now, nothing stays attached"), (77, {"agent": 77}, "as the running agent (tgid 77) reports")],
+)
+def test_it_says_where_it_comes_from(agent: int | None, source: object, text: str) -> None:
+    report = found(probe("a", "alive"), agent=agent)
+    assert report.to_json()["from"] == source
+    assert shown(report).splitlines()[1] == text
+
+
+def test_both_sources_print_the_same() -> None:
+    reports = (probe("a", "alive"), probe("b", "missing"), *contained("silent"))
+    tried, told = (shown(found(*reports, agent=agent)).splitlines() for agent in (None, 77))
+    assert tried[:1] + tried[2:] == told[:1] + told[2:]
+
+
+def test_the_document_tells_all_of_a_probe() -> None:
+    document = found(probe("a", "alive"), probe("b", "missing"), *contained()).to_json()
+    first, second = document["probes"]
+    assert {name: first[name] for name in ("name", "state", "alternative", "reason", "optional", "can")} == {
+        "name": "sample.a",
+        "state": "alive",
+        "alternative": "lsm",
+        "reason": "sees little",
+        "optional": False,
+        "can": [],
+    }
+    assert "name" in first["not_filled"]
+    assert "number" not in first["not_filled"]
+    assert (second["alternative"], second["reason"]) == (None, "lsm: EPERM")
+    assert document["kernel"] == {"release": "6.12.0", "refused": {"lsm": "EPERM"}}
+    assert document["modes"] == {"sample": "observe"}
+
+
+def test_people_see_what_needs_their_attention() -> None:
+    plugins = SimpleNamespace(degraded={"other": "it [raised]"})
+    report = found(probe("a", "silent"), plugins=plugins, problems=("executables.x: gone",))
+    text = shown(report)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["refuses", "lsm:", "EPERM"] in lines
+    assert ["sample.a", "silent", "lsm", "its", "canary", "did", "not", "arrive;", "sees", "little"] in lines
+    assert ["sample.a", "lsm", "EPERM"] in lines
+    assert "degraded other: it [raised]" in text
+    assert "note executables.x: gone" in text
+    assert text.rstrip().endswith(f"{len(POLICY.rules)} rules; something does not work")
+
+
+def test_all_is_well() -> None:
+    assert "all probes work; no rule is blind" in shown(found(probe("a", "alive"), rules=(), mode=Mode.OBSERVE))
+
+
+@pytest.mark.parametrize(
+    ("states", "text"),
+    [
+        ([], "Poison holds: all 18 guarded operations can be refused, by lsm"),
+        (["missing", "silent"], "Poison leaks: 16 of 18 guarded operations can be refused"),
+        (["missing"] * 18, "Poison cannot hold here: no guarded operation can be refused"),
+    ],
+)
+def test_what_poison_is_worth(states: Sequence[str], text: str) -> None:
+    report = found(probe("a", "alive"), *contained(*states), mode=Mode.ENFORCE)
+    lines = shown(report).splitlines()
+    assert text in "\n".join(lines)
+    rows = [line.split()[:2] for line in lines]
+    assert (["file_open", "missing"] in rows) is (["inode_create", "silent"] in rows) is (len(states) == 2)
+    assert report.to_json()["containment"]["loaded"]
+    assert ("  EPERM" in lines or "  lsm: EPERM" in lines) is (len(states) == 18)
+
+
+def test_what_an_observing_agent_did_not_load_is_not_said_to_fail() -> None:
+    report = found(probe("a", "alive"), agent=77, rules=())
+    assert report.healthy
+    document = report.to_json()["containment"]
+    assert document == {"loaded": False, "enforces": False, "refused": 0, "of": len(OPERATIONS), "probes": []}
+    text = shown(report)
+    assert "Poison is not tried: an agent that only observes does not load what refuses operations" in text
+    assert "cannot hold" not in text
+
+
+def test_poison_that_does_not_hold_is_a_failure_only_where_something_enforces() -> None:
+    reports = (probe("a", "alive"), *contained("silent"))
+    assert found(*reports, rules=()).healthy
+    assert not found(*reports, rules=(), mode=Mode.ENFORCE).healthy
+
+
+def never() -> dict[str, Any]:
+    raise AssertionError("nothing may be tried beside an agent")
+
+
+def test_a_running_agent_is_asked(tmp_path: Path) -> None:
+    serving = Serving(tmp_path)
+    try:
+        assert consult(tmp_path, never)["echo"] == {"ask": "doctor"}
+    finally:
+        serving.stop()
+
+
+def test_where_none_runs_it_is_tried(tmp_path: Path) -> None:
+    assert consult(tmp_path, lambda: {"from": None}) == {"from": None}
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as left_behind:
+        left_behind.bind(str(tmp_path / SOCKET))
+    assert consult(tmp_path, lambda: {"from": None}) == {"from": None}
+
+
+def test_what_an_agent_does_not_want_or_know_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> dict[str, Any]:
+        raise ValueError("ask for status")
+
+    monkeypatch.setattr(Serving, "_answer", refuse)
+    serving = Serving(tmp_path)
+    try:
+        with pytest.raises(RefusedError, match="the agent refuses: ask for status"):
+            consult(tmp_path, never)
+    finally:
+        serving.stop()
+
+
+def test_an_agent_that_is_silent_is_told(tmp_path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as mute:
+        mute.bind(str(tmp_path / SOCKET))
+        mute.listen()
+        with pytest.raises(KernelError, match=r"gave no answer for 0\.05 s"):
+            consult(tmp_path, never, timeout_s=0.05)
+
+
+def test_an_agent_that_may_not_be_asked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    with pytest.raises(KernelError, match="EACCES"):
+        consult(tmp_path, never)
