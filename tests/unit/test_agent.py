@@ -445,14 +445,13 @@ def test_the_doctor_gets_what_the_agent_has(tmp_path: Path) -> None:
     setting.config = setting.config.model_copy(update={"executables": {"tool": "/nowhere"}})
     with setting.stack:
         agent = setting.start()
-        ask_doctor = lambda: agent._status.answer({"ask": "doctor"}, Peer(1, 0))  # noqa: E731
-        first = ask_doctor()
+        first = agent._status.answer({"ask": "doctor"}, Peer(1, 0))
         setting.probes.changed = [probe("silent")]
         setting.probes.raised = {"sample.x": "EIO"}
         agent._check_probes()
         (setting.policies / "more.rego").write_text(RULE.replace("%s", "R2").replace("site", "more"))
         agent._look_for_changes()
-        second = ask_doctor()
+        second = agent._status.answer({"ask": "doctor"}, Peer(1, 0))
     assert first["from"] == {"agent": os.getpid()}
     assert [each["state"] for each in first["probes"]] == ["alive"]
     assert first["degraded"] == {}

@@ -56,7 +56,7 @@ def contained(state: str = "alive") -> list[ProbeReport]:
 
 def candidate() -> Candidate:
     policy = Policy(MADE.engine, on_error=Action.LOG, memo=0)
-    return Candidate(policy, MADE.tiers, MADE.numbers, Executables({}, {}, ()))
+    return Candidate(policy, MADE.tiers, MADE.numbers, Executables({}, {}, ()), ())
 
 
 class Setting:
