@@ -30,9 +30,9 @@ def contained(*states: str) -> list[ProbeReport]:
     """The containment sensor's probes, with these states of the first ones; the others are alive."""
     made = []
     for number, name in enumerate([*OPERATIONS.values(), "inheritance"]):
-        way = Alternative(
-            "lsm", (Program(AttachType.LSM, name, f"{NAME}_{name}"),), can=frozenset({Enforcement.REFUSE})
-        )
+        programs = (Program(AttachType.LSM, name, f"{NAME}_{name}"),)
+        by = "raw_tracepoint" if name == "inheritance" else "lsm"
+        way = Alternative(by, programs, can=frozenset({Enforcement.REFUSE}))
         state = states[number] if number < len(states) else "alive"
         taken = way if state != "missing" else None
         made.append(ProbeReport(NAME, Probe(name, None, (way,)), taken, state, {"lsm": "EPERM\nmore"}))
@@ -107,7 +107,7 @@ def test_all_is_well() -> None:
 @pytest.mark.parametrize(
     ("states", "text"),
     [
-        ([], "Poison holds: all 18 guarded operations can be refused, by lsm"),
+        ([], "Poison holds: all 18 guarded operations can be refused, by lsm\n"),
         (["missing", "silent"], "Poison leaks: 16 of 18 guarded operations can be refused"),
         (["missing"] * 18, "Poison cannot hold here: no guarded operation can be refused"),
     ],

@@ -111,3 +111,18 @@ def test_attached_is_not_alive() -> None:
         "probes_not_alive": ["s.b", "s.d", "s.e"],
         "degraded": ["p"],
     }
+
+
+def test_a_canary_that_raised_once_and_no_more_is_well() -> None:
+    fails = [True]
+
+    def canary() -> None:
+        if fails.pop():
+            fails.append(False)
+            raise OSError("once")
+
+    canaries = Canaries([Sensor("s", "1", (probe("a", canary),))], lambda *_: None)
+    canaries.run(["s.a"])
+    assert canaries.raised == {"s.a": "once"}
+    canaries.run(["s.a"])
+    assert canaries.raised == {}
