@@ -54,7 +54,11 @@ def krie_sensor(config: PluginConfig, features: Features) -> Sensor | None:
     """Declare probes, event types, C source and policies for this machine. Return None to sit out (log why).
 
     Called once per start, without any probe attached, and by commands that need no root (`krie plugins --load`, `krie
-    events`, `krie policy`): it must only return data. Raising makes the plugin unusable.
+    events`, `krie policy`, `krie compile`): it must only return data. Raising makes the plugin unusable.
+
+    Probes may differ by configuration and by what the kernel offers. Sources, events, types and constants should not:
+    what was compiled for one configuration, maybe on another machine, serves the others only then. Let the agent put
+    what is configured into a map, in `krie_attached`.
     """
 
 
