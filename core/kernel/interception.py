@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 import threading
 from collections.abc import Callable
@@ -72,6 +73,7 @@ class _Answers:
 
         def on_thread() -> None:
             try:
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # one would interrupt what is answered
                 self._install()
                 if self._listener >= 0:
                     results.append(work())
@@ -94,7 +96,8 @@ class _Answers:
         if raised:
             raise raised[0]
         if self._listener < 0:
-            hint = "only one such filter can watch a process: compile outside of this container, with krie compile"
+            busy = "only one such filter can watch a process: compile outside of this container, with krie compile"
+            hint = busy if self._error == errno.EBUSY else "this takes a kernel with CONFIG_SECCOMP_FILTER, since 5.5"
             raise KernelError("installing the filter that compiling needs", self._error, hint)
         return results[0]
 
