@@ -42,7 +42,7 @@ def test_a_guest_without_a_compiler_runs_what_was_compiled_here(folder: Path) ->
     compile_for(kernel, [Configuration(("runtime_integrity", "smep_smap", "clock"), (plugin,))], compiled)
     said: list[bytes] = []
     command = ["bash", "-euc", _HIDE, "bash", str(compiled), str(plugin)]
-    outcome = boot.run(kernel, command, boot.Machine(), timeout_s=900, output=said.append)
+    outcome = boot.run(kernel, command, boot.Machine(), timeout_s=1500, output=said.append)
     text = b"".join(said).decode()
     assert (outcome.end, outcome.status) == (boot.End.EXITED, 0), text
     found = json.loads(text.splitlines()[-1])
