@@ -128,7 +128,8 @@ def obtain(
         ready = Store(Path(folders.compiled))
         if (found := ready.find(key)) is not None:
             return Obtained(found, Origin.COMPILED_DIR)
-        missing = f"agent.compiled_dir: {folders.compiled} has nothing for this kernel and these plugins ({key})"
+        what = f"this kernel and {', '.join(unit.sensors)}"  # without those that this kernel is nothing for
+        missing = f"agent.compiled_dir: {folders.compiled} has nothing for {what} ({key})"
         problems.append(f"agent.compiled_dir: {ready.problem}" if ready.problem else missing)
     cache, own_key = None, hashlib.sha256(f"{key} {identity() or os.urandom(16).hex()}".encode()).hexdigest()
     if folders.cache:

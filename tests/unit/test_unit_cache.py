@@ -96,7 +96,7 @@ class Keyed(Unit):
         return KEY
 
 
-UNIT = Keyed("", {}, (), (), (), (), (), ())
+UNIT = Keyed("", {}, (), (), (), (), ("process", "sample"), ())
 
 
 class Source:
@@ -155,7 +155,7 @@ def test_what_is_missing_or_refused_is_compiled_and_told(source: Source) -> None
     found = source.obtain()
     assert found.origin is Origin.COMPILED
     assert found.problem == (
-        f"agent.compiled_dir: {source.ready} has nothing for this kernel and these plugins ({KEY})"
+        f"agent.compiled_dir: {source.ready} has nothing for this kernel and process, sample ({KEY})"
     )
     Store(source.ready).keep(KEY, OTHER)
     (source.ready / KEY).write_bytes(b"damaged")
@@ -170,7 +170,7 @@ def test_without_a_compiler_one_error_says_all(source: Source) -> None:
     with pytest.raises(KernelError) as raised:
         source.obtain()
     assert str(raised.value) == (
-        f"agent.compiled_dir: {source.ready} has nothing for this kernel and these plugins ({KEY}); "
+        f"agent.compiled_dir: {source.ready} has nothing for this kernel and process, sample ({KEY}); "
         "loading the compiler; install the package python3-bpfcc"
     )
 
