@@ -5,7 +5,7 @@
  */
 
 #define RUNTIME_INTEGRITY_SCANNED 4096 /* instructions of a program that are looked at */
-#define RUNTIME_INTEGRITY_AT_ONCE 256 /* of them, in one run: 16 tail calls, where a kernel allows 32 */
+#define RUNTIME_INTEGRITY_AT_ONCE 256 /* of them, in one run: 17 tail calls, where a kernel allows 32 */
 #define RUNTIME_INTEGRITY_BATCH 16 /* of them, read at a time */
 
 #define RUNTIME_INTEGRITY_ATTR_BYTES 116 /* of union bpf_attr, up to attach_btf_obj_fd */
@@ -119,7 +119,7 @@ static __always_inline bool runtime_integrity_scan(void)
 	long (*read_any)(void *to, u32 size, const void *from) = (void *)4;
 	volatile struct runtime_integrity_loading *loading = runtime_integrity_loading_now();
 
-	if (!loading || !loading->attr_known || loading->next >= RUNTIME_INTEGRITY_SCANNED)
+	if (!loading || !loading->attr_known)
 		return false;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < RUNTIME_INTEGRITY_AT_ONCE / RUNTIME_INTEGRITY_BATCH; i++) {
@@ -130,6 +130,8 @@ static __always_inline bool runtime_integrity_scan(void)
 			loading->known = 1;
 			return false;
 		}
+		if (index >= RUNTIME_INTEGRITY_SCANNED)
+			return false;
 		if (read_any((void *)loading->batch, runtime_integrity_batch(total - index) * sizeof(loading->batch[0]),
 			     (void *)(loading->attr.insns + index * sizeof(loading->batch[0]))))
 			return false;

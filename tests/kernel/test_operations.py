@@ -189,6 +189,22 @@ assert load(17, RETURN * 2 + call(0) + call(7, 2)) < 0
     assert [each["calls_kernel"] for each in lines] == [False, False, True]
 
 
+@pytest.mark.parametrize("before", [254, 255, 256, 2999, 4095, 4096])
+def test_what_a_long_program_calls_last(journal: JournalOfVictims, victims: Victims, before: int) -> None:
+    """Its instructions are looked at by 256 in one run of a program, and 4,096 in all."""
+    victims.run(
+        BPF
+        + """
+assert load(17, struct.pack("<BBhi", 0xB7, 0, 0, 5) * int(sys.argv[1]) + struct.pack("<BBhi", 0x85, 0, 0, 109)) < 0
+""",
+        str(before),
+    )
+    (line,) = journal.exactly(f"{PREFIX}bpf", 1, insn_count=before + 1)
+    all_of_it = before < 4096
+    assert line["event"]["helpers_known"] == all_of_it
+    assert line["event"]["helpers"] == (["send_signal"] if all_of_it else [])
+
+
 @pytest.mark.needs("lsm")
 def test_a_bpf_program_that_calls_bpf(
     journal: JournalOfVictims, victims: Victims, lacks: Callable[[str], NoReturn]

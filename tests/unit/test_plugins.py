@@ -112,6 +112,10 @@ def alternative(function: str = "example_f", fields: frozenset[str] = frozenset(
     return Alternative("raw", (Program(AttachType.RAW_TRACEPOINT, "x", function),), fields)
 
 
+def behind() -> Alternative:
+    return Alternative("raw", (Program(AttachType.KPROBE, "x", "example_f", through="example_more"),))
+
+
 def roaming(attach: AttachType) -> Alternative:
     return Alternative("raw", (Program(attach, "x", "example_f", roaming=32),))
 
@@ -151,6 +155,10 @@ LOW: type[Event] = dataclass(frozen=True)(
         (
             sensor(probes=(Probe("a", None, (roaming(AttachType.KPROBE),), canary=lambda: None),)),
             "a/raw roams: it must be a kprobe, of a probe without a canary",
+        ),
+        (
+            sensor(probes=(Probe("a", None, (behind(),)),)),
+            "a/raw: example_f is not attached; no canary can prove it",
         ),
     ],
 )
