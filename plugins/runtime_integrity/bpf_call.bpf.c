@@ -132,7 +132,6 @@ static __always_inline bool runtime_integrity_bpf_enter(u32 command)
  * to itself until all instructions were looked at. What is in one such map must be of one attach type. */
 BPF_PROG_ARRAY(runtime_integrity_scan_lsm, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_fmod_ret, 1);
-BPF_PROG_ARRAY(runtime_integrity_scan_override, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_kprobe, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_syscall, 1);
 
@@ -186,8 +185,9 @@ int runtime_integrity_bpf_scan_fmod_ret(u64 *ctx)
 	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
 }
 
-/* __x64_sys_bpf(regs of the caller) */
-int runtime_integrity_bpf_kprobe_override(struct pt_regs *ctx)
+/* __x64_sys_bpf(regs of the caller). Two programs, both attached, and the scan in one run, which the verifier follows to its end:
+ * the kernel allows no tail calls to and from programs that can override. */
+static __always_inline int runtime_integrity_bpf_overridden(struct pt_regs *ctx, const bool loads)
 {
 	struct pt_regs *caller = (struct pt_regs *)ctx->di;
 	u32 command = KRIE_READ(pt_regs, caller, di);
@@ -195,29 +195,28 @@ int runtime_integrity_bpf_kprobe_override(struct pt_regs *ctx)
 	u64 size = KRIE_READ(pt_regs, caller, dx);
 	int error;
 
-	if (!runtime_integrity_bpf_enter(command))
+	if (!runtime_integrity_bpf_enter(command) || (command == BPF_PROG_LOAD) != loads)
 		return 0;
-	if (command == BPF_PROG_LOAD) {
+	if (loads) {
 		runtime_integrity_begin_scan(attributes, size, false, false);
-		runtime_integrity_scan_override.call(ctx, 0);
-		return 0;
+		runtime_integrity_scan_some(RUNTIME_INTEGRITY_SCANNED + 1); /* and see that there is no more */
+		error = runtime_integrity_bpf_load(false, RUNTIME_INTEGRITY_REFUSES);
+	} else {
+		error = runtime_integrity_bpf_event(command, attributes, size, false, false, RUNTIME_INTEGRITY_REFUSES);
 	}
-	error = runtime_integrity_bpf_event(command, attributes, size, false, false, RUNTIME_INTEGRITY_REFUSES);
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;
 }
 
-int runtime_integrity_bpf_scan_kprobe_override(struct pt_regs *ctx)
+int runtime_integrity_bpf_load_kprobe_override(struct pt_regs *ctx)
 {
-	int error;
+	return runtime_integrity_bpf_overridden(ctx, true);
+}
 
-	if (runtime_integrity_scan())
-		runtime_integrity_scan_override.call(ctx, 0);
-	error = runtime_integrity_bpf_load(false, RUNTIME_INTEGRITY_REFUSES);
-	if (error)
-		bpf_override_return(ctx, error);
-	return 0;
+int runtime_integrity_bpf_kprobe_override(struct pt_regs *ctx)
+{
+	return runtime_integrity_bpf_overridden(ctx, false);
 }
 
 int runtime_integrity_bpf_kprobe(struct pt_regs *ctx)

@@ -138,11 +138,12 @@ def _probe() -> Probe:
     limits = "`helpers` and `called` are read from user memory, which the caller can change meanwhile"
 
     def alternative(attach: AttachType, target: str, **more: Any) -> Alternative:
-        scan = f"{PREFIX}_scan_{'override' if attach is AttachType.KPROBE_OVERRIDE else attach}"
-        programs = (
-            Program(attach, target, f"{PREFIX}_bpf_scan_{attach}", through=scan, proven=False),
-            Program(attach, target, f"{PREFIX}_bpf_{attach}"),
-        )
+        if attach is AttachType.KPROBE_OVERRIDE:  # nothing goes on to programs that can override
+            first = Program(attach, target, f"{PREFIX}_bpf_load_{attach}")
+        else:
+            through = f"{PREFIX}_scan_{attach}"
+            first = Program(attach, target, f"{PREFIX}_bpf_scan_{attach}", through=through, proven=False)
+        programs = (first, Program(attach, target, f"{PREFIX}_bpf_{attach}"))
         return Alternative(str(attach), programs, **{"fields": everything, "limits": limits, **more})
 
     return Probe(

@@ -111,9 +111,9 @@ static __always_inline u64 runtime_integrity_batch(u64 left)
 	return (last & (RUNTIME_INTEGRITY_BATCH - 1)) + 1;
 }
 
-/* Look at the next instructions, which lie in the caller's memory. Whether there are more to look at. What is left of a batch in
- * the last, shorter one was seen before. */
-static __always_inline bool runtime_integrity_scan(void)
+/* Look at the next so many instructions, which lie in the caller's memory. Whether there are more to look at. What is left of a
+ * batch in the last, shorter one was seen before. */
+static __always_inline bool runtime_integrity_scan_some(const u32 most)
 {
 	/* bpf_probe_read: of user memory, or of the kernel's where a BPF program is what calls. */
 	long (*read_any)(void *to, u32 size, const void *from) = (void *)4;
@@ -122,7 +122,7 @@ static __always_inline bool runtime_integrity_scan(void)
 	if (!loading || !loading->attr_known)
 		return false;
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < RUNTIME_INTEGRITY_AT_ONCE / RUNTIME_INTEGRITY_BATCH; i++) {
+	for (u32 i = 0; i < most; i += RUNTIME_INTEGRITY_BATCH) {
 		u32 total = loading->attr.insn_count;
 		u32 index = loading->next;
 
@@ -141,4 +141,9 @@ static __always_inline bool runtime_integrity_scan(void)
 		loading->next = index + RUNTIME_INTEGRITY_BATCH;
 	}
 	return true;
+}
+
+static __always_inline bool runtime_integrity_scan(void)
+{
+	return runtime_integrity_scan_some(RUNTIME_INTEGRITY_AT_ONCE);
 }

@@ -14,7 +14,6 @@ from krie.inspection import Inspector
 from krie.kernel.features import Features
 from krie.kernel.maps import Maps
 from krie.kernel.ring import Ring
-from krie.plugins.runtime_integrity import bpf_call, ptrace
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
@@ -46,9 +45,7 @@ def alone() -> Iterator[Alone]:
         for probe in whole.probes
         if probe.name in ("bpf", "ptrace")
     )
-    own = {name for topic in (bpf_call.topic(), ptrace.topic()) for name in topic.sources}
-    sources = tuple(each for each in whole.sources if each.name in own)  # the others' programs are not asked for
-    with loaded(process_sensor(), replace(whole, probes=probes, sources=sources)) as (made, maps):
+    with loaded(process_sensor(), replace(whole, probes=probes)) as (made, maps):
         assert made.loaded.chosen["runtime_integrity.bpf"] == made.loaded.chosen["runtime_integrity.ptrace"] == ONLY
         agent = Inspector(made.descriptors["program:krie_inspect"][0], maps["krie_inspected"]).agent()
         with sending(maps, agent.tgid) as ring:
