@@ -1,7 +1,9 @@
 """Fixtures that KRIe offers to all plugin authors, and what all tests here need."""
 
 import gc
+import signal
 from collections.abc import Iterator
+from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -11,6 +13,15 @@ pytest_plugins = ("krie.testing.fixtures",)
 # How long an example takes says how busy the machine is; what one run found, the next must find for itself.
 settings.register_profile("krie", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("krie")
+
+
+def pytest_configure() -> None:
+    """Whoever ends a run of tests ends the guests and agents that it started: a SIGTERM is what Ctrl-C is."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True, scope="module")

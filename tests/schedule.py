@@ -148,9 +148,9 @@ class Schedule:
             self._say(f"{run.said()}\n  FAILED  {run.part.name}, {run.seconds:.0f} s")
 
     def _end(self) -> None:
-        """End what still runs, as a Ctrl-C does: then tests end what they started."""
+        """End what still runs. Tests then end the guests and agents that they started: see conftest.py."""
         for run in self._running:
-            run.process.send_signal(signal.SIGINT)
+            run.process.terminate()
         deadline = time.monotonic() + _END_S
         for run in self._running:
             try:

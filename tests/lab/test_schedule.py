@@ -44,18 +44,22 @@ def test_a_failure_is_red_and_shown_and_what_depends_on_it_is_not_run(tmp_path: 
     assert "why\n  FAILED  bad" in said
 
 
-def test_a_decisive_failure_ends_what_runs_as_a_ctrl_c_does(tmp_path: Path) -> None:
+def test_a_decisive_failure_ends_what_runs(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
-    guest = f"""
-try:
-    open({str(tmp_path / "started")!r}, "w").close()
-    time.sleep(600)
-except KeyboardInterrupt:
-    open({str(ended)!r}, "w").close()
-"""
+    guest = tmp_path / "test_guest.py"
+    guest.write_text(f"""
+import time
+def test_guest():
+    try:
+        open({str(tmp_path / "started")!r}, "w").close()
+        time.sleep(600)
+    finally:
+        open({str(ended)!r}, "w").close()
+""")
+    pytests = (sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", str(guest))
     wait = f"while not os.path.exists({str(tmp_path / 'started')!r}): time.sleep(0.01)\nsys.exit(1)"
     start = time.monotonic()
-    well, names, _ = run(tmp_path / "logs", part("guest", guest), part("checks", wait, decisive=True))
+    well, names, _ = run(tmp_path / "logs", Part("guest", pytests), part("checks", wait, decisive=True))
     assert (well, names) == (False, ["checks"])
     assert ended.exists()
     assert time.monotonic() - start < 60
