@@ -6,11 +6,13 @@ agents' journals.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -37,7 +39,7 @@ _TEXT = 3000
 """Characters that are shown of a failed test."""
 _UNPROTECTED = "max,-smep,-smap"
 _COMMAND = """
-export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s
+export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 cd %(root)s
 .venv/bin/krie doctor --json --config krie.toml > "$KRIE_LAB_RESULTS/doctor.json"
 echo '{"test": "doctor", "phase": "doctor", "seconds": '$SECONDS'}' > "$KRIE_LAB_RESULTS/%(durations)s"
@@ -126,6 +128,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
     results = suite.results
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
+    compile_python()
     cache = Cache()
     kernel = find(suite.kernel, cache, _say)
     machine = boot.Machine(append=f"{_APPEND} {suite.append}", cpu=suite.cpu, kvm=kvm_works(kernel.image, cache))
@@ -150,6 +153,16 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
     ]
     with (results / "output").open("wb", buffering=0) as file:
         return boot.run(kernel, command, machine, timeout_s=10800 if slow else 4000, results=results, output=file.write)
+
+
+def compile_python() -> None:
+    """Leave bytecode beside the sources, that of tests as pytest rewrites them: guests see it, and cannot keep theirs.
+
+    Compiling takes a guest half a minute.
+    """
+    run = functools.partial(subprocess.run, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    run([sys.executable, "-m", "compileall", "-q", "core", "plugins", "policies", "bpf", "tests"])
+    run([sys.executable, "-m", "pytest", "-q", "--collect-only", "tests/kernel"])
 
 
 def _say(text: str) -> None:

@@ -39,6 +39,13 @@ _EMULATED = "-accel tcg,thread=single"
 first switched on and off all the time, at an instruction that the kernel had just patched; on one thread it did not, in
 six minutes. The likely cause is code that is translated while another CPU replaces it.
 """
+_AGAIN = (
+    "-fsdev local,id=again,path=/,security_model=none,readonly=on,multidevs=remap "
+    "-device virtio-9p-pci,fsdev=again,mount_tag=krie.again"
+)
+"""This machine's files once more: see guest.sh."""
+_NEVER_AGAIN = "/etc /lib /var /tmp /run".split()
+"""Small, of the guest's own, or, like /lib, part of another folder."""
 _CONTROL = re.compile(rb"\x1b[\[\]()][0-9;?]*[a-zA-Z]?|\r")
 
 
@@ -119,13 +126,18 @@ def _vng(kernel: Kernel, machine: Machine) -> list[str]:
     command = [virtme_ng(), "--verbose", "--force-9p", "--run", str(kernel.image), "--user", "root"]
     command += ["--cpus", str(machine.cpus), "--memory", f"{machine.memory_mib}M"]
     command += [] if machine.kvm else ["--disable-kvm"]
-    options = ["" if machine.kvm else _EMULATED, machine.cpu and f"-cpu {machine.cpu}", machine.qemu_options]
+    options = ["" if machine.kvm else _EMULATED, machine.cpu and f"-cpu {machine.cpu}", _AGAIN, machine.qemu_options]
     command += [f"--qemu-opts={' '.join(filter(None, options))}"] if any(options) else []
     for word in ("panic=-1", *shlex.split(machine.append)):
         command += ["--append", word]
-    for folder in dict.fromkeys(_top(each) for each in (Path.cwd(), Path.home(), Path(sys.prefix))):
+    for folder in _ours():
         command += [] if folder in _OWN_OVERLAYS else ["--overlay-rwdir", folder]
     return command
+
+
+def _ours() -> list[str]:
+    """Top folders of what the command works with."""
+    return list(dict.fromkeys(_top(each) for each in (Path.cwd(), Path.home(), Path(sys.prefix))))
 
 
 def _top(folder: Path) -> str:
@@ -141,6 +153,7 @@ def _vng_command(kernel: Kernel, machine: Machine, share: Path, results: Path | 
     limit = str(int(timeout_s) + 60)
     words = ["bash", str(share / "guest.sh"), str(share), there, str(Path.cwd()), limit]
     words.append(str(Path(sys.executable).parent))  # as in the environment that is active here
+    words += [each for each in dict.fromkeys(("/usr", *_ours())) if each not in _NEVER_AGAIN]
     return [*command, "--exec", shlex.join(words)]
 
 
