@@ -14,15 +14,15 @@ run:      ## install what is missing and run the agent in the foreground (CONFIG
 
 test:     ## install what is missing, check and test everything, guests too (ARGS="tests/unit -k name": pytest's, for some)
 	@tools/setup test
-	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.schedule)
+	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),tests.everything)
 
 test-fast: ## checks, unit and policy tests: what fails between two edits
 	@tools/setup test
-	@$(BIN)/python -m tests.schedule --fast
+	@$(BIN)/python -m tests.everything --fast
 
 test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their tables in README.md
 	@tools/setup kernels
-	@$(BIN)/python -m tests.lab.suite $(ARGS)
+	@$(BIN)/python -m tests.lab.all_suites $(ARGS)
 
 check:    ## formats, linters, types, C warnings, Rego tests and style
 	@tools/setup test

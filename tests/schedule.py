@@ -1,23 +1,12 @@
-"""`make test`: everything, as a schedule for two processors. `python -m tests.schedule [--fast]`
-
-A guest keeps one processor busy, and both guests take longer than all the rest. So they start first, at a lower
-priority; meanwhile come, in this order, the source's checks with the tests that need no kernel, the kernel tests of
-this machine, and the others. A check or a test without a kernel that fails ends the whole run at once.
-
-What each part says lies in .cache/test while it runs; it is printed when the part fails.
-"""
+"""Parts of a long run, as processes beside each other and in their order; what fails is red, and times are told."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from .lab import suite
 
 ROOT = Path(__file__).parents[1]
 _END_S = 60
@@ -59,43 +48,13 @@ class Run:
         return self.log.read_text(errors="replace").rstrip()
 
 
-def fast_parts() -> tuple[Part, ...]:
-    """Those that attach to no kernel: `make test-fast`."""
-    return (
-        Part("checks", ("tools/check",), decisive=True),
-        Part("unit and policy tests", _pytest("tests/unit", "tests/policy"), decisive=True),
-    )
-
-
-def all_parts() -> tuple[Part, ...]:
-    """`make test`. Whatever the other parts do not name is in the last one."""
-    guests, kernel = "tests/lab/test_stock_kernels.py", "tests/kernel"
-    fast = fast_parts()
-    elsewhere = ("tests/unit", "tests/policy", kernel, guests)
-    return (
-        *(
-            Part(f"guest {each.label}", _pytest(f"{guests}::test_the_suite[{each.label}]"), nice=5, detail=each.times)
-            for each in suite.SUITES
-            if each.always
-        ),
-        *fast,
-        Part("kernel tests here", _pytest(kernel), after=tuple(each.name for each in fast)),
-        Part(
-            "other tests", _pytest("tests", *(f"--ignore={each}" for each in elsewhere)), after=("kernel tests here",)
-        ),
-    )
-
-
-def _pytest(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "pytest", "-q", "--durations=10", "-p", "no:cacheprovider", *arguments)
-
-
 class Schedule:
     """Runs parts, each as soon as those that it comes after have ended well."""
 
-    def __init__(self, parts: Iterable[Part], logs: Path, say: Callable[[str], object]) -> None:
+    def __init__(self, parts: Iterable[Part], logs: Path, say: Callable[[str], object], *, at_once: int = 99) -> None:
         """`logs`: a folder of its own for what the parts say. `say` is told how each one ended."""
         self._waiting = list(parts)
+        self._at_once = at_once
         self._running: list[Run] = []
         self._logs, self._say = logs, say
         self.ended: list[Run] = []
@@ -116,7 +75,8 @@ class Schedule:
     def _start(self) -> bool:
         """Start what can be; False where nothing runs."""
         well = {run.part.name for run in self.ended if run.well}
-        for part in [each for each in self._waiting if well.issuperset(each.after)]:
+        ready = [each for each in self._waiting if well.issuperset(each.after)]
+        for part in ready[: self._at_once - len(self._running)]:
             self._waiting.remove(part)
             log = self._logs / part.name.replace(" ", "-")
             with log.open("wb") as output:
@@ -166,18 +126,3 @@ def times(ended: Iterable[Run], seconds: float) -> str:
     rows = [(run.part.name, run.seconds, run.part.detail()) for run in ended]
     lines = [f"{spent:7.0f} s  {name}{detail and f': {detail}'}" for name, spent, detail in rows]
     return "\n".join([*lines, f"{seconds:7.0f} s  in all"])
-
-
-def main(arguments: list[str]) -> int:
-    """Run the schedule; 1 where anything failed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # then the parts end, too
-    start = time.monotonic()
-    parts = fast_parts() if arguments == ["--fast"] else all_parts()
-    schedule = Schedule(parts, ROOT / ".cache/test", lambda text: print(text, flush=True))
-    well = schedule.run()
-    print(times(schedule.ended, time.monotonic() - start))
-    return 0 if well else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .. import durations, schedule
+from .. import durations, everything, schedule
 from ..schedule import Part, Schedule
+from . import all_suites, suite
 
 
 def part(name: str, code: str, *after: str, decisive: bool = False) -> Part:
@@ -34,6 +35,23 @@ def test_parts_run_beside_each_other_and_in_their_order(tmp_path: Path) -> None:
     assert (well, ended[-1]) == (True, "last")
     assert "ok      other" in said
     assert "s: met" in said
+
+
+def test_no_more_than_wanted_run_at_once(tmp_path: Path) -> None:
+    lock = f"""
+with open({str(tmp_path / "held")!r}, "x"): time.sleep(0.2)
+os.unlink({str(tmp_path / "held")!r})
+"""
+    made = Schedule([part(name, lock) for name in ("a", "b", "c")], tmp_path / "logs", print, at_once=1)
+    assert made.run()
+    assert [each.part.name for each in made.ended] == ["a", "b", "c"]
+
+
+def test_labels_choose_suites() -> None:
+    assert [each.name for each in all_suites.parts(["override", "debian-6.1"])] == ["debian-6.1", "override"]
+    assert len(all_suites.parts([])) == len(suite.SUITES)
+    with pytest.raises(SystemExit, match=r"no suite is labelled debian-9; there are debian-5\.10, "):
+        all_suites.parts(["debian-9"])
 
 
 @pytest.mark.parametrize("code", ["sys.exit(3)", "os.kill(os.getpid(), 9)"])
@@ -70,7 +88,7 @@ def test_no_test_is_left_out() -> None:
     (root,) = tomllib.loads((schedule.ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"][
         "testpaths"
     ]
-    *parts, last = schedule.all_parts()
+    *parts, last = everything.all_parts()
     places = [word.partition("::")[0] for each in parts for word in each.command if word.startswith(f"{root}/")]
     ignored = [word.partition("=")[2] for word in last.command if word.startswith("--ignore=")]
     assert sorted(set(places)) == sorted(ignored)
