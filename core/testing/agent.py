@@ -20,6 +20,7 @@ from typing import Any
 
 from ..admin import ask
 from .needs import compiled_dir
+from .patience import PATIENCE_S
 
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
@@ -48,7 +49,7 @@ class RunningAgent:
         policies: Iterable[Path] = (),
         plugin_folders: Iterable[Path] = (),
         guards: bool = False,
-        timeout_s: float = 300,
+        timeout_s: float = PATIENCE_S,
     ) -> None:
         """Start nothing yet.
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from .needs import RESULTS_VARIABLE
+from .patience import PATIENCE_S
 
 Objects = frozenset[tuple[str, int]]
 """By kind and id."""
@@ -32,7 +33,7 @@ def objects_of(tgid: int, before: Objects) -> Objects:
     return bpf_objects() - before if RESULTS_VARIABLE in os.environ else _held(tgid) - before
 
 
-def leftovers(objects: Objects, timeout_s: float = 60) -> Objects:
+def leftovers(objects: Objects, timeout_s: float = PATIENCE_S) -> Objects:
     """Which of these are still there; the kernel frees those without a holder a moment later."""
     deadline = time.monotonic() + timeout_s
     while (left := bpf_objects() & objects) and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..kernel.mounts import mounted
+from .patience import PATIENCE_S
 
 _NUMBERS = itertools.count()
 
@@ -170,7 +171,7 @@ def new_victims(interpreter: Interpreter) -> Iterator[Victims]:
         cgroup.rmdir()
 
 
-def _end_all(members: Path, timeout_s: float = 30) -> None:
+def _end_all(members: Path, timeout_s: float = PATIENCE_S) -> None:
     """Kill what programs left behind. Where something stays, removing the cgroup fails."""
     deadline = time.monotonic() + timeout_s
     while (left := {int(each) for each in members.read_text().split()}) and time.monotonic() < deadline:

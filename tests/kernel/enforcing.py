@@ -27,7 +27,7 @@ def write(number):
 
 def until(test, number):
     '''Try the operation until its answer is this one; a decision of user space takes a moment.'''
-    for _ in range(600):
+    for _ in range(6000):
         answer = test()
         if answer == number:
             return answer

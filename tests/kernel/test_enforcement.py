@@ -15,6 +15,7 @@ from krie.containment import OPERATIONS
 from krie.kernel.features import Features
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
+from krie.testing.patience import PATIENCE_S
 from krie.testing.victims import Interpreter, Victims
 
 from . import example
@@ -61,7 +62,6 @@ def enforcing(alone: None, tmp_path_factory: pytest.TempPathFactory, named: Path
         executables={"victim": named},
         policies=[policy],
         plugin_folders=[plugin],
-        timeout_s=300,
     )
     with agent:
         yield agent
@@ -338,7 +338,7 @@ os.write(1, b"%d %d" % (os.getpid(), refused))
         bystander.stdin.write("read -r line < /etc/hostname || echo refused\n")
         bystander.stdin.flush()
         assert bystander.stdout.readline() == "refused\n"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while status(enforcing)["host"] is not None and time.monotonic() < deadline:
             time.sleep(0.1)
         bystander.stdin.write("read -r line < /etc/hostname && echo free\n")

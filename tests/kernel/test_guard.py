@@ -50,7 +50,7 @@ def before() -> Objects:
 def guarding(alone: None, tmp_path_factory: pytest.TempPathFactory, before: Objects) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("guarding")
     folder.chmod(0o700)
-    agent = RunningAgent(folder, plugins={"runtime_integrity": {"mode": "enforce"}}, guards=True, timeout_s=300)
+    agent = RunningAgent(folder, plugins={"runtime_integrity": {"mode": "enforce"}}, guards=True)
     with agent:
         yield agent
     assert agent.process.returncode == 0, agent.stderr

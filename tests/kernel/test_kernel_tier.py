@@ -10,6 +10,7 @@ import pytest
 from krie.admin import ask
 from krie.kernel.features import Features
 from krie.testing.agent import Line, RunningAgent
+from krie.testing.patience import PATIENCE_S
 from krie.testing.victims import Interpreter, Victims
 
 from . import example
@@ -197,7 +198,7 @@ def test_near_misses_go_through(site: Site, victims: Victims, old: int) -> None:
 
 
 def test_a_rule_of_user_space_needs_a_second_write(site: Site, victims: Victims, old: int) -> None:
-    error, tgid = site.victim(victims, SYSCTL, 1003, again=600)
+    error, tgid = site.victim(victims, SYSCTL, 1003, again=6000)
     assert error
     first, *_, last = site.told(tgid)
     assert (first["decision"]["tier"], first["done"]) == ("user", ["bound"])
@@ -243,7 +244,7 @@ def test_a_tripped_breaker_stops_the_kernel_too(site: Site, victims: Victims, ol
     """The last test: it hits more processes than the breaker allows."""
     refused = [bool(site.victim(victims, SYSCTL, 1001)[0]) for _ in range(2)]
     assert any(refused)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while site.victim(victims, SYSCTL, 1001)[0]:
         assert time.monotonic() < deadline, "the breaker does not trip"
     site.agent.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")

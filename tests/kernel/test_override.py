@@ -21,6 +21,7 @@ from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process import Key
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
+from krie.testing.patience import PATIENCE_S
 from krie.verdicts import Verdict, Verdicts
 
 from .loading import loaded, sending
@@ -54,7 +55,7 @@ def alone() -> Iterator[Alone]:
 
 def events(alone: Alone, tgid: int, kind: type[Event]) -> list[Event]:
     """What was seen of a process, once there is something."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     found: list[Event] = []
     while not found and time.monotonic() < deadline:
         found += [each for each in map(TYPES.decode, alone.ring.read()) if isinstance(each, kind) and each.tgid == tgid]

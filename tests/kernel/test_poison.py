@@ -16,6 +16,7 @@ from krie.config import AgentConfig, Config
 from krie.kernel.ring import Ring
 from krie.process import Key
 from krie.testing.needs import compiled_dir
+from krie.testing.patience import PATIENCE_S
 from krie.verdicts import Flags, Verdict, Verdicts
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
@@ -107,7 +108,7 @@ def key_of(armed: Armed) -> Iterator[Callable[[int], Key]]:
     ring = Ring(armed.maps["krie_ring"])
 
     def find(tgid: int) -> Key:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for event in map(armed.types.decode, ring.read()):
                 if event.tgid == tgid:

@@ -52,7 +52,7 @@ libc.prctl(15, sys.argv[1].encode(), 0, 0, 0)
 file = os.open({SYSCTL!r}, os.O_RDWR)
 value = os.pread(file, 100, 0)
 print(os.getpid(), flush=True)
-for _ in range(200):
+for _ in range(6000):
     try:
         os.pwrite(file, value, 0)
     except OSError as error:

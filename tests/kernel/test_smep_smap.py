@@ -14,6 +14,7 @@ import pytest
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.module import TestModule, address_of
+from krie.testing.patience import PATIENCE_S
 from krie.testing.victims import Victims
 
 from . import hijacks
@@ -94,7 +95,7 @@ def test_a_disarmed_trap_is_told(agent: RunningAgent, test_module: TestModule) -
 
 def test_traps_move(agent: RunningAgent) -> None:
     before = hijacks.places_in("override_creds") | hijacks.places_in("prepare_kernel_cred")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         now = hijacks.places_in("override_creds") | hijacks.places_in("prepare_kernel_cred")
         if now.keys() != before.keys():
@@ -108,7 +109,7 @@ def test_a_trap_in_a_busy_function_becomes_a_jump(agent: RunningAgent, lacks: La
         address_of("override_creds")
     except KeyError:
         lacks("override_creds: newer kernels have this function inlined")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         lines = hijacks.places_in("override_creds").values()
         inside = [line for line in lines if "[FTRACE]" not in line]

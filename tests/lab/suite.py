@@ -6,7 +6,6 @@ agents' journals.
 
 from __future__ import annotations
 
-import functools
 import json
 import shlex
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from krie.errors import LabError
 from krie.testing.lab import boot
 from krie.testing.lab.acceleration import kvm_works
 from krie.testing.lab.cache import Cache
@@ -42,7 +42,7 @@ cd %(root)s
 echo '{"test": "doctor", "phase": "doctor", "seconds": '$SECONDS'}' > "$KRIE_LAB_RESULTS/%(durations)s"
 %(headers)s
 umount /etc/shadow  # the lab's, which is put over it; useradd renames it
-exec .venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' tests/kernel \\
+exec .venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' %(files)s \\
     --junitxml="$KRIE_LAB_RESULTS/junit.xml" --basetemp="$KRIE_LAB_RESULTS/tests"
 """
 _HEADERS = """
@@ -125,18 +125,19 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
     results = suite.results
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
-    compile_python()
+    marked = "kernel and not once" if slow else "kernel and not once and not slow and not long"
+    files = compile_python(marked)
     cache = Cache()
     kernel = find(suite.kernel, cache, _say)
     machine = boot.Machine(append=f"{_APPEND} {suite.append}", cpu=suite.cpu, kvm=kvm_works(kernel.image, cache))
     module = build_module(kernel, ROOT / "tests/kernel/kmod", cache, _say)
-    marked = "kernel and not once" if slow else "kernel and not once and not slow and not long"
     headers = _HEADERS % shlex.quote(f"{kernel.headers}/usr/src") if slow and kernel.headers is not None else ""
     values = {
         "headers": headers,
         "root": shlex.quote(str(ROOT)),
         "may_lack": shlex.quote(suite.may_lack),
         "marked": marked,
+        "files": shlex.join(files),
         "durations": durations.FILE,
     }
     samples = f"{SAMPLES_VARIABLE}={build_samples(kernel, cache, _say)}" if slow else ""
@@ -152,14 +153,20 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
         return boot.run(kernel, command, machine, timeout_s=10800 if slow else 4000, results=results, output=file.write)
 
 
-def compile_python() -> None:
-    """Leave bytecode beside the sources, that of tests as pytest rewrites them: guests see it, and cannot keep theirs.
+def compile_python(marked: str) -> list[str]:
+    """Leave bytecode beside the sources, that of tests as pytest rewrites them; returns the files with wanted tests.
 
-    Compiling takes a guest half a minute.
+    Guests see the bytecode, and cannot keep theirs: compiling takes them half a minute, and so does importing tests of
+    which they run none.
     """
-    run = functools.partial(subprocess.run, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    run([sys.executable, "-m", "compileall", "-q", "core", "plugins", "policies", "bpf", "tests"])
-    run([sys.executable, "-m", "pytest", "-q", "--collect-only", "tests/kernel"])
+    compiling = [sys.executable, "-m", "compileall", "-q", "core", "plugins", "policies", "bpf", "tests"]
+    subprocess.run(compiling, cwd=ROOT, check=True)
+    collecting = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "-m", marked]
+    done = subprocess.run([*collecting, "tests/kernel"], cwd=ROOT, capture_output=True, text=True)
+    files = {line.partition("::")[0]: None for line in done.stdout.splitlines() if "::" in line}
+    if done.returncode or not files:
+        raise LabError(f"the kernel tests cannot be collected: {done.stdout[-_TEXT:]}")
+    return list(files)
 
 
 def _say(text: str) -> None:

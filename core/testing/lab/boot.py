@@ -82,7 +82,7 @@ class Machine:
     append: str = ""
     """Further words for the kernel's command line."""
     qemu_options: str = ""
-    boot_s: float = 180
+    boot_s: float = 900
     """Longest time until the command runs."""
 
 
