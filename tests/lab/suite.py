@@ -24,26 +24,35 @@ from krie.testing.lab.acceleration import kvm_works
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import find
 from krie.testing.lab.modules import build_module
-from krie.testing.needs import MODULE_VARIABLE, SAMPLES_VARIABLE
+from krie.testing.needs import COMPILED_VARIABLE, MODULE_VARIABLE, SAMPLES_VARIABLE
 
 from .. import durations
 from .samples import build_samples
+from .units import compile_units
 
 ROOT = Path(__file__).parents[2]
 _APPEND = "krie.test_module=allow nopti mitigations=off"
 """The module's exploit leaves the kernel as public ones do on kernels without page table isolation."""
+_CACHE = "/var/cache/krie"
+"""Where an agent keeps what it compiled: in a guest nothing, since all that its tests need was compiled before."""
+_COMPILED_ANYWAY = "compiled"
 _TEXT = 3000
 """Characters that are shown of a failed test."""
 _UNPROTECTED = "max,-smep,-smap"
 _COMMAND = """
 export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 cd %(root)s
-.venv/bin/krie doctor --json --config krie.toml > "$KRIE_LAB_RESULTS/doctor.json"
+before=$(ls -A %(cache)s)
+sed "s|^[[]agent]|&\\ncompiled_dir = '$%(compiled)s'|" krie.toml > krie-of-the-guest.toml
+.venv/bin/krie doctor --json --config krie-of-the-guest.toml > "$KRIE_LAB_RESULTS/doctor.json"
 echo '{"test": "doctor", "phase": "doctor", "seconds": '$SECONDS'}' > "$KRIE_LAB_RESULTS/%(durations)s"
 %(headers)s
 umount /etc/shadow  # the lab's, which is put over it; useradd renames it
-exec .venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' %(files)s \\
+.venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' %(files)s \\
     --junitxml="$KRIE_LAB_RESULTS/junit.xml" --basetemp="$KRIE_LAB_RESULTS/tests"
+status=$?
+comm -13 <(echo "$before") <(ls -A %(cache)s) > "$KRIE_LAB_RESULTS/%(compiled_anyway)s"
+exit $status
 """
 _HEADERS = """
 release=$(uname -r) modules=/lib/modules/$(uname -r) headers=%s
@@ -116,6 +125,8 @@ class Findings:
     skipped: int = 0
     why: tuple[str, ...] = ()
     """The end of what each failed test said."""
+    compiled: tuple[str, ...] = ()
+    """What the guest compiled, though `units.py` should have had it."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """What tests recorded as their properties."""
 
@@ -139,11 +150,15 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
         "marked": marked,
         "files": shlex.join(files),
         "durations": durations.FILE,
+        "cache": _CACHE,
+        "compiled": COMPILED_VARIABLE,
+        "compiled_anyway": _COMPILED_ANYWAY,
     }
     samples = f"{SAMPLES_VARIABLE}={build_samples(kernel, cache, _say)}" if slow else ""
     command = [
         "env",
         f"{MODULE_VARIABLE}={module}",
+        f"{COMPILED_VARIABLE}={compile_units(kernel, cache)}",
         *([samples] if slow else []),
         "bash",
         "-c",
@@ -187,12 +202,23 @@ def findings(suite: Suite) -> Findings:
     skipped = sum(case.find("skipped") is not None for case in cases)
     figures = {each.get("name", ""): each.get("value", "") for case in cases for each in case.iter("property")}
     why = tuple(each[-_TEXT:] for each in problems.values())
-    return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, figures)
+    anyway = tuple((suite.results / _COMPILED_ANYWAY).read_text().split())
+    return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, anyway, figures)
 
 
 def passed(outcome: boot.Outcome, found: Findings) -> bool:
-    """Everything ran, and nothing failed."""
-    return outcome.end is boot.End.EXITED and outcome.status == 0 and not found.failed and found.tests > 0
+    """Everything ran, nothing failed, and nothing was compiled in the guest but by the tests of compiling."""
+    well = outcome.end is boot.End.EXITED and outcome.status == 0
+    return well and not found.failed and not found.compiled and found.tests > 0
+
+
+def compiled_anyway(found: Findings) -> str:
+    """What to say of a guest that compiled; nothing of one that did not."""
+    return (
+        f"the guest compiled {len(found.compiled)} units that tests/lab/units.py does not have"
+        if found.compiled
+        else ""
+    )
 
 
 def _doctor(results: Path) -> dict[str, Any]:
@@ -255,7 +281,11 @@ def main(label: str) -> int:
         print(f"{found.tests} tests passed or were skipped")
         return 0
     said = (suite.results / "output").read_text(errors="replace").splitlines()
-    print("\n".join([*said[-60:], *outcome.console, f"({outcome.end.value}) {', '.join(found.failed)}"]))
+    print(
+        "\n".join(
+            [*said[-60:], *outcome.console, f"({outcome.end.value}) {', '.join(found.failed)}", compiled_anyway(found)]
+        )
+    )
     return 1
 
 

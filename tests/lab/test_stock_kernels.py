@@ -15,6 +15,7 @@ def test_the_suite(wanted: suite.Suite) -> None:
     assert suite.passed(outcome, found), "\n".join(
         [
             f"{outcome.end.value} after {outcome.seconds:.0f} s",
+            suite.compiled_anyway(found),
             *found.failed,
             *found.why,
             said[-9_000:],

@@ -39,9 +39,11 @@ def test_what_failed_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     cases = [case.format("ok", ""), case.format("left_out", "<skipped/>")]
     cases += [case.format("bad", "<failure>1 != 2</failure>"), case.format("worse", "<error>no agent</error>")]
     (results / "junit.xml").write_text(f"<testsuites>{''.join(cases)}</testsuites>")
+    (results / "compiled").write_text("one\nother\n")
     found = suite.findings(suite.SUITES[0])
     assert (found.failed, found.why) == (("t::bad", "t::worse"), ("1 != 2", "no agent"))
     assert (found.tests, found.skipped) == (4, 1)
+    assert suite.compiled_anyway(found) == "the guest compiled 2 units that tests/lab/units.py does not have"
 
 
 def test_only_what_ran_and_did_not_fail_has_passed() -> None:
@@ -52,3 +54,4 @@ def test_only_what_ran_and_did_not_fail_has_passed() -> None:
     assert not suite.passed(replace(exited, status=1), found)
     assert not suite.passed(exited, replace(found, failed=("t::x",)))
     assert not suite.passed(exited, replace(found, tests=0))
+    assert not suite.passed(exited, replace(found, compiled=("one",)))
