@@ -202,7 +202,8 @@ def findings(suite: Suite) -> Findings:
     skipped = sum(case.find("skipped") is not None for case in cases)
     figures = {each.get("name", ""): each.get("value", "") for case in cases for each in case.iter("property")}
     why = tuple(each[-_TEXT:] for each in problems.values())
-    anyway = tuple((suite.results / _COMPILED_ANYWAY).read_text().split())
+    file = suite.results / _COMPILED_ANYWAY
+    anyway = tuple(file.read_text().split()) if file.exists() else ()
     return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, anyway, figures)
 
 

@@ -4,6 +4,7 @@ Guests get the folder by the variable KRIE_LAB_COMPILED. What one compiles never
 then, but for what the tests of compiling keep elsewhere.
 """
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ..kernel import (
 )
 from ..policy.test_classify import Sample
 
+_EXAMPLE = Path(__file__).parents[2] / "examples/krie-clock"
 SHIPPED = ("runtime_integrity", "smep_smap")
 EXAMPLES = {
     "attach_types": ((), test_attach_types.SOURCE, example.COUNT),
@@ -43,9 +45,15 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         plugins = {
             name: example.write(Path(work) / name, {}, text, "", fields) for name, (_, text, fields) in EXAMPLES.items()
         }
+        clock = Path(work) / "clock"
+        shutil.copytree(_EXAMPLE / "krie_clock", clock / "krie_clock")
+        metadata = clock / "krie_clock-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: krie-clock\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin\n")
         shipped = (Configuration(each) for each in ((), SHIPPED[:1], SHIPPED[1:], SHIPPED))
         written = (Configuration((*EXAMPLES[name][0], "example"), (place,)) for name, place in plugins.items())
-        compile_for(kernel, [*shipped, *written], folder)
+        compile_for(kernel, [*shipped, *written, Configuration(("clock",), (clock,))], folder)
         timed = Path(work) / "example.bpf.c"
         timed.write_text(test_background.SOURCE)
         example_sensor = Sensor("example", "1", (), (test_background.Timed,), (timed,))
