@@ -24,6 +24,12 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end, and is nothing for whoever collects garbage to look at again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def engines_end_in_their_thread() -> Iterator[None]:
     """Tracebacks and hypothesis keep embedded engines in cycles, and only the thread that made one may collect it."""
