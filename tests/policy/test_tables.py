@@ -2,13 +2,15 @@
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from krie import table_layout
+from krie import Choice, Event, Inline, Pad4, table_layout
 from krie.errors import PolicyError
+from krie.event import EventType
 from krie.policy.domain import Numbers
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
@@ -16,6 +18,7 @@ from krie.policy.subject import Subject
 from krie.policy.tier import find_tiers
 from krie.policy.verify import python_look_up, verify
 from krie.process import Identity
+from krie.testing.events import build, encode
 
 from .test_classify import KIND, tiers
 
@@ -209,3 +212,33 @@ def test_what_is_imported_twice_is_in_the_table_what_it_is_to_the_engine(order: 
     found = verify(made, {"the table": python_look_up(made, made.tables())}, events=300)
     assert not found.disagreements, found.disagreements[0].as_rego(frozenset())
     assert found.decided["sample.seen"] > 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wide(Event):
+    """An event with a choice of numbers that are too large to be intervals of their own."""
+
+    KIND = 0x900A
+    NAME = "sample.wide"
+
+    reason: Annotated[str, Choice("I", {0: "none", 300: "first", 302: "second", 70_000: "far"}), Inline()]
+    pad: Pad4 = b""
+
+
+def test_numbers_between_those_that_have_a_name_have_none() -> None:
+    head = HEAD.replace("sample.seen", "sample.wide") % ("R", "kill")
+    text = "package krie.sample\n\n" + head + '\tinput.event.reason in {"first", "far"}\n}\n'
+    engine = EmbeddedEngine(PolicySources((PolicyFile("a.rego", text),), {}, "r"))
+    kind, numbers = EventType(Wide), Numbers()
+    made = Subject(engine, find_tiers(engine, [kind], numbers, lambda kind, rule: ""), numbers, [kind])
+    look_up = python_look_up(made, made.tables())
+    raw = bytearray(encode(build(Wide)))
+    place = next(each for each in kind.layout.fields if each.name == "reason")
+    found = {}
+    for number in (0, 1, 299, 300, 301, 302, 303, 69_999, 70_000, 70_001, 0xFFFFFFFF):
+        struct.pack_into("=I", raw, place.offset, number)
+        found[number] = look_up(kind, bytes(raw))[0]
+    assert {number for number, rule in found.items() if rule} == {300, 70_000}
+    verified = verify(made, {"the table": look_up}, events=500)
+    assert not verified.disagreements
+    assert verified.decided["sample.wide"] > 50
