@@ -30,7 +30,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def engines_end_in_their_thread() -> Iterator[None]:
     """Tracebacks and hypothesis keep embedded engines in cycles, and only the thread that made one may collect it."""
     yield
