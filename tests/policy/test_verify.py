@@ -1,12 +1,14 @@
 """The shipped rules: which of them the kernel decides, and that it decides what Rego says."""
 
 from importlib.resources import files
+from random import Random
 
 from krie.event import EventType
 from krie.kernel.features import Features
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
 from krie.policy.domain import Numbers
+from krie.policy.draw import Records
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import read_sources
 from krie.policy.subject import GENERATION, Subject
@@ -14,6 +16,7 @@ from krie.policy.tier import find_tiers
 from krie.policy.verify import python_look_up, verify
 from krie.process import Identity
 
+from .test_classify import KIND
 from .test_tables import PLANTED, subject
 
 IN_KERNEL = {
@@ -65,6 +68,14 @@ def test_a_disagreement_is_shrunk_to_what_shows_it() -> None:
         "padding": "",
     }
     assert set(found.document["process"].values()) == {0, ""}
+
+
+def test_what_became_needless_by_a_later_part_is_taken_away_too() -> None:
+    made = Records(subject(*PLANTED), KIND)
+    random = Random(5)
+    parts = next(each for each in iter(lambda: made.draw(random), None) if any(each[0]) and any(each[1]))
+    smallest = made.shrunk(parts, lambda fewer: any(fewer[0]) or not any(fewer[1]))
+    assert not any(map(any, smallest))
 
 
 def test_another_seed_draws_other_records_and_the_same_the_same() -> None:

@@ -113,6 +113,7 @@ class Setting:
                 },
                 "journal": {"path": str(folder / "journal.jsonl")},
                 "policy": {"paths": (str(self.policies),)},
+                "executables": {"tool": str(self.policies / "site.rego")},
             }
         )
         self.ring, self.kernel = Records(), KernelSide()

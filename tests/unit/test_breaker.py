@@ -49,3 +49,13 @@ def test_rules_are_apart_and_can_be_re_armed() -> None:
     assert made.allows("A", Key(1, 1), 0)
     assert not made.allows("B", Key(1, 1), 0)
     assert made.rearm() == ["B"]
+
+
+def test_a_process_that_is_hit_again_keeps_no_older_one_in_the_period() -> None:
+    made, tripped = breaker()
+    for process, now in ((1, 0), (2, 100), (1, 900)):
+        assert made.allows("R", Key(process, 1), now)
+    assert made.allows("R", Key(3, 1), 1150)  # that of 100 is over, and the other one's time began anew at 900
+    assert made.state() == {"R": (2, False)}
+    assert not made.allows("R", Key(4, 1), 1850)
+    assert tripped == [("R", 3)]
