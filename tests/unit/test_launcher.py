@@ -148,7 +148,7 @@ def test_a_child_that_leaves_without_an_answer() -> None:
 
 def test_a_child_that_hangs_is_ended() -> None:
     def serve(channel: Channel) -> None:
-        time.sleep(3600)
+        time.sleep(300)
 
     with child(serve, timeout_s=0.05) as made:
         with pytest.raises(LoaderError, match=r"gave no answer for 0\.05 s"):
@@ -156,6 +156,7 @@ def test_a_child_that_hangs_is_ended() -> None:
         tgid = made._tgid
         assert exists(tgid)
     assert not exists(tgid)
+    assert made._status == -signal.SIGKILL
 
 
 def test_the_child_has_nothing_of_the_agents_and_no_ways_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
