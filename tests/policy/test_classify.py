@@ -178,6 +178,20 @@ def test_imports_under_other_names() -> None:
     assert (found.why, [str(each) for each in found.uses]) == ("", ["input.process.uid"])
 
 
+def test_functions_are_followed_by_the_name_of_their_import() -> None:
+    files = (
+        PolicyFile("helpers.rego", "package krie.helpers\n\nfifth(x) if x == 5\n"),
+        PolicyFile(
+            "sample.rego",
+            "package krie.sample\n\nimport data.krie.helpers as h\n\n"
+            'rules contains {"id": "R", "action": "kill"} if h.fifth(input.process.uid)\n',
+        ),
+    )
+    engine = EmbeddedEngine(PolicySources(files, {}, "revision"))
+    (found,) = find_tiers(engine, [KIND], Numbers(), lambda kind, rule: "").placements
+    assert (found.why, [str(each) for each in found.uses]) == ("", ["input.process.uid"])
+
+
 def test_actions_that_the_kernel_does_not_take() -> None:
     rule = 'rules contains {"id": "R", "action": %s} if input.process.uid == 5'
     (log,) = tiers(rule % '"log"').placements
