@@ -246,8 +246,8 @@ def test_numbers_between_those_that_have_a_name_have_none() -> None:
 
 def test_texts_that_no_table_compares_with_are_forgotten() -> None:
     numbers = Numbers()
-    for text in (b"kernel/old", b"kernel/a"):
-        numbers.name(text)
+    for known in (b"kernel/old", b"kernel/a"):
+        numbers.name(known)
     text = "package krie.sample\n\n" + HEAD % ("R", "kill") + '\tinput.event.name in {"kernel/a", "kernel/b"}\n}\n'
     engine = EmbeddedEngine(PolicySources((PolicyFile("a.rego", text),), {}, "r"))
     find_tiers(engine, [KIND], numbers, lambda kind, rule: "")
