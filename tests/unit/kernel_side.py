@@ -133,7 +133,9 @@ def armed(
         "agent": own_header(),
         "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
         "inspector": SimpleNamespace(identify=identify),
-        "loaded": SimpleNamespace(loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors))),
+        "loaded": SimpleNamespace(
+            loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors), cache_problem="")
+        ),
         "maps": kernel.maps,
         "origin": Origin.CACHE,
         "modes": {each.name: Mode.ENFORCE for each in sensors} if modes is None else modes,
