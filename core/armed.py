@@ -9,7 +9,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -117,19 +117,19 @@ def load_sensors(
         with timings.phase("plugins"):
             plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
-        own = (core, containment_sensor()) if contain else (core,)
-        sensors = (*own, *plugins.sensors)
+        containment = containment_sensor()
+        sensors = (core, *((containment,) if contain else ()), *plugins.sensors)
         types = EventTypes(
             (*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in sensors for event in sensor.events))
         )
         request = Request(
-            tuple(sensor_request(each) for each in sensors if each.sources),
+            unit_requests(sensors),
             ring_pages(config.agent.ring_mib),
             config.agent.allow_syscall_tracepoints,
             config.agent.cache_dir,
             compiled_dir=config.agent.compiled_dir,
         )
-        essential = frozenset(each.name for each in own)
+        essential = frozenset((core.name, containment.name))
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
         held = stack.enter_context(_Held(loaded))
@@ -241,6 +241,13 @@ def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[
             for each in probe.alternatives:
                 if each.name == loaded.loaded.chosen.get(name):
                     yield from ((name, program) for program in each.programs if program.roaming)
+
+
+def unit_requests(sensors: Iterable[Sensor]) -> tuple[SensorRequest, ...]:
+    """Those of an agent with these sensors. What is compiled is the same whether it contains anybody or not."""
+    asked = {each.name: sensor_request(each) for each in sensors if each.sources}
+    containment = sensor_request(replace(containment_sensor(), probes=()))
+    return tuple({containment.name: containment, **asked}.values())
 
 
 def sensor_request(sensor: Sensor) -> SensorRequest:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.armed import sensor_request
+from krie.armed import sensor_request, unit_requests
 from krie.config import Config
 from krie.containment import containment_sensor
 from krie.kernel.btf import Btf
@@ -146,6 +146,17 @@ def test_which_alternatives_there_are_does_not_matter(make: Callable[..., Btf]) 
         for each in requests()
     )
     assert key(btf, fewer) == key(btf, requests())
+
+
+def test_whether_an_agent_contains_anybody_does_not_matter(make: Callable[..., Btf]) -> None:
+    btf = make()
+    plugins = Plugins.load(Config(plugins=ALL), "test", Features(), lambda fault: pytest.fail(str(fault))).sensors
+    observing = unit_requests((process_sensor(), *plugins))
+    enforcing = unit_requests((process_sensor(), containment_sensor(), *plugins))
+    assert key(btf, observing) == key(btf, enforcing) == key(btf, requests())
+    probes = {each.name: len(each.probes) for each in observing}
+    assert probes["containment"] == 0
+    assert probes["process"] > 0
 
 
 def test_where_krie_lies_does_not_matter(make: Callable[..., Btf]) -> None:
