@@ -45,5 +45,5 @@ def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mappin
 def attacker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program of attacker.c, which becomes root through the test module."""
     program = tmp_path_factory.mktemp("attacker") / "attacker"
-    subprocess.run(["gcc", "-O1", "-static", "-o", program, Path(__file__).with_name("attacker.c")], check=True)
+    subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_name("attacker.c")], check=True)
     return program
