@@ -49,11 +49,24 @@ static __always_inline __u64 krie_self(void)
 #define KRIE_CGROUP_ALLOW 1
 
 /* Have the verifier forget what it knows of these bytes of the stack, which stay as they are: it then looks once at what
- * comes, and not once for each way that led here. A helper writes them, so this is for what is about to be decided or told,
- * and not for what runs all the time. */
+ * comes, and not once for each way that led here. A helper that might write them is called with a size that the verifier
+ * takes for up to `size`, and that is 0. They are not really read and written back: an attacker who enters the kernel on a
+ * stack of user memory has our programs run on that stack, where the helper that reads kernel memory refuses, and clears what
+ * it should have filled. For numbers; for what is about to be decided or told, and not for what runs all the time. */
 static __always_inline void krie_forget(void *bytes, const __u32 size)
 {
-	bpf_probe_read_kernel(bytes, size, bytes);
+	__u64 none = bpf_ktime_get_ns() >> 63; /* for 292 years */
+
+	asm volatile("" : "+r"(none));
+	bpf_probe_read_kernel(bytes, none * size, bytes);
+}
+
+/* The same pointer as a number, which may be reckoned with, of an argument whose type the verifier knows. 0, as of an argument
+ * that is missing, where the stack is no kernel memory. */
+static __always_inline void *krie_without_type(void *pointer)
+{
+	bpf_probe_read_kernel(&pointer, sizeof(pointer), &pointer);
+	return pointer;
 }
 
 /* The value, but no more than `most`, checked where the verifier sees it: clang moves or drops checks that it finds

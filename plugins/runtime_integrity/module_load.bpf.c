@@ -56,7 +56,7 @@ static __always_inline int runtime_integrity_load(u8 step, struct file *file, vo
 	int error = 0;
 
 	if (step == RUNTIME_INTEGRITY_FROM_FILE) /* else there is none, and nothing of it is compiled */
-		krie_forget(&file, sizeof(file));
+		file = krie_without_type(file);
 	inode = KRIE_READ(file, file, f_inode); /* of no file, as all of it, 0 */
 	known.file_uid = KRIE_READ(inode, inode, i_uid.val);
 	known.others_write = KRIE_READ(inode, inode, i_mode) & RUNTIME_INTEGRITY_OTHERS_WRITE;

@@ -74,7 +74,7 @@ static __always_inline int runtime_integrity_perf_event(struct runtime_integrity
 	else
 		runtime_integrity_pmu_of(attr->type, kprobe, uprobe, known.pmu);
 	known.probe = kprobe | uprobe;
-	krie_forget(&target, sizeof(target));
+	target = krie_without_type(target);
 	own = KRIE_READ(task_struct, krie_current(), cred);
 	cred = KRIE_READ(task_struct, target, real_cred);
 	known.target_tgid = KRIE_READ(task_struct, target, tgid); /* of none, as all of it, 0 */

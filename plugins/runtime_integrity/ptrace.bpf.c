@@ -30,7 +30,7 @@ static __always_inline bool runtime_integrity_controls(struct task_struct *targe
 static __always_inline int runtime_integrity_ptrace_event(struct task_struct *target, u8 operation, u32 request,
 							  const u32 can)
 {
-	krie_forget(&target, sizeof(target)); /* with its type: nobody may reckon with a pointer that has one */
+	target = krie_without_type(target); /* nobody may reckon with a pointer that has one */
 	const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
 	const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
 	u32 target_uid = KRIE_READ(cred, cred, uid.val);
@@ -129,7 +129,7 @@ static __always_inline int runtime_integrity_asked(u8 operation, u32 request, u3
 		target = krie_task_by_tid(krie_current(), tid);
 		if (target && runtime_integrity_controls(target))
 			return 0;
-		krie_forget(&target, sizeof(target));
+		target = krie_without_type(target);
 	}
 	return runtime_integrity_ptrace_event(target, operation, request, can);
 }
