@@ -48,7 +48,7 @@ def test_a_guest_without_a_compiler_runs_what_was_compiled_here(folder: Path) ->
     found = json.loads(text.splitlines()[-1])
     assert "bcc" in found["compiler"]
     assert found["started"]["programs"] == "compiled_dir"
-    assert found["started"]["alive"] > 20
+    assert found["started"]["alive"] > 10
     assert found["clock"] == 1
     assert found["status"] == 3
     assert found["said"].count("\n") == 1

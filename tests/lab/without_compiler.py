@@ -15,10 +15,11 @@ PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {}, "smep_smap": {}, 
 
 
 def main() -> None:
+    found: dict[str, Any] = {"compiler": "is here"}
     try:
-        import bcc  # noqa: F401
+        import bcc.libbcc  # noqa: F401
     except (ImportError, OSError) as error:
-        found: dict[str, Any] = {"compiler": str(error)}
+        found = {"compiler": str(error)}
     folder = Path(tempfile.mkdtemp(dir="/root"))
     options = {"compiled_dir": compiled, "cache_dir": ""}
     with RunningAgent(folder, plugins=PLUGINS, agent=options, plugin_folders=[Path(plugin)]) as agent:
