@@ -34,7 +34,7 @@ static __always_inline struct krie_syscall krie_syscall_in(void *regs, __u64 num
 {
 	__u64 compat = krie_compat(krie_current());
 	struct krie_syscall call = { /* the registers differ, and so do the numbers */
-		.number = number & ~(__u64)KRIE_X32_BIT,
+		.number = (__u32)number & ~KRIE_X32_BIT, /* its lower half only, which is what the kernel takes */
 		.compat = compat,
 		.first = krie_register(regs, __builtin_offsetof(struct pt_regs, di),
 				       __builtin_offsetof(struct pt_regs, bx), compat),

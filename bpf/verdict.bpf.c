@@ -277,7 +277,8 @@ static __always_inline void krie_stamp(struct krie_header *header, struct krie_a
 	header->verdict = answer->rule;
 	header->decided_by = answer->by;
 	header->generation = answer->generation;
-	header->errno = answer->failure | answer->error * krie_equal(answer->done & KRIE_DONE_REFUSED, KRIE_DONE_REFUSED);
+	header->errno = answer->failure | answer->error * (1 - krie_truth(answer->failure)) *
+						  krie_equal(answer->done & KRIE_DONE_REFUSED, KRIE_DONE_REFUSED);
 }
 
 #define KRIE_CHANGE_POISON 1

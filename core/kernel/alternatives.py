@@ -81,6 +81,7 @@ class Alternatives:
 
         Returns what that attached. What is not among `attached` any more is the caller's to close.
         """
+        before = frozenset(each.label for each in self.attached)
         choices = []
         for probe, why in silent.items():
             choice = self._choices[probe]
@@ -88,7 +89,7 @@ class Alternatives:
                 choice.reasons[choice.chosen.name] = why
                 choice.chosen = None
                 choices.append(choice)
-        return [held for choice in choices for held in self._next(choice)]
+        return [held for choice in choices for held in self._next(choice, before)]
 
     @property
     def attached(self) -> tuple[Program, ...]:
@@ -109,13 +110,14 @@ class Alternatives:
             for probe, choice in self._choices.items()
         }
 
-    def _next(self, choice: _Choice) -> list[Held]:
+    def _next(self, choice: _Choice, before: frozenset[str] = frozenset()) -> list[Held]:
+        """`before`: labels of programs that an alternative which was given up has left attached."""
         for candidate in choice.left:
             if why := self._known_obstacle(candidate):
                 choice.reasons[candidate.name] = why
                 continue
             try:
-                return self._attach(choice, candidate)
+                return self._attach(choice, candidate, before)
             except KernelError as error:
                 choice.reasons[candidate.name] = str(error)
         return []
@@ -125,15 +127,16 @@ class Alternatives:
             return NOT_ALLOWED
         return next((why for each in candidate.programs if (why := self._refused.get(each.attach, ""))), "")
 
-    def _attach(self, choice: _Choice, candidate: Candidate) -> list[Held]:
+    def _attach(self, choice: _Choice, candidate: Candidate, before: frozenset[str]) -> list[Held]:
         """Attach all programs but the optional ones that find no function. Raises `KernelError`."""
-        shared = self.attached  # several probes may name the same program: it is attached once
+        # Several probes, and several alternatives of one, may name the same program: it is attached once.
+        shared = before.union(each.label for each in self.attached)
         kept: list[Program] = []
         new: list[Held] = []
         absent: list[str] = []
         try:
             for program in candidate.programs:
-                if program not in shared:
+                if program.label not in shared:
                     try:
                         new.append(Held(program, tuple(self._hold(program))))
                     except KernelError as error:

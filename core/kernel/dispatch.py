@@ -8,6 +8,7 @@ programs want the same system call.
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 
@@ -75,12 +76,14 @@ class Dispatcher:
         for layer in sorted({layer for layer, _ in self._taken} - self._attached):
             label = f"{FUNCTION}.{layer:x}" if layer else FUNCTION
             program = self._load(layer)
-            yield f"program:{label}", program
             try:
-                yield f"link:{label}", bpf.raw_tracepoint_open(program, "sys_enter")
+                link = bpf.raw_tracepoint_open(program, "sys_enter")
             except OSError as error:
+                os.close(program)
                 raise AttachError(f"attaching {label} to sys_enter", error.errno or 0) from error
             self._attached.add(layer)
+            yield f"program:{label}", program
+            yield f"link:{label}", link
 
     def _tell(self) -> None:
         bpf.update(self._wanted, bytes(4), bytes(self._layers))

@@ -128,7 +128,9 @@ class LoaderProcess:
         if self._status is None:
             descriptor = os.pidfd_open(self._tgid)
             try:
-                if select.select([descriptor], [], [], timeout_s)[0]:
+                ended = select.poll()  # not select(), which takes no descriptor above 1023
+                ended.register(descriptor, select.POLLIN)
+                if ended.poll(None if timeout_s is None else 1000 * timeout_s):
                     self._status = os.waitstatus_to_exitcode(os.waitpid(self._tgid, 0)[1])
             finally:
                 os.close(descriptor)

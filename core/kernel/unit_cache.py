@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from .object import Object
 from .origin import Origin
 from .source import Unit
 
+_KEY = re.compile(r"[0-9a-f]{64}")
 _KEPT = 16
 """Translation units that are kept, youngest first: an agent's, and those of other configurations tried here."""
 
@@ -68,7 +70,7 @@ class Store:
             return _decoded(read_trusted(file), key)
         except (ConfigError, UntrustedFileError) as error:
             self.problem = str(error)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.problem = f"{file}: {error}"
         return None
 
@@ -87,7 +89,8 @@ class Store:
                 Path(partial).rename(self._folder / key)
             finally:
                 Path(partial).unlink(missing_ok=True)
-            kept = sorted(self._folder.iterdir(), key=lambda each: each.lstat().st_mtime_ns, reverse=True)
+            own = (each for each in self._folder.iterdir() if _KEY.fullmatch(each.name))  # whatever else lies there
+            kept = sorted(own, key=lambda each: each.lstat().st_mtime_ns, reverse=True)
             for each in kept[most:] if most is not None else ():
                 each.unlink(missing_ok=True)
         except (OSError, UntrustedFileError) as error:

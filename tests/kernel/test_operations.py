@@ -65,6 +65,26 @@ def test_a_performance_event(journal: JournalOfVictims, victims: Victims) -> Non
     assert (line["event"]["other_user"], line["event"]["kernel"], rules(line)) == (False, False, set())
 
 
+UPPER_HALF = f"""{PERF}
+import mmap, struct
+raw = b"\\x49\\x89\\xca\\x48\\xb8" + struct.pack("=Q", 298 | 1 << 32) + b"\\x0f\\x05\\xc3"  # r10 = rcx; rax = N
+code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+code.write(raw)
+call = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * 5)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+attributes = ctypes.create_string_buffer(struct.pack("=IIQ", 1, 112, 9).ljust(112, b"\\0"), 112)
+file = call(ctypes.addressof(attributes), 0, -1, -1, 0)
+print(file, flush=True)
+"""
+
+
+def test_what_lies_in_the_upper_half_of_the_numbers_register_hides_nothing(
+    journal: JournalOfVictims, victims: Victims
+) -> None:
+    """The kernel takes the lower half, since 5.13, and refuses the call before."""
+    file = int(victims.run(UPPER_HALF).stdout)
+    journal.exactly(f"{PREFIX}perf_event_open", file >= 0, type="software", config=9)
+
+
 PROBE = f"""{PERF}
 kind = int(open("/sys/bus/event_source/devices/" + sys.argv[1] + "/type").read())
 name = ctypes.create_string_buffer(sys.argv[2].encode())

@@ -126,6 +126,19 @@ def test_a_program_of_several_probes_is_attached_once_and_kept_while_one_needs_i
     assert [each.target for each in made.attached] == ["b"]
 
 
+def test_a_program_of_the_next_alternative_too_stays_attached() -> None:
+    kernel = Kernel()
+    made = alternatives(
+        kernel,
+        candidate("one", program("a"), program("both")),
+        candidate("two", program("b"), program("both", optional=True)),
+    )
+    made.take()
+    assert targets(made.fall_back({"p.probe": "silent"})) == ["b"]
+    assert kernel.tried == ["a", "both", "b"]
+    assert [each.target for each in made.attached] == ["b", "both"]
+
+
 def test_a_silent_one_falls_back_to_what_was_not_tried_yet() -> None:
     kernel = Kernel(b=errno.EPERM)
     made = alternatives(

@@ -1,5 +1,6 @@
 """Where a compiled unit is taken from, and what is refused."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +61,25 @@ def test_what_is_damaged_or_not_ours_is_not_taken(tmp_path: Path, damage: str) -
     where = {"folder": folder, "link": tmp_path / "open"}.get(damage, file)
     assert store.problem.startswith(f"{where}: ")
     assert "\n" not in store.problem
+
+
+def test_json_that_is_too_deep_is_of_no_use(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store = Store(folder)
+    store.keep(KEY, MADE)
+    body = b"[" * 200_000
+    (folder / KEY).write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    assert store.find(KEY) is None
+    assert store.problem.startswith(f"{folder / KEY}: ")
+
+
+def test_only_what_was_kept_here_is_dropped(tmp_path: Path) -> None:
+    (tmp_path / "somebody's").write_text("own")
+    store = Store(tmp_path)
+    for number in range(4):
+        store.keep(f"{number}" * 64, MADE, 2)
+    assert store.problem == ""
+    assert {each.name for each in tmp_path.iterdir()} == {"somebody's", "2" * 64, "3" * 64}
 
 
 def test_nothing_is_kept_where_others_could_change_it(tmp_path: Path) -> None:

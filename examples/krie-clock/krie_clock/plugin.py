@@ -54,7 +54,7 @@ def krie_sensor() -> Sensor:
                         "syscall",
                         (
                             Program(AttachType.SYSCALL, "settimeofday", "clock_by_timeofday_syscall"),
-                            Program(AttachType.SYSCALL, "clock_settime", "clock_by_clock_syscall"),
+                            Program(AttachType.SYSCALL, "clock_settime", "clock_by_settime_syscall"),
                         ),
                         fields=everything,
                         can=frozenset({Enforcement.KILL}),

@@ -72,7 +72,7 @@ int clock_by_timeofday_syscall(struct bpf_raw_tracepoint_args *ctx)
 #define CLOCK_REALTIME 0 /* the clock that is the machine's time */
 
 /* clock_settime(clock, time) */
-int clock_by_clock_syscall(struct bpf_raw_tracepoint_args *ctx)
+int clock_by_settime_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct krie_syscall call;
 
