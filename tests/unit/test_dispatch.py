@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from types import SimpleNamespace
 
@@ -143,11 +144,21 @@ def test_calls_that_cannot_be_told_apart_are_refused(dispatcher: Dispatcher, cal
         dispatcher.place(at(call), 7)
 
 
-def test_a_dispatcher_that_cannot_be_attached_says_so(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("kernel")
+def test_a_dispatcher_that_cannot_be_attached_says_so_and_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_program: int, _name: str) -> int:
         raise OSError(errno.EPERM, "no")
 
     monkeypatch.setattr("krie.kernel.dispatch.bpf.raw_tracepoint_open", refuse)
+    opened: list[int] = []
+
+    def load(_layer: int) -> int:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        return opened[-1]
+
+    dispatcher = Dispatcher({"krie_syscalls": PROGRAMS, "krie_wanted": WANTED}, load)
     dispatcher.place(at("bpf"), 7)
     with pytest.raises(AttachError, match="krie_dispatch to sys_enter"):
         list(dispatcher.attach())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
