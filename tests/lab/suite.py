@@ -42,7 +42,7 @@ _UNPROTECTED = "max,-smep,-smap"
 _COMMAND = """
 export KRIE_REQUIRE_KERNEL=1 KRIE_MAY_LACK=%(may_lack)s PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 cd %(root)s
-before=$(ls -A %(cache)s)
+before=$(ls -A %(cache)s 2>/dev/null)
 sed "s|^[[]agent]|&\\ncompiled_dir = '$%(compiled)s'|" krie.toml > krie-of-the-guest.toml
 .venv/bin/krie doctor --json --config krie-of-the-guest.toml > "$KRIE_LAB_RESULTS/doctor.json"
 echo '{"test": "doctor", "phase": "doctor", "seconds": '$SECONDS'}' > "$KRIE_LAB_RESULTS/%(durations)s"
@@ -51,7 +51,7 @@ umount /etc/shadow  # the lab's, which is put over it; useradd renames it
 .venv/bin/python -m pytest -v -p no:cacheprovider --durations=5 -m '%(marked)s' %(files)s \\
     --junitxml="$KRIE_LAB_RESULTS/junit.xml" --basetemp="$KRIE_LAB_RESULTS/tests"
 status=$?
-comm -13 <(echo "$before") <(ls -A %(cache)s) > "$KRIE_LAB_RESULTS/%(compiled_anyway)s"
+comm -13 <(echo "$before") <(ls -A %(cache)s 2>/dev/null) > "$KRIE_LAB_RESULTS/%(compiled_anyway)s"
 exit $status
 """
 _HEADERS = """
