@@ -10,8 +10,8 @@ from threading import Thread
 def detach(descriptors: Iterable[int]) -> None:
     """Close them side by side, and return when all are closed.
 
-    Each waits for grace periods of the kernel: a trampoline some 0.1 s, a kprobe less. Those of one sort wait for each
-    other, under the kernel's locks, but not for those of another sort.
+    Each waits for grace periods of the kernel: a trampoline some 0.1 s, a kprobe less. Trampolines wait for each other
+    under a lock of the kernel's; what else is closed need not wait for them.
     """
     threads = [Thread(target=os.close, args=(each,), daemon=True) for each in descriptors]
     for each in threads:
