@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import KernelError
 from ..probe import AttachType, Program
@@ -81,7 +81,7 @@ class Alternatives:
 
         Returns what that attached. What is not among `attached` any more is the caller's to close.
         """
-        before = frozenset(each.label for each in self.attached)
+        before = frozenset(map(_place, self.attached))
         choices = []
         for probe, why in silent.items():
             choice = self._choices[probe]
@@ -110,8 +110,8 @@ class Alternatives:
             for probe, choice in self._choices.items()
         }
 
-    def _next(self, choice: _Choice, before: frozenset[str] = frozenset()) -> list[Held]:
-        """`before`: labels of programs that an alternative which was given up has left attached."""
+    def _next(self, choice: _Choice, before: frozenset[Program] = frozenset()) -> list[Held]:
+        """`before`: programs that an alternative which was given up has left attached."""
         for candidate in choice.left:
             if why := self._known_obstacle(candidate):
                 choice.reasons[candidate.name] = why
@@ -127,16 +127,16 @@ class Alternatives:
             return NOT_ALLOWED
         return next((why for each in candidate.programs if (why := self._refused.get(each.attach, ""))), "")
 
-    def _attach(self, choice: _Choice, candidate: Candidate, before: frozenset[str]) -> list[Held]:
+    def _attach(self, choice: _Choice, candidate: Candidate, before: frozenset[Program]) -> list[Held]:
         """Attach all programs but the optional ones that find no function. Raises `KernelError`."""
         # Several probes, and several alternatives of one, may name the same program: it is attached once.
-        shared = before.union(each.label for each in self.attached)
+        shared = before.union(map(_place, self.attached))
         kept: list[Program] = []
         new: list[Held] = []
         absent: list[str] = []
         try:
             for program in candidate.programs:
-                if program.label not in shared:
+                if _place(program) not in shared:
                     try:
                         new.append(Held(program, tuple(self._hold(program))))
                     except KernelError as error:
@@ -157,6 +157,11 @@ class Alternatives:
             candidate.probe, candidate.name, tuple(kept), candidate.every_syscall, candidate.has_canary
         )
         return new
+
+
+def _place(program: Program) -> Program:
+    """What makes two programs the same one: not their labels, which two ways of attaching one function share."""
+    return replace(program, optional=False, proven=True)
 
 
 def silent(programs: Iterable[Program]) -> str:

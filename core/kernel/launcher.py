@@ -107,7 +107,8 @@ class LoaderProcess:
         kept: dict[str, tuple[int, ...]] = {}
         for name, group in now.descriptors.items():
             kind, _, label = name.partition(":")
-            if kind == "map" or label in in_use or label not in new.loaded.programs:
+            replaced = f"program:{label}" in new.descriptors  # by another way to attach the same function
+            if kind == "map" or (not replaced and (label in in_use or label not in new.loaded.programs)):
                 kept[name] = group
             else:
                 for each in group:

@@ -139,6 +139,17 @@ def test_a_program_of_the_next_alternative_too_stays_attached() -> None:
     assert [each.target for each in made.attached] == ["b", "both"]
 
 
+def test_another_way_to_attach_the_same_function_is_another_program() -> None:
+    kernel = Kernel()
+    lsm = Program(AttachType.LSM, "a", "p_same")
+    fmod_ret = Program(AttachType.FMOD_RET, "security_a", "p_same")
+    made = alternatives(kernel, candidate("lsm", lsm), candidate("fmod_ret", fmod_ret))
+    made.take()
+    assert lsm.label == fmod_ret.label
+    assert targets(made.fall_back({"p.probe": "silent"})) == ["security_a"]
+    assert made.attached == (fmod_ret,)
+
+
 def test_a_silent_one_falls_back_to_what_was_not_tried_yet() -> None:
     kernel = Kernel(b=errno.EPERM)
     made = alternatives(

@@ -110,6 +110,20 @@ def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> No
     assert list(after.timings) == TIMINGS
 
 
+def test_another_way_to_attach_the_same_function_takes_the_place_of_the_first_one() -> None:
+    first = loaded("map:p_a", "program:p_a", "link:p_a")
+    second = loaded("program:p_a", attached=("p_a",))
+    with child(answering((first, 3), (second, 1))) as made:
+        made.features()
+        before = made.load(request("process"))
+        after = made.fall_back(request("process"), before, {"p.a": "silent"})
+    assert after.descriptors.keys() == {"map:p_a", "program:p_a"}
+    assert after.descriptors["map:p_a"] == before.descriptors["map:p_a"]
+    assert not is_open(before.descriptors["link:p_a"][0])
+    assert not is_open(before.descriptors["program:p_a"][0])
+    after.close()
+
+
 @pytest.mark.parametrize(
     ("failure", "error", "text"),
     [
