@@ -11,7 +11,11 @@ def verified_by_program(tgid: int) -> dict[int, int]:
     """By id of the program. Empty on kernels before 5.16 (aba64c7da983), which do not count."""
     found: dict[int, int] = {}
     for descriptor in Path("/proc", str(tgid), "fdinfo").iterdir():
-        lines = (line.partition(":") for line in descriptor.read_text().splitlines())
+        try:
+            said = descriptor.read_text()
+        except FileNotFoundError:  # the agent goes on: what it opened for a moment is closed since it was listed
+            continue
+        lines = (line.partition(":") for line in said.splitlines())
         values = {name: value.strip() for name, _, value in lines}
         if "verified_insns" in values:
             found[int(values["prog_id"])] = int(values["verified_insns"])
