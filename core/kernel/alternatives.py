@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from ..errors import KernelError
@@ -92,6 +93,16 @@ class Alternatives:
         return [held for choice in choices for held in self._next(choice, before)]
 
     @property
+    def wanted(self) -> tuple[Program, ...]:
+        """What `take` attaches where nothing is in the way that is not known by now; each once."""
+        found: dict[Program, Program] = {}
+        for choice in self._choices.values():
+            first = next((each for each in choice.all if not self._known_obstacle(each)), None)
+            for program in first.programs if first is not None else ():
+                found.setdefault(_place(program), program)
+        return tuple(found.values())
+
+    @property
     def attached(self) -> tuple[Program, ...]:
         """The programs of the alternatives in use, each once."""
         chosen = (each.chosen.programs for each in self._choices.values() if each.chosen is not None)
@@ -148,8 +159,9 @@ class Alternatives:
             if not kept:
                 raise KernelError("attaching", errno.ENOENT, f"this kernel has none of {', '.join(absent)}")
         except KernelError:
-            for held in new:
-                self._release(held)
+            with ExitStack() as stack:  # each of them, even if one cannot be let go
+                for held in new:
+                    stack.callback(self._release, held)
             raise
         without = f"; this kernel has no {', '.join(absent)}" if absent else ""
         choice.reasons[candidate.name] = f"{ALIVE if candidate.has_canary else UNPROVEN}{without}"

@@ -22,6 +22,7 @@ from ..errors import KernelError
 from ..probe import AttachType, Program
 from ..timings import Timings
 from . import attach, bpf, dispatch, mounts
+from .ahead import Ahead
 from .alternatives import Alternatives, Held
 from .btf import Btf
 from .channel import Channel, ChannelClosed
@@ -112,11 +113,14 @@ class Loader:
 
         new: dict[str, Sequence[int]] = {**_maps_of(compiled), **own}
 
-        def hold(program: Program) -> list[int]:
+        def load(program: Program) -> int:
             index = unit.programs.index(program.label)
             code = copy_for(index, program.argument, compiled.instructions(program.function))
+            return attach.load(program, code, self._places)
+
+        def hold(program: Program) -> list[int]:
             with self._timings.phase("load and verify"):
-                loaded = attach.load(program, code, self._places)
+                loaded = ahead.take(program)
             if program.roaming:
                 return [loaded]  # the agent attaches it: see krie/roaming.py
             try:
@@ -135,9 +139,9 @@ class Loader:
                 raise
 
         def release(held: Held) -> None:
-            dispatcher.remove(held.program)
             for each in held.descriptors:
                 os.close(each)
+            dispatcher.remove(held.program)
 
         alternatives = Alternatives(
             request.candidates,
@@ -146,7 +150,10 @@ class Loader:
             refused=self.features.refused,
             release=release,
         )
+        with self._timings.phase("load and verify"):
+            ahead = Ahead(load, alternatives.wanted)
         new.update(_named(alternatives.take()))
+        ahead.close()
         while True:
             self._answer(unit, new, alternatives, wrong_offsets=wrong)
             with self._timings.phase("wait for the agent"):

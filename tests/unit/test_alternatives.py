@@ -2,10 +2,11 @@
 
 import errno
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from krie import AttachType, Program
-from krie.errors import AttachError
+from krie.errors import AttachError, KernelError
 from krie.kernel.alternatives import (
     ALIVE,
     NOT_ALLOWED,
@@ -85,6 +86,32 @@ def test_what_is_known_to_be_in_vain_is_not_tried() -> None:
     )
     assert targets(made.take()) == kernel.tried == ["c"]
     assert made.reasons["p.probe"] == {"lsm": "bpf is not in lsm=", "slow": NOT_ALLOWED, "kprobe": UNPROVEN}
+
+
+def test_what_will_be_wanted_is_known_before() -> None:
+    lsm, kprobe = program("a"), program("c", AttachType.KPROBE)
+    made = alternatives(
+        Kernel(),
+        candidate("lsm", lsm),
+        candidate("kprobe", kprobe),
+        Candidate("p.other", "kprobe", (replace(kprobe, optional=True), program("d", AttachType.KPROBE)), False, True),
+        refused={AttachType.LSM: "bpf is not in lsm="},
+    )
+    assert [each.target for each in made.wanted] == ["c", "d"]
+    assert targets(made.take()) == ["c", "d"]
+
+
+def test_one_that_cannot_be_let_go_keeps_no_other_one() -> None:
+    kernel = Kernel(c=errno.EINVAL)
+
+    def release(held: Held) -> None:
+        kernel.release(held)
+        raise KernelError("deleting", errno.EIO)
+
+    one = candidate("one", program("a"), program("b"), program("c"))
+    made = Alternatives({"p.probe": (one,)}, kernel.hold, allow_every_syscall=False, refused={}, release=release)
+    assert made.take() == []
+    assert (kernel.open, made.attached) == (set(), ())
 
 
 def test_programs_for_every_system_call_are_taken_where_that_is_allowed() -> None:
