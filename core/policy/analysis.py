@@ -6,13 +6,18 @@ every kind, and an `input` that is not followed by names is read whole.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 from ..enrich import PROCESS_NAMES
 from ..errors import DecisionError, PolicyError
-from .definition import Definition, Node, reference, text_at
+from .annotations import Annotations, annotations_above
+from .checks.check import check
+from .definition import Definition, Node, reference
 from .engine import Package, Path, Rule, fired_rule
-from .metadata import metadata_above
+from .metadata import metadata_of
+from .module import Module, module_of
+from .sources import PolicySources
 
 KIND: Path = ("event", "kind")
 _DEPTH = 5
@@ -37,6 +42,16 @@ def _nodes(tree: Node) -> Iterator[Node]:
             yield from _nodes(each)
 
 
+def _deepest(text: str) -> tuple[int, int]:
+    """Most brackets that are open at once, and in which line: near enough to say where a policy is nested too deep."""
+    depth, most, line = 0, (0, -1), 1
+    for each in text:
+        line += each == "\n"
+        depth += (each in "([{") - (each in ")]}")
+        most = max(most, (depth, -line))
+    return most[0], -most[1]
+
+
 def references(tree: Node) -> Iterator[tuple[str, Path]]:
     """Every reference in a tree, the longest form of each only, and those in its brackets."""
     found = reference(tree)
@@ -53,15 +68,27 @@ def references(tree: Node) -> Iterator[tuple[str, Path]]:
 
 
 class Analysis:
-    """All modules of a policy. Raises `PolicyError` for what the conventions of KRIe forbid."""
+    """All modules of a policy. Raises `PolicyError` for what OPA's checker refuses or KRIe's conventions forbid."""
 
-    def __init__(self, modules: list[Node]) -> None:
-        """`modules`: what `regorus.Engine.get_ast_as_json` gives."""
+    def __init__(self, trees: str, sources: PolicySources) -> None:
+        """`trees`: what `regorus.Engine.get_ast_as_json` gives of the sources."""
+        owners = {file.place: file.owner for file in sources.files}
+        try:
+            self.modules = tuple(module_of(tree, owners) for tree in json.loads(trees))
+            check(self.modules, sources.data, sources.data_places)
+            self._read()
+        except RecursionError:
+            (_, line), place = max((_deepest(file.text), file.place) for file in sources.files)
+            raise PolicyError(f"{place}:{line}: is nested too deep; break it into helper rules") from None
+
+    def _read(self) -> None:
         self._definitions: dict[str, list[Definition]] = {}
-        self._imports: dict[str, dict[str, Path]] = {}
+        self._imports: dict[str, Mapping[str, Path]] = {}
         self._of_rule: dict[str, Definition] = {}
-        for module in modules:
-            self._add(module["ast"], str(module["source"]["file"]), str(module["source"]["contents"]))
+        self.annotations: dict[str, Annotations] = {}
+        """METADATA by FILE:LINE of what they are above."""
+        for module in self.modules:
+            self._add(module)
         self.packages = tuple(
             self._package(name, definitions)
             for name, definitions in sorted(self._definitions.items())
@@ -72,27 +99,12 @@ class Analysis:
             if (other := seen.setdefault(rule.id, rule)) is not rule:
                 raise PolicyError(f"{rule.place}: rule {rule.id} exists already at {other.place}; ids must be unique")
 
-    def _add(self, tree: Node, place: str, source: str) -> None:
-        found = reference(tree["package"]["refr"])
-        name = ".".join(("data", found[0], *found[1])) if found is not None else "data"
-        if not name.startswith("data.krie."):
-            raise PolicyError(f"{place}:{tree['package']['span']['line']}: its package must be named krie.<name>")
-        own: dict[str, Path] = {}
-        for each in tree["imports"]:
-            target = reference(each["refr"])
-            if target is not None:
-                alias = text_at(source, each["as"]) if each.get("as") else (target[0], *target[1])[-1]
-                own[alias] = (target[0], *target[1])
-        self._imports.setdefault(name, {}).update(own)  # regorus: of all files, and the last one's stands
-        for node in tree["rules"]:
-            (body,) = node.values()
-            head = body.get("head") or {}
-            shape = next(iter(head.values())) if head else body
-            target = reference(shape["refr"])
-            line = int(body["span"]["line"])
-            self._definitions.setdefault(name, []).append(
-                Definition(target[0] if target is not None else "", "Var" in shape["refr"], body, line, place, source)
-            )
+    def _add(self, module: Module) -> None:
+        self._definitions.setdefault(module.package, []).extend(module.definitions)
+        self._imports[module.file] = {each.alias: each.target for each in module.imports.values()}
+        lines = module.source.splitlines()
+        for line in (module.line, *(each.line for each in module.definitions)):
+            self.annotations[f"{module.file}:{line}"] = annotations_above(lines, line - 1, module.file)
 
     @property
     def package_names(self) -> tuple[str, ...]:
@@ -103,17 +115,17 @@ class Analysis:
         """Everything in a package that defines this name."""
         return [each for each in self._definitions.get(package, ()) if each.name == name]
 
-    def imports(self, package: str) -> Mapping[str, Path]:
-        """What a package calls by another name, in all of its files: that is how the engine sees imports."""
-        return self._imports.get(package, {})
+    def imports(self, definition: Definition) -> Mapping[str, Path]:
+        """What the file of a definition calls by another name."""
+        return self._imports[definition.place]
 
     def _package(self, name: str, definitions: list[Definition]) -> Package:
         rules = tuple(self._rule(name, each) for each in definitions if each.name == "rules")
-        reached = [definition for _, definition in self._reached(name, definitions)]
-        return Package(name, rules, all(_pure(each.tree, self._names(name)) for each in reached))
+        reached = self._reached(name, definitions)
+        return Package(name, rules, all(_pure(each.tree, self._names(home, each)) for home, each in reached))
 
-    def _names(self, package: str) -> frozenset[str]:
-        return frozenset(each.name for each in self._definitions.get(package, ())) | frozenset(self.imports(package))
+    def _names(self, package: str, definition: Definition) -> frozenset[str]:
+        return frozenset(each.name for each in self._definitions[package]) | frozenset(self.imports(definition))
 
     def _reached(self, package: str, start: list[Definition]) -> Iterator[tuple[str, Definition]]:
         """The definitions and all that they refer to, in their own and in other packages."""
@@ -126,7 +138,7 @@ class Analysis:
             seen.add(id(definition))
             yield home, definition
             for root, path in references(definition.tree):
-                full = self.imports(home).get(root, (root,)) + path
+                full = self.imports(definition).get(root, (root,)) + path
                 if full[0] != "data":
                     # Rego knows no recursion: a definition's own name in its tree is its head.
                     todo += [(home, each) for each in self._definitions[home] if root == each.name != definition.name]
@@ -145,12 +157,12 @@ class Analysis:
         except DecisionError as error:
             raise PolicyError(f"{place}: {error}") from error
         reads = set()
-        for home, each in self._reached(package, [definition]):
+        for _, each in self._reached(package, [definition]):
             for root, path in references(each.tree):
-                full = self.imports(home).get(root, (root,)) + path
+                full = self.imports(each).get(root, (root,)) + path
                 if full[0] == "input":
                     reads.add(full[1:])
-        metadata = metadata_above(definition.source.splitlines(), definition.line - 1)
+        metadata = metadata_of(self.annotations[place])
         kinds = self._kinds(package, definition)
         rule = Rule(fired.id, package, place, metadata, fired, kinds, frozenset(reads))
         self._of_rule[place] = definition

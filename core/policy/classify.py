@@ -193,13 +193,11 @@ class Classifier:
             return Part(())
         if name == "data":
             return Data(())
-        if (target := self.analysis.imports(package).get(name)) is not None:
+        if (target := self.analysis.imports(self._at[-1]).get(name)) is not None:
             value: Value = Part(()) if target[0] == "input" else Data(())
             for part in target[1:]:
                 value = self._member(value, Ground((part,)))
             return value
-        if name == "rules" and self.analysis.definitions(package, name):
-            raise NotDecidable("it reads the set `rules` that it is part of")
         if definitions := self.analysis.definitions(package, name):
             return self._defined(package, definitions, None)
         return UNBOUND
@@ -290,7 +288,7 @@ class Classifier:
         target = reference(node["fcn"])
         if target is None or not target[2]:
             raise NotDecidable("a function is called by a name that is worked out")
-        full = (*self.analysis.imports(package).get(target[0], (target[0],)), *target[1])
+        full = (*self.analysis.imports(self._at[-1]).get(target[0], (target[0],)), *target[1])
         home, name = package, full[0]
         if full[0] == "data":
             home, name = ".".join(full[:-1]), full[-1]

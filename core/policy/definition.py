@@ -21,7 +21,20 @@ class Definition:
     tree: Node
     line: int
     place: str
+    """Its file."""
     source: str
+    path: Path = ()
+    """What follows the name in the head, as far as it is written out: `("more",)` of `name.more[key]`."""
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is called rather than read."""
+        return bool(parameters(self)) or "Func" in (self.tree.get("head") or {})
+
+    @property
+    def is_default(self) -> bool:
+        """`default name := value`."""
+        return "head" not in self.tree
 
 
 def reference(node: Node) -> tuple[str, Path, bool] | None:
@@ -78,4 +91,5 @@ def is_constant(definition: Definition) -> bool:
 
 def parameters(definition: Definition) -> list[Node]:
     """The patterns of a function's arguments; none for a rule."""
-    return list((definition.tree.get("head") or {}).get("Func", {}).get("args", ()))
+    head = definition.tree.get("head")
+    return list(head.get("Func", {}).get("args", ()) if head else definition.tree.get("args", ()))

@@ -29,7 +29,7 @@ class EmbeddedEngine:
         for file in sources.files:
             guarded(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
         guarded(lambda: self._engine.add_data_json(json.dumps(sources.data)))
-        self.analysis = Analysis(json.loads(guarded(self._engine.get_ast_as_json)))
+        self.analysis = Analysis(guarded(self._engine.get_ast_as_json), sources)
         self.packages = self.analysis.packages
         self.sources = sources
         self.revision = sources.revision

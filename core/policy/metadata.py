@@ -1,17 +1,10 @@
-"""What the METADATA comment above a rule says about it, for people.
-
-Read by hand, since the agent has no YAML: the part of it that rules need, `key: text`, `key: |` with indented lines
-below, and `custom`, either with indented keys below or as `{key: text, ...}`. A test holds it equal to what
-`opa` reads.
-"""
+"""What the METADATA comment above a rule says about it, for people."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-_KEY = re.compile(r"(?P<indent> *)(?P<key>[a-z_]+):(?: +(?P<text>.*))?")
+from .annotations import Annotations
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,55 +24,15 @@ class Metadata:
     """The rule demands that the kernel decides it (`enforce: inline`)."""
 
 
-def metadata_above(lines: list[str], row: int) -> Metadata:
-    """What the comment says that ends right above the line with index `row`."""
-    start = row
-    while start > 0 and lines[start - 1].startswith("#"):
-        start -= 1
-    block = lines[start:row]
-    if "# METADATA" not in block:
-        return Metadata()
-    found = _values(line[2:] for line in block[block.index("# METADATA") + 1 :])
+def metadata_of(annotations: Annotations) -> Metadata:
+    """Line breaks in texts become blanks."""
+
+    def text(*path: str) -> str:
+        found = annotations.text(*path)
+        return " ".join(found.value.split()) if found is not None else ""
+
     return Metadata(
-        **{name: found.get(name, "") for name in ("title", "description")},
-        **{name: found.get(f"custom.{name}", "") for name in ("severity", "technique", "seen")},
-        inline=found.get("custom.enforce") == "inline",
+        **{name: text(name) for name in ("title", "description")},
+        **{name: text("custom", name) for name in ("severity", "technique", "seen")},
+        inline=text("custom", "enforce") == "inline",
     )
-
-
-def _values(lines: Iterable[str]) -> Mapping[str, str]:
-    """Texts by key, those below `custom` as `custom.KEY`; lines of a text become one."""
-    found: dict[str, str] = {}
-    parent = key = ""
-    deeper = 0
-    for line in lines:
-        if not line.strip():
-            continue
-        indent = len(line) - len(line.lstrip())
-        if key and indent >= deeper:
-            found[key] = f"{found[key]} {line.strip()}".strip()
-            continue
-        match = _KEY.fullmatch(line.rstrip())
-        if match is None:
-            key = ""
-            continue
-        text, name = match["text"] or "", match["key"]
-        parent = parent if indent else ""
-        if name == "custom" and not indent:
-            parent, key = "custom.", ""
-            found.update({f"custom.{each}": value for each, value in _flow(text)})
-            continue
-        key, deeper = f"{parent}{name}", indent + 1
-        found[key] = "" if text == "|" else _plain(text)
-    return found
-
-
-def _flow(text: str) -> Iterator[tuple[str, str]]:
-    for part in text.strip("{} ").split(","):
-        name, _, value = part.partition(":")
-        if value:
-            yield name.strip(), _plain(value)
-
-
-def _plain(text: str) -> str:
-    return text.strip().strip('"')

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
 from ..errors import PolicyError
 from ..wire import Json
+from .json_text import read_json
+from .nesting import check_nesting
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,8 @@ class PolicyFile:
 
     place: str
     text: str
+    owner: str = ""
+    """The folder that was named, below which it lies: the owner of its package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class PolicySources:
     data: dict[str, Json]
     revision: str
     """Digest over all rules and data, whatever order or folder they came from."""
+    data_places: Mapping[str, str] = field(default_factory=dict)
+    """The file that each key of `data` comes from."""
 
 
 def _read(file: Traversable) -> bytes:
@@ -52,7 +58,8 @@ def read_sources(
             raise PolicyError(f"{folder}: there is no such folder of policies")
         for file in _files(folder):
             if file.name.endswith(".rego"):
-                files.append(PolicyFile(str(file), _text(file, read)))
+                files.append(PolicyFile(str(file), _text(file, read), str(folder)))
+                check_nesting(files[-1].text, str(file))
                 continue
             for key, value in _object(file, read).items():
                 if key in owners:
@@ -63,7 +70,7 @@ def read_sources(
     for text in sorted(file.text for file in files):
         digest.update(hashlib.sha256(text.encode()).digest())
     digest.update(json.dumps(merged, sort_keys=True).encode())
-    return PolicySources(tuple(files), merged, digest.hexdigest()[:16])
+    return PolicySources(tuple(files), merged, digest.hexdigest()[:16], owners)
 
 
 def _files(folder: Traversable) -> Iterator[Traversable]:
@@ -84,10 +91,7 @@ def _text(file: Traversable, read: Callable[[Traversable], bytes]) -> str:
 
 
 def _object(file: Traversable, read: Callable[[Traversable], bytes]) -> dict[str, Json]:
-    try:
-        content = json.loads(_text(file, read))
-    except json.JSONDecodeError as error:
-        raise PolicyError(f"{file}:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
+    content = read_json(_text(file, read), str(file))
     if not isinstance(content, dict):
         raise PolicyError(f"{file}:1: must hold one JSON object, whose keys become keys of data")
     return content

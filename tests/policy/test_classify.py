@@ -142,7 +142,6 @@ USER_HELPERS = {
         "answer of a helper",
     ),
     "a set of fields": ("5 in uids", "uids contains input.process.uid", "answer of a helper"),
-    "the set of rules": ("count(rules) > 1", "", "the set `rules`"),
     "a field as a key": ("found[5]", "found[input.process.uid] := 1", "answer of a helper"),
 }
 

@@ -198,22 +198,6 @@ def test_programs_on_an_overlayfs_stay_with_user_space() -> None:
     assert {each.rule.id: each.why for each in found.placements} == {"NAME": "overlayfs: apt", "USER": ""}
 
 
-@pytest.mark.parametrize("order", [1, -1], ids=["forward", "backward"])
-def test_what_is_imported_twice_is_in_the_table_what_it_is_to_the_engine(order: int) -> None:
-    texts = [
-        f"package krie.sample\nimport input.process.{field} as x\n\n" + HEAD % (f"R{field}", "kill") + "\tx == 5\n}\n"
-        for field in ("uid", "gid")
-    ][::order]
-    files = tuple(PolicyFile(f"{number}.rego", text) for number, text in enumerate(texts))
-    engine = EmbeddedEngine(PolicySources(files, {}, "revision"))
-    numbers = Numbers()
-    made = Subject(engine, find_tiers(engine, [KIND], numbers, lambda kind, rule: ""), numbers, [KIND])
-    assert {each.tier for each in made.tiers.placements} == {"kernel"}
-    found = verify(made, {"the table": python_look_up(made, made.tables())}, events=300)
-    assert not found.disagreements, found.disagreements[0].as_rego(frozenset())
-    assert found.decided["sample.seen"] > 20
-
-
 @dataclass(frozen=True, slots=True)
 class Wide(Event):
     """An event with a choice of numbers that are too large to be intervals of their own."""

@@ -1,0 +1,128 @@
+"""Which functions there are: the policy's own, and those that OPA has (`builtins.json`, from OPA's own description)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from ...errors import PolicyError
+from ...inline import Path
+from ..definition import Definition, Node, parameters, reference
+from ..module import Module
+from .mentions import Mention
+from .scope import Scope
+
+_ALWAYS_THERE = ("print",)
+"""No function of the engine's, but it is compiled away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """A function that OPA has."""
+
+    arguments: tuple[Any, ...]
+    """Types: a name, a list of types one of which it must be, or {"array": TYPE} and {"set": TYPE}."""
+    result: Any
+    deprecated: bool = False
+    variadic: bool = False
+    lacking: bool = False
+    """The embedded engine does not have it."""
+
+
+@cache
+def builtins() -> Mapping[str, Builtin]:
+    """By name."""
+    table = json.loads((files(__package__) / "builtins.json").read_text())
+    return {name: Builtin(tuple(row.pop("arguments")), **row) for name, row in table.items()}
+
+
+class Functions:
+    """The functions of all packages. Raises `PolicyError` for definitions that exclude each other."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        """Read all heads."""
+        self._arities: dict[Path, int] = {}
+        first: dict[Path, tuple[str, str]] = {}
+        defaults: dict[Path, str] = {}
+        for module in modules:
+            for each in module.definitions:
+                path = (*module.package.split("."), each.name, *each.path)
+                place = f"{each.place}:{each.line}"
+                if each.is_default and (other := defaults.setdefault(path, place)) != place:
+                    raise PolicyError(f"{place}: {each.name} has a default already, at {other}; keep one of them")
+                shape = _shape(each)
+                known, where = first.setdefault((*path, "" if each.plain else " "), (shape, place))
+                if known != shape:
+                    raise PolicyError(f"{place}: {each.name} is {shape} here and {known} at {where}; rename one")
+                if each.is_function:
+                    self._arities[path] = len(parameters(each))
+
+    def arity(self, scope: Scope, call: Node) -> int | None:
+        """How many arguments the function of a call takes; None where there is no such function, or any number may."""
+        found = reference(call["fcn"])
+        if found is None or found[0] in scope.declared:
+            return None
+        path = (*(scope.meaning(found[0]) or (found[0],)), *found[1])
+        if path[0] == "data":
+            return self._arities.get(path)
+        builtin = builtins().get(".".join(path))
+        return None if builtin is None or builtin.variadic else len(builtin.arguments)
+
+    def check(self, mention: Mention) -> None:
+        """Refuse a call of what is no function, with too few or too many arguments, and a function that is read."""
+        path = mention.path
+        if mention.replaced:
+            if path[0] not in ("input", "data") and ".".join(path) not in builtins():
+                place = mention.scope.place(mention.node)
+                raise PolicyError(f"{place}: `with` replaces input, data and functions only, not {'.'.join(path)}")
+            return
+        if mention.arguments is None:
+            if path in self._arities and mention.whole and not mention.replaces:
+                place = mention.scope.place(mention.node)
+                raise PolicyError(f"{place}: {path[-1]} is a function; call it: {path[-1]}(...)")
+            return
+        place = mention.scope.place(mention.node)
+        name = ".".join(path)
+        count = len(mention.arguments)
+        if path[:1] == ("data",):
+            if path not in self._arities:
+                raise PolicyError(f"{place}: there is no function {name}{self._similar(path)}")
+            arity = self._arities[path]
+        else:
+            builtin = builtins().get(name)
+            if builtin is None or name.startswith("internal."):
+                shown = name or "of a variable's name"
+                raise PolicyError(f"{place}: there is no function {shown}{self._similar(path, mention.scope)}")
+            if builtin.deprecated:
+                raise PolicyError(f"{place}: {name} is deprecated, and Rego v1 refuses it; write it otherwise")
+            if builtin.lacking and name not in _ALWAYS_THERE:
+                raise PolicyError(f"{place}: the embedded engine does not have OPA's function {name}; do without it")
+            if builtin.variadic:
+                return
+            arity = len(builtin.arguments)
+        if count not in (arity, arity + 1):
+            raise PolicyError(f"{place}: {name} takes {arity} argument{'s' if arity != 1 else ''}, not {count}")
+
+    def _similar(self, path: Path, scope: Scope | None = None) -> str:
+        name = ".".join(path)
+        own = [".".join(each) for each in self._arities]
+        if scope is not None:
+            own = [
+                *builtins(),
+                *(each[-1] for each in self._arities if each[:-1] == tuple(scope.module.package.split("."))),
+            ]
+        close = get_close_matches(name, own, 1) if name else []
+        return f"; did you mean {close[0]}?" if close else "; define it, or look up its name"
+
+
+def _shape(definition: Definition) -> str:
+    if definition.is_function:
+        return f"a function of {len(parameters(definition))}"
+    if definition.is_default:
+        return "a value"
+    return "a set" if "Set" in definition.tree["head"] else "a value"

@@ -1,0 +1,78 @@
+"""Reads JSON as the standard has it: no NaN, no number that becomes infinite, no key twice, no depth without end.
+
+Python's `json` takes all of these, and what it makes of them is refused by the engine without a place, or changes what
+rules decide without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+
+from ..errors import PolicyError
+from ..wire import Json
+
+MOST_DEPTH = 64
+_LONGEST_NUMBER = 400
+_TOKEN = re.compile(
+    r'[ \t\r\n]+|(?P<string>"(?:[^"\\\x00-\x1f]|\\.)*")|(?P<open>[\[{])|(?P<close>[\]}])|(?P<between>[:,])'
+    r"|(?P<word>[^\s\[\]{}:,\"]+)"
+)
+
+
+def read_json(text: str, place: str) -> Json:
+    """The value of a text. Raises `PolicyError` with FILE:LINE:COLUMN."""
+    _look_at(text, place)
+    try:
+        content: Json = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PolicyError(f"{place}:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
+    return content
+
+
+def _look_at(text: str, place: str) -> None:
+    """Find what the parser does not mind, without recursion; what is no JSON is left to the parser."""
+    lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    def refuse(at: int, problem: str) -> PolicyError:
+        line = bisect_right(lines, at)
+        return PolicyError(f"{place}:{line}:{at - lines[line - 1] + 1}: {problem}")
+
+    keys: list[set[str] | None] = []  # of each open collection; None: an array
+    at, expects_key = 0, False
+    while at < len(text) and (token := _TOKEN.match(text, at)) is not None:
+        kind, word = token.lastgroup, token[0]
+        if kind == "open":
+            keys.append(set() if word == "{" else None)
+            expects_key = word == "{"
+            if len(keys) > MOST_DEPTH:
+                raise refuse(at, f"is nested deeper than {MOST_DEPTH} levels; make the data flatter")
+        elif kind == "close":
+            if keys:
+                keys.pop()
+        elif kind == "between":
+            expects_key = word == "," and bool(keys) and keys[-1] is not None
+        elif kind == "string" and expects_key and keys and (own := keys[-1]) is not None:
+            expects_key = False
+            try:
+                key = json.loads(word)
+            except json.JSONDecodeError:
+                return
+            if key in own:
+                raise refuse(at, f"the key {word} exists already in this object; keep one of them")
+            own.add(key)
+        elif kind == "word":
+            if word.lstrip("-") in ("NaN", "Infinity"):
+                raise refuse(at, f"is no JSON: {word} is no number there; write a number, or null")
+            if word[:1] in "-0123456789" and (len(word) > _LONGEST_NUMBER or _infinite(word)):
+                shown = word if len(word) < 20 else f"{word[:16]}..."
+                raise refuse(at, f"the number {shown} is too large; write it as text")
+        at = token.end()
+
+
+def _infinite(word: str) -> bool:
+    try:
+        return float(word) in (float("inf"), float("-inf"))
+    except ValueError:
+        return False

@@ -1,0 +1,76 @@
+"""One file of rules as parsed: its package, its imports, its definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import PolicyError
+from ..inline import Path
+from .definition import Definition, Node, reference, text_at
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`import TARGET as ALIAS`."""
+
+    alias: str
+    target: Path
+    """All of it, from `input` or `data` on."""
+    place: str
+    """FILE:LINE"""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One file."""
+
+    file: str
+    owner: str
+    """The folder that its package belongs to."""
+    source: str
+    package: str
+    """Such as `data.krie.site`."""
+    line: int
+    """Where it says its package."""
+    imports: Mapping[str, Import]
+    """By alias."""
+    definitions: tuple[Definition, ...]
+
+
+def module_of(node: Node, owners: Mapping[str, str]) -> Module:
+    """`node`: one element of what `regorus.Engine.get_ast_as_json` gives; `owners`: folders by file.
+
+    Raises `PolicyError` for a package that is not KRIe's.
+    """
+    tree, file, source = node["ast"], str(node["source"]["file"]), str(node["source"]["contents"])
+    line = int(tree["package"]["span"]["line"])
+    found = reference(tree["package"]["refr"])
+    package = ".".join(("data", found[0], *found[1])) if found is not None else "data"
+    if not package.startswith("data.krie."):
+        raise PolicyError(f"{file}:{line}: its package must be named krie.<name>")
+    imports = {}
+    for each in tree["imports"]:
+        if (target := reference(each["refr"])) is not None:
+            full = (target[0], *target[1])
+            alias = text_at(source, each["as"]) if each.get("as") else full[-1]
+            if full[0] in ("input", "data"):  # others switch the language on, such as rego.v1
+                imports[alias] = Import(alias, full, f"{file}:{each['span']['line']}")
+    definitions = []
+    for each in tree["rules"]:
+        (body,) = each.values()
+        head = body.get("head") or {}
+        shape = next(iter(head.values())) if head else body
+        target = reference(shape["refr"])
+        definitions.append(
+            Definition(
+                target[0] if target is not None else "",
+                "Var" in shape["refr"],
+                body,
+                int(body["span"]["line"]),
+                file,
+                source,
+                target[1] if target is not None else (),
+            )
+        )
+    return Module(file, owners.get(file, ""), source, package, line, imports, tuple(definitions))

@@ -1,0 +1,126 @@
+"""What policies legally do, in OPA's eyes and in KRIe's: nothing of it may be refused or warned of."""
+
+from .refused import with_body, with_more
+
+IDIOMS = {
+    "local variables": with_body('name := input.event.name\nparts := split(name, "/")\nparts[0] == "kernel"'),
+    "unification": with_body("[x, y] = [input.process.uid, input.process.gid]\nx == y"),
+    "unification the other way": with_body('{"a": x} = {"a": 5}\n5 = x'),
+    "statements in another order": with_body("x > 5\nx = input.process.uid"),
+    "indices in another order": with_body("y > 5\ny = data.limits[i]\ni < 3"),
+    "some": with_body("some i\ndata.limits[i] > input.process.uid"),
+    "some in": with_body("some limit in data.limits\nlimit > input.process.uid"),
+    "some key in": with_body('some name, limit in data.named\nlimit > 1\nstartswith(name, "a")'),
+    "some pattern in": with_body("some [x, y] in data.pairs\nx == y"),
+    "some object pattern in": with_body('some {"a": x} in data.objects\nx == 1'),
+    "some key of a set": with_body("some flag in input.event.flags\nflag in data.flags"),
+    "wildcard": with_body("data.limits[_] > input.process.uid"),
+    "wildcards in patterns": with_body("[_, x] = [1, 2]\nx == input.process.uid"),
+    "wildcard twice": with_body("data.pairs[_][_] == input.process.uid"),
+    "every": with_body("every limit in data.limits { limit > input.process.uid }"),
+    "every key": with_body('every name, limit in data.named {\n\tlimit > 0\n\tname != ""\n}'),
+    "every with outer variables": with_body("least := input.process.uid\nevery limit in data.limits { limit > least }"),
+    "not": with_body("not input.process.uid in data.limits"),
+    "not a helper": with_body("not helper", "helper if input.process.uid == 5\n"),
+    "not with a variable": with_body("uid := input.process.uid\nnot uid in data.limits"),
+    "not some": with_body("not any_of", "any_of if {\n\tsome x in data.limits\n\tx == input.process.uid\n}\n"),
+    "with input": with_body("helper with input.process.uid as 5", "helper if input.process.uid == 5\n"),
+    "with data": with_body("helper with data.limits as [1]", "helper if 1 in data.limits\n"),
+    "with a function": with_body("helper with time.now_ns as 5", "helper if time.now_ns() == 5\n"),
+    "with a function of its own": with_body(
+        "helper(1) with twice as thrice", "helper(x) if twice(x) == 3\ntwice(x) := x * 2\nthrice(x) := x * 3\n"
+    ),
+    "array comprehension": with_body("count([x | some x in data.limits; x > 5]) > input.process.uid"),
+    "set comprehension": with_body("names := {n | some n, _ in data.named}\ninput.event.name in names"),
+    "object comprehension": with_body("found := {n: l | some n, l in data.named}\nfound[input.event.name] > 5"),
+    "comprehension with outer variables": with_body("x := 5\ncount([y | some y in data.limits; y > x]) > 0"),
+    "nested comprehensions": with_body("a := [[y | some y in x] | some x in data.pairs]\ncount(a) > 0"),
+    "comprehension with a reference": with_body("count({x | x := data.limits[_]}) > 1"),
+    "function": with_body("large(input.process.uid)", "large(x) if x > 1000\n"),
+    "function with else": with_body(
+        'size(input.process.uid) == "large"', 'size(x) := "large" if {\n\tx > 1000\n} else := "small"\n'
+    ),
+    "function of patterns": with_body("first([1, 2]) == 1", "first([x, _]) := x\n"),
+    "function of constants": with_body('code("a") == 1', 'code("a") := 1\ncode("b") := 2\n'),
+    "function with a default": with_body("code(5) == 1", "default code(_) := 1\ncode(x) := 2 if x > 9\n"),
+    "functions call functions": with_body("f(5) == 7", "f(x) := g(x) + 1\ng(x) := x + 1\n"),
+    "function's answer as argument": with_body("f(5, x)\nx > 1", "f(a) := a + 1\n"),
+    "built-in's answer as argument": with_body("count(data.limits, n)\nn > 1"),
+    "default": with_body("limit > input.process.uid", "default limit := 5\nlimit := 6 if input.process.gid == 0\n"),
+    "default boolean": with_body("root", "default root := false\nroot if input.process.uid == 0\n"),
+    "else": with_body(
+        "limit > 5", "limit := 5 if {\n\tinput.process.uid == 0\n} else := 6 if {\n\tinput.process.uid == 1\n}\n"
+    ),
+    "object.get": with_body("object.get(data.named, input.event.name, 0) > input.process.uid"),
+    "object.get of the event": with_body('object.get(input.event, "maybe", "") != "x"'),
+    "sprintf": with_body('sprintf("%s-%d", [input.event.name, input.process.uid]) == "a-1"'),
+    "nested data": with_body("data.deep.one.two == input.process.uid"),
+    "nested data in brackets": with_body('data.deep["one"]["two"] == input.process.uid'),
+    "key of the input": with_body("data.named[input.event.name] > 5"),
+    "partial object": with_body(
+        "by_name.a == 1", "by_name[name] := number if {\n\tsome name, number in data.named\n}\n"
+    ),
+    "partial object of constants": with_body("codes.a == 1", 'codes["a"] := 1\ncodes["b"] := 2\n'),
+    "partial set": with_body("input.process.uid in uids", "uids contains uid if {\n\tsome uid in data.limits\n}\n"),
+    "partial sets by key": with_body(
+        "1 in groups.a", "groups[name] contains number if {\n\tsome name, number in data.named\n}\n"
+    ),
+    "names with dots": with_body("u.a == 1", "u.a := 1\nu.b := 2\n"),
+    "names with dots refer to each other": with_body("u.a == 2", "u.a := u.b + 1\nu.b := 1\n"),
+    "several bodies": with_body("helper", "helper if input.process.uid == 0\n\nhelper if input.process.gid == 0\n"),
+    "import": with_body("process.uid == 0").replace("krie.s\n", "krie.s\nimport input.process\n"),
+    "import by another name": with_body("p.uid == 0").replace("krie.s\n", "krie.s\nimport input.process as p\n"),
+    "import of data": with_body("input.process.uid in known").replace(
+        "krie.s\n", "krie.s\nimport data.limits as known\n"
+    ),
+    "import hidden by a variable": with_body("p := 1\np == 1").replace(
+        "krie.s\n", "krie.s\nimport input.process as p\n"
+    ),
+    "import rego.v1": with_body("true").replace("krie.s\n", "krie.s\nimport rego.v1\n"),
+    "import future": with_body("true").replace("krie.s\n", "krie.s\nimport future.keywords.every\n"),
+    "rule hidden by a variable": with_body("limit := 5\nlimit == input.process.uid", "limit := 6\n"),
+    "rule hidden by an argument": with_body("f(1) == 1", "f(limit) := limit\nlimit := 6\n"),
+    "built-in hidden": with_body("count([1]) == 1", "count(x) := 1 if x\n"),
+    "sets": with_body("{1, 2} & {input.process.uid} != set()"),
+    "set arithmetic": with_body("count(({1, 2} - {1}) | {3}) == 2"),
+    "arithmetic": with_body("(input.process.uid + 5) * 2 % 3 == 1"),
+    "negative": with_body("input.process.uid > -1"),
+    "raw text": with_body("regex.match(`^kernel/[a-z]+$`, input.event.name)"),
+    "walk": with_body("walk(data.deep, [path, value])\nvalue == 5\ncount(path) > 0"),
+    "walk without paths": with_body("walk(data.deep, [_, value])\nvalue == 5"),
+    "in with a key": with_body('"a", 1 in data.named'),
+    "equality of what may be absent": with_body("data.deep.one == data.named"),
+    "null": with_body("data.deep.none == null"),
+    "type_name": with_body('type_name(data.deep) == "object"'),
+    "boolean by itself": with_body("input.process.container"),
+    "boolean compared": with_body("input.process.container == false"),
+    "text compared by order": with_body('input.event.name > "m"'),
+    "number from text": with_body('to_number("5") == input.process.uid'),
+    "sum and max": with_body("sum(data.limits) > max([1, input.process.uid])"),
+    "json": with_body('json.unmarshal("[1]")[0] == input.process.uid'),
+    "print": with_body('print("seen", input.process.uid)'),
+    "semicolons": with_body("input.process.uid == 0; input.process.gid == 0"),
+    "parent": with_body('input.process.parent.comm == "sh"'),
+    "ancestors": with_body('some ancestor in input.process.ancestors\nancestor.comm == "sh"'),
+    "ancestors by number": with_body('input.process.ancestors[0].comm == "sh"'),
+    "ancestors by wildcard": with_body('input.process.ancestors[_].comm == "sh"'),
+    "namespaces": with_body("input.process.namespaces.pid != input.process.namespaces.net"),
+    "host and health": with_body('input.host.name == "a"\ninput.health.lost > 0'),
+    "a comment with METADATA": with_more("# METADATA\n# title: helper\nu if input.process.uid == 0\n"),
+    "several rules": with_more('rules contains {"id": "S2", "action": "log"} if input.process.uid == 0\n'),
+    "a rule without a condition": with_more('rules contains {"id": "S2", "action": "log"}\n'),
+    "a helper set of rules' names": with_body(
+        '"a" in names', 'names contains "a"\nnames contains "b" if input.process.uid == 0\n'
+    ),
+    "a helper reads the rules": with_more("answered := count(rules)\n"),
+    "ternary by sets": with_body('{"a": 1, "b": 2}[input.event.name] == 1'),
+    "chained assignments": with_body("a := 1\nb := a + 1\nc := b + a\nc == input.process.uid"),
+    "objects in arrays": with_body('[{"a": x}, y] = [{"a": 1}, 2]\nx == 1\ny == 2'),
+    "the same variable in two queries": with_body("a := [x | x := 1]\nb := [x | x := 2]\na != b"),
+    "function with side conditions": with_body(
+        "f(input.process.uid) == 3", "f(x) := y if {\n\tx > 1\n\ty := x + 1\n} else := 3\n"
+    ),
+    "reference to another package": with_body("data.krie.s.u == 1", "u := 1\n"),
+    "text from an array": with_body('concat("/", [input.event.name, "x"]) == "a/x"'),
+    "time": with_body("time.now_ns() > 0"),
+}

@@ -1,0 +1,204 @@
+"""What OPA's checker refuses, KRIe refuses too, with its place; what OPA accepts, KRIe accepts: compared with `opa`."""
+
+import json
+import re
+import runpy
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.errors import PolicyError
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.sources import PolicyFile, PolicySources
+
+from .idioms import IDIOMS
+from .refused import FUNCTIONS, HEADS, RECURSION, VARIABLES, with_body, with_more
+
+ROOT = Path(__file__).parents[2]
+OPA = ROOT / ".cache/tools/opa"
+TABLE = ROOT / "core/policy/checks/builtins.json"
+DATA: dict[str, Any] = {
+    "limits": [1, 2, 3],
+    "named": {"a": 1, "b": 2},
+    "pairs": [[1, 1], [1, 2]],
+    "objects": [{"a": 1}],
+    "flags": ["x"],
+    "deep": {"one": {"two": 5}, "none": None},
+}
+REFUSED = {
+    f"{kind}: {name}": text
+    for kind, cases in {
+        "recursion": RECURSION,
+        "functions": FUNCTIONS,
+        "heads": HEADS,
+        "variables": VARIABLES,
+    }.items()
+    for name, text in cases.items()
+}
+
+
+def compile_(*texts: str, data: dict[str, Any] | None = None) -> EmbeddedEngine:
+    files = tuple(PolicyFile(f"p{number}.rego", text) for number, text in enumerate(texts))
+    return EmbeddedEngine(PolicySources(files, DATA if data is None else data, "r"))
+
+
+@pytest.fixture(scope="module")
+def opa(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bool]:
+    """Whether OPA accepts each policy."""
+    folder = tmp_path_factory.mktemp("opa")
+
+    def accepts(number: int, text: str) -> bool:
+        (folder / f"{number}.rego").write_text(text)
+        done = subprocess.run([OPA, "check", folder / f"{number}.rego"], capture_output=True, timeout=60)
+        return done.returncode == 0
+
+    cases = {**REFUSED, **IDIOMS}
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(cases, pool.map(accepts, range(len(cases)), cases.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_opa_refuses_is_refused_with_its_place(name: str, opa: dict[str, bool]) -> None:
+    assert not opa[name]
+    with pytest.raises(PolicyError, match=r"^p0.rego:\d+(:\d+)?: "):
+        compile_(REFUSED[name])
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_what_opa_accepts_is_accepted(name: str, opa: dict[str, bool]) -> None:
+    assert opa[name]
+    compile_(IDIOMS[name])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            RECURSION["two functions"],
+            r"p0.rego:6:9: krie.s.f is recursive, .*: krie.s.f -> krie.s.g \(p0.rego:6:9\) -> krie.s.f \(p0.rego:7:9\)",
+        ),
+        (with_body('\tstartwith("a", "b")'), r"p0.rego:4:2: there is no function startwith; did you mean startswith\?"),
+        (with_body("larg(1)", "large(x) if x > 1\n"), r"p0.rego:4:1: there is no function larg; did you mean large\?"),
+        (FUNCTIONS["too few"], "p0.rego:4:1: startswith takes 2 arguments, not 1"),
+        (FUNCTIONS["too many for its own"], r"p0.rego:4:1: data.krie.s.f takes 1 argument, not 3"),
+        (VARIABLES["reckoned with"], "p0.rego:4:6: variable y is unsafe: nothing gives it a value"),
+        (HEADS["two arities"], "p0.rego:7: f is a function of 2 here and a function of 1 at p0.rego:6"),
+        (with_body('crypto.sha256("x") == ""'), "p0.rego:4:1: .* does not have OPA's function crypto.sha256"),
+    ],
+)
+def test_messages_say_what_and_how_to_mend(text: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=f"^{message}"):
+        compile_(text)
+
+
+def test_the_table_of_functions_is_that_of_this_opa_and_engine() -> None:
+    tool = runpy.run_path(str(ROOT / "tools/opa_builtins.py"))
+    assert TABLE.read_text() == tool["written"](tool["table"](tool["capabilities"](OPA)))
+
+
+def test_recursion_through_two_packages() -> None:
+    texts = ["package krie.a\nu := data.krie.b.v\n", "package krie.b\nimport data.krie.a\nv := a.u\n"]
+    with pytest.raises(PolicyError, match=r"p0.rego:2:6: krie.a.u is recursive"):
+        compile_(*texts)
+    compile_(texts[0], "package krie.b\nv := 1\n")
+
+
+def test_a_function_of_another_package_is_known() -> None:
+    helper = "package krie.lib\nlarge(x) if x > 5\n"
+    user = with_body("lib.large(input.event.n)").replace("krie.s\n", "krie.s\nimport data.krie.lib\n")
+    compile_(user, helper)
+    with pytest.raises(PolicyError, match="p0.rego:5:1: data.krie.lib.large takes 1 argument, not 3"):
+        compile_(user.replace("large(input.event.n)", "large(1, 2, 3)"), helper)
+    with pytest.raises(PolicyError, match="there is no function data.krie.lib.larg; did you mean data.krie.lib.large?"):
+        compile_(user.replace("large", "larg"), helper)
+
+
+ONE, OTHER = "input.process", "input.process.parent"
+
+
+def importing(target: str, id_: str) -> str:
+    head = f'{{"id": "{id_}", "action": "kill"}}'
+    return f"package krie.site\nimport {target} as p\n\nrules contains {head} if p.tgid == 1\n"
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["forward", "backward"])
+def test_one_name_for_two_imports_is_refused_with_both_places(order: int) -> None:
+    texts = [importing(ONE, "A"), importing(OTHER, "B")][::order]
+    with pytest.raises(
+        PolicyError, match=r"^p1.rego:2: p is input\.process.* here and input\.process.* at p0.rego:2: "
+    ):
+        compile_(*texts)
+
+
+def test_one_name_for_one_import_in_two_files_and_for_two_in_two_packages() -> None:
+    compile_(importing(ONE, "A"), importing(ONE, "B"))
+    compile_(importing(ONE, "A"), importing(OTHER, "B").replace("krie.site", "krie.other"))
+
+
+def test_a_name_that_the_last_part_of_an_import_gives() -> None:
+    implicit = importing(OTHER, "A").replace(" as p", "").replace("p.tgid", "parent.tgid")
+    with pytest.raises(PolicyError, match=r"^p1.rego:2: parent is .* at p0.rego:2"):
+        compile_(
+            implicit, importing("data.limits", "B").replace(" as p", " as parent").replace("p.tgid == 1", "1 in parent")
+        )
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["forward", "backward"])
+def test_an_import_and_a_rule_of_one_name_are_refused_with_both_places(order: int) -> None:
+    texts = [importing(ONE, "A"), "package krie.site\np := 7\n"][::order]
+    places = {1: ("p1.rego:2", "p0.rego:2"), -1: ("p0.rego:2", "p1.rego:2")}[order]
+    with pytest.raises(PolicyError, match=rf"^{places[0]}: p is a rule here and an import at {places[1]}: rename one"):
+        compile_(*texts)
+
+
+def test_an_import_is_its_file_s_only() -> None:
+    other = 'package krie.site\nrules contains {"id": "B", "action": "log"} if {\n\tp.uid == 1\n}\n'
+    with pytest.raises(PolicyError, match=r"^p1.rego:3:2: variable p is unsafe"):
+        compile_(importing(ONE, "A"), other)
+
+
+def test_variables_and_arguments_may_have_the_name_of_another_file_s_import() -> None:
+    text = "package krie.site\nf(p) := p\nu := x if {\n\tp := 7\n\tx := f(p)\n}\n"
+    for texts in ((importing(ONE, "A"), text), (text, importing(ONE, "A"))):
+        compile_(*texts)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(" * 400 + "1" + ")" * 400,
+        " + ".join(["1"] * 3000),
+        "input.event" + ".a" * 3000,
+        "f(\n" * 300 + "1" + ")\n" * 300,
+        "input.event" + "[\n1]" * 500,
+        "\n+ ".join(["1"] * 600),
+    ],
+    ids=["brackets", "sum", "path", "calls", "indices", "long sum"],
+)
+def test_nesting_without_end_is_one_error_or_none(expression: str) -> None:
+    text = with_body(f"x := {expression}\nx == x", "f(x) := x\n")
+    try:
+        compile_(text)
+    except PolicyError as error:
+        assert re.match(r"p0.rego:\d+", str(error)), error
+
+
+def test_many_rules_in_a_row_are_no_recursion_for_the_check() -> None:
+    chain = "".join(f"r{number} if r{number + 1}\n" for number in range(3000))
+    compile_(with_more(f"{chain}r3000 := true\n"))
+    with pytest.raises(PolicyError, match="is recursive"):
+        compile_(with_more(f"{chain}r3000 if r0\n"))
+
+
+def test_json_of_the_table_has_only_known_types() -> None:
+    def known(type_: Any) -> bool:
+        if isinstance(type_, list):
+            return all(map(known, type_))
+        if isinstance(type_, dict):
+            return set(type_) <= {"array", "set"} and all(map(known, type_.values()))
+        return type_ in {"any", "string", "number", "boolean", "null", "object"}
+
+    for name, row in json.loads(TABLE.read_text()).items():
+        assert all(map(known, [*row["arguments"], row["result"]])), name

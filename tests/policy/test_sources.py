@@ -1,0 +1,168 @@
+"""What is read of folders of policies: whose a package is, what is JSON, and how deep anything may be nested."""
+
+import json
+from pathlib import Path
+
+import pytest
+from krie.errors import PolicyError
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.json_text import MOST_DEPTH, read_json
+from krie.policy.nesting import MOST_BRACKETS, MOST_COLLECTIONS, check_nesting
+from krie.policy.sources import PolicyFile, PolicySources, read_sources
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [ROOT / "policies/agent", ROOT / "policies/runtime_integrity", ROOT / "policies/smep_smap"]
+RULE = 'package krie.{}\n\nrules contains {{"id": "{}", "action": "log"}} if input.event.kind == "a.b"\n'
+
+
+def load(folder: Path, **files: str) -> EmbeddedEngine:
+    """The shipped policies with a folder of these files: `name__ext`."""
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return EmbeddedEngine(read_sources([*SHIPPED, folder], {"executables": {}}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"krie": {"runtime_integrity": {"rules": []}}},
+        {"krie": {"runtime_integrity": {"takes_control": False}}},
+        {"krie": {"smep_smap": None}},
+        {"krie": {"mine": {"limit": 5}}},
+        {"krie": {}},
+        {"krie": 1},
+    ],
+    ids=json.dumps,
+)
+def test_data_where_packages_are_is_refused_with_its_file(data: object, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=rf"^{tmp_path}/x/d.json: data.krie would take the place of package krie\."):
+        load(tmp_path / "x", d__json=json.dumps(data))
+
+
+def test_data_beside_packages_is_fine(tmp_path: Path) -> None:
+    load(tmp_path / "x", d__json='{"krie_site": 1, "runtime_integrity": {"rules": []}, "rules": []}')
+
+
+@pytest.mark.parametrize(
+    ("package", "other"),
+    [
+        ("krie.runtime_integrity", "krie.runtime_integrity"),
+        ("krie.agent", "krie.agent"),
+        ("krie.runtime_integrity.takes_control", "krie.runtime_integrity"),
+        ('krie["smep_smap"].more', "krie.smep_smap"),
+    ],
+)
+def test_nobody_adds_to_a_package_of_another_folder(package: str, other: str, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load(tmp_path / "x", a__rego=f"# mine\npackage {package}\n\ntakes_control := 5\n")
+    assert str(caught.value).startswith(f"{tmp_path}/x/a.rego:2: package krie.")
+    assert f"touches {other} of {ROOT}/policies/{other.removeprefix('krie.')} ({ROOT}/policies/" in str(caught.value)
+
+
+def test_two_folders_of_the_configuration_have_a_package_each(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.rego").write_text(RULE.format("site", name))
+    with pytest.raises(
+        PolicyError, match=r"two.rego:1: package krie.site is or touches krie.site of .*/one \(.*one.rego:1\)"
+    ):
+        read_sources_and_compile(tmp_path)
+    (tmp_path / "two/two.rego").write_text(RULE.format("more", "two"))
+    assert len(read_sources_and_compile(tmp_path).rules) == 2
+
+
+def read_sources_and_compile(tmp_path: Path) -> EmbeddedEngine:
+    return EmbeddedEngine(read_sources([tmp_path / "one", tmp_path / "two"], {}))
+
+
+def test_one_folder_may_have_several_files_and_packages_below_each_other(tmp_path: Path) -> None:
+    made = load(
+        tmp_path / "x",
+        a__rego=RULE.format("site", "A"),
+        b__rego=RULE.format("site", "B"),
+        c__rego=RULE.format("site.more", "C"),
+    )
+    assert {"A", "B", "C"} <= {rule.id for rule in made.rules}
+
+
+def test_a_rule_where_a_package_is_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"x/a.rego:2: rule more is where package krie.site.more \(.*c.rego:1\) is"):
+        load(tmp_path / "x", a__rego="package krie.site\nmore := 1\n", c__rego=RULE.format("site.more", "C"))
+
+
+def test_the_configuration_may_not_name_data_krie_either() -> None:
+    with pytest.raises(PolicyError, match="^data: data.krie would take the place of package krie.site"):
+        EmbeddedEngine(PolicySources((PolicyFile("p.rego", RULE.format("site", "A")),), {"krie": {}}, ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": NaN}', "d.json:1:7: is no JSON: NaN is no number there; write a number, or null"),
+        ('{"a": [1,\n  Infinity]}', "d.json:2:3: is no JSON: Infinity is no number"),
+        ('{"a": -Infinity}', "d.json:1:7: is no JSON: -Infinity is no number"),
+        ('{"a": 1e400}', "d.json:1:7: the number 1e400 is too large; write it as text"),
+        ('{"a": -1e999}', "d.json:1:7: the number -1e999 is too large"),
+        ('{"a": ' + "9" * 5000 + "}", "d.json:1:7: the number 9999999999999999... is too large"),
+        (
+            '{"a": 1,\n "b": {"c": 2, "c": 3}}',
+            'd.json:2:16: the key "c" exists already in this object; keep one of them',
+        ),
+        ('{"a": 1, "\\u0061": 2}', 'd.json:1:10: the key "\\u0061" exists already'),
+        ('{"x": [{"a": 1}, {"a": 1}], "x": 1}', 'd.json:1:29: the key "x" exists already'),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, f"d.json:1:{5 * MOST_DEPTH + 1}: is nested deeper than 64 levels"),
+        ("[" * 100_000, "d.json:1:65: is nested deeper than 64 levels; make the data flatter"),
+        ('{"a": 1', "d.json:1:8: is no JSON: "),
+        ('{"a": "\n"}', "d.json:1:8: is no JSON: "),
+        ('{"a": 01}', "d.json:1:8: is no JSON: "),
+        ("nothing", "d.json:1:1: is no JSON: "),
+        ("", "d.json:1:1: is no JSON: "),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        read_json(text, "d.json")
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": "NaN", "b": "\\"a\\": 1, \\"a\\": 2"}',
+        '{"a": {"a": {"a": [{"a": 1}, {"a": 2}]}}}',
+        '"x"',
+        "[]",
+        "1e300",
+        "-0.5",
+    ],
+)
+def test_what_is_json(text: str) -> None:
+    assert read_json(text, "d.json") == json.loads(text)
+
+
+def test_nan_in_a_folder_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=rf"^{tmp_path}/x/d.json:2:9: is no JSON: NaN"):
+        load(tmp_path / "x", d__json='{\n"mine": NaN}')
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("x := " + "[" * 30 + "]" * 30, f"1:{6 + MOST_COLLECTIONS}"),
+        ("x := 1\ny := " + '{"a":\n' * 30, f"{2 + MOST_COLLECTIONS}:1"),
+        ("x := " + "f(" * 300, f"1:{7 + 2 * MOST_BRACKETS}"),
+        ("x := " + "[{" * 30, f"1:{6 + MOST_COLLECTIONS}"),
+    ],
+    ids=["arrays", "objects", "calls", "both"],
+)
+def test_deep_text_is_refused_before_it_is_parsed(text: str, place: str) -> None:
+    with pytest.raises(PolicyError, match=f"^p.rego:{place}: is nested deeper than .*; break it into helper rules"):
+        check_nesting(text, "p.rego")
+
+
+def test_brackets_in_texts_and_comments_do_not_count() -> None:
+    deep = "[" * 200
+    check_nesting(f'# {deep}\nx := "{deep}\\"{deep}"\ny := `{deep}`\nz := {"[]" * 200}\n', "p.rego")
+    for file in (*ROOT.glob("policies/**/*.rego"), *ROOT.glob("examples/**/*.rego")):
+        check_nesting(file.read_text(), str(file))
