@@ -14,7 +14,7 @@ from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
 
 from .idioms import IDIOMS
-from .refused import FUNCTIONS, HEADS, RECURSION, VARIABLES, with_body, with_more
+from .refused import ARGUMENTS, FUNCTIONS, HEADS, RECURSION, VARIABLES, with_body, with_more
 
 ROOT = Path(__file__).parents[2]
 OPA = ROOT / ".cache/tools/opa"
@@ -34,6 +34,7 @@ REFUSED = {
         "functions": FUNCTIONS,
         "heads": HEADS,
         "variables": VARIABLES,
+        "arguments": ARGUMENTS,
     }.items()
     for name, text in cases.items()
 }

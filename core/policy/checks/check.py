@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...errors import PolicyError
+from ...inline import Path
 from ...wire import Json
 from ..module import Import, Module
 from ..ownership import Packages
 from .functions import Functions
+from .inference import Found, Inference, World
 from .mentions import mentions
 from .recursion import CallGraph
 from .safety import Safety
@@ -28,6 +30,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
     functions = Functions(modules)
     safety = Safety(functions.arity)
     graph = CallGraph()
+    found: dict[Path, list[Found]] = {}
     names: dict[str, set[str]] = {}
     for module in modules:
         names.setdefault(module.package, set()).update(each.name for each in module.definitions)
@@ -39,7 +42,17 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
                 functions.check(mention)
             safety.definition(each, scope)
             graph.add(module.package, each, mentioned)
+            path = (*module.package.split("."), each.name, *each.path)
+            found.setdefault(path, []).append((module.package, each, scope))
     graph.check()
+    inference = Inference(found, World(), _refuse)
+    for definitions in found.values():
+        for one in definitions:
+            inference.definition(one)
+
+
+def _refuse(place: str, what: str, mend: str) -> None:
+    raise PolicyError(f"{place}: {what}; {mend}")
 
 
 def _imports(modules: Sequence[Module]) -> None:

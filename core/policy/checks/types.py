@@ -1,0 +1,177 @@
+"""What a value can be, as far as a policy's text, its data and the events' schemas tell. Where in doubt: anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from ...wire import Json
+
+KINDS = frozenset(("array", "boolean", "null", "number", "object", "set", "string"))
+WORDS = {
+    "array": "an array",
+    "boolean": "a boolean",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "set": "a set",
+    "string": "text",
+}
+_JSON_KINDS = {"integer": "number", "number": "number", "string": "string", "boolean": "boolean", "null": "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A set of values."""
+
+    kinds: frozenset[str] = KINDS
+    texts: frozenset[str] | None = None
+    """All texts that it can be; None: any."""
+    domain: str = ""
+    """What a text that is none of them is: `a value of input.event.state`. Empty where the texts are literals."""
+    members: Mapping[str, Type] | None = None
+    """All keys of the object; None: any."""
+    items: Type | None = None
+    """Elements of the array or set, values of the object; None: anything."""
+    name: str = ""
+    """As policies write it, where it is an input's or a document's."""
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of it."""
+        return self.kinds != KINDS
+
+    @property
+    def shown(self) -> str:
+        """For messages."""
+        kinds = " or ".join(WORDS[each] for each in sorted(self.kinds))
+        return f"{self.name} ({kinds})" if self.name else kinds
+
+    def member(self, name: str) -> Type | None:
+        """The value of a key; None where the object has no such key."""
+        if self.members is not None and "object" in self.kinds:
+            return self.members.get(name)
+        return self.element() if self.items is not None else ANY
+
+    def element(self) -> Type:
+        """What iterating over it gives."""
+        if self.items is not None:
+            return self.items
+        return union(self.members.values()) if self.members else ANY
+
+    def key(self) -> Type:
+        """What iterating over its keys gives."""
+        if self.kinds == {"array"}:
+            return NUMBER
+        if self.kinds == {"set"}:
+            return self.element()
+        return TEXT if self.kinds == {"object"} and self.members is not None else ANY
+
+
+ANY, NUMBER, TEXT = Type(), Type(frozenset({"number"})), Type(frozenset({"string"}))
+BOOLEAN, NULL, SET, ARRAY, OBJECT = (Type(frozenset({each})) for each in ("boolean", "null", "set", "array", "object"))
+
+
+def union(types: Iterable[Type]) -> Type:
+    """Any of these; nothing is known of none."""
+    found = list(types)
+    return reduce(_either, found) if found else ANY
+
+
+def _either(one: Type, other: Type) -> Type:
+    if one == other:
+        return one
+    if not (one.known and other.known):
+        return ANY
+    texts = _texts(one, other)
+    members = items = None
+    objects = [each for each in (one, other) if "object" in each.kinds]
+    if objects and all(each.members is not None for each in objects):
+        names = dict.fromkeys(name for each in objects for name in each.members or ())
+        members = {
+            name: union(each.members[name] for each in objects if each.members and name in each.members)
+            for name in names
+        }
+    collections = [each for each in (one, other) if each.kinds & {"array", "set", "object"}]
+    if collections and all(each.items is not None for each in collections):
+        items = union(each.items for each in collections if each.items is not None)
+    domain = one.domain if one.domain == other.domain else ""
+    name = one.name if one.name == other.name else ""
+    if (one.domain or other.domain) and not domain:
+        texts = None  # a literal beside an enumeration: what is wrong cannot be told any more
+    return Type(one.kinds | other.kinds, texts, domain, members, items, name)
+
+
+def _texts(one: Type, other: Type) -> frozenset[str] | None:
+    both = [each for each in (one, other) if "string" in each.kinds]
+    if not both or any(each.texts is None for each in both):
+        return None
+    return frozenset().union(*(each.texts or () for each in both))
+
+
+def of_constant(value: Json) -> Type:
+    """A literal."""
+    if isinstance(value, str):
+        return Type(frozenset({"string"}), frozenset({value}))
+    return BOOLEAN if isinstance(value, bool) else NULL if value is None else NUMBER
+
+
+def of_data(value: Json, name: str) -> Type:
+    """A document: its keys are known, what its elements look like is not, since others may come."""
+    if isinstance(value, dict):
+        members = {key: of_data(each, f"{name}.{key}") for key, each in value.items()}
+        return Type(frozenset({"object"}), members=members, items=_loose(value.values()), name=name)
+    if isinstance(value, list):
+        return Type(frozenset({"array"}), items=_loose(value), name=name)
+    return replace(of_constant(value), texts=None, name=name)
+
+
+def _loose(values: Iterable[Json]) -> Type:
+    kinds = frozenset(
+        "object"
+        if isinstance(each, dict)
+        else "array"
+        if isinstance(each, list)
+        else next(iter(of_constant(each).kinds))
+        for each in values
+    )
+    return Type(kinds) if kinds else ANY
+
+
+def of_schema(schema: Any, name: str) -> Type:
+    """What a JSON Schema of the project's lets through; what it does not use is anything."""
+    if not isinstance(schema, dict):
+        return ANY
+    kind = schema.get("type")
+    if "enum" in schema and all(isinstance(each, str) for each in schema["enum"]):
+        return Type(frozenset({"string"}), frozenset(schema["enum"]), f"a value of {name}", name=name)
+    if "const" in schema and isinstance(schema["const"], str):
+        return Type(frozenset({"string"}), frozenset({schema["const"]}), f"a value of {name}", name=name)
+    if kind == "object":
+        closed = schema.get("additionalProperties") is False
+        properties = schema.get("properties", {})
+        members = {key: of_schema(each, f"{name}.{key}") for key, each in properties.items()} if closed else None
+        return Type(frozenset({"object"}), members=members, name=name)
+    if kind == "array":
+        return Type(frozenset({"array"}), items=of_schema(schema.get("items"), f"{name}[_]"), name=name)
+    return Type(frozenset({_JSON_KINDS[kind]}), name=name) if kind in _JSON_KINDS else ANY
+
+
+def of_builtin(declared: Any) -> Type:
+    """A type of `builtins.json`."""
+    if isinstance(declared, list):
+        return union(of_builtin(each) for each in declared)
+    if isinstance(declared, dict):
+        ((kind, items),) = declared.items()
+        return Type(frozenset({kind}), items=None if items == "any" else of_builtin(items))
+    return ANY if declared == "any" else Type(frozenset({declared}))
+
+
+def overlap(one: Type, other: Type) -> bool:
+    """Whether a value can be both, by their kinds and those of their elements."""
+    kinds = one.kinds & other.kinds
+    if kinds - {"array", "set"} or not kinds:
+        return bool(kinds)
+    return one.items is None or other.items is None or overlap(one.items, other.items)
