@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
     INTERNAL = 1, "a bug in KRIe: a traceback was printed"
     USAGE = 2, "the command line or the configuration is wrong"
     KERNEL = 3, "not root, or the kernel lacks something without which nothing works (BPF, BTF)"
-    POLICY = 4, "a policy does not compile, or names something that nothing has"
+    POLICY = 4, "a policy does not compile; `krie policy check --strict`: or has warnings"
     DEGRADED = 5, "a required plugin or probe does not work; `krie doctor`: any that is configured"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"

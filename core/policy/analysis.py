@@ -75,7 +75,7 @@ class Analysis:
         owners = {file.place: file.owner for file in sources.files}
         try:
             self.modules = tuple(module_of(tree, owners) for tree in json.loads(trees))
-            check(self.modules, sources.data, sources.data_places)
+            self.scoped = check(self.modules, sources.data, sources.data_places)
             self._read()
         except RecursionError:
             (_, line), place = max((_deepest(file.text), file.place) for file in sources.files)
@@ -121,13 +121,13 @@ class Analysis:
 
     def _package(self, name: str, definitions: list[Definition]) -> Package:
         rules = tuple(self._rule(name, each) for each in definitions if each.name == "rules")
-        reached = self._reached(name, definitions)
+        reached = self.reached(name, definitions)
         return Package(name, rules, all(_pure(each.tree, self._names(home, each)) for home, each in reached))
 
     def _names(self, package: str, definition: Definition) -> frozenset[str]:
         return frozenset(each.name for each in self._definitions[package]) | frozenset(self.imports(definition))
 
-    def _reached(self, package: str, start: list[Definition]) -> Iterator[tuple[str, Definition]]:
+    def reached(self, package: str, start: list[Definition]) -> Iterator[tuple[str, Definition]]:
         """The definitions and all that they refer to, in their own and in other packages."""
         todo = [(package, each) for each in start]
         seen: set[int] = set()
@@ -157,7 +157,7 @@ class Analysis:
         except DecisionError as error:
             raise PolicyError(f"{place}: {error}") from error
         reads = set()
-        for _, each in self._reached(package, [definition]):
+        for _, each in self.reached(package, [definition]):
             for root, path in references(each.tree):
                 full = self.imports(each).get(root, (root,)) + path
                 if full[0] == "input":
@@ -180,6 +180,16 @@ class Analysis:
             if not kinds or body["is_else"]:
                 return frozenset()
             found |= kinds
+        return frozenset(found)
+
+    def documents(self, rule: Rule) -> frozenset[Path]:
+        """Paths below `data` that a rule reads, as far as they are written out."""
+        found = set()
+        for _, each in self.reached(rule.package, [self.definition(rule)]):
+            for root, path in references(each.tree):
+                full = self.imports(each).get(root, (root,)) + path
+                if full[0] == "data":
+                    found.add(full[1:])
         return frozenset(found)
 
     def definition(self, rule: Rule) -> Definition:

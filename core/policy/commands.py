@@ -17,36 +17,41 @@ from ..config import Config, load_config
 from ..decision import Action
 from ..errors import ExitCode, PolicyError
 from ..examination import explain_here
-from ..offline import event_types, load_plugins
+from ..offline import load_plugins
 from ..plugin_manager import Plugins
 from ..render import console, progress
 from .ability import ways_anywhere
-from .analysis import unknown_names
 from .embedded import EmbeddedEngine
 from .explain import Explained, explain, modes_by_kind
 from .policy import Policy
-from .reload import event_fields, policy_folders, read_policy
+from .reload import policy_folders, read_policy
 from .subject import subject_of
 from .trial import Trial
 from .verify import python_look_up, verify
+from .warnings import warnings
 
 policy = click.Group("policy")
 
 
 @policy.command("check")
 @config_option
+@click.option("--strict", is_flag=True, help="Take warnings for errors (exit code 4): for those who test policies.")
 @json_option
-def policy_check(config: Path | None, as_json: bool) -> None:
-    """Compile all policies, list their rules, and point at names that nothing has. Needs no root."""
+def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
+    """Compile all policies, list their rules, and warn of what cannot be meant. Needs no root.
+
+    Warnings say where (FILE:LINE:COLUMN), what and how to mend it: values, flags, fields and programs that nothing has,
+    comparisons of unlike types, rules that can never fire, METADATA unlike the rule.
+    """
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
     engine = _engine(settings, loaded)
     subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
     policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
-    problems = unknown_names(policy.rules, event_fields(event_types(loaded), loaded.facts))
+    found = warnings(engine, settings, loaded)
     if as_json:
-        found = [
+        rules = [
             {
                 "id": each.id,
                 "action": each.action,
@@ -56,13 +61,14 @@ def policy_check(config: Path | None, as_json: bool) -> None:
             }
             for each in policy.rules
         ]
-        print(json.dumps({"revision": policy.revision, "rules": found, "problems": problems}, indent=2))
+        shown = {"problems": list(map(str, found)), "warnings": [each.to_json() for each in found]}
+        print(json.dumps({"revision": policy.revision, "rules": rules, **shown}, indent=2))
     else:
         render_policy.rules(console(), policy.rules)
         print(f"\nrevision {policy.revision}")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    sys.exit(ExitCode.POLICY if problems else ExitCode.OK)
+    for each in found:
+        print(f"{'error' if strict else 'warning'}: {each}", file=sys.stderr)
+    sys.exit(ExitCode.POLICY if found and strict else ExitCode.OK)
 
 
 @policy.command("eval")

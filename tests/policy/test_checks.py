@@ -24,7 +24,7 @@ DATA: dict[str, Any] = {
     "named": {"a": 1, "b": 2},
     "pairs": [[1, 1], [1, 2]],
     "objects": [{"a": 1}],
-    "flags": ["x"],
+    "flags": ["stack_user"],
     "deep": {"one": {"two": 5}, "none": None},
 }
 REFUSED = {

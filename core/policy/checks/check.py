@@ -10,15 +10,18 @@ from ...wire import Json
 from ..module import Import, Module
 from ..ownership import Packages
 from .functions import Functions
-from .inference import Found, Inference, World
+from .inference import Definitions, Found, Inference, World
 from .mentions import mentions
 from .recursion import CallGraph
 from .safety import Safety
 from .scope import Scope
 
 
-def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapping[str, str]) -> None:
-    """Raise `PolicyError` for the first thing that OPA refuses, or that the engine would take for something else."""
+def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapping[str, str]) -> Definitions:
+    """All definitions, by their paths.
+
+    Raises `PolicyError` for the first thing that OPA refuses, or that the engine would take for something else.
+    """
     packages = Packages()
     for module in modules:
         packages.add(module.package, f"{module.file}:{module.line}", module.owner)
@@ -49,6 +52,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
     for definitions in found.values():
         for one in definitions:
             inference.definition(one)
+    return found
 
 
 def _refuse(place: str, what: str, mend: str) -> None:

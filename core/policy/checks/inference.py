@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from ...inline import Path
 from ..definition import Definition, Node, parameters, reference
+from .comparison import differences, plural, similar
 from .functions import builtins
 from .scope import CLOSURES, LOCAL, Scope, declarations, pattern_variables
 from .types import (
@@ -22,7 +22,6 @@ from .types import (
     NUMBER,
     OBJECT,
     SET,
-    WORDS,
     Type,
     of_builtin,
     of_constant,
@@ -59,30 +58,23 @@ class World:
 
 Found = tuple[str, Definition, Scope]
 """A package, one of its definitions, and the scope of its file."""
+Definitions = Mapping[Path, list[Found]]
+"""By path from `data` on."""
 
 
 @dataclass(slots=True)
 class Inference:
     """One policy. `definitions` by path from `data` on."""
 
-    definitions: Mapping[Path, list[Found]]
+    definitions: Definitions
     world: World
     report: Report
+    passed: dict[Path, list[Type]] = field(default_factory=dict)
+    """Arguments that calls pass to a function: grows while the calls are walked."""
     _answers: dict[Path, Type] = field(default_factory=dict)
-    _passed: dict[Path, list[Type]] = field(default_factory=dict)
-    """Arguments that calls pass to a function."""
     _silent: int = 0
     _replaced: frozenset[str] = frozenset()
     """`input` and `data` where `with` replaces parts of them."""
-
-    def learn_arguments(self) -> None:
-        """Walk everything once without a word, for what the calls pass on."""
-        self._silent += 1
-        for found in self.definitions.values():
-            for each in found:
-                self.definition(each)
-        self._silent -= 1
-        self._answers.clear()
 
     def definition(self, found: Found) -> Type:
         """Walk one definition; its value."""
@@ -92,7 +84,7 @@ class Inference:
         patterns = parameters(definition)
         scope = scope.within(frozenset(name for each in patterns for name, _ in pattern_variables(each)))
         known: Types = {}
-        for pattern, argument in zip(patterns, self._passed.get(path, ()), strict=False):
+        for pattern, argument in zip(patterns, self.passed.get(path, ()), strict=False):
             self._bind(pattern, argument, known)
         if definition.is_default:
             return self._expression(tree["value"], scope, known)
@@ -282,7 +274,7 @@ class Inference:
         below = any(each[: len(path)] == path for each in (*packages, *self.definitions))
         if not below and self.world.schemas and not steps:
             names = [".".join(each) for each in self.definitions]
-            self._tell(scope, node, f"{'.'.join(path)} is no rule and no package", _similar(".".join(path), names))
+            self._tell(scope, node, f"{'.'.join(path)} is no rule and no package", similar(".".join(path), names))
         for each in steps:
             self._index(each, ANY, scope, known)
         return ANY
@@ -297,7 +289,7 @@ class Inference:
                 member = value.member(text or "")
                 if member is None:
                     whose = value.name or "the object"
-                    mend = _similar(text or "", value.members or (), f"; {whose} has ")
+                    mend = similar(text or "", value.members or (), f"; {whose} has ")
                     self._tell(scope, node, f"{whose} has no {text}", mend)
                 value = member or ANY
             else:
@@ -344,8 +336,8 @@ class Inference:
             types.append(ANY if new else self._expression(each, scope, known))
         if path in self.definitions:
             if self.world.schemas:
-                passed = self._passed.setdefault(path, list(types))
-                self._passed[path] = [union(pair) for pair in zip(passed, types, strict=False)]
+                passed = self.passed.setdefault(path, list(types))
+                self.passed[path] = [union(pair) for pair in zip(passed, types, strict=False)]
             return self._answer(path)
         if builtin is None or builtin.variadic:
             return ANY
@@ -361,61 +353,11 @@ class Inference:
             if not overlap(type_, expected):
                 words = f"argument {number} of {name}" if name not in _ARITHMETIC.values() else f"an operand of {name}"
                 inner = type_.items is not None and bool(type_.kinds & expected.kinds)
-                what = f"a collection of {_plural(type_.items)}" if inner and type_.items else type_.shown
-                elements = f" of {_plural(expected.items)}" if inner and expected.items else ""
+                what = f"a collection of {plural(type_.items)}" if inner and type_.items else type_.shown
+                elements = f" of {plural(expected.items)}" if inner and expected.items else ""
                 self._tell(scope, node, f"{words} is {what}", f"it must be {expected.shown}{elements}")
 
-    # Comparisons
-
     def _compare(self, scope: Scope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
-        one, other = types
-        if not self.world.schemas and operator not in ("==", "="):
-            return
-        if not overlap(one, other):
-            fails = (
-                "is always true"
-                if operator == "!="
-                else "depends on their types only"
-                if operator[0] in "<>"
-                else "is never true"
-            )
-            self._tell(
-                scope, node, f"compares {one.shown} with {other.shown} by {operator}, which {fails}", _alike(one, other)
-            )
-            return
-        for left, right in ((one, other), (other, one)):
-            if left.domain and right.texts is not None and left.texts is not None and not right.domain:
-                for text in sorted(right.texts - left.texts):
-                    self._tell(
-                        scope, node, f'"{text}" is not {left.domain}', _similar(text, left.texts, "; there are ")
-                    )
-        if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
-            self._tell(scope, node, f"{one.name} and {other.name} have no value in common", "compare others")
-        if one.kinds <= {"array", "set"} and other.kinds <= {"array", "set"} and one.items and other.items:
-            self._compare(scope, node, operator, (one.items, other.items))
-
-
-def _plural(items: Type | None) -> str:
-    return " and ".join(WORDS[each].split()[-1] + "s" for each in sorted(items.kinds)) if items is not None else ""
-
-
-def _alike(one: Type, other: Type) -> str:
-    kinds = {next(iter(each.kinds)) for each in (one, other) if len(each.kinds) == 1}
-    if kinds == {"number", "string"}:
-        literal = next(
-            (each for each in (one, other) if each.texts is not None and not each.domain and len(each.texts) == 1), None
-        )
-        if literal is not None and literal.texts and next(iter(literal.texts)).lstrip("-").isdigit():
-            return f"write {next(iter(literal.texts))} without quotes"
-        return 'write both as numbers or both as text; addresses are text, such as "0x0000000000000000"'
-    if kinds == {"array", "set"}:
-        return "write the set as an array, or ask by `in`"
-    return "compare with a value of its own type"
-
-
-def _similar(name: str, names: Iterable[str], otherwise: str = "") -> str:
-    known = sorted(names)
-    if close := get_close_matches(name, known, 1, 0.6):
-        return f"did you mean {close[0]}?"
-    some = ", ".join(each for each in known[:12] if each)
-    return f"check its name{otherwise}{some}{', ...' if len(known) > 12 else ''}" if some else "check its name"
+        if self.world.schemas or operator in ("==", "="):
+            for what, mend in differences(*types, operator):
+                self._tell(scope, node, what, mend)

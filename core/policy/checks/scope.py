@@ -51,7 +51,8 @@ class Scope:
 
     def place(self, node: Node) -> str:
         """FILE:LINE:COL of an expression, a statement or a token."""
-        before = self.module.source.encode()[: start_of(node)].decode(errors="replace")
+        start = start_of(node) - ("String" in node or "RawString" in node)  # theirs is that of the text within
+        before = self.module.source.encode()[:start].decode(errors="replace")
         return f"{self.module.file}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 

@@ -1,0 +1,55 @@
+"""What is wrong with comparing two values, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+
+from .types import WORDS, Type, overlap
+
+_COLLECTIONS = frozenset({"array", "set"})
+
+
+def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]:
+    """What and how to mend it: for types that have no value in common, and texts that one of them never is."""
+    if not overlap(one, other):
+        outcome = {"!=": "is always true", "<": "depends on their types only", ">": "depends on their types only"}
+        fails = outcome.get(operator if operator == "!=" else operator[0], "is never true")
+        yield f"compares {one.shown} with {other.shown} by {operator}, which {fails}", _alike(one, other)
+        return
+    for left, right in ((one, other), (other, one)):
+        if left.domain and right.texts is not None and left.texts is not None and not right.domain:
+            for text in sorted(right.texts - left.texts):
+                yield f'"{text}" is not {left.domain}', similar(text, left.texts, "; there are ")
+    if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
+        yield f"{one.name} and {other.name} have no value in common", "compare others"
+    if one.kinds <= _COLLECTIONS and other.kinds <= _COLLECTIONS and one.items and other.items:
+        yield from differences(one.items, other.items, operator)
+
+
+def plural(items: Type | None) -> str:
+    """Such as `numbers`; empty where nothing is known."""
+    return " and ".join(WORDS[each].split()[-1] + "s" for each in sorted(items.kinds)) if items is not None else ""
+
+
+def _alike(one: Type, other: Type) -> str:
+    kinds = {next(iter(each.kinds)) for each in (one, other) if len(each.kinds) == 1}
+    if kinds == {"number", "string"}:
+        literal = next(
+            (each for each in (one, other) if each.texts is not None and not each.domain and len(each.texts) == 1), None
+        )
+        if literal is not None and literal.texts and next(iter(literal.texts)).lstrip("-").isdigit():
+            return f"write {next(iter(literal.texts))} without quotes"
+        return 'write both as numbers or both as text; addresses are text, such as "0x0000000000000000"'
+    if kinds == {"array", "set"}:
+        return "write the set as an array, or ask by `in`"
+    return "compare with a value of its own type"
+
+
+def similar(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """How to mend a name that is none of these; `otherwise` introduces them where none is similar."""
+    known = sorted(names)
+    if close := get_close_matches(name, known, 1, 0.6):
+        return f"did you mean {close[0]}?"
+    some = ", ".join(each for each in known[:12] if each)
+    return f"check its name{otherwise}{some}{', ...' if len(known) > 12 else ''}" if some else "check its name"

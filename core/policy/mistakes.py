@@ -1,0 +1,253 @@
+"""Silent mistakes: what compiles, and cannot have been meant. `krie policy check` tells them.
+
+Everything here is told from the parsed policy, its data and the events' schemas; `never_fires` also asks the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from ..enrich import PROCESS_SCHEMA
+from ..wire import Json
+from .analysis import Analysis
+from .annotations import Annotations, Text
+from .checks.inference import Inference, Report, World
+from .checks.types import ANY, OBJECT, TEXT, Type, of_data, of_schema, union
+from .definition import Definition
+from .engine import Rule
+
+SEVERITIES = ("low", "medium", "high", "critical")
+HOST_SCHEMA: Json = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("name", "release", "machine")},
+    "additionalProperties": False,
+}
+"""JSON Schema of `input.host`."""
+HEALTH_SCHEMA: Json = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "integer"} for name in ("lost", "missed")},
+        **{name: {"type": "array", "items": {"type": "string"}} for name in ("probes_not_alive", "degraded")},
+    },
+    "additionalProperties": False,
+}
+"""JSON Schema of `input.health`."""
+_METADATA = frozenset(
+    "scope title description related_resources authors organizations schemas entrypoint compile custom".split()
+)
+_CUSTOM = frozenset("id severity action technique seen enforce".split())
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """One, with how to mend it."""
+
+    place: str
+    """FILE:LINE or FILE:LINE:COLUMN; of a plugin its name."""
+    code: str
+    """What kind of mistake it is, one word, for machines."""
+    rule: str
+    """The rule's id, or its name and package where it has none; may be empty."""
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        """One line."""
+        rule = f"rule {self.rule}: " if self.rule else ""
+        return f"{self.place}: {rule}{self.what}; {self.mend}"
+
+    def to_json(self) -> dict[str, Json]:
+        """For `krie policy check --json`."""
+        file, *numbers = _split(self.place)
+        line, column = [*map(int, numbers), 0, 0][:2]
+        return {
+            "code": self.code,
+            "file": file,
+            "line": line,
+            "column": column,
+            "rule": self.rule,
+            "what": self.what,
+            "mend": self.mend,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the rules are about."""
+
+    events: Mapping[str, Mapping[str, Json]]
+    """JSON Schemas of `input.event` by kind."""
+    processes: Mapping[str, Iterable[str]]
+    """By kind: names in the event that are other processes."""
+    executables: Iterable[str]
+    """Names that the configuration defines."""
+
+
+def mistakes(analysis: Analysis, data: Mapping[str, Json], around: Surroundings) -> list[Mistake]:
+    """All that can be told without an engine, by place."""
+    found = {*_annotations(analysis), *_names_like_rules(analysis), *_meanings(analysis, data, around)}
+    return sorted(found)
+
+
+def degraded_plugins(degraded: Mapping[str, str]) -> list[Mistake]:
+    """Plugins that were left out, and so are their rules: nobody checked them."""
+    return [
+        Mistake(f"plugin {name}", "degraded", "", f"is left out with its rules: {why}", "mend it, or drop its section")
+        for name, why in sorted(degraded.items())
+    ]
+
+
+# METADATA
+
+
+def _annotations(analysis: Analysis) -> Iterator[Mistake]:
+    for rule in (rule for package in analysis.packages for rule in package.rules):
+        annotations = analysis.annotations[rule.place]
+        yield from _annotation(rule, annotations)
+
+
+def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
+    def mistake(text: Text, what: str, mend: str) -> Mistake:
+        return Mistake(text.place, "metadata", rule.id, what, mend)
+
+    for name, real in (("id", rule.id), ("action", rule.action)):
+        text = annotations.text("custom", name)
+        if text is not None and text.value != real:
+            yield mistake(text, f"its METADATA say {name} {text.value}, and the rule {real}", "make both the same")
+    severity = annotations.text("custom", "severity")
+    if severity is not None and severity.value not in SEVERITIES:
+        yield mistake(severity, f"{severity.value or 'nothing'} is no severity", similar(severity.value, SEVERITIES))
+    enforce = annotations.text("custom", "enforce")
+    if enforce is not None and enforce.value != "inline":
+        yield mistake(
+            enforce, f"enforce is {enforce.value or 'empty'}, which means nothing", "write inline, or drop it"
+        )
+    custom = annotations.values.get("custom")
+    for names, values, where in (
+        (_METADATA, annotations.values, "METADATA"),
+        (_CUSTOM, custom if isinstance(custom, dict) else {}, "custom"),
+    ):
+        for key in values.keys() - names:
+            close = get_close_matches(key, names, 1, 0.75)
+            if close or where == "METADATA":
+                mend = f"did you mean {close[0]}?" if close else "put keys of your own below custom"
+                yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", mend)
+    for key, value in custom.items() if isinstance(custom, dict) else ():
+        if key in _CUSTOM and not isinstance(value, Text):
+            yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is no text", "write one text")
+
+
+# Rules that nobody asks for
+
+
+def _names_like_rules(analysis: Analysis) -> Iterator[Mistake]:
+    """Sets of objects with an id and an action by another name than `rules`, which alone is asked for."""
+    for module in analysis.modules:
+        for each in module.definitions:
+            if each.name == "rules" or "Set" not in (each.tree.get("head") or {}):
+                continue
+            fields = (each.tree["head"]["Set"]["key"].get("Object") or {}).get("fields", ())
+            keys = {str(key["String"]["value"]) for _, key, _ in fields if "String" in key}
+            if {"id", "action"} <= keys:
+                what = f"{each.name} contains what looks like rules, and nobody asks for it"
+                yield Mistake(f"{each.place}:{each.line}", "rules", _named(module.package, each), what, "name it rules")
+
+
+def _named(package: str, definition: Definition) -> str:
+    return f"{definition.name} of {package.removeprefix('data.')}"
+
+
+# What the rules compare and look up
+
+
+def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings) -> Iterator[Mistake]:
+    known = frozenset(around.events)
+    kinds: dict[int, frozenset[str]] = {}
+    rules: dict[int, set[str]] = {}
+    for rule in (rule for package in analysis.packages for rule in package.rules):
+        for _, used in analysis.reached(rule.package, [analysis.definition(rule)]):
+            kinds[id(used)] = kinds.get(id(used), frozenset()) | ((rule.kinds & known) or known)
+            rules.setdefault(id(used), set()).add(rule.id)
+    types = _Types(around, data)
+    passed: dict[tuple[str, ...], list[Type]] = {}
+    found: list[Mistake] = []
+
+    def found_by(name: str) -> Report:
+        return lambda place, what, mend: found.append(Mistake(place, "meaning", name, what, mend))
+
+    for telling in (False, True):
+        inferences: dict[frozenset[str], Inference] = {}
+        for walked in (each for group in analysis.scoped.values() for each in group):
+            package, definition, _ = walked
+            concerned = kinds.get(id(definition), known)
+            if concerned not in inferences:
+                world = World(types.input(concerned), types.data, schemas=True)
+                inferences[concerned] = Inference(analysis.scoped, world, found_by(""), passed)
+            users = sorted(rules.get(id(definition), ()))
+            name = users[0] if len(users) == 1 else _named(package, definition)
+            inferences[concerned].report = found_by(name)
+            inferences[concerned].definition(walked)
+        if not telling:
+            found.clear()  # what calls pass on was not known yet
+    yield from found
+
+
+class _Types:
+    """Types of `input` by kinds, and that of `data`."""
+
+    def __init__(self, around: Surroundings, data: Mapping[str, Json]) -> None:
+        self._around = around
+        programs = Type(
+            TEXT.kinds, frozenset({"", *around.executables}), "a program that [executables] of krie.toml names"
+        )
+        self._programs = programs
+        self._process = self._with_programs(of_schema(PROCESS_SCHEMA, "input.process"))
+        self._kind = replace(
+            TEXT, texts=frozenset(around.events), domain="a kind of event of any loaded plugin", name="input.event.kind"
+        )
+        self._events = {kind: self._event(kind, schema) for kind, schema in around.events.items()}
+        # The packages are looked up by the rules' own paths.
+        self.data = replace(of_data(dict(data), "data"), items=None)
+
+    def _event(self, kind: str, schema: Mapping[str, Json]) -> Type:
+        found = of_schema(schema, "input.event")
+        members = {**(found.members or {}), "kind": self._kind}
+        for name in self._around.processes.get(kind, ()):
+            if name in members:
+                members[name] = self._with_programs(members[name])
+        return replace(found, members=members)
+
+    def _with_programs(self, type_: Type) -> Type:
+        """Names of programs are those that the configuration gives."""
+        members = {name: self._with_programs(each) for name, each in (type_.members or {}).items()}
+        if "program" in members:
+            members["program"] = replace(self._programs, name=members["program"].name)
+        items = self._with_programs(type_.items) if type_.items is not None else None
+        return replace(type_, members=members if type_.members is not None else None, items=items)
+
+    def input(self, kinds: frozenset[str]) -> Type:
+        """For events of any of these kinds."""
+        members = {
+            "event": union(self._events[kind] for kind in sorted(kinds)) if kinds else ANY,
+            "process": self._process,
+            "host": of_schema(HOST_SCHEMA, "input.host"),
+            "health": of_schema(HEALTH_SCHEMA, "input.health"),
+        }
+        return Type(OBJECT.kinds, members=members, name="input")
+
+
+def similar(name: str, names: Iterable[str]) -> str:
+    """How to mend a name that is none of these."""
+    known = list(names)
+    close = get_close_matches(name, known, 1)
+    return f"did you mean {close[0]}?" if close else f"write one of {', '.join(known)}"
+
+
+def _split(place: str) -> list[str]:
+    """File, line, column, as far as there are."""
+    parts = place.rsplit(":", 2)
+    while len(parts) > 1 and not all(each.isdigit() for each in parts[1:]):
+        parts = [":".join(parts[:2]), *parts[2:]]
+    return parts
