@@ -99,6 +99,9 @@ class PolicyConfig(_Section):
     )
     memo: int = Field(8192, ge=0, le=1 << 22, description="decisions that are remembered for repeated inputs; 0: none")
     check_interval_s: int = Field(2, ge=1, le=3600, description="how often changed policy files are looked for, s")
+    opa: str = Field(
+        "", description="path of an `opa` whose checker policies must pass too; empty: the agent asks none"
+    )
 
 
 class EnforcementConfig(_Section):
@@ -156,7 +159,9 @@ def load_config(path: Path) -> Config:
     """Read and check the file. Raises `ConfigError`, `UntrustedFileError`."""
     config = _validate(Config, read_content(path), str(path), "")
     folder = path.resolve().parent
-    policy = config.policy.model_copy(update={"paths": tuple(str(folder / each) for each in config.policy.paths)})
+    update = {"paths": tuple(str(folder / each) for each in config.policy.paths)}
+    opa = {"opa": str(folder / config.policy.opa)} if config.policy.opa else {}
+    policy = config.policy.model_copy(update={**update, **opa})
     journal = config.journal
     if journal.path:
         journal = journal.model_copy(update={"path": str(folder / journal.path)})

@@ -23,6 +23,7 @@ from ..render import console, progress
 from .ability import ways_anywhere
 from .embedded import EmbeddedEngine
 from .explain import Explained, explain, modes_by_kind
+from .opa_check import ask_opa
 from .policy import Policy
 from .reload import policy_folders, read_policy
 from .subject import subject_of
@@ -40,6 +41,7 @@ policy = click.Group("policy")
 def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
     """Compile all policies, list their rules, and warn of what cannot be meant. Needs no root.
 
+    OPA's own checker looks at them too, where an opa is found: policy.opa, .cache/tools beside the configuration, PATH.
     Warnings say where (FILE:LINE:COLUMN), what and how to mend it: values, flags, fields and programs that nothing has,
     comparisons of unlike types, rules that can never fire, METADATA unlike the rule.
     """
@@ -47,6 +49,7 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
     engine = _engine(settings, loaded)
+    asked = ask_opa(settings.policy.opa, engine.sources, path.absolute().parent)
     subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
     policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
     found = warnings(engine, settings, loaded)
@@ -61,11 +64,12 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
             }
             for each in policy.rules
         ]
-        shown = {"problems": list(map(str, found)), "warnings": [each.to_json() for each in found]}
+        opa = {"accepts": not asked.why, "path": asked.opa, "why": asked.why}
+        shown = {"opa": opa, "problems": list(map(str, found)), "warnings": [each.to_json() for each in found]}
         print(json.dumps({"revision": policy.revision, "rules": rules, **shown}, indent=2))
     else:
         render_policy.rules(console(), policy.rules)
-        print(f"\nrevision {policy.revision}")
+        print(f"\nrevision {policy.revision}\nOPA's checker {asked}")
     for each in found:
         print(f"{'error' if strict else 'warning'}: {each}", file=sys.stderr)
     sys.exit(ExitCode.POLICY if found and strict else ExitCode.OK)

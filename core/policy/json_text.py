@@ -53,12 +53,20 @@ def _look_at(text: str, place: str) -> None:
                 keys.pop()
         elif kind == "between":
             expects_key = word == "," and bool(keys) and keys[-1] is not None
-        elif kind == "string" and expects_key and keys and (own := keys[-1]) is not None:
+        elif kind == "string":
+            key = word[1:-1]
+            if "\\" in word:
+                try:
+                    key = json.loads(word)
+                except json.JSONDecodeError:
+                    return
+                if any("\ud800" <= each <= "\udfff" for each in key):
+                    raise refuse(at, "holds half of a surrogate pair, which is no text; write the whole character")
+            own = keys[-1] if expects_key and keys else None
+            if own is None:
+                at = token.end()
+                continue
             expects_key = False
-            try:
-                key = json.loads(word)
-            except json.JSONDecodeError:
-                return
             if key in own:
                 raise refuse(at, f"the key {word} exists already in this object; keep one of them")
             own.add(key)

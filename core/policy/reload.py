@@ -24,6 +24,7 @@ from .analysis import unknown_names
 from .domain import Numbers
 from .embedded import EmbeddedEngine
 from .engine import Rule
+from .opa_check import ask_opa
 from .policy import Policy
 from .sources import PolicySources, read_sources
 from .tier import Tiers, find_tiers
@@ -84,7 +85,9 @@ class PolicyFiles:
     def load(self) -> Candidate:
         """Read and compile everything anew. Raises `PolicyError`, `ConfigError`."""
         self._stamp = _stamp(self._folders)
-        engine = EmbeddedEngine(read_policy(self._config, self._folders))
+        sources = read_policy(self._config, self._folders)
+        engine = EmbeddedEngine(sources)
+        unchecked = unchecked_by_opa(self._config, sources)
         executables = resolve(self._config.executables, self._armed.inspector.identify)
         try:
             numbers = self._numbers_in_force().following(executables.names)
@@ -97,6 +100,7 @@ class PolicyFiles:
             executables.close()
             raise
         problems = problems_of(engine.rules, self._armed.types, self._armed.plugins.facts, executables.unresolved)
+        problems = (*problems, *unchecked)
         for problem in problems:
             _log.warning("policy: %s", problem)
         policy = self._config.policy
@@ -114,6 +118,12 @@ class PolicyFiles:
     def changed(self) -> bool:
         """Whether any file is another than at the last load, which may have been refused."""
         return _stamp(self._folders) != self._stamp
+
+
+def unchecked_by_opa(config: Config, sources: PolicySources) -> tuple[str, ...]:
+    """Why OPA's checker, where the configuration wants it, could not look at a policy. Raises `PolicyError`."""
+    asked = ask_opa(config.policy.opa, sources)
+    return (f"policy.opa: OPA's checker was {asked}",) if config.policy.opa and asked.why else ()
 
 
 def programs_differ(overlaid: Iterable[str]) -> str:

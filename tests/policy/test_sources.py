@@ -113,6 +113,8 @@ def test_the_configuration_may_not_name_data_krie_either() -> None:
         ('{"x": [{"a": 1}, {"a": 1}], "x": 1}', 'd.json:1:29: the key "x" exists already'),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, f"d.json:1:{5 * MOST_DEPTH + 1}: is nested deeper than 64 levels"),
         ("[" * 100_000, "d.json:1:65: is nested deeper than 64 levels; make the data flatter"),
+        ('{"a": ["\\ud800"]}', "d.json:1:8: holds half of a surrogate pair"),
+        ('{"a\\udfffb": 1}', "d.json:1:2: holds half of a surrogate pair"),
         ('{"a": 1', "d.json:1:8: is no JSON: "),
         ('{"a": "\n"}', "d.json:1:8: is no JSON: "),
         ('{"a": 01}', "d.json:1:8: is no JSON: "),
@@ -135,6 +137,7 @@ def test_what_is_no_json_is_told_with_its_place(text: str, message: str) -> None
         "[]",
         "1e300",
         "-0.5",
+        '"\\ud83d\\ude00"',
     ],
 )
 def test_what_is_json(text: str) -> None:

@@ -73,6 +73,24 @@ def test_rules_of_the_core_and_of_the_site_are_loaded_with_their_tiers(tmp_path:
     assert set(candidate.numbers.files) == set(candidate.executables.names)
 
 
+REFUSING = """echo '{"errors": [{"code": "rego_type_error", "message": "no",
+ "location": {"file": "0.rego", "row": 2, "col": 3}}]}' >&2; exit 1"""
+
+
+@pytest.mark.parametrize(("does", "problem"), [("exit 0", ""), ("exit 3", "opa: ended with code 3: it said nothing")])
+def test_a_configured_opa_is_asked_at_each_load(tmp_path: Path, does: str, problem: str) -> None:
+    opa = tmp_path / "opa"
+    setting = Setting(tmp_path, policy={"paths": (str(tmp_path / "policies"),), "opa": str(opa)})
+    opa.write_text(f"#!/bin/sh\n{does}\n")
+    opa.chmod(0o755)
+    assert [each for each in setting.files.load().problems if "opa" in each] == (
+        [f"policy.opa: OPA's checker was not asked: {tmp_path}/{problem}"] if problem else []
+    )
+    opa.write_text(f"#!/bin/sh\n{REFUSING}\n")
+    with pytest.raises(PolicyError, match=r"agent.rego:2:3: OPA refuses this: no \(type error\)"):
+        setting.files.load()
+
+
 def test_what_the_attached_probe_cannot_do_stays_with_user_space(tmp_path: Path) -> None:
     (placement,) = Setting(tmp_path, Enforcement.KILL).files.load().tiers.placements
     assert (placement.tier, placement.why) == ("user", "sample.x (lsm) cannot refuse")
