@@ -21,6 +21,7 @@ from .sources import PolicySources
 
 KIND: Path = ("event", "kind")
 _DEPTH = 5
+_WANTED = 'write `rules contains {"id": ..., "action": ...} if ...`'
 PURE = frozenset(
     """abs all any array.concat array.flatten array.reverse array.slice bits.and bits.lsh bits.negate bits.or bits.rsh
     bits.xor ceil concat contains count endswith floor format_int glob.match indexof indexof_n intersection is_array
@@ -151,6 +152,8 @@ class Analysis:
 
     def _rule(self, package: str, definition: Definition) -> Rule:
         place = f"{definition.place}:{definition.line}"
+        if not definition.plain:
+            raise PolicyError(f"{place}: {_WANTED}; nothing follows the name `rules`")
         literal = _literal((definition.tree["head"].get("Set") or {}).get("key"), place)
         try:
             fired = fired_rule(literal)
@@ -200,7 +203,7 @@ class Analysis:
 def _literal(node: Node, place: str) -> object:
     """The object of a rule's head; all of it must be written out, so that readers can rely on it."""
     if not isinstance(node, dict) or "Object" not in node:
-        raise PolicyError(f'{place}: write `rules contains {{"id": ..., "action": ...}} if ...`')
+        raise PolicyError(f"{place}: {_WANTED}")
     answer: dict[str, object] = {}
     for _, key, value in node["Object"]["fields"]:
         kind = next(iter(value))

@@ -93,9 +93,8 @@ class _Block:
         try:
             found = self._tree(text)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            if mark is None or mark.line >= len(lines):  # it goes on to the end: where it starts says more
-                mark = error.context_mark
+            marks = [each for each in (error.problem_mark, error.context_mark) if each and each.line < len(lines)]
+            mark = marks[0] if marks else None  # what goes on to the end is told where it starts
             raise self._refuse(mark, f"is not YAML: {error.problem or error.context}; quote the text") from None
         except yaml.YAMLError as error:  # a character that YAML does not have
             raise self._refuse(None, f"is not YAML: {str(error).splitlines()[0]}") from None

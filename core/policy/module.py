@@ -9,6 +9,15 @@ from ..errors import PolicyError
 from ..inline import Path
 from .definition import Definition, Node, reference, text_at
 
+_LANGUAGE = frozenset(
+    (
+        ("rego", "v1"),
+        ("future", "keywords"),
+        *(("future", "keywords", name) for name in ("contains", "every", "if", "in")),
+    )
+)
+"""What else may be imported: parts of the language, which are all in force anyway."""
+
 
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -54,8 +63,11 @@ def module_of(node: Node, owners: Mapping[str, str]) -> Module:
         if (target := reference(each["refr"])) is not None:
             full = (target[0], *target[1])
             alias = text_at(source, each["as"]) if each.get("as") else full[-1]
-            if full[0] in ("input", "data"):  # others switch the language on, such as rego.v1
-                imports[alias] = Import(alias, full, f"{file}:{each['span']['line']}")
+            place = f"{file}:{each['span']['line']}"
+            if full[0] in ("input", "data"):
+                imports[alias] = Import(alias, full, place)
+            elif full not in _LANGUAGE:
+                raise PolicyError(f"{place}: there is no {'.'.join(full)} to import; import rego.v1 is enough")
     definitions = []
     for each in tree["rules"]:
         (body,) = each.values()

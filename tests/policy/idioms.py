@@ -14,6 +14,8 @@ IDIOMS = {
     "some pattern in": with_body("some [x, y] in data.pairs\nx == y"),
     "some object pattern in": with_body('some {"a": x} in data.objects\nx == 1'),
     "some key of a set": with_body("some flag in input.event.flags\nflag in data.flags"),
+    "some pattern twice": with_body('some x, {"a": x} in data.objects\nx == 1\ninput.process.uid == 1'),
+    "every wildcard": with_body("every _, limit in data.named { limit > input.process.uid }"),
     "wildcard": with_body("data.limits[_] > input.process.uid"),
     "wildcards in patterns": with_body("[_, x] = [1, 2]\nx == input.process.uid"),
     "wildcard twice": with_body("data.pairs[_][_] == input.process.uid"),

@@ -60,6 +60,11 @@ FUNCTIONS = {
     "too few for its own": with_body("f(1)", "f(x, y) := x + y\n"),
     "too few by an import": with_more("u if c.d\n").replace("u if c.d", 'u if json.unmarshal() == ""'),
     "`with` replaces nothing": with_body("input.x with foo as 1"),
+    "`with` replaces a part of a rule": with_body("u with u.a as 5", "u := input.x\n"),
+    "an argument too many within": with_body("f(1, 2) == 1", "f(x) := x\n"),
+    "an argument for none": with_body('f("a") == 1', "f() := 1\n"),
+    "unknown in a pattern": with_more("f(nosuch(1)) := 1\n"),
+    "below a function": with_body("f.a.b == 1", "f(x) := x\n"),
     "`with` replaces a variable": with_body("x := 1\nx with x as 2"),
 }
 HEADS = {
@@ -68,6 +73,7 @@ HEADS = {
     "a function and a value": with_more("u := 7\nu(x) := 1\n"),
     "two defaults": with_more("default u := 7\ndefault u := 8\nu := 9 if input.x\n"),
     "a default with a variable": with_more("default u := y\nu := 1 if false\n"),
+    "no such keyword": with_more("").replace("krie.s\n", "krie.s\nimport future.keywords.evry\n"),
     "an argument named input": with_more("f(input) := 1\n"),
 }
 VARIABLES = {
@@ -93,6 +99,8 @@ VARIABLES = {
     "wildcard in `not`": with_body("not input.x[_] == input.y[_]"),
     "with": with_body("input.x with input.x as y"),
     "reckoned with": with_body("x := y + 1\nx == x"),
+    "not used in `every`": with_body('every name, limit in data.named { name != "" }'),
+    "looked into where it gets its value": with_body("[x, y] = [y.a, input.x]\nx == y"),
     "in a circle": with_body("x = y\nx > 1"),
     "one of two": with_body("[x, y] = [1, z]\nx == y"),
     "declared twice": with_body("some x\nsome x\nx = 1"),

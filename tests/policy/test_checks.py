@@ -6,6 +6,7 @@ import runpy
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -71,6 +72,41 @@ def test_what_opa_refuses_is_refused_with_its_place(name: str, opa: dict[str, bo
 def test_what_opa_accepts_is_accepted(name: str, opa: dict[str, bool]) -> None:
     assert opa[name]
     compile_(IDIOMS[name])
+
+
+TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|[A-Za-z_]\w*|:=|==|!=|\d+|\s+|.', re.DOTALL)
+NAME = re.compile(r"[A-Za-z_]\w*")
+PUT = ("x", "y", "_", "input", "data", "count", "f", "5", '"a"', "[1]", "{1}", "true", "null")
+
+
+def damaged(random: Random, text: str) -> str:
+    """One token of the policy is another one, or has something behind it."""
+    tokens = TOKENS.findall(text)
+    names = [number for number, each in enumerate(tokens) if NAME.fullmatch(each)]
+    at = random.choice(names[6:])  # behind the package's name and the rule's
+    how = random.randrange(4)
+    tokens[at] = (random.choice(PUT), tokens[random.choice(names[6:])], tokens[at] + "(1)", tokens[at] + ".a")[how]
+    return "".join(tokens)
+
+
+def test_randomly_damaged_policies_that_opa_refuses_are_refused(tmp_path: Path) -> None:
+    random = Random(5)
+    texts = [damaged(random, random.choice(list(IDIOMS.values()))) for _ in range(240)]
+
+    def accepts(number: int) -> bool:
+        (tmp_path / f"{number}.rego").write_text(texts[number])
+        return subprocess.run([OPA, "check", tmp_path / f"{number}.rego"], capture_output=True).returncode == 0
+
+    with ThreadPoolExecutor(2) as pool:
+        theirs = list(pool.map(accepts, range(len(texts))))
+    mine = []
+    for text in texts:
+        try:
+            mine.append(bool(compile_(text)))
+        except PolicyError:
+            mine.append(False)
+    assert 60 < sum(theirs) < 180
+    assert [text for text, one, other in zip(texts, theirs, mine, strict=True) if one != other] == []
 
 
 @pytest.mark.parametrize(

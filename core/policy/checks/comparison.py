@@ -15,7 +15,11 @@ def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, st
     if not overlap(one, other):
         outcome = {"!=": "is always true", "<": "depends on their types only", ">": "depends on their types only"}
         fails = outcome.get(operator if operator == "!=" else operator[0], "is never true")
-        yield f"compares {one.shown} with {other.shown} by {operator}, which {fails}", _alike(one, other)
+        alike = bool(one.kinds & other.kinds)  # then their elements differ
+        shown = [
+            f"{each.shown} of {plural(each.items)}" if alike and each.items else each.shown for each in (one, other)
+        ]
+        yield f"compares {' with '.join(shown)} by {operator}, which {fails}", _alike(one, other)
         return
     for left, right in ((one, other), (other, one)):
         if left.domain and right.texts is not None and left.texts is not None and not right.domain:

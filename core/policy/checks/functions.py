@@ -47,6 +47,7 @@ class Functions:
     def __init__(self, modules: Iterable[Module]) -> None:
         """Read all heads."""
         self._arities: dict[Path, int] = {}
+        self._rules: set[Path] = set()
         first: dict[Path, tuple[str, str]] = {}
         defaults: dict[Path, str] = {}
         for module in modules:
@@ -59,6 +60,7 @@ class Functions:
                 known, where = first.setdefault((*path, "" if each.plain else " "), (shape, place))
                 if known != shape:
                     raise PolicyError(f"{place}: {each.name} is {shape} here and {known} at {where}; rename one")
+                self._rules.add(path)
                 if each.is_function:
                     self._arities[path] = len(parameters(each))
 
@@ -77,14 +79,19 @@ class Functions:
         """Refuse a call of what is no function, with too few or too many arguments, and a function that is read."""
         path = mention.path
         if mention.replaced:
+            place = mention.scope.place(mention.node)
+            if any(path[:size] in self._rules for size in range(1, len(path))):
+                raise PolicyError(
+                    f"{place}: `with` replaces a rule as a whole only, not a part of it: {'.'.join(path)}"
+                )
             if path[0] not in ("input", "data") and ".".join(path) not in builtins():
-                place = mention.scope.place(mention.node)
                 raise PolicyError(f"{place}: `with` replaces input, data and functions only, not {'.'.join(path)}")
             return
         if mention.arguments is None:
-            if path in self._arities and mention.whole and not mention.replaces:
+            function = next((path[:size] for size in range(1, len(path) + 1) if path[:size] in self._arities), None)
+            if function is not None and not (mention.replaces and function == path):
                 place = mention.scope.place(mention.node)
-                raise PolicyError(f"{place}: {path[-1]} is a function; call it: {path[-1]}(...)")
+                raise PolicyError(f"{place}: {function[-1]} is a function; call it: {function[-1]}(...)")
             return
         place = mention.scope.place(mention.node)
         name = ".".join(path)
@@ -105,7 +112,7 @@ class Functions:
             if builtin.variadic:
                 return
             arity = len(builtin.arguments)
-        if count not in (arity, arity + 1):
+        if count != arity and not (mention.statement and count == arity + 1):
             raise PolicyError(f"{place}: {name} takes {arity} argument{'s' if arity != 1 else ''}, not {count}")
 
     def _similar(self, path: Path, scope: Scope | None = None) -> str:

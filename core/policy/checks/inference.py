@@ -22,6 +22,7 @@ from .types import (
     NUMBER,
     OBJECT,
     SET,
+    TEXT,
     Type,
     of_builtin,
     of_constant,
@@ -293,6 +294,10 @@ class Inference:
                     self._tell(scope, node, f"{whose} has no {text}", mend)
                 value = member or ANY
             else:
+                if text is not None and value.kinds == SET.kinds and not overlap(value.element(), TEXT):
+                    self._tell(
+                        scope, node, f"{value.shown} of {plural(value.items)} has no {text}", "drop what follows it"
+                    )
                 self._index(step, value, scope, known)
                 value = value.element() if value.kinds != SET.kinds or value.items is not None else ANY
         return value

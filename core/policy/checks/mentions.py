@@ -33,6 +33,8 @@ class Mention:
 def mentions(definition: Definition, scope: Scope) -> Iterator[Mention]:
     """All of a definition, its head too; `scope`: that of its file."""
     scope = scope.within(frozenset(name for each in parameters(definition) for name, _ in pattern_variables(each)))
+    for each in parameters(definition):
+        yield from _expression(each, scope)
     tree = definition.tree
     if definition.is_default:
         yield from _expression(tree["value"], scope)

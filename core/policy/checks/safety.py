@@ -71,11 +71,14 @@ class Safety:
             if "SomeVars" in statement["literal"]
             for name in _some(statement, scope)
         }
-        for name, node in declarations(query, scope):
-            if name in declared:
-                raise PolicyError(f"{scope.place(node)}: variable {name} is declared already; give one another name")
-            if name != "_":
-                declared.add(name)
+        for statement in query["stmts"]:
+            own = list(declarations({"stmts": [statement]}, scope))
+            for number, (name, node) in enumerate(own):
+                # The patterns of one `some ... in` may name a variable twice: both must be equal.
+                again = name in {other for other, _ in own[:number]} and "SomeIn" not in statement["literal"]
+                if name in declared or again:
+                    raise PolicyError(f"{scope.place(node)}: variable {name} is declared already; rename one")
+            declared |= {name for name, _ in own} - {"_"}
         scope = scope.within(frozenset(declared))
         safe -= declared
         statements = [_Statement.of(self, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]]
@@ -100,6 +103,9 @@ class Safety:
         for each in statements:
             if each.every is not None:
                 names = frozenset(scope.text(each.every[part]) for part in ("key", "value") if each.every.get(part))
+                if unread := sorted(names - {"_"} - self._free(each.every["query"], [], scope.within(names))):
+                    place = scope.place(each.node)
+                    raise PolicyError(f"{place}: variable {unread[0]} of `every` is not used; write _ for it")
                 self._query(each.every["query"], [], safe | names, scope.within(names))
             for closure in each.terms.closures:
                 ((_, inner),) = closure.items()
@@ -248,6 +254,8 @@ class _Statement:
         if self.negated or not self.modified <= safe:
             return frozenset()
         found: set[str] = set()
+        # What a reference starts at must have its value before: the statement cannot give it.
+        before = {name for start, _ in self.terms.lookups for name in start} - safe
         size = -1
         while len(found) != size:
             size = len(found)
@@ -260,6 +268,7 @@ class _Statement:
             bound = {name for each in names for name in _pattern(each)}
             if (self.patterns or self.out is not None) and self.needed - bound <= safe | found:
                 found |= bound
+            found -= before
         return frozenset(found)
 
     def _unify(self, left: Node, right: Node, safe: Names, found: set[str], safety: Safety) -> None:
