@@ -7,6 +7,7 @@ rule fires once. A rule that cannot be tried so is not told of.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from math import prod
@@ -25,6 +26,8 @@ from .mistakes import Mistake
 
 _MOST = 4096
 """Evaluations for one rule and kind."""
+_LONGEST_S = 20.0
+"""For all rules; those that are left then are not tried."""
 _ANY_PROGRAM = "any program"
 _TEXT, _NUMBER = Chars(4096), Integer("Q")
 _AROUND: dict[Path, WireType | None] = {
@@ -46,12 +49,15 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
         alone = RulesAlone(engine, rules)
     except PolicyError:
         return  # something else refers to `rules`, which have other names there
+    until = time.monotonic() + _LONGEST_S
     for rule in rules:
         if _reads_emptiness(engine, rule):
             continue
+        if time.monotonic() > until:
+            return
         tried = 0
         for kind in (each for each in kinds if rule.concerns(each.name)):
-            count = _tried(engine, alone, rule, kind)
+            count = _tried(engine, alone, rule, kind, until)
             if count is None:
                 break
             tried += count
@@ -62,7 +68,7 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
                 yield Mistake(rule.place, "never", rule.id, what, "look for conditions that exclude each other")
 
 
-def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventType) -> int | None:
+def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventType, until: float) -> int | None:
     """Combinations for which it does not fire; None where it does for one, or cannot be tried."""
     event: dict[Path, WireType | None] = {("event", each.name): each.wire for each in kind.own_fields}
     fields = {path: InlineField(path, index, wire) for index, (path, wire) in enumerate({**event, **_AROUND}.items())}
@@ -79,7 +85,7 @@ def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventTyp
     for combination in combinations:
         document = _document(kind.name, uses, [cell.value for cell in combination])
         try:
-            if alone.fires(rule, document):
+            if alone.fires(rule, document) or time.monotonic() > until:
                 return None
         except PolicyError:
             return None

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import time
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -398,6 +399,13 @@ FINE = {
     "fields of any kind": (
         'package krie.site\nrules contains {"id": "R1", "action": "log"} if input.event.name == "x"\n'
     ),
+    "texts for several fields": rule(
+        "\tinput.event.change in watched",
+        'watched := {"lower", "prog_load"}\n\n'
+        f'rules contains {{"id": "R2", "action": "log"}} if {{\n\tinput.event.kind == "{BPF}"\n'
+        "\tinput.event.command in watched\n}\n",
+    ),
+    "programs of several machines": rule("\tinput.process.program in tools", 'tools := {"apt", "docker"}\n'),
     "all programs by data": rule("\tinput.process.program in data.programs"),
     "no program": rule('\tinput.process.program == ""'),
     "a defined program": rule('\tinput.process.program != "apt"'),
@@ -432,6 +440,14 @@ FINE = {
 @pytest.mark.parametrize("name", FINE)
 def test_what_may_be_meant_is_not_warned_of(name: str) -> None:
     assert told(FINE[name]) == []
+
+
+def test_a_rule_that_takes_long_is_not_tried_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krie.policy.never._LONGEST_S", 0.5)
+    slow = "count([x | some x in numbers.range(1, 20000); x > 5]) < 0"
+    started = time.monotonic()
+    assert told(rule("\n".join((f"\t{slow}", *(f"\tinput.process.uid != {n}" for n in range(300)))))) == []
+    assert time.monotonic() - started < 15
 
 
 def test_shipped_policies_have_no_warnings_with_any_configuration(tmp_path: Path) -> None:

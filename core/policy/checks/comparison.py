@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from .types import WORDS, Type, overlap
 
+_MISSPELT = 0.8
 _COLLECTIONS = frozenset({"array", "set"})
 
 
@@ -23,7 +24,10 @@ def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, st
         return
     for left, right in ((one, other), (other, one)):
         if left.domain and right.texts is not None and left.texts is not None and not right.domain:
+            none = not right.texts & left.texts
             for text in sorted(right.texts - left.texts):
+                if right.shared and not none and not get_close_matches(text, left.texts, 1, _MISSPELT):
+                    continue  # it may be meant for another field
                 yield f'"{text}" is not {left.domain}', similar(text, left.texts, "; there are ")
     if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
         yield f"{one.name} and {other.name} have no value in common", "compare others"

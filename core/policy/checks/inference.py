@@ -27,6 +27,7 @@ from .types import (
     of_builtin,
     of_constant,
     overlap,
+    shared,
     union,
 )
 
@@ -108,7 +109,7 @@ class Inference:
         if path not in self._answers:
             self._answers[path] = ANY  # for whoever asks meanwhile
             self._silent += 1
-            self._answers[path] = union(self.definition(each) for each in self.definitions[path])
+            self._answers[path] = shared(union(self.definition(each) for each in self.definitions[path]))
             self._silent -= 1
         return self._answers[path]
 
@@ -341,8 +342,8 @@ class Inference:
             types.append(ANY if new else self._expression(each, scope, known))
         if path in self.definitions:
             if self.world.schemas:
-                passed = self.passed.setdefault(path, list(types))
-                self.passed[path] = [union(pair) for pair in zip(passed, types, strict=False)]
+                before = self.passed.get(path, types)
+                self.passed[path] = [shared(union(pair)) for pair in zip(before, types, strict=False)]
             return self._answer(path)
         if builtin is None or builtin.variadic:
             return ANY

@@ -37,6 +37,8 @@ class Type:
     """Elements of the array or set, values of the object; None: anything."""
     name: str = ""
     """As policies write it, where it is an input's or a document's."""
+    shared: bool = False
+    """Its texts are written elsewhere, by a rule or a call: others than this place may be about some of them."""
 
     @property
     def known(self) -> bool:
@@ -101,7 +103,7 @@ def _either(one: Type, other: Type) -> Type:
     name = one.name if one.name == other.name else ""
     if (one.domain or other.domain) and not domain:
         texts = None  # a literal beside an enumeration: what is wrong cannot be told any more
-    return Type(one.kinds | other.kinds, texts, domain, members, items, name)
+    return Type(one.kinds | other.kinds, texts, domain, members, items, name, one.shared or other.shared)
 
 
 def _texts(one: Type, other: Type) -> frozenset[str] | None:
@@ -109,6 +111,13 @@ def _texts(one: Type, other: Type) -> frozenset[str] | None:
     if not both or any(each.texts is None for each in both):
         return None
     return frozenset().union(*(each.texts or () for each in both))
+
+
+def shared(type_: Type) -> Type:
+    """The same, written elsewhere."""
+    if type_.texts is None and type_.items is None:
+        return type_
+    return replace(type_, shared=True, items=shared(type_.items) if type_.items is not None else None)
 
 
 def of_constant(value: Json) -> Type:
