@@ -13,7 +13,8 @@ from bisect import bisect_right
 from ..errors import PolicyError
 from ..wire import Json
 
-MOST_DEPTH = 64
+MOST_DEPTH = 100
+"""The embedded engine takes 128 of all data together."""
 _LONGEST_NUMBER = 400
 _TOKEN = re.compile(
     r'[ \t\r\n]+|(?P<string>"(?:[^"\\\x00-\x1f]|\\.)*")|(?P<open>[\[{])|(?P<close>[\]}])|(?P<between>[:,])'
