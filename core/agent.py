@@ -211,7 +211,7 @@ class Agent:
         faults, self._faults = self._faults, []
         for fault in faults:
             self._reports.plugin(fault)
-        for event, fields in self._enforcing.tick():
+        for event, fields in (*self._enforcing.tick(), *self._armed.ground.tick()):
             self._reports.tell(event, **fields)
         self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()

@@ -21,6 +21,7 @@ from .decision import Mode
 from .enforcement_events import ENFORCEMENT_EVENTS
 from .errors import PluginError
 from .event import Event, EventType, EventTypes
+from .ground import Ground, new_ground, standing_probes
 from .health import Canaries, ProbeHealth
 from .inline import shape_of
 from .inspection import Inspector
@@ -67,6 +68,7 @@ class Armed:
     """By plugin."""
     verdicts: Verdicts
     roaming: Roaming
+    ground: Ground
     timings: Timings
     """Of this process, since it was started, and of the loader. Whoever goes on with the start goes on with them."""
 
@@ -132,6 +134,12 @@ def load_sensors(
         essential = frozenset((core.name, containment.name))
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
+        maps = Maps(
+            {name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"}
+        )
+        memory = KernelMemory(loaded.descriptors["program:krie_peek"][0], maps["krie_peeked"])
+        ground = new_ground(loaded, maps, memory, stack)
+        stack.callback(ground.end)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
             _log.warning("programs were %s: %s", Origin(loaded.loaded.origin).text, loaded.loaded.cache_problem)
@@ -139,14 +147,12 @@ def load_sensors(
             plugins.degrade(name, str(error))
         for problem in loaded.loaded.wrong_offsets:
             _degrade_readers(plugins, sensors, problem)
-        maps = Maps(
-            {name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"}
-        )
         inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
         agent = inspector.agent()
-        memory = KernelMemory(loaded.descriptors["program:krie_peek"][0], maps["krie_peeked"])
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
-        roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump)
+        roaming = Roaming(
+            list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump, ground
+        )
         stack.callback(roaming.close)
         with timings.phase("traps"):
             stuck = roaming.move()
@@ -166,6 +172,11 @@ def load_sensors(
             with timings.phase(_WAIT):
                 held.loaded = child.fall_back(request, held.loaded, silent)
             probes = prove()
+    with timings.phase("keeper"):
+        for link, address, kind in standing_probes(sensors, held.loaded):
+            ground.hold(link, address, kind)
+        ground.start()
+        stack.callback(ground.settle)
     timings.merge(held.loaded.timings)
     return Armed(
         features,
@@ -181,6 +192,7 @@ def load_sensors(
         plugins.modes,
         verdicts,
         roaming,
+        ground,
         timings,
     )
 

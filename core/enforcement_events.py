@@ -14,8 +14,9 @@ from .wire import S64, U32, U64, Chars, Choice, Pad3, Pad7
 
 GAP_STATES = {1: "died", 2: "machine_ended"}
 BREAKER_STATES = {1: "tripped", 2: "rearmed"}
-ATTEMPTS = {**GUARDED, 64: "kprobes_off"}
-"""What is tried on the agent; `kprobes_off` was only seen."""
+ATTEMPTS = {**GUARDED, 64: "kprobes_off", 65: "probes_forged"}
+"""What is tried on the agent; the last two were only seen. `probes_forged`: a write to memory made the kernel take
+kprobes or ftrace for switched off, which were not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class Guarded(Event):
     stranger_start_time: Annotated[U64, Doc("start of the process that tried, ns since boot; 0: not known")]
     count: Annotated[U64, Doc("how often since the last such event")]
     stranger_tgid: Annotated[U32, Doc("the process; 0: not known")]
-    attempt: Annotated[str, Choice("B", ATTEMPTS), Doc("what was tried; `kprobes_off` was not refused, only seen")]
+    attempt: Annotated[
+        str, Choice("B", ATTEMPTS), Doc("what was tried; `kprobes_off` and `probes_forged` were only seen")
+    ]
     pad: Pad3 = b""
 
 

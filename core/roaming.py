@@ -5,11 +5,11 @@ The loader child loads them; it has gone by the time they move, so the agent att
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import AttachError
+from .ground import Ground
 from .kernel.attach import attach_somewhere
 from .kernel.detach import detach
 from .probe import Program
@@ -53,11 +53,12 @@ class Roaming:
         descriptors: Mapping[str, Sequence[int]],
         code_of: Callable[[Collection[str]], Mapping[str, range]],
         is_jump: Callable[[int], bool],
+        ground: Ground,
         attach: Attach = attach_somewhere,
     ) -> None:
         """Attach nothing yet. `programs`: (`<plugin>.<probe>`, program); `descriptors`: of what the loader handed over;
         `code_of`: addresses of kernel functions, asked once for all; `is_jump`: what stands at an address now."""
-        self._attach, self._is_jump = attach, is_jump
+        self._attach, self._is_jump, self._ground = attach, is_jump, ground
         self._roamers = [
             _Roamer(probe, program, descriptors[f"program:{program.label}"][0]) for probe, program in programs
         ]
@@ -76,7 +77,9 @@ class Roaming:
     def draw_again(self) -> dict[str, str]:
         """Move the busy ones that cost a breakpoint; to be called some moments after `move`, which the kernel needs to
         put jumps in their places, and ever again: another one that comes to lie within a jump makes a breakpoint of it.
-        Answers as `move` does."""
+        Answers as `move` does, but for what keeps all of them where they are."""
+        if self._ground.obstacle():
+            return {}
         breakpoints = [
             each
             for each in self._roamers
@@ -89,13 +92,18 @@ class Roaming:
     def _move(self, roamers: Iterable[_Roamer]) -> dict[str, str]:
         failed: dict[str, str] = {}
         for each in roamers:
+            if why := self._ground.obstacle():
+                failed[each.probe] = why
+                continue
+            code = self._code[each.program.target]
             try:
-                offset, link = self._attach(each.program, each.descriptor, self._code[each.program.target])
+                offset, link = self._attach(each.program, each.descriptor, code)
             except AttachError as error:
                 failed[each.probe] = str(error)
                 continue
+            self._ground.hold(link, code.start + offset)
             if each.link >= 0:
-                os.close(each.link)
+                self._ground.release(each.link)
             each.offset, each.link = offset, link
         return failed
 

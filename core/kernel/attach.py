@@ -137,8 +137,12 @@ def _kprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
 
 def _kprobe_event(symbol: int, place: int, descriptor: int) -> int:
     """`symbol`: pointer to a name, behind whose address `place` counts; or 0, where `place` is an address itself."""
-    type_ = int(_KPROBE_TYPE.read_text())
-    return _perf_event(type_, 0, 0, symbol, place, 0, descriptor)
+    return _perf_event(int(_KPROBE_TYPE.read_text()), 0, 0, symbol, place, 0, descriptor)
+
+
+def kprobe_type() -> int:
+    """Type of perf events that are kprobes; -1 where the kernel has none."""
+    return int(_KPROBE_TYPE.read_text()) if _KPROBE_TYPE.exists() else -1
 
 
 def attach_somewhere(program: Program, descriptor: int, code: range) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from os import O_CLOEXEC, O_WRONLY
 from os import close as close_file
 from os import open as open_file
 from os import write as write_file
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -38,6 +39,8 @@ from .parameters import NUMBER_BYTES, SHIPPED, Parameter
 from .topic import Topic
 
 _log = logging.getLogger("krie")
+_BREAKPOINTS = (b"\xcc", b"\xe9")
+"""What a kprobe puts into the text: int3 or, where it is optimized, a jump."""
 _SHOWN = 32
 """Bytes that are shown of what is neither a number nor text, from the first that differs."""
 STATES = {1: "differs", 2: "agrees", 3: "unwatched"}
@@ -207,6 +210,8 @@ class Comparison:
         try:
             now = self.memory.read(one.address, one.size)
             if (good := one.good(now)) != now:
+                if (path := Path(one.parameter.interface)).match("kprobes/enabled") and self._armed(path.parent):
+                    return "kprobes are armed whatever it says; the agent puts it right itself, where that is safe"
                 _write(one.parameter.interface, one.as_written(_enabling(one, good)))
             now = self.memory.read(one.address, one.size)
         except (OSError, KernelError) as error:
@@ -215,6 +220,16 @@ class Comparison:
             return f"{one.parameter.interface} was written, and it still is {one.shown(now, now)[0]}"
         one.told, one.since = None, 0  # the next difference is a new one
         return None
+
+    def _armed(self, kprobes: Path) -> bool:
+        """Whether a breakpoint stands where one is listed, or that cannot be told: arming kprobes on ftrace a second
+        time makes the kernel trace all functions when the last one goes. Raises `OSError`, `KernelError`."""
+        assert self.memory is not None
+        lines = [each for each in (kprobes / "list").read_text().splitlines() if "[DISABLED]" not in each]
+        places = [int(each.split()[0], 16) for each in lines if "[FTRACE]" not in each]
+        if not places or not all(places):
+            return bool(lines)
+        return any(self.memory.read(each, 1) in _BREAKPOINTS for each in places)
 
 
 def _enabling(one: Watched, good: bytes) -> bytes:

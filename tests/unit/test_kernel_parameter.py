@@ -198,6 +198,38 @@ def test_what_has_no_interface_is_not_put_back() -> None:
     assert comparison.restore(event) == "the kernel has no interface to put it back by"
 
 
+@pytest.mark.parametrize(
+    ("listed", "text", "why"),
+    [
+        ("2000  k  f+0x9\n", b"\x55", None),  # the kernel did disarm it
+        ("2000  k  f+0x9\n", b"\xcc", "the agent puts it right itself"),
+        ("3000  k  f+0x4  [FTRACE]\n2000  k  f+0x9  [OPTIMIZED]\n", b"\xe9", "the agent puts it right itself"),
+        ("3000  k  f+0x4  [FTRACE]\n", b"\xcc", "the agent puts it right itself"),  # nothing to tell by
+        ("2000  k  f+0x9  [DISABLED]\n", b"\xcc", None),
+        ("0  k  f+0x9\n", b"\x55", "the agent puts it right itself"),  # addresses are hidden
+    ],
+)
+def test_kprobes_are_armed_again_only_where_none_is_armed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str, text: bytes, why: str | None
+) -> None:
+    (tmp_path / "kprobes").mkdir()
+    (tmp_path / "kprobes/list").write_text(listed)
+    one = Parameter(symbol="kprobes_all_disarmed", size=1, value=0, interface="/sys/kernel/debug/kprobes/enabled")
+    one = one.model_copy(update={"interface": str(tmp_path / "kprobes/enabled")})
+    comparison, memory, event = differing(one, b"\0", b"\1")
+    memory.at[0x2000] = text
+    written: list[bytes] = []
+
+    def write(_path: str, text: bytes) -> None:
+        written.append(text)
+        memory.at[ADDRESS] = b"\0"
+
+    monkeypatch.setattr(kernel_parameter, "_write", write)
+    found = comparison.restore(event)
+    assert (found is None) if why is None else (why in (found or ""))
+    assert written == ([b"1\n"] if why is None else [])
+
+
 def test_an_interface_that_is_not_there_is_said(tmp_path: Path) -> None:
     one = Parameter(symbol="x", size=4, value=1, interface="/sys/kernel/krie-no-such-file")
     comparison, _, event = differing(one, number(1), number(0))

@@ -6,7 +6,9 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import krie.ground
 import pytest
 from krie.errors import AttachError
 from krie.kernel import attach
@@ -102,12 +104,37 @@ def jumps() -> set[int]:
     return set()
 
 
+class Ground:
+    """Lets move unless there is an obstacle."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self.held: dict[int, int] = {}
+
+    def obstacle(self) -> str:
+        return self.why
+
+    def hold(self, descriptor: int, place: int = 0) -> None:
+        self.held[descriptor] = place
+
+    def release(self, descriptor: int) -> None:
+        del self.held[descriptor]
+        os.close(descriptor)
+
+
 @pytest.fixture
-def made(jumps: set[int]) -> Iterator[tuple[Roaming, Attach]]:
+def ground() -> Ground:
+    return Ground()
+
+
+@pytest.fixture
+def made(jumps: set[int], ground: Ground) -> Iterator[tuple[Roaming, Attach]]:
     attach_ = Attach()
     descriptors = {"program:p_check.3": (3,), "program:p_check.4": (4,)}
     code_of = lambda names: {each: range(len(each)) for each in names}  # noqa: E731
-    roaming = Roaming([("p.one", TRAP), ("q.two", OTHER)], descriptors, code_of, jumps.__contains__, attach_)
+    programs = [("p.one", TRAP), ("q.two", OTHER)]
+    kernel = cast("krie.ground.Ground", ground)
+    roaming = Roaming(programs, descriptors, code_of, jumps.__contains__, kernel, attach_)
     yield roaming, attach_
     roaming.close()
     roaming.close()
@@ -123,6 +150,20 @@ def test_each_is_moved_and_then_detached_from_where_it_was(made: tuple[Roaming, 
     assert roaming.move() == {}
     assert roaming.traps("p") == (Trap("p.one", "commit_creds", 12),)
     assert len(attach_.open()) == 2
+
+
+def test_nothing_moves_while_the_kernel_would_leave_breakpoints(made: tuple[Roaming, Attach], ground: Ground) -> None:
+    roaming, attach_ = made
+    roaming.move()
+    assert ground.held == dict(zip(attach_.links, (10, 11), strict=True))
+    ground.why = "it lies"
+    assert roaming.move() == {"p.one": "it lies", "q.two": "it lies"}
+    assert roaming.draw_again() == {}
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 10),)
+    assert len(attach_.links) == 2
+    ground.why = ""
+    assert roaming.draw_again() == {}
+    assert roaming.traps("q") == (Trap("q.two", "override_creds", 12),)
 
 
 def test_what_cannot_move_stays(made: tuple[Roaming, Attach]) -> None:

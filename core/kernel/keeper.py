@@ -1,0 +1,183 @@
+"""The keeper: a process that holds the agent's probes too, so that they end only while that is safe.
+
+A probe ends with its last holder. When the agent was killed, or has let go, the keeper looks at the kernel's switches
+(see `krie.kernel.switches`) and lets go of some probes, until none is left. It waits for as long as a switch lies.
+
+It is started as a program of its own, and lives as long as the agent: it imports little.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from threading import Thread
+from typing import NamedTuple
+
+from ..errors import KernelError
+from . import bpf
+from .mounts import mounted
+from .switches import LIES, Addresses, Places, Switches
+
+HOLD, CLOSE, END = b"h", b"c", b"e"
+MESSAGE = struct.Struct("=ccIQ")
+"""To the keeper: a command, and of a probe the kind, the slot and the address. `HOLD` comes with a descriptor, which
+takes the place of the one in that slot. Each is answered: `END`, after which the agent holds nothing more, when all has
+been let go of, or by why it has not."""
+BREAKPOINT, TRAMPOLINE = "k", "f"
+"""Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline."""
+IDLE_SLOT = 0xFFFFFFFF
+"""The slot of the kprobe at the idle function."""
+_PR_SET_NAME = 15
+_AT_ONCE = 16
+"""Probes that are closed between two looks: each waits for grace periods."""
+_AGAIN_S = 1.0
+
+
+class Held(NamedTuple):
+    """A probe that is held."""
+
+    slot: int
+    kind: str
+    address: int
+    descriptor: int
+
+
+def places_of(held: Iterable[Held]) -> Places:
+    """Where these should show in the kernel's text."""
+    found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set()}
+    for each in held:
+        found[each.kind].add(each.address)
+    return Places(frozenset(found[BREAKPOINT] - {0}), frozenset(found[TRAMPOLINE] - {0}))
+
+
+class _Keeper:
+    def __init__(self, numbers: Mapping[str, int], addresses: Addresses, held: Iterable[Held]) -> None:
+        self._agent, self._state = numbers["agent"], numbers["state"]
+        self._peek, self._answer, self._answer_bytes = numbers["program"], numbers["answer"], numbers["answer_bytes"]
+        self._socket = socket.socket(fileno=numbers["socket"])
+        self._held = {each.slot: each for each in held}
+        idle = self._held.pop(IDLE_SLOT, None)
+        self._switches = Switches(
+            self._read, numbers["debugfs"], addresses, numbers["kprobe_type"], -1 if idle is None else idle.descriptor
+        )
+
+    def run(self) -> None:
+        """Hold, until the agent has gone."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._agent, select.POLLIN)  # readable when it is dead, and its descriptors are closed
+        asked = False
+        while not asked:
+            ready = [each for each, _ in poll.poll()]
+            if self._agent in ready:
+                break
+            data, ancillary, _, _ = self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            if data:
+                asked = not self._serve(data, ancillary)
+            else:
+                poll.unregister(self._socket)  # the agent is about to die
+        self._let_go(asked)
+
+    def _serve(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> bool:
+        command, kind, slot, address = MESSAGE.unpack(data)
+        if command == END:
+            return False
+        new = next((array.array("i", payload)[0] for _, _, payload in ancillary), -1)
+        if slot == IDLE_SLOT:
+            old, self._switches.idle = self._switches.idle, new
+        else:
+            before = self._held.pop(slot, None)
+            old = -1 if before is None else before.descriptor
+            if new >= 0:
+                self._held[slot] = Held(slot, kind.decode(), address, new)
+        if old >= 0:
+            os.close(old)  # the agent still holds it, and looks before it closes it
+        self._socket.send(b"done")
+        return True
+
+    def _let_go(self, asked: bool) -> None:
+        try:
+            bpf.update(self._state, bytes(4), bytes(8))  # nobody follows what programs would do now
+        except KernelError as error:
+            _kernel_log(f"the programs of an agent that has gone are still armed: {error}")
+        told = ""
+        while why := self._what_keeps():
+            if why != told:
+                told = why
+                _kernel_log(f"probes stay until they can be removed: {why}")
+                _leave_service()
+            if asked:
+                self._tell(why)
+                asked = False
+            time.sleep(_AGAIN_S)
+        if asked:
+            self._tell("done")
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError):  # the agent may have been killed meanwhile
+            self._socket.send(text.encode())
+        self._socket.close()
+
+    def _what_keeps(self) -> str:
+        """Close what can be closed; empty when that was all."""
+        while self._held:
+            found, why = self._switches.look(places_of(self._held.values()), self._close_idle)
+            if found == LIES:
+                return why
+            some = [self._held.pop(slot).descriptor for slot in list(self._held)[:_AT_ONCE]]
+            threads = [Thread(target=os.close, args=(each,)) for each in some]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+        if self._switches.idle >= 0:
+            found, why = self._switches.look(Places(), self._close_idle)
+            if found == LIES:
+                return why
+            if self._switches.filter_may_empty():
+                return "the kernel counts other kprobes on ftrace than it lists; without any it may trace all functions"
+        self._close_idle()
+        return ""
+
+    def _close_idle(self) -> None:
+        if self._switches.idle >= 0:
+            os.close(self._switches.idle)
+            self._switches.idle = -1
+
+    def _read(self, address: int, count: int) -> bytes:
+        bpf.test_run(self._peek, (address, count))
+        raw = bpf.lookup(self._answer, bytes(4), self._answer_bytes) or bytes(self._answer_bytes)
+        if any(raw[:8]):
+            raise KernelError(f"reading kernel memory at {address:#x}")
+        return raw[8 : 8 + count]
+
+
+def _kernel_log(text: str) -> None:
+    with suppress(OSError), open("/dev/kmsg", "w") as log:
+        log.write(f"<3>krie: {text}\n")
+
+
+def _leave_service() -> None:
+    """Move to the root of the cgroup tree: what stops or kills the agent's service would end this process."""
+    for each in mounted("cgroup2"):
+        with suppress(OSError):
+            (each.point / "cgroup.procs").write_text(f"{os.getpid()}\n")
+
+
+def main(given: str) -> None:
+    """Run one. `given`: what `krie.kernel.keeping` passes on."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"krie-keeper")
+    values = json.loads(given)
+    held = [Held(*each) for each in values["held"]]
+    _Keeper(values["numbers"], Addresses(*values["addresses"]), held).run()

@@ -1,0 +1,101 @@
+"""The agent's side of the keeper: starts it, tells it what to hold, and waits until it has let go."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from . import keeper
+from .keeper import Held
+from .switches import Addresses
+
+_PROGRAM = """
+import sys, types
+sys.modules["krie"] = package = types.ModuleType("krie")
+package.__path__ = [sys.argv[1]]
+from krie.kernel.keeper import main
+main(sys.argv[2])
+"""
+"""Without importing all that `krie` gives to plugins."""
+_ANSWERS_WITHIN_S = 10.0
+_ENDS_WITHIN_S = 60.0
+"""Each kprobe that it lets go of waits for a grace period."""
+
+
+class Keeper:
+    """One keeper, a child that outlives the agent where it has to. Raises `OSError` when it has gone."""
+
+    def __init__(self, numbers: Mapping[str, int], addresses: Addresses, held: Iterable[Held]) -> None:
+        """`numbers`: what `krie.kernel.keeper` needs to look at the kernel, but for the agent and the socket."""
+        kept = tuple(held)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mine.settimeout(_ANSWERS_WITHIN_S)
+        agent = os.pidfd_open(os.getpid())
+        own = {"agent": agent, "socket": theirs.fileno()}
+        given = {"numbers": {**numbers, **own}, "addresses": addresses, "held": kept}
+        package = Path(keeper.__file__).parents[1]
+        descriptors = {numbers[each] for each in ("debugfs", "program", "answer", "state") if numbers[each] >= 0}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _PROGRAM, str(package), json.dumps(given)],
+                pass_fds=(*descriptors, agent, theirs.fileno(), *(each.descriptor for each in kept)),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # no terminal ends it
+                cwd="/",
+                env={},
+            )
+        except OSError:
+            mine.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(agent)
+        self._socket = mine
+
+    @property
+    def tgid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def lives(self) -> bool:
+        """Whether it is still there."""
+        return self._process.poll() is None
+
+    def hold(self, held: Held) -> None:
+        """Hold this one too, instead of what was in its slot."""
+        message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address)
+        socket.send_fds(self._socket, [message], [held.descriptor])
+        self._answer()
+
+    def close(self, slot: int) -> None:
+        """Let go of one, which the agent still holds."""
+        self._socket.send(keeper.MESSAGE.pack(keeper.CLOSE, b" ", slot, 0))
+        self._answer()
+
+    def end(self) -> str:
+        """Let go of all, which nobody else holds any more; returns why the keeper stays, empty when it has gone."""
+        self._socket.settimeout(_ENDS_WITHIN_S)
+        try:
+            self._socket.send(keeper.MESSAGE.pack(keeper.END, b" ", 0, 0))
+            answer = self._answer()
+        finally:
+            self._socket.close()
+        if answer == "done":
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ANSWERS_WITHIN_S)
+            return ""
+        return answer
+
+    def _answer(self) -> str:
+        data = self._socket.recv(1024)
+        if not data:
+            raise ConnectionResetError
+        return data.decode()

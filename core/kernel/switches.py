@@ -1,0 +1,191 @@
+"""What the kernel believes of kprobes and ftrace, compared with its text: before anything is removed from that text.
+
+While `kprobes_all_disarmed` is set, unregister_kprobe() leaves the text alone (kernel/kprobes.c, __disable_kprobe()),
+and so does ftrace_shutdown() while `ftrace_enabled` is 0 (kernel/trace/ftrace.c). After an honest switching off,
+nothing is left to take out. Where only the variable was written, in memory, a breakpoint stays without an owner, or a
+call of a trampoline that is freed: the next CPU that comes by panics.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..errors import KernelError
+
+ARMED, OFF, RIGHTED, LIES = "armed", "off", "put right", "lies"
+"""What `Switches.look` finds: probes are on; off, and the text agrees; said to be off although they were on, and that
+was put right; or could not be."""
+SWITCH, _LIST = "kprobes/enabled", "kprobes/list"
+FTRACE_SWITCH = "/proc/sys/kernel/ftrace_enabled"
+IDLE = ("orderly_reboot", "kernel_halt", "orderly_poweroff", "kernel_power_off")
+"""Functions that run at most once in a kernel's life."""
+VARIABLES = ("kprobes_all_disarmed", "kprobe_ftrace_enabled", "ftrace_enabled", "ftrace_disabled")
+_SYS_PERF_EVENT_OPEN = 298  # x86-64
+_PERF_FLAG_FD_CLOEXEC = 8
+_BREAKPOINT, _JUMP, _CALL = 0xCC, 0xE9, 0xE8
+_ENDBR = bytes.fromhex("f30f1efa")
+_AGAIN_S = 1.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Addresses(NamedTuple):
+    """Where the kernel keeps what is looked at; 0 where that is not known."""
+
+    kprobes_all_disarmed: int = 0
+    kprobe_ftrace_enabled: int = 0
+    ftrace_enabled: int = 0
+    ftrace_disabled: int = 0
+    idle: int = 0
+    """One of `IDLE`."""
+
+
+class Places(NamedTuple):
+    """Addresses in the kernel's text where something of ours should stand."""
+
+    breakpoints: frozenset[int] = frozenset()
+    called: frozenset[int] = frozenset()
+    """Functions that call a trampoline first."""
+
+
+class Switches:
+    """The variables, compared with the kernel's text."""
+
+    def __init__(
+        self, read: Callable[[int, int], bytes], debugfs: int, addresses: Addresses, kprobe_type: int, idle: int = -1
+    ) -> None:
+        """`read`: bytes of the kernel's memory, raises `KernelError`; `debugfs`: its root; `kprobe_type`: of such perf
+        events; `idle`: the kprobe at the idle function, where it is open already."""
+        self._read, self._debugfs, self._at, self._type = read, debugfs, addresses, kprobe_type
+        self.idle = idle
+
+    def off(self) -> bool:
+        """Whether kprobes are said to be off. False where that cannot be known."""
+        with suppress(OSError, KernelError):
+            if self._at.kprobes_all_disarmed:
+                return self._read(self._at.kprobes_all_disarmed, 1) != b"\0"
+            return self._file(SWITCH).strip() == b"0"
+        return False
+
+    def open_idle(self) -> int:
+        """Another kprobe at the idle function, -1 where there can be none."""
+        if not self._at.idle or self._type < 0:
+            return -1
+        attributes = struct.pack("=IIQQQQQIIQQ", self._type, 112, 0, 0, 0, 0, 1, 0, 0, 0, self._at.idle)
+        buffer = ctypes.create_string_buffer(attributes.ljust(112, b"\0"), 112)
+        return int(_libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC))
+
+    def look(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
+        """What it finds, and for `LIES` why it could not be put right. `let_go_of_idle` closes `idle` everywhere."""
+        ftrace, why = self._look_at_ftrace(places.called)
+        if ftrace == LIES:
+            return ftrace, why
+        kprobes, why = self._look_at_kprobes(places.breakpoints, let_go_of_idle)
+        return (ftrace if kprobes in (ARMED, OFF) and ftrace == RIGHTED else kprobes), why
+
+    def _look_at_ftrace(self, called: Iterable[int]) -> tuple[str, str]:
+        if self._number(self._at.ftrace_disabled):
+            return LIES, "ftrace_disabled is set, and ftrace changes nothing any more"
+        if not self._at.ftrace_enabled or self._number(self._at.ftrace_enabled):
+            return ARMED, ""
+        if not any(map(self.calls, called)) and not self.calls(self._at.idle):
+            return OFF, ""
+        # What ftrace did last is in another variable: it changes nothing but this one.
+        try:
+            with open(FTRACE_SWITCH, "wb", buffering=0) as file:
+                file.write(b"1\n")
+        except OSError as error:
+            return LIES, f"{FTRACE_SWITCH}: {error.strerror}"
+        return (
+            (RIGHTED, "") if self._number(self._at.ftrace_enabled) else (LIES, f"{FTRACE_SWITCH} was written in vain")
+        )
+
+    def _look_at_kprobes(self, places: Iterable[int], let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
+        if not self.off():
+            return ARMED, ""
+        # disarm_all_kprobes() sets the variable first, and holds the mutex that opening a kprobe takes.
+        if (waited := self.open_idle()) >= 0:
+            os.close(waited)
+        else:
+            time.sleep(_AGAIN_S)
+        if not self._text_is_armed(places):
+            return (OFF if self.off() else ARMED), ""
+        try:
+            return self._put_right(let_go_of_idle)
+        except OSError as error:
+            return LIES, f"{error.filename or SWITCH}: {error.strerror}"
+
+    def _put_right(self, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
+        """arm_all_kprobes() alone resets the variable. Breakpoints that are there it writes once more, and nothing else
+        happens. But kprobes on ftrace it counts a second time. Then the counter does not reach 0 with the last of them,
+        and their filter, empty by then, stands for all functions: the machine freezes.
+
+        So an entry has to stay in that filter for ever. A kprobe that is closed while the variable lies leaves one.
+        """
+        if self._on_ftrace() and not (self.idle < 0 and self.idle_is_called()):
+            if self.idle < 0:
+                return LIES, "arming would count kprobes on ftrace twice, and nothing keeps their filter from emptying"
+            let_go_of_idle()
+            if not self.off():
+                return ARMED, ""
+            if not self.idle_is_called():
+                return LIES, "arming would count kprobes on ftrace twice, and the entry in their filter did not stay"
+        file = os.open(SWITCH, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
+        try:
+            os.write(file, b"1\n")
+        finally:
+            os.close(file)
+        return (LIES, f"{SWITCH} was written in vain") if self.off() else (RIGHTED, "")
+
+    def filter_may_empty(self) -> bool:
+        """Whether the filter of kprobes on ftrace may get empty before their counter is 0, once `idle` is closed."""
+        counter = self._at.kprobe_ftrace_enabled
+        with suppress(OSError):
+            return bool(counter) and self.idle >= 0 and self._number(counter) != self._on_ftrace()
+        return False
+
+    def _text_is_armed(self, places: Iterable[int]) -> bool:
+        known = [each for each in places if each]
+        return any(map(self.breaks, known)) if known else self.idle_is_called()
+
+    def breaks(self, place: int) -> bool:
+        """Whether a breakpoint, or the jump that replaced it, stands there."""
+        with suppress(OSError, KernelError):
+            return self._read(place, 1)[0] in (_BREAKPOINT, _JUMP)
+        return False
+
+    def idle_is_called(self) -> bool:
+        """Whether ftrace calls somebody when the idle function runs."""
+        return self.calls(self._at.idle)
+
+    def calls(self, function: int) -> bool:
+        """Whether a function calls ftrace, or a trampoline, first."""
+        with suppress(KernelError):
+            code = self._read(function, 5) if function else bytes(5)
+            return code[4 if code.startswith(_ENDBR) else 0] == _CALL
+        return False
+
+    def _number(self, address: int) -> int:
+        with suppress(KernelError):
+            return int.from_bytes(self._read(address, 4), "little", signed=True) if address else 0
+        return 0
+
+    def _on_ftrace(self) -> int:
+        """How many kprobes are on ftrace and enabled. Of several at one place the kernel counts one."""
+        lines = self._file(_LIST).decode().splitlines()
+        return len({each.split()[0] for each in lines if "[FTRACE]" in each and "[DISABLED]" not in each})
+
+    def _file(self, name: str) -> bytes:
+        file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
+        try:
+            pieces = []
+            while piece := os.read(file, 1 << 16):
+                pieces.append(piece)
+            return b"".join(pieces)
+        finally:
+            os.close(file)

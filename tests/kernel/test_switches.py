@@ -1,0 +1,192 @@
+"""The kernel survives what the agent and others do with their probes while its switches were written in memory.
+
+Where it does not, the guest is lost: a breakpoint that nobody owns panics at the next exec, a filter of ftrace that was
+emptied traces all functions.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.testing.agent import Line, RunningAgent
+from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
+from krie.testing.module import TestModule, address_of
+from krie.testing.patience import PATIENCE_S
+
+from .hijacks import places_in
+
+pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
+KPROBES = Path("/sys/kernel/debug/kprobes")
+TRACED = Path("/sys/kernel/tracing/enabled_functions")
+MOST_TRACED = 300
+"""Functions that programs and kprobes of all tests together are attached to; a kernel has 40,000 and more."""
+ROAMS_S = 10
+
+
+def use() -> None:
+    """Run what is trapped: credentials are made and committed."""
+    for _ in range(20):
+        subprocess.run(["/bin/true"], check=True)
+    for _ in range(200):
+        os.access("/etc/passwd", os.R_OK)
+
+
+@contextlib.contextmanager
+def forged(module: TestModule, *, ftrace: bool = False) -> Iterator[None]:
+    """Kprobes are said to be disarmed, or ftrace too to be off, and they are not."""
+    with contextlib.ExitStack() as effects:
+        effects.enter_context(module.effect("write", address_of("kprobes_all_disarmed"), "01"))
+        if ftrace:
+            effects.enter_context(module.effect("write", address_of("ftrace_enabled"), "00000000"))
+        yield
+
+
+def is_forged(line: Line) -> bool:
+    return bool(line["event"]["attempt"] == "probes_forged")
+
+
+def wait_for(what: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def enabled() -> bool:
+    return (KPROBES / "enabled").read_text() == "1\n"
+
+
+def keepers() -> dict[int, int]:
+    """Processes that keep kprobes, with their parents."""
+    found = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            tgid, comm, rest = each.read_text().replace(")", "(").split("(")
+            state, parent = rest.split()[:2]
+            if comm == "krie-keeper" and state != "Z":  # not every guest's init reaps
+                found[int(tgid)] = int(parent)
+    return found
+
+
+def healthy() -> None:
+    """No breakpoint was left, and ftrace calls nobody from everywhere."""
+    use()
+    assert enabled()
+    if TRACED.exists():
+        assert len(TRACED.read_text().splitlines()) < MOST_TRACED
+
+
+@pytest.fixture(scope="module")
+def options(alone: None, agent_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Both plugins, observing: the switch is put right for the machine's sake, whatever the mode."""
+    return {"plugins": agent_options["plugins"], "agent": {"scan_interval_s": 60, "roaming_interval_s": ROAMS_S}}
+
+
+@pytest.fixture(scope="module")
+def standing(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    folder = tmp_path_factory.mktemp("standing")
+    folder.chmod(0o700)
+    with RunningAgent(folder, **options) as agent:
+        yield agent
+
+
+def told(agent: RunningAgent) -> int:
+    return len(agent.lines("krie.guarded", is_forged))
+
+
+def test_traps_roam_and_policies_reload(standing: RunningAgent, test_module: TestModule) -> None:
+    before = told(standing)
+    traps = places_in("override_creds") | places_in("prepare_kernel_cred")
+    with forged(test_module):
+        standing.wait("krie.guarded", is_forged, before + 1)
+        assert enabled()
+        standing.process.send_signal(signal.SIGHUP)
+        standing.wait("krie.policy")
+        wait_for(lambda: places_in("override_creds") | places_in("prepare_kernel_cred") != traps)
+        use()
+    healthy()
+
+
+def test_a_tracer_ends(standing: RunningAgent, test_module: TestModule) -> None:
+    before = told(standing)
+    commit = address_of("commit_creds")
+    trap = int(next(iter(places_in("commit_creds").values())).split()[0], 16)
+    type_ = Path("/sys/bus/event_source/devices/kprobe/type").read_text().strip()
+    tracer = [sys.executable, "-IS", str(Path(__file__).with_name("tracer.py")), type_]
+    places = [f"{each:x}" for each in (commit, trap, address_of("set_memory_rw"))]
+    with subprocess.Popen([*tracer, *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with forged(test_module):
+            standing.wait("krie.guarded", is_forged, before + 1)
+            process.kill()
+            process.wait()
+            use()
+    healthy()
+
+
+def test_a_keeper_that_is_killed_is_replaced(standing: RunningAgent) -> None:
+    def ours() -> list[int]:
+        return [each for each, parent in keepers().items() if parent == standing.process.pid]
+
+    (first,) = ours()
+    os.kill(first, signal.SIGTERM)  # which it does not mind
+    assert ours() == [first]
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: ours() and ours() != [first])
+    assert places_in("commit_creds")
+    use()
+
+
+def test_the_agent_ends(standing: RunningAgent, test_module: TestModule) -> None:
+    with forged(test_module, ftrace=True):
+        assert standing.stop() == 0
+        use()
+        assert Path("/proc/sys/kernel/ftrace_enabled").read_text() == "1\n"
+    wait_for(lambda: not keepers())
+    assert not places_in("commit_creds")
+    healthy()
+
+
+def test_the_agent_is_killed(options: dict[str, Any], tmp_path: Path, test_module: TestModule) -> None:
+    tmp_path.chmod(0o700)
+    before = bpf_objects()
+    agent = RunningAgent(tmp_path, **options).__enter__()
+    objects = objects_of(agent.process.pid, before)
+    with forged(test_module, ftrace=True):
+        agent.kill()
+        use()
+        assert leftovers(objects) == frozenset()
+        wait_for(lambda: not keepers())
+        use()
+    assert not places_in("commit_creds")
+    healthy()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_probes_stay_where_ftrace_changes_nothing(
+    options: dict[str, Any], tmp_path: Path, test_module: TestModule, end: str
+) -> None:
+    """Nothing resets `ftrace_disabled`."""
+    tmp_path.chmod(0o700)
+    agent = RunningAgent(tmp_path, **options).__enter__()
+    with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
+        agent.wait("krie.guarded", is_forged)
+        if end == "stop":
+            assert agent.stop() == 0
+            assert "keeps the probes until they can be removed: ftrace_disabled is set" in agent.stderr
+        else:
+            agent.kill()
+        use()
+        assert keepers()
+        assert places_in("commit_creds")
+    wait_for(lambda: not keepers())
+    assert not places_in("commit_creds")
+    healthy()

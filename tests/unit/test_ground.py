@@ -1,0 +1,402 @@
+"""When kprobes may be removed, who keeps them until then, how the kernel's switch is put right; without a kernel."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from krie.errors import KernelError
+from krie.ground import Ground
+from krie.kernel import switches
+from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, MESSAGE, Held
+from krie.kernel.keeping import Keeper
+from krie.kernel.switches import ARMED, LIES, OFF, RIGHTED, Addresses, Places, Switches
+
+VARIABLE, COUNTER, IDLE, TRAP, OTHER = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
+ENABLED, DISABLED, FUNCTION = 0x6000, 0x7000, 0x8000
+CALLED, NOT_CALLED = bytes.fromhex("e800000000"), bytes.fromhex("0f1f440000")
+FTRACE = "ffffffff81000000  k  commit_creds+0x4    [FTRACE]\n"
+
+
+class Kernel:
+    """Memory, and the files of debugfs. Writing the switch arms kprobes, as far as that shows in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.memory = {
+            VARIABLE: b"\0",
+            COUNTER: struct.pack("=i", 0),
+            IDLE: NOT_CALLED,
+            TRAP: b"\xcc",
+            OTHER: b"\x55",
+            ENABLED: struct.pack("=i", 1),
+            DISABLED: struct.pack("=i", 0),
+            FUNCTION: CALLED,
+        }
+        self.files = folder / "kprobes"
+        self.files.mkdir()
+        self.list("")
+        self.written: list[bytes] = []
+        self.obeys = True
+        self.ftrace_file = folder / "ftrace_enabled"
+        self.closes_idle: Callable[[], None] = lambda: None
+        self.debugfs = os.open(folder, os.O_RDONLY)
+        addresses = Addresses(VARIABLE, COUNTER, ENABLED, DISABLED, IDLE)
+        self.switch = Switches(self.read, self.debugfs, addresses, -1)
+
+    def list(self, text: str) -> None:
+        (self.files / "list").write_text(text)
+
+    def read(self, address: int, count: int) -> bytes:
+        switch = self.files / "enabled"
+        if switch.exists() and switch.read_bytes() == b"1\n" and self.obeys:
+            self.memory[VARIABLE] = b"\0"
+        if self.ftrace_file.exists() and self.obeys:
+            self.memory[ENABLED] = b"\1"
+        if address not in self.memory:
+            raise KernelError("reading kernel memory", 14)
+        return self.memory[address].ljust(count, b"\0")[:count]
+
+    def forge(self) -> None:
+        (self.files / "enabled").write_bytes(b"0\n")
+        self.memory[VARIABLE] = b"\1"
+
+    def look(self, *places: int) -> tuple[str, str]:
+        return self.switch.look(Places(frozenset(places) - {0}), self.closes_idle)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switches, "_AGAIN_S", 0)
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    made = Kernel(tmp_path)
+    yield made
+    os.close(made.debugfs)
+
+
+def test_armed_as_it_says(kernel: Kernel) -> None:
+    assert kernel.look(TRAP) == (ARMED, "")
+
+
+def test_disarmed_as_it_says_is_left_alone(kernel: Kernel) -> None:
+    kernel.forge()
+    assert kernel.look(OTHER) == (OFF, "")
+    assert (kernel.files / "enabled").read_bytes() == b"0\n"
+
+
+@pytest.mark.parametrize("text", [b"\xcc", b"\xe9"])
+def test_breakpoints_alone_are_armed_again(kernel: Kernel, text: bytes) -> None:
+    kernel.forge()
+    kernel.memory[TRAP] = text
+    kernel.list("ffffffff81000009  k  commit_creds+0x9    [OPTIMIZED]\n" + FTRACE.replace("\n", "[DISABLED]\n"))
+    assert kernel.look(OTHER, TRAP, 0) == (RIGHTED, "")
+
+
+def test_what_stays_as_it_is_lies(kernel: Kernel) -> None:
+    kernel.forge()
+    kernel.obeys = False
+    assert kernel.look(TRAP) == (LIES, "kprobes/enabled was written in vain")
+
+
+def test_kprobes_on_ftrace_are_counted_twice_only_behind_an_entry_that_stays(kernel: Kernel) -> None:
+    kernel.list(FTRACE)
+    kernel.forge()
+    found, why = kernel.look(TRAP)
+    assert (found, "nothing keeps their filter" in why) == (LIES, True)
+    kernel.switch.idle = 7
+    closed: list[int] = []
+
+    def close() -> None:
+        closed.append(kernel.switch.idle)
+        kernel.switch.idle = -1
+
+    kernel.closes_idle = close
+    found, why = kernel.look(TRAP)  # ftrace does not call it: it was closed, and did not stay
+    assert (found, "did not stay" in why, closed) == (LIES, True, [7])
+    kernel.memory[IDLE] = bytes.fromhex("f30f1efa") + CALLED
+    assert kernel.look(TRAP) == (RIGHTED, "")
+    assert closed == [7]
+    kernel.forge()
+    assert kernel.look(TRAP) == (RIGHTED, "")  # it is still there
+
+
+def test_by_ftrace_alone_it_is_known_too(kernel: Kernel) -> None:
+    kernel.forge()
+    assert kernel.look(0) == (OFF, "")
+    kernel.memory[IDLE] = CALLED
+    assert kernel.look(0) == (RIGHTED, "")
+
+
+def test_without_symbols_debugfs_says_what_is_armed(kernel: Kernel) -> None:
+    switch = Switches(kernel.read, kernel.debugfs, Addresses(), -1)
+    assert not switch.off()  # no file
+    (kernel.files / "enabled").write_bytes(b"0\n")
+    assert switch.off()
+    assert switch.look(Places(frozenset({TRAP})), lambda: None) == (RIGHTED, "")
+    assert (kernel.files / "enabled").read_bytes() == b"1\n"
+
+
+@pytest.fixture
+def ftrace(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """A kernel whose `ftrace_enabled` was written."""
+    file = tmp_path / "ftrace_enabled"
+    monkeypatch.setattr(switches, "FTRACE_SWITCH", str(file))
+    kernel.memory[ENABLED] = bytes(4)
+    kernel.ftrace_file = file
+    return kernel
+
+
+def test_calls_that_ftrace_would_leave(ftrace: Kernel) -> None:
+    where = Places(frozenset(), frozenset({FUNCTION}))
+    assert ftrace.switch.look(where, ftrace.closes_idle) == (RIGHTED, "")
+    assert ftrace.ftrace_file.read_bytes() == b"1\n"
+    ftrace.memory[FUNCTION] = NOT_CALLED
+    ftrace.memory[ENABLED] = bytes(4)
+    ftrace.ftrace_file.unlink()
+    assert ftrace.switch.look(where, ftrace.closes_idle) == (ARMED, "")  # of kprobes; ftrace is off, and left alone
+    assert not ftrace.ftrace_file.exists()
+
+
+def test_calls_that_cannot_be_taken_out_any_more(ftrace: Kernel) -> None:
+    where = Places(frozenset(), frozenset({FUNCTION}))
+    ftrace.obeys = False
+    found, why = ftrace.switch.look(where, ftrace.closes_idle)
+    assert (found, "was written in vain" in why) == (LIES, True)
+    ftrace.memory[ENABLED] = b"\1"
+    assert ftrace.switch.look(where, ftrace.closes_idle) == (ARMED, "")
+    ftrace.memory[DISABLED] = b"\1"
+    found, why = ftrace.switch.look(where, ftrace.closes_idle)
+    assert (found, "ftrace_disabled is set" in why) == (LIES, True)
+
+
+def test_a_counter_that_is_off_keeps_the_last_one(kernel: Kernel) -> None:
+    kernel.list(FTRACE + FTRACE)
+    kernel.switch.idle = 7
+    for counted, keeps in ((1, False), (2, True), (0, True), (-1, True)):
+        kernel.memory[COUNTER] = struct.pack("=i", counted)
+        assert kernel.switch.filter_may_empty() is keeps
+    kernel.switch.idle = -1
+    assert not kernel.switch.filter_may_empty()
+
+
+class Fake:
+    """A keeper that notes what it is told."""
+
+    def __init__(self, held: Iterable[Held]) -> None:
+        self.held = {each.slot: each.address for each in held}
+        self.alive = True
+        self.on_close: Callable[[], None] = lambda: None
+        self.tgid = 5
+
+    def lives(self) -> bool:
+        return self.alive
+
+    def hold(self, held: Held) -> None:
+        self.held[held.slot] = held.address
+
+    def close(self, slot: int) -> None:
+        self.held.pop(slot, None)
+        self.on_close()
+
+    def end(self) -> str:
+        self.held.clear()
+        return ""
+
+
+class Agents:
+    """What an agent does with its kprobes, and its keepers."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.keepers: list[Fake] = []
+        self.ground = Ground(kernel.switch, self.start)  # type: ignore[arg-type] # a fake one
+
+    def start(self, held: Iterable[Held]) -> Fake:
+        self.keepers.append(Fake(held))
+        return self.keepers[-1]
+
+    def attach(self, place: int = TRAP) -> int:
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+        self.ground.hold(descriptor, place)
+        return descriptor
+
+
+def is_open(descriptor: int) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").exists()
+
+
+@pytest.fixture
+def agent(kernel: Kernel) -> Agents:
+    return Agents(kernel)
+
+
+def test_without_kprobes_nobody_keeps_them(agent: Agents) -> None:
+    agent.ground.start()
+    assert agent.keepers == []
+    assert agent.ground.tick() == []
+    agent.ground.end()
+
+
+def test_the_keeper_holds_what_the_agent_holds(agent: Agents) -> None:
+    first = agent.attach()
+    agent.ground.start()
+    (keeper,) = agent.keepers
+    second = agent.attach(OTHER)
+    assert sorted(keeper.held.values()) == [TRAP, OTHER]
+    agent.ground.release(first)
+    assert list(keeper.held.values()) == [OTHER]
+    assert not is_open(first)
+    keeper.alive = False
+    assert agent.ground.tick() == []
+    assert [list(each.held.values()) for each in agent.keepers] == [[OTHER], [OTHER]]
+    os.close(second)
+
+
+def test_a_switch_that_lies_keeps_everything_until_it_does_not(
+    agent: Agents, kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = agent.attach()
+    agent.ground.start()
+    kernel.list(FTRACE)
+    kernel.forge()
+    agent.ground.release(one)
+    assert is_open(one)
+    assert len(agent.keepers[0].held) == 1
+    for count in (1, 0):  # told once
+        assert [fields["attempt"] for _, fields in agent.ground.tick()] == ["probes_forged"] * count
+    assert "restart this machine" in caplog.text
+    assert "nothing keeps their filter" in agent.ground.obstacle()
+    kernel.memory[VARIABLE] = b"\0"
+    assert agent.ground.tick() == []
+    assert not is_open(one)
+    assert agent.keepers[0].held == {}
+
+
+def test_what_begins_to_lie_between_two_looks(agent: Agents, kernel: Kernel) -> None:
+    one = agent.attach()
+    agent.ground.start()
+    kernel.list(FTRACE)
+    agent.keepers[0].on_close = kernel.forge
+    agent.ground.release(one)
+    assert is_open(one)
+    assert len(agent.keepers[0].held) == 1
+    os.close(one)
+
+
+def test_what_is_put_right_is_told(agent: Agents, kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    one = agent.attach()
+    agent.ground.start()
+    for _ in range(2):
+        kernel.forge()
+        assert [fields["attempt"] for _, fields in agent.ground.tick()] == ["probes_forged"]
+        assert "it is put right" in caplog.text
+    assert agent.ground.tick() == []
+    os.close(one)
+
+
+def test_the_end_waits_where_nobody_would_keep_them(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_held: Iterable[Held]) -> Keeper:
+        raise OSError(12, "no memory")
+
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            kernel.memory[VARIABLE] = b"\0"
+
+    ground = Ground(kernel.switch, refuse)
+    one = os.open("/dev/null", os.O_RDONLY)
+    ground.hold(one, TRAP)
+    ground.start()
+    assert "nobody keeps probes if this agent is killed" in caplog.text
+    kernel.list(FTRACE)
+    kernel.forge()
+    monkeypatch.setattr("krie.ground.time.sleep", sleep)
+    ground.settle()
+    assert 1.0 in waited
+    assert not kernel.switch.off()
+    ground.end()
+    os.close(one)
+
+
+class Process:
+    """A keeper, whose agent is a process of the test's own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.agent = subprocess.Popen(["sleep", "60"])
+        self.read, self.write = os.pipe()
+        null = os.open("/dev/null", os.O_RDONLY)
+        numbers = dict.fromkeys(("program", "answer", "state", "debugfs"), null)
+        agent = os.pidfd_open(self.agent.pid)
+        with monkeypatch.context() as context:
+            context.setattr("os.pidfd_open", lambda _: agent)
+            held = [Held(0, BREAKPOINT, TRAP, self.write)]
+            self.keeper = Keeper({**numbers, "answer_bytes": 16, "kprobe_type": -1}, Addresses(), held)
+        self.process, self.mine = self.keeper._process, self.keeper._socket
+        os.close(null)
+        os.close(self.write)
+
+    def ask(self, command: bytes, slot: int, descriptor: int = -1) -> bytes:
+        message = MESSAGE.pack(command, BREAKPOINT.encode(), slot, 0)
+        socket.send_fds(self.mine, [message], [descriptor] if descriptor >= 0 else [])
+        return self.mine.recv(100)
+
+    def holds(self) -> bool:
+        """The pipe's write end; nobody else has it."""
+        os.set_blocking(self.read, False)
+        try:
+            return os.read(self.read, 1) != b""
+        except BlockingIOError:
+            return True
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    made = Process(monkeypatch)
+    yield made
+    made.agent.kill()
+    made.agent.wait()
+    made.process.wait(20)
+    made.mine.close()
+    os.close(made.read)
+
+
+def test_the_process_ends_with_the_agent_and_not_before(process: Process) -> None:
+    other, write = os.pipe()
+    assert process.ask(HOLD, 1, write) == b"done"
+    os.close(write)
+    process.process.send_signal(signal.SIGTERM)
+    process.process.send_signal(signal.SIGINT)
+    assert process.ask(HOLD, IDLE_SLOT, other) == b"done"
+    assert process.holds()
+    assert Path(f"/proc/{process.process.pid}/comm").read_text() == "krie-keeper\n"
+    process.mine.shutdown(socket.SHUT_RDWR)  # as if it were about to die
+    time.sleep(0.1)
+    assert process.holds()
+    process.agent.kill()
+    assert process.process.wait(20) == 0
+    assert not process.holds()
+    assert os.read(other, 1) == b""
+    os.close(other)
+
+
+def test_the_process_lets_go_of_what_is_replaced_and_ends_when_it_is_asked(process: Process) -> None:
+    other, write = os.pipe()
+    assert process.ask(HOLD, 0, write) == b"done"
+    os.close(write)
+    assert not process.holds()
+    assert process.ask(CLOSE, 0) == b"done"
+    assert os.read(other, 1) == b""
+    os.close(other)
+    assert process.ask(END, 0) == b"done"
+    assert process.process.wait(20) == 0
