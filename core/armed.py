@@ -154,6 +154,7 @@ def load_sensors(
             list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump, ground
         )
         stack.callback(roaming.close)
+        stack.callback(ground.settle)
         with timings.phase("traps"):
             stuck = roaming.move()
         canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
@@ -168,7 +169,7 @@ def load_sensors(
             return probes
 
         probes = prove()
-        while silent := probes.silent():
+        while (silent := probes.silent()) and not ground.obstacle():
             with timings.phase(_WAIT):
                 held.loaded = child.fall_back(request, held.loaded, silent)
             probes = prove()
@@ -176,7 +177,6 @@ def load_sensors(
         for link, address, kind in standing_probes(sensors, held.loaded):
             ground.hold(link, address, kind)
         ground.start()
-        stack.callback(ground.settle)
     timings.merge(held.loaded.timings)
     return Armed(
         features,

@@ -35,7 +35,7 @@ class Ground:
     """All probes of one agent that change the kernel's text, and the keeper that holds them too."""
 
     def __init__(self, switches: Switches, new_keeper: Callable[[Iterable[Held]], Keeper]) -> None:
-        """Start no keeper yet, and hold nothing."""
+        """Start no keeper yet, and hold nothing but the kprobe at the idle function."""
         self._switches, self._new_keeper = switches, new_keeper
         self._held: dict[int, Held] = {}
         self._waiting: list[int] = []
@@ -44,13 +44,13 @@ class Ground:
         self._started = False
         self._told = ""
         self._news: list[tuple[type[Event], dict[str, object]]] = []
+        self._open_idle()
 
     def start(self) -> None:
         """Have a keeper from now on, if there is something to keep."""
         if not self._held:
             return
         self._started = True
-        self._open_idle()
         self._restart_keeper()
 
     def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT) -> None:

@@ -105,10 +105,12 @@ class Switches:
             (RIGHTED, "") if self._number(self._at.ftrace_enabled) else (LIES, f"{FTRACE_SWITCH} was written in vain")
         )
 
-    def _look_at_kprobes(self, places: Iterable[int], let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
+    def _look_at_kprobes(self, places: frozenset[int], let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         if not self.off():
             return ARMED, ""
-        # disarm_all_kprobes() sets the variable first, and holds the mutex that opening a kprobe takes.
+        if not self._text_is_armed(places):
+            return (OFF if self.off() else ARMED), ""
+        # It may only be about to: disarm_all_kprobes() sets the variable first. Opening a kprobe waits for its mutex.
         if (waited := self.open_idle()) >= 0:
             os.close(waited)
         else:

@@ -170,7 +170,7 @@ def test_the_agent_is_killed(options: dict[str, Any], tmp_path: Path, test_modul
     healthy()
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", ["stop", pytest.param("kill", marks=pytest.mark.long)])
 def test_probes_stay_where_ftrace_changes_nothing(
     options: dict[str, Any], tmp_path: Path, test_module: TestModule, end: str
 ) -> None:
