@@ -211,7 +211,10 @@ class Agent:
         faults, self._faults = self._faults, []
         for fault in faults:
             self._reports.plugin(fault)
-        for event, fields in (*self._enforcing.tick(), *self._armed.ground.tick()):
+        for event, fields in self._enforcing.tick():
+            self._reports.tell(event, **fields)
+        self._scan_what_is_put_right()
+        for event, fields in self._armed.ground.tick():
             self._reports.tell(event, **fields)
         self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()
@@ -251,11 +254,17 @@ class Agent:
             _log.error("agent.state_dir: the next agent will not know that this one lived: %s", error)
 
     def _roam(self) -> None:
+        self._scan_what_is_put_right()
         self._tell_stuck(self._armed.roaming.move())
 
     def _tell_stuck(self, stuck: Mapping[str, str]) -> None:
         for probe, why in stuck.items():
             _log.error("probe %s stays where it was: %s", probe, why)
+
+    def _scan_what_is_put_right(self) -> None:
+        """Let plugins see, and rules decide, what a variable holds before the agent puts it right for its own sake."""
+        if self._armed.ground.turned_off():
+            self._scan()
 
     def _scan(self) -> None:
         for event in self._armed.plugins.scan(self._own.complete):

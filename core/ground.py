@@ -41,7 +41,7 @@ class Ground:
         self._waiting: list[int] = []
         self._slots = count()
         self._keeper: Keeper | None = None
-        self._started = False
+        self._started = self._off = False
         self._told = ""
         self._news: list[tuple[type[Event], dict[str, object]]] = []
         self._open_idle()
@@ -85,6 +85,11 @@ class Ground:
                 )
             return f"the kernel would leave breakpoints and calls behind: {why}"
         return ""
+
+    def turned_off(self) -> bool:
+        """Whether a switch is off, and none was when this was last asked."""
+        before, self._off = self._off, self._switches.any_off()
+        return self._off and not before
 
     def tick(self) -> list[tuple[type[Event], dict[str, object]]]:
         """Once a second: put the switch right, look after the keeper; returns what happened since the last time."""

@@ -72,6 +72,11 @@ class Switches:
             return self._file(SWITCH).strip() == b"0"
         return False
 
+    def any_off(self) -> bool:
+        """Whether one of the variables says that something is off, whatever the text says."""
+        enabled = self._at.ftrace_enabled
+        return self.off() or bool(enabled and not self._number(enabled)) or bool(self._number(self._at.ftrace_disabled))
+
     def open_idle(self) -> int:
         """Another kprobe at the idle function, -1 where there can be none."""
         if not self._at.idle or self._type < 0:

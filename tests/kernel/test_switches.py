@@ -107,6 +107,9 @@ def test_traps_roam_and_policies_reload(standing: RunningAgent, test_module: Tes
     with forged(test_module):
         standing.wait("krie.guarded", is_forged, before + 1)
         assert enabled()
+        (line,) = standing.lines("runtime_integrity.kernel_parameter", lambda line: line["event"]["state"] == "differs")
+        assert line["event"]["symbol"] == "kprobes_all_disarmed"  # seen before it was put right
+        assert [each["id"] for each in line["decision"]["rules"]] == ["KPARAM001"]
         standing.process.send_signal(signal.SIGHUP)
         standing.wait("krie.policy")
         wait_for(lambda: places_in("override_creds") | places_in("prepare_kernel_cred") != traps)

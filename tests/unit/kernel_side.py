@@ -131,7 +131,7 @@ def armed(
     kinds = tuple(event.KIND for each in sensors for event in each.events)
     parts = {
         "agent": own_header(),
-        "ground": SimpleNamespace(tick=list),
+        "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
         "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
         "inspector": SimpleNamespace(identify=identify),
         "loaded": SimpleNamespace(

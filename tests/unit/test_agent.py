@@ -300,6 +300,27 @@ def test_a_full_batch_is_a_backlog_and_no_loss(setting: Setting) -> None:
     assert agent._losses.total == 0
 
 
+def test_plugins_see_a_switch_before_it_is_put_right(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    off = iter([True, False, False, True])
+
+    def put_right() -> list[object]:
+        order.append("put right")
+        return []
+
+    def scan(_complete: object) -> list[object]:
+        order.append("scan")
+        return []
+
+    setting.more["ground"] = SimpleNamespace(turned_off=lambda: next(off, False), tick=put_right)
+    monkeypatch.setattr(setting.plugins, "scan", scan)
+    agent = setting.start()  # which ticks
+    agent._tick()
+    agent._roam()
+    agent._roam()
+    assert order == ["scan", "put right", "put right", "scan"]
+
+
 def test_what_never_came_is_a_loss_that_policies_know(setting: Setting) -> None:
     agent = setting.start()
     setting.sent(attempts=5, lost=2)

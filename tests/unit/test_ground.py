@@ -301,6 +301,16 @@ def test_what_is_put_right_is_told(agent: Agents, kernel: Kernel, caplog: pytest
     os.close(one)
 
 
+def test_that_something_is_off_is_known_once_each_time(agent: Agents, kernel: Kernel) -> None:
+    assert not agent.ground.turned_off()
+    for variable, value in ((VARIABLE, b"\1"), (ENABLED, bytes(4)), (DISABLED, b"\1")):
+        before = kernel.memory[variable]
+        kernel.memory[variable] = value
+        assert [agent.ground.turned_off() for _ in range(2)] == [True, False]
+        kernel.memory[variable] = before
+        assert not agent.ground.turned_off()
+
+
 def test_the_end_waits_where_nobody_would_keep_them(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
