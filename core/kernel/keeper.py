@@ -110,7 +110,7 @@ class _Keeper:
         except KernelError as error:
             _kernel_log(f"the programs of an agent that has gone are still armed: {error}")
         told = ""
-        while why := self._what_keeps():
+        while why := self._try():
             if why != told:
                 told = why
                 _kernel_log(f"probes stay until they can be removed: {why}")
@@ -121,6 +121,12 @@ class _Keeper:
             time.sleep(_AGAIN_S)
         if asked:
             self._tell("done")
+
+    def _try(self) -> str:
+        try:
+            return self._what_keeps()
+        except Exception as error:  # this process may not end with all that it holds, whatever is wrong
+            return f"{type(error).__name__}: {error}"
 
     def _tell(self, text: str) -> None:
         with suppress(OSError):  # the agent may have been killed meanwhile
