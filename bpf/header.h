@@ -66,6 +66,7 @@ static __always_inline void krie_fill_process(struct krie_header *header)
 	header->parent_tgid = KRIE_LOAD(task_struct, parent, tgid);
 	header->parent_start_time = KRIE_LOAD(task_struct, parent_leader, start_boottime);
 	krie_current_executable(&header->exe_dev, &header->exe_ino, &header->exe_generation);
+	header->context = krie_context();
 	bpf_probe_read_kernel(header->comm, sizeof(header->comm), KRIE_ADDRESS(task_struct, task, comm));
 }
 
@@ -109,7 +110,6 @@ static __always_inline void krie_fill_header(struct krie_header *header)
 	krie_fill_namespaces(header);
 	header->cgroup = KRIE_LOAD(kernfs_node, node, id);
 	header->user_ns = KRIE_LOAD(user_namespace, user_ns, ns.inum);
-	header->context = krie_context();
 }
 
 #endif

@@ -38,6 +38,7 @@ from .missed import MissedRuns
 from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
 from .presence import Presence
+from .principal import Principals
 from .process import ProcessTable
 from .reports import Reports
 from .status import Status
@@ -76,7 +77,7 @@ class Agent:
         cgroups = Cgroups(cgroup2)
         stack.callback(cgroups.close)
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
-        self._enforcing = Enforcing(config, armed, stack)
+        self._enforcing = Enforcing(config, armed, stack, principal_of=Principals(table, time.time_ns()))
         self._policy_files = PolicyFiles(config, armed, self._enricher, lambda: self._enforcing.tier.numbers)
         stack.callback(self._policy_files.close)
         with armed.timings.phase("policy"):

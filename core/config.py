@@ -121,7 +121,11 @@ class EnforcementConfig(_Section):
     )
     verdict_s: int = Field(600, ge=1, le=86400, description="how long a refusal binds a process, s")
     breaker_processes: int = Field(
-        20, ge=1, le=100_000, description="distinct processes that one rule may hit in the period before it trips"
+        10,
+        ge=1,
+        le=100_000,
+        description="how many one rule may kill or poison in the period before it only refuses: "
+        "all processes of a user count as one, and so do those of a program of root's",
     )
     breaker_period_s: int = Field(60, ge=1, le=86400, description="that period, s")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from .wire import Json
+
+_EPERM = 1
 
 
 class Action(IntEnum):
@@ -62,6 +64,15 @@ class FiredRule:
     """The error that the caller gets; 0 unless the action is `override`."""
     ttl_s: int = 0
     """Seconds that a wider scope lasts; 0 for scope `event`."""
+
+    @property
+    def beyond_refusing(self) -> bool:
+        """Whether it asks for more than that one operation fails."""
+        return self.action is Action.KILL or (self.action is Action.OVERRIDE and self.scope is not Scope.EVENT)
+
+    def refusing(self) -> FiredRule:
+        """The same rule, asking for no more than that this operation fails."""
+        return replace(self, action=Action.OVERRIDE, scope=Scope.EVENT, errno=self.errno or _EPERM, ttl_s=0)
 
 
 @dataclass(frozen=True, slots=True)

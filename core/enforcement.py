@@ -28,6 +28,7 @@ from .kernel.maps import Map
 from .kernel_tables import KernelTables
 from .kernel_tier import KernelTier
 from .policy.reload import Candidate
+from .principal import PrincipalOf
 from .probe import Enforcement as Can
 from .process import Key
 from .verdicts import Flags, Verdict
@@ -49,8 +50,13 @@ class Enforcing:
         stack: ExitStack,
         tables_of: Callable[[Mapping[str, Map], Sequence[int]], KernelTables] = KernelTables,
         new_guard: Callable[[], Guard] = Guard,
+        *,
+        principal_of: PrincipalOf,
     ) -> None:
-        """Touch nothing yet; `stack` lets go of files. `tables_of`: the tables in these maps, for these kinds."""
+        """Touch nothing yet; `stack` lets go of files. `tables_of`: the tables in these maps, for these kinds.
+
+        `principal_of`: whom the breakers count for an event.
+        """
         self._config, self._armed = config.enforcement, armed
         self._verdicts = armed.verdicts
         self._rules = RuleNumbers()
@@ -62,7 +68,14 @@ class Enforcing:
         tables = tables_of(armed.maps, armed.loaded.loaded.kinds)
         self.tier = KernelTier(armed, tables, self._rules.number, self._config.poison_s)
         self.enforcer = Enforcer(
-            self._config, self._verdicts, self._breaker, self._rules, armed.agent.tgid, self._ability, self._decided
+            self._config,
+            self._verdicts,
+            self._breaker,
+            self._rules,
+            armed.agent.tgid,
+            self._ability,
+            self._decided,
+            principal_of,
         )
         self._executables = Executables({}, {}, ())
         stack.callback(self._close_executables)
@@ -211,29 +224,29 @@ class Enforcing:
     def _tripped(self, rule: str, processes: int) -> None:
         period_s = self._config.breaker_period_s
         _log.error(
-            "rule %s hit %d processes within %d s: it only observes now, until krie clear --rule %s or a reload",
+            "rule %s hit %d users or programs in %d s: it only refuses now, until krie clear --rule %s or a reload",
             rule,
             processes,
             period_s,
             rule,
         )
         self._tell(Breaker, rule=rule, processes=processes, period_s=period_s, state="tripped")
-        self._set_aside()
+        self._hold_back()
 
     def _rearm(self, rule: str | None) -> list[str]:
         rearmed = self._breaker.rearm(rule)
         for each in rearmed:
-            _log.warning("rule %s is enforced again", each)
+            _log.warning("rule %s is enforced in full again", each)
             self._tell(Breaker, rule=each, processes=0, period_s=self._config.breaker_period_s, state="rearmed")
         if rearmed:
-            self._set_aside()
+            self._hold_back()
         return rearmed
 
-    def _set_aside(self) -> None:
-        """Let rules whose breaker is tripped not act in the kernel either."""
+    def _hold_back(self) -> None:
+        """Let rules whose breaker is tripped only refuse in the kernel, too."""
         tripped = frozenset(rule for rule, (_, is_tripped) in self._breaker.state().items() if is_tripped)
         try:
-            self.tier.set_aside(tripped)
+            self.tier.only_refuse(tripped)
         except KernelError as error:
             _log.error("the kernel's tables stay as they are, tripped breakers included: %s", error)
 

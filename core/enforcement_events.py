@@ -53,15 +53,15 @@ class Guarded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Breaker(Event):
-    """A rule hit so many processes that it is no longer enforced, or it is again."""
+    """A rule killed or poisoned so many that it only refuses from now on, or it is enforced in full again."""
 
     KIND: ClassVar[int] = 0x0019
     NAME: ClassVar[str] = "krie.breaker"
 
-    processes: Annotated[U32, Doc("distinct processes that the rule hit within the period")]
+    processes: Annotated[U32, Doc("users, and programs or lineages of root's, that the rule hit within the period")]
     period_s: Annotated[U32, Doc("the period, s")]
     rule: Annotated[str, Chars(64), Doc("the rule")]
-    state: Annotated[str, Choice("B", BREAKER_STATES), Doc("`tripped`: the rule only observes from now on")]
+    state: Annotated[str, Choice("B", BREAKER_STATES), Doc("`tripped`: the rule only refuses from now on")]
     pad: Pad7 = b""
 
 

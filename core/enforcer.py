@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from . import kill
 from .breaker import CircuitBreaker
 from .config import EnforcementConfig
-from .decision import Action, Decision, Mode, Scope, merge
+from .decision import Action, Decision, FiredRule, Mode, Scope, merge
 from .errors import KernelError
 from .event import BY_TABLE, DONE, Event
+from .principal import PrincipalOf
 from .process import Identity, Key
 from .verdicts import Verdict
 
@@ -24,11 +25,13 @@ WORDS: Mapping[str, str] = {
     "killed": "the process has ended, or the kernel took the signal before the process left it",
     "signalled": "the signal was sent; the process had not ended yet when the line was written",
     "restored": "what a comparison found changed was put back, by the interface that the kernel has for it",
-    "spared": "nothing was done, for the reason behind the colon: whom no verdict may hit, or a tripped breaker",
+    "spared": "what was asked for was not done, for the reason behind the colon: whom no verdict may hit, or a tripped "
+    "breaker, which still lets the operation be refused",
     "failed": "something of it could not be done, for the reason behind the colon",
 }
 """What `done` says; a reason may follow behind a colon."""
 _SECOND = 1_000_000_000
+_TRIPPED = "spared: the rule's breaker is tripped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,15 @@ class Enforcer:
         agent_tgid: int,
         ability: Callable[[int], Ability],
         decided: Callable[[Event], frozenset[str]],
+        principal_of: PrincipalOf,
     ) -> None:
-        """`ability` answers for an event's kind, `decided` for an event: ids of rules that the kernel decided."""
+        """`ability` answers for an event's kind, `decided` for an event: ids of rules that the kernel decided.
+
+        `principal_of`: whom the breaker counts for an event.
+        """
         self._config, self._verdicts, self._breaker, self._rules = config, verdicts, breaker, rules
         self._never = {1: "tgid 1", agent_tgid: "the agent"}
-        self._ability, self._decided = ability, decided
+        self._ability, self._decided, self._principal_of = ability, decided, principal_of
         self.protected: Mapping[Identity, str] = {}
         """Executables that are spared, replaced with each policy."""
         self.contained = 0
@@ -144,15 +151,23 @@ class Enforcer:
             return Outcome(ability.mode, (*done, f"spared: {why}"), would(decision))
         rules = [each for each in decision.rules if each.action >= Action.OVERRIDE]
         in_kernel = self._decided(event)  # what these say was done there, or spared there
-        allowed_rules = [each for each in rules if self._breaker.allows(each.id, process, now)]
-        rules = [each for each in allowed_rules if each.id not in in_kernel]
-        if not rules:
-            tripped = not allowed_rules and event.decided_by != BY_TABLE
-            spared = ("spared: the rule's breaker is tripped",) if tripped else ()
-            return Outcome(ability.mode, (*done, *spared), would(decision) if tripped else ())
-        allowed = merge(rules, tier=decision.tier, revision=decision.revision)
-        done += [word for word in self._carry_out(process, event.kind, allowed, ability, now) if word not in done]
-        return Outcome(ability.mode, tuple(done))
+        tripped = self._tripped(rules, event, now)
+        left = [each for each in rules if each.id not in in_kernel]
+        left = [each for each in left if each.id not in tripped] or [each.refusing() for each in left]
+        spared = tripped - in_kernel or (event.decided_by != BY_TABLE and tripped)
+        done += [_TRIPPED] if spared else []
+        if left:
+            allowed = merge(left, tier=decision.tier, revision=decision.revision)
+            done += [word for word in self._carry_out(process, event.kind, allowed, ability, now) if word not in done]
+        return Outcome(ability.mode, tuple(done), would(decision) if spared else ())
+
+    def _tripped(self, rules: Iterable[FiredRule], event: Event, now: int) -> frozenset[str]:
+        """Ids of the rules that may do no more than refuse. All that go beyond it are counted, the kernel's too."""
+        beyond = [each for each in rules if each.beyond_refusing]
+        if not beyond:
+            return frozenset()
+        principal = self._principal_of(event)
+        return frozenset(each.id for each in beyond if not self._breaker.allows(each.id, principal, now))
 
     def _spared(self, event: Event) -> str:
         if event.tgid in self._never:

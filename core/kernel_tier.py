@@ -29,7 +29,7 @@ class KernelTier:
             if armed.modes.get(sensor.name, Mode.OBSERVE) is Mode.ENFORCE
         }
         self._tiers = Tiers()
-        self._set_aside: frozenset[str] = frozenset()
+        self._only_refuse: frozenset[str] = frozenset()
 
     @property
     def numbers(self) -> Numbers:
@@ -39,23 +39,23 @@ class KernelTier:
     @property
     def rules(self) -> Mapping[str, frozenset[str]]:
         """Ids of the rules in force by kind."""
-        return {kind: rules - self._set_aside for kind in self._enforced if (rules := self._tiers.in_kernel(kind))}
+        return {kind: rules for kind in self._enforced if (rules := self._tiers.in_kernel(kind))}
 
-    def install(self, tiers: Tiers, numbers: Numbers, set_aside: frozenset[str] = frozenset()) -> None:
+    def install(self, tiers: Tiers, numbers: Numbers, only_refuse: frozenset[str] = frozenset()) -> None:
         """Bring a policy's tables into force. Raises `KernelError`; then those before stay."""
         encoder = Encoder(self._tables.next_generation(), self._number, self._poison_s * _SECOND)
         tables = {
-            kind: encoder.encode(tiers.tables[name], set_aside)
+            kind: encoder.encode(tiers.tables[name], only_refuse)
             for name, kind in self._enforced.items()
             if name in tiers.tables
         }
         if tables or self._tiers.tables:
             self._tables.install(tables, numbers)
-        self._tiers, self._set_aside = tiers, set_aside
+        self._tiers, self._only_refuse = tiers, only_refuse
 
-    def set_aside(self, rules: frozenset[str]) -> None:
-        """Let these rules no longer act in the kernel, and all others do so. Raises `KernelError`."""
-        if rules != self._set_aside:
+    def only_refuse(self, rules: frozenset[str]) -> None:
+        """Let these rules do no more than refuse, and all others what they ask for. Raises `KernelError`."""
+        if rules != self._only_refuse:
             self.install(self._tiers, self._tables.numbers, rules)
 
     def remove(self) -> None:
@@ -75,4 +75,5 @@ class KernelTier:
         return {
             "generation": self._tables.generation,
             "rules": {kind: sorted(each) for kind, each in self.rules.items()},
+            "only_refuse": sorted(self._only_refuse),
         }

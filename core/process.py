@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from .event import Event
+from .event import CONTAINER, Event
 from .path import path_text
 from .process_sensor import ProcessExec, ProcessExit, ProcessFork
 from .wire import text_of
 
 UNKNOWN = "?"
 """Stands for a path that is not known. Rules also see `exe_known`."""
+CONTAINED = -1
+"""Of `Process.user`: it descends from root in a PID namespace of its own, who may take any user."""
+_INIT_TGID = 1
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _MOST_ANCESTORS = 16
 
@@ -40,6 +43,7 @@ class Key(NamedTuple):
 
 
 NOTHING = Identity(0, 0, 0)
+_UNKNOWN_LINEAGE = Key(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,11 @@ class Process:
     uid: int
     euid: int
     gid: int
+    lineage: Key = _UNKNOWN_LINEAGE
+    """The child of tgid 1 from which it descends by fork, whoever its parent is now."""
+    user: int = 0
+    """The first user other than root among those from which it descends and itself, or `CONTAINED`; whatever it becomes
+    later. 0: root all the way."""
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
@@ -110,7 +119,8 @@ class ProcessTable:
                 self.contradicted += 1
             known = self._from_proc(event, identity)
         elif (known.uid, known.euid, known.gid) != (event.uid, event.euid, event.gid) or known.key != key:
-            known = replace(known, key=key, uid=event.uid, euid=event.euid, gid=event.gid)
+            user = known.user or _user_of(event)
+            known = replace(known, key=key, uid=event.uid, euid=event.euid, gid=event.gid, user=user)
         else:
             return known
         self._put(known)
@@ -144,28 +154,60 @@ class ProcessTable:
             self._seeded.setdefault(process.key.tgid, process.key)
             if self.find(process.key) is None:
                 self._put(replace(process, parent=keys.get(parent_tgid, Key(parent_tgid, 0))))
+        for process, _ in found:
+            self._descend(process.key)
+
+    def _descend(self, key: Key) -> None:
+        """Give a process from /proc, and those above it, what they have from their ancestors."""
+        line: list[Process] = []
+        process = self.find(key)
+        while process is not None and process.lineage == _UNKNOWN_LINEAGE and process not in line:
+            line.append(process)
+            process = self.find(process.parent)
+        while line:
+            self._put(self._child(line.pop()))
+
+    def _child(self, process: Process) -> Process:
+        """The same with what it has from its parent."""
+        parent = self.find(process.parent)
+        if parent is None or parent.key.tgid == _INIT_TGID or parent.key == process.key:
+            return replace(process, lineage=process.key)
+        return replace(process, lineage=parent.lineage, user=parent.user or process.user)
 
     def _fork(self, record: ProcessFork) -> None:
         maker = self.actor(record)
         child = Key(record.child_tgid, record.child_start_time)
         parent = Key(record.child_parent_tgid, record.child_parent_start_time)
-        self._put(replace(maker, key=child, parent=parent, comm=record.comm))
+        lineage = child if maker.key.tgid == _INIT_TGID else maker.lineage
+        self._put(replace(maker, key=child, parent=parent, comm=record.comm, lineage=lineage))
 
     def _exec(self, record: ProcessExec) -> None:
         path, known = path_of(record)
+        key = Key(record.tgid, record.start_time)
         self._put(
-            Process(
-                Key(record.tgid, record.start_time),
-                Key(record.parent_tgid, record.parent_start_time),
-                record.comm,
-                path,
-                known,
-                Identity(record.exe_dev, record.exe_ino, record.exe_generation),
-                record.uid,
-                record.euid,
-                record.gid,
+            self._continued(
+                key,
+                record,
+                Process(
+                    key,
+                    Key(record.parent_tgid, record.parent_start_time),
+                    record.comm,
+                    path,
+                    known,
+                    Identity(record.exe_dev, record.exe_ino, record.exe_generation),
+                    record.uid,
+                    record.euid,
+                    record.gid,
+                ),
             )
         )
+
+    def _continued(self, key: Key, event: Event, process: Process) -> Process:
+        """A process as it is now, with the ancestry that is known of it."""
+        before = self.find(key)
+        if before is None:
+            return self._child(replace(process, user=_user_of(event)))
+        return replace(process, lineage=before.lineage, user=before.user or _user_of(event))
 
     def _exit(self, record: ProcessExit) -> None:
         process = self.find(Key(record.tgid, record.start_time))
@@ -199,17 +241,27 @@ class ProcessTable:
         with suppress(OSError):  # it is gone
             path, found = _executable(Path(f"/proc/{event.tgid}"), self._identify)
         known = found == identity and path != UNKNOWN
-        return Process(
-            Key(event.tgid, event.start_time),
-            Key(event.parent_tgid, event.parent_start_time),
-            event.comm,
-            text_of(os.fsencode(path)) if known else UNKNOWN,
-            known,
-            identity,
-            event.uid,
-            event.euid,
-            event.gid,
+        key = Key(event.tgid, event.start_time)
+        return self._continued(
+            key,
+            event,
+            Process(
+                key,
+                Key(event.parent_tgid, event.parent_start_time),
+                event.comm,
+                text_of(os.fsencode(path)) if known else UNKNOWN,
+                known,
+                identity,
+                event.uid,
+                event.euid,
+                event.gid,
+            ),
         )
+
+
+def _user_of(event: Event) -> int:
+    """See `Process.user`."""
+    return CONTAINED if event.context & CONTAINER else event.uid
 
 
 def _processes_in(proc: Path, identify: Callable[[int], Identity]) -> Iterator[tuple[Process, int]]:
@@ -230,14 +282,18 @@ def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Proc
     ids = {
         line.partition(b":")[0]: [int(number) for number in line.split()[1:]]
         for line in (folder / "status").read_bytes().splitlines()
-        if line.startswith((b"Uid:", b"Gid:"))
+        if line.startswith((b"Uid:", b"Gid:", b"NSpid:"))
     }
     path, identity = _executable(folder, identify)
     uid, euid = ids[b"Uid"][:2]
     key = Key(int(folder.name), int(fields[19]) * _TICK_NS)
     text = text_of(os.fsencode(path))
     known = path != UNKNOWN
-    return Process(key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0]), int(fields[1])
+    user = CONTAINED if len(ids.get(b"NSpid", ())) > 1 else uid
+    process = Process(
+        key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0], _UNKNOWN_LINEAGE, user
+    )
+    return process, int(fields[1])
 
 
 def _executable(folder: Path, identify: Callable[[int], Identity]) -> tuple[str, Identity]:

@@ -29,8 +29,8 @@ class Encoder:
     number: Callable[[str], int]
     poison_ns: int
 
-    def encode(self, table: KindTable, without: frozenset[str] = frozenset()) -> bytes:
-        """One table; rules named in `without` are set aside. Raises `PolicyError` where it does not fit."""
+    def encode(self, table: KindTable, only_refuse: frozenset[str] = frozenset()) -> bytes:
+        """One table; those rules neither kill nor poison. Raises `PolicyError` where it does not fit."""
         used, fields = 0, [bytes(layout.FIELD.size)] * layout.FIELDS
         points: list[int] = []
         steps: list[int] = []
@@ -45,7 +45,7 @@ class Encoder:
             )
             points += own_points
             steps += own_steps
-        rows, outcomes = self._rows(table, without)
+        rows, outcomes = self._rows(table, only_refuse)
         return b"".join(
             (
                 layout.HEAD.pack(self.generation, used | layout.IN_FORCE if any(rows) else 0),
@@ -57,10 +57,10 @@ class Encoder:
             )
         )
 
-    def _rows(self, table: KindTable, without: frozenset[str]) -> tuple[list[int], list[bytes]]:
+    def _rows(self, table: KindTable, only_refuse: frozenset[str]) -> tuple[list[int], list[bytes]]:
         rows, outcomes = [0] * layout.ROWS, [bytes(layout.OUTCOME.size)]
         known: dict[bytes, int] = {}
-        for row, (rule, asked) in table.outcomes(without):
+        for row, (rule, asked) in table.outcomes(only_refuse):
             packed = self._outcome(rule, asked)
             if packed not in known:
                 known[packed] = len(outcomes)

@@ -36,7 +36,7 @@ class Alone(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KindTable:
-    """The table of one kind, before rules have numbers and any of them is set aside."""
+    """The table of one kind, before rules have numbers and any of them is held back."""
 
     kind: str
     columns: tuple[Column, ...]
@@ -45,15 +45,17 @@ class KindTable:
     rules: tuple[Rule, ...]
     evaluations: int
 
-    def outcomes(self, without: frozenset[str]) -> Iterator[tuple[int, tuple[Rule, FiredRule]]]:
-        """For each row the strongest rule, with what all rules together ask for."""
+    def outcomes(self, only_refuse: frozenset[str]) -> Iterator[tuple[int, tuple[Rule, FiredRule]]]:
+        """For each row the strongest rule, with what all rules together ask for. `only_refuse`: rules that may do no
+        more than refuse."""
         for row, rules in self.rows.items():
-            standing = {rule.id: rule for rule in rules if rule.id not in without}
-            if standing:
-                merged = merge((rule.fired for rule in standing.values()), tier="kernel", revision="")
-                first = next(each for each in merged.rules if each.action == merged.action)
-                asked = FiredRule(first.id, merged.action, merged.scope, merged.errno, merged.ttl_s)
-                yield row, (standing[first.id], asked)
+            asking = {rule.id: rule for rule in rules}
+            fired = [rule.fired for rule in rules if rule.id not in only_refuse]
+            fired = fired or [rule.fired.refusing() for rule in rules]
+            merged = merge(fired, tier="kernel", revision="")
+            first = next(each for each in merged.rules if each.action == merged.action)
+            asked = FiredRule(first.id, merged.action, merged.scope, merged.errno, merged.ttl_s)
+            yield row, (asking[first.id], asked)
 
 
 class Builder:

@@ -90,16 +90,16 @@ rules contains {"id": "AGENT005", "action": "log"} if input.event.kind == "krie.
 rules contains {"id": "AGENT006", "action": "log"} if input.event.kind == "krie.contained"
 
 # METADATA
-# title: A rule hit too many processes and only observes now
+# title: A rule killed or poisoned too many and only refuses now
 # description: |
-#   Its circuit breaker tripped. Either the rule is wrong, or the machine is under attack by many processes.
+#   Its circuit breaker tripped. Either the rule is wrong, or the machine is under attack by many users.
 # custom:
 #   id: AGENT007
 #   severity: high
 #   action: log
 #   technique: ""
 #   seen: |
-#     What the rule refused before goes through again, until `krie clear --rule ID`.
+#     Whom the rule would have killed lives on, until `krie clear --rule ID`; what it refuses still fails.
 rules contains {"id": "AGENT007", "action": "log"} if {
 	input.event.kind == "krie.breaker"
 	input.event.state == "tripped"

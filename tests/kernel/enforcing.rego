@@ -36,7 +36,7 @@ rules contains {"id": "SITE005", "action": "override", "scope": "host", "ttl_s":
 # METADATA
 # title: A rule that hits many
 # custom: {id: SITE006, severity: low, action: override}
-rules contains {"id": "SITE006", "action": "override"} if 1006 in tried
+rules contains {"id": "SITE006", "action": "override", "scope": "process", "ttl_s": 60} if 1006 in tried
 
 # METADATA
 # title: A BPF map is made by a victim

@@ -159,14 +159,13 @@ print(os.getpid(), denied(lambda: made.setsockopt(socket.SOL_SOCKET, 44, 1)), ca
 
 def test_the_first_occurrence_is_killed_where_the_kernel_decides(enforcing: RunningAgent, named_victim: Run) -> None:
     code = "print(os.getpid(), flush=True); called(321, 23, bytes(8), 8); print('went on', flush=True)"
-    for _ in range(3):  # more would trip the breaker
+    for _ in range(3):
         with pytest.raises(subprocess.CalledProcessError) as killed:
             named_victim(code)
         assert killed.value.returncode == -9
         assert killed.value.stdout.split() == [killed.value.stdout.strip()]  # its tgid, and nothing after it
         (line,) = of(enforcing, int(killed.value.stdout), "runtime_integrity.bpf")
         assert (line["decision"]["tier"], line["done"]) == ("kernel", ["refused", "poisoned", "killed"])
-    ask(enforcing.run_dir, {"ask": "clear", "rule": "SITE010"})  # its breaker
 
 
 def test_bpf_and_ptrace_are_refused_with_the_rules_error(enforcing: RunningAgent, victim: Run) -> None:
@@ -348,24 +347,30 @@ os.write(1, b"%d %d" % (os.getpid(), refused))
     assert line["done"] == ["host"]
 
 
-def test_a_breaker_trips_and_is_re_armed(enforcing: RunningAgent) -> None:
-    def done() -> list[str]:
-        script = f"echo {MANY} > {SYSCTL}; echo $$; read -r line"
-        with subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
-            assert shell.stdout is not None
-            tgid = int(shell.stdout.readline())
-            # No reload here, which would re-arm it. The shell lives until this is decided.
-            (line,) = enforcing.wait("runtime_integrity.sysctl_write", lambda line: line["process"]["tgid"] == tgid)
-        return list(line["done"])
+def test_a_breaker_trips_and_is_re_armed(enforcing: RunningAgent, victim: Run) -> None:
+    code = f"""
+file = os.open({SYSCTL!r}, os.O_WRONLY)
+os.setresuid(int(sys.argv[1]), 0, 0)
+again = lambda: denied(lambda: os.write(file, b'{MANY}'))
+again()
+print(os.getpid(), flush=True)
+until(again, errno.EPERM)
+"""
+
+    def done(user: int) -> list[str]:
+        tgid = int(victim(code, str(user)).stdout)
+        return list(of(enforcing, tgid, "runtime_integrity.sysctl_write")[0]["done"])
 
     enforcing.settle()
-    assert [done() for _ in range(4)] == [["bound"]] * 3 + [["spared: the rule's breaker is tripped"]]
+    spared = ["spared: the rule's breaker is tripped", "bound"]
+    assert [done(user) for user in (1, 2, 2, 3)] == [["poisoned"]] * 4
+    assert done(4) == spared
     (line,) = enforcing.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")
     assert (line["event"]["rule"], line["event"]["processes"]) == ("SITE006", 4)
     assert {"rule": "SITE006", "processes": 4, "of": 3, "tripped": True} in status(enforcing)["breakers"]
     assert ask(enforcing.run_dir, {"ask": "clear", "rule": "SITE006"})["rearmed"] == ["SITE006"]
     enforcing.wait("krie.breaker", lambda line: line["event"]["state"] == "rearmed")
-    assert done() == ["bound"]
+    assert done(5) == ["poisoned"]
 
 
 def test_ftrace_is_not_switched_off(enforcing: RunningAgent, victims: Victims) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from krie.admin import ask
 from krie.kernel.features import Features
 from krie.testing.agent import Line, RunningAgent
-from krie.testing.patience import PATIENCE_S
 from krie.testing.victims import Interpreter, Victims
 
 from . import example
@@ -97,8 +95,19 @@ for number in sys.argv[3:]:
     print(error)
 print(os.getpid())
 """
-
-
+FORKED = """
+for user in map(int, sys.argv[3:]):
+    child = os.fork()
+    if child == 0:
+        file = os.open('/proc/sys/' + sys.argv[1], os.O_WRONLY)
+        os.setresuid(user, 0, 0)
+        try:
+            os.write(file, sys.argv[2].encode())
+            os._exit(0)
+        except OSError as error:
+            os._exit(error.errno)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 WRONG = """package krie.wrong
 
 # METADATA
@@ -120,6 +129,16 @@ class Site:
         """Errors of the writes, and the writer's tgid. `again`: how often a write that went through is repeated."""
         done = victims.run(WRITE, name, str(again), *map(str, numbers), interpreter=self._python)
         return [int(each) for each in done.stdout.split()]
+
+    def forked(self, victims: Victims, number: int, users: list[int]) -> list[int]:
+        """Errors of one write by a child of each of these real users."""
+        done = victims.run(FORKED, SYSCTL, str(number), *map(str, users), interpreter=self._python)
+        self.agent.settle()
+        return [int(each) for each in done.stdout.split()]
+
+    def breakers(self) -> list[Line]:
+        """As `krie status` shows them."""
+        return list(ask(self.agent.run_dir, {"ask": "status"})["breakers"])
 
     def told(self, tgid: int) -> list[Line]:
         self.agent.settle()
@@ -240,14 +259,29 @@ def test_a_policy_that_cannot_be_inline_is_refused(site: Site, victims: Victims,
         site.agent.wait("krie.policy", count=before + 2)
 
 
-def test_a_tripped_breaker_stops_the_kernel_too(site: Site, victims: Victims, old: int) -> None:
-    """The last test: it hits more processes than the breaker allows."""
-    refused = [bool(site.victim(victims, SYSCTL, 1001)[0]) for _ in range(2)]
-    assert any(refused)
-    deadline = time.monotonic() + PATIENCE_S
-    while site.victim(victims, SYSCTL, 1001)[0]:
-        assert time.monotonic() < deadline, "the breaker does not trip"
-    site.agent.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")
-    assert "REFUSE" not in ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["rules"]["example.seen"]
-    ask(site.agent.run_dir, {"ask": "clear", "rule": "REFUSE"})
+def test_children_that_are_refused_trip_nothing(site: Site, victims: Victims, old: int) -> None:
+    errors = site.forked(victims, 1001, [0] * 25)
+    assert [bool(each) for each in errors] == [True] * 25
     assert site.victim(victims, SYSCTL, 1001)[0]
+    assert site.breakers() == []
+
+
+def test_the_poisoned_children_of_one_user_trip_nothing(site: Site, victims: Victims, old: int) -> None:
+    assert all(site.forked(victims, 1002, [1000] * 25))
+    (breaker,) = site.breakers()
+    assert (breaker["processes"], breaker["tripped"]) == (1, False)
+    ask(site.agent.run_dir, {"ask": "clear", "all": True})
+
+
+def test_a_tripped_breaker_lets_the_kernel_only_refuse(site: Site, victims: Victims, old: int) -> None:
+    """The last test: it hits more users than the breaker allows."""
+    assert all(site.forked(victims, 1002, list(range(1001, 1006))))
+    site.agent.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")
+    assert ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["only_refuse"] == ["POISON"]
+    first, second, tgid = site.victim(victims, SYSCTL, 1002, old)
+    assert (bool(first), second) == (True, 0)  # refused, and not poisoned
+    assert site.told(tgid)[0]["done"] == ["refused"]
+    ask(site.agent.run_dir, {"ask": "clear", "rule": "POISON"})
+    first, second, _ = site.victim(victims, SYSCTL, 1002, old)
+    assert first
+    assert second

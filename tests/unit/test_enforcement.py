@@ -21,6 +21,7 @@ from krie.guard import Guard
 from krie.health import ProbeReport
 from krie.policy.policy import Policy
 from krie.policy.reload import Candidate
+from krie.principal import Principal
 from krie.process import Key
 from krie.testing.events import build
 from krie.verdicts import Flags, Verdict
@@ -67,7 +68,14 @@ class Setting:
         self.armed = armed(self.kernel, OBSERVER, SENSOR, reports=self.reports, modes=modes)
         self.stack = ExitStack()
         settings = Config.model_validate({"enforcement": config})
-        self.enforcing = Enforcing(settings, self.armed, self.stack, self.kernel.tables, self._guard)
+        self.enforcing = Enforcing(
+            settings,
+            self.armed,
+            self.stack,
+            self.kernel.tables,
+            self._guard,
+            principal_of=lambda event: Principal("lineage", Key(event.tgid, event.start_time)),
+        )
 
     def _guard(self) -> Guard:
         return Guard(lambda: os.open(self.debugfs, os.O_PATH), self.kernel.number_of)
@@ -84,11 +92,16 @@ class Setting:
     def told(self, event: type[Event]) -> list[dict[str, object]]:
         return [fields for each, fields in self.enforcing.tick() if each is event]
 
+    @property
+    def held_back(self) -> list[str]:
+        """Rules that may only refuse in the kernel."""
+        return list(self.enforcing.tier.status()["only_refuse"])
+
     def number(self, rule: str) -> int:
         """By which the kernel's tables know a rule."""
         return self.enforcing.enforcer._rules.number(rule)
 
-    def hit(self, process: Key, rule: str = "REFUSES") -> None:
+    def hit(self, process: Key, rule: str = "KILLS") -> None:
         """The kernel decided an event by a rule of its table."""
         event = build(
             Sample,
@@ -96,14 +109,15 @@ class Setting:
             start_time=process.start_time,
             exe_ino=5,
             decided_by=BY_TABLE,
-            done=1,
+            done=7,
             generation=1,
         )
         self.enforcing.enforcer(event, decision(rule))
 
 
 def decision(rule: str) -> Decision:
-    return merge([FiredRule(rule, Action.OVERRIDE)], tier="kernel", revision="r")
+    action = Action.KILL if rule == "KILLS" else Action.OVERRIDE
+    return merge([FiredRule(rule, action)], tier="kernel", revision="r")
 
 
 @pytest.fixture
@@ -293,23 +307,23 @@ def test_an_administrator_takes_back(
     assert (told["processes"], told["verdicts"], told["by_tgid"], told["by_uid"]) == (*answer, ADMIN.tgid, ADMIN.uid)
 
 
-def test_a_rule_that_hits_too_many_no_longer_acts_in_the_kernel(
-    debugfs: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_rule_that_kills_too_many_only_refuses_in_the_kernel(debugfs: Path, caplog: pytest.LogCaptureFixture) -> None:
     setting = Setting(debugfs, breaker_processes=1, breaker_period_s=60).started()
+    for process in (ONE, OTHER):
+        setting.hit(process, "REFUSES")
     setting.hit(ONE)
-    assert setting.enforcing.tier.rules == {Sample.NAME: {"KILLS", "REFUSES"}}
+    assert setting.held_back == []
     setting.hit(OTHER)
-    assert setting.enforcing.tier.rules == {Sample.NAME: {"KILLS"}}
-    assert "until krie clear --rule REFUSES" in caplog.text
+    assert setting.held_back == ["KILLS"]
+    assert "until krie clear --rule KILLS" in caplog.text
     (told,) = setting.told(Breaker)
-    assert told == {"rule": "REFUSES", "processes": 2, "period_s": 60, "state": "tripped"}
+    assert told == {"rule": "KILLS", "processes": 2, "period_s": 60, "state": "tripped"}
     (shown,) = setting.enforcing.status()["breakers"]
-    assert shown == {"rule": "REFUSES", "processes": 2, "of": 1, "tripped": True}
-    assert setting.enforcing.clear(None, "KILLS", ADMIN)["rearmed"] == []
+    assert shown == {"rule": "KILLS", "processes": 2, "of": 1, "tripped": True}
+    assert setting.enforcing.clear(None, "REFUSES", ADMIN)["rearmed"] == []
     assert setting.enforcing.clear(ONE.tgid, None, ADMIN)["rearmed"] == []
-    assert setting.enforcing.clear(None, "REFUSES", ADMIN)["rearmed"] == ["REFUSES"]
-    assert setting.enforcing.tier.rules == {Sample.NAME: {"KILLS", "REFUSES"}}
+    assert setting.enforcing.clear(None, "KILLS", ADMIN)["rearmed"] == ["KILLS"]
+    assert setting.held_back == []
     assert [each["state"] for each in setting.told(Breaker)] == ["rearmed"]
 
 
@@ -317,8 +331,9 @@ def test_a_reload_arms_breakers_anew(debugfs: Path) -> None:
     setting = Setting(debugfs, breaker_processes=1).started()
     for process in (ONE, OTHER):
         setting.hit(process)
+    assert setting.held_back == ["KILLS"]
     setting.enforcing.policy_changed(candidate())
-    assert setting.enforcing.tier.rules == {Sample.NAME: {"KILLS", "REFUSES"}}
+    assert setting.held_back == []
     assert setting.enforcing.status()["breakers"] == []
 
 

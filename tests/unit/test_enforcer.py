@@ -15,6 +15,7 @@ from krie.enforcer import WORDS, Ability, Enforcer, RuleNumbers, would
 from krie.errors import KernelError
 from krie.event import BY_TABLE, Event
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
+from krie.principal import Principal
 from krie.process import Identity, Key
 from krie.testing.events import build
 from krie.verdicts import Verdict
@@ -54,7 +55,14 @@ class Setting:
         settings = EnforcementConfig.model_validate(config)
         self.in_kernel: frozenset[str] = frozenset()
         self.enforcer = Enforcer(
-            settings, self.tables, breaker, self.rules, AGENT, lambda _: ability, lambda _: self.in_kernel
+            settings,
+            self.tables,
+            breaker,
+            self.rules,
+            AGENT,
+            lambda _: ability,
+            lambda _: self.in_kernel,
+            lambda event: Principal("user", event.uid),
         )
         self.enforcer.contained = 18
 
@@ -240,27 +248,51 @@ def test_what_the_kernel_did_is_not_said_twice(victim: int) -> None:
     assert done == ["poisoned", "failed: killing in the kernel, error 16", "killed"]
 
 
-def test_a_rule_that_hits_too_many_only_observes(victim: int) -> None:
+TRIPPED = "spared: the rule's breaker is tripped"
+POISON = decided(Action.OVERRIDE, Scope.PROCESS, ttl_s=9)
+
+
+def test_a_rule_that_poisons_too_many_only_refuses(victim: int) -> None:
     setting = Setting(most=2)
-    override = decided(Action.OVERRIDE)
-    parents = [victim, os.getpid(), os.getppid()]
-    outcomes = [setting.enforcer(by(each), override) for each in (*parents, victim)]
-    assert [each.done[0] for each in outcomes] == ["bound", "bound", *["spared: the rule's breaker is tripped"] * 2]
-    assert outcomes[2].would == ("override",)
+    outcomes = [setting.enforcer(by(victim, uid=each), POISON) for each in (1, 2, 3, 1)]
+    assert [each.done for each in outcomes] == [("poisoned",), ("poisoned",), (TRIPPED, "bound"), (TRIPPED, "bound")]
+    assert outcomes[2].would == ("poison", "override")
     assert setting.tripped == [("R1", 3)]
-    assert setting.done(by(victim), decided(Action.OVERRIDE, rule="R2")) == ["bound"]
+    assert setting.done(by(victim, uid=4), decided(Action.OVERRIDE, Scope.PROCESS, rule="R2")) == ["poisoned"]
+
+
+def test_a_rule_that_kills_too_many_kills_nobody(victim: int) -> None:
+    setting = Setting(most=1)
+    setting.done(by(os.getppid(), uid=1), POISON)
+    assert setting.done(by(victim, uid=2), decided(Action.KILL, Scope.PROCESS)) == [TRIPPED, "bound"]
+    assert setting.tables.bound[-1].errno == 1
+    assert lives(victim)
+
+
+def test_refusing_never_trips_it(victim: int) -> None:
+    setting = Setting(most=1)
+    for uid in range(100):
+        assert setting.done(by(victim, uid=uid), decided(Action.OVERRIDE)) == ["bound"]
+    assert setting.tripped == []
+
+
+def test_the_processes_of_one_user_do_not_trip_it(victim: int) -> None:
+    setting = Setting(most=1)
+    for _ in range(100):
+        assert setting.done(by(victim, uid=1), POISON) == ["poisoned"]
+    assert setting.done(by(victim, uid=1), decided(Action.KILL)) == ["killed"]
 
 
 def test_the_rules_beside_a_tripped_one_still_hold(victim: int) -> None:
     setting = Setting(most=1)
-    setting.done(by(os.getppid()), decided(Action.OVERRIDE, rule="R1"))
+    setting.done(by(os.getppid(), uid=1), decided(Action.OVERRIDE, Scope.PROCESS, rule="R1"))
     both = merge(
-        [FiredRule("R1", Action.KILL, Scope.EVENT), FiredRule("R2", Action.OVERRIDE, Scope.EVENT, 13)],
+        [FiredRule("R1", Action.KILL, Scope.EVENT), FiredRule("R2", Action.OVERRIDE, Scope.PROCESS, 13)],
         tier="user",
         revision="r",
     )
-    assert setting.done(by(victim), both) == ["bound"]
-    assert setting.tables.bound[-1].errno == 13
+    assert setting.done(by(victim, uid=2), both) == [TRIPPED, "poisoned"]
+    assert setting.tables.poisoned[-1].errno == 13
     assert lives(victim)
 
 
@@ -279,9 +311,19 @@ def test_what_the_kernel_decided_is_not_done_again(victim: int) -> None:
 def test_the_kernels_hits_count_for_the_breaker_too(victim: int) -> None:
     setting = Setting(most=1)
     setting.in_kernel = frozenset({"R1"})
-    for process in (victim, os.getpid()):
-        setting.done(by(process, done=1, decided_by=BY_TABLE), decided(Action.OVERRIDE))
+    for uid in (1, 2, 3):
+        done = setting.done(by(victim, uid=uid, done=3, decided_by=BY_TABLE), decided(Action.OVERRIDE, Scope.PROCESS))
+        assert done == ["refused", "poisoned"]
     assert setting.tripped == [("R1", 2)]
+
+
+def test_the_kernels_refusals_do_not(victim: int) -> None:
+    setting = Setting(most=1)
+    setting.in_kernel = frozenset({"R1"})
+    for uid in range(100):
+        event = by(victim, uid=uid, done=1, decided_by=BY_TABLE)
+        assert setting.done(event, decided(Action.OVERRIDE)) == ["refused"]
+    assert setting.tripped == []
 
 
 def test_whom_the_kernel_spared_is_spared(victim: int) -> None:

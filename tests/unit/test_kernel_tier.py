@@ -54,29 +54,37 @@ def test_rules_of_a_plugin_that_observes_are_not_decided_there() -> None:
 
 def test_status_names_the_rules_in_force() -> None:
     setting = Setting()
-    assert setting.tier.status() == {"generation": 0, "rules": {}}
+    assert setting.tier.status() == {"generation": 0, "rules": {}, "only_refuse": []}
     setting.tier.install(MADE.tiers, MADE.numbers)
-    assert setting.tier.status() == {"generation": 1, "rules": {"sample.seen": ["KILLS", "REFUSES"]}}
+    assert setting.tier.status() == {
+        "generation": 1,
+        "rules": {"sample.seen": ["KILLS", "REFUSES"]},
+        "only_refuse": [],
+    }
 
 
-def test_rules_that_are_set_aside_do_not_act_and_come_back() -> None:
+IN_FULL = {"REFUSES": (0, EPERM, 0), "KILLS": (600 * 10**9, EPERM, 1)}
+REFUSING = {"REFUSES": (0, EPERM, 0), "KILLS": (0, EPERM, 0)}
+
+
+def test_rules_that_may_only_refuse_still_do_and_get_their_way_again() -> None:
     setting = Setting()
     setting.tier.install(MADE.tiers, MADE.numbers)
-    setting.tier.set_aside(frozenset({"KILLS"}))
-    assert setting.outcomes().keys() == {"REFUSES"}
-    assert setting.tier.rules == {"sample.seen": {"REFUSES"}}
+    setting.tier.only_refuse(frozenset({"KILLS"}))
+    assert setting.outcomes() == REFUSING
+    assert setting.tier.status()["only_refuse"] == ["KILLS"]
     installed = len(setting.kernel.made)
-    setting.tier.set_aside(frozenset({"KILLS"}))
+    setting.tier.only_refuse(frozenset({"KILLS"}))
     assert len(setting.kernel.made) == installed  # nothing changes
-    setting.tier.set_aside(frozenset())
-    assert setting.outcomes().keys() == {"REFUSES", "KILLS"}
+    setting.tier.only_refuse(frozenset())
+    assert setting.outcomes() == IN_FULL
 
 
-def test_a_new_policy_sets_nothing_aside() -> None:
+def test_a_new_policy_holds_nothing_back() -> None:
     setting = Setting()
     setting.tier.install(MADE.tiers, MADE.numbers, frozenset({"KILLS"}))
     setting.tier.install(MADE.tiers, MADE.numbers)
-    assert setting.outcomes().keys() == {"REFUSES", "KILLS"}
+    assert setting.outcomes() == IN_FULL
 
 
 def test_a_policy_without_tables_replaces_one_that_had_some() -> None:
@@ -97,7 +105,7 @@ def test_what_the_kernel_does_not_take_changes_nothing() -> None:
     with pytest.raises(KernelError):
         setting.tier.install(Tiers(), Numbers())
     with pytest.raises(KernelError):
-        setting.tier.set_aside(frozenset({"KILLS"}))
+        setting.tier.only_refuse(frozenset({"KILLS"}))
     assert setting.tier.rules == {"sample.seen": {"KILLS", "REFUSES"}}
     assert setting.tier.numbers is MADE.numbers
 
