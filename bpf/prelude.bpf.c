@@ -24,10 +24,12 @@
 /* The sizes of this map and of krie_alive are given when they are made: see krie/kernel/compiled.py. */
 BPF_RINGBUF_OUTPUT(krie_ring, 1);
 
-/* Records of one kind that were attempted and lost on one CPU. Both only grow. */
+/* Records of one kind that were attempted and not sent on one CPU. All only grow. */
 struct krie_count {
 	u64 attempts;
-	u64 lost;
+	u64 lost; /* for want of room */
+	u64 alike; /* held back beyond a budget: like one that was sent a moment before, or not */
+	u64 over;
 };
 BPF_PERCPU_ARRAY(krie_counts, struct krie_count, KRIE_SLOTS);
 

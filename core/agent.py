@@ -20,6 +20,7 @@ from typing import Any
 
 from .agent_events import OwnEvents
 from .armed import LoadSensors, load_sensors
+from .budget import Budgets
 from .bus import Bus
 from .cgroups import Cgroups
 from .config import Config, load_config
@@ -103,6 +104,9 @@ class Agent:
         self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._missed = MissedRuns(armed.programs())
+        self._budgets = Budgets(armed.types, armed.loaded.loaded.kinds, armed.maps)
+        self._budgets.matter(self._policy.rules)
+        self._budgets.limit(config.agent.user_burst, config.agent.user_rate)
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
@@ -209,6 +213,8 @@ class Agent:
         lost = list(self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._backlog))
         for loss in lost:
             self._reports.loss(loss)
+        for held in self._budgets.look():
+            self._reports.held(held)
         faults, self._faults = self._faults, []
         for fault in faults:
             self._reports.plugin(fault)
@@ -294,6 +300,7 @@ class Agent:
         self._policy_files.adopt(candidate)
         self._remembered += self._policy.remembered
         self._policy = self._bus.judge = candidate.policy
+        self._budgets.matter(self._policy.rules)
         self._reports.policy_loaded(self._policy)
 
     def _stop(self, reason: str) -> None:

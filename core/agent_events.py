@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, TypeVar
 
 from .event import HEADER_FIELDS, Event, EventTypes
 from .layout import Doc
-from .wire import U32, U64, Chars, Choice, Pad7
+from .wire import U32, U64, Chars, Choice, Pad4, Pad7
 
 CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: "journal_failed"}
 PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}
@@ -128,7 +128,23 @@ class Missed(Event):
     program: Annotated[str, Chars(64), Doc("the program: its function in C and, behind a point, its place")]
 
 
-AGENT_EVENTS: tuple[type[Event], ...] = (Started, Stopped, Loss, ProbeState, PolicyState, PluginState, Missed)
+@dataclass(frozen=True, slots=True)
+class Held(Event):
+    """Records beyond a user's budget were held back: what they are about was decided in the kernel, and is not told one
+    by one. Counts are exact."""
+
+    KIND: ClassVar[int] = 0x0021
+    NAME: ClassVar[str] = "krie.held"
+
+    alike: Annotated[U64, Doc("records since the last such event that were like one sent within a second before")]
+    over: Annotated[U64, Doc("others: only the kernel's part of the policy was asked about them")]
+    total: Annotated[U64, Doc("both since the start")]
+    held_kind: Annotated[str, Chars(64), Doc("name of the records' kind")]
+    user: Annotated[U32, Doc("user of whom most of them were, as far as that is known")]
+    pad: Pad4 = b""
+
+
+AGENT_EVENTS: tuple[type[Event], ...] = (Started, Stopped, Loss, ProbeState, PolicyState, PluginState, Missed, Held)
 _E = TypeVar("_E", bound=Event)
 
 

@@ -63,6 +63,16 @@ class AgentConfig(_Section):
     ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
         32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"
     )
+    user_burst: int = Field(
+        64,
+        ge=1,
+        le=10_000_000,
+        description="records of one kind by one user that are told at once, on each CPU; beyond, those alike are told "
+        "once a second, and others up to four times as many",
+    )
+    user_rate: int = Field(
+        100, ge=1, le=1_000_000, description="how many of them are told in a second, in the long run"
+    )
     allow_syscall_tracepoints: bool = Field(
         False, description="allow probes that make every system call slower, where the kernel offers nothing else"
     )

@@ -186,8 +186,8 @@ class Losses:
         missing_broken = undecodable
         written: dict[int, int] = {}
         for kind, value in zip(self._kinds, self._map.array(), strict=False):
-            attempts, lost = total(value, "=QQ")
-            written[kind] = attempts - lost
+            attempts, lost, alike, over = total(value, "=4Q")
+            written[kind] = attempts - lost - alike - over  # what was held back is told by krie.budget
             yield from self._changed(self._types[kind].name, "ring_full", lost)
             short = max(0, self._due.get(kind, 0) - received.get(kind, 0)) if drained else 0
             # Broken records came too, of whatever kind they were meant to be.

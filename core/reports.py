@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Iterable
 
-from .agent_events import Loss, Missed, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
+from .agent_events import Held, Loss, Missed, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
 from .armed import Armed
 from .blindness import blind_rules
+from .budget import HeldReport
 from .bus import Bus
 from .containment import NAME as CONTAINMENT
 from .enforcement_events import Gap
@@ -90,6 +91,12 @@ class Reports:
         """Something will never be seen."""
         _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
         self.tell(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+
+    def held(self, held: HeldReport) -> None:
+        """Somebody did more of something than is told."""
+        if held.over:
+            _log.warning("%d records of %s, by user %d above all, were held back", held.over, held.kind, held.user)
+        self.tell(Held, alike=held.alike, over=held.over, total=held.total, held_kind=held.kind, user=held.user)
 
     def missed(self, missed: MissedReport) -> None:
         """A probe did not see something."""

@@ -54,6 +54,7 @@ class MapType(IntEnum):
     HASH = 1
     ARRAY = 2
     PERCPU_ARRAY = 6
+    LRU_PERCPU_HASH = 10
     ARRAY_OF_MAPS = 12
     RINGBUF = 27
 

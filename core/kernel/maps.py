@@ -69,7 +69,7 @@ class Map:
 
     @property
     def _read_bytes(self) -> int:
-        if self.type != bpf.MapType.PERCPU_ARRAY:
+        if self.type not in (bpf.MapType.PERCPU_ARRAY, bpf.MapType.LRU_PERCPU_HASH):
             return self.value_bytes
         return (self.value_bytes + 7) // 8 * 8 * possible_cpus()
 

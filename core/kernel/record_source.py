@@ -32,7 +32,9 @@ def _record(slot: int, record: RecordSource) -> str:
     name = record.c_name
     fill = "krie_fill_process" if record.background else "krie_fill_header"
     wake = "krie_wake_at_times(record->header.seq)" if record.background else "krie_wake()"
-    before = "	krie_will_not_wake();\n" if record.background else ""
+    before = (
+        "	krie_will_not_wake();\n" if record.background else f"	if (!krie_admit({slot}))\n		return NULL;\n"
+    )
     return f"""
 static __always_inline struct {name} *krie_reserve_{name}(void)
 {{
@@ -106,6 +108,7 @@ static __always_inline struct krie_answer krie_decide_{name}(struct {name}_inlin
 		krie_act(table, krie_row_{name}(table, known, &actor), can, &answer);
 	}}
 	krie_forget(&answer, sizeof(answer));
+	krie_attempts_to({slot}, known, sizeof(*known), (u64)answer.by << 32 | answer.rule);
 	return answer;
 }}
 static __always_inline void krie_put_{name}(struct {name} *record, struct {name}_inline *known)

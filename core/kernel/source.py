@@ -46,7 +46,7 @@ _CORE_TYPES = ("upid",)
 
 _INCLUDED = ("krie.h", "header.h", "syscall.h")
 """Headers of the core, in this order: they touch no map."""
-_PASTED = ("prelude.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
+_PASTED = ("prelude.bpf.c", "budget.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
 _VERSION = "2"
 """Of what is compiled and how it is kept, as far as nothing below shows that."""

@@ -143,3 +143,20 @@ rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.
 #   seen: |
 #     Nothing. Other users of BPF on the same machine cause it by chance; many at once are somebody's intent.
 rules contains {"id": "AGENT010", "action": "log"} if input.event.kind == "krie.missed"
+
+# METADATA
+# title: A user did more of something than is told
+# description: |
+#   Unlike attempts of one kind were beyond the user's budget. The kernel's part of the policy was asked about each of
+#   them, the rest of it was not: a flood may hide what the same user did besides.
+# custom:
+#   id: AGENT011
+#   severity: high
+#   action: log
+#   technique: T1499
+#   seen: |
+#     Nothing. A program that does thousands of unlike things in a second causes it; raise agent.user_burst for it.
+rules contains {"id": "AGENT011", "action": "log"} if {
+	input.event.kind == "krie.held"
+	input.event.over > 0
+}

@@ -35,3 +35,7 @@ test_gap if fired({"kind": "krie.gap", "state": "died"}) == {"AGENT008"}
 test_cleared if fired({"kind": "krie.cleared", "what": "all"}) == {"AGENT009"}
 
 test_missed if fired({"kind": "krie.missed", "program": "x"}) == {"AGENT010"}
+
+test_held if fired({"kind": "krie.held", "alike": 0, "over": 1}) == {"AGENT011"}
+
+test_held_alike if fired({"kind": "krie.held", "alike": 1, "over": 0}) == set()

@@ -33,12 +33,16 @@ def whole_plugin(features: Features) -> Mapping[str, Any]:
     return {"required": True, "watch_credentials": AttachType.FENTRY not in features.refused}
 
 
+MANY = {"user_burst": 10_000, "user_rate": 10_000}
+"""Tests do in a moment what no user does in a minute."""
+
+
 @pytest.fixture(scope="session")
 def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     plugins: dict[str, Any] = {"runtime_integrity": whole_plugin}
     if AttachType.KPROBE not in features.refused:
         plugins["smep_smap"] = {"required": False}
-    return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20}}
+    return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20, **MANY}}
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,9 @@ from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
 # Credentials, which not every kernel lets be watched, have tests of their own.
 PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True, "watch_credentials": False}}
 
+UNBOUNDED = {"user_burst": 1_000_000, "user_rate": 1_000_000}
+"""So that all is told: what a user may send has tests of its own."""
+
 BURST = """
 import ctypes, sys
 libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
@@ -152,7 +155,7 @@ def test_the_agent_maps_no_compiler(folder: Path) -> None:
 @pytest.mark.once
 def test_an_overflow_is_counted_exactly(folder: Path) -> None:
     count = 20_000
-    with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 1}) as agent:
+    with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 1, **UNBOUNDED}) as agent:
         agent.process.send_signal(signal.SIGSTOP)
         burst(count)
         agent.process.send_signal(signal.SIGCONT)
@@ -170,7 +173,7 @@ def test_an_overflow_is_counted_exactly(folder: Path) -> None:
 @pytest.mark.once
 def test_a_backlog_of_seconds_is_no_loss(folder: Path) -> None:
     count = 80_000
-    with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 64}) as agent:
+    with RunningAgent(folder, plugins=PLUGINS, agent={"ring_mib": 64, **UNBOUNDED}) as agent:
         agent.process.send_signal(signal.SIGSTOP)
         burst(count)
         agent.process.send_signal(signal.SIGCONT)
@@ -193,7 +196,7 @@ def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Pa
     site.mkdir(mode=0o700)
     rules = site / "site.rego"
     rules.write_text(RULE.format(id="SITE1"))
-    with RunningAgent(folder, plugins=PLUGINS, policies=[site]) as agent:
+    with RunningAgent(folder, plugins=PLUGINS, policies=[site], agent=UNBOUNDED) as agent:
         load = Load(agent)
         agent.wait("runtime_integrity.bpf", load.is_its)
         rules.write_text(RULE.format(id="SITE2"))  # noticed without a signal

@@ -51,8 +51,8 @@ class Counts(FakeMap):
 
     def array(self) -> Iterator[bytes]:
         for slot in range(self.entries):
-            value = self.content.get(struct.pack("=I", slot), bytes(16))
-            yield value + bytes(16 * (possible_cpus() - 1))
+            value = self.content.get(struct.pack("=I", slot), bytes(32))
+            yield value + bytes(32 * (possible_cpus() - 1))
 
 
 class Records:
@@ -137,11 +137,14 @@ class Setting:
         stack.callback(lambda: setattr(self, "detached", True))
         sensors = (process_sensor(), Sensor("sample", "1", events=(Sample,)))
         base = armed(self.kernel, *sensors, modes={})
-        self.counts = Counts("krie_counts", value_bytes=16, entries=len(base.loaded.loaded.kinds), indexed=True)
+        self.counts = Counts("krie_counts", value_bytes=32, entries=len(base.loaded.loaded.kinds), indexed=True)
         maps = fake_maps(
             **{name: cast("FakeMap", each) for name, each in self.kernel.maps.items()},
             krie_counts=self.counts,
             krie_ring=FakeMap("krie_ring"),
+            krie_limits=FakeMap("krie_limits", value_bytes=56),
+            krie_importance=FakeMap("krie_importance", value_bytes=4),
+            krie_budgets=FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
         )
         parts: dict[str, object] = {
             "maps": maps,
@@ -177,8 +180,8 @@ class Setting:
     def sent(self, attempts: int, lost: int) -> None:
         """A program counted them."""
         slot = struct.pack("=I", self.counts.entries - 1)
-        before = struct.unpack("=QQ", self.counts.content.get(slot, bytes(16)))
-        self.counts.content[slot] = struct.pack("=QQ", before[0] + attempts, before[1] + lost)
+        before = struct.unpack("=4Q", self.counts.content.get(slot, bytes(32)))
+        self.counts.content[slot] = struct.pack("=4Q", before[0] + attempts, before[1] + lost, 0, 0)
 
     def journal(self, agent: Agent) -> list[dict[str, Any]]:
         """Everything that was journaled; the agent writes nothing after that."""

@@ -24,7 +24,7 @@ class Array:
 
     def array(self) -> Iterator[bytes]:
         for value in self.values:
-            yield struct.pack(f"={len(value)}Q", *value) + bytes(8 * len(value))
+            yield struct.pack("=4Q", *value, *(0,) * (4 - len(value))) + bytes(32)
 
 
 def losses(counts: Array) -> Losses:

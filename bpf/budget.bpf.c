@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Nobody's flood hides another's act: what a user may send of each kind, before the ring. Pasted behind the prelude;
+ * krie/budget.py fills the maps. What is held back was decided about all the same, and is counted.
+ *
+ * All is per CPU, so that nobody waits for anybody.
+ */
+
+/* Set when the agent is armed; while it is 0, nothing is held back. */
+struct krie_limits {
+	u64 seed; /* odd, and nobody's but the agent's: or one attempt could be made to look like another one */
+	u64 common_bytes; /* of the ring: the rest is for what matters and is within its budget */
+	u64 interval; /* ns between records of one kind by one user, and how many of these may come at once */
+	u64 burst;
+	u64 other_interval; /* the same, beyond that, of attempts that are unlike those of late */
+	u64 other_burst;
+	u64 repeat; /* ns that an attempt counts as like one of late */
+};
+BPF_ARRAY(krie_limits, struct krie_limits, 1);
+
+/* Of the policy in force, by kind. */
+#define KRIE_MATTERS 1 /* a rule of severity high or critical, or with an action, looks at it */
+#define KRIE_UNLIKE 2 /* such a rule reads more than is compared: no two of them are alike */
+BPF_ARRAY(krie_importance, u32, KRIE_SLOTS);
+
+struct krie_spender {
+	u32 user;
+	u32 what; /* the kind's slot, twice; one more: the kernel decided about it */
+};
+struct krie_budget {
+	u64 next; /* when the next one is due; see krie_afford() */
+	u64 other;
+	u64 held; /* how many were not sent */
+};
+BPF_TABLE("lru_percpu_hash", struct krie_spender, struct krie_budget, krie_budgets, 4096);
+
+/* Attempts of late beyond a budget, and until when equal ones are held back. */
+struct krie_alike {
+	u64 digest;
+	u32 user;
+	u32 slot;
+};
+BPF_TABLE("lru_hash", struct krie_alike, u64, krie_alikes, 16384);
+
+/* What the thread that decided last on this CPU about a kind was about to do. Whoever finds another thread here knows
+ * nothing of its own attempt. */
+struct krie_attempt {
+	u64 thread;
+	u64 digest;
+	u64 decided;
+};
+BPF_PERCPU_ARRAY(krie_attempts, struct krie_attempt, KRIE_SLOTS);
+
+static __always_inline struct krie_limits *krie_limits_now(void)
+{
+	u32 zero = 0;
+
+	return krie_limits.lookup(&zero);
+}
+
+static __always_inline u64 krie_thread(void)
+{
+	return KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) << 22 ^
+	       KRIE_LOAD(task_struct, krie_current_btf(), pid);
+}
+
+static __always_inline u64 krie_mixed(u64 digest, u64 word, u64 seed)
+{
+	digest = (digest ^ word) * seed;
+	return digest ^ digest >> 32;
+}
+
+/* Remember what the current thread is about to do: all inline fields, who it is, and what was decided. `size`: a multiple
+ * of 8, constant. */
+static __always_inline void krie_attempts_to(u32 slot, const void *known, const u32 size, u64 decided)
+{
+	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
+	struct krie_limits *limits = krie_limits_now();
+	struct task_struct *task = krie_current_btf();
+	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
+	u32 dev = 0, generation = 0;
+	u64 ino = 0, digest, comm[2] = {};
+
+	if (!attempt || !limits)
+		return;
+	bpf_probe_read_kernel(comm, sizeof(comm), KRIE_ADDRESS(task_struct, krie_current(), comm));
+	krie_current_executable(&dev, &ino, &generation);
+	digest = krie_mixed(limits->seed, krie_current_start_time(), limits->seed);
+	digest = krie_mixed(digest, KRIE_LOAD(task_struct, task, tgid) | (u64)KRIE_LOAD(task_struct, task, pid) << 32,
+			    limits->seed);
+	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, uid.val) | (u64)KRIE_LOAD(cred, cred, euid.val) << 32,
+			    limits->seed);
+	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, gid.val) | (u64)dev << 32, limits->seed);
+	digest = krie_mixed(digest, ino, limits->seed);
+	digest = krie_mixed(digest, comm[0], limits->seed);
+	digest = krie_mixed(digest, comm[1], limits->seed);
+	digest = krie_mixed(digest, decided, limits->seed);
+#pragma unroll
+	for (u32 i = 0; i < size / 8; i++)
+		digest = krie_mixed(digest, ((const u64 *)known)[i], limits->seed);
+	attempt->digest = digest;
+	attempt->decided = krie_truth(decided);
+	attempt->thread = krie_thread();
+}
+
+/* Who pays: the user, or the one in whose name it is another one in a user namespace. */
+static __always_inline u32 krie_payer(void)
+{
+	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
+	struct user_namespace *ns = (void *)KRIE_LOAD(cred, cred, user_ns);
+	u32 user = KRIE_LOAD(cred, cred, uid.val);
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 33; i++) { /* 32 can lie in each other */
+		if (KRIE_READ(user_namespace, ns, level) <= 0)
+			break;
+		user = KRIE_READ(user_namespace, ns, owner.val);
+		ns = KRIE_READ(user_namespace, ns, parent);
+	}
+	krie_forget(&user, sizeof(user));
+	return user;
+}
+
+/* Whether one more is due. A bucket that fills with one every `interval`, as the time when the next one is due: that many
+ * at once are let through as fit into `burst`. */
+static __always_inline bool krie_afford(u64 *next, u64 now, u64 interval, u64 burst)
+{
+	u64 due = *next;
+
+	if (due + burst < now)
+		due = now - burst;
+	if (due > now)
+		return false;
+	*next = due + interval;
+	return true;
+}
+
+/* Bytes of the ring that the agent has not read yet: bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA). BCC 0.26 has no way to call
+ * it, but makes a call of the name below out of ringbuf_reserve(), with the ring and its argument. */
+static __always_inline u64 krie_unread_bytes(void)
+{
+	u64 (*bpf_ringbuf_reserve)(void *ring, u64 what, u64 none) = (void *)134;
+
+	return (u64)krie_ring.ringbuf_reserve(BPF_RB_AVAIL_DATA);
+}
+
+/* Whether a record may be sent. */
+static __always_inline bool krie_admit(u32 slot)
+{
+	struct krie_count *count = krie_counts.lookup(&slot);
+	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
+	u32 *importance = krie_importance.lookup(&slot);
+	struct krie_limits *limits = krie_limits_now();
+	struct krie_spender spender = { .what = slot * 2 };
+	struct krie_alike alike = { .slot = slot };
+	struct krie_budget *budget;
+	u64 now = bpf_ktime_get_boot_ns();
+	u64 until = now, *before, matters;
+
+	if (!limits || !limits->interval || !attempt || !importance || !count)
+		return true;
+	matters = *importance & KRIE_MATTERS;
+	if (attempt->thread == krie_thread()) {
+		alike.digest = *importance & KRIE_UNLIKE ? 0 : attempt->digest;
+		matters |= attempt->decided;
+		spender.what += attempt->decided;
+		attempt->thread = 0;
+	}
+	spender.user = krie_payer();
+	budget = krie_budgets.lookup(&spender);
+	if (!budget) {
+		struct krie_budget none = {};
+
+		krie_budgets.update(&spender, &none);
+		budget = krie_budgets.lookup(&spender);
+		if (!budget)
+			return true;
+	}
+	if (krie_afford(&budget->next, now, limits->interval, limits->burst)) {
+		if (matters || krie_unread_bytes() < limits->common_bytes)
+			return true;
+		__sync_fetch_and_add(&count->attempts, 1);
+		__sync_fetch_and_add(&count->lost, 1);
+		return false;
+	}
+	alike.user = spender.user;
+	if (alike.digest) {
+		before = krie_alikes.lookup(&alike);
+		if (before && *before > now) {
+			__sync_fetch_and_add(&count->attempts, 1);
+			__sync_fetch_and_add(&count->alike, 1);
+			budget->held += 1;
+			return false;
+		}
+	}
+	if (krie_afford(&budget->other, now, limits->other_interval, limits->other_burst) &&
+	    krie_unread_bytes() < limits->common_bytes) {
+		until = now + limits->repeat;
+		if (alike.digest)
+			krie_alikes.update(&alike, &until);
+		return true;
+	}
+	__sync_fetch_and_add(&count->attempts, 1);
+	__sync_fetch_and_add(&count->over, 1);
+	budget->held += 1;
+	return false;
+}

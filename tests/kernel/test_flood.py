@@ -1,0 +1,235 @@
+"""Nobody's flood hides another's act: what a user may send, exactly how much was held back, and what goes through."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from krie.kernel.maps import possible_cpus
+from krie.testing.agent import Line, RunningAgent
+
+from . import example
+
+pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
+KIND = "example.seen"
+NOBODY, OTHER = 65534, 65533
+BURST = 20
+SENT = possible_cpus() * (BURST * 5 + 1000)
+"""More than this is not told of one user, with what comes in some seconds."""
+FIELDS = """number: Annotated[S64, Inline(), Doc("what is asked for")]"""
+PROGRAM = """
+int example_prctl(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct example_seen_inline known = {};
+    struct example_seen *record;
+    struct krie_answer answer;
+    struct krie_syscall call;
+
+    if (!krie_enter())
+        return 0;
+    call = krie_syscall_of(ctx);
+    if (call.first != 4242)
+        return 0;
+    known.number = call.second;
+    answer = krie_decide_example_seen(&known, KRIE_CAN_KILL);
+    record = krie_reserve_example_seen();
+    if (!record)
+        return 0;
+    krie_stamp(&record->header, &answer);
+    krie_put_example_seen(record, &known);
+    krie_submit_example_seen(record);
+    return 0;
+}
+"""
+RULES = """
+package krie.site
+
+# METADATA
+# custom: {severity: critical}
+rules contains {"id": "USER", "action": "kill"} if {
+	input.event.kind == "example.seen"
+	input.event.number == 7001
+	input.process.exe_known
+}
+
+rules contains {"id": "KERNEL", "action": "kill"} if {
+	input.event.kind == "example.seen"
+	input.event.number == 7002
+}
+"""
+CODE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+call = libc.syscall
+def ask(number):
+    call(157, 4242, number, 0, 0, 0)  # prctl
+"""
+
+
+class Site:
+    def __init__(self, agent: RunningAgent) -> None:
+        self.agent = agent
+
+    @contextmanager
+    def process(self, user: int, code: str) -> Iterator[subprocess.Popen[str]]:
+        """Runs code as this user; it begins when a line comes."""
+        command = [sys.executable, "-IS", "-c", f"{CODE}\nos.setresuid({user}, {user}, {user})\ninput()\n{code}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as made:
+            try:
+                yield made
+            finally:
+                made.kill()
+
+    def run(self, user: int, code: str) -> int:
+        """Run code to its end; returns its tgid."""
+        with self.process(user, code) as made:
+            made.communicate("\n")
+            assert made.returncode == 0
+            return made.pid
+
+    def told(self, test: Callable[[Line], bool]) -> list[Line]:
+        self.agent.settle()
+        return self.agent.lines(KIND, test)
+
+    def held(self) -> tuple[int, int]:
+        """Alike and other records that were held back so far; waits for what is not told yet."""
+        before = len(self.agent.lines("krie.held"))
+        time.sleep(2.2)  # it is told once a second, and no event says that there is nothing
+        self.agent.settle()
+        lines = self.agent.lines("krie.held")
+        assert len(lines) >= before
+        return sum(each["event"]["alike"] for each in lines), sum(each["event"]["over"] for each in lines)
+
+
+@pytest.fixture(scope="module")
+def site(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("flood")
+    folder.chmod(0o700)
+    policy = folder / "policy"
+    policy.mkdir()
+    (policy / "site.rego").write_text(RULES)
+    places = {"prctl": ("syscall", "prctl", "example_prctl", 0)}
+    canary = "import ctypes; ctypes.CDLL(None).prctl(4242, 0, 0, 0, 0)"
+    plugin = example.write(folder / "plugin", places, PROGRAM, canary, FIELDS)
+    agent = RunningAgent(
+        folder,
+        plugins={"example": {"mode": "enforce"}},
+        agent={"user_burst": BURST, "user_rate": 100},
+        policies=[policy],
+        plugin_folders=[plugin],
+    )
+    with agent:
+        yield Site(agent)
+
+
+def is_nobodys(line: Line) -> bool:
+    return bool(line["process"]["uid"] == NOBODY)
+
+
+def test_equal_attempts_are_told_once_a_second_and_counted_exactly(site: Site) -> None:
+    count = 20_000
+    alike, over = site.held()
+    tgid = site.run(NOBODY, f"for _ in range({count}): ask(1)")
+    alike_after, over_after = site.held()
+    told = len(site.told(lambda line: line["process"]["tgid"] == tgid))
+    assert told + alike_after - alike + over_after - over == count
+    assert over_after == over
+    assert possible_cpus() <= told <= SENT
+    assert {each["event"]["user"] for each in site.agent.lines("krie.held")} == {NOBODY}
+    assert site.agent.lines("krie.loss") == []
+
+
+def test_unlike_attempts_have_a_bound_too(site: Site) -> None:
+    count = 20_000
+    before = sum(site.held())
+    tgid = site.run(NOBODY, f"for number in range({count}): ask(10000 + number)")
+    held = sum(site.held()) - before
+    told = len(site.told(lambda line: line["process"]["tgid"] == tgid))
+    assert (told + held, held > 0) == (count, True)
+    (*_, last) = [each for each in site.agent.lines("krie.held") if each["event"]["over"]]
+    assert last["decision"]["rules"] == [{"id": "AGENT011", "action": "log"}]
+
+
+def test_the_same_user_hides_nothing_behind_equal_attempts(site: Site) -> None:
+    with site.process(NOBODY, "while True: ask(2)") as flood, site.process(NOBODY, "ask(7001); input()") as culprit:
+        assert flood.stdin is not None
+        flood.stdin.write("\n")
+        flood.stdin.flush()
+        time.sleep(1)  # far beyond the budget
+        culprit.communicate("\n\n")
+        assert culprit.returncode == -signal.SIGKILL
+        (line,) = site.told(lambda line: line["process"]["tgid"] == culprit.pid)
+    assert line["done"] == ["killed"]
+
+
+def test_another_user_is_told_whatever_is_flooded(site: Site) -> None:
+    code = "number = 0\nwhile True:\n    number += 1\n    ask(100000 + number)"
+    with site.process(NOBODY, code) as flood, site.process(OTHER, "ask(7001); input()") as culprit:
+        assert flood.stdin is not None
+        flood.stdin.write("\n")
+        flood.stdin.flush()
+        time.sleep(1)
+        culprit.communicate("\n\n")
+        assert culprit.returncode == -signal.SIGKILL
+        assert len(site.told(lambda line: line["process"]["tgid"] == culprit.pid)) == 1
+
+
+def test_the_kernel_decides_about_what_is_held_back(site: Site) -> None:
+    code = "for number in range(5000): ask(200000 + number)\nask(7002)\nprint('went on', flush=True)"
+    with site.process(NOBODY, code) as made:
+        out, _ = made.communicate("\n")
+        assert (made.returncode, out) == (-signal.SIGKILL, "")
+        assert len(site.told(lambda line: line["process"]["tgid"] == made.pid and "killed" in line["done"])) == 1
+
+
+def test_users_of_a_namespace_are_the_one_who_made_it(site: Site) -> None:
+    """Each of its users would otherwise have a budget of his own."""
+    prepare = """
+ready, go = os.pipe(), os.pipe()
+maker = os.fork()
+if maker == 0:
+    os.setresuid({nobody}, {nobody}, {nobody})
+    libc.prctl(4, 1, 0, 0, 0)  # dumpable again: or its maps belong to root
+    assert libc.unshare(0x10000000) == 0, 'unshare'
+    os.write(ready[1], b'x')
+    os.read(go[0], 1)
+    for user in range(1, 200):
+        child = os.fork()
+        if child == 0:
+            os.setresuid(user, user, user)
+            for _ in range(50):
+                ask(3000 + user)
+            os._exit(0)
+        os.waitpid(child, 0)
+    os._exit(0)
+os.read(ready[0], 1)
+open(f'/proc/{{maker}}/uid_map', 'w').write('0 100000 1000')
+os.write(go[1], b'x')
+sys.exit(os.waitpid(maker, 0)[1])
+"""
+    before = len(site.agent.lines("krie.held"))
+    with site.process(0, prepare.format(nobody=NOBODY)) as made:
+        made.communicate("\n")
+        if made.returncode:
+            pytest.skip("this kernel lacks user_namespaces: a user cannot make one")
+    site.held()
+    assert {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]} == {NOBODY}
+    told = site.told(lambda line: 100_000 <= line["process"]["uid"] < 101_000)
+    assert 0 < len(told) <= SENT
+
+
+def test_a_flood_delays_no_decision(site: Site) -> None:
+    """How many records lie before it is what delays one; the time itself is the machine's."""
+    with site.process(NOBODY, "while True: ask(4)") as flood:
+        assert flood.stdin is not None
+        flood.stdin.write("\n")
+        flood.stdin.flush()
+        time.sleep(1)
+        before = os.stat(site.agent.journal).st_size
+        time.sleep(1)
+        grown = os.stat(site.agent.journal).st_size - before
+    assert grown < 2000 * possible_cpus() * 150  # bytes of a line, times records a second

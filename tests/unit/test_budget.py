@@ -1,0 +1,108 @@
+"""What programs are told of a policy and of limits, and what is told of records that were held back."""
+
+import struct
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+from krie import Action, FiredRule, Scope
+from krie.agent_events import AGENT_EVENTS
+from krie.budget import Budgets, HeldReport, importance
+from krie.event import EventType, EventTypes
+from krie.kernel.maps import Map
+from krie.plugins.runtime_integrity.bpf_call import BpfCall
+from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.policy.engine import Path, Rule
+from krie.policy.metadata import Metadata
+from krie.testing.fakes import FakeMap
+
+TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace))
+KINDS = (BpfCall.KIND, Ptrace.KIND)
+PTRACE = EventType(Ptrace)
+MATTERS, UNLIKE = 1, 2
+
+
+def rule(action: Action, severity: str, *reads: Path, kind: str = Ptrace.NAME) -> Rule:
+    fired = FiredRule("R", action, Scope.EVENT)
+    return Rule("R", "krie.x", "x.rego:1", Metadata(severity=severity), fired, frozenset({kind}), frozenset(reads))
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([], 0),
+        ([rule(Action.LOG, "medium")], 0),
+        ([rule(Action.LOG, "high", ("event", "kind"))], MATTERS),
+        ([rule(Action.LOG, "critical", kind=BpfCall.NAME)], 0),
+        ([rule(Action.KILL, "", ("event", "operation"), ("process", "exe"))], MATTERS),
+        ([rule(Action.KILL, "low", ("event", "target", "program"))], MATTERS),  # derived from the target's number
+        ([rule(Action.KILL, "low", ("event", "request"))], MATTERS | UNLIKE),
+        ([rule(Action.KILL, "low", ("event",))], MATTERS | UNLIKE),
+        ([rule(Action.OVERRIDE, "low", ("process", "cgroup", "path"))], MATTERS | UNLIKE),
+        ([rule(Action.LOG, "low", ("event", "request")), rule(Action.KILL, "low", ("health", "lost"))], MATTERS),
+    ],
+)
+def test_what_matters_to_a_policy(rules: list[Rule], expected: int) -> None:
+    assert importance(rules, PTRACE) == expected
+
+
+class Counts:
+    """Of two CPUs, by slot: attempts, lost, alike, over."""
+
+    def __init__(self) -> None:
+        self.values = [[0, 0, 0, 0], [0, 0, 0, 0]]
+
+    def array(self) -> Iterator[bytes]:
+        for each in self.values:
+            yield struct.pack("=4Q", *each) * 2
+
+
+def budgets() -> tuple[Budgets, dict[str, FakeMap], Counts]:
+    counts = Counts()
+    maps = {
+        "krie_limits": FakeMap("krie_limits", value_bytes=56),
+        "krie_importance": FakeMap("krie_importance", value_bytes=4),
+        "krie_budgets": FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
+        "krie_ring": FakeMap("krie_ring", entries=1 << 20),
+    }
+    made = Budgets(TYPES, KINDS, cast("dict[str, Map]", {**maps, "krie_counts": counts}))
+    return made, maps, counts
+
+
+def spent(maps: dict[str, FakeMap], user: int, slot: int, decided: int, held: int) -> None:
+    maps["krie_budgets"].set(struct.pack("=II", user, slot * 2 + decided), struct.pack("=3Q", 0, 0, held))
+
+
+def test_limits_leave_a_part_of_the_ring_to_what_matters() -> None:
+    made, maps, _ = budgets()
+    made.limit(burst=10, per_s=100)
+    seed, common, interval, burst, other, other_burst, repeat = struct.unpack(
+        "=7Q", maps["krie_limits"].content[bytes(4)]
+    )
+    assert seed % 2 == 1
+    assert 0 < common < 1 << 20
+    assert (interval, burst, repeat) == (10**7, 10**8, 10**9)
+    assert (other_burst // other, interval // other) == (40, 2)
+    made.limit(burst=10, per_s=100)
+    assert maps["krie_limits"].content[bytes(4)][:8] != struct.pack("=Q", seed)  # nobody can know it
+
+
+def test_importance_follows_the_policy() -> None:
+    made, maps, _ = budgets()
+    for rules, flags in (([rule(Action.KILL, "")], [0, MATTERS]), ([], [0, 0])):
+        made.matter(rules)
+        assert [each[0] for each in maps["krie_importance"].content.values()] == flags
+
+
+def test_what_was_held_back_is_told_once_with_the_user_of_most() -> None:
+    made, maps, counts = budgets()
+    assert list(made.look()) == []
+    counts.values[1] = [100, 1, 20, 3]
+    spent(maps, 1000, 1, 0, 4)
+    spent(maps, 1001, 1, 1, 30)
+    spent(maps, 1002, 0, 0, 99)
+    assert list(made.look()) == [HeldReport(Ptrace.NAME, 40, 6, 46, 1001)]
+    assert list(made.look()) == []
+    counts.values[1] = [200, 1, 21, 3]
+    spent(maps, 1000, 1, 0, 6)
+    assert list(made.look()) == [HeldReport(Ptrace.NAME, 2, 0, 48, 1000)]
