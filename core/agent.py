@@ -18,15 +18,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .agent_events import OwnEvents
+from .agent_events import AGENT_EVENTS, OwnEvents
 from .armed import LoadSensors, load_sensors
 from .budget import Budgets
 from .bus import Bus
 from .cgroups import Cgroups
 from .config import Config, load_config
 from .control import Control
+from .decision import Action
 from .diagnosis import diagnose
 from .enforcement import Enforcing, wanted
+from .enforcement_events import ENFORCEMENT_EVENTS
 from .enrich import Enricher, host
 from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
 from .health import Losses, ProbeReport, health_facts
@@ -42,6 +44,7 @@ from .presence import Presence
 from .principal import Principals
 from .process import ProcessTable
 from .reports import Reports
+from .selection import Selection
 from .status import Status
 from .timer import Timer
 
@@ -88,16 +91,21 @@ class Agent:
         self._writers = open_writers(
             config.journal, (lambda: self._stop("the reader of standard output has gone")) if to_stdout else None
         )
-        for each in self._writers:
+        for each in self._writers.all:
             stack.callback(each.close)
+        own = (*AGENT_EVENTS, *ENFORCEMENT_EVENTS)
+        self._selection = Selection(Action[config.journal.min_action.upper()], [each.KIND for each in own])
+        self._selection.policy_changed(self._policy.rules)
         self._bus = Bus(
             armed.types,
             table,
             self._enricher,
             self._policy,
-            [each.write for each in self._writers],
+            [each.write for each in self._writers.everything],
             armed.plugins.observers(),
             self._enforcing.enforcer,
+            self._selection,
+            [each.write for each in self._writers.important],
         )
         self._bus.host = host()
         self._own = OwnEvents(armed.agent, armed.types)
@@ -180,7 +188,7 @@ class Agent:
         self._reports.stopped(self._stop_reason or "an error", self._losses.total, self._from_memo())
         if self._stop_reason:
             self._note_presence(clean=True)
-        for writer in self._writers:
+        for writer in self._writers.all:
             writer.close()
 
     def _tell_probes(self, changed: Iterable[ProbeReport]) -> None:
@@ -207,8 +215,8 @@ class Agent:
         return self._backlog
 
     def _tick(self) -> None:
-        overflowed = sum(each.overflowed for each in self._writers)
-        failed = sum(each.failed for each in self._writers)
+        overflowed = sum(each.overflowed for each in self._writers.all)
+        failed = sum(each.failed for each in self._writers.all)
         bus = self._bus
         lost = list(self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._backlog))
         for loss in lost:
@@ -301,6 +309,7 @@ class Agent:
         self._remembered += self._policy.remembered
         self._policy = self._bus.judge = candidate.policy
         self._budgets.matter(self._policy.rules)
+        self._selection.policy_changed(self._policy.rules)
         self._reports.policy_loaded(self._policy)
 
     def _stop(self, reason: str) -> None:

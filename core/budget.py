@@ -16,7 +16,7 @@ from .decision import Action
 from .event import EventType, EventTypes
 from .inline import inline_fields
 from .kernel.maps import Map, total
-from .policy.engine import Rule
+from .policy.engine import SEVERE, Rule
 
 COMMON = 0.75
 """Part of the ring that is for all records."""
@@ -25,7 +25,6 @@ _SPENDER = struct.Struct("=II")
 _FIRST = bytes(4)
 _SECOND_NS = 1_000_000_000
 _MATTERS, _UNLIKE = 1, 2  # KRIE_MATTERS, KRIE_UNLIKE
-_SEVERE = frozenset({"high", "critical"})
 _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
 )
@@ -52,8 +51,7 @@ def importance(rules: Iterable[Rule], event_type: EventType) -> int:
     severe = [
         each
         for each in rules
-        if each.concerns(event_type.name)
-        and (each.fired.action >= Action.OVERRIDE or each.metadata.severity in _SEVERE)
+        if each.concerns(event_type.name) and (each.fired.action >= Action.OVERRIDE or each.metadata.severity in SEVERE)
     ]
     if not severe:
         return 0

@@ -18,6 +18,7 @@ from .enrich import Enricher
 from .errors import DecodeError
 from .event import BY_TABLE, Event, EventTypes
 from .process import ProcessTable
+from .selection import Selection
 from .wire import Json
 
 JOURNAL_VERSION = 1
@@ -43,8 +44,12 @@ class Bus:
         sinks: Iterable[Callable[[str], bool]],
         observers: Iterable[Callable[[Event, Decision], None]],
         carry_out: Carry,
+        selection: Selection,
+        important: Iterable[Callable[[str], bool]] = (),
     ) -> None:
-        """`sinks` answer False when they had to drop a line, and count it themselves."""
+        """`sinks` answer False when they had to drop a line, and count it themselves; `important`: those that get only
+        what `selection` says matters."""
+        self._selection, self._important = selection, tuple(important)
         self._carry_out = carry_out
         self._types, self._table, self._enricher = types, table, enricher
         self._sinks, self._observers = tuple(sinks), tuple(observers)
@@ -60,6 +65,11 @@ class Bus:
         """Valid records by kind."""
         self.undecodable = 0
         self.judged = 0
+
+    @property
+    def left_out(self) -> int:
+        """Lines that matter and were left out of what is kept longer, since many like them came."""
+        return self._selection.left_out
 
     def take(self, raw: bytes) -> None:
         """One record out of the ring."""
@@ -88,9 +98,15 @@ class Bus:
         decision = self.judge.decide(kind, document)
         if event.decided_by == BY_TABLE:
             decision = replace(decision, tier="kernel")
-        line = self._line(event, kind, process, facts, decision, self._carry_out(event, decision))
-        for sink in self._sinks:
-            sink(line)
+        outcome = self._carry_out(event, decision)
+        self.judged += 1
+        if self._selection.wanted(event, decision, outcome):
+            line = self._line(event, kind, process, facts, decision, outcome)
+            for sink in self._sinks:
+                sink(line)
+            if self._important and self._selection.matters(event, decision, outcome):
+                for sink in self._important:
+                    sink(line)
         for observe in self._observers:
             observe(event, decision)
 
@@ -104,7 +120,6 @@ class Bus:
         outcome: Outcome,
     ) -> str:
         del facts["kind"]  # the line says it already
-        self.judged += 1
         return _encode(
             {
                 "v": JOURNAL_VERSION,

@@ -95,6 +95,19 @@ class JournalConfig(_Section):
     path: str = Field("/var/log/krie/journal.jsonl", description="the journal's file; empty: none is written")
     max_mib: int = Field(64, ge=1, le=1 << 20, description="size at which the file is rotated, MiB")
     keep: int = Field(5, ge=1, le=1000, description="rotated files that are kept")
+    important_max_mib: int = Field(
+        16,
+        ge=1,
+        le=1 << 20,
+        description="the same for NAME.important.jsonl beside it: what rules of severity high or critical, or with an "
+        "action, say, and whatever was done; few a minute of those alike",
+    )
+    important_keep: int = Field(20, ge=1, le=1000, description="rotated files of it that are kept")
+    min_action: Literal["allow", "log", "override", "kill"] = Field(
+        "allow",
+        description="least action of which a line is written; `log`: none without a rule. The agent's own events, and "
+        "those about which something was done, have one in any case",
+    )
     queue: int = Field(
         65536, ge=1024, le=1 << 22, description="lines that may wait for the disk; more are counted as lost"
     )

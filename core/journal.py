@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -216,15 +217,41 @@ class StandardOutput:
         """Standard output stays open."""
 
 
-def open_writers(config: JournalConfig, reader_gone: Callable[[], None] | None) -> list[LineWriter]:
-    """What journal lines go to: the file, and standard output if `reader_gone` says what to do once that is closed.
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """What journal lines go to. Whoever opened them closes them."""
 
-    Whoever calls this closes them. Raises `ConfigError`.
+    everything: tuple[LineWriter, ...]
+    important: tuple[LineWriter, ...]
+    """Only what matters."""
+
+    @property
+    def all(self) -> tuple[LineWriter, ...]:
+        """Both."""
+        return (*self.everything, *self.important)
+
+
+def important_path(path: Path) -> Path:
+    """The file for what matters, beside the journal's."""
+    return path.with_name(f"{path.stem}.important{path.suffix}")
+
+
+def open_writers(config: JournalConfig, reader_gone: Callable[[], None] | None) -> Writers:
+    """The journal's files, and standard output if `reader_gone` says what to do once that is closed.
+
+    Raises `ConfigError`.
     """
-    writers = []
+    everything: list[LineWriter] = []
+    important: list[LineWriter] = []
+
+    def file(path: Path, max_mib: int, keep: int) -> LineWriter:
+        made = JournalFile(path, max_mib << 20, keep)
+        return LineWriter(made, config.queue, lambda text: _log.error("journal %s %s", path, text))
+
     if config.path:
-        file = JournalFile(Path(config.path), config.max_mib << 20, config.keep)
-        writers.append(LineWriter(file, config.queue, lambda text: _log.error("journal %s %s", config.path, text)))
+        path = Path(config.path)
+        everything.append(file(path, config.max_mib, config.keep))
+        important.append(file(important_path(path), config.important_max_mib, config.important_keep))
     if reader_gone is not None:
-        writers.append(LineWriter(StandardOutput(reader_gone), config.queue, lambda _: None))
-    return writers
+        everything.append(LineWriter(StandardOutput(reader_gone), config.queue, lambda _: None))
+    return Writers(tuple(everything), tuple(important))

@@ -78,6 +78,7 @@ class Status:
             "events": self._bus.judged,
             "events_per_s": round((self._bus.judged - before) / max(now - first, 1.0), 1),
             "backlog": self._backlog(),
+            "important_left_out": self._bus.left_out,
             "lost": self._losses.total,
             "missed": self._missed.total,
             "remembered": remembered,

@@ -16,6 +16,8 @@ from .metadata import Metadata
 
 Path = tuple[str, ...]
 """A reference below `input`, such as ("event", "name")."""
+SEVERE = frozenset({"high", "critical"})
+"""Severities of rules whose events are kept longer, and for whose records there is room in the ring."""
 _EPERM = 1
 _PROCESS_TTL_S = 600
 

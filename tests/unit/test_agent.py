@@ -185,7 +185,7 @@ class Setting:
 
     def journal(self, agent: Agent) -> list[dict[str, Any]]:
         """Everything that was journaled; the agent writes nothing after that."""
-        for each in agent._writers:
+        for each in agent._writers.all:
             each.close()
         return [json.loads(line) for line in (self.folder / "journal.jsonl").read_text().splitlines()]
 

@@ -18,6 +18,7 @@ from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.process import NOTHING, Identity, ProcessTable
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.selection import Selection
 from krie.testing.events import build, encode
 from krie.wire import Json
 
@@ -40,16 +41,32 @@ class Judge:
 
 
 class Setting:
-    def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, facts: Mapping[str, Any] | None = None, min_action: Action = Action.ALLOW) -> None:
         self.table = ProcessTable(1000, lambda _: NOTHING)
         self.judge = Judge()
         self.lines: list[dict[str, Any]] = []
         self.seen: list[tuple[Event, Decision]] = []
         self.enricher = Enricher(TYPES, self.table, Cgroups(None), facts or {})
-        self.bus = Bus(TYPES, self.table, self.enricher, self.judge, [self._sink], [self._observe], observe)
+        self.important: list[str] = []
+        self.selection = Selection(min_action, [])
+        self.bus = Bus(
+            TYPES,
+            self.table,
+            self.enricher,
+            self.judge,
+            [self._sink],
+            [self._observe],
+            observe,
+            self.selection,
+            [self._keep],
+        )
 
     def _sink(self, line: str) -> bool:
         self.lines.append(json.loads(line))
+        return True
+
+    def _keep(self, line: str) -> bool:
+        self.important.append(line)
         return True
 
     def _observe(self, event: Event, decision: Decision) -> None:
@@ -163,3 +180,19 @@ def test_time_is_rfc3339_with_nanoseconds() -> None:
     wall.rfc3339(0)
     wall._offset = 1_700_000_000_000_000_000
     assert wall.rfc3339(5_000_000_007) == "2023-11-14T22:13:25.000000007Z"
+
+
+def test_what_matters_is_kept_twice() -> None:
+    setting = Setting()
+    setting.bus.take(encode(build(Ptrace)))
+    setting.judge._decision = merge([FiredRule("T2", Action.LOG)], tier="user", revision="r1")
+    setting.bus.take(encode(build(Ptrace)))
+    assert [line["decision"]["action"] for line in setting.lines] == ["kill", "log"]
+    assert [json.loads(line) for line in setting.important] == setting.lines[:1]
+
+
+def test_lines_below_the_least_action_are_not_written_but_judged() -> None:
+    setting = Setting(min_action=Action.LOG)
+    setting.judge._decision = merge([], tier="user", revision="r1")
+    setting.bus.take(encode(build(Ptrace)))
+    assert (setting.lines, len(setting.seen), setting.bus.judged) == ([], 1, 1)

@@ -24,7 +24,7 @@ TIMINGS = [Phase("agent", "policy", Spent(3, 2, 1)).to_json()]
 class Setting:
     def __init__(self) -> None:
         self.now = 100.0
-        self.bus = SimpleNamespace(judged=0)
+        self.bus = SimpleNamespace(judged=0, left_out=2)
         self.cleared: list[tuple[int | None, str | None, Peer]] = []
         self.status = Status(
             armed(
@@ -69,6 +69,7 @@ def test_all_that_is_known() -> None:
         "events": 6,
         "events_per_s": 2.0,
         "backlog": True,
+        "important_left_out": 2,
         "lost": 3,
         "missed": 4,
         "remembered": 5,
