@@ -1,0 +1,147 @@
+"""The event types of syscall_table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad1, Pad2, Pad3, Pad4
+
+TABLE, DISPATCH, HANDLER, ENTRY, IDT, POINTER, REGISTER = range(1, 8)
+WHERE = {
+    TABLE: "table",
+    DISPATCH: "dispatch",
+    HANDLER: "handler",
+    ENTRY: "entry",
+    IDT: "idt",
+    POINTER: "pointer",
+    REGISTER: "register",
+}
+NO_ABI, X64, IA32, X32 = range(4)
+ABIS = {NO_ABI: "none", X64: "x64", IA32: "ia32", X32: "x32"}
+TRIGGERS = {
+    1: "start",
+    2: "timer",
+    3: "module_init",
+    4: "module_load",
+    5: "module_free",
+    6: "text_poke",
+    7: "alias",
+    8: "set_memory",
+    9: "scan",
+}
+"""Numbers of what a look was taken for; a program's argument is one of them."""
+TARGETS = {1: "kernel", 2: "module", 3: "other", 4: "none"}
+REFERENCES = {0: "none", 1: "image", 2: "start"}
+SECTIONS = {1: "text", 2: "rodata", 3: "module"}
+PIECE_BYTES = 128
+"""Most bytes that are hashed, and told, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook(Event):
+    """A place that system calls pass is not what it was, or is so again (`restored`). Told once for each new value.
+
+    The process is whoever ran when it was noticed. Where the trigger is `module_init`, `module_load`, `text_poke` or
+    `alias`, it is the one who did it or loaded who did; where it is `timer` or `scan`, anybody.
+    """
+
+    KIND: ClassVar[int] = 0x0301
+    NAME: ClassVar[str] = "syscall_table.hook"
+
+    address: Annotated[Hex64, Doc("where: the slot, the jump, or the begin of the bytes that differ")]
+    was: Annotated[Hex64, Doc("table, dispatch, pointer, register: where it led before; 0 where that is not known")]
+    now: Annotated[Hex64, Doc("likewise: where it leads now")]
+    content: Annotated[bytes, Bytes(PIECE_BYTES), Doc("handler, entry, idt: the bytes there now, up to 128")]
+    number: Annotated[
+        S32,
+        Inline(),
+        Doc("number of the system call, as callers of `abi` know it; idt: the vector; register: the CPU; -1: none"),
+    ]
+    piece: Annotated[U32, Doc("the agent's number of what was looked at")]
+    where: Annotated[
+        str,
+        Choice("B", WHERE),
+        Inline(),
+        Doc(
+            "`table`: a slot of a system call table; `dispatch`: a jump or call of the function that dispatches; "
+            "`handler`: its first bytes; `entry`: code on the way there; `idt`: a gate of the interrupt table; "
+            "`pointer`: one of the configured pointers to functions; `register`: of the processor"
+        ),
+    ]
+    abi: Annotated[str, Choice("B", ABIS), Inline(), Doc("whose system calls")]
+    trigger: Annotated[
+        str,
+        Choice("B", TRIGGERS),
+        Inline(),
+        Doc("what the look was taken for; `start`: it was so when the agent started"),
+    ]
+    target: Annotated[
+        str,
+        Choice("B", TARGETS),
+        Inline(),
+        Doc("what `now` leads to: the `kernel`'s own code, the range of `module`s, `other` memory; `none`: no address"),
+    ]
+    restored: Annotated[Bool, Inline(), Doc("it is as it was when the agent started")]
+    pad: Pad3 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Code(Event):
+    """Bytes of the kernel's code or read-only data differ from the reference, and no legal cause explains them."""
+
+    KIND: ClassVar[int] = 0x0302
+    NAME: ClassVar[str] = "syscall_table.code"
+
+    address: Annotated[Hex64, Doc("first byte that differs")]
+    target: Annotated[Hex64, Doc("where a jump or call there leads; 0: there is none")]
+    was: Annotated[bytes, Bytes(16), Doc("bytes of the reference there")]
+    now: Annotated[bytes, Bytes(16), Doc("bytes there now")]
+    offset: Annotated[U32, Doc("bytes behind the begin of `function`")]
+    length: Annotated[U32, Doc("how many bytes differ")]
+    others: Annotated[U32, Doc("further places of the same look that are not told")]
+    section: Annotated[str, Choice("B", SECTIONS), Doc("what it is part of")]
+    reference: Annotated[str, Choice("B", REFERENCES), Doc("compared with the boot `image`, or the state at `start`")]
+    restored: Annotated[Bool, Doc("it is as the reference again")]
+    function: Annotated[str, Chars(64), Doc("the function, or variable, that it lies in")]
+    pad: Pad1 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped(Event):
+    """A handler of a system call was called by code that dispatches none: a hook that calls the original.
+
+    Told once for each handler and caller.
+    """
+
+    KIND: ClassVar[int] = 0x0303
+    NAME: ClassVar[str] = "syscall_table.wrapped"
+
+    ip: Annotated[Hex64, Doc("the handler; `symbol` names it")]
+    return_address: Annotated[Hex64, Doc("where it returns to")]
+    number: Annotated[S32, Inline(), Doc("number of the system call; -1: not known")]
+    abi: Annotated[str, Choice("B", ABIS), Inline(), Doc("whose system calls")]
+    target: Annotated[
+        str,
+        Choice("B", TARGETS),
+        Inline(),
+        Doc("what it returns to: the `kernel`'s own code, the range of `module`s, `other` memory"),
+    ]
+    pad: Pad2 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity(Event):
+    """How much was looked at since the last time, so that silence is not blindness."""
+
+    KIND: ClassVar[int] = 0x0304
+    NAME: ClassVar[str] = "syscall_table.activity"
+
+    looks: Annotated[U64, Doc("looks at the places")]
+    checked: Annotated[U64, Doc("entries of handlers whose caller was checked")]
+    text_bytes: Annotated[U64, Doc("bytes of code and read-only data that were compared with the reference")]
+    places: Annotated[U32, Doc("places: slots, jumps, handlers, gates, pointers and pieces of code")]
+    unreadable: Annotated[U32, Doc("pieces that could not be read at some look")]
+    reference: Annotated[str, Choice("I", REFERENCES), Doc("what code is compared with")]
+    unknown: Annotated[str, Chars(128), Doc("what this kernel does not tell, and is not looked at")]
+    pad: Pad4 = b""
