@@ -21,6 +21,8 @@ class AttachType(StrEnum):
     """Entry of a kernel function, with its arguments."""
     KPROBE = "kprobe"
     """An instruction of a kernel function; `offset` bytes behind its start."""
+    KRETPROBE = "kretprobe"
+    """The return of a kernel function: its program runs when what the function does is done."""
     KPROBE_OVERRIDE = "kprobe_override"
     """Entry of a function that the kernel lets be replaced by an error, such as `__x64_sys_ptrace`: can refuse. Needs a
     kernel with CONFIG_BPF_KPROBE_OVERRIDE, which distributions leave out."""

@@ -26,6 +26,8 @@ _PERF_FLAG_FD_CLOEXEC = 8
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _libc = ctypes.CDLL(None, use_errno=True)
 _KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
+_RETURN = 1
+"""PERF_PROBE_CONFIG_IS_RETPROBE, what kprobe/format/retprobe says since e12f03d7031a."""
 _FIRST_INTERIOR = 5
 """Below this lie the call of ftrace, and with IBT the endbr before it."""
 _NO_INSTRUCTION = (errno.EILSEQ, errno.EINVAL)
@@ -36,6 +38,7 @@ _TYPES: Mapping[AttachType, tuple[bpf.ProgType, int]] = {
     AttachType.FMOD_RET: (bpf.ProgType.TRACING, 26),
     AttachType.FENTRY: (bpf.ProgType.TRACING, 24),
     AttachType.KPROBE: (bpf.ProgType.KPROBE, 0),
+    AttachType.KRETPROBE: (bpf.ProgType.KPROBE, 0),
     AttachType.KPROBE_OVERRIDE: (bpf.ProgType.KPROBE, 0),
     AttachType.TRACEPOINT: (bpf.ProgType.TRACEPOINT, 0),
     AttachType.RAW_TRACEPOINT: (bpf.ProgType.RAW_TRACEPOINT, 0),
@@ -63,7 +66,7 @@ def obstacle(type_: AttachType, places: Places) -> str:
     active = places.security_modules
     if type_ is AttachType.LSM and active is not None and "bpf" not in active:
         return f"bpf is not among the active security modules ({', '.join(sorted(active))}); add it to lsm= at boot"
-    if type_ in (AttachType.KPROBE, AttachType.KPROBE_OVERRIDE) and not _KPROBE_TYPE.exists():
+    if type_ in (AttachType.KPROBE, AttachType.KRETPROBE, AttachType.KPROBE_OVERRIDE) and not _KPROBE_TYPE.exists():
         return "the kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
     if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").is_dir():
         return "the kernel has no tracepoints in tracefs"
@@ -135,9 +138,14 @@ def _kprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
     return [_kprobe_event(ctypes.addressof(symbol), program.offset, descriptor)]
 
 
-def _kprobe_event(symbol: int, place: int, descriptor: int) -> int:
+def _kretprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
+    symbol = ctypes.create_string_buffer(program.target.encode())
+    return [_kprobe_event(ctypes.addressof(symbol), 0, descriptor, _RETURN)]
+
+
+def _kprobe_event(symbol: int, place: int, descriptor: int, config: int = 0) -> int:
     """`symbol`: pointer to a name, behind whose address `place` counts; or 0, where `place` is an address itself."""
-    return _perf_event(int(_KPROBE_TYPE.read_text()), 0, 0, symbol, place, 0, descriptor)
+    return _perf_event(int(_KPROBE_TYPE.read_text()), config, 0, symbol, place, 0, descriptor)
 
 
 def kprobe_type() -> int:
@@ -194,6 +202,7 @@ _ATTACH: Mapping[AttachType, Callable[[Program, int, Places], list[int]]] = {
     AttachType.FMOD_RET: _function,
     AttachType.FENTRY: _function,
     AttachType.KPROBE: _kprobe,
+    AttachType.KRETPROBE: _kretprobe,
     AttachType.KPROBE_OVERRIDE: _kprobe,
     AttachType.TRACEPOINT: _tracepoint,
     AttachType.RAW_TRACEPOINT: _raw_tracepoint,

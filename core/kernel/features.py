@@ -18,6 +18,7 @@ _HARMLESS_TARGETS = {
     AttachType.FMOD_RET: "security_bpf",
     AttachType.FENTRY: "security_bpf",
     AttachType.KPROBE: "security_bpf",
+    AttachType.KRETPROBE: "security_bpf",
     AttachType.KPROBE_OVERRIDE: "__x64_sys_bpf",
     AttachType.TRACEPOINT: "sched/sched_process_exit",
     AttachType.RAW_TRACEPOINT: "sched_process_exit",

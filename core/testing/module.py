@@ -21,9 +21,9 @@ class TestModule:
         """`file`: the .ko."""
         self.file, self.name = file, file.stem
 
-    def load(self) -> None:
-        """Raises `subprocess.CalledProcessError` where the kernel or the module refuses."""
-        _run("insmod", str(self.file))
+    def load(self, *parameters: str) -> None:
+        """`parameters`: as `name=value`. Raises `subprocess.CalledProcessError` where the kernel or it refuses."""
+        _run("insmod", str(self.file), *parameters)
 
     def unload(self) -> None:
         """Raises `subprocess.CalledProcessError` where it is not loaded, or in use."""
@@ -53,6 +53,6 @@ def address_of(symbol: str) -> int:
     return found.pop()
 
 
-def _run(program: str, argument: str) -> None:
+def _run(program: str, *arguments: str) -> None:
     path = "/usr/sbin:/sbin:/usr/bin:/bin"
-    subprocess.run([program, argument], check=True, env={"PATH": path}, capture_output=True, text=True)
+    subprocess.run([program, *arguments], check=True, env={"PATH": path}, capture_output=True, text=True)

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 
-from krie import Event, Json, PluginConfig, Sensor, hookimpl
+from krie import (
+    Alternative,
+    AttachType,
+    Enforcement,
+    Event,
+    Features,
+    Json,
+    KernelMemory,
+    Maps,
+    PluginConfig,
+    Probe,
+    Program,
+    Sensor,
+    hookimpl,
+    own_fields,
+)
 
+from . import registers
 from .config import SyscallTableConfig
-from .events import Activity, Code, Hook, Wrapped
+from .derive import SYMBOLS
+from .events import TRIGGERS, Activity, Code, Hook, Wrapped
+from .handlers import CANARIES, Handler, handlers
+from .kallsyms import Kallsyms
+from .pointers import SHIPPED
+from .watch import TRAMPOLINES, Watch
 
 _NAME = "syscall_table"
+_TICK_NS = "250000000"
+"""How often each CPU's timer asks whether a look is due."""
+_TRIGGER = {name: number for number, name in TRIGGERS.items()}
+_KILLS = frozenset({Enforcement.KILL})
+_NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded; IDTR, CR0 and CR4 never"
+_log = logging.getLogger("krie")
 
 
 @hookimpl
@@ -19,34 +48,192 @@ def krie_config() -> type[PluginConfig]:
 
 
 @hookimpl
-def krie_sensor() -> Sensor:
+def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
     """See `krie.hookspecs`."""
-    return Sensor(name=_NAME, version="1", events=(Hook, Code, Wrapped, Activity))
+    _live.symbols = _read_symbols(config) if features.tried else None
+    return Sensor(
+        name=_NAME,
+        version="1",
+        probes=(_timer(), *_modules(), _text_poke(), _set_memory(), *_alias(config), *_wrapped(config)),
+        events=(Hook, Code, Wrapped, Activity),
+        sources=tuple(files(__package__).joinpath(each) for each in ("looks.bpf.c", "wrapped.bpf.c")),
+        policies=files("krie.policies").joinpath(_NAME),
+    )
+
+
+class _Live:
+    """What there is while the agent is armed."""
+
+    symbols: Kallsyms | None = None
+    watch: Watch | None = None
+
+
+_live = _Live()
 
 
 @hookimpl
-def krie_attached() -> None:
+def krie_attached(maps: Maps, memory: KernelMemory, config: SyscallTableConfig) -> None:
     """See `krie.hookspecs`."""
+    symbols = _live.symbols or _read_symbols(config)
+    _live.symbols = None  # 5 to 15 MB
+    _live.watch = Watch(maps, memory, symbols, config, tuple(handlers(config.wrapped)))
+    for each in _live.watch.unknown:
+        _log.warning("plugin %s does not look at what this kernel does not tell: %s", _NAME, each)
 
 
 @hookimpl
 def krie_detaching() -> None:
     """See `krie.hookspecs`."""
+    _live.watch = None
 
 
 @hookimpl
-def krie_facts() -> Mapping[str, Json] | None:
+def krie_facts(kind: str) -> Mapping[str, Json] | None:
     """See `krie.hookspecs`."""
-    return None
+    texts = _FACTS.get(kind)
+    return {name: {"type": "string", "description": text} for name, text in texts.items()} if texts else None
+
+
+_OWNER = "`kernel`, the module, `bpf` and the like for code that these made; `?`: nobody's that is known"
+_FACTS: Mapping[str, Mapping[str, str]] = {
+    Hook.NAME: {
+        "place": "symbol and offset of what differs",
+        "syscall": "name of the system call, as its handler has it; empty where it is not known",
+        "symbol": "what it leads to now; empty where that has no name",
+        "was_symbol": "what it led to",
+        "owner": f"whose code it leads to: {_OWNER}",
+        "explained": "handler, entry, dispatch: a legal cause that the kernel lists, `kprobe` or `ftrace`",
+        "bytes_was": "up to 16 bytes from the first one that differs, as they were at start",
+        "bytes_now": "the same as they are now",
+    },
+    Wrapped.NAME: {
+        "symbol": "the handler",
+        "return_symbol": "function and offset of `return_address`; empty where it has no name",
+        "owner": f"whose code called it: {_OWNER}",
+        "syscall": "name of the system call, as its handler has it",
+    },
+}
 
 
 @hookimpl
-def krie_enrich() -> Mapping[str, Json] | None:
+def krie_enrich(event: Event) -> Mapping[str, Json] | None:
     """See `krie.hookspecs`."""
-    return None
+    if not isinstance(event, Hook | Wrapped) or _live.watch is None:
+        return None
+    return _live.watch.facts(event)
 
 
 @hookimpl
 def krie_scan() -> Iterable[Event]:
     """See `krie.hookspecs`."""
-    return ()
+    return _live.watch.scan() if _live.watch is not None else ()
+
+
+def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
+    trampolines = (name for names in TRAMPOLINES for name in names)
+    return Kallsyms((*SYMBOLS, *SHIPPED, *config.pointers, *trampolines))
+
+
+def _timer() -> Probe:
+    programs = _looks(AttachType.PERF_EVENT, _TICK_NS, "time")
+    at_time = Program(AttachType.PERF_EVENT, _TICK_NS, f"{_NAME}_at_time", proven=False)
+    return Probe("timer", Hook, (_alternative((*programs, at_time), _limits(), frozenset()),))
+
+
+def _limits() -> str:
+    symbols = _live.symbols
+    limits = ["what is undone between two looks is not seen"]
+    if symbols is not None:
+        absent = [each for each in ("sys_call_table", "x64_sys_call", "idt_table") if not symbols.address(each)]
+        limits += [f"this kernel does not tell where {', '.join(absent)} is"] if absent else []
+    if symbols is None or not registers.shown():
+        limits.append(_NO_REGISTERS)
+    return "; ".join(limits)
+
+
+def _modules() -> Iterable[Probe]:
+    for trigger, tracepoint in (
+        ("module_init", "initcall_finish"),
+        ("module_load", "module_load"),
+        ("module_free", "module_free"),
+    ):
+        at_tracepoint = Program(
+            AttachType.RAW_TRACEPOINT,
+            tracepoint,
+            f"{_NAME}_at_tracepoint",
+            argument=_TRIGGER[trigger],
+            proven=False,
+        )
+        programs = (*_looks(AttachType.RAW_TRACEPOINT, "initcall_finish", "tracepoint"), at_tracepoint)
+        yield Probe(trigger, Hook, (_alternative(programs, "no canary can prove it alive"),), optional=True)
+
+
+def _text_poke() -> Probe:
+    # What patches code: for one place; for many, by its names until and since 6.16; what it is called by for kprobes.
+    functions = ("text_poke", "text_poke_bp_batch", "smp_text_poke_batch_finish")
+    limits = "sees what is patched by these functions; who writes by another way is seen by the next look"
+    return _at_return("text_poke", functions, limits)
+
+
+def _set_memory() -> Probe:
+    return _at_return("set_memory", ("set_memory_rw", "set_memory_x", "set_memory_rox"), "no canary can prove it alive")
+
+
+def _alias(config: SyscallTableConfig) -> Iterable[Probe]:
+    if config.alias_mappings:
+        yield _at_return(
+            "alias", ("vunmap",), "sees a mapping when it is removed; one that stays is seen by the next look"
+        )
+
+
+def _at_return(trigger: str, functions: Iterable[str], limits: str) -> Probe:
+    places = tuple(
+        Program(
+            AttachType.KRETPROBE,
+            function,
+            f"{_NAME}_at_return",
+            argument=_TRIGGER[trigger] | index << 8,
+            proven=False,
+            optional=index > 0,
+        )
+        for index, function in enumerate(functions)
+    )
+    programs = (*_looks(AttachType.KRETPROBE, "vunmap", "return"), *places)
+    return Probe(trigger, Hook, (_alternative(programs, limits),), optional=True)
+
+
+def _looks(attach: AttachType, target: str, way: str) -> tuple[Program, ...]:
+    """What every look of this kind goes on to."""
+    where = {"time": "timer"}.get(way, way)
+    return (
+        Program(attach, target, f"{_NAME}_look_{way}", through=f"{_NAME}_{where}_look", proven=False),
+        Program(attach, target, f"{_NAME}_tell_{way}", through=f"{_NAME}_{where}_tell", proven=False),
+    )
+
+
+def _alternative(
+    programs: tuple[Program, ...], limits: str, can: frozenset[Enforcement] = _KILLS, event: type[Event] = Hook
+) -> Alternative:
+    return Alternative(str(programs[-1].attach), programs, fields=own_fields(event), can=can, limits=limits)
+
+
+def _wrapped(config: SyscallTableConfig) -> Iterable[Probe]:
+    all_handlers = tuple(handlers(config.wrapped))
+    for call in dict.fromkeys(config.wrapped):
+        programs = tuple(_entered(each) for each in all_handlers if each.call == call)
+        limits = "does not see who replaces a handler without calling it, or jumps to it as the last thing"
+        canary = CANARIES.get(call)
+        alternative = _alternative(programs, limits, event=Wrapped)
+        yield Probe(f"wrapped_{call}", Wrapped, (alternative,), canary, optional=True)
+
+
+def _entered(handler: Handler) -> Program:
+    proven = handler.call in CANARIES and handler.function.startswith("__x64_")
+    return Program(
+        AttachType.KPROBE,
+        handler.function,
+        f"{_NAME}_entered",
+        argument=handler.index,
+        proven=proven,
+        optional=True,
+    )

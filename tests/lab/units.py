@@ -28,7 +28,7 @@ from ..kernel import (
 from ..policy.test_classify import Sample
 
 _EXAMPLE = Path(__file__).parents[2] / "examples/krie-clock"
-SHIPPED = ("runtime_integrity", "smep_smap")
+SHIPPED = ("runtime_integrity", "smep_smap", "syscall_table")
 EXAMPLES = {
     "attach_types": ((), test_attach_types.SOURCE, example.COUNT),
     "enforcement": (("runtime_integrity",), enforcing.HIJACKED, example.COUNT),
@@ -51,7 +51,7 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: krie-clock\nVersion: 1.0\n")
         (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin\n")
-        shipped = (Configuration(each) for each in ((), SHIPPED[:1], SHIPPED[1:], SHIPPED))
+        shipped = (Configuration(each) for each in ((), *((one,) for one in SHIPPED), SHIPPED[:2], SHIPPED))
         written = (Configuration((*EXAMPLES[name][0], "example"), (place,)) for name, place in plugins.items())
         compile_for(kernel, [*shipped, *written, Configuration(("clock",), (clock,))], folder)
         timed = Path(work) / "example.bpf.c"

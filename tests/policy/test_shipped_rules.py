@@ -28,6 +28,8 @@ from krie.plugins.runtime_integrity.socket_filter import SocketFilter
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
+from krie.plugins.syscall_table import plugin as syscall_table
+from krie.plugins.syscall_table.events import Hook, Wrapped
 from krie.policy.analysis import unknown_names
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.metadata import Metadata
@@ -38,19 +40,22 @@ from krie.testing.events import build
 ROOT = Path(__file__).parents[2] / "policies"
 SENSOR = plugin.krie_sensor(RuntimeIntegrityConfig(), Features())
 CHECKS = (RegisterCheck, Trap, Activity)
-TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS))
+PLACES = (Hook, Wrapped)
+TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS, *PLACES))
 EXTRA = {
     each.name: {
         *each.event.PROCESSES,
         *(plugin.krie_facts(each.name) or ()),
         *(smep_smap.krie_facts(each.name) or ()),
+        *(syscall_table.krie_facts(each.name) or ()),
     }
     for each in TYPES
 }
 POLICY = Policy(
     EmbeddedEngine(
         read_sources(
-            [ROOT / "agent", ROOT / "runtime_integrity", ROOT / "smep_smap"], {"executables": {"apt": "/usr/bin/apt"}}
+            [ROOT / each for each in ("agent", "runtime_integrity", "smep_smap", "syscall_table")],
+            {"executables": {"apt": "/usr/bin/apt"}},
         )
     ),
     on_error=Action.LOG,
@@ -123,6 +128,10 @@ def variable(**fields: Any) -> KernelParameter:
     return build(KernelParameter, **{**known, **fields})
 
 
+def hook(**fields: Any) -> Hook:
+    return build(Hook, **{"where": "table", "target": "module", "trigger": "timer", **fields})
+
+
 def check(*failed: str, **fields: Any) -> RegisterCheck:
     return build(RegisterCheck, failed=failed, **fields)
 
@@ -136,6 +145,16 @@ CASES = [
     (check("init_cred"), {"SMEP004"}, check()),
     (build(Trap, state="vanished"), {"SMEP005"}, build(Trap, state="unreadable")),
     (build(Trap, state="disarmed"), {"SMEP005"}, build(Activity)),
+    (hook(), {"SYSCALL001"}, hook(where="idt")),
+    (hook(where="dispatch", target="other"), {"SYSCALL001"}, hook(where="dispatch", target="none", restored=True)),
+    (hook(trigger="module_init"), {"SYSCALL001", "SYSCALL002"}, hook(trigger="module_init", restored=True)),
+    (hook(trigger="text_poke"), {"SYSCALL001", "SYSCALL002"}, hook(trigger="text_poke", target="kernel")),
+    (hook(where="idt", target="none"), {"SYSCALL003"}, hook(where="idt", restored=True)),
+    (hook(where="dispatch", target="none"), {"SYSCALL003"}, hook(where="table", target="none")),
+    (hook(target="kernel"), {"SYSCALL004"}, hook(where="idt", target="kernel", restored=True)),
+    (hook(where="pointer"), {"SYSCALL004"}, hook(where="pointer", restored=True)),
+    (build(Wrapped, target="module"), {"SYSCALL006"}, build(Wrapped, target="kernel")),
+    (hook(restored=True), {"SYSCALL007"}, hook()),
     (write("kernel/kptr_restrict", 1, 0), {"SYSCTL001"}, write("kernel/kptr_restrict", 1, 2)),
     (write("kernel/ftrace_enabled", 1, 0), {"SYSCTL001"}, write("kernel/ftrace_enabled", 0, 0)),
     (write("vm/unprivileged_userfaultfd", 0, 1), {"SYSCTL001"}, write("vm/unprivileged_userfaultfd", 1, 0)),

@@ -152,4 +152,4 @@ def test_a_fifo_is_no_configuration(tmp_path: Path) -> None:
 def test_the_shipped_file_is_valid() -> None:
     config = load_config(Path(__file__).parents[2] / "krie.toml")
     assert config.agent.allow_syscall_tracepoints is True
-    assert list(config.plugins) == ["runtime_integrity", "smep_smap"]
+    assert list(config.plugins) == ["runtime_integrity", "smep_smap", "syscall_table"]

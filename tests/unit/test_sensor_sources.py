@@ -8,6 +8,8 @@ from krie.plugins.runtime_integrity import plugin as runtime_integrity
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.plugin import SmepSmapConfig
+from krie.plugins.syscall_table import plugin as syscall_table
+from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.probe import AttachType, Sensor
 
 NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPERM", AttachType.FMOD_RET: "EPERM"})
@@ -19,12 +21,14 @@ NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPER
         runtime_integrity.krie_sensor(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
         runtime_integrity.krie_sensor(RuntimeIntegrityConfig(), NO_TRACING),
         smep_smap.krie_sensor(SmepSmapConfig(functions={"f": "any"}, traps=False, kernel_stack=True), Features()),
+        syscall_table.krie_sensor(SyscallTableConfig(alias_mappings=False, wrapped=("read",)), Features()),
     ],
 )
 def test_sources_and_constants_depend_on_no_configuration(other: Sensor) -> None:
     plain = {
         "runtime_integrity": lambda: runtime_integrity.krie_sensor(RuntimeIntegrityConfig(), Features()),
         "smep_smap": lambda: smep_smap.krie_sensor(SmepSmapConfig(), Features()),
+        "syscall_table": lambda: syscall_table.krie_sensor(SyscallTableConfig(), Features()),
     }[other.name]()
     assert (other.sources, other.defines, other.types, other.events) == (
         plain.sources,

@@ -6,6 +6,9 @@
  *   patch ADDRESS                 handle a function by ftrace
  *   disarm GET_KPROBE ADDRESS     disarm the kprobe at an address, whoever's it is
  *   write ADDRESS BYTES           overwrite up to 16 bytes, also of read-only data
+ *   divert WHAT HOW ADDRESS ORIGINAL TEXT_POKE
+ *                                 have a system call led to this module, see divert.c
+ *   entry                         have system calls enter the kernel through this module, on this processor
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
@@ -14,7 +17,7 @@
  *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there likewise
  *
  * Addresses and bytes are hexadecimal, without 0x. With the parameter probed=ADDRESS (with 0x) it registers a kprobe when it
- * is loaded.
+ * is loaded; with diverted="WHAT HOW ADDRESS ORIGINAL TEXT_POKE" it has a system call led to itself.
  */
 #define pr_fmt(format) KBUILD_MODNAME ": " format
 
@@ -76,6 +79,15 @@ static struct effect *overwrite(unsigned long address, const char *hexadecimal)
 	return write_memory(address, bytes, count);
 }
 
+static struct effect *diverted_by(const char *words)
+{
+	struct diversion how = {};
+
+	if (sscanf(words, "%7s %7s %lx %lx %lx", how.what, how.how, &how.address, &how.original, &how.text_poke) != 5)
+		return ERR_PTR(-EINVAL);
+	return divert(&how);
+}
+
 static struct effect *perform(const char *command)
 {
 	unsigned long address, other;
@@ -89,6 +101,10 @@ static struct effect *perform(const char *command)
 		return disarm_kprobe_at(other, address);
 	if (sscanf(command, "write %lx %33s", &address, bytes) == 2)
 		return overwrite(address, bytes);
+	if (!strncmp(command, "divert ", 7))
+		return diverted_by(command + 7);
+	if (!strcmp(command, "entry"))
+		return divert_entry();
 	if (!strcmp(command, "hide list"))
 		return hide_from_list();
 	if (!strcmp(command, "hide kset"))
@@ -178,6 +194,8 @@ static struct miscdevice device = {
 
 static unsigned long probed;
 module_param(probed, ulong, 0);
+static char *diverted;
+module_param(diverted, charp, 0);
 static struct effect *at_start;
 
 static int __init krie_test_init(void)
@@ -188,8 +206,8 @@ static int __init krie_test_init(void)
 		pr_err("refused: boot with krie.test_module=allow\n");
 		return error;
 	}
-	if (probed) {
-		at_start = register_kprobe_at(probed);
+	if (probed || diverted) {
+		at_start = probed ? register_kprobe_at(probed) : diverted_by(diverted);
 		if (IS_ERR(at_start))
 			return PTR_ERR(at_start);
 	}

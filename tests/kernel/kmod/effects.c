@@ -99,7 +99,7 @@ struct memory_effect {
 };
 
 /* Through another mapping of the page, so that read-only data can be written too, as attackers do. */
-static int poke(unsigned long address, const u8 *bytes, size_t count)
+int write_by_alias(unsigned long address, const u8 *bytes, size_t count)
 {
 	struct page *page = pfn_to_page(slow_virt_to_phys((void *)address) >> PAGE_SHIFT);
 	char *writable = vmap(&page, 1, VM_MAP, PAGE_KERNEL);
@@ -115,7 +115,7 @@ static void restore(struct effect *effect)
 {
 	struct memory_effect *made = container_of(effect, struct memory_effect, effect);
 
-	WARN_ON(poke(made->address, made->before, made->count));
+	WARN_ON(write_by_alias(made->address, made->before, made->count));
 }
 
 struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count)
@@ -132,7 +132,7 @@ struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count
 	made->address = address;
 	made->count = count;
 	if (!copy_from_kernel_nofault(made->before, (void *)address, count))
-		error = poke(address, bytes, count);
+		error = write_by_alias(address, bytes, count);
 	if (error) {
 		kfree(made);
 		return ERR_PTR(error);

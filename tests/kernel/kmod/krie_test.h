@@ -21,6 +21,22 @@ struct effect *patch_function(unsigned long address);
 struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address);
 struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count);
 
+/* Have a system call led to this module. */
+struct diversion {
+	char what[8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump, see divert.c */
+	char how[8]; /* force: with the processor's write protection off; alias: by another mapping; poke: by text_poke() */
+	unsigned long address;
+	unsigned long original; /* what it leads to, and is called then */
+	unsigned long text_poke; /* not exported: its address comes from the caller */
+};
+struct effect *divert(const struct diversion *how);
+
+/* Have system calls enter the kernel, on this processor, by a detour through this module. */
+struct effect *divert_entry(void);
+
+/* Write so many bytes by another mapping of their page. 0, or a negative error. */
+int write_by_alias(unsigned long address, const u8 *bytes, size_t count);
+
 /* Take this module off the kernel's list of modules, or off the set of objects behind /sys/module. */
 struct effect *hide_from_list(void);
 struct effect *hide_from_kset(void);

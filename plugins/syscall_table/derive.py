@@ -1,0 +1,312 @@
+"""Derives the places of a system call from the running kernel: its memory and its symbols, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from krie import KernelError, KernelMemory
+
+from .events import ENTRY, HANDLER, IA32, IDT, NO_ABI, PIECE_BYTES, POINTER, TABLE, X32, X64
+from .kallsyms import Kallsyms
+from .numbers import numbers_by_handler
+from .patched import SYMBOLS as PATCHED_SYMBOLS
+from .patched import PatchedCode
+from .pieces import Piece, Site, cut
+from .pointers import MOST_BYTES
+from .switch import Switch, read_switch
+
+_TABLES = {X64: "sys_call_table", IA32: "ia32_sys_call_table", X32: "x32_sys_call_table"}
+_SWITCHES = {X64: "x64_sys_call", IA32: "ia32_sys_call", X32: "x32_sys_call"}
+_ENTRIES = (
+    "do_syscall_64",
+    "do_int80_emulation",
+    "do_int80_syscall_32",
+    "__do_fast_syscall_32",
+    "do_fast_syscall_32",
+    "do_SYSENTER_32",
+)
+_ASSEMBLY = ("__entry_text_start", "__entry_text_end")
+_TEXT = ("_stext", "_etext")
+_IDT, _IDT_BYTES, _GATE_BYTES = "idt_table", 4096, 16
+SYMBOLS = (*_TABLES.values(), *_SWITCHES.values(), *_ENTRIES, *_ASSEMBLY, *_TEXT, _IDT, *PATCHED_SYMBOLS)
+"""Symbols that this module asks for, beside the configured pointers."""
+
+_HANDLER_BYTES = 32
+_FEWER_BYTES = 16
+"""Of a handler whose own patched places are not known: behind them may be one."""
+_ENDBR = b"\xf3\x0f\x1e\xfa"
+_NOP, _CALL, _TRAP = b"\x0f\x1f\x44\x00\x00", b"\xe8", b"\xcc"
+_SLOT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A handler that the table has and the function that dispatches does not: its jump was replaced, or removed."""
+
+    abi: int
+    number: int
+    handler: int
+    function: int
+    """Where the function begins that lacks it."""
+
+
+@dataclass(slots=True)
+class Derived:
+    """All places of this kernel."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """What this kernel does not tell, and is not looked at."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Handlers by address."""
+    dispatchers: list[range] = field(default_factory=list)
+    """Code that may call handlers."""
+    text: range = range(0)
+
+
+class Derivation:
+    """Goes through the kernel once."""
+
+    def __init__(self, symbols: Kallsyms, memory: KernelMemory) -> None:
+        """Derive nothing yet."""
+        self._symbols, self._memory = symbols, memory
+        self._handlers = symbols.handlers()
+        self._patched = PatchedCode(symbols, memory)
+        self._slots: dict[int, tuple[int, ...]] = {}
+        """Values of each table."""
+        self._reached: dict[int, dict[int, int]] = {}
+        """By ABI the handlers that are really reached, with their numbers."""
+        self.made = Derived(
+            names={address: _best(names) for address, names in self._handlers.items()},
+            text=range(symbols.address(_TEXT[0]), symbols.address(_TEXT[1])),
+        )
+
+    def run(self, pointers: Collection[str]) -> Derived:
+        """Everything; `pointers`: names of variables. What cannot be read is among the unknown."""
+        if not self.made.text:
+            self.made.unknown.append("symbols (kernel.kptr_restrict hides them)")
+            return self.made
+        for abi, name in _TABLES.items():
+            self._try(name, lambda abi=abi, name=name: self._table(abi, name), optional=abi == X32)
+        for abi, name in _SWITCHES.items():
+            self._try(name, lambda abi=abi, name=name: self._switch(abi, name), optional=True)
+        if not any(map(self._symbols.address, (*_TABLES.values(), *_SWITCHES.values()))):
+            self.made.unknown.append("which handlers there are")
+        self._all_handlers()
+        self._entries()
+        self._try(_IDT, self._idt)
+        for name in pointers:
+            self._try(name, lambda name=name: self._pointers(name), optional=True)
+        return self.made
+
+    def _try(self, name: str, derive: object, *, optional: bool = False) -> None:
+        assert callable(derive)
+        if not self._symbols.address(name):
+            if not optional:
+                self.made.unknown.append(name)
+            return
+        try:
+            derive()
+        except KernelError as error:
+            self.made.unknown.append(f"{name} ({error})")
+
+    def _table(self, abi: int, name: str) -> None:
+        extent = self._symbols.extent(name)
+        values = struct.unpack(
+            f"={len(extent) // _SLOT}Q", self._memory.read(extent.start, len(extent) // _SLOT * _SLOT)
+        )
+        while values and not values[-1]:  # up to where the next variable is aligned
+            values = values[:-1]
+        self._slots[abi] = values
+        reached = self._reached.setdefault(abi, {})
+        for number, value in enumerate(values):
+            if value in self._handlers:
+                reached.setdefault(value, number)
+        per_piece = PIECE_BYTES // _SLOT
+        for first in range(0, len(values), per_piece):
+            part = values[first : first + per_piece]
+            self.made.pieces.append(
+                Piece(
+                    TABLE,
+                    extent.start + _SLOT * first,
+                    struct.pack(f"={len(part)}Q", *part),
+                    abi=abi,
+                    number=first,
+                    wrong=tuple(word for word, value in enumerate(part) if value not in self._handlers),
+                    name=name,
+                    offset=_SLOT * first,
+                )
+            )
+
+    def _switch(self, abi: int, name: str) -> None:
+        extent = self._symbols.extent(name)
+        code = self._memory.read(extent.start, len(extent))
+        switch = read_switch(extent.start, code, self._handlers, self.made.text)
+        by_table = self._reached.get(abi)
+        numbers = by_table or numbers_by_handler(self._handlers, abi)
+        missing = self._missing(abi, extent.start, switch, numbers)
+        strange = switch.strange if missing else ()
+        if by_table and not strange:  # names alone do not tell which handlers there must be
+            self.made.missing += missing
+        self.made.dispatchers.append(extent)
+        reached = self._reached.setdefault(abi, {})
+        for jump in switch.jumps:
+            reached.setdefault(jump.target, numbers.get(jump.target, -1))
+        jumps = sorted((*switch.jumps, *strange), key=lambda each: each.address)
+        whole = [range(each.address, each.address + each.length) for each in jumps]
+        alone = missing[0].number if len(missing) == 1 == len(strange) else -1
+        for part in cut(extent, whole):
+            sites = tuple(
+                Site(each.address - part.start, each.length, numbers.get(each.target, alone if each in strange else -1))
+                for each in jumps
+                if each.address in part
+            )
+            wrong = {(each.address - part.start) // _SLOT for each in strange if each.address in part}
+            content = code[part.start - extent.start : part.stop - extent.start]
+            self.made.pieces.append(
+                Piece(
+                    ENTRY,
+                    part.start,
+                    content,
+                    abi=abi,
+                    ignored=self._changing(part, content, begins=part.start == extent.start),
+                    sites=sites,
+                    wrong=tuple(
+                        sorted({*wrong, *(each + 1 for each in wrong)} & set(range(len(content) // _SLOT + 1)))
+                    ),
+                    name=name,
+                    offset=part.start - extent.start,
+                )
+            )
+
+    def _missing(self, abi: int, function: int, switch: Switch, numbers: Mapping[int, int]) -> list[Missing]:
+        """Handlers that the function should lead to, and does not. Those that do nothing have no jump of their own."""
+        led_to = {each.target for each in switch.jumps}
+        served = {numbers.get(each) for each in led_to}  # several functions may bear the name of one system call
+        return [
+            Missing(abi, number, handler, function)
+            for handler, number in numbers.items()
+            if handler not in led_to and number not in served and not _does_nothing(self._handlers[handler])
+        ]
+
+    def _all_handlers(self) -> None:
+        seen: set[int] = set()
+        pieces: list[Piece] = []
+        for abi, reached in self._reached.items():
+            for handler, number in reached.items():
+                if handler not in seen:
+                    seen.add(handler)
+                    self._try_handler(abi, handler, number, pieces)
+        sited = sum(each.ftrace is not None for each in pieces)
+        for each in pieces:
+            # Where nearly all begin with ftrace's place, one that does not begins with something else.
+            strange = each.ftrace is None and 10 * sited > 9 * len(pieces)
+            self.made.pieces.append(_suspect(each) if strange else each)
+
+    def _try_handler(self, abi: int, handler: int, number: int, pieces: list[Piece]) -> None:
+        name = self.made.names[handler]
+        size = _HANDLER_BYTES if self._patched.known else _FEWER_BYTES
+        try:
+            content = self._memory.read(handler, size)
+        except KernelError as error:
+            self.made.unknown.append(f"{name} ({error})")
+            return
+        ignored = self._patched.within(range(handler, handler + size))
+        site = _site(content)
+        pieces.append(Piece(HANDLER, handler, content, abi=abi, number=number, ignored=ignored, ftrace=site, name=name))
+
+    def _entries(self) -> None:
+        extents = {name: self._symbols.extent(name) for name in _ENTRIES if self._symbols.address(name)}
+        self.made.dispatchers += extents.values()
+        begin, end = map(self._symbols.address, _ASSEMBLY)
+        if begin and end:
+            extents[_ASSEMBLY[0]] = range(begin, end)
+            self.made.dispatchers.append(range(begin, end))
+        for name, extent in extents.items():
+            if not self._patched.known and name in _ENTRIES:
+                self.made.unknown.append(f"code of {name} (no __start___jump_table)")
+                continue
+            self._try(name, lambda name=name, extent=extent: self._entry(name, extent))
+
+    def _entry(self, name: str, extent: range) -> None:
+        code = self._memory.read(extent.start, len(extent))
+        for part in cut(extent):
+            content = code[part.start - extent.start : part.stop - extent.start]
+            ignored = self._changing(part, content, begins=part.start == extent.start)
+            offset = part.start - extent.start
+            self.made.pieces.append(Piece(ENTRY, part.start, content, ignored=ignored, name=name, offset=offset))
+
+    def _changing(self, part: range, content: bytes, *, begins: bool) -> tuple[range, ...]:
+        site = _site(content) if begins else None
+        return (*self._patched.within(part), *(() if site is None else (range(site, site + len(_NOP)),)))
+
+    def _idt(self) -> None:
+        start = self._symbols.address(_IDT)
+        content = self._memory.read(start, _IDT_BYTES)
+        for first in range(0, _IDT_BYTES, PIECE_BYTES):
+            self.made.pieces.append(
+                Piece(
+                    IDT,
+                    start + first,
+                    content[first : first + PIECE_BYTES],
+                    number=first // _GATE_BYTES,
+                    name=_IDT,
+                    offset=first,
+                )
+            )
+
+    def _pointers(self, name: str) -> None:
+        extent = self._symbols.extent(name)
+        size = min(len(extent), MOST_BYTES) // _SLOT * _SLOT
+        content = self._memory.read(extent.start, size)
+        for part in cut(range(extent.start, extent.start + size)):
+            first = part.start - extent.start
+            words = content[first : first + len(part)]
+            others = [
+                range(_SLOT * index, _SLOT * index + _SLOT)
+                for index, (value,) in enumerate(struct.iter_unpack("=Q", words))
+                if value not in self.made.text
+            ]
+            if _SLOT * len(others) < len(words):
+                self.made.pieces.append(
+                    Piece(POINTER, part.start, words, abi=NO_ABI, ignored=tuple(others), name=name, offset=first)
+                )
+
+
+def _site(content: bytes) -> int | None:
+    """Where at the begin of a function ftrace's nop is, or the call or breakpoint that was put in its place."""
+    start = len(_ENDBR) if content.startswith(_ENDBR) else 0
+    there = content[start : start + len(_NOP)]
+    return start if there == _NOP or there[:1] in (_CALL, _TRAP) else None
+
+
+def _suspect(piece: Piece) -> Piece:
+    start = len(_ENDBR) if piece.expected.startswith(_ENDBR) else 0
+    return Piece(
+        piece.where,
+        piece.address,
+        piece.expected,
+        abi=piece.abi,
+        number=piece.number,
+        ignored=piece.ignored,
+        wrong=tuple(sorted({start // _SLOT, (start + len(_NOP) - 1) // _SLOT})),
+        name=piece.name,
+    )
+
+
+def _best(names: Collection[str]) -> str:
+    """Of several names of one address the one that says most: several system calls may be one function."""
+    return min(names, key=lambda each: (_does_nothing((each,)), each))
+
+
+def _does_nothing(names: Collection[str]) -> bool:
+    return any("ni_syscall" in each for each in names)
+
+
+def dispatch_jumps(pieces: Collection[Piece]) -> Iterator[tuple[Piece, Site]]:
+    """All jumps to handlers."""
+    for piece in pieces:
+        yield from ((piece, site) for site in piece.sites)

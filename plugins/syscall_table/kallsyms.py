@@ -1,0 +1,57 @@
+"""The kernel's symbols, for what is derived of them once: by name, with where they end, and handlers by address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+KALLSYMS = Path("/proc/kallsyms")
+_ADDRESS = 16
+"""Digits that a line begins with."""
+_HANDLER = re.compile(rb" (__(?:x64|ia32|x32)_\S*sys_\S+|sys_ni_syscall|__do_sys_\S+)\n")
+
+
+class Kallsyms:
+    """Those of the kernel itself. Empty where kernel.kptr_restrict hides them."""
+
+    def __init__(self, names: Collection[str], place: Path = KALLSYMS) -> None:
+        """Read the addresses of these names. Raises `OSError`."""
+        self._text = place.read_bytes()
+        either = b"|".join(re.escape(each.encode()) for each in names)
+        self._ends: dict[str, int] = {}
+        """By name, where in the text its line ends."""
+        self._addresses: dict[str, int] = {}
+        for match in re.finditer(rb" (" + either + rb")\n", self._text):
+            name = match[1].decode()
+            if (address := self._address_before(match.start())) and name not in self._addresses:
+                self._addresses[name], self._ends[name] = address, match.end()
+
+    def address(self, name: str) -> int:
+        """Where one of the names lies; 0 where the kernel has none, or hides it."""
+        return self._addresses.get(name, 0)
+
+    def extent(self, name: str) -> range:
+        """Addresses of one of the names, up to the next symbol: the kernel lists its own by address."""
+        if not (start := self.address(name)):
+            return range(0)
+        position = self._ends[name]
+        while position < len(self._text):
+            following = int(self._text[position : position + _ADDRESS], 16)
+            if following > start:
+                return range(start, following)
+            position = self._text.index(b"\n", position) + 1
+        return range(0)
+
+    def handlers(self) -> Mapping[int, tuple[str, ...]]:
+        """The functions that a system call may lead to, by address, with all their names."""
+        found: dict[int, list[str]] = {}
+        for match in _HANDLER.finditer(self._text):
+            if address := self._address_before(match.start()):
+                found.setdefault(address, []).append(match[1].decode())
+        return {address: tuple(names) for address, names in found.items()}
+
+    def _address_before(self, position: int) -> int:
+        """Of the line whose name begins behind this blank."""
+        start = self._text.rfind(b"\n", 0, position) + 1
+        return int(self._text[start : start + _ADDRESS], 16)

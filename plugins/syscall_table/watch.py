@@ -1,0 +1,244 @@
+"""What the plugin knows while the agent is armed: the places, names for what is found, and how much was looked at."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from krie import Json, KernelMemory, Map, Maps, Symbols, total
+
+from . import explained
+from .config import SyscallTableConfig
+from .derive import Derivation, Derived
+from .events import ABIS, ENTRY, HANDLER, PIECE_BYTES, WHERE, Activity, Hook, Wrapped
+from .handlers import Handler
+from .kallsyms import Kallsyms
+from .numbers import call_of
+from .pieces import Piece, packed
+from .pointers import SHIPPED
+from .registers import Registers
+
+TRAMPOLINES = (
+    ("__kretprobe_trampoline", "kretprobe_trampoline"),
+    ("arch_rethook_trampoline",),
+    ("return_to_handler",),
+)
+"""Where the kernel lets functions return to that a tracer follows, by names that it has or had."""
+_MODULES_RANGE = range(0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_FF00_0000)
+"""x86-64: modules, and code that is made while the kernel runs."""
+_WAIT_NS = 500_000_000
+"""Looks of the timer are at least so far apart, and at most twice as far, and a timer's period."""
+_MODULES = Path("/proc/modules")
+_DISPATCHERS = 8
+_SHOWN = 16
+_FOLLOWED = (b"\xe8", b"\xe9")
+
+
+class Watch:
+    """Taken when the probes are attached."""
+
+    def __init__(
+        self,
+        maps: Maps,
+        memory: KernelMemory,
+        symbols: Kallsyms,
+        config: SyscallTableConfig,
+        handlers: Sequence[Handler],
+    ) -> None:
+        """Derive the places, and tell the programs. Raises `OSError`, `KernelError`."""
+        pointers = (*(SHIPPED if config.shipped_pointers else ()), *config.pointers)
+        self.derived: Derived = Derivation(symbols, memory).run(pointers)
+        self._looks = maps["syscall_table_look"]
+        self._handlers = maps["syscall_table_handlers"]
+        self._before = (0, 0, 0)
+        self._symbols: Symbols | None = None
+        self._modules = ""
+        self._registers = Registers(lambda address: address in self.derived.text)
+        self._missing = list(self.derived.missing)
+        self.places = self._push(maps)
+        for handler in handlers:
+            value = bytes(8 * 10) + struct.pack("=iI", handler.number, handler.abi)
+            self._handlers.set(struct.pack("=I", handler.index), value)
+        trampolines = [next(filter(None, map(symbols.address, names)), 0) for names in TRAMPOLINES]
+        maps["syscall_table_kernel"].set(bytes(4), self._kernel(trampolines))
+
+    @property
+    def unknown(self) -> list[str]:
+        """What cannot be looked at here, in words."""
+        return self.derived.unknown
+
+    def facts(self, event: Hook | Wrapped) -> Mapping[str, Json]:
+        """Names for the addresses of an event."""
+        self._renew()
+        if isinstance(event, Wrapped):
+            return {
+                "symbol": self._name(event.ip),
+                "return_symbol": self._name(event.return_address),
+                "owner": self._owner(event.return_address),
+                "syscall": call_of(self._name(event.ip).partition("+")[0]),
+            }
+        piece = self.derived.pieces[event.piece] if event.piece < len(self.derived.pieces) else None
+        first = _first_difference(piece, event.content) if piece is not None else 0
+        was = piece.expected[first : first + _SHOWN] if piece is not None else b""
+        now = event.content[: len(piece.expected)][first : first + _SHOWN] if piece is not None else b""
+        leads_to = event.now or (_leads_to(piece, event.content, first) if piece is not None else 0)
+        return {
+            "place": self._place(event, piece, first),
+            "syscall": self._syscall(event, piece),
+            "symbol": self._name(leads_to),
+            "was_symbol": self._name(event.was),
+            "owner": self._owner(leads_to) if leads_to else "",
+            "explained": self._explained(event, piece, first),
+            "bytes_was": was.hex(),
+            "bytes_now": now.hex(),
+        }
+
+    def scan(self) -> Iterator[Hook | Activity]:
+        """What no program sees, and how much was looked at since the last time."""
+        missing, self._missing = self._missing, []
+        for each in missing:
+            yield _hook(
+                address=each.function, was=each.handler, number=each.number, where="dispatch", abi=ABIS[each.abi]
+            )
+        for change in self._registers.look():
+            yield _hook(
+                was=change.was,
+                now=change.now,
+                number=change.cpu,
+                where="register",
+                trigger="scan",
+                target="kernel" if change.now in self.derived.text else "other",
+                restored=change.restored,
+            )
+        yield self._activity()
+
+    def _push(self, maps: Maps) -> int:
+        made = packed(self.derived.pieces)
+        for name, values in (("masks", made.masks), ("sites", made.sites), ("pieces", made.pieces)):
+            _fill(maps[f"syscall_table_{name}"], values)
+        if left := len(self.derived.pieces) - len(made.pieces):
+            self.derived.unknown.append(f"{left} pieces for which there is no room")
+        return sum(_places_of(each) for each in self.derived.pieces[: len(made.pieces)])
+
+    def _kernel(self, trampolines: Sequence[int]) -> bytes:
+        """`struct syscall_table_kernel`."""
+        text, known = self.derived.text, bool(self.derived.text)
+        ranges = sorted(self.derived.dispatchers, key=len, reverse=True)[:_DISPATCHERS]
+        dispatchers = [end for each in ranges for end in (each.start, each.stop)]
+        return struct.pack(
+            "=8Q16Q",
+            text.start,
+            text.stop,
+            _MODULES_RANGE.start if known else 0,
+            _MODULES_RANGE.stop if known else 0,
+            _WAIT_NS,
+            *trampolines,
+            *dispatchers,
+            *[0] * (2 * _DISPATCHERS - len(dispatchers)),
+        )
+
+    def _activity(self) -> Activity:
+        totals = [total(value, f"={PIECE_BYTES}x2Q2Q") for value in self._looks.array()]
+        looks, unreadable = (sum(column) for column in list(zip(*totals, strict=True))[2:4])
+        checked = sum(struct.unpack_from("=Q", value)[0] for value in self._handlers.array())
+        before, self._before = self._before, (looks, unreadable, checked)
+        return Activity.without_header(
+            looks=looks - before[0],
+            unreadable=min(unreadable - before[1], 0xFFFF_FFFF),
+            checked=checked - before[2],
+            text_bytes=0,
+            places=self.places,
+            reference="none",
+            unknown=", ".join(self.unknown)[:127],
+        )
+
+    def _renew(self) -> None:
+        """Where modules came or went since the symbols were read, they are read again: hooks are rare."""
+        modules = _MODULES.read_text() if _MODULES.exists() else ""
+        if self._symbols is None or modules != self._modules:
+            self._modules, self._symbols = modules, Symbols()
+
+    def _name(self, address: int) -> str:
+        if address in self.derived.names:
+            return self.derived.names[address]
+        found = self._symbols.find(address) if self._symbols is not None and address else None
+        return str(found) if found is not None else ""
+
+    def _owner(self, address: int) -> str:
+        """`kernel`, a module's name, `bpf` and the like for code that these made; `?` for nobody's that is known."""
+        if address in self.derived.text:
+            return "kernel"
+        for line in self._modules.splitlines():
+            name, size, *_, start = line.split()[:6]
+            if int(start, 16) <= address < int(start, 16) + int(size):
+                return name
+        found = self._symbols.find(address) if self._symbols is not None else None
+        return (found.module if found is not None else "") or "?"
+
+    def _place(self, event: Hook, piece: Piece | None, first: int) -> str:
+        if event.where == "register":
+            return "LSTAR, CSTAR or SYSENTER_EIP"
+        if piece is None:
+            return self._name(event.address)
+        if event.where in ("table", "pointer", "idt"):
+            return f"{piece.name}+{event.address - piece.address + piece.offset:#x}"
+        return f"{piece.name}+{piece.offset + first:#x}"
+
+    def _syscall(self, event: Hook, piece: Piece | None) -> str:
+        if event.where == "handler" and piece is not None:
+            return call_of(piece.name)
+        if event.was in self.derived.names:
+            return call_of(self.derived.names[event.was])
+        return ""
+
+    def _explained(self, event: Hook, piece: Piece | None, first: int) -> str:
+        if piece is None or event.restored or event.where not in ("handler", "entry", "dispatch"):
+            return ""
+        return explained.cause(piece.address + first, piece.name)
+
+
+def _hook(**fields: object) -> Hook:
+    usual: dict[str, object] = {
+        "address": 0,
+        "was": 0,
+        "now": 0,
+        "content": b"",
+        "number": -1,
+        "piece": 0xFFFF_FFFF,
+        "abi": "none",
+        "trigger": "start",
+        "target": "none",
+        "restored": False,
+    }
+    return Hook.without_header(**{**usual, **fields})
+
+
+def _first_difference(piece: Piece, content: bytes) -> int:
+    """In bytes; of what ftrace may change only where something else stands there than it puts."""
+    mask = bytearray(piece.mask)
+    site = piece.ftrace
+    if site is not None and content[site : site + 1] not in (b"\x0f", b"\xe8", b"\xcc"):
+        mask[site : site + 5] = b"\xff" * 5
+    pairs = zip(piece.expected, content, mask, strict=False)
+    return next((index for index, (was, now, counts) in enumerate(pairs) if counts and was != now), 0)
+
+
+def _leads_to(piece: Piece, content: bytes, first: int) -> int:
+    """Where a jump or call that begins at the first byte that differs leads; 0 where there is none."""
+    code = content[first : first + 5]
+    if piece.where in (HANDLER, ENTRY) and code[:1] in _FOLLOWED and len(code) == 5:
+        relative = int.from_bytes(code[1:], "little", signed=True)
+        return (piece.address + first + 5 + relative) & 0xFFFF_FFFF_FFFF_FFFF
+    return 0
+
+
+def _fill(table: Map, values: Sequence[bytes]) -> None:
+    for index, value in enumerate(values):
+        table.set(struct.pack("=I", index), value)
+
+
+def _places_of(piece: Piece) -> int:
+    if piece.sites:
+        return len(piece.sites) + 1
+    return {"table": len(piece.expected) // 8, "idt": len(piece.expected) // 16}.get(WHERE[piece.where], 1)

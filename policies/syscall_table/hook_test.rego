@@ -1,0 +1,77 @@
+package krie.syscall_table_test
+
+import data.krie.syscall_table
+
+usual := {
+	"kind": "syscall_table.hook",
+	"where": "table",
+	"target": "module",
+	"trigger": "timer",
+	"restored": false,
+	"explained": "",
+}
+
+fired(event) := ids if {
+	ids := {rule.id | some rule in syscall_table.rules} with input as {"event": object.union(usual, event)}
+}
+
+killing(event) if {
+	some rule in syscall_table.rules with input as {"event": object.union(usual, event)}
+	rule.action == "kill"
+}
+
+test_out_of_the_kernel if {
+	every where in ["table", "dispatch"] {
+		every target in ["module", "other"] {
+			fired({"where": where, "target": target}) == {"SYSCALL001"}
+		}
+	}
+}
+
+test_whoever_is_caught_in_the_act if {
+	every trigger in ["module_init", "module_load", "text_poke", "alias"] {
+		fired({"trigger": trigger}) == {"SYSCALL001", "SYSCALL002"}
+		killing({"trigger": trigger})
+	}
+}
+
+test_nobody_else_is_killed if {
+	every trigger in ["start", "timer", "module_free", "set_memory", "scan"] {
+		not killing({"trigger": trigger})
+	}
+}
+
+test_nobody_is_killed_for_another_function if not killing({"trigger": "module_init", "target": "kernel"})
+
+test_nobody_is_killed_for_code if not killing({"trigger": "module_init", "where": "handler"})
+
+test_nobody_is_killed_for_putting_back if not killing({"trigger": "module_init", "restored": true})
+
+test_code if {
+	every where in ["entry", "idt", "handler", "register"] {
+		fired({"where": where, "target": "none"}) == {"SYSCALL003"}
+	}
+}
+
+test_an_instruction_that_leads_nowhere if fired({"where": "dispatch", "target": "none"}) == {"SYSCALL003"}
+
+test_code_that_the_kernel_lists if {
+	every where in ["entry", "handler", "dispatch"] {
+		fired({"where": where, "target": "none", "explained": "kprobe"}) == set()
+	}
+}
+
+test_another_function if fired({"target": "kernel"}) == {"SYSCALL004"}
+
+test_a_pointer if fired({"where": "pointer"}) == {"SYSCALL004"}
+
+test_restored if {
+	every where in ["table", "dispatch", "handler", "entry", "idt", "pointer", "register"] {
+		fired({"where": where, "restored": true}) == {"SYSCALL007"}
+	}
+}
+
+test_wrapped if {
+	fired({"kind": "syscall_table.wrapped"}) == {"SYSCALL006"}
+	fired({"kind": "syscall_table.wrapped", "target": "kernel"}) == set()
+}

@@ -1,0 +1,279 @@
+"""The plugin without a kernel: what it derives of memory and symbols, how it packs that, what it makes of events."""
+
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie import KernelError, KernelMemory
+from krie.kernel.features import Features
+from krie.plugins.syscall_table import explained, plugin
+from krie.plugins.syscall_table.config import SyscallTableConfig
+from krie.plugins.syscall_table.derive import Derivation, Derived
+from krie.plugins.syscall_table.events import ENTRY, HANDLER, IDT, POINTER, TABLE, X64
+from krie.plugins.syscall_table.handlers import handlers
+from krie.plugins.syscall_table.kallsyms import Kallsyms
+from krie.plugins.syscall_table.numbers import call_of, numbers_by_handler
+from krie.plugins.syscall_table.pieces import Piece, Site, cut, packed
+from krie.plugins.syscall_table.registers import Change, Registers, shown
+from krie.plugins.syscall_table.switch import read_switch
+from krie.plugins.syscall_table.watch import _first_difference
+from krie.probe import AttachType
+from pydantic import ValidationError
+
+TEXT = 0xFFFFFFFF81000000
+MODULE = 0xFFFFFFFFC0100000
+NOP = bytes.fromhex("0f1f440000")
+ENDBR = bytes.fromhex("f30f1efa")
+CALLS = ("read", "write", "open")
+
+
+class Kernel(KernelMemory):
+    """A small one: three system calls, their table and switch, a gate, a table of functions."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.parts: dict[int, bytearray] = {}
+        self.symbols: dict[str, int] = {"_stext": TEXT, "_etext": TEXT + 0x100000}
+        self._file = tmp_path / "kallsyms"
+        self.handlers = {call: TEXT + 0x1000 + 0x100 * index for index, call in enumerate(CALLS)}
+        for call, address in self.handlers.items():
+            self.put(f"__x64_sys_{call}", address, (ENDBR + NOP).ljust(0x100, b"\x90"))
+        self.put("sys_call_table", TEXT + 0x200000, struct.pack("=4Q", *self.handlers.values(), 0))
+        self.put("after_table", TEXT + 0x200020, bytes(8))
+        code = b"".join(self.case(0x5000 + 16 * index, address) for index, address in enumerate(self.handlers.values()))
+        self.put("x64_sys_call", TEXT + 0x5000, code)
+        self.put("after_switch", TEXT + 0x5000 + len(code), bytes(8))
+        self.put("do_syscall_64", TEXT + 0x6000, b"\x90" * 300)
+        self.put("after_entry", TEXT + 0x6000 + 300, bytes(8))
+        self.put("__start___jump_table", TEXT + 0x300000, struct.pack("=iiq", 0x6010 - 0x300000, 0, 0))
+        self.put("__stop___jump_table", TEXT + 0x300010, bytes(8))
+        self.put("idt_table", TEXT + 0x400000, bytes(4096))
+        self.put("some_fops", TEXT + 0x500000, struct.pack("=4Q", 0, TEXT + 0x1000, 7, TEXT + 0x1100))
+        self.put("after_fops", TEXT + 0x500020, bytes(8))
+
+    @staticmethod
+    def case(offset: int, handler: int) -> bytes:
+        """`cmp $5, %eax; jne ...; jmp handler`, of 16 bytes."""
+        jump = b"\x83\xf8\x05\x75\x0b" + b"\xe9" + struct.pack("=i", handler - (TEXT + offset + 10))
+        return jump.ljust(16, b"\x90")
+
+    def put(self, name: str, address: int, content: bytes) -> None:
+        self.symbols[name], self.parts[address] = address, bytearray(content)
+
+    def write(self, address: int, content: bytes) -> None:
+        for start, part in self.parts.items():
+            if start <= address < start + len(part):
+                part[address - start : address - start + len(content)] = content
+
+    def read(self, address: int, size: int) -> bytes:
+        for start, part in self.parts.items():
+            if start <= address and address + size <= start + len(part):
+                return bytes(part[address - start : address - start + size])
+        raise KernelError("reading", 14)
+
+    def derive(self, *pointers: str) -> Derived:
+        lines = sorted((address, name) for name, address in self.symbols.items())
+        self._file.write_text("".join(f"{address:016x} T {name}\n" for address, name in lines))
+        from krie.plugins.syscall_table.derive import SYMBOLS
+
+        return Derivation(Kallsyms((*SYMBOLS, *pointers), self._file), self).run(pointers)
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    return Kernel(tmp_path)
+
+
+def by_where(derived: Derived) -> Mapping[int, list[Piece]]:
+    return {where: [each for each in derived.pieces if each.where == where] for where in range(1, 7)}
+
+
+def test_places_of_an_untouched_kernel(kernel: Kernel) -> None:
+    derived = kernel.derive("some_fops")
+    found = by_where(derived)
+    (table,) = found[TABLE]
+    assert (table.number, table.abi, table.wrong, len(table.expected)) == (0, X64, (), 24)
+    assert [each.number for each in found[HANDLER]] == [0, 1, 2]
+    assert {each.ftrace for each in found[HANDLER]} == {4}
+    switch = found[ENTRY][0]
+    assert [(each.offset, each.length, each.number) for each in switch.sites] == [(5, 5, 0), (21, 5, 1), (37, 5, 2)]
+    assert switch.wrong == ()
+    entry = [each for each in found[ENTRY] if each.name == "do_syscall_64"]
+    assert [len(each.expected) for each in entry] == [128, 128, 44]
+    assert entry[0].mask[0x10:0x15] == bytes(5)  # a jump label
+    assert entry[0].mask[:0x10] == b"\xff" * 0x10
+    assert [each.number for each in found[IDT]] == [8 * index for index in range(32)]
+    (pointers,) = found[POINTER]
+    assert pointers.mask[:32] == bytes(8) + b"\xff" * 8 + bytes(8) + b"\xff" * 8
+    assert derived.missing == []
+    assert derived.unknown == ["ia32_sys_call_table"]
+
+
+def test_a_slot_that_was_taken_before(kernel: Kernel) -> None:
+    kernel.write(TEXT + 0x200008, struct.pack("=Q", MODULE))
+    (table,) = by_where(kernel.derive())[TABLE]
+    assert table.wrong == (1,)
+    packed_piece = packed([table]).pieces[0]
+    assert struct.unpack_from("=3Q", packed_piece, 8) == (kernel.handlers["read"], 0, kernel.handlers["open"])
+
+
+def test_a_jump_that_was_taken_before(kernel: Kernel) -> None:
+    at = TEXT + 0x5000 + 21
+    kernel.write(at, b"\xe9" + struct.pack("=i", MODULE - (at + 5)))
+    derived = kernel.derive()
+    switch = by_where(derived)[ENTRY][0]
+    assert [(each.offset, each.number) for each in switch.sites] == [(5, 0), (21, 1), (37, 2)]
+    assert switch.wrong == (2, 3)
+    assert derived.missing == []
+
+
+def test_a_handler_that_nothing_leads_to(kernel: Kernel) -> None:
+    kernel.write(TEXT + 0x5000 + 21, b"\x90" * 5)
+    (missing,) = kernel.derive().missing
+    assert (missing.number, missing.handler, missing.function) == (1, kernel.handlers["write"], TEXT + 0x5000)
+
+
+def test_a_handler_whose_begin_was_taken_before(kernel: Kernel) -> None:
+    for index in range(20):  # so that nearly all begin as they should
+        kernel.put(f"__x64_sys_{index}", TEXT + 0x9000 + 0x100 * index, NOP.ljust(64, b"\x90"))
+    slots = (*kernel.handlers.values(), *(TEXT + 0x9000 + 0x100 * index for index in range(20)))
+    kernel.put("sys_call_table", TEXT + 0x700000, struct.pack("=23Q", *slots))
+    kernel.put("end", TEXT + 0x700000 + 23 * 8, bytes(8))
+    kernel.write(kernel.handlers["open"], b"\xe9\0\0\0\1")
+    wrong = [each for each in by_where(kernel.derive())[HANDLER] if each.wrong]
+    assert [each.name for each in wrong] == ["__x64_sys_open"]
+
+
+def test_a_kernel_that_hides_its_symbols(kernel: Kernel) -> None:
+    kernel.symbols = dict.fromkeys(kernel.symbols, 0)
+    derived = kernel.derive()
+    assert derived.pieces == []
+    assert "kptr_restrict" in derived.unknown[0]
+
+
+def test_a_kernel_that_tells_no_data(kernel: Kernel) -> None:
+    for name in ("sys_call_table", "idt_table", "__start___jump_table"):
+        del kernel.symbols[name]
+    derived = kernel.derive()
+    found = by_where(derived)
+    assert [each.number for each in found[HANDLER]] == [0, 1, 2]  # by their names
+    assert {len(each.expected) for each in found[HANDLER]} == {16}
+    assert set(derived.unknown) == {
+        "sys_call_table",
+        "ia32_sys_call_table",
+        "idt_table",
+        "code of do_syscall_64 (no __start___jump_table)",
+    }
+
+
+def test_what_looks_like_a_jump_by_chance() -> None:
+    handler, start = TEXT + 0x1000, TEXT + 0x5000
+    code = b"\x3d\xe9\x00\x00\x00" + b"\x0f\x84" + struct.pack("=i", handler - (start + 11)) + b"\xc3"
+    found = read_switch(start, code, {handler}, range(TEXT, TEXT + 0x100000))
+    assert [(each.address - start, each.length) for each in found.jumps] == [(5, 6)]
+    assert found.strange == ()
+    assert read_switch(start, code, set(), range(0)).jumps == ()
+
+
+def test_parts_keep_jumps_whole() -> None:
+    assert cut(range(300), [range(126, 131), range(250, 256)]) == [range(126), range(126, 250), range(250, 300)]
+    assert cut(range(128)) == [range(128)]
+    assert cut(range(0)) == []
+
+
+def test_pieces_as_programs_have_them() -> None:
+    made = packed(
+        [
+            Piece(HANDLER, 1, ENDBR + NOP, ftrace=4),
+            Piece(HANDLER, 2, ENDBR + NOP, ftrace=4),
+            Piece(ENTRY, 3, bytes(16), sites=(Site(3, 5, 7),)),
+        ]
+    )
+    assert len(made.pieces) == 3
+    assert {len(each) for each in made.pieces} == {312}
+    assert made.masks == [(b"\xff" * 4 + bytes(5)).ljust(128, b"\0"), (b"\xff" * 16).ljust(128, b"\0")]
+    assert [len(each) for each in made.sites] == [512, 512]
+    mask, starts = made.sites[1][:128], made.sites[1][128:256]
+    assert mask == (bytes(3) + b"\xff" * 5).ljust(128, b"\0")
+    assert starts[2:9] == b"\xff" + b"\3" * 5 + b"\xff"
+    assert struct.unpack_from("=128h", made.sites[1], 256)[3:8] == (7,) * 5
+
+
+def test_more_pieces_than_there_is_room_for() -> None:
+    assert len(packed(Piece(ENTRY, each, bytes(8)) for each in range(2000)).pieces) == 1535
+
+
+def test_the_first_difference() -> None:
+    piece = Piece(HANDLER, 0, ENDBR + NOP + b"\x55" * 7, ftrace=4)
+    assert _first_difference(piece, ENDBR + b"\xe8\1\2\3\4" + b"\x55" * 6 + b"\xcc") == 15
+    assert _first_difference(piece, ENDBR + b"\xe9\1\2\3\4" + b"\x55" * 7) == 4
+    assert _first_difference(piece, b"\xe9\1\2\3\4\0\0\0\0" + b"\x55" * 7) == 0
+
+
+def test_numbers_by_names() -> None:
+    named = {1: ("__x64_sys_read",), 2: ("__x64_sys_newstat",), 3: ("__x64_sys_no_such_call",), 4: ("__ia32_sys_read",)}
+    assert numbers_by_handler(named, X64) == {1: 0, 2: 4}
+    assert call_of("__ia32_compat_sys_open") == "open"
+
+
+def test_registers_are_told_once_for_each_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = dict.fromkeys((0x176, 0xC0000082, 0xC0000083), TEXT)
+    monkeypatch.setattr(os, "pread", lambda _, size, number: values[number].to_bytes(size, "little"))
+    assert not shown(tmp_path)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/msr").touch()
+    assert shown(tmp_path)
+    registers = Registers(lambda address: address < MODULE, tmp_path)
+    assert list(registers.look()) == []
+    values[0xC0000082] = MODULE
+    assert list(registers.look()) == [Change("LSTAR", 0, TEXT, MODULE, False)]
+    assert list(registers.look()) == []
+    values[0xC0000082] = TEXT
+    assert list(registers.look()) == [Change("LSTAR", 0, TEXT, TEXT, True)]
+    values[0xC0000083] = MODULE
+    (before,) = Registers(lambda address: address < MODULE, tmp_path).look()
+    assert (before.name, before.was, before.now) == ("CSTAR", 0, MODULE)
+
+
+def test_what_explains_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = {
+        "kprobes/list": ["ffffffff81000010  k  f+0x10    [OPTIMIZED]", "ffffffff81000100  k  g+0x0  [GONE]"],
+        "enabled_functions": ["traced (1) R", "\ttramp: f+0x1/0x2"],
+    }
+    monkeypatch.setattr(explained, "_lines", lambda where: lists[where[1]])
+    assert explained.cause(TEXT + 0x12, "f") == "kprobe"
+    assert explained.cause(TEXT + 0x40, "f") == ""
+    assert explained.cause(TEXT + 0x100, "g") == ""
+    assert explained.cause(TEXT + 0x40, "traced") == "ftrace"
+
+
+def test_probes_by_configuration() -> None:
+    def names(**keys: Any) -> list[str]:
+        config = SyscallTableConfig.model_validate(keys)
+        return [each.name for each in plugin.krie_sensor(config, Features()).probes]
+
+    assert names() == [
+        *("timer", "module_init", "module_load", "module_free", "text_poke", "set_memory", "alias"),
+        *("wrapped_kill", "wrapped_getdents", "wrapped_getdents64"),
+    ]
+    assert names(alias_mappings=False, wrapped=())[-1] == "set_memory"
+    with pytest.raises(ValidationError):
+        names(wrapped=("no;name",))
+    with pytest.raises(ValidationError):
+        names(wrapped=tuple(f"call{index}" for index in range(17)))
+
+
+def test_each_handler_has_a_number_of_its_own() -> None:
+    made = list(handlers([f"call{index}" for index in range(16)]))
+    assert len({each.index for each in made}) == 48
+    assert min(each.index for each in made) == 1
+    assert max(each.index for each in made) < 64  # entries of the map
+    programs = [
+        program
+        for probe in plugin.krie_sensor(SyscallTableConfig(), Features()).probes
+        for program in probe.alternatives[0].programs
+        if program.attach is AttachType.KPROBE
+    ]
+    assert len({each.argument for each in programs}) == len(programs) == 9
