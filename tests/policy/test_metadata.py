@@ -140,7 +140,8 @@ def test_read_as_opa_reads_it(block: str, tmp_path: Path) -> None:
         ("title: t\n# ---\n# title: u", "p.rego:3:3: METADATA: holds more than one YAML document"),
         ("? [a]\n# : b", "p.rego:2:5: METADATA: a key must be text"),
         ("a: " + "[" * 40 + "]" * 40, "p.rego:2:21: METADATA: is nested deeper than 16 levels"),
-        ("a: " + "[" * 60_000, "p.rego:2:21: METADATA: is nested deeper than 16 levels"),
+        # Either the library stops, from 0.2.6 on, or KRIe does.
+        ("a: " + "[" * 60_000, r"p.rego:2:\d+: METADATA: (is nested deeper|is not YAML: exceeded maximum nesting)"),
         ("a: " + "x" * 70_000, "p.rego:1: METADATA: is longer than 64 KiB"),
         ("custom: text", "p.rego:1: METADATA: custom must be keys with values"),
         ("title: \x01", "p.rego:1: METADATA: is not YAML"),
