@@ -62,7 +62,7 @@ rules contains {"id": "KERNEL", "action": "kill"} if {
 }
 """
 CODE = """
-import ctypes, os, sys
+import ctypes, os, sys, time
 libc = ctypes.CDLL(None)
 call = libc.syscall
 def ask(number):
@@ -155,12 +155,15 @@ def test_unlike_attempts_have_a_bound_too(site: Site) -> None:
 
 
 def test_the_same_user_hides_nothing_behind_equal_attempts(site: Site) -> None:
-    with site.process(NOBODY, "while True: ask(2)") as flood, site.process(NOBODY, "ask(7001); input()") as culprit:
+    with (
+        site.process(NOBODY, "while True: ask(2)") as flood,
+        site.process(NOBODY, "ask(7001); time.sleep(60)") as culprit,
+    ):
         assert flood.stdin is not None
         flood.stdin.write("\n")
         flood.stdin.flush()
         time.sleep(1)  # far beyond the budget
-        culprit.communicate("\n\n")
+        culprit.communicate("\n")
         assert culprit.returncode == -signal.SIGKILL
         (line,) = site.told(lambda line: line["process"]["tgid"] == culprit.pid)
     assert line["done"] == ["killed"]
@@ -168,12 +171,12 @@ def test_the_same_user_hides_nothing_behind_equal_attempts(site: Site) -> None:
 
 def test_another_user_is_told_whatever_is_flooded(site: Site) -> None:
     code = "number = 0\nwhile True:\n    number += 1\n    ask(100000 + number)"
-    with site.process(NOBODY, code) as flood, site.process(OTHER, "ask(7001); input()") as culprit:
+    with site.process(NOBODY, code) as flood, site.process(OTHER, "ask(7001); time.sleep(60)") as culprit:
         assert flood.stdin is not None
         flood.stdin.write("\n")
         flood.stdin.flush()
         time.sleep(1)
-        culprit.communicate("\n\n")
+        culprit.communicate("\n")
         assert culprit.returncode == -signal.SIGKILL
         assert len(site.told(lambda line: line["process"]["tgid"] == culprit.pid)) == 1
 

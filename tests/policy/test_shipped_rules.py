@@ -218,7 +218,7 @@ CASES = [
     (build(Gap), {"AGENT008"}, build(PolicyState, state="loaded")),
     (build(Cleared), {"AGENT009"}, build(PolicyState, state="loaded")),
     (build(Missed), {"AGENT010"}, build(PolicyState, state="loaded")),
-    (build(Held, over=1), {"AGENT011"}, build(Held, alike=1)),
+    (build(Held, alike=1, over=1), {"AGENT011"}, build(Held, alike=1)),
 ]
 
 

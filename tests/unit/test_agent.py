@@ -177,11 +177,12 @@ class Setting:
             self.sent(1, 0)
             self.ring.waiting.append(encode(build(Sample, **fields)))
 
-    def sent(self, attempts: int, lost: int) -> None:
+    def sent(self, attempts: int, lost: int, alike: int = 0, over: int = 0) -> None:
         """A program counted them."""
         slot = struct.pack("=I", self.counts.entries - 1)
         before = struct.unpack("=4Q", self.counts.content.get(slot, bytes(32)))
-        self.counts.content[slot] = struct.pack("=4Q", before[0] + attempts, before[1] + lost, 0, 0)
+        counted = zip(before, (attempts, lost, alike, over), strict=True)
+        self.counts.content[slot] = struct.pack("=4Q", *(one + other for one, other in counted))
 
     def journal(self, agent: Agent) -> list[dict[str, Any]]:
         """Everything that was journaled; the agent writes nothing after that."""
@@ -367,6 +368,30 @@ def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None
     fired = [rule["id"] for each in lines for rule in each["decision"]["rules"] if rule["id"][0] == "R"]
     assert kinds(lines) == ["sample.seen", "sample.seen", "krie.policy", "sample.seen"]
     assert fired == ["R1", "R1", "R2"]
+
+
+def test_programs_know_what_matters_to_the_policy_in_force(setting: Setting) -> None:
+    agent = setting.start()
+    slot = struct.pack("=I", setting.counts.entries - 1)
+    importance = agent._armed.maps["krie_importance"]
+    assert importance.get(slot) == bytes(4)
+    (setting.policies / "site.rego").write_text((RULE % "R2").replace("log", "kill"))
+    agent._look_for_changes()
+    assert importance.get(slot) != bytes(4)
+    assert agent._armed.maps["krie_limits"].get(bytes(4)) is not None
+
+
+def test_what_was_held_back_is_told_exactly(setting: Setting) -> None:
+    agent = setting.start()
+    setting.happens(2)
+    setting.sent(attempts=40, lost=0, alike=30, over=10)
+    agent._drain()
+    agent._tick()
+    held = [each for each in setting.journal(agent) if each["kind"] == "krie.held"]
+    assert [(each["event"]["held_kind"], each["event"]["alike"], each["event"]["over"]) for each in held] == [
+        ("sample.seen", 30, 10)
+    ]
+    assert agent._losses.total == 0
 
 
 def test_records_that_keep_coming_do_not_hold_a_reload_up(setting: Setting) -> None:
