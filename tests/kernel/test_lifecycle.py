@@ -16,7 +16,7 @@ from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
 # Credentials, which not every kernel lets be watched, have tests of their own.
 PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True, "watch_credentials": False}}
 
-UNBOUNDED = {"user_burst": 1_000_000, "user_rate": 1_000_000}
+UNBOUNDED = {"user_burst": 1_000_000, "user_rate": 1_000_000, "ring_mib": 128}
 """So that all is told: what a user may send has tests of its own."""
 
 BURST = """
