@@ -24,6 +24,9 @@ _EXIT_CODES = "\b\nExit codes: " + "\n  ".join(f"{each.value} {each.meaning}" fo
 
 _GROUPS = (
     LazyGroup("plugin", ".new_plugin:plugin", "Write plugins."),
+    LazyGroup(
+        "cfi", "krie.plugins.cfi.commands:cfi", "Derive and explain who may call the kernel's sensitive functions."
+    ),
     LazyGroup("policy", ".policy.commands:policy", "Check and explain policies, and try them."),
     LazyGroup(
         "lab",

@@ -34,11 +34,15 @@ def types_of(file: Path) -> Btf:
         raise ConfigError(str(file), f"holds no types of a kernel: {error}") from error
 
 
+def unpacked(content: bytes) -> bytes:
+    """What a bootable image unpacks when it boots; anything else as it is. Raises `ValueError`, `struct.error`."""
+    return _payload(content) if content[_MAGIC : _MAGIC + 4] == b"HdrS" else content
+
+
 def _btf_in(content: bytes) -> bytes:
     if content.startswith(_RAW):
         return content
-    if content[_MAGIC : _MAGIC + 4] == b"HdrS":
-        content = _payload(content)
+    content = unpacked(content)
     if not content.startswith(_ELF):
         raise ValueError("it is no BTF, no 64-bit ELF file and no bzImage")
     return _section(content, b".BTF")

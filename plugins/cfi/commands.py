@@ -1,0 +1,117 @@
+"""`krie cfi`: who may call the locked functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+from krie.command import PATH, json_option, need_root
+
+from . import lock_file
+from .boot_image import kernel_in
+from .declaration import Declaration, shipped
+from .live import Kcore, running_build_id, running_code
+from .lock_file import LockFile, lock_file_of
+
+cfi = click.Group("cfi")
+_vmlinux = click.option("--vmlinux", type=PATH, metavar="FILE", help="A kernel: vmlinux, or a bootable vmlinuz.")
+_kernel = click.option("--kernel", default="", metavar="NAME", help="One of the lab's: see krie lab kernels.")
+
+
+@cfi.command()
+@_vmlinux
+@_kernel
+@click.option("--output", type=PATH, metavar="FOLDER", help="Write FOLDER/BUILD-ID.json instead of printing it.")
+def derive(vmlinux: Path | None, kernel: str, output: Path | None) -> None:
+    """Make a lock file: of the running kernel (as root), of a lab's, or of a file.
+
+    Callers are the direct calls in the kernel's own code, with tail calls followed.
+    """
+    made = _derived(vmlinux, kernel, shipped())
+    if output is None:
+        sys.stdout.write(made.to_json())
+        return
+    place = output / f"{made.build_id}.json"
+    place.write_text(made.to_json())
+    print(f"{place}: {made.release}")
+
+
+@cfi.command()
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
+@json_option
+def diff(old: Path, new: Path, as_json: bool) -> None:
+    """Tell what two lock files differ in. Offsets change with every build: names are what to review."""
+    lines = lock_file.differences(lock_file.read(old), lock_file.read(new))
+    print(json.dumps(lines, indent=2) if as_json else "\n".join(lines or ["no difference"]))
+
+
+@cfi.command()
+@click.argument("function")
+@_vmlinux
+@_kernel
+@json_option
+def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> None:
+    """Tell who may call a function, and why it is declared as one to lock.
+
+    FUNCTION may be any function of the kernel. Of the running kernel the shipped lock file is shown, if there is one.
+    """
+    declared = shipped()
+    wanted = declared.with_functions([function])
+    known = None if vmlinux is not None or kernel else lock_file.shipped(running_build_id())
+    lock = known if known is not None and function in known.functions else _derived(vmlinux, kernel, wanted)
+    if function not in lock.functions:
+        raise click.ClickException(f"{lock.release or lock.build_id} has no function {function}, or has several")
+    found = lock.functions[function]
+    answer = {
+        "function": function,
+        "release": lock.release,
+        "locked": function in declared.functions,
+        "why": declared.functions[function].why if function in declared.functions else "",
+        "callers": found.callers,
+        "by_pointer": {each: declared.indirect[each].callers for each in found.taken if each in declared.indirect},
+        "open": [each for each in found.taken if each not in declared.indirect],
+    }
+    if as_json:
+        print(json.dumps(answer, indent=2))
+        return
+    print(f"{function}, {lock.release}: " + (_why(declared, function)))
+    print(f"{len(found.callers)} direct callers:", *(f"  {each}" for each in found.callers), sep="\n")
+    for each in found.taken:
+        how = (
+            f"by pointers in {', '.join(declared.indirect[each].callers)}: {declared.indirect[each].why}"
+            if each in declared.indirect
+            else "by pointers that nothing here knows of"
+        )
+        print(f"through {each}, {how}")
+
+
+def _why(declared: Declaration, function: str) -> str:
+    """In words."""
+    known = declared.functions.get(function)
+    return f"declared, since it {known.why}" if known else "not declared in locked.toml"
+
+
+def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFile:
+    if vmlinux is not None and kernel:
+        raise click.UsageError("say one of --vmlinux FILE and --kernel NAME")
+    if vmlinux is not None or kernel:
+        found = kernel_in(vmlinux or _lab_image(kernel))
+        return lock_file_of(found.release, found.build_id, found.code, found.code.callers(declared.functions))
+    need_root()
+    kcore = Kcore()
+    try:
+        code = running_code(kcore.read)
+    finally:
+        kcore.close()
+    return lock_file_of(os.uname().release, running_build_id(), code, code.callers(declared.functions))
+
+
+def _lab_image(kernel: str) -> Path:
+    from krie.testing.lab.cache import Cache  # noqa: PLC0415 - only here anything of the lab is needed
+    from krie.testing.lab.kernels import find  # noqa: PLC0415
+
+    return find(kernel, Cache(), lambda text: print(f"krie cfi: {text}", file=sys.stderr)).image

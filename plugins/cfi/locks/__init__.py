@@ -1,0 +1,1 @@
+"""Lock files of kernels, by build id: see `krie cfi derive`."""
