@@ -51,6 +51,8 @@ class Code:
         """`symbols`: address and name of the functions of the kernel itself; those outside of the text are left out.
         `data`: where pointers to functions may lie."""
         self.text, self.base, self._data = text, base, data
+        self.has_data = bool(data)
+        """Whether pointers in data were looked for: without CONFIG_KALLSYMS_ALL nobody knows where data lies."""
         inside = sorted((address, name) for address, name in symbols if base <= address < base + len(text))
         self._starts = array("Q", sorted({address for address, _ in inside}))
         count = Counter(name for _, name in inside)

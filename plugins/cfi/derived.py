@@ -50,7 +50,7 @@ def derive(code: Code, declared: Declaration, lock: lock_file.LockFile | None, b
                 places |= code.indirect_calls(caller)
         if places:
             legal[name] = sorted(places)
-            if all(each in declared.indirect for each in taken):
+            if code.has_data and all(each in declared.indirect for each in taken):
                 certain.append(name)
     differences = []
     if lock is not None:

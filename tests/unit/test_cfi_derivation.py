@@ -151,6 +151,15 @@ def test_callers_by_pointer_are_legal_where_they_are_known() -> None:
     assert (known.callers, known.filed, known.release, known.differences) == (1, 0, "", [])
 
 
+def test_without_data_nothing_is_certain() -> None:
+    """A pointer may lie there."""
+    text = Text("caller", "locked")
+    text.branch(b"\xe8", "caller", 16, text.at["locked"])
+    found = derive(text.of(), declared(), None, BUILD)
+    assert (found.legal, found.certain) == ({"locked": [BASE + 21]}, [])
+    assert derive(text.of(bytes(8)), declared(), None, BUILD).certain == ["locked"]
+
+
 def test_what_has_no_caller_is_not_locked() -> None:
     text = Text("caller", "locked")
     assert derive(text.of(), declared(), None, BUILD).legal == {}
