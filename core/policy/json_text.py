@@ -53,7 +53,7 @@ def _look_at(text: str, place: str) -> None:
             if keys:
                 keys.pop()
         elif kind == "between":
-            expects_key = word == "," and bool(keys) and keys[-1] is not None
+            expects_key = word == ","
         elif kind == "string":
             key = word[1:-1]
             if "\\" in word:

@@ -23,6 +23,7 @@ RECURSION = {
     "all sets of rules": with_body("count(data.krie[_].rules) == 0"),
     "all data": with_body("count(data) > 0"),
     "by `with`": with_body("a", "a if b with input.x as 1\nb if a\n"),
+    "in what `with` replaces": with_more("u if v with u as true\nv if input.x\n"),
     "in what `with` sets": with_more("u if input.x with input.x as u\n"),
     "in a comprehension": with_more("a := [x | x := b]\nb := [x | x := a]\n"),
     "in `every`": with_more("u if every x in [1] { u }\n"),

@@ -132,7 +132,7 @@ def test_messages_say_what_and_how_to_mend(text: str, message: str) -> None:
 
 def test_the_table_of_functions_is_that_of_this_opa_and_engine() -> None:
     tool = runpy.run_path(str(ROOT / "tools/opa_builtins.py"))
-    assert TABLE.read_text() == tool["written"](tool["table"](tool["capabilities"](OPA)))
+    assert TABLE.read_text() == tool["written"](tool["table"](tool["capabilities"](OPA))), "run tools/opa_builtins.py"
 
 
 def test_recursion_through_two_packages() -> None:

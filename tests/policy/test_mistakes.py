@@ -396,6 +396,11 @@ FINE = {
     "a function of two types": rule(
         "\tsmall(input.event.new_int)\n\tsmall(input.event.name)", "small(x) if x < 5\n\nsmall(x) if is_string(x)\n"
     ),
+    "a function of two types, between its calls": rule(
+        "\tsmall(input.event.new_int)",
+        "small(x) if x < 5\n\nsmall(x) if is_string(x)\n\n"
+        'rules contains {"id": "R2", "action": "log"} if {\n\tsmall(input.event.name)\n}\n',
+    ),
     "fields of any kind": (
         'package krie.site\nrules contains {"id": "R1", "action": "log"} if input.event.name == "x"\n'
     ),

@@ -27,9 +27,7 @@ class CallGraph:
         node = ((*home, definition.name, *definition.path), definition)
         self._packages.setdefault(home, {}).setdefault(definition.name, []).append(node)
         self._mentioned[id(definition)] = [
-            (each.path, each.scope.place(each.node))
-            for each in mentioned
-            if each.path[:1] == ("data",) and not each.replaced
+            (each.path, each.scope.place(each.node)) for each in mentioned if each.path[:1] == ("data",)
         ]
 
     def check(self) -> None:
