@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .kernel.memory import KernelMemory
     from .kernel.mounts import mounted
     from .kernel.symbols import Symbols, addresses
+    from .kernel.syscalls import numbers_of
     from .layout import Doc, Inline
     from .path import path_text
     from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
@@ -104,6 +105,7 @@ __all__ = [
     "addresses",
     "hookimpl",
     "mounted",
+    "numbers_of",
     "own_fields",
     "path_text",
     "total",
@@ -121,6 +123,7 @@ _MODULES = {
     "kernel.memory": "KernelMemory",
     "kernel.mounts": "mounted",
     "kernel.symbols": "Symbols addresses",
+    "kernel.syscalls": "numbers_of",
     "layout": "Doc Inline",
     "path": "path_text",
     "probe": "Alternative AttachType Enforcement Probe Program Sensor",

@@ -37,6 +37,8 @@ _HANDLER_BYTES = 32
 _FEWER_BYTES = 16
 """Of a handler whose own patched places are not known: behind them may be one."""
 _ENDBR = b"\xf3\x0f\x1e\xfa"
+_SEALED = (b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6")
+"""What the kernel puts in the place of an endbr that nothing needs (ed53a0d97192)."""
 _NOP, _CALL, _TRAP = b"\x0f\x1f\x44\x00\x00", b"\xe8", b"\xcc"
 _SLOT = 8
 
@@ -90,7 +92,9 @@ class Derivation:
             self.made.unknown.append("symbols (kernel.kptr_restrict hides them)")
             return self.made
         for abi, name in _TABLES.items():
-            self._try(name, lambda abi=abi, name=name: self._table(abi, name), optional=abi == X32)
+            switched = bool(self._symbols.address(_SWITCHES[abi]))  # kernels drop tables that nothing reads any more
+            needless = abi == X32 or (abi == IA32 and switched)
+            self._try(name, lambda abi=abi, name=name: self._table(abi, name), optional=needless)
         for abi, name in _SWITCHES.items():
             self._try(name, lambda abi=abi, name=name: self._switch(abi, name), optional=True)
         if not any(map(self._symbols.address, (*_TABLES.values(), *_SWITCHES.values()))):
@@ -145,16 +149,17 @@ class Derivation:
         extent = self._symbols.extent(name)
         code = self._memory.read(extent.start, len(extent))
         switch = read_switch(extent.start, code, self._handlers, self.made.text)
-        by_table = self._reached.get(abi)
-        numbers = by_table or numbers_by_handler(self._handlers, abi)
+        by_table = self._reached.get(abi, {})
+        numbers = {**numbers_by_handler(self._handlers, abi), **by_table}
         missing = self._missing(abi, extent.start, switch, numbers)
         strange = switch.strange if missing else ()
-        if by_table and not strange:  # names alone do not tell which handlers there must be
-            self.made.missing += missing
+        if not strange:  # names alone do not tell which handlers there must be
+            self.made.missing += [each for each in missing if each.handler in by_table]
         self.made.dispatchers.append(extent)
         reached = self._reached.setdefault(abi, {})
         for jump in switch.jumps:
             reached.setdefault(jump.target, numbers.get(jump.target, -1))
+        reached.update({each.handler: each.number for each in missing})  # which was reached before, as it seems
         jumps = sorted((*switch.jumps, *strange), key=lambda each: each.address)
         whole = [range(each.address, each.address + each.length) for each in jumps]
         alone = missing[0].number if len(missing) == 1 == len(strange) else -1
@@ -278,13 +283,15 @@ class Derivation:
 
 def _site(content: bytes) -> int | None:
     """Where at the begin of a function ftrace's nop is, or the call or breakpoint that was put in its place."""
-    start = len(_ENDBR) if content.startswith(_ENDBR) else 0
-    there = content[start : start + len(_NOP)]
-    return start if there == _NOP or there[:1] in (_CALL, _TRAP) else None
+    for start in (len(_ENDBR), 0):
+        if content[start : start + len(_NOP)] == _NOP:
+            return start
+    start = len(_ENDBR) if content[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
+    return start if content[start : start + 1] in (_CALL, _TRAP) else None
 
 
 def _suspect(piece: Piece) -> Piece:
-    start = len(_ENDBR) if piece.expected.startswith(_ENDBR) else 0
+    start = len(_ENDBR) if piece.expected[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
     return Piece(
         piece.where,
         piece.address,

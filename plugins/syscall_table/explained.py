@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from krie import mounted
 
+KPROBES = "__builtin__kprobes"
+"""What the kernel calls the owner of code that it makes for kprobes."""
 _REPLACED = 16
 """Most bytes that an optimized kprobe's jump may stand for: instructions of up to 15 bytes begin among its 5."""
 
 
-def cause(address: int, function: str) -> str:
-    """`kprobe` where one is listed whose instruction covers the address, `ftrace` where the function is listed as
-    handled; empty where neither is, or the lists cannot be read."""
-    if any(start <= address < start + _REPLACED for start in _kprobes()):
-        return "kprobe"
-    return "ftrace" if function in _handled() else ""
+class Causes:
+    """The lists as they were at some time: both grow long under tracers, which also change much at once."""
+
+    def __init__(self) -> None:
+        """Read nothing yet."""
+        self._read_at = -1
+        self._kprobes: list[int] = []
+        self._handled: set[str] = set()
+
+    def of(self, address: int, function: str, since: int) -> str:
+        """`kprobe` where one is listed whose instruction covers the address, `ftrace` where the function is listed as
+        handled; empty where neither is, or the lists cannot be read.
+
+        `since`: when the change was seen, ns since boot; what was read before that is read again.
+        """
+        if self._read_at <= since:
+            self._read_at = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            self._kprobes, self._handled = _kprobes(), _handled()
+        if any(start <= address < start + _REPLACED for start in self._kprobes):
+            return "kprobe"
+        return "ftrace" if function in self._handled else ""
 
 
 def _kprobes() -> list[int]:

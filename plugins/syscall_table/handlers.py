@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from krie.kernel.syscalls import numbers_of
+from krie import numbers_of
 
 from .events import IA32, X64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from krie.kernel.syscalls import numbers_of
+from krie import numbers_of
 
 from .events import IA32, X32, X64
 

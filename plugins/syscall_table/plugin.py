@@ -36,6 +36,7 @@ _NAME = "syscall_table"
 _TICK_NS = "250000000"
 """How often each CPU's timer asks whether a look is due."""
 _TRIGGER = {name: number for number, name in TRIGGERS.items()}
+_SOURCES = ("places.bpf.c", "looks.bpf.c", "found.bpf.c", "wrapped.bpf.c")
 _KILLS = frozenset({Enforcement.KILL})
 _NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded; IDTR, CR0 and CR4 never"
 _log = logging.getLogger("krie")
@@ -56,7 +57,7 @@ def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
         version="1",
         probes=(_timer(), *_modules(), _text_poke(), _set_memory(), *_alias(config), *_wrapped(config)),
         events=(Hook, Code, Wrapped, Activity),
-        sources=tuple(files(__package__).joinpath(each) for each in ("looks.bpf.c", "wrapped.bpf.c")),
+        sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
         policies=files("krie.policies").joinpath(_NAME),
     )
 
@@ -144,7 +145,7 @@ def _limits() -> str:
     symbols = _live.symbols
     limits = ["what is undone between two looks is not seen"]
     if symbols is not None:
-        absent = [each for each in ("sys_call_table", "x64_sys_call", "idt_table") if not symbols.address(each)]
+        absent = [each for each in ("sys_call_table", "idt_table") if not symbols.address(each)]
         limits += [f"this kernel does not tell where {', '.join(absent)} is"] if absent else []
     if symbols is None or not registers.shown():
         limits.append(_NO_REGISTERS)

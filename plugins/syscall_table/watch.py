@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelMemory, Map, Maps, Symbols, total
+from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, total
 
 from . import explained
 from .config import SyscallTableConfig
@@ -28,10 +29,12 @@ TRAMPOLINES = (
 _MODULES_RANGE = range(0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_FF00_0000)
 """x86-64: modules, and code that is made while the kernel runs."""
 _WAIT_NS = 500_000_000
-"""Looks of the timer are at least so far apart, and at most twice as far, and a timer's period."""
+"""Looks of the timer are at least so far apart, and at most three times as far, and a timer's period."""
 _MODULES = Path("/proc/modules")
 _DISPATCHERS = 8
 _SHOWN = 16
+_FRESH_S = 1.0
+_BREAKPOINT = b"\xcc"
 _FOLLOWED = (b"\xe8", b"\xe9")
 
 
@@ -52,8 +55,10 @@ class Watch:
         self._looks = maps["syscall_table_look"]
         self._handlers = maps["syscall_table_handlers"]
         self._before = (0, 0, 0)
+        self._memory, self._causes = memory, explained.Causes()
         self._symbols: Symbols | None = None
         self._modules = ""
+        self._read_at = 0.0
         self._registers = Registers(lambda address: address in self.derived.text)
         self._missing = list(self.derived.missing)
         self.places = self._push(maps)
@@ -79,7 +84,9 @@ class Watch:
                 "syscall": call_of(self._name(event.ip).partition("+")[0]),
             }
         piece = self.derived.pieces[event.piece] if event.piece < len(self.derived.pieces) else None
-        first = _first_difference(piece, event.content) if piece is not None else 0
+        first = _first_difference(piece, event.content) if piece is not None else None
+        if first is None:  # it is as before
+            first = event.address - piece.address if piece is not None else 0
         was = piece.expected[first : first + _SHOWN] if piece is not None else b""
         now = event.content[: len(piece.expected)][first : first + _SHOWN] if piece is not None else b""
         leads_to = event.now or (_leads_to(piece, event.content, first) if piece is not None else 0)
@@ -157,7 +164,10 @@ class Watch:
         """Where modules came or went since the symbols were read, they are read again: hooks are rare."""
         modules = _MODULES.read_text() if _MODULES.exists() else ""
         if self._symbols is None or modules != self._modules:
-            self._modules, self._symbols = modules, Symbols()
+            self._read_symbols(modules)
+
+    def _read_symbols(self, modules: str) -> None:
+        self._modules, self._symbols, self._read_at = modules, Symbols(), time.monotonic()
 
     def _name(self, address: int) -> str:
         if address in self.derived.names:
@@ -173,6 +183,8 @@ class Watch:
             name, size, *_, start = line.split()[:6]
             if int(start, 16) <= address < int(start, 16) + int(size):
                 return name
+        if time.monotonic() - self._read_at > _FRESH_S:  # tracers and BPF make and remove code without a module
+            self._read_symbols(self._modules)
         found = self._symbols.find(address) if self._symbols is not None else None
         return (found.module if found is not None else "") or "?"
 
@@ -195,7 +207,20 @@ class Watch:
     def _explained(self, event: Hook, piece: Piece | None, first: int) -> str:
         if piece is None or event.restored or event.where not in ("handler", "entry", "dispatch"):
             return ""
-        return explained.cause(piece.address + first, piece.name)
+        if cause := self._causes.of(piece.address + first, piece.name, event.time):
+            return cause
+        # A kprobe that is removed is taken off the list before its code goes, step by step.
+        leads_to = _leads_to(piece, event.content, first)
+        if leads_to and self._owner(leads_to) == explained.KPROBES:
+            return "kprobe"
+        return "kprobe" if event.content[first : first + 1] == _BREAKPOINT and self._is_as_before(piece) else ""
+
+    def _is_as_before(self, piece: Piece) -> bool:
+        try:
+            content = self._memory.read(piece.address, len(piece.expected))
+        except KernelError:
+            return False
+        return _first_difference(piece, content) is None
 
 
 def _hook(**fields: object) -> Hook:
@@ -214,14 +239,17 @@ def _hook(**fields: object) -> Hook:
     return Hook.without_header(**{**usual, **fields})
 
 
-def _first_difference(piece: Piece, content: bytes) -> int:
-    """In bytes; of what ftrace may change only where something else stands there than it puts."""
+def _first_difference(piece: Piece, content: bytes) -> int | None:
+    """In bytes, None where there is none.
+
+    What ftrace may change differs only where something else stands there than it puts.
+    """
     mask = bytearray(piece.mask)
     site = piece.ftrace
     if site is not None and content[site : site + 1] not in (b"\x0f", b"\xe8", b"\xcc"):
         mask[site : site + 5] = b"\xff" * 5
     pairs = zip(piece.expected, content, mask, strict=False)
-    return next((index for index, (was, now, counts) in enumerate(pairs) if counts and was != now), 0)
+    return next((index for index, (was, now, counts) in enumerate(pairs) if counts and was != now), None)
 
 
 def _leads_to(piece: Piece, content: bytes, first: int) -> int:

@@ -26,6 +26,7 @@ PROBES = {
     "fentry": ("fentry", "security_bprm_check"),
     "kprobe": ("kprobe", "security_bprm_check"),
     "kprobe_inside": ("kprobe", "security_bprm_check"),
+    "kretprobe": ("kretprobe", "security_bprm_check"),
 }
 NUMBERS = {name: number for number, name in enumerate(PROBES, 1)}
 SOURCE = "".join(example.seen(f"example_{name}", value=str(number)) for name, number in NUMBERS.items())

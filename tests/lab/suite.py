@@ -96,7 +96,7 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="kprobe_override lsm missed_kprobes no_smep no_smap syscall_program task_btf verified_insns",
+        may_lack="kprobe_override lsm missed_kprobes no_smep no_smap switch syscall_program task_btf verified_insns",
         always=True,
     ),
     Suite(
@@ -105,7 +105,7 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override missed_kprobes syscall_program task_btf verified_insns",
+        may_lack="kprobe_override missed_kprobes switch syscall_program task_btf verified_insns",
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, always=True),

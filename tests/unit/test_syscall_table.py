@@ -2,25 +2,28 @@
 
 import os
 import struct
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from krie import KernelError, KernelMemory
+from krie import KernelError, KernelMemory, Maps, Symbols
 from krie.kernel.features import Features
 from krie.plugins.syscall_table import explained, plugin
+from krie.plugins.syscall_table import watch as watching
 from krie.plugins.syscall_table.config import SyscallTableConfig
-from krie.plugins.syscall_table.derive import Derivation, Derived
-from krie.plugins.syscall_table.events import ENTRY, HANDLER, IDT, POINTER, TABLE, X64
+from krie.plugins.syscall_table.derive import SYMBOLS, Derivation, Derived, _site
+from krie.plugins.syscall_table.events import ENTRY, HANDLER, IDT, POINTER, TABLE, X64, Activity, Hook
 from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
 from krie.plugins.syscall_table.numbers import call_of, numbers_by_handler
 from krie.plugins.syscall_table.pieces import Piece, Site, cut, packed
 from krie.plugins.syscall_table.registers import Change, Registers, shown
 from krie.plugins.syscall_table.switch import read_switch
-from krie.plugins.syscall_table.watch import _first_difference
+from krie.plugins.syscall_table.watch import Watch, _first_difference
 from krie.probe import AttachType
+from krie.testing.events import build
 from pydantic import ValidationError
 
 TEXT = 0xFFFFFFFF81000000
@@ -36,7 +39,7 @@ class Kernel(KernelMemory):
     def __init__(self, tmp_path: Path) -> None:
         self.parts: dict[int, bytearray] = {}
         self.symbols: dict[str, int] = {"_stext": TEXT, "_etext": TEXT + 0x100000}
-        self._file = tmp_path / "kallsyms"
+        self.file = tmp_path / "kallsyms"
         self.handlers = {call: TEXT + 0x1000 + 0x100 * index for index, call in enumerate(CALLS)}
         for call, address in self.handlers.items():
             self.put(f"__x64_sys_{call}", address, (ENDBR + NOP).ljust(0x100, b"\x90"))
@@ -75,10 +78,9 @@ class Kernel(KernelMemory):
 
     def derive(self, *pointers: str) -> Derived:
         lines = sorted((address, name) for name, address in self.symbols.items())
-        self._file.write_text("".join(f"{address:016x} T {name}\n" for address, name in lines))
-        from krie.plugins.syscall_table.derive import SYMBOLS
+        self.file.write_text("".join(f"{address:016x} T {name}\n" for address, name in lines))
 
-        return Derivation(Kallsyms((*SYMBOLS, *pointers), self._file), self).run(pointers)
+        return Derivation(Kallsyms((*SYMBOLS, *pointers), self.file), self).run(pointers)
 
 
 @pytest.fixture
@@ -129,6 +131,16 @@ def test_a_jump_that_was_taken_before(kernel: Kernel) -> None:
     assert derived.missing == []
 
 
+def test_slot_and_jump_that_were_both_taken_before(kernel: Kernel) -> None:
+    kernel.write(TEXT + 0x200008, struct.pack("=Q", MODULE))
+    at = TEXT + 0x5000 + 21
+    kernel.write(at, b"\xe9" + struct.pack("=i", MODULE - (at + 5)))
+    found = by_where(kernel.derive())
+    assert [each.wrong for each in found[TABLE]] == [(1,)]
+    assert [(each.offset, each.number) for each in found[ENTRY][0].sites] == [(5, 0), (21, 1), (37, 2)]
+    assert {each.name for each in found[HANDLER]} == {f"__x64_sys_{call}" for call in CALLS}
+
+
 def test_a_handler_that_nothing_leads_to(kernel: Kernel) -> None:
     kernel.write(TEXT + 0x5000 + 21, b"\x90" * 5)
     (missing,) = kernel.derive().missing
@@ -175,6 +187,17 @@ def test_what_looks_like_a_jump_by_chance() -> None:
     assert [(each.address - start, each.length) for each in found.jumps] == [(5, 6)]
     assert found.strange == ()
     assert read_switch(start, code, set(), range(0)).jumps == ()
+
+
+@pytest.mark.parametrize("begin", ["f30f1efa", "660f1f00", "0f1f40d6", ""])
+@pytest.mark.parametrize("there", ["0f1f440000", "e801020304", "cc1f440000"])
+def test_where_ftrace_may_put_a_call(begin: str, there: str) -> None:
+    assert _site(bytes.fromhex(begin + there + "9090909090")) == len(begin) // 2
+
+
+def test_where_ftrace_has_no_place() -> None:
+    assert _site(bytes.fromhex("f30f1efa" + "4883ec0890")) is None
+    assert _site(bytes.fromhex("e90102030466909090")) is None
 
 
 def test_parts_keep_jumps_whole() -> None:
@@ -243,10 +266,14 @@ def test_what_explains_code(monkeypatch: pytest.MonkeyPatch) -> None:
         "enabled_functions": ["traced (1) R", "\ttramp: f+0x1/0x2"],
     }
     monkeypatch.setattr(explained, "_lines", lambda where: lists[where[1]])
-    assert explained.cause(TEXT + 0x12, "f") == "kprobe"
-    assert explained.cause(TEXT + 0x40, "f") == ""
-    assert explained.cause(TEXT + 0x100, "g") == ""
-    assert explained.cause(TEXT + 0x40, "traced") == "ftrace"
+    causes = explained.Causes()
+    assert causes.of(TEXT + 0x12, "f", 0) == "kprobe"
+    assert causes.of(TEXT + 0x40, "f", 0) == ""
+    assert causes.of(TEXT + 0x100, "g", 0) == ""
+    assert causes.of(TEXT + 0x40, "traced", 0) == "ftrace"
+    lists["enabled_functions"] = []
+    assert causes.of(TEXT + 0x40, "traced", 1) == "ftrace"  # seen before that was read
+    assert causes.of(TEXT + 0x40, "traced", time.clock_gettime_ns(time.CLOCK_BOOTTIME)) == ""
 
 
 def test_probes_by_configuration() -> None:
@@ -277,3 +304,68 @@ def test_each_handler_has_a_number_of_its_own() -> None:
         if program.attach is AttachType.KPROBE
     ]
     assert len({each.argument for each in programs}) == len(programs) == 9
+
+
+class Table:
+    """A map that remembers."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+
+    def set(self, key: bytes, value: bytes) -> None:
+        self.values[key] = value
+
+    def array(self) -> list[bytes]:
+        return list(self.values.values())
+
+
+@pytest.fixture
+def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    kernel.derive()  # which writes its symbols
+    tables = {f"syscall_table_{name}": Table() for name in ("look", "handlers", "kernel", "pieces", "masks", "sites")}
+    tables["syscall_table_look"].set(bytes(4), bytes(128) + struct.pack("=4Q", 0, 0, 5, 1))
+    symbols = Kallsyms(SYMBOLS, kernel.file)
+    monkeypatch.setattr(explained, "_lines", lambda _: [])
+    monkeypatch.setattr(watching, "Symbols", lambda: Symbols(place=kernel.file))
+    config = SyscallTableConfig(shipped_pointers=False)
+    made = Watch(cast("Maps", tables), kernel, symbols, config, tuple(handlers(config.wrapped)))
+    assert len(tables["syscall_table_pieces"].values) == len(made.derived.pieces)
+    assert {len(each) for each in tables["syscall_table_kernel"].values.values()} == {24 * 8}
+    return made
+
+
+def changed(watch: Watch, kernel: Kernel, name: str, offset: int, content: bytes, **fields: Any) -> Mapping[str, Any]:
+    """Facts of what is told where a piece of this name is changed."""
+    index, piece = next((i, each) for i, each in enumerate(watch.derived.pieces) if each.name == name)
+    kernel.write(piece.address + offset, content)
+    now = kernel.read(piece.address, len(piece.expected)).ljust(128, b"\0")
+    return watch.facts(build(Hook, piece=index, content=now, address=piece.address, **fields))
+
+
+def test_names_for_a_slot(watch: Watch, kernel: Kernel) -> None:
+    values = {"was": kernel.handlers["write"], "now": MODULE, "number": 1}
+    facts = changed(watch, kernel, "sys_call_table", 8, struct.pack("=Q", MODULE), **values)
+    assert (facts["syscall"], facts["was_symbol"], facts["owner"]) == ("write", "__x64_sys_write", "?")
+
+
+def test_names_for_a_handlers_first_bytes(watch: Watch, kernel: Kernel) -> None:
+    facts = changed(watch, kernel, "__x64_sys_open", 0, b"\xe9\0\0\0\0", where="handler")
+    assert (facts["place"], facts["syscall"], facts["explained"]) == ("__x64_sys_open+0x0", "open", "")
+    assert facts["bytes_was"].startswith((ENDBR + NOP).hex())
+    assert facts["bytes_now"].startswith("e900000000")
+    assert facts["owner"] == "kernel"
+
+
+def test_a_breakpoint_that_has_gone_meanwhile_was_a_kprobes(watch: Watch, kernel: Kernel) -> None:
+    index, piece = next((i, each) for i, each in enumerate(watch.derived.pieces) if each.name == "__x64_sys_open")
+    now = (piece.expected[:12] + b"\xcc" + piece.expected[13:]).ljust(128, b"\0")
+    event = build(Hook, piece=index, content=now, address=piece.address, where="handler")
+    assert watch.facts(event)["explained"] == "kprobe"
+    kernel.write(piece.address + 12, b"\xcc")
+    assert watch.facts(event)["explained"] == ""
+
+
+def test_what_is_told_at_a_scan(watch: Watch) -> None:
+    (line,) = watch.scan()
+    assert isinstance(line, Activity)
+    assert (line.looks, line.unreadable, line.unknown) == (5, 1, "ia32_sys_call_table")
