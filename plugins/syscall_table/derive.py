@@ -39,7 +39,10 @@ _FEWER_BYTES = 16
 _ENDBR = b"\xf3\x0f\x1e\xfa"
 _SEALED = (b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6")
 """What the kernel puts in the place of an endbr that nothing needs (ed53a0d97192)."""
-_NOP, _CALL, _TRAP = b"\x0f\x1f\x44\x00\x00", b"\xe8", b"\xcc"
+_NOPS = (b"\x0f\x1f\x44\x00\x00", b"\x66\x66\x66\x66\x90")
+"""Of 5 bytes, since and before 5.13 (a89dfde3dc3c)."""
+_SITE_BYTES = 5
+_CALL, _TRAP = b"\xe8", b"\xcc"
 _SLOT = 8
 
 
@@ -246,7 +249,7 @@ class Derivation:
 
     def _changing(self, part: range, content: bytes, *, begins: bool) -> tuple[range, ...]:
         site = _site(content) if begins else None
-        return (*self._patched.within(part), *(() if site is None else (range(site, site + len(_NOP)),)))
+        return (*self._patched.within(part), *(() if site is None else (range(site, site + _SITE_BYTES),)))
 
     def _idt(self) -> None:
         start = self._symbols.address(_IDT)
@@ -284,10 +287,15 @@ class Derivation:
 def _site(content: bytes) -> int | None:
     """Where at the begin of a function ftrace's nop is, or the call or breakpoint that was put in its place."""
     for start in (len(_ENDBR), 0):
-        if content[start : start + len(_NOP)] == _NOP:
+        if content[start : start + _SITE_BYTES] in _NOPS:
             return start
     start = len(_ENDBR) if content[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
     return start if content[start : start + 1] in (_CALL, _TRAP) else None
+
+
+def is_ftraces(code: bytes) -> bool:
+    """Whether these 5 bytes are what ftrace puts in its place."""
+    return code in _NOPS or code[:1] in (_CALL, _TRAP)
 
 
 def _suspect(piece: Piece) -> Piece:
@@ -299,7 +307,7 @@ def _suspect(piece: Piece) -> Piece:
         abi=piece.abi,
         number=piece.number,
         ignored=piece.ignored,
-        wrong=tuple(sorted({start // _SLOT, (start + len(_NOP) - 1) // _SLOT})),
+        wrong=tuple(sorted({start // _SLOT, (start + _SITE_BYTES - 1) // _SLOT})),
         name=piece.name,
     )
 

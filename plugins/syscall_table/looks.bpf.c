@@ -15,9 +15,10 @@
 static __always_inline u64 syscall_table_patched(struct syscall_table_piece *piece, struct syscall_table_look *look)
 {
 	u64 there = piece->ftrace;
-	u64 opcode = (look->content[0] >> ((8 * (there - 1)) & 63)) & 0xff;
+	u64 code = (look->content[0] >> ((8 * (there - 1)) & 63)) & 0xffffffff;
+	u64 nop = krie_equal(code, 0x00441f0f) | krie_equal(code, 0x66666666); /* the latter before 5.13 (a89dfde3dc3c) */
 
-	return krie_truth(there) * (1 - (krie_equal(opcode, 0x0f) | krie_equal(opcode, 0xe8) | krie_equal(opcode, 0xcc)));
+	return krie_truth(there) * (1 - (nop | krie_equal(code & 0xff, 0xe8) | krie_equal(code & 0xff, 0xcc)));
 }
 
 /* Read a piece. Whether that failed. */

@@ -11,7 +11,7 @@ from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, total
 
 from . import explained
 from .config import SyscallTableConfig
-from .derive import Derivation, Derived
+from .derive import Derivation, Derived, is_ftraces
 from .events import ABIS, ENTRY, HANDLER, PIECE_BYTES, WHERE, Activity, Hook, Wrapped
 from .handlers import Handler
 from .kallsyms import Kallsyms
@@ -246,7 +246,7 @@ def _first_difference(piece: Piece, content: bytes) -> int | None:
     """
     mask = bytearray(piece.mask)
     site = piece.ftrace
-    if site is not None and content[site : site + 1] not in (b"\x0f", b"\xe8", b"\xcc"):
+    if site is not None and not is_ftraces(content[site : site + 5]):
         mask[site : site + 5] = b"\xff" * 5
     pairs = zip(piece.expected, content, mask, strict=False)
     return next((index for index, (was, now, counts) in enumerate(pairs) if counts and was != now), None)

@@ -190,7 +190,7 @@ def test_what_looks_like_a_jump_by_chance() -> None:
 
 
 @pytest.mark.parametrize("begin", ["f30f1efa", "660f1f00", "0f1f40d6", ""])
-@pytest.mark.parametrize("there", ["0f1f440000", "e801020304", "cc1f440000"])
+@pytest.mark.parametrize("there", ["0f1f440000", "6666666690", "e801020304", "cc1f440000"])
 def test_where_ftrace_may_put_a_call(begin: str, there: str) -> None:
     assert _site(bytes.fromhex(begin + there + "9090909090")) == len(begin) // 2
 
