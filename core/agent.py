@@ -30,8 +30,9 @@ from .diagnosis import diagnose
 from .enforcement import Enforcing, wanted
 from .enforcement_events import ENFORCEMENT_EVENTS
 from .enrich import Enricher, host
-from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
+from .errors import ExitCode, KernelError, KrieError, PluginError
 from .health import Losses, ProbeReport, health_facts
+from .in_force import Prepared
 from .journal import open_writers
 from .kernel.maps import Map
 from .kernel.mounts import mounted
@@ -296,21 +297,28 @@ class Agent:
                 break
         try:
             candidate = self._policy_files.load()
-        except (PolicyError, ConfigError) as error:
+        except KrieError as error:
             self._reports.policy_refused(self._policy, str(error))
             return
         try:
-            self._enforcing.policy_changed(candidate)
-        except KernelError as error:
-            candidate.executables.close()
+            self._swap(self._enforcing.prepare(candidate))
+        except KrieError as error:
+            candidate.close()
             self._reports.policy_refused(self._policy, str(error))
             return
-        self._policy_files.adopt(candidate)
-        self._remembered += self._policy.remembered
-        self._policy = self._bus.judge = candidate.policy
-        self._budgets.matter(self._policy.rules)
-        self._selection.policy_changed(self._policy.rules)
         self._reports.policy_loaded(self._policy)
+
+    def _swap(self, prepared: Prepared) -> None:
+        """The one place where a policy comes into force. Raises `KernelError` before anything of it is."""
+        self._enforcing.take_over(prepared)
+        self._policy_files.adopt(prepared.candidate)
+        self._remembered += self._policy.remembered
+        self._policy = self._bus.judge = prepared.policy
+        self._selection.policy_changed(self._policy.rules)
+        try:
+            self._budgets.matter(self._policy.rules)
+        except KernelError as error:  # the budgets go on by the rules before these
+            _log.error("which kinds matter to the new policy could not be told to the kernel: %s", error)
 
     def _stop(self, reason: str) -> None:
         self._stop_reason = self._stop_reason or reason

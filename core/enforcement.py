@@ -19,11 +19,12 @@ from .control import Peer
 from .decision import Mode
 from .enforcement_events import Breaker, Cleared, Contained, Guarded
 from .enforcer import Ability, Enforcer, RuleNumbers
-from .errors import KernelError
+from .errors import KernelError, PolicyError
 from .event import Event
 from .executables import Executables, resolve
 from .guard import Guard
 from .health import ProbeReport
+from .in_force import Prepared
 from .kernel.maps import Map
 from .kernel_tables import KernelTables
 from .kernel_tier import KernelTier
@@ -85,7 +86,7 @@ class Enforcing:
 
     def start(self, first: Candidate) -> None:
         """Let programs act. Call it when the agent is armed and its probes were checked."""
-        self.policy_changed(first)
+        self.take_over(self.prepare(first))
         if not any(mode is Mode.ENFORCE for mode in self._modes.values()):
             return
         contained = containment.guarded(self._armed.probes.reports)
@@ -107,20 +108,39 @@ class Enforcing:
         for each in (*self._verdicts.poisoned(), *self._verdicts.bound()):
             self._verdicts.clear(each)
 
-    def policy_changed(self, policy: Candidate) -> None:
-        """Bring its tables into force, look at the protected programs anew, and re-arm the breakers.
+    def prepare(self, candidate: Candidate) -> Prepared:
+        """Make its tables and look at the protected programs anew, next to what is in force; `take_over` must follow.
 
-        Raises `KernelError`; then nothing has changed.
+        Raises `KernelError`, `PolicyError`; then nothing has changed.
         """
-        self.tier.install(policy.tiers, policy.numbers)
-        before = self._executables
         paths = {path: path for path in self._config.protected}
-        self._executables = resolve(paths, self._armed.inspector.identify)
+        with ExitStack() as undo:
+            protected = resolve(paths, self._armed.inspector.identify)
+            undo.callback(protected.close)
+            part = self.tier.prepare(candidate.tiers, candidate.numbers)
+            undo.callback(self.tier.drop, part)
+            # These are protected besides those in force until then.
+            self._verdicts.protect(protected.names)
+            undo.pop_all()
+        return Prepared(candidate, part, protected)
+
+    def take_over(self, prepared: Prepared) -> None:
+        """Bring into force what was prepared, and re-arm the breakers.
+
+        Raises `KernelError`; then what was prepared is let go, and what was in force stays so wholly.
+        """
+        try:
+            self.tier.take_over(prepared.part)
+        except KernelError:
+            self._verdicts.protect_only(self._executables.names)
+            prepared.protected.close()
+            raise
+        before, self._executables = self._executables, prepared.protected
+        self.enforcer.protected = prepared.protected.names
+        self._verdicts.protect_only(prepared.protected.names)
         before.close()
-        for why in self._executables.unresolved.values():
+        for why in prepared.protected.unresolved.values():
             _log.warning("enforcement.protected: %s", why)
-        self.enforcer.protected = self._executables.names
-        self._verdicts.protect(self._executables.names)
         self._rearm(None)
 
     def tick(self) -> list[Told]:
@@ -247,7 +267,7 @@ class Enforcing:
         tripped = frozenset(rule for rule, (_, is_tripped) in self._breaker.state().items() if is_tripped)
         try:
             self.tier.only_refuse(tripped)
-        except KernelError as error:
+        except (KernelError, PolicyError) as error:
             _log.error("the kernel's tables stay as they are, tripped breakers included: %s", error)
 
     def _decided(self, event: Event) -> frozenset[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from .process import Identity
@@ -35,24 +36,30 @@ class Executables:
 
 
 def resolve(paths: Mapping[str, str], identify: Callable[[int], Identity]) -> Executables:
-    """Open each file and learn which one it is to the kernel. An upgraded file is another one until a reload."""
+    """Open each file and learn which one it is to the kernel. An upgraded file is another one until a reload.
+
+    Raises what `identify` raises; then nothing stays open.
+    """
     names: dict[Identity, str] = {}
     unresolved: dict[str, str] = {}
-    descriptors: list[int] = []
     overlaid: list[str] = []
-    for name, path in paths.items():
-        try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError as error:
-            unresolved[name] = f"{path}: {error.strerror}"
-            continue
-        descriptors.append(descriptor)
-        overlaid += [name] if _is_overlaid(descriptor) else []
-        identity = identify(descriptor)
-        if identity in names:
-            unresolved[name] = f"{path} is the same file as that of {names[identity]!r}"
-        else:
-            names[identity] = name
+    with ExitStack() as opened:
+        descriptors: list[int] = []
+        for name, path in paths.items():
+            try:
+                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError as error:
+                unresolved[name] = f"{path}: {error.strerror}"
+                continue
+            opened.callback(os.close, descriptor)
+            descriptors.append(descriptor)
+            overlaid += [name] if _is_overlaid(descriptor) else []
+            identity = identify(descriptor)
+            if identity in names:
+                unresolved[name] = f"{path} is the same file as that of {names[identity]!r}"
+            else:
+                names[identity] = name
+        opened.pop_all()  # they are the answer's from here on
     return Executables(names, unresolved, tuple(descriptors), tuple(overlaid))
 
 

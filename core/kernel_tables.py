@@ -7,9 +7,11 @@ read the generation before (`maybe_wait_bpf_programs`), so that numbers can be g
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .errors import KernelError
 from .kernel import bpf
@@ -18,6 +20,7 @@ from .policy.domain import Numbers
 from .table_layout import EMPTY, SIZE
 from .wire import NAME_BYTES
 
+_log = logging.getLogger("krie")
 _FILE = struct.Struct("=QII")
 _NUMBER = struct.Struct("=I")
 _FIRST = bytes(4)
@@ -36,6 +39,21 @@ def _new_map(tables: Sequence[bytes]) -> int:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Tables that wait in the kernel to take over, or that have."""
+
+    number: int
+    """What their records name."""
+    numbers: Numbers
+    inner: int = 0
+    """The kernel's id of their map; 0: no table was ever in force."""
+    descriptor: int = -1
+    """Of their map, until they took over."""
+    added: tuple[tuple[Map, bytes], ...] = ()
+    """Keys that were written for them and were not there before."""
+
+
 class KernelTables:
     """The maps of `bpf/table.bpf.c`. Errors are `KernelError`; what was in force then stays so."""
 
@@ -51,36 +69,83 @@ class KernelTables:
         self._current, self._names, self._programs = maps["krie_tables"], maps["krie_names"], maps["krie_programs"]
         self._kinds = kinds
         self._own = maps.get("containment_own_maps")  # see krie.guard; None where nothing enforces
-        self._inner = 0
-        self.numbers = Numbers()
+        self._given = 0
+        self.in_force = Generation(0, Numbers())
+
+    @property
+    def numbers(self) -> Numbers:
         """Those in force."""
-        self.generation = 0
-        """The last one that was given."""
+        return self.in_force.numbers
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation in force."""
+        return self.in_force.number
 
     def next_generation(self) -> int:
-        """A number for tables that are about to be made."""
-        self.generation = self.generation % 0xFFFFFFFF + 1
-        return self.generation
+        """A number for tables that are about to be made; one that was not used is not given again."""
+        self._given = self._given % 0xFFFFFFFF + 1
+        return self._given
 
     def install(self, tables: Mapping[int, bytes], numbers: Numbers) -> None:
-        """Bring the tables of some kinds into force, and none for the others."""
-        for text, number in numbers.names.items():
-            self._names.set(text.ljust(NAME_BYTES, b"\0"), _NUMBER.pack(number))
-        for file, number in numbers.files.items():
-            self._programs.set(_FILE.pack(file.ino, file.dev, file.generation), _NUMBER.pack(number))
-        inner = self._new_map([tables.get(kind, EMPTY) for kind in self._kinds])
+        """Bring the tables of some kinds, made with the number given last, into force, and none for other kinds."""
+        self.take_over(self.prepare(self._given, tables, numbers))
+
+    def prepare(self, number: int, tables: Mapping[int, bytes], numbers: Numbers) -> Generation:
+        """Make everything that the tables need, next to those in force.
+
+        Either `take_over` or `drop` must follow. Raises `KernelError`; then everything is as it was.
+        """
+        added: list[tuple[Map, bytes]] = []
+        inner = -1
         try:
-            number = self._number_of(inner)
+            for text, value in numbers.names.items():
+                self._add(self._names, text.ljust(NAME_BYTES, b"\0"), value, text in self.numbers.names, added)
+            for file, value in numbers.files.items():
+                key = _FILE.pack(file.ino, file.dev, file.generation)
+                self._add(self._programs, key, value, file in self.numbers.files, added)
+            inner = self._new_map([tables.get(kind, EMPTY) for kind in self._kinds])
+            map_id = self._number_of(inner)
             if self._own is not None:
-                self._own.set(_NUMBER.pack(number), _NUMBER.pack(1))
-            self._current.set(_FIRST, _NUMBER.pack(inner))
-        finally:
-            os.close(inner)  # the map of maps holds it
-        if self._own is not None and self._inner:
-            self._own.remove(_NUMBER.pack(self._inner))
-        self._inner = number
-        before, self.numbers = self.numbers, numbers
-        for text in before.names.keys() - numbers.names.keys():
-            self._names.remove(text.ljust(NAME_BYTES, b"\0"))
-        for file in before.files.keys() - numbers.files.keys():
-            self._programs.remove(_FILE.pack(file.ino, file.dev, file.generation))
+                self._add(self._own, _NUMBER.pack(map_id), 1, False, added)
+        except BaseException:
+            self.drop(Generation(number, numbers, 0, inner, tuple(added)))
+            raise
+        return Generation(number, numbers, map_id, inner, tuple(added))
+
+    def drop(self, prepared: Generation) -> None:
+        """Take back what `prepare` made."""
+        for table, key in reversed(prepared.added):
+            _remove(table, key)
+        if prepared.descriptor >= 0:
+            os.close(prepared.descriptor)
+
+    def take_over(self, prepared: Generation) -> None:
+        """Let what was prepared decide, by one write. Raises `KernelError` where that fails: then it was dropped."""
+        try:
+            self._current.set(_FIRST, _NUMBER.pack(prepared.descriptor))
+        except KernelError:
+            self.drop(prepared)
+            raise
+        os.close(prepared.descriptor)  # the map of maps holds it
+        before, self.in_force = self.in_force, replace(prepared, descriptor=-1, added=())
+        if self._own is not None and before.inner:
+            _remove(self._own, _NUMBER.pack(before.inner))
+        for text in before.numbers.names.keys() - prepared.numbers.names.keys():
+            _remove(self._names, text.ljust(NAME_BYTES, b"\0"))
+        for file in before.numbers.files.keys() - prepared.numbers.files.keys():
+            _remove(self._programs, _FILE.pack(file.ino, file.dev, file.generation))
+
+    @staticmethod
+    def _add(table: Map, key: bytes, value: int, known: bool, added: list[tuple[Map, bytes]]) -> None:
+        table.set(key, _NUMBER.pack(value))
+        if not known:
+            added.append((table, key))
+
+
+def _remove(table: Map, key: bytes) -> None:
+    """What stays in there is a number that no table asks for: nothing that the agent should end for."""
+    try:
+        table.remove(key)
+    except KernelError as error:
+        _log.error("map %s keeps an entry that nothing needs: %s", table.name, error)

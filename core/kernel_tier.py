@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .armed import Armed
 from .decision import Mode
 from .event import BY_TABLE, Event
-from .kernel_tables import KernelTables
+from .kernel_tables import Generation, KernelTables
 from .policy.domain import Numbers
 from .policy.table_bytes import Encoder
 from .policy.tier import Tiers
 
 _SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The kernel's part of one policy."""
+
+    tiers: Tiers = field(default_factory=Tiers)
+    only_refuse: frozenset[str] = frozenset()
+    """Ids of rules that neither kill nor poison."""
+    generation: Generation | None = None
+    """None: no tables, neither now nor before."""
 
 
 class KernelTier:
@@ -28,8 +40,7 @@ class KernelTier:
             for event in sensor.events
             if armed.modes.get(sensor.name, Mode.OBSERVE) is Mode.ENFORCE
         }
-        self._tiers = Tiers()
-        self._only_refuse: frozenset[str] = frozenset()
+        self._in_force = Part()
 
     @property
     def numbers(self) -> Numbers:
@@ -39,24 +50,42 @@ class KernelTier:
     @property
     def rules(self) -> Mapping[str, frozenset[str]]:
         """Ids of the rules in force by kind."""
-        return {kind: rules for kind in self._enforced if (rules := self._tiers.in_kernel(kind))}
+        return {kind: rules for kind in self._enforced if (rules := self._in_force.tiers.in_kernel(kind))}
 
     def install(self, tiers: Tiers, numbers: Numbers, only_refuse: frozenset[str] = frozenset()) -> None:
-        """Bring a policy's tables into force. Raises `KernelError`; then those before stay."""
+        """Bring a policy's tables into force. Raises `KernelError`, `PolicyError`; then those before stay."""
+        self.take_over(self.prepare(tiers, numbers, only_refuse))
+
+    def prepare(self, tiers: Tiers, numbers: Numbers, only_refuse: frozenset[str] = frozenset()) -> Part:
+        """Make a policy's tables, next to those in force. Either `take_over` or `drop` must follow.
+
+        Raises `KernelError`, and `PolicyError` for tables that do not fit; then nothing has changed.
+        """
         encoder = Encoder(self._tables.next_generation(), self._number, self._poison_s * _SECOND)
         tables = {
             kind: encoder.encode(tiers.tables[name], only_refuse)
             for name, kind in self._enforced.items()
             if name in tiers.tables
         }
-        if tables or self._tiers.tables:
-            self._tables.install(tables, numbers)
-        self._tiers, self._only_refuse = tiers, only_refuse
+        if not tables and not self._in_force.tiers.tables:
+            return Part(tiers, only_refuse)
+        return Part(tiers, only_refuse, self._tables.prepare(encoder.generation, tables, numbers))
+
+    def take_over(self, part: Part) -> None:
+        """Let what was prepared decide. Raises `KernelError`; then it was dropped, and what was in force stays."""
+        if part.generation is not None:
+            self._tables.take_over(part.generation)
+        self._in_force = part
+
+    def drop(self, part: Part) -> None:
+        """Take back what `prepare` made."""
+        if part.generation is not None:
+            self._tables.drop(part.generation)
 
     def only_refuse(self, rules: frozenset[str]) -> None:
-        """Let these rules do no more than refuse, and all others what they ask for. Raises `KernelError`."""
-        if rules != self._only_refuse:
-            self.install(self._tiers, self._tables.numbers, rules)
+        """Let these rules do no more than refuse, and all others what they ask for. Raises as `install` does."""
+        if rules != self._in_force.only_refuse:
+            self.install(self._in_force.tiers, self._tables.numbers, rules)
 
     def remove(self) -> None:
         """Decide nothing in the kernel any more."""
@@ -67,7 +96,7 @@ class KernelTier:
         if event.decided_by != BY_TABLE:
             return frozenset()
         if event.generation == self._tables.generation:
-            return self._tiers.in_kernel(kind) | {stamped}
+            return self._in_force.tiers.in_kernel(kind) | {stamped}
         return frozenset({stamped})
 
     def status(self) -> dict[str, Any]:
@@ -75,5 +104,5 @@ class KernelTier:
         return {
             "generation": self._tables.generation,
             "rules": {kind: sorted(each) for kind, each in self.rules.items()},
-            "only_refuse": sorted(self._only_refuse),
+            "only_refuse": sorted(self._in_force.only_refuse),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from enum import IntFlag
 from functools import partial
 
+from .errors import KernelError
 from .kernel import bpf
 from .kernel.maps import Map
 from .process import Identity, Key
 
+_log = logging.getLogger("krie")
 _PROCESS = struct.Struct("=QII")
 _VERDICT = struct.Struct("=QIIQII")
 _BUSY = struct.Struct("=II")
@@ -28,6 +31,10 @@ class Flags(IntFlag):
     HOST = 1
     GUARD = 2
     CANARY = 4
+
+
+def _file(identity: Identity) -> bytes:
+    return _FILE.pack(identity.ino, identity.dev, identity.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +132,31 @@ class Verdicts:
             self.set_flags(self.flags() & ~Flags.CANARY)
 
     def protect(self, files: Iterable[Identity]) -> None:
-        """The executables that no verdict in the kernel may hit, instead of those before."""
-        wanted = {_FILE.pack(each.ino, each.dev, each.generation) for each in files}
-        for key in wanted:
-            self._protected.set(key, struct.pack("=I", 1))
-        for key, _ in list(self._protected.items()):
-            if key not in wanted:
+        """Let no verdict in the kernel hit these executables either. Raises `KernelError`; then nothing has changed."""
+        known = {key for key, _ in self._protected.items()}
+        added = []
+        try:
+            for key in {_file(each) for each in files} - known:
+                self._protected.set(key, struct.pack("=I", 1))
+                added.append(key)
+        except KernelError:
+            self._unprotect(added)
+            raise
+
+    def protect_only(self, files: Iterable[Identity]) -> None:
+        """Let verdicts hit every other executable again. Never raises: one that stays protected is told in the log."""
+        wanted = {_file(each) for each in files}
+        try:
+            self._unprotect(key for key, _ in list(self._protected.items()) if key not in wanted)
+        except KernelError as error:
+            _log.error("executables that are no longer protected may stay so: %s", error)
+
+    def _unprotect(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            try:
                 self._protected.remove(key)
+            except KernelError as error:
+                _log.error("an executable stays protected: %s", error)
 
     def enforce(self, sensors: Iterable[bool]) -> None:
         """Which sensors may kill in the kernel, in their order there."""

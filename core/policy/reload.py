@@ -26,6 +26,7 @@ from .embedded import EmbeddedEngine
 from .engine import Rule
 from .opa_check import ask_opa
 from .policy import Policy
+from .snapshot import Stamp, read_unchanged, stamp_of
 from .sources import PolicySources, read_sources
 from .tier import Tiers, find_tiers
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from ..enrich import Enricher
 
 _log = logging.getLogger("krie")
-_Stamp = frozenset[tuple[str, int, int, int]]
 
 
 def policy_folders(config: Config, plugins: Plugins) -> list[Traversable]:
@@ -47,7 +47,7 @@ def policy_folders(config: Config, plugins: Plugins) -> list[Traversable]:
 def read_policy(config: Config, folders: list[Traversable]) -> PolicySources:
     """Read everything that decides. Raises `PolicyError`, `ConfigError`, `UntrustedFileError`."""
     data: dict[str, Json] = {"executables": dict(config.executables)}
-    return read_sources(folders, data, lambda file: read_trusted(Path(str(file))))
+    return read_unchanged(folders, lambda: read_sources(folders, data, lambda file: read_trusted(Path(str(file)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,10 @@ class Candidate:
     executables: Executables
     problems: tuple[str, ...]
     """Names in it that nothing has, and executables that are not there."""
+
+    def close(self) -> None:
+        """It will not come into force, or no longer is."""
+        self.executables.close()
 
 
 class PolicyFiles:
@@ -75,7 +79,7 @@ class PolicyFiles:
         self._executables: Executables | None = None
         self.problems: tuple[str, ...] = ()
         """Those of the policy in force."""
-        self._stamp: _Stamp = frozenset()
+        self._stamp: Stamp = frozenset()
 
     def close(self) -> None:
         """Let go of the executables."""
@@ -83,8 +87,8 @@ class PolicyFiles:
             self._executables.close()
 
     def load(self) -> Candidate:
-        """Read and compile everything anew. Raises `PolicyError`, `ConfigError`."""
-        self._stamp = _stamp(self._folders)
+        """Read and compile everything anew. Raises `PolicyError`, `ConfigError`, `KernelError`."""
+        self._stamp = stamp_of(self._folders)
         sources = read_policy(self._config, self._folders)
         engine = EmbeddedEngine(sources)
         unchecked = unchecked_by_opa(self._config, sources)
@@ -117,7 +121,7 @@ class PolicyFiles:
 
     def changed(self) -> bool:
         """Whether any file is another than at the last load, which may have been refused."""
-        return _stamp(self._folders) != self._stamp
+        return stamp_of(self._folders) != self._stamp
 
 
 def unchecked_by_opa(config: Config, sources: PolicySources) -> tuple[str, ...]:
@@ -149,16 +153,3 @@ def event_fields(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) 
         each.name: frozenset((*(field.name for field in each.own_fields), *each.event.PROCESSES, *facts(each.name)))
         for each in types
     }
-
-
-def _stamp(folders: list[Traversable]) -> _Stamp:
-    found = set()
-    for folder in folders:
-        for path in Path(str(folder)).rglob("*"):
-            if path.suffix in (".rego", ".json"):
-                try:
-                    status = path.stat()
-                except FileNotFoundError:
-                    continue
-                found.add((str(path), status.st_mtime_ns, status.st_size, status.st_ino))
-    return frozenset(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
@@ -12,6 +12,7 @@ from ..errors import PolicyError
 from ..wire import Json
 from .json_text import read_json
 from .nesting import check_nesting
+from .snapshot import place_of, policy_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,15 @@ def read_sources(
     merged: dict[str, Json] = dict(data)
     owners = dict.fromkeys(data, "krie.toml")
     for folder in folders:
-        if not folder.is_dir():
-            raise PolicyError(f"{folder}: there is no such folder of policies")
-        for file in _files(folder):
+        for file in policy_files(folder):
             if file.name.endswith(".rego"):
-                files.append(PolicyFile(str(file), _text(file, read), str(folder)))
-                check_nesting(files[-1].text, str(file))
+                files.append(PolicyFile(place_of(file), _text(file, read), place_of(folder)))
+                check_nesting(files[-1].text, files[-1].place)
                 continue
             for key, value in _object(file, read).items():
                 if key in owners:
-                    raise PolicyError(f"{file}: sets data.{key}, which {owners[key]} sets too; rename one")
-                owners[key] = str(file)
+                    raise PolicyError(f"{place_of(file)}: sets data.{key}, which {owners[key]} sets too; rename one")
+                owners[key] = place_of(file)
                 merged[key] = value
     digest = hashlib.sha256()
     for text in sorted(file.text for file in files):
@@ -73,25 +72,17 @@ def read_sources(
     return PolicySources(tuple(files), merged, digest.hexdigest()[:16], owners)
 
 
-def _files(folder: Traversable) -> Iterator[Traversable]:
-    for each in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if each.name.startswith((".", "_")):
-            continue
-        if each.is_dir():
-            yield from _files(each)
-        elif each.name.endswith((".rego", ".json")) and not each.name.endswith("_test.rego"):
-            yield each
-
-
 def _text(file: Traversable, read: Callable[[Traversable], bytes]) -> str:
     try:
         return read(file).decode()
     except UnicodeDecodeError as error:
-        raise PolicyError(f"{file}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise PolicyError(f"{place_of(file)}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise PolicyError(f"{place_of(file)}: cannot be read: {error.strerror}") from error
 
 
 def _object(file: Traversable, read: Callable[[Traversable], bytes]) -> dict[str, Json]:
-    content = read_json(_text(file, read), str(file))
+    content = read_json(_text(file, read), place_of(file))
     if not isinstance(content, dict):
-        raise PolicyError(f"{file}:1: must hold one JSON object, whose keys become keys of data")
+        raise PolicyError(f"{place_of(file)}:1: must hold one JSON object, whose keys become keys of data")
     return content

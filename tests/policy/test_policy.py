@@ -188,6 +188,11 @@ def test_broken_data(tmp_path: Path, content: str, message: str) -> None:
         read_sources([tmp_path], {"taken": 0})
 
 
+def test_data_that_is_accepted_is_taken_by_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"a": %s1e300%s, "b": %s}' % ("[" * 98, "]" * 98, "9" * 300))  # noqa: UP031
+    EmbeddedEngine(read_sources([tmp_path], {}))
+
+
 def test_least_paths() -> None:
     assert least([("a", "b"), ("a",), ("c", "d"), ("a", "e", "f")]) == (("a",), ("c", "d"))
 

@@ -37,12 +37,18 @@ class LoggedMap(FakeMap):
     """Keeps the order of writes to several maps."""
 
     log: list[tuple[str, str, bytes]] = field(default_factory=list)
+    failing: set[tuple[str, str]] = field(default_factory=set)
+    """What fails, and in which map."""
 
     def set(self, key: bytes, value: bytes) -> None:
+        if ("set", self.name) in self.failing:
+            raise KernelError(f"writing map {self.name}", 7)
         FakeMap.set(self, key, value)
         self.log.append(("set", self.name, value if self.name == "krie_tables" else key))
 
     def remove(self, key: bytes) -> bool:
+        if ("remove", self.name) in self.failing:
+            raise KernelError(f"removing from map {self.name}", 12)
         self.log.append(("remove", self.name, key))
         return FakeMap.remove(self, key)
 
@@ -54,6 +60,8 @@ class KernelSide:
         self.log: list[tuple[str, str, bytes]] = []
         self.made: list[tuple[int, list[bytes]]] = []
         """Number and tables of each generation's map, in order."""
+        self.failing: set[tuple[str, str]] = set()
+        """`set` or `remove`, and the map in which that fails."""
         self.full = False
         """There is no room for another map."""
         sizes = {
@@ -72,7 +80,7 @@ class KernelSide:
             own = {"own_maps": (4, 4, False), "counts": (16, 16, False), "switch": (4, 16, True)}
             sizes |= {f"containment_{name}": each for name, each in own.items()}
         made = {
-            name: LoggedMap(name, 900 + number, 1, key, value, 1024, indexed, {}, self.log)
+            name: LoggedMap(name, 900 + number, 1, key, value, 1024, indexed, {}, self.log, self.failing)
             for number, (name, (key, value, indexed)) in enumerate(sizes.items())
         }
         self.maps: Maps = fake_maps(**made)

@@ -423,7 +423,7 @@ def test_a_policy_that_the_kernel_does_not_take_is_refused_and_let_go(setting: S
     def full(_: object) -> None:
         raise KernelError("creating map krie_generation", 12)
 
-    vars(agent._enforcing)["policy_changed"] = full
+    vars(agent._enforcing)["prepare"] = full
     agent._look_for_changes()
     assert len(os.listdir("/proc/self/fd")) == before
     setting.happens()

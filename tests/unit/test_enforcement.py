@@ -6,6 +6,7 @@ import struct
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from krie import Action, Alternative, AttachType, Enforcement, Event, FiredRule, KernelError, Probe, Program, Sensor
@@ -19,10 +20,11 @@ from krie.event import BY_TABLE
 from krie.executables import Executables
 from krie.guard import Guard
 from krie.health import ProbeReport
+from krie.policy.domain import Numbers
 from krie.policy.policy import Policy
 from krie.policy.reload import Candidate
 from krie.principal import Principal
-from krie.process import Key
+from krie.process import Identity, Key
 from krie.testing.events import build
 from krie.verdicts import Flags, Verdict
 
@@ -83,6 +85,10 @@ class Setting:
     def started(self) -> "Setting":
         self.enforcing.start(candidate())
         return self
+
+    def change(self) -> None:
+        """Another policy comes into force."""
+        self.enforcing.take_over(self.enforcing.prepare(candidate()))
 
     @property
     def verdicts(self) -> "set[tuple[Key, int]]":
@@ -249,7 +255,7 @@ def test_protected_programs_are_known_by_file_and_replaced_with_the_policy(
     new.write_text("upgraded")
     new.rename(program)
     open_files = len(os.listdir("/proc/self/fd"))
-    setting.enforcing.policy_changed(candidate())
+    setting.change()
     (second,) = setting.enforcing.enforcer.protected
     assert second != first
     assert list(setting.kernel.content["krie_protected"]) == [struct.pack("=QII", second.ino, second.dev, 0)]
@@ -273,10 +279,82 @@ def test_a_policy_that_the_kernel_does_not_take_changes_nothing(debugfs: Path, t
     setting.kernel.full = True
     (tmp_path / "sshd").unlink()
     with pytest.raises(KernelError):
-        setting.enforcing.policy_changed(candidate())
+        setting.change()
     assert list(setting.enforcing.enforcer.protected.values()) == [str(tmp_path / "sshd")]
     (breaker,) = setting.enforcing.status()["breakers"]
     assert breaker["tripped"]
+
+
+def texts(*names: str) -> Candidate:
+    """A policy whose rules compare names, so that all of the kernel's maps are written."""
+    conditions = [f'input.event.name == "{name}"' for name in names]
+    made = subject(*((f"R{number}", "override", [each]) for number, each in enumerate(conditions)))
+    numbers = Numbers(made.numbers.names, {Identity(1, 2, len(names)): 9})
+    policy = Policy(made.engine, on_error=Action.LOG, memo=0)
+    return Candidate(policy, made.tiers, numbers, Executables({}, {}, ()), ())
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        ("set", "krie_names"),
+        ("set", "krie_programs"),
+        ("set", "containment_own_maps"),
+        ("set", "krie_protected"),
+        ("set", "krie_tables"),
+        ("identify", ""),
+        ("full", ""),
+    ],
+)
+def test_a_policy_comes_into_force_wholly_or_not_at_all(
+    debugfs: Path, tmp_path: Path, refused: tuple[str, str]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.touch()
+    setting = Setting(debugfs, protected=(str(one), str(other))).started()
+    setting.enforcing.take_over(setting.enforcing.prepare(texts("a")))
+    other.touch()
+
+    def state() -> object:
+        files, tier = len(os.listdir("/proc/self/fd")), setting.enforcing.tier
+        content = {name: dict(each) for name, each in setting.kernel.content.items()}
+        return content, files, tier.status(), tier.numbers, dict(setting.enforcing.enforcer.protected)
+
+    before = state()
+    setting.kernel.failing.add(refused)
+    setting.kernel.full = refused == ("full", "")
+    if refused == ("identify", ""):
+        cast("Any", setting.armed).inspector.identify = _refuse
+    with pytest.raises(KernelError):
+        setting.enforcing.take_over(setting.enforcing.prepare(texts("a", "b")))
+    assert state() == before
+    event = build(Sample, decided_by=BY_TABLE, generation=setting.enforcing.tier.status()["generation"])
+    assert setting.enforcing.tier.decided(event, Sample.NAME, "R0") == {"R0"}  # the number of a failed one is not used
+    setting.kernel.failing.clear()
+    setting.kernel.full = False
+    cast("Any", setting.armed).inspector.identify = identify
+    setting.enforcing.take_over(setting.enforcing.prepare(texts("a", "b")))
+    assert setting.enforcing.tier.rules == {Sample.NAME: {"R0", "R1"}}
+    assert len(setting.kernel.content["krie_protected"]) == 2
+
+
+def _refuse(_: int) -> Identity:
+    raise KernelError("running krie_inspect", 12)
+
+
+@pytest.mark.parametrize("name", ["krie_names", "krie_programs", "containment_own_maps", "krie_protected"])
+def test_what_cannot_be_tidied_up_is_told_and_no_end(
+    debugfs: Path, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = tmp_path / "one"
+    one.touch()
+    setting = Setting(debugfs, protected=(str(one),)).started()
+    setting.enforcing.take_over(setting.enforcing.prepare(texts("a")))
+    setting.kernel.failing.add(("remove", name))
+    one.unlink()
+    setting.enforcing.take_over(setting.enforcing.prepare(texts("b", "c")))
+    assert setting.enforcing.tier.rules == {Sample.NAME: {"R0", "R1"}}
+    assert "ENOMEM" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -332,7 +410,7 @@ def test_a_reload_arms_breakers_anew(debugfs: Path) -> None:
     for process in (ONE, OTHER):
         setting.hit(process)
     assert setting.held_back == ["KILLS"]
-    setting.enforcing.policy_changed(candidate())
+    setting.change()
     assert setting.held_back == []
     assert setting.enforcing.status()["breakers"] == []
 

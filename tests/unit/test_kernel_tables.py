@@ -105,5 +105,5 @@ def test_without_containment_nothing_is_guarded() -> None:
 def test_generations_count_from_one_and_never_are_zero() -> None:
     made = tables(KernelSide())
     assert [made.next_generation() for _ in range(3)] == [1, 2, 3]
-    made.generation = 0xFFFFFFFE
+    made._given = 0xFFFFFFFE
     assert [made.next_generation() for _ in range(2)] == [0xFFFFFFFF, 1]

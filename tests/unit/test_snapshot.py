@@ -1,0 +1,174 @@
+"""Folders of policies that change, lead in circles or cannot be read: at most one clear error."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from krie.errors import ConfigError, PolicyError
+from krie.policy.snapshot import policy_files, read_unchanged, stamp_of
+from krie.policy.sources import PolicySources, read_sources
+from krie.trust import read_trusted
+
+RULE = """package krie.site
+
+rules contains {"id": "%s", "action": "log"} if input.event.kind == "sample.seen"
+"""
+
+
+def read(folder: Path) -> PolicySources:
+    return read_unchanged([folder], lambda: read_sources([folder], {}, lambda file: read_trusted(Path(str(file)))))
+
+
+def swap(folder: Path, number: int) -> None:
+    """As Kubernetes updates a mounted ConfigMap."""
+    new = folder / f"..{number}"
+    new.mkdir()
+    (new / "site.rego").write_text(RULE % f"R{number}")
+    (new / "mine.json").write_text(f'{{"mine": {number}}}')
+    (folder / "..new").symlink_to(new.name)
+    old = folder / "..data"
+    before = old.resolve() if old.is_symlink() else None
+    (folder / "..new").rename(old)
+    if before is not None:
+        for each in before.iterdir():
+            each.unlink()
+        before.rmdir()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    swap(folder, 0)
+    for name in ("site.rego", "mine.json"):
+        (folder / name).symlink_to(f"..data/{name}")
+    return folder
+
+
+def numbers(sources: PolicySources) -> set[object]:
+    return {sources.data["mine"], *(int(each.text.partition('"R')[2].partition('"')[0]) for each in sources.files)}
+
+
+@pytest.mark.parametrize("changes", [1, 4])
+def test_rules_and_data_are_of_one_moment(mounted: Path, changes: int) -> None:
+    left = list(range(changes))
+
+    def reading(file: object) -> bytes:
+        content = Path(str(file)).read_bytes()
+        if left:
+            left.pop()
+            swap(mounted, 100 + len(left))  # between the first file and the next
+        return content
+
+    found = read_unchanged([mounted], lambda: read_sources([mounted], {}, reading), lambda _: None)
+    assert numbers(found) == {100}
+
+
+def test_a_folder_that_never_rests_is_one_error(mounted: Path) -> None:
+    count = iter(range(1, 100))
+
+    def reading(file: object) -> bytes:
+        content = Path(str(file)).read_bytes()
+        swap(mounted, next(count))
+        return content
+
+    with pytest.raises(PolicyError, match="changed 5 times while being read"):
+        read_unchanged([mounted], lambda: read_sources([mounted], {}, reading), lambda _: None)
+
+
+def test_a_folder_that_goes_away_meanwhile_is_one_error(mounted: Path) -> None:
+    def vanish() -> PolicySources:
+        for each in mounted.iterdir():
+            if each.is_symlink():
+                each.unlink()
+        mounted.rename(mounted.with_name("gone"))
+        return read_sources([mounted], {})
+
+    with pytest.raises((PolicyError, FileNotFoundError), match="no such folder|No such file"):
+        read_unchanged([mounted], vanish, lambda _: None)
+
+
+def link_to_itself(folder: Path) -> None:
+    (folder / "l.rego").symlink_to("l.rego")
+
+
+def link_to_nothing(folder: Path) -> None:
+    (folder / "l.json").symlink_to("nowhere")
+
+
+def folder_in_itself(folder: Path) -> None:
+    (folder / "again").symlink_to(".")
+
+
+def folder_two_up(folder: Path) -> None:
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/b/again").symlink_to("../..")
+
+
+def folder_that_is_a_rule(folder: Path) -> None:
+    (folder / "l.rego").symlink_to("/dev/null")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "l.rego")
+
+
+def deep(folder: Path) -> None:
+    (folder / Path(*"x" * 40)).mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (link_to_itself, "l.rego: cannot be read: Too many levels of symbolic links"),
+        (link_to_nothing, "l.json: cannot be read: No such file"),
+        (folder_in_itself, "again: leads back to a folder above it"),
+        (folder_two_up, "a/b/again: leads back to a folder above it"),
+        (folder_that_is_a_rule, "l.rego: is not a regular file"),
+        (pipe, "l.rego: is not a regular file"),
+        (deep, "is more than 32 folders deep"),
+    ],
+)
+def test_odd_folders(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises((PolicyError, ConfigError), match=message):
+        read(folder)
+    before = stamp_of([folder])
+    assert stamp_of([folder]) == before
+    (folder / "more.rego").touch()
+    assert stamp_of([folder]) != before or make in (folder_in_itself, folder_two_up, deep)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES])
+def test_a_file_system_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    (tmp_path / "below").mkdir()
+
+    def fail(path: Path) -> object:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(PolicyError, match=f"{tmp_path}: cannot be read: {os.strerror(number)}"):
+        read(tmp_path)
+    assert stamp_of([tmp_path]) == stamp_of([tmp_path])
+
+
+def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
+    place = os.fsencode(tmp_path) + b"/\xff.json"
+    with open(place, "w") as file:
+        file.write("{")
+    with pytest.raises(PolicyError, match=r"/\\xff.json:1:2: is no JSON") as caught:
+        read_sources([tmp_path], {})
+    str(caught.value).encode()
+
+
+def test_hidden_files_and_tests_count_for_nothing(tmp_path: Path) -> None:
+    for name in (".hidden.rego", "_cache.json", "site_test.rego", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/x.rego").touch()
+    assert list(policy_files(tmp_path)) == []
+    assert stamp_of([tmp_path]) == frozenset()
