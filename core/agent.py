@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +51,8 @@ from .status import Status
 from .timer import Timer
 
 _TICK_S = 1.0
+_LOADING_S = 0.05
+_MOST_HELD = 65536
 _log = logging.getLogger("krie")
 
 
@@ -70,9 +73,11 @@ class Agent:
         started = time.monotonic()
         self._config = config
         self._stop_reason = ""
+        self._policy_failures = 0
         self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._reload_wanted = False
         self._backlog = False
+        self._held: deque[bytes] = deque()  # records that were taken out of the ring while a decision was late
         self._faults: list[PluginFault] = []
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
@@ -83,7 +88,8 @@ class Agent:
         stack.callback(cgroups.close)
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
         self._enforcing = Enforcing(config, armed, stack, principal_of=Principals(table, time.time_ns()))
-        self._policy_files = PolicyFiles(config, armed, self._enricher, lambda: self._enforcing.tier.numbers)
+        numbers = lambda: self._enforcing.tier.numbers  # noqa: E731
+        self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, self._hold_records)
         stack.callback(self._policy_files.close)
         with armed.timings.phase("policy"):
             first = self._policy_files.load()
@@ -136,7 +142,12 @@ class Agent:
             self._losses,
             self._missed,
             self._enforcing,
-            lambda: (self._policy.revision, self._from_memo()),
+            lambda: {
+                "policy": self._policy.revision,
+                "remembered": self._from_memo(),
+                "policy_failures": self._policy_failures,
+                "evaluator": self._policy_files.evaluator.worker if self._policy_files.evaluator is not None else None,
+            },
             lambda: self._backlog,
             self._diagnosis,
         )
@@ -164,13 +175,19 @@ class Agent:
         )
         while not self._stop_reason:
             due = min(end, *(each.due for each in timers))
+            if self._policy_files.loading:
+                due = min(due, time.monotonic() + _LOADING_S)
+            if self._held:
+                due = 0.0
             poll.poll(max(0.0, due - time.monotonic()))
             self._drain()
             self._control.serve()
             now = time.monotonic()
             for timer in timers:
                 timer.run_if_due(now)
-            if self._reload_wanted:
+            if self._policy_files.loading:
+                self._finish_reload()
+            elif self._reload_wanted:
                 self._reload_wanted = False
                 self._reload()
             if now >= end:
@@ -208,12 +225,22 @@ class Agent:
 
     def _drain(self) -> bool:
         """Take one batch of records; False when the ring is read to its end."""
-        records = self._ring.read()
-        take = self._bus.take
-        for raw in records:
-            take(raw)
-        self._backlog = len(records) == self._ring.batch
+        held, batch = self._held, self._ring.batch
+        if not held:
+            held.extend(self._ring.read())
+        take, count = self._bus.take, min(len(held), batch)
+        for _ in range(count):
+            take(held.popleft())
+        self._backlog = count == batch or bool(held)
         return self._backlog
+
+    def _hold_records(self) -> None:
+        """Take records out of the ring before it is full, and let them wait here. Within an event: none is decided."""
+        while len(self._held) < _MOST_HELD:
+            records = self._ring.read()
+            self._held.extend(records)
+            if len(records) < self._ring.batch:
+                return
 
     def _tick(self) -> None:
         overflowed = sum(each.overflowed for each in self._writers.all)
@@ -227,6 +254,11 @@ class Agent:
         faults, self._faults = self._faults, []
         for fault in faults:
             self._reports.plugin(fault)
+        failures = self._policy_files.evaluator.failures if self._policy_files.evaluator is not None else deque[str]()
+        failed_policy = list(failures)
+        failures.clear()
+        for failure in failed_policy:
+            self._reports.policy_failed(self._policy, failure)
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
         self._scan_what_is_put_right()
@@ -234,7 +266,8 @@ class Agent:
             self._reports.tell(event, **fields)
         self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()
-        if lost or faults:
+        self._policy_failures += len(failed_policy)
+        if lost or faults or failed_policy:
             self._update_health()
 
     def _diagnosis(self) -> dict[str, Any]:
@@ -245,7 +278,11 @@ class Agent:
 
     def _update_health(self) -> None:
         self._bus.health = health_facts(
-            self._losses.total, self._missed.total, self._armed.probes.reports, self._armed.plugins.degraded
+            self._losses.total,
+            self._missed.total,
+            self._policy_failures,
+            self._armed.probes.reports,
+            self._armed.plugins.degraded,
         )
 
     def _check_probes(self) -> None:
@@ -287,19 +324,28 @@ class Agent:
             self._bus.handle(event)
 
     def _look_for_changes(self) -> None:
-        if self._policy_files.changed():
+        if not self._policy_files.loading and self._policy_files.changed():
             self._reload()
 
     def _reload(self) -> None:
+        """Begin: the policy in force goes on until another is ready, however long that takes."""
+        try:
+            self._policy_files.begin()
+        except KrieError as error:
+            self._reports.policy_refused(self._policy, str(error))
+
+    def _finish_reload(self, timeout_s: float = 0.0) -> None:
+        try:
+            candidate = self._policy_files.take(timeout_s)
+        except KrieError as error:
+            self._reports.policy_refused(self._policy, str(error))
+            return
+        if candidate is None:
+            return
         # What happened before is judged by the policy that was in force then; what comes meanwhile may not delay this.
         for _ in range(self._ring.most_batches):
             if not self._drain():
                 break
-        try:
-            candidate = self._policy_files.load()
-        except KrieError as error:
-            self._reports.policy_refused(self._policy, str(error))
-            return
         try:
             self._swap(self._enforcing.prepare(candidate))
         except KrieError as error:

@@ -14,7 +14,7 @@ from .wire import U32, U64, Chars, Choice, Pad4, Pad7
 
 CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: "journal_failed"}
 PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}
-POLICY_STATES = {1: "loaded", 2: "refused"}
+POLICY_STATES = {1: "loaded", 2: "refused", 3: "failed"}
 PLUGIN_STATES = {1: "fault", 2: "degraded"}
 
 
@@ -90,15 +90,19 @@ class ProbeState(Event):
 
 @dataclass(frozen=True, slots=True)
 class PolicyState(Event):
-    """A policy came into force, or was refused while the one before stays in force."""
+    """A policy came into force, was refused (the previous one stays in force), or failed while in force."""
 
     KIND: ClassVar[int] = 0x0015
     NAME: ClassVar[str] = "krie.policy"
 
     rules: Annotated[U32, Doc("rules in force")]
-    state: Annotated[str, Choice("I", POLICY_STATES), Doc("what became of it")]
+    state: Annotated[
+        str,
+        Choice("I", POLICY_STATES),
+        Doc("what became of it; `failed`: it is in force and could not decide something in time"),
+    ]
     revision: Annotated[str, Chars(32), Doc("digest of what is in force now")]
-    reason: Annotated[str, Chars(504), Doc("why it was refused, with file and line")]
+    reason: Annotated[str, Chars(504), Doc("why it was refused, with file and line, or how it failed")]
     blind: Annotated[str, Chars(256), Doc("rules in force that cannot fire as they were meant to here, by id")]
 
 

@@ -122,6 +122,16 @@ class PolicyConfig(_Section):
     )
     memo: int = Field(8192, ge=0, le=1 << 22, description="decisions that are remembered for repeated inputs; 0: none")
     check_interval_s: int = Field(2, ge=1, le=3600, description="how often changed policy files are looked for, s")
+    decision_ms: int = Field(
+        1000,
+        ge=10,
+        le=60000,
+        description="longest time that one package of rules may take to decide one event, ms; then `on_error` decides",
+    )
+    load_s: int = Field(
+        60, ge=1, le=3600, description="longest time that reading, compiling and trying a policy may take, s"
+    )
+    memory_mib: int = Field(256, ge=16, le=1 << 20, description="most memory that a policy may take, MiB")
     opa: str = Field(
         "", description="path of an `opa` whose checker policies must pass too; empty: the agent asks none"
     )

@@ -16,11 +16,11 @@ from .diagnosis import Report, diagnose
 from .executables import resolve
 from .policy.ability import Ways, cannot, sent_kinds, ways_here
 from .policy.domain import Numbers
-from .policy.embedded import EmbeddedEngine
 from .policy.engine import Rule
 from .policy.explain import Explained, explain, modes_by_kind
-from .policy.reload import policy_folders, problems_of, programs_differ, read_policy
+from .policy.reload import problems_of, programs_differ
 from .policy.tier import Tiers, find_tiers
+from .policy.tried import tried_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def _tried(config: Config, place: str) -> Iterator[_Tried]:
     with ExitStack() as stack:
         armed = load_sensors(config, place, lambda _: None, stack, contain=True)  # the report has what matters
         with armed.timings.phase("policy"):
-            engine = EmbeddedEngine(read_policy(config, policy_folders(config, armed.plugins)))
+            engine = tried_engine(config, armed.plugins)
         executables = resolve(config.executables, armed.inspector.identify)
         stack.callback(executables.close)
         ways = ways_here(armed.probes.reports)

@@ -206,12 +206,15 @@ class Losses:
             yield LossReport(kind, cause, count - known, count)
 
 
-def health_facts(lost: int, missed: int, reports: Iterable[ProbeReport], degraded: Iterable[str]) -> dict[str, Json]:
+def health_facts(
+    lost: int, missed: int, policy_failures: int, reports: Iterable[ProbeReport], degraded: Iterable[str]
+) -> dict[str, Json]:
     """`input.health`."""
     not_alive: list[Json] = [each.name for each in reports if each.state not in ("alive", "attached")]
     return {
         "lost": lost,
         "missed": missed,
+        "policy_failures": policy_failures,
         "probes_not_alive": not_alive,
         "degraded": list[Json](sorted(degraded)),
     }

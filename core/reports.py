@@ -116,6 +116,11 @@ class Reports:
         rules = len(policy.rules)
         self.tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
 
+    def policy_failed(self, policy: Policy, reason: str) -> None:
+        """The policy in force could not decide something, or its process was replaced; the log has it already."""
+        rules = len(policy.rules)
+        self.tell(PolicyState, state="failed", reason=reason, revision=policy.revision, rules=rules, blind="")
+
     def _to_be_judged_with(self, report: ProbeReport) -> list[ProbeReport]:
         """All probes of the same event, if this is the last of them: only together they say which rules are blind."""
         event = report.probe.event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .armed import Armed
@@ -29,13 +29,13 @@ class Status:
         losses: Losses,
         missed: MissedRuns,
         enforcing: Enforcing,
-        policy: Callable[[], tuple[str, int]],
+        policy: Callable[[], Mapping[str, Any]],
         backlog: Callable[[], bool],
         diagnosis: Callable[[], dict[str, Any]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`policy`: revision in force, and decisions that came out of memos since the start; `backlog`: whether records
-        are known to wait in the ring; `diagnosis`: what `krie doctor` tells."""
+        """`policy`: what is to be told of it; `backlog`: whether records are known to wait in the ring; `diagnosis`:
+        what `krie doctor` tells."""
         self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
         self._missed = missed
         self._policy, self._backlog, self._diagnosis = policy, backlog, diagnosis
@@ -68,20 +68,18 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """For `krie status --json`."""
         (first, before), now = self._seen[0], self._clock()
-        revision, remembered = self._policy()
         return {
             "tgid": os.getpid(),
             "version": version(),
             "programs": self._armed.origin,
             "up_s": int(now - self._started),
-            "policy": revision,
             "events": self._bus.judged,
             "events_per_s": round((self._bus.judged - before) / max(now - first, 1.0), 1),
             "backlog": self._backlog(),
             "important_left_out": self._bus.left_out,
             "lost": self._losses.total,
             "missed": self._missed.total,
-            "remembered": remembered,
+            **self._policy(),
             "probes": [
                 {"name": each.name, "state": each.state, "by": each.alternative.name if each.alternative else None}
                 for each in self._armed.probes.reports

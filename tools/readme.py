@@ -21,8 +21,8 @@ from krie.kernel.features import Features
 from krie.plugin_manager import Plugins
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import Rule
-from krie.policy.reload import policy_folders, read_policy
 from krie.policy.subject import subject_of
+from krie.policy.tried import sources_of
 from krie.probe import Probe, Sensor
 from krie.process_sensor import process_sensor
 from pydantic import BaseModel
@@ -87,7 +87,7 @@ def _alternatives(sensor: str, probe: Probe) -> Iterator[Row]:
 
 
 def _rules(config: Config, plugins: Plugins) -> str:
-    engine = EmbeddedEngine(read_policy(config, policy_folders(config, plugins)))
+    engine = EmbeddedEngine(sources_of(config, plugins))
     rules = sorted((rule for package in engine.packages for rule in package.rules), key=lambda rule: rule.id)
     tiers = subject_of(config, plugins, engine).tiers
     in_kernel = {each.rule.id for each in tiers.placements if not each.why}
@@ -106,7 +106,7 @@ def _rules(config: Config, plugins: Plugins) -> str:
 
 
 def _rules_page(config: Config, plugins: Plugins) -> str:
-    engine = EmbeddedEngine(read_policy(config, policy_folders(config, plugins)))
+    engine = EmbeddedEngine(sources_of(config, plugins))
     tiers = subject_of(config, plugins, engine).tiers
     in_kernel = {each.rule.id for each in tiers.placements if not each.why}
     sections = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,14 @@ from ..decision import Action
 from ..errors import ExitCode, PolicyError
 from ..examination import explain_here
 from ..offline import load_plugins
-from ..plugin_manager import Plugins
 from ..render import console, progress
 from .ability import ways_anywhere
-from .embedded import EmbeddedEngine
 from .explain import Explained, explain, modes_by_kind
 from .opa_check import ask_opa
 from .policy import Policy
-from .reload import policy_folders, read_policy
 from .subject import subject_of
 from .trial import Trial
+from .tried import evaluator, tried_engine
 from .verify import python_look_up, verify
 from .warnings import warnings
 
@@ -48,7 +46,7 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
-    engine = _engine(settings, loaded)
+    engine = tried_engine(settings, loaded)
     asked = ask_opa(settings.policy.opa, engine.sources, path.absolute().parent)
     subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
     policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
@@ -86,8 +84,9 @@ def policy_eval(config: Path | None) -> None:
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
     document = _document(sys.stdin.read())
-    policy = Policy(_engine(settings, loaded), on_error=Action[settings.policy.on_error.upper()], memo=0)
-    decision = policy.decide(document["event"]["kind"], document)
+    with closing(evaluator(settings, loaded)) as engine:
+        policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
+        decision = policy.decide(document["event"]["kind"], document)
     print(json.dumps(decision.to_json(), indent=2))
 
 
@@ -140,7 +139,7 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
-    subject = subject_of(settings, loaded, _engine(settings, loaded))
+    subject = subject_of(settings, loaded, tried_engine(settings, loaded))
     tables = subject.tables()
     look_ups = {"the table": python_look_up(subject, tables)}
     with ExitStack() as stack, progress(f"trying {events:,} records"):
@@ -179,13 +178,9 @@ def _document(text: str) -> dict[str, Any]:
     }
 
 
-def _engine(config: Config, loaded: Plugins) -> EmbeddedEngine:
-    return EmbeddedEngine(read_policy(config, policy_folders(config, loaded)))
-
-
 def _explained(config: Config, place: str) -> list[Explained]:
     loaded, _ = load_plugins(config, place)
-    subject = subject_of(config, loaded, _engine(config, loaded))
+    subject = subject_of(config, loaded, tried_engine(config, loaded))
     return explain(
         subject.tiers, ways_anywhere(loaded.sensors), subject.engine.rules, modes_by_kind(loaded.sensors, loaded.modes)
     )

@@ -47,9 +47,13 @@ class EmbeddedEngine:
 
     def _fired(self, package: Package, document: str) -> tuple[FiredRule, ...] | str:
         try:
-            return fired_rules(guarded(lambda: self._evaluate(package, document)))
+            return fired_rules(self.answer(package, document))
         except (PolicyError, DecisionError) as error:
             return f"{package.name}: {error}"
+
+    def answer(self, package: Package, document: str) -> str:
+        """The set `rules` of a package for an input, as JSON. Raises `PolicyError`."""
+        return guarded(lambda: self._evaluate(package, document))
 
     def _evaluate(self, package: Package, document: str) -> str:
         self._engine.set_input_json(document)

@@ -28,7 +28,7 @@ HOST_SCHEMA: Json = {
 HEALTH_SCHEMA: Json = {
     "type": "object",
     "properties": {
-        **{name: {"type": "integer"} for name in ("lost", "missed")},
+        **{name: {"type": "integer"} for name in ("lost", "missed", "policy_failures")},
         **{name: {"type": "array", "items": {"type": "string"}} for name in ("probes_not_alive", "degraded")},
     },
     "additionalProperties": False,

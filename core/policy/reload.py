@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..child import ForkServer
 from ..config import Config
 from ..decision import Action
 from ..errors import KrieError
@@ -17,18 +17,16 @@ from ..event import EventTypes
 from ..executables import Executables, resolve
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
-from ..trust import read_trusted
 from ..wire import Json
-from .ability import cannot, sent_kinds, ways_here
+from .ability import ways_here
 from .analysis import unknown_names
+from .compiled import Job, compile_and_serve
 from .domain import Numbers
-from .embedded import EmbeddedEngine
 from .engine import Rule
-from .opa_check import ask_opa
+from .evaluator import Compiling, Evaluator
 from .policy import Policy
-from .snapshot import Stamp, read_unchanged, stamp_of
-from .sources import PolicySources, read_sources
-from .tier import Tiers, find_tiers
+from .snapshot import Stamp, stamp_of
+from .tier import Tiers
 
 if TYPE_CHECKING:
     from ..armed import Armed
@@ -37,17 +35,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("krie")
 
 
-def policy_folders(config: Config, plugins: Plugins) -> list[Traversable]:
+def policy_folders(config: Config, plugins: Plugins) -> tuple[Path, ...]:
     """Folders of the core and the loaded plugins, then those of the configuration."""
     sensors = (process_sensor(), *plugins.sensors)
-    own: list[Traversable] = [sensor.policies for sensor in sensors if sensor.policies is not None]
-    return [*own, *(Path(each) for each in config.policy.paths)]
+    own = (Path(str(sensor.policies)) for sensor in sensors if sensor.policies is not None)
+    return (*own, *map(Path, config.policy.paths))
 
 
-def read_policy(config: Config, folders: list[Traversable]) -> PolicySources:
-    """Read everything that decides. Raises `PolicyError`, `ConfigError`, `UntrustedFileError`."""
-    data: dict[str, Json] = {"executables": dict(config.executables)}
-    return read_unchanged(folders, lambda: read_sources(folders, data, lambda file: read_trusted(Path(str(file)))))
+def policy_data(config: Config) -> dict[str, Json]:
+    """What the configuration adds to the data of the folders."""
+    return {"executables": dict(config.executables)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,74 +57,138 @@ class Candidate:
     executables: Executables
     problems: tuple[str, ...]
     """Names in it that nothing has, and executables that are not there."""
+    evaluator: Evaluator | None = None
+    """What decides for `policy`; None: something in this process."""
 
     def close(self) -> None:
         """It will not come into force, or no longer is."""
         self.executables.close()
+        if self.evaluator is not None:
+            self.evaluator.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    compiling: Compiling
+    executables: Executables
 
 
 class PolicyFiles:
     """Loads policies for one agent; a load that fails leaves everything as it was."""
 
     def __init__(
-        self, config: Config, armed: Armed, enricher: Enricher, numbers_in_force: Callable[[], Numbers]
+        self,
+        config: Config,
+        armed: Armed,
+        enricher: Enricher,
+        numbers_in_force: Callable[[], Numbers],
+        meanwhile: Callable[[], object] = list,
     ) -> None:
-        """Nothing is read before `load`."""
+        """Nothing is read before `load`. To be made before this process has threads, since it forks one that forks.
+
+        `meanwhile` is called again and again while a decision is late.
+        """
         self._config, self._armed, self._enricher = config, armed, enricher
         self._numbers_in_force = numbers_in_force
         self._folders = policy_folders(config, armed.plugins)
-        self._executables: Executables | None = None
-        self.problems: tuple[str, ...] = ()
-        """Those of the policy in force."""
+        self._server = ForkServer(partial(compile_and_serve, armed.types))
+        self._meanwhile = meanwhile
+        self._loading: _Loading | None = None
+        self._in_force: Candidate | None = None
         self._stamp: Stamp = frozenset()
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Those of the policy in force."""
+        return self._in_force.problems if self._in_force is not None else ()
+
+    @property
+    def evaluator(self) -> Evaluator | None:
+        """What decides."""
+        return self._in_force.evaluator if self._in_force is not None else None
+
+    @property
+    def loading(self) -> bool:
+        """Whether `begin` was called, and `take` has not answered."""
+        return self._loading is not None
+
     def close(self) -> None:
-        """Let go of the executables."""
-        if self._executables is not None:
-            self._executables.close()
+        """End all processes, and let go of the executables."""
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.compiling.cancel()
+            loading.executables.close()
+        in_force, self._in_force = self._in_force, None
+        if in_force is not None:
+            in_force.close()
+        self._server.close()
 
     def load(self) -> Candidate:
-        """Read and compile everything anew. Raises `PolicyError`, `ConfigError`, `KernelError`."""
+        """Read and compile everything anew, and wait for that. Raises `PolicyError`, `ConfigError`, `KernelError`."""
+        self.begin()
+        while (candidate := self.take(None)) is None:
+            pass
+        return candidate
+
+    def begin(self) -> None:
+        """Begin to read and compile everything anew, in another process. Raises `PolicyError`, `KernelError`."""
         self._stamp = stamp_of(self._folders)
-        sources = read_policy(self._config, self._folders)
-        engine = EmbeddedEngine(sources)
-        unchecked = unchecked_by_opa(self._config, sources)
         executables = resolve(self._config.executables, self._armed.inspector.identify)
+        job = Job(
+            self._config.policy,
+            self._folders,
+            policy_data(self._config),
+            None,
+            ways_here(self._armed.probes.reports),
+            self._numbers_in_force().following(executables.names),
+            programs_differ(executables.overlaid),
+        )
         try:
-            numbers = self._numbers_in_force().following(executables.names)
-            ways = ways_here(self._armed.probes.reports)
-            kinds = sent_kinds(ways, self._armed.types)
-            tiers = find_tiers(
-                engine, kinds, numbers, partial(cannot, ways), programs_differ=programs_differ(executables.overlaid)
-            )
+            self._loading = _Loading(Compiling(self._server.fork, job), executables)
         except KrieError:
             executables.close()
             raise
-        problems = problems_of(engine.rules, self._armed.types, self._armed.plugins.facts, executables.unresolved)
-        problems = (*problems, *unchecked)
+
+    def take(self, timeout_s: float | None = 0.0) -> Candidate | None:
+        """What came of it; None where that is not known yet, after `timeout_s`. None: as long as it may take.
+
+        Raises `PolicyError`, `ConfigError`, `KernelError`.
+        """
+        loading = self._loading
+        if loading is None:
+            return None
+        try:
+            found = loading.compiling.answer(timeout_s)
+            if found is None:
+                return None
+            compiled, keeper = found
+            evaluator = Evaluator(compiled, keeper, self._server.fork, self._config.policy, self._meanwhile)
+        except KrieError:
+            self._loading = None
+            loading.compiling.cancel()
+            loading.executables.close()
+            raise
+        self._loading = None
+        executables = loading.executables
+        rules = evaluator.rules
+        problems = problems_of(rules, self._armed.types, self._armed.plugins.facts, executables.unresolved)
+        problems = (*problems, *compiled.unchecked)
         for problem in problems:
             _log.warning("policy: %s", problem)
         policy = self._config.policy
-        made = Policy(engine, on_error=Action[policy.on_error.upper()], memo=policy.memo)
-        return Candidate(made, tiers, numbers, executables, problems)
+        made = Policy(evaluator, on_error=Action[policy.on_error.upper()], memo=policy.memo)
+        return Candidate(made, compiled.tiers, compiled.numbers, executables, problems, evaluator)
 
     def adopt(self, candidate: Candidate) -> None:
-        """It is in force: bring its names of executables into force too, and let go of those before."""
-        previous, self._executables = self._executables, candidate.executables
+        """It is in force: bring its names of executables into force too, and let go of the policy before it."""
+        previous, self._in_force = self._in_force, candidate
         self._enricher.programs = candidate.executables.names
-        self.problems = candidate.problems
         if previous is not None:
             previous.close()
 
     def changed(self) -> bool:
         """Whether any file is another than at the last load, which may have been refused."""
         return stamp_of(self._folders) != self._stamp
-
-
-def unchecked_by_opa(config: Config, sources: PolicySources) -> tuple[str, ...]:
-    """Why OPA's checker, where the configuration wants it, could not look at a policy. Raises `PolicyError`."""
-    asked = ask_opa(config.policy.opa, sources)
-    return (f"policy.opa: OPA's checker was {asked}",) if config.policy.opa and asked.why else ()
 
 
 def programs_differ(overlaid: Iterable[str]) -> str:

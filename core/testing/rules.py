@@ -21,8 +21,9 @@ from ..plugin_manager import Plugins
 from ..policy.analysis import unknown_names
 from ..policy.embedded import EmbeddedEngine
 from ..policy.policy import Policy
-from ..policy.reload import event_fields, policy_folders, read_policy
+from ..policy.reload import event_fields
 from ..policy.subject import subject_of
+from ..policy.tried import sources_of
 from ..process import Identity, ProcessTable
 from ..wire import Json
 
@@ -39,7 +40,7 @@ class Rules:
         config = Config(plugins={plugin: {**keys, "required": True}}, executables=dict(executables or {}))
         plugins = Plugins.load(config, "krie.testing.rules", Features(), lambda _: None)
         types = event_types(plugins)
-        engine = EmbeddedEngine(read_policy(config, policy_folders(config, plugins)))
+        engine = EmbeddedEngine(sources_of(config, plugins))
         if problems := unknown_names(engine.rules, event_fields(types, plugins.facts)):
             raise PolicyError("\n".join(problems))
         self._names = {each.event: each.name for each in types}

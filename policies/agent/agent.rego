@@ -160,3 +160,19 @@ rules contains {"id": "AGENT011", "action": "log"} if {
 	input.event.kind == "krie.held"
 	input.event.over > 0
 }
+
+# METADATA
+# title: A policy could not decide in time
+# description: |
+#   What evaluates it gave no answer, or was killed or stopped. `policy.on_error` decided, or a new process did.
+# custom:
+#   id: AGENT014
+#   severity: high
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. A rule that calls itself or takes too long causes it, and a machine that is far too busy.
+rules contains {"id": "AGENT014", "action": "log"} if {
+	input.event.kind == "krie.policy"
+	input.event.state == "failed"
+}

@@ -18,6 +18,8 @@ test_plugin if fired({"kind": "krie.plugin", "state": "fault"}) == {"AGENT003"}
 
 test_refused_policy if fired({"kind": "krie.policy", "state": "refused"}) == {"AGENT004"}
 
+test_failed_policy if fired({"kind": "krie.policy", "state": "failed"}) == {"AGENT014"}
+
 test_loaded_policy if fired({"kind": "krie.policy", "state": "loaded"}) == set()
 
 test_start if fired({"kind": "krie.started"}) == set()

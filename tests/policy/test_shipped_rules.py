@@ -212,6 +212,7 @@ CASES = [
     (build(ProbeState, state="silent"), {"AGENT002"}, build(ProbeState, state="attached")),
     (build(PluginState), {"AGENT003"}, build(ProbeState, state="alive")),
     (build(PolicyState, state="refused"), {"AGENT004"}, build(PolicyState, state="loaded")),
+    (build(PolicyState, state="failed"), {"AGENT014"}, build(PolicyState, state="loaded")),
     (build(Guarded), {"AGENT005"}, build(PolicyState, state="loaded")),
     (build(Contained), {"AGENT006"}, build(PolicyState, state="loaded")),
     (build(Breaker, state="tripped"), {"AGENT007"}, build(Breaker, state="rearmed")),

@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ from krie.presence import Presence
 from krie.process_sensor import process_sensor
 from krie.testing.events import build, encode
 from krie.testing.fakes import FakeMap, fake_maps
+from krie.testing.patience import PATIENCE_S
 
 from ..policy.test_classify import Sample
 from .kernel_side import KernelSide, armed
@@ -361,9 +363,11 @@ def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None
     setting.happens(2)
     setting.rule("R2")
     agent._look_for_changes()
+    agent._finish_reload(PATIENCE_S)
     setting.happens(1)
     agent._drain()
     agent._look_for_changes()  # and not again
+    assert not agent._policy_files.loading
     lines = setting.journal(agent)[1:]
     fired = [rule["id"] for each in lines for rule in each["decision"]["rules"] if rule["id"][0] == "R"]
     assert kinds(lines) == ["sample.seen", "sample.seen", "krie.policy", "sample.seen"]
@@ -398,6 +402,7 @@ def test_records_that_keep_coming_do_not_hold_a_reload_up(setting: Setting) -> N
     agent = setting.start()
     setting.ring.on_read = lambda: setting.happens(BATCH)
     agent._reload()
+    agent._finish_reload(PATIENCE_S)
     assert setting.ring.reads == Records.most_batches
 
 
@@ -406,7 +411,9 @@ def test_a_wrong_policy_is_refused_and_the_one_before_stays(setting: Setting) ->
     revision = agent._policy.revision
     (setting.policies / "site.rego").write_text("package krie.site\n\nrules contains")
     agent._look_for_changes()
+    agent._finish_reload(PATIENCE_S)
     agent._look_for_changes()
+    assert not agent._policy_files.loading
     setting.happens()
     agent._drain()
     refused, seen = setting.journal(agent)[1:]
@@ -425,12 +432,116 @@ def test_a_policy_that_the_kernel_does_not_take_is_refused_and_let_go(setting: S
 
     vars(agent._enforcing)["prepare"] = full
     agent._look_for_changes()
+    agent._finish_reload(PATIENCE_S)
     assert len(os.listdir("/proc/self/fd")) == before
     setting.happens()
     agent._drain()
     refused, seen = setting.journal(agent)[1:]
     assert (refused["event"]["state"], "ENOMEM" in refused["event"]["reason"]) == ("refused", True)
     assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
+
+
+BLOCKS = """package krie.blocks
+
+rules contains {"id": "BLOCKS", "action": "kill"} if {
+	input.event.kind == "sample.seen"
+	input.process.uid == 5
+	count([1 | some i in numbers.range(1, 3000); some j in numbers.range(1, 3000); i == j + 5000]) == 5
+}
+"""
+
+
+def blocking(setting: Setting, **limits: int) -> Agent:
+    """An agent with a policy that never answers about user 5."""
+    (setting.policies / "blocks.rego").write_text(BLOCKS)
+    policy = setting.config.policy.model_copy(update=limits)
+    setting.config = setting.config.model_copy(update={"policy": policy})
+    return setting.start()
+
+
+def test_records_are_taken_out_of_the_ring_while_a_policy_blocks(setting: Setting) -> None:
+    agent = blocking(setting, decision_ms=200)
+    setting.happens(uid=5)
+    left: list[int] = []
+
+    def on_read() -> None:
+        left.append(len(setting.ring.waiting))
+        if len(left) == 2:  # while it blocks
+            setting.happens(3 * BATCH, uid=1)
+
+    setting.ring.on_read = on_read
+    assert agent._drain()
+    assert not setting.ring.waiting
+    assert len(agent._held) == 3 * BATCH
+    assert agent._backlog
+    while agent._drain():
+        pass
+    agent._tick()
+    lines = setting.journal(agent)[1:]
+    assert kinds(lines[:-1]) == ["sample.seen"] * (1 + 3 * BATCH)
+    first = lines[0]["decision"]
+    assert [each["id"] for each in first["rules"]] == ["R1", "policy.on_error"]
+    assert "krie.blocks: gave no answer within 200 ms" in first["error"]
+    assert all([each["id"] for each in line["decision"]["rules"]] == ["R1"] for line in lines[1:-1])
+    assert (lines[-1]["kind"], lines[-1]["event"]["state"]) == ("krie.policy", "failed")
+    assert "krie.blocks" in lines[-1]["event"]["reason"]
+    assert agent._bus.health["policy_failures"] == agent._status.to_json()["policy_failures"] == 1
+
+
+def test_what_is_held_is_bounded(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = setting.start()
+    monkeypatch.setattr("krie.agent._MOST_HELD", 2 * BATCH)
+    setting.happens(5 * BATCH)
+    agent._hold_records()
+    assert (len(agent._held), len(setting.ring.waiting)) == (2 * BATCH, 3 * BATCH)
+
+
+def test_a_signal_ends_the_agent_while_a_policy_blocks(setting: Setting) -> None:
+    agent = blocking(setting, decision_ms=1000)
+    setting.happens(3, uid=5)
+    seen: list[float] = []
+
+    def on_read() -> None:
+        if not seen and setting.ring.reads > 1:  # within the first event
+            seen.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    setting.ring.on_read = on_read
+    assert agent.run(120) == "SIGTERM"
+    agent.finish()
+    assert time.monotonic() - seen[0] < 5
+    assert kinds(setting.journal(agent))[-1] == "krie.stopped"
+
+
+def test_the_agent_goes_on_while_a_policy_is_compiled(setting: Setting) -> None:
+    agent = setting.start()
+    setting.happens()
+    (setting.policies / "blocks.rego").write_text(BLOCKS.replace("== 5\n\tcount", ">= 0\n\tcount"))
+    vars(agent._policy_files)["_config"] = setting.config.model_copy(
+        update={"policy": setting.config.policy.model_copy(update={"load_s": 2})}
+    )
+    agent._look_for_changes()
+    agent._finish_reload()
+    assert agent._policy_files.loading
+    agent._drain()
+    agent._finish_reload(PATIENCE_S)
+    seen, refused = setting.journal(agent)[1:]
+    assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
+    assert refused["event"]["state"] == "refused"
+    assert "within 2 s" in refused["event"]["reason"]
+
+
+def test_an_end_while_a_policy_is_compiled_leaves_nothing(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    setting = Setting(tmp_path)
+    with setting.stack:
+        agent = setting.start()
+        setting.rule("R2")
+        agent._reload()
+        agent.finish()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_what_the_memo_remembered_is_counted_over_all_policies(setting: Setting) -> None:
@@ -440,6 +551,7 @@ def test_what_the_memo_remembered_is_counted_over_all_policies(setting: Setting)
         agent._drain()
         setting.rule("R2")
         agent._reload()
+        agent._finish_reload(PATIENCE_S)
     setting.happens(3)
     agent._drain()
     assert agent._status.to_json()["remembered"] == agent._from_memo() >= 6
@@ -501,6 +613,7 @@ def test_the_doctor_gets_what_the_agent_has(tmp_path: Path) -> None:
         agent._check_probes()
         (setting.policies / "more.rego").write_text(RULE.replace("%s", "R2").replace("site", "more"))
         agent._look_for_changes()
+        agent._finish_reload(PATIENCE_S)
         second = agent._status.answer({"ask": "doctor"}, Peer(1, 0))
     assert first["from"] == {"agent": os.getpid()}
     assert [each["state"] for each in first["probes"]] == ["alive"]

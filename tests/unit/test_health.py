@@ -105,9 +105,10 @@ def test_attached_is_not_alive() -> None:
     assert health.check() == []
     assert [each.state for each in health.reports] == ["alive", "silent", "attached", "silent", "missing"]
     assert health.reports[4].reason == "raw: EPERM"
-    assert health_facts(3, 4, health.reports, ["p"]) == {
+    assert health_facts(3, 4, 2, health.reports, ["p"]) == {
         "lost": 3,
         "missed": 4,
+        "policy_failures": 2,
         "probes_not_alive": ["s.b", "s.d", "s.e"],
         "degraded": ["p"],
     }

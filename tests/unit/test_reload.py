@@ -1,6 +1,8 @@
 """Policy files as one agent loads them, again and again; a load that fails leaves everything as it was."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,7 +14,7 @@ from krie.enrich import Enricher
 from krie.errors import ConfigError, PolicyError
 from krie.health import ProbeReport
 from krie.policy.domain import Numbers
-from krie.policy.reload import PolicyFiles, event_fields, programs_differ
+from krie.policy.reload import Candidate, PolicyFiles, event_fields, programs_differ
 from krie.process import Identity
 
 from ..policy.test_classify import Sample
@@ -33,6 +35,17 @@ rules contains {"id": "OTHER", "action": "kill"} if input.event.free == 5
 """
 
 
+MADE = ExitStack()
+OF_SERVER, OF_PROCESSES = 2, 4
+"""Open files of a policy in force: a socket and what it says, for each of its two processes."""
+
+
+@pytest.fixture(autouse=True)
+def end_processes() -> Iterator[None]:
+    with MADE:
+        yield
+
+
 class Setting:
     def __init__(self, folder: Path, *can: Enforcement, **config: object) -> None:
         self.folder, self.tool = folder / "policies", folder / "tool"
@@ -50,6 +63,13 @@ class Setting:
         settings = {"policy": {"paths": (str(self.folder),)}, "executables": {"tool": str(self.tool)}, **config}
         self.in_force = Numbers()
         self.files = PolicyFiles(Config.model_validate(settings), made, self.enricher, lambda: self.in_force)
+        MADE.callback(self.files.close)
+
+    def load(self) -> Candidate:
+        candidate = self.files.load()
+        assert candidate.evaluator is not None
+        MADE.callback(candidate.evaluator.close)
+        return candidate
 
     def rule(self, name: str) -> None:
         (self.folder / "site.rego").write_text(RULE % name)
@@ -57,7 +77,7 @@ class Setting:
     @property
     def rules(self) -> set[str]:
         """Ids of what would be in force."""
-        return {each.id for each in self.files.load().policy.rules if each.package == "data.krie.site"}
+        return {each.id for each in self.load().policy.rules if each.package == "data.krie.site"}
 
 
 def open_files() -> int:
@@ -65,7 +85,7 @@ def open_files() -> int:
 
 
 def test_rules_of_the_core_and_of_the_site_are_loaded_with_their_tiers(tmp_path: Path) -> None:
-    candidate = Setting(tmp_path).files.load()
+    candidate = Setting(tmp_path).load()
     ids = {each.id for each in candidate.policy.rules}
     assert {"AGENT001", "R1"} <= ids
     assert {(each.rule.id, each.tier) for each in candidate.tiers.placements} == {("R1", "kernel")}
@@ -83,7 +103,7 @@ def test_a_configured_opa_is_asked_at_each_load(tmp_path: Path, does: str, probl
     setting = Setting(tmp_path, policy={"paths": (str(tmp_path / "policies"),), "opa": str(opa)})
     opa.write_text(f"#!/bin/sh\n{does}\n")
     opa.chmod(0o755)
-    assert [each for each in setting.files.load().problems if "opa" in each] == (
+    assert [each for each in setting.load().problems if "opa" in each] == (
         [f"policy.opa: OPA's checker was not asked: {tmp_path}/{problem}"] if problem else []
     )
     opa.write_text(f"#!/bin/sh\n{REFUSING}\n")
@@ -92,23 +112,23 @@ def test_a_configured_opa_is_asked_at_each_load(tmp_path: Path, does: str, probl
 
 
 def test_what_the_attached_probe_cannot_do_stays_with_user_space(tmp_path: Path) -> None:
-    (placement,) = Setting(tmp_path, Enforcement.KILL).files.load().tiers.placements
+    (placement,) = Setting(tmp_path, Enforcement.KILL).load().tiers.placements
     assert (placement.tier, placement.why) == ("user", "sample.x (lsm) cannot refuse")
 
 
 def test_numbers_go_on_from_those_in_force(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.in_force = Numbers(files={Identity(1, 1, 1): 1})
-    first = setting.files.load().numbers
+    first = setting.load().numbers
     (number,) = first.files.values()
     assert number == 2  # 1 may still be in use
     setting.in_force = first
-    assert setting.files.load().numbers.files == first.files
+    assert setting.load().numbers.files == first.files
 
 
 def test_names_are_in_force_only_once_adopted(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    candidate = setting.files.load()
+    candidate = setting.load()
     assert setting.enricher.programs == {}
     setting.files.adopt(candidate)
     assert setting.enricher.programs is candidate.executables.names
@@ -118,10 +138,10 @@ def test_executables_are_held_as_long_as_their_names_are_in_force(tmp_path: Path
     setting = Setting(tmp_path)
     before = open_files()
     for _ in range(3):
-        setting.files.adopt(setting.files.load())
-        assert open_files() == before + 1
+        setting.files.adopt(setting.load())
+        assert open_files() == before + 1 + OF_PROCESSES
     setting.files.close()
-    assert open_files() == before
+    assert open_files() == before - OF_SERVER
 
 
 @pytest.mark.parametrize(
@@ -145,11 +165,11 @@ def test_executables_are_held_as_long_as_their_names_are_in_force(tmp_path: Path
 )
 def test_a_load_that_fails_leaves_everything_as_it_was(tmp_path: Path, name: str, text: str, message: str) -> None:
     setting = Setting(tmp_path)
-    setting.files.adopt(setting.files.load())
+    setting.files.adopt(setting.load())
     names, files = setting.enricher.programs, open_files()
     (setting.folder / name).write_text(text)
     with pytest.raises(PolicyError, match=message):
-        setting.files.load()
+        setting.load()
     assert setting.enricher.programs is names
     assert open_files() == files
     assert not setting.files.changed()  # it is not tried again until it changes
@@ -162,13 +182,13 @@ def test_files_that_others_can_change_are_refused(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     (setting.folder / "site.rego").chmod(0o666)
     with pytest.raises(ConfigError, match="can be changed by other users"):
-        setting.files.load()
+        setting.load()
 
 
 def test_what_makes_it_load_again(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     assert setting.files.changed()  # nothing was loaded yet
-    setting.files.load()
+    setting.load()
     assert not setting.files.changed()
     site = setting.folder / "site.rego"
     status = site.stat()
@@ -178,7 +198,7 @@ def test_what_makes_it_load_again(tmp_path: Path) -> None:
     (setting.folder / "deeper").mkdir()
     (setting.folder / "notes.txt").write_text("nobody reads this")
     assert setting.files.changed()  # the same file, size and time, but not the same time of its last change
-    setting.files.load()
+    setting.load()
 
     replaced = setting.folder / "site.new"
     replaced.write_text(RULE % "R3")
@@ -189,10 +209,10 @@ def test_what_makes_it_load_again(tmp_path: Path) -> None:
 
     (setting.folder / "deeper/more.json").write_text('{"more": 1}')
     assert setting.files.changed()
-    setting.files.load()
+    setting.load()
     (setting.folder / "deeper/more.json").write_text('{"more": 12}')
     assert setting.files.changed()
-    setting.files.load()
+    setting.load()
     (setting.folder / "deeper/more.json").unlink()
     assert setting.files.changed()
 
@@ -207,7 +227,7 @@ def test_what_cannot_be_meant_is_warned_about(tmp_path: Path, caplog: pytest.Log
     setting = Setting(tmp_path)
     (setting.folder / "typo.rego").write_text(RULE.replace("site", "typo").replace("uid", "uuid") % "R9")
     setting.tool.unlink()
-    setting.files.load()
+    setting.load()
     assert "executables.tool: " in caplog.text
     assert "no process gets this name" in caplog.text
     assert "rule R9 reads input.process.uuid, which there is not" in caplog.text

@@ -37,7 +37,7 @@ class Setting:
             cast("Losses", SimpleNamespace(total=3)),
             cast("MissedRuns", SimpleNamespace(total=4)),
             cast("Enforcing", SimpleNamespace(clear=self._clear, status=lambda: {"guard": True})),
-            lambda: ("revision", 5),
+            lambda: {"policy": "revision", "remembered": 5, "policy_failures": 2, "evaluator": 7},
             lambda: True,
             lambda: {"healthy": True},
             lambda: self.now,
@@ -73,6 +73,8 @@ def test_all_that_is_known() -> None:
         "lost": 3,
         "missed": 4,
         "remembered": 5,
+        "policy_failures": 2,
+        "evaluator": 7,
         "probes": [
             {"name": "sample.a", "state": "alive", "by": "lsm"},
             {"name": "sample.b", "state": "missing", "by": None},

@@ -82,8 +82,10 @@ def test_protected_files_replace_those_before() -> None:
     kernel, verdicts = made()
     verdicts.protect([Identity(8, 100, 1), Identity(8, 200, 1)])
     verdicts.protect([Identity(8, 200, 1), Identity(9, 300, 2)])
+    assert len(kernel.content["krie_protected"]) == 3  # until the others are no longer in force
+    verdicts.protect_only([Identity(8, 200, 1), Identity(9, 300, 2)])
     assert set(kernel.content["krie_protected"]) == {struct.pack("=QII", 200, 8, 1), struct.pack("=QII", 300, 9, 2)}
-    verdicts.protect([])
+    verdicts.protect_only([])
     assert kernel.content["krie_protected"] == {}
 
 

@@ -1,0 +1,164 @@
+"""Compiles a policy and decides by it, in processes of their own: nothing that a policy does ends or blocks the agent.
+
+One process compiles and tries it, and then forks the process that decides; where that one does not answer in time or
+dies, another takes over within milliseconds. See `krie.policy.evaluator` for the agent's end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ..child import Link, limit_memory, limit_time, memory_unlimited, serve_forks
+from ..config import PolicyConfig
+from ..errors import ConfigError, KrieError, PolicyError, UntrustedFileError
+from ..event import EventType, EventTypes
+from ..trust import read_trusted
+from ..wire import Json
+from .ability import Ways, cannot, sent_kinds
+from .domain import Numbers
+from .embedded import EmbeddedEngine
+from .engine import Package
+from .opa_check import ask_opa
+from .snapshot import read_unchanged
+from .sources import PolicySources, read_sources
+from .tier import Tiers, find_tiers
+
+_REQUEST = struct.Struct("=I")
+_LONGEST_ANSWER = 1 << 20
+ANSWERED, FAILED = b"+", b"-"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be compiled, and for what."""
+
+    limits: PolicyConfig
+    folders: tuple[Path, ...] = ()
+    data: Mapping[str, Json] = field(default_factory=dict)
+    """What the configuration adds to the folders' data."""
+    sources: PolicySources | None = None
+    """What was read before: nothing is read again, and no tables are made."""
+    ways: Ways = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=Numbers)
+    programs_differ: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What the agent needs to know of a compiled policy."""
+
+    sources: PolicySources
+    packages: tuple[Package, ...]
+    tiers: Tiers
+    numbers: Numbers
+    unchecked: tuple[str, ...] = ()
+    """Why OPA's checker could not look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is none."""
+
+    text: str
+    place: str = ""
+    untrusted: bool = False
+
+    def error(self) -> KrieError:
+        """As it was raised."""
+        if self.place:
+            return (UntrustedFileError if self.untrusted else ConfigError)(self.place, self.text)
+        return PolicyError(self.text)
+
+
+def compile_and_serve(types: EventTypes, link: Link) -> None:
+    """The child: take a `Job`, answer `Compiled` or `Failure`, then fork evaluators of it. `types`: all there are."""
+    os.environ["RUST_LIB_BACKTRACE"] = "0"  # the engine's first error would else look symbols up, for 0.2 s and more
+    job: Job = link.receive()
+    limit_memory(job.limits.memory_mib)
+    limit_time(job.limits.load_s)
+    try:
+        engine, answer = _compiled(job, types)
+    except ConfigError as error:
+        link.send(Failure(error.problem, error.place, isinstance(error, UntrustedFileError)))
+        return
+    except KrieError as error:
+        link.send(Failure(str(error)))
+        return
+    except (RecursionError, MemoryError) as error:
+        why = "is nested too deeply" if isinstance(error, RecursionError) else "needs too much memory"
+        link.send(Failure(f"the policy {why} ({type(error).__name__})"))
+        return
+    link.send(answer)
+    limit_time(None)
+    serve_forks(link, partial(evaluate, engine))
+
+
+def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
+    sources = job.sources or read_policy(job.folders, job.data)
+    unchecked = unchecked_by_opa(job.limits, sources) if job.sources is None else ()
+    engine = EmbeddedEngine(sources)
+    if job.sources is not None:
+        return engine, Compiled(sources, engine.packages, Tiers(), Numbers())
+    kinds = sent_kinds(job.ways, types)
+    tiers = find_tiers(engine, kinds, job.numbers, partial(cannot, job.ways), programs_differ=job.programs_differ)
+    attempt(engine, types)
+    return engine, Compiled(sources, engine.packages, tiers, job.numbers, unchecked)
+
+
+def unchecked_by_opa(limits: PolicyConfig, sources: PolicySources) -> tuple[str, ...]:
+    """Why OPA's checker, where the configuration wants it, could not look at a policy. Raises `PolicyError`."""
+    if not limits.opa:
+        return ()
+    with memory_unlimited():  # it has a time-out of its own, and reserves more than it uses
+        asked = ask_opa(limits.opa, sources)
+    return (f"policy.opa: OPA's checker was {asked}",) if asked.why else ()
+
+
+def read_policy(folders: tuple[Path, ...], data: Mapping[str, Json]) -> PolicySources:
+    """Read everything that decides. Raises `PolicyError`, `ConfigError`, `UntrustedFileError`."""
+    return read_unchanged(folders, lambda: read_sources(folders, data, lambda file: read_trusted(Path(str(file)))))
+
+
+def attempt(engine: EmbeddedEngine, types: EventTypes) -> None:
+    """Decide an event of each kind that rules concern: what takes too long, or ends its process, does so here."""
+    for each in types:
+        if packages := [package for package in engine.packages if package.concerns(each.name)]:
+            engine.evaluate(packages, json.dumps(sample(each)))
+
+
+def sample(event_type: EventType) -> dict[str, Json]:
+    """A document of one kind, in which everything is 0, false or empty, as far as programs know it."""
+    event = event_type.event(*event_type.layout.values(bytes(event_type.layout.size)))
+    return {
+        "event": {"kind": event_type.name, **event_type.json(event)},
+        "process": {"tgid": 1, "uid": 0, "euid": 0, "gid": 0, "comm": "", "exe": "", "exe_known": True, "program": ""},
+        "host": {},
+        "health": {},
+    }
+
+
+def request(package: int, document: str) -> bytes:
+    """What an evaluator is asked: the package by its place among all, and the input."""
+    return _REQUEST.pack(package) + document.encode()
+
+
+def evaluate(engine: EmbeddedEngine, link: Link) -> None:
+    """The child that decides: answers requests until the agent has gone."""
+    while True:
+        asked = link.receive_bytes()
+        package = engine.packages[_REQUEST.unpack_from(asked)[0]]
+        try:
+            answer = engine.answer(package, asked[_REQUEST.size :].decode())
+        except PolicyError as error:
+            link.send_bytes(FAILED + str(error).encode(errors="backslashreplace"))
+            continue
+        if len(answer) > _LONGEST_ANSWER:
+            link.send_bytes(FAILED + b"`rules` is larger than 1 MiB")
+            continue
+        link.send_bytes(ANSWERED + answer.encode())

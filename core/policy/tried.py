@@ -1,0 +1,50 @@
+"""A policy for commands: compiled and tried in a process with limits before this one touches it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..child import Child, forked
+from ..config import Config
+from ..event import EventTypes
+from ..offline import event_types
+from ..plugin_manager import Plugins
+from ..process import Identity
+from .ability import ways_anywhere
+from .compiled import Compiled, Job, compile_and_serve, read_policy
+from .domain import Numbers
+from .embedded import EmbeddedEngine
+from .evaluator import Compiling, Evaluator
+from .reload import policy_data, policy_folders
+from .sources import PolicySources
+
+
+def sources_of(config: Config, plugins: Plugins) -> PolicySources:
+    """What is in the configured folders. Raises `PolicyError`, `ConfigError`."""
+    return read_policy(policy_folders(config, plugins), policy_data(config))
+
+
+def tried_engine(config: Config, plugins: Plugins) -> EmbeddedEngine:
+    """An engine in this process. Raises `PolicyError`, `ConfigError`, also for what takes too much time or memory."""
+    compiled, child = _tried(config, plugins, event_types(plugins))
+    child.end()
+    return EmbeddedEngine(compiled.sources)
+
+
+def evaluator(config: Config, plugins: Plugins) -> Evaluator:
+    """As an agent has it. Raises as `tried_engine` does."""
+    types = event_types(plugins)
+    compiled, child = _tried(config, plugins, types)
+    return Evaluator(compiled, child, partial(forked, partial(compile_and_serve, types)), config.policy)
+
+
+def _tried(config: Config, plugins: Plugins, types: EventTypes) -> tuple[Compiled, Child]:
+    numbers = Numbers().following({Identity(1, at, 0): name for at, name in enumerate(config.executables, 1)})
+    job = Job(
+        config.policy,
+        policy_folders(config, plugins),
+        policy_data(config),
+        ways=ways_anywhere(plugins.sensors),
+        numbers=numbers,
+    )
+    return Compiling(partial(forked, partial(compile_and_serve, types)), job).wait()
