@@ -254,11 +254,7 @@ class Agent:
         faults, self._faults = self._faults, []
         for fault in faults:
             self._reports.plugin(fault)
-        failures = self._policy_files.evaluator.failures if self._policy_files.evaluator is not None else deque[str]()
-        failed_policy = list(failures)
-        failures.clear()
-        for failure in failed_policy:
-            self._reports.policy_failed(self._policy, failure)
+        failed_policy = self._tell_policy_failures()
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
         self._scan_what_is_put_right()
@@ -266,9 +262,18 @@ class Agent:
             self._reports.tell(event, **fields)
         self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()
-        self._policy_failures += len(failed_policy)
         if lost or faults or failed_policy:
             self._update_health()
+
+    def _tell_policy_failures(self) -> bool:
+        evaluator = self._policy_files.evaluator
+        failures = list(evaluator.failures) if evaluator is not None else []
+        if evaluator is not None:
+            evaluator.failures.clear()
+        self._policy_failures += len(failures)
+        for failure in failures:
+            self._reports.policy_failed(self._policy, failure)
+        return bool(failures)
 
     def _diagnosis(self) -> dict[str, Any]:
         return diagnose(self._armed, self._policy.rules, self._policy_files.problems, agent=os.getpid()).to_json()
@@ -356,6 +361,7 @@ class Agent:
 
     def _swap(self, prepared: Prepared) -> None:
         """The one place where a policy comes into force. Raises `KernelError` before anything of it is."""
+        self._tell_policy_failures()  # of the policy before this one
         self._enforcing.take_over(prepared)
         self._policy_files.adopt(prepared.candidate)
         self._remembered += self._policy.remembered

@@ -34,8 +34,10 @@ _SLICE_S = 0.02
 _ANSWERS_WITHIN_S = 5.0
 _LEAVES_WITHIN_S, _DIES_WITHIN_S = 0.2, 1.0
 _SAID = 300
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG = 1
+_SYS_CLONE, _CLONE_PARENT = 56, 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)
+_python = ctypes.PyDLL(None)  # keeps the interpreter's lock, which a child that it was let go for would never get
 Run = Callable[["Link"], None]
 """What a child does; it ends with that."""
 
@@ -175,7 +177,6 @@ def forked_by(server: Link, timeout_s: float = _ANSWERS_WITHIN_S) -> Child:
     mine, theirs = socket.socketpair()
     said = os.memfd_create("krie-said", os.MFD_CLOEXEC)
     try:
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # the orphan that the server makes of it comes to us
         server.socket.settimeout(timeout_s)
         socket.send_fds(server.socket, [b"F"], [theirs.fileno(), said])
         answer = server.socket.recv(_TGID.size, socket.MSG_WAITALL)
@@ -189,7 +190,6 @@ def forked_by(server: Link, timeout_s: float = _ANSWERS_WITHIN_S) -> Child:
         raise ChildEnded from error
     finally:
         theirs.close()
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     tgid = _TGID.unpack(answer)[0] if len(answer) == _TGID.size else -1
     if tgid <= 0:
         mine.close()
@@ -201,48 +201,34 @@ def forked_by(server: Link, timeout_s: float = _ANSWERS_WITHIN_S) -> Child:
 
 
 def serve_forks(link: Link, run: Run) -> None:
-    """Fork a child that does `run` for each request, until the other end has gone."""
+    """Fork a child that does `run` for each request, until the other end has gone.
+
+    They are children of this process's parent: that one learns how they end, and to the kernel's side of KRIe they are
+    the agent's own, as this process is.
+    """
     link.socket.settimeout(None)
     while True:
         data, descriptors, _, _ = socket.recv_fds(link.socket, 1, 2)
         if not data:
             return
         theirs, said = descriptors
-        try:
-            tgid = _orphaned(theirs, said, run)
-        except OSError:
-            tgid = 0
+        tgid = _sibling(theirs, said, run)
         for each in descriptors:
             os.close(each)
-        link.socket.sendall(_TGID.pack(tgid))
+        link.socket.sendall(_TGID.pack(max(0, tgid)))
 
 
-def _orphaned(theirs: int, said: int, run: Run) -> int:
-    """Fork a child and its parent, which goes; returns the child's tgid."""
-    read, write = os.pipe()
-    between = os.fork()
-    if not between:
-        status = 1
-        try:
-            own = os.getpid()
-            tgid = os.fork()
-            if not tgid:
-                os.close(read)
-                os.close(write)
-                while os.getppid() == own:  # until then, its end would be taken for the agent's
-                    time.sleep(0.0002)
-                _become(socket.socket(fileno=theirs), said, os.getppid(), run)
-            os.write(write, _TGID.pack(tgid))
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(write)
-    answer = os.read(read, _TGID.size)
-    os.close(read)
-    os.waitpid(between, 0)
-    if len(answer) != _TGID.size:
-        raise OSError("there is no room for another process")
-    return int(_TGID.unpack(answer)[0])
+def _sibling(theirs: int, said: int, run: Run) -> int:
+    """Fork a child of this process's parent; returns its tgid.
+
+    Python's own fork knows no CLONE_PARENT. This process has one thread, so that nothing is to be done before.
+    """
+    parent = os.getppid()
+    tgid: int = _python.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, None, None, None, None)
+    if not tgid:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        _become(socket.socket(fileno=theirs), said, parent, run)
+    return tgid
 
 
 def _become(sock: socket.socket, said: int, parent: int, run: Run) -> NoReturn:
