@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +33,7 @@ from .enrich import Enricher, host
 from .errors import ExitCode, KernelError, KrieError, PluginError
 from .health import Losses, ProbeReport, health_facts
 from .in_force import Prepared
+from .inbox import Inbox
 from .journal import open_writers
 from .kernel.maps import Map
 from .kernel.mounts import mounted
@@ -52,7 +52,6 @@ from .timer import Timer
 
 _TICK_S = 1.0
 _LOADING_S = 0.05
-_MOST_HELD = 65536
 _log = logging.getLogger("krie")
 
 
@@ -76,9 +75,8 @@ class Agent:
         self._policy_failures = 0
         self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._reload_wanted = False
-        self._backlog = False
-        self._held: deque[bytes] = deque()  # records that were taken out of the ring while a decision was late
         self._faults: list[PluginFault] = []
+        self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
         self._armed = armed = load(config, place, self._fault, stack, contain=wanted(config))
@@ -89,7 +87,8 @@ class Agent:
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
         self._enforcing = Enforcing(config, armed, stack, principal_of=Principals(table, time.time_ns()))
         numbers = lambda: self._enforcing.tier.numbers  # noqa: E731
-        self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, self._hold_records)
+        late = lambda: self._inbox.hold()  # noqa: E731, PLW0108 - there is none yet
+        self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, late)
         stack.callback(self._policy_files.close)
         with armed.timings.phase("policy"):
             first = self._policy_files.load()
@@ -124,6 +123,7 @@ class Agent:
         self._budgets.limit(config.agent.user_burst, config.agent.user_rate)
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
+        self._inbox = Inbox(self._ring, self._bus.take)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
         with armed.timings.phase("baselines"):
             armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
@@ -148,7 +148,7 @@ class Agent:
                 "policy_failures": self._policy_failures,
                 "evaluator": self._policy_files.evaluator.worker if self._policy_files.evaluator is not None else None,
             },
-            lambda: self._backlog,
+            lambda: self._inbox.backlog,
             self._diagnosis,
         )
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
@@ -177,10 +177,10 @@ class Agent:
             due = min(end, *(each.due for each in timers))
             if self._policy_files.loading:
                 due = min(due, time.monotonic() + _LOADING_S)
-            if self._held:
+            if self._inbox.waiting:
                 due = 0.0
             poll.poll(max(0.0, due - time.monotonic()))
-            self._drain()
+            self._inbox.drain()
             self._control.serve()
             now = time.monotonic()
             for timer in timers:
@@ -199,7 +199,7 @@ class Agent:
         self._enforcing.stop()
         self._armed.arm(armed=False)
         for _ in range(2):  # the second look finds what the first one saw as written, and never came
-            while self._drain():
+            while self._inbox.drain():
                 pass
             self._tick()
         self._tell_missed()
@@ -223,30 +223,13 @@ class Agent:
         _log.error("%s%s", where, "\n".join(text for text in (fault.error, fault.traceback) if text))
         self._faults.append(fault)
 
-    def _drain(self) -> bool:
-        """Take one batch of records; False when the ring is read to its end."""
-        held, batch = self._held, self._ring.batch
-        if not held:
-            held.extend(self._ring.read())
-        take, count = self._bus.take, min(len(held), batch)
-        for _ in range(count):
-            take(held.popleft())
-        self._backlog = count == batch or bool(held)
-        return self._backlog
-
-    def _hold_records(self) -> None:
-        """Take records out of the ring before it is full, and let them wait here. Within an event: none is decided."""
-        while len(self._held) < _MOST_HELD:
-            records = self._ring.read()
-            self._held.extend(records)
-            if len(records) < self._ring.batch:
-                return
-
     def _tick(self) -> None:
         overflowed = sum(each.overflowed for each in self._writers.all)
         failed = sum(each.failed for each in self._writers.all)
         bus = self._bus
-        lost = list(self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._backlog))
+        lost = list(
+            self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._inbox.backlog)
+        )
         for loss in lost:
             self._reports.loss(loss)
         for held in self._budgets.look():
@@ -347,10 +330,8 @@ class Agent:
             return
         if candidate is None:
             return
-        # What happened before is judged by the policy that was in force then; what comes meanwhile may not delay this.
-        for _ in range(self._ring.most_batches):
-            if not self._drain():
-                break
+        # What happened before is judged by the policy that was in force then.
+        self._inbox.drain_what_is_there()
         try:
             self._swap(self._enforcing.prepare(candidate))
         except KrieError as error:

@@ -24,6 +24,7 @@ from krie.control import Peer
 from krie.errors import ConfigError, ExitCode, PluginError
 from krie.event import Event
 from krie.health import ProbeReport
+from krie.inbox import Inbox
 from krie.kernel.bpf import RunStatistics
 from krie.kernel.maps import possible_cpus
 from krie.kernel.ring import Ring
@@ -297,11 +298,11 @@ def test_a_probe_that_falls_silent_later_is_told_and_policies_know(tmp_path: Pat
 def test_a_full_batch_is_a_backlog_and_no_loss(setting: Setting) -> None:
     agent = setting.start()
     setting.happens(BATCH + 1)
-    assert agent._drain()
+    assert agent._inbox.drain()
     agent._tick()
     agent._tick()
     assert agent._status.to_json()["backlog"]
-    assert not agent._drain()
+    assert not agent._inbox.drain()
     agent._tick()
     assert agent._losses.total == 0
 
@@ -330,7 +331,7 @@ def test_plugins_see_a_switch_before_it_is_put_right(setting: Setting, monkeypat
 def test_what_never_came_is_a_loss_that_policies_know(setting: Setting) -> None:
     agent = setting.start()
     setting.sent(attempts=5, lost=2)
-    agent._drain()
+    agent._inbox.drain()
     agent._tick()
     agent._tick()
     assert agent._bus.health["lost"] == 5
@@ -365,7 +366,7 @@ def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None
     agent._look_for_changes()
     agent._finish_reload(PATIENCE_S)
     setting.happens(1)
-    agent._drain()
+    agent._inbox.drain()
     agent._look_for_changes()  # and not again
     assert not agent._policy_files.loading
     lines = setting.journal(agent)[1:]
@@ -415,7 +416,7 @@ def test_a_wrong_policy_is_refused_and_the_one_before_stays(setting: Setting) ->
     agent._look_for_changes()
     assert not agent._policy_files.loading
     setting.happens()
-    agent._drain()
+    agent._inbox.drain()
     refused, seen = setting.journal(agent)[1:]
     assert (refused["event"]["state"], refused["event"]["revision"]) == ("refused", revision)
     assert "site.rego:3" in refused["event"]["reason"]
@@ -435,7 +436,7 @@ def test_a_policy_that_the_kernel_does_not_take_is_refused_and_let_go(setting: S
     agent._finish_reload(PATIENCE_S)
     assert len(os.listdir("/proc/self/fd")) == before
     setting.happens()
-    agent._drain()
+    agent._inbox.drain()
     refused, seen = setting.journal(agent)[1:]
     assert (refused["event"]["state"], "ENOMEM" in refused["event"]["reason"]) == ("refused", True)
     assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
@@ -470,11 +471,11 @@ def test_records_are_taken_out_of_the_ring_while_a_policy_blocks(setting: Settin
             setting.happens(3 * BATCH, uid=1)
 
     setting.ring.on_read = on_read
-    assert agent._drain()
+    assert agent._inbox.drain()
     assert not setting.ring.waiting
-    assert len(agent._held) == 3 * BATCH
-    assert agent._backlog
-    while agent._drain():
+    assert agent._inbox.waiting == 3 * BATCH
+    assert agent._inbox.backlog
+    while agent._inbox.drain():
         pass
     agent._tick()
     lines = setting.journal(agent)[1:]
@@ -488,12 +489,17 @@ def test_records_are_taken_out_of_the_ring_while_a_policy_blocks(setting: Settin
     assert agent._bus.health["policy_failures"] == agent._status.to_json()["policy_failures"] == 1
 
 
-def test_what_is_held_is_bounded(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = setting.start()
-    monkeypatch.setattr("krie.agent._MOST_HELD", 2 * BATCH)
-    setting.happens(5 * BATCH)
-    agent._hold_records()
-    assert (len(agent._held), len(setting.ring.waiting)) == (2 * BATCH, 3 * BATCH)
+def test_what_is_held_is_bounded_and_taken_in_order() -> None:
+    ring, taken = Records(), list[bytes]()
+    ring.close()
+    inbox = Inbox(cast("Ring", ring), taken.append, 2 * BATCH)
+    sent = [bytes([number]) for number in range(5 * BATCH)]
+    ring.waiting.extend(sent)
+    inbox.hold()
+    assert (inbox.waiting, len(ring.waiting)) == (2 * BATCH, 3 * BATCH)
+    while inbox.drain():
+        pass
+    assert taken == sent
 
 
 def test_a_signal_ends_the_agent_while_a_policy_blocks(setting: Setting) -> None:
@@ -523,7 +529,7 @@ def test_the_agent_goes_on_while_a_policy_is_compiled(setting: Setting) -> None:
     agent._look_for_changes()
     agent._finish_reload()
     assert agent._policy_files.loading
-    agent._drain()
+    agent._inbox.drain()
     agent._finish_reload(PATIENCE_S)
     seen, refused = setting.journal(agent)[1:]
     assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
@@ -548,12 +554,12 @@ def test_what_the_memo_remembered_is_counted_over_all_policies(setting: Setting)
     agent = setting.start()
     for _ in range(2):
         setting.happens(3)
-        agent._drain()
+        agent._inbox.drain()
         setting.rule("R2")
         agent._reload()
         agent._finish_reload(PATIENCE_S)
     setting.happens(3)
-    agent._drain()
+    agent._inbox.drain()
     assert agent._status.to_json()["remembered"] == agent._from_memo() >= 6
 
 
