@@ -94,6 +94,7 @@ def compile_and_serve(types: EventTypes, link: Link) -> None:
         why = "is nested too deeply" if isinstance(error, RecursionError) else "needs too much memory"
         link.send(Failure(f"the policy {why} ({type(error).__name__})"))
         return
+    os.ftruncate(2, 0)
     link.send(answer)
     limit_time(None)
     serve_forks(link, partial(evaluate, engine))
@@ -102,12 +103,13 @@ def compile_and_serve(types: EventTypes, link: Link) -> None:
 def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
     sources = job.sources or read_policy(job.folders, job.data)
     unchecked = unchecked_by_opa(job.limits, sources) if job.sources is None else ()
-    engine = EmbeddedEngine(sources)
+    engine = EmbeddedEngine(sources, note)
     if job.sources is not None:
         return engine, Compiled(sources, engine.packages, Tiers(), Numbers())
+    attempt(engine, types)
+    note("at the kernel's tables")
     kinds = sent_kinds(job.ways, types)
     tiers = find_tiers(engine, kinds, job.numbers, partial(cannot, job.ways), programs_differ=job.programs_differ)
-    attempt(engine, types)
     return engine, Compiled(sources, engine.packages, tiers, job.numbers, unchecked)
 
 
@@ -128,8 +130,11 @@ def read_policy(folders: tuple[Path, ...], data: Mapping[str, Json]) -> PolicySo
 def attempt(engine: EmbeddedEngine, types: EventTypes) -> None:
     """Decide an event of each kind that rules concern: what takes too long, or ends its process, does so here."""
     for each in types:
-        if packages := [package for package in engine.packages if package.concerns(each.name)]:
-            engine.evaluate(packages, json.dumps(sample(each)))
+        document = json.dumps(sample(each))
+        for package in engine.packages:
+            if package.concerns(each.name):
+                note(f"at {package.name} for an event of {each.name}")
+                engine.evaluate([package], document)
 
 
 def sample(event_type: EventType) -> dict[str, Json]:
@@ -141,6 +146,13 @@ def sample(event_type: EventType) -> dict[str, Json]:
         "host": {},
         "health": {},
     }
+
+
+def note(what: str) -> None:
+    """Leave word of what this process is about to do, instead of what it said before: see `Child.end`."""
+    os.ftruncate(2, 0)
+    os.lseek(2, 0, os.SEEK_SET)
+    os.write(2, f"{what}\n".encode())
 
 
 def request(package: int, document: str) -> bytes:

@@ -23,17 +23,24 @@ _T = TypeVar("_T")
 class EmbeddedEngine:
     """A compiled policy. Raises `PolicyError`, which starts with FILE:LINE:COLUMN, for what does not compile."""
 
-    def __init__(self, sources: PolicySources) -> None:
-        """Compile everything; regorus finds some errors only by evaluating, so each package is evaluated once."""
+    def __init__(self, sources: PolicySources, note: Callable[[str], object] = str) -> None:
+        """Compile everything; regorus finds some errors only by evaluating, so each package is evaluated once.
+
+        `note` is told what comes next: a policy can bring the process down.
+        """
         self._engine = regorus.Engine()
         for file in sources.files:
+            note(f"at {file.place}")
             guarded(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
+        note("at the data")
         guarded(lambda: self._engine.add_data_json(json.dumps(sources.data)))
+        note("at the rules")
         self.analysis = Analysis(guarded(self._engine.get_ast_as_json), sources)
         self.packages = self.analysis.packages
         self.sources = sources
         self.revision = sources.revision
         for package in self.packages:
+            note(f"at {package.name}")
             guarded(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
 
     @property

@@ -44,10 +44,11 @@ class Compiling:
         except TimeoutError:
             if time.monotonic() < self._end:
                 return None
-            self._child.end(0.0)
+            how = self._child.end(0.0)
             raise PolicyError(
-                f"the policy could not be compiled and tried within {self._job.limits.load_s} s (policy.load_s); "
-                "look for deeply nested brackets, large comprehensions and calls with large numbers"
+                f"the policy could not be compiled and tried within {self._job.limits.load_s} s (policy.load_s): the "
+                f"process that did {how}; look there for deeply nested brackets, large comprehensions and calls with "
+                "large numbers"
             ) from None
         except ChildEnded:
             raise PolicyError(
@@ -70,8 +71,8 @@ class Compiling:
 
 
 _HINT = (
-    "look for functions that call themselves (SIGSEGV), for what needs more than policy.memory_mib (SIGABRT) and more "
-    "time than policy.load_s (SIGXCPU)"
+    "look there for functions that call themselves (SIGSEGV), for what needs more than policy.memory_mib (SIGABRT) "
+    "and more time than policy.load_s (SIGXCPU)"
 )
 
 
