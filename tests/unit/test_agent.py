@@ -382,6 +382,7 @@ def test_programs_know_what_matters_to_the_policy_in_force(setting: Setting) -> 
     assert importance.get(slot) == bytes(4)
     (setting.policies / "site.rego").write_text((RULE % "R2").replace("log", "kill"))
     agent._look_for_changes()
+    agent._finish_reload(PATIENCE_S)
     assert importance.get(slot) != bytes(4)
     assert agent._armed.maps["krie_limits"].get(bytes(4)) is not None
 
@@ -390,7 +391,7 @@ def test_what_was_held_back_is_told_exactly(setting: Setting) -> None:
     agent = setting.start()
     setting.happens(2)
     setting.sent(attempts=40, lost=0, alike=30, over=10)
-    agent._drain()
+    agent._inbox.drain()
     agent._tick()
     held = [each for each in setting.journal(agent) if each["kind"] == "krie.held"]
     assert [(each["event"]["held_kind"], each["event"]["alike"], each["event"]["over"]) for each in held] == [
