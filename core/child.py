@@ -34,7 +34,9 @@ _SLICE_S = 0.02
 _ANSWERS_WITHIN_S = 5.0
 _LEAVES_WITHIN_S, _DIES_WITHIN_S = 0.2, 1.0
 _SAID = 300
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+NAME = "krie-policy"
+"""What these processes are called in /proc and by ps."""
 _SYS_CLONE, _CLONE_PARENT = 56, 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)
 _python = ctypes.PyDLL(None)  # keeps the interpreter's lock, which a child that it was let go for would never get
@@ -236,6 +238,7 @@ def _become(sock: socket.socket, said: int, parent: int, run: Run) -> NoReturn:
     status = 1
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        _libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
