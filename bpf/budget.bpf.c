@@ -144,6 +144,18 @@ static __always_inline u64 krie_unread_bytes(void)
 	return (u64)krie_ring.ringbuf_reserve(BPF_RB_AVAIL_DATA);
 }
 
+/* Whether a record of the process table's may be sent: in the common part of the ring. No budget holds one back, since each
+ * costs whoever causes it a process. */
+static __always_inline bool krie_admit_background(u32 slot)
+{
+	struct krie_limits *limits = krie_limits_now();
+
+	if (!limits || !limits->common_bytes || krie_unread_bytes() < limits->common_bytes)
+		return true;
+	krie_lost(slot);
+	return false;
+}
+
 /* Whether a record may be sent. */
 static __always_inline bool krie_admit(u32 slot)
 {
@@ -179,8 +191,7 @@ static __always_inline bool krie_admit(u32 slot)
 	if (krie_afford(&budget->next, now, limits->interval, limits->burst)) {
 		if (matters || krie_unread_bytes() < limits->common_bytes)
 			return true;
-		__sync_fetch_and_add(&count->attempts, 1);
-		__sync_fetch_and_add(&count->lost, 1);
+		krie_lost(slot);
 		return false;
 	}
 	alike.user = spender.user;

@@ -32,9 +32,9 @@ def _record(slot: int, record: RecordSource) -> str:
     name = record.c_name
     fill = "krie_fill_process" if record.background else "krie_fill_header"
     wake = "krie_wake_at_times(record->header.seq)" if record.background else "krie_wake()"
-    before = (
-        "	krie_will_not_wake();\n" if record.background else f"	if (!krie_admit({slot}))\n		return NULL;\n"
-    )
+    admit = "krie_admit_background" if record.background else "krie_admit"
+    before = f"	if (!{admit}({slot}))\n		return NULL;\n"
+    before += "	krie_will_not_wake();\n" if record.background else ""
     return f"""
 static __always_inline struct {name} *krie_reserve_{name}(void)
 {{
