@@ -27,6 +27,9 @@ _LOAD_ADDRESS = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
 """`lea` of an address relative to the instruction pointer."""
 _INDIRECT = re.compile(rb"\xff(?=[\x10-\x17\x50-\x57\x90-\x97\xd0-\xd7])", re.DOTALL)
 _THUNKS = ("__x86_indirect_", "__SCT__")
+_STATIC_CALL = "__SCT__"
+"""Trampolines of static calls: what takes their address is the list by which the kernel patches the calls, and those
+are direct."""
 _ENTRIES = (0, 4, -9, -10)
 """Where calls enter a function: at its begin, behind an endbr64, or before it, in the accounting that the kernel puts
 there against Retbleed (call thunks, e81dc127ef69)."""
@@ -166,7 +169,7 @@ class Code:
                 address = self.base + at + 4 + _DISTANCE.unpack_from(self.text, at)[0]
                 if address in targets:
                     found.add(address)
-        return frozenset(found)
+        return frozenset(each for each in found if not self.name(each).startswith(_STATIC_CALL))
 
 
 def _indirect_sizes(code: bytes, at: int) -> tuple[int, ...]:

@@ -89,6 +89,15 @@ def test_addresses_that_are_taken() -> None:
     assert {code.name(each) for each in code.callers(["locked"])["locked"].taken} == {"a", "b", "c"}
 
 
+def test_the_list_of_static_calls_takes_no_address() -> None:
+    """Once the kernel runs, a trampoline jumps where the static call leads, and its address lies in data."""
+    text = Text("caller", "__SCT__hook", "locked")
+    text.branch(b"\xe9", "__SCT__hook", 0, text.at["locked"])
+    end = text.branch(b"\xe8", "caller", 16, text.at["__SCT__hook"])
+    found = text.of(struct.pack("<Q", text.at["__SCT__hook"])).callers(["locked"])["locked"]
+    assert (found.returns, found.taken) == ({end}, frozenset())
+
+
 def test_names() -> None:
     text = Text("first", "second")
     code = Code(
