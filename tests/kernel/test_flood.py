@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
 from krie.kernel.maps import possible_cpus
@@ -189,7 +190,7 @@ def test_the_kernel_decides_about_what_is_held_back(site: Site) -> None:
         assert len(site.told(lambda line: line["process"]["tgid"] == made.pid and "killed" in line["done"])) == 1
 
 
-def test_users_of_a_namespace_are_the_one_who_made_it(site: Site) -> None:
+def test_users_of_a_namespace_are_the_one_who_made_it(site: Site, lacks: Callable[[str], NoReturn]) -> None:
     """Each of its users would otherwise have a budget of his own."""
     prepare = """
 ready, go = os.pipe(), os.pipe()
@@ -218,7 +219,7 @@ sys.exit(os.waitpid(maker, 0)[1])
     with site.process(0, prepare.format(nobody=NOBODY)) as made:
         made.communicate("\n")
         if made.returncode:
-            pytest.skip("this kernel lacks user_namespaces: a user cannot make one")
+            lacks("user_namespaces: a user cannot make one")
     site.held()
     assert {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]} == {NOBODY}
     told = site.told(lambda line: 100_000 <= line["process"]["uid"] < 101_000)
