@@ -114,7 +114,7 @@ __all__ = [
 _MODULES = {
     "config": "PluginConfig",
     "decision": "Action Decision FiredRule Scope",
-    "errors": "KernelError KrieError PluginError",
+    "errors": "ConfigError KernelError KrieError PluginError",
     "event": "Event own_fields",
     "hookspecs": "API_VERSION hookimpl",
     "kernel.btf": "Btf",
