@@ -261,12 +261,18 @@ def next_key(descriptor: int, key: bytes | None, key_bytes: int) -> bytes | None
     return behind.raw if result == 0 else None
 
 
-def test_run(descriptor: int, arguments: tuple[int, ...]) -> None:
-    """Run a raw tracepoint program once in this process, with `arguments` as its context (5.10, 1b4d60ec162f)."""
+def test_run(descriptor: int, arguments: tuple[int, ...]) -> int:
+    """Run a raw tracepoint program once in this process, with `arguments` as its context (5.10, 1b4d60ec162f).
+
+    Returns what it returns, as a signed number.
+    """
     context = ctypes.create_string_buffer(struct.pack(f"={len(arguments)}Q", *arguments), 8 * len(arguments))
     attributes = struct.pack("=IIIIQQII", descriptor, 0, 0, 0, 0, 0, 0, 0)
     attributes += struct.pack("=IIQQII", len(context), 0, ctypes.addressof(context), 0, 0, 0)
-    _checked("running a program of the agent's own", Command.PROG_TEST_RUN, attributes)
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    if (result := call(Command.PROG_TEST_RUN, buffer)) < 0:
+        raise KernelError("running a program of the agent's own", -result)
+    return int(struct.unpack_from("=i", buffer, 4)[0])
 
 
 def raw_tracepoint_open(program: int, name: str) -> int:

@@ -1,5 +1,6 @@
 """What programs of the agent's own answer about itself, and about the kernel's memory."""
 
+import errno
 import struct
 from dataclasses import replace
 
@@ -58,26 +59,35 @@ def test_files_are_identified_by_descriptor() -> None:
 
 
 class Memory:
-    """Some readable bytes of the kernel's, by `krie_peek`, which reads 16 at once."""
+    """Some readable bytes of the kernel's, of which one run copies 16 into the window."""
 
     BEGIN = 0xFFFFFFFF81000000
     MOST = 16
 
     def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.answer = FakeMap("krie_peeked", 3, value_bytes=8 + self.MOST)
+        self.content, self.window = content, bytearray(self.MOST)
+        self.runs: list[tuple[int, ...]] = []
 
-    def run(self, program: int, arguments: tuple[int, ...]) -> None:
+    def run(self, program: int, arguments: tuple[int, ...]) -> int:
         address, size = arguments
+        self.runs.append(arguments)
         start = address - self.BEGIN
-        readable = 0 <= start <= start + size <= len(self.content) and size <= self.MOST
-        failed, read = (0, self.content[start : start + size]) if readable else (1, b"")
-        self.answer.set(bytes(4), struct.pack("=Q", failed) + read.ljust(self.MOST, b"\xee"))
+        if not (0 <= start <= start + size <= len(self.content) and size <= self.MOST):
+            return -errno.EFAULT
+        self.window[:] = self.content[start : start + size].ljust(self.MOST, b"\xee")
+        return 0
 
 
 def memory(content: bytes) -> KernelMemory:
     made = Memory(content)
-    return KernelMemory(1, made.answer, made.run)
+    return KernelMemory(1, made.window, made.run)
+
+
+def test_pieces_end_where_their_largest_size_ends() -> None:
+    made = Memory(bytes(range(64)))
+    read = KernelMemory(1, made.window, made.run).pieces(Memory.BEGIN + 10, 30)
+    assert [(offset, len(piece)) for offset, piece in read] == [(0, 6), (6, 16), (22, 8)]
+    assert made.runs == [(Memory.BEGIN + 10, 6), (Memory.BEGIN + 16, 16), (Memory.BEGIN + 32, 8)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 32, 40])
