@@ -24,7 +24,7 @@ _REST = struct.Struct("=QQQII16s")
 class Inspector:
     """Runs `krie_inspect` of `bpf/prelude.bpf.c`."""
 
-    def __init__(self, program: int, answer: Map, run: Callable[[int, tuple[int, ...]], None] = bpf.test_run) -> None:
+    def __init__(self, program: int, answer: Map, run: Callable[[int, tuple[int, ...]], object] = bpf.test_run) -> None:
         """`answer`: the map that the program writes to when `run` runs it."""
         self._program, self._answer, self._test_run = program, answer, run
 

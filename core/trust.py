@@ -12,8 +12,8 @@ from .errors import ConfigError, UntrustedFileError
 _MOST_BYTES = 16 << 20
 
 
-def read_trusted(path: Path) -> bytes:
-    """Read a file that steers the agent.
+def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """Read a file that steers the agent, of at most so many bytes.
 
     Raises `ConfigError` where it cannot be read, `UntrustedFileError` where somebody else than root, the current user
     or the user who called sudo could change it or a folder above it.
@@ -29,13 +29,13 @@ def read_trusted(path: Path) -> bytes:
         _require(path, status)
         require_trusted(path)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(most + 1)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
-    if len(content) > _MOST_BYTES:
-        raise ConfigError(str(path), f"is larger than {_MOST_BYTES >> 20} MiB")
+    if len(content) > most:
+        raise ConfigError(str(path), f"is larger than {most >> 20} MiB")
     return content
 
 

@@ -54,7 +54,7 @@ class Verdicts:
     """Reads and writes the tables. Errors are `KernelError`."""
 
     def __init__(
-        self, maps: Mapping[str, Map], change: int, run: Callable[[int, tuple[int, ...]], None] = bpf.test_run
+        self, maps: Mapping[str, Map], change: int, run: Callable[[int, tuple[int, ...]], object] = bpf.test_run
     ) -> None:
         """`change`: descriptor of the program `krie_change`, which `run` runs."""
         self._poisoned, self._verdicts = maps["krie_poisoned"], maps["krie_verdicts"]

@@ -46,7 +46,7 @@ class KernelMemory:
             count = min(len(self._window) - start % len(self._window), address + size - start)
             if self._run(self._program, (start, count)):
                 raise KernelError(f"reading kernel memory at {start:#x}", errno.EFAULT)
-            yield start - address, self._window[:count]
+            yield start - address, bytes(self._window[:count])
             start += count
 
     def is_jump(self, address: int) -> bool:

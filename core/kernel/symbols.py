@@ -117,6 +117,11 @@ class Symbols:
         name, _, module = max(map(self._line, range(first, index + 1))).partition("\t")
         return Symbol(name, address - self._addresses[index], module.strip("[]"))
 
+    def names(self, address: int) -> frozenset[str]:
+        """All names of the function that begins here; none where none does."""
+        first, last = bisect_left(self._addresses, address), bisect_right(self._addresses, address)
+        return frozenset(self._line(each).partition("\t")[0] for each in range(first, last))
+
     def _line(self, index: int) -> str:
         start = self._starts[index]
         return self._names[start : self._names.index(b"\n", start)].decode()

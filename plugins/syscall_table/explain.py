@@ -1,0 +1,217 @@
+"""Why bytes of the kernel's code may differ from what they were: each only by its own cause, at its own place."""
+
+from __future__ import annotations
+
+import re
+import struct
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from krie import KernelMemory, Symbols, mounted
+
+from .image import NOP5
+
+NOP2 = bytes.fromhex("6690")
+_CALL, _JUMP, _SHORT_JUMP, _BREAKPOINT, _RETURN = 0xE8, 0xE9, 0xEB, 0xCC, 0xC3
+_XOR5 = bytes.fromhex("2e2e2e31c0")
+"""What a static call to a function that returns 0 becomes."""
+_PAGE = 4096
+_MASK = (1 << 64) - 1
+_FTRACE_CALLERS = frozenset({"ftrace_caller", "ftrace_regs_caller"})
+_FTRACE_SITES = frozenset({"ftrace_call", "ftrace_regs_call", "ftrace_graph_call"})
+"""Instructions of the above that call the tracer, where there is one only."""
+_GENERATED = re.compile(rb"^([0-9a-f]+) [tTwW] (\S+)\t\[(bpf|__builtin__ftrace|__builtin__kprobes)\]$", re.MULTILINE)
+_TRAMPOLINE = re.compile(rb"^([0-9a-f]+) [tTwW] __SCT__\S+$", re.MULTILINE)
+
+
+def target(code: bytes, address: int) -> int:
+    """Where a call or jump of 5 bytes at this address leads."""
+    return (address + 5 + int.from_bytes(code[1:5], "little", signed=True)) & _MASK
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the kernel patches while it runs, by the address of each instruction. Never changes."""
+
+    jump_labels: Mapping[int, int] = field(default_factory=dict)
+    """To where each jumps when it does."""
+    static_calls: frozenset[int] = frozenset()
+    """Instructions, and trampolines."""
+
+
+def read_tables(memory: KernelMemory, address: Callable[[str], int], kallsyms: bytes) -> Tables:
+    """Raises `KernelError`. What this kernel does not tell is empty."""
+    labels: dict[int, int] = {}
+    begin, end = address("__start___jump_table"), address("__stop___jump_table")
+    if begin and end > begin:
+        for index, (code, to) in enumerate(struct.iter_unpack("<ii8x", memory.read(begin, end - begin))):
+            labels[begin + 16 * index + code] = begin + 16 * index + 4 + to
+    calls = {int(each[1], 16) for each in _TRAMPOLINE.finditer(kallsyms)}
+    begin, end = address("__start_static_call_sites"), address("__stop_static_call_sites")
+    if begin and end > begin:
+        for index, (code,) in enumerate(struct.iter_unpack("<i4x", memory.read(begin, end - begin))):
+            calls.add(begin + 8 * index + code)
+    return Tables(labels, frozenset(calls))
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What the kernel says that it has patched, at one moment. None: it does not say."""
+
+    kprobes: frozenset[int] | None = None
+    handled: frozenset[str] | None = None
+    """Functions that ftrace handles."""
+    generated: tuple[tuple[int, str], ...] = ()
+    """Begin and kind of code that the kernel makes: `bpf`, `ftrace`, `kprobes`. In order."""
+
+    def kind(self, address: int) -> str:
+        """Of the generated code that begins at most a page before; empty where there is none."""
+        index = bisect_right(self.generated, (address, "~")) - 1
+        near = index >= 0 and address - self.generated[index][0] < _PAGE
+        return self.generated[index][1] if near else ""
+
+
+def read_lists(kallsyms: bytes) -> Lists:
+    """Those of this moment. What cannot be read, as under lockdown or where nothing is mounted, is None."""
+    generated = sorted(
+        (int(each[1], 16), each[3].decode().rpartition("_")[2]) for each in _GENERATED.finditer(kallsyms)
+    )
+    kprobes = _lines("debugfs", "kprobes/list", Path("/sys/kernel/debug"))
+    handled = _lines("tracefs", "enabled_functions", Path("/sys/kernel/tracing"))
+    return Lists(
+        None if kprobes is None else frozenset(int(each.split()[0], 16) for each in kprobes if "[GONE]" not in each),
+        None if handled is None else frozenset(each.split()[0] for each in handled if each[:1].strip()),
+        tuple(generated),
+    )
+
+
+def _lines(kind: str, name: str, usual: Path) -> list[str] | None:
+    folder = next((each.point for each in mounted(kind) if each.root == "/"), usual)
+    try:
+        return (folder / name).read_text().splitlines()
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The kernel's code at one moment, and what is known of it."""
+
+    text: range
+    before: Callable[[int, int], bytes]
+    """Bytes of the reference by address and size; fewer at the end of what is compared."""
+    now: Callable[[int, int], bytes]
+    symbols: Symbols
+    tables: Tables
+    lists: tuple[Lists, ...]
+    """Read before the code and after: what one of them has may explain it."""
+    boot: Callable[[int], int] = lambda _: 0
+    """Where the place ends that the kernel patches while it boots, and that has this address; 0: it is none."""
+
+    def unexplained(self, run: range) -> Iterator[range]:
+        """What of these addresses differs without a legal cause."""
+        position = run.start
+        wrong = 0
+        while position < run.stop:
+            _, end = self.cause(position)
+            if end:
+                if wrong:
+                    yield range(wrong, position)
+                wrong, position = 0, end
+            else:
+                wrong = wrong or position
+                position += 1
+        if wrong:
+            yield range(wrong, run.stop)
+
+    def cause(self, address: int) -> tuple[str, int]:
+        """Why this byte may differ, and where that explanation ends; empty and 0 where nothing explains it."""
+        for name, explain in (
+            ("boot", self.boot),
+            ("jump_label", self._jump_label),
+            ("static_call", self._static_call),
+            ("ftrace", self._ftrace),
+            ("ftrace_call", self._ftrace_call),
+            ("kprobe", self._kprobe),
+        ):
+            if end := explain(address):
+                return name, end
+        return "", 0
+
+    def _jump_label(self, address: int) -> int:
+        for site in range(address, address - 5, -1):
+            if (to := self.tables.jump_labels.get(site)) is None:
+                continue
+            code = self.now(site, 5)
+            short = code[:2] == NOP2 or (code[0] == _SHORT_JUMP and site + 2 + struct.unpack("b", code[1:2])[0] == to)
+            long = code == NOP5 or (code[0] == _JUMP and len(code) == 5 and target(code, site) == to)
+            end = site + 2 if short else site + 5 if long else 0
+            return end if end > address else 0
+        return 0
+
+    def _static_call(self, address: int) -> int:
+        for site in range(address, address - 6, -1):
+            if site not in self.tables.static_calls:
+                continue
+            code = self.now(site, 6)
+            if code[:5] in (NOP5, _XOR5):
+                return site + 5
+            if code[0] in (_CALL, _JUMP) and self._is_function(target(code, site)):
+                return site + 5
+            if code[0] == _RETURN and code[1:5] in (b"\xcc\xcc\xcc\xcc", self.before(site + 1, 4)):
+                return site + 5
+            if code[0] == 0x0F and code[1] & 0xF0 == 0x80 and self._is_function(target(code[1:], site + 1)):
+                return site + 6  # a conditional tail call (923510c88d2b, 6.3)
+            return 0
+        return 0
+
+    def _is_function(self, address: int) -> bool:
+        """The begin of a function of the kernel, or what BPF made for a static call."""
+        if address in self.text:
+            return bool(self.symbols.names(address))
+        return any(each.kind(address) == "bpf" for each in self.lists)
+
+    def _ftrace(self, address: int) -> int:
+        found = self.symbols.find(address)
+        if found is None:
+            return 0
+        begin = address - found.offset
+        for site in (begin, begin + 4):
+            if not site <= address < site + 5 or self.before(site, 5) != NOP5:
+                continue
+            code = self.now(site, 5)
+            if len(code) == 5 and code[0] == _CALL and self._is_tracer(target(code, site)) and self._is_handled(begin):
+                return site + 5
+        return 0
+
+    def _is_tracer(self, address: int) -> bool:
+        if address in self.text:
+            return bool(self.symbols.names(address) & _FTRACE_CALLERS)
+        return any(each.kind(address) in ("bpf", "ftrace") for each in self.lists)
+
+    def _is_handled(self, begin: int) -> bool:
+        names = self.symbols.names(begin)
+        return any(each.handled is None or names & each.handled for each in self.lists)
+
+    def _ftrace_call(self, address: int) -> int:
+        for site in range(address, address - 5, -1):
+            if not self.symbols.names(site) & _FTRACE_SITES:
+                continue
+            code = self.now(site, 5)
+            to = target(code, site) if code[0] in (_CALL, _JUMP) else 0
+            known = code == NOP5 or (to in self.text and (bool(self.symbols.names(to)) or abs(to - site) < 256))
+            return site + 5 if known else 0
+        return 0
+
+    def _kprobe(self, address: int) -> int:
+        for site in range(address, address - 5, -1):
+            if not any(each.kprobes is None or site in each.kprobes for each in self.lists):
+                continue
+            code = self.now(site, 5)
+            if site == address and code[0] == _BREAKPOINT:
+                return site + 1
+            if code[0] == _JUMP and any(each.kind(target(code, site)) == "kprobes" for each in self.lists):
+                return site + 5
+        return 0
