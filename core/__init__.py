@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .errors import KernelError, KrieError, PluginError
     from .event import Event, own_fields
     from .hookspecs import API_VERSION, hookimpl
+    from .integrity import Check, Difference
     from .kernel.btf import Btf
     from .kernel.features import Features
+    from .kernel.image import unpacked
     from .kernel.maps import Map, Maps, total
     from .kernel.memory import KernelMemory
     from .kernel.mounts import mounted
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .path import path_text
     from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
     from .roaming import Trap
+    from .trust import read_trusted
     from .wire import (
         S32,
         S64,
@@ -70,9 +73,11 @@ __all__ = [
     "Btf",
     "Bytes",
     "Chars",
+    "Check",
     "Choice",
     "Comm",
     "Decision",
+    "Difference",
     "Doc",
     "Enforcement",
     "Event",
@@ -108,7 +113,9 @@ __all__ = [
     "numbers_of",
     "own_fields",
     "path_text",
+    "read_trusted",
     "total",
+    "unpacked",
 ]
 
 _MODULES = {
@@ -117,8 +124,10 @@ _MODULES = {
     "errors": "ConfigError KernelError KrieError PluginError",
     "event": "Event own_fields",
     "hookspecs": "API_VERSION hookimpl",
+    "integrity": "Check Difference",
     "kernel.btf": "Btf",
     "kernel.features": "Features",
+    "kernel.image": "unpacked",
     "kernel.maps": "Map Maps total",
     "kernel.memory": "KernelMemory",
     "kernel.mounts": "mounted",
@@ -128,6 +137,7 @@ _MODULES = {
     "path": "path_text",
     "probe": "Alternative AttachType Enforcement Probe Program Sensor",
     "roaming": "Trap",
+    "trust": "read_trusted",
     "wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json "
     "Pad1 Pad2 Pad3 Pad4 Pad5 Pad6 Pad7",
 }

@@ -104,6 +104,28 @@ def _try_everything(config: Path, *, quiet: bool) -> dict[str, Any]:
         return examine(settings, str(config)).to_json()
 
 
+@krie.command()
+@json_option
+def integrity(as_json: bool) -> None:
+    """Compare the kernel's code and read-only data with its boot image now; tell what differs, and why that is legal.
+
+    Needs no agent, no configuration, no compiler. What cannot be looked at is said.
+    """
+    need_root()
+    from .integrity import exit_code, look, to_json
+    from .render import console, progress
+
+    with progress("reading the kernel's symbols ...", quiet=as_json) as tell:
+        checks = look(tell)
+    if as_json:
+        _print_json(to_json(checks))
+    else:
+        from .render_integrity import integrity as render
+
+        render(console(), to_json(checks))
+    sys.exit(exit_code(checks))
+
+
 @krie.command("compile")
 @click.option("--btf", type=PATH, metavar="FILE", help="The kernel's types, as /sys/kernel/btf/vmlinux has them.")
 @click.option("--vmlinux", type=PATH, metavar="FILE", help="The kernel itself: vmlinux, or a bootable vmlinuz.")

@@ -27,10 +27,11 @@ class ExitCode(IntEnum):
     USAGE = 2, "the command line or the configuration is wrong"
     KERNEL = 3, "not root, or the kernel lacks something without which nothing works (BPF, BTF)"
     POLICY = 4, "a policy does not compile; `krie policy check --strict`: or has warnings"
-    DEGRADED = 5, "a required plugin or probe does not work; `krie doctor`: any that is configured"
+    DEGRADED = 5, "something needed does not work; `krie doctor`: any that is configured; `krie integrity`: all of it"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"
     NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent runs here"
+    TAMPERED = 9, "`krie integrity`: the kernel's memory differs from its boot image, and nothing legal explains it"
 
 
 class KrieError(Exception):

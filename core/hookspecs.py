@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .config import PluginConfig
     from .decision import Decision
     from .event import Event
+    from .integrity import Check
     from .kernel.features import Features
     from .kernel.maps import Maps
     from .kernel.memory import KernelMemory
@@ -98,6 +99,15 @@ def krie_scan() -> Iterable[Event]:
     the process that they are journaled for. Raising loses what this scan found.
     """
     return ()
+
+
+@hookspec(firstresult=True)
+def krie_integrity(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check] | None:
+    """Take one full look now, for `krie integrity`: compare with what is known of the kernel without a baseline.
+
+    Called without an agent, of plugins of KRIe's own only: no probe is attached, and no other hook was called.
+    `progress` says what takes time. Raising ends the command.
+    """
 
 
 @hookspec(firstresult=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,13 +35,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def progress(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show on the terminal, while it takes, what takes time."""
+def progress(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show on the terminal, while it takes, what takes time. Gives a function that says what it goes on with."""
     if quiet:
-        yield
+        yield lambda _: None
         return
-    with console(stderr=True).status(what):
-        yield
+    with console(stderr=True).status(what) as status:
+        yield status.update
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

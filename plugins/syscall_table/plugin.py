@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 
 from krie import (
     Alternative,
     AttachType,
+    Check,
     Enforcement,
     Event,
     Features,
@@ -128,6 +129,14 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
 def krie_scan() -> Iterable[Event]:
     """See `krie.hookspecs`."""
     return _live.watch.scan() if _live.watch is not None else ()
+
+
+@hookimpl
+def krie_integrity(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
+    """See `krie.hookspecs`."""
+    from .text import check  # noqa: PLC0415 - the agent does not need it
+
+    return check(memory, progress)
 
 
 def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
