@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .config import PluginConfig
     from .decision import Action, Decision, FiredRule, Scope
-    from .errors import KernelError, KrieError, PluginError
+    from .errors import ConfigError, KernelError, KrieError, PluginError
     from .event import Event, own_fields
     from .hookspecs import API_VERSION, hookimpl
     from .integrity import Check, Difference
@@ -76,6 +76,7 @@ __all__ = [
     "Check",
     "Choice",
     "Comm",
+    "ConfigError",
     "Decision",
     "Difference",
     "Doc",

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from krie.errors import ConfigError
-from krie.kernel.image import unpacked
+from krie import ConfigError, unpacked
 
 from .derivation import Code
 

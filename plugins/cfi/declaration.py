@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Literal
 
-from krie.errors import ConfigError
+from krie import ConfigError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 FIRST_CONFIGURED = 32

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from krie.errors import ConfigError, KernelError
+from krie import ConfigError, KernelError
 
 from .boot_image import build_id
 from .derivation import Code

@@ -10,7 +10,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from krie.errors import ConfigError
+from krie import ConfigError
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from .declaration import Symbol
