@@ -1,7 +1,14 @@
-"""Writes below /proc/sys: the event, where the kernel shows it, and what proves that it does."""
+"""Writes below /proc/sys: the event, where the kernel shows it, and what proves that it does.
+
+The new value is read as the kernel's handlers of numbers read it (proc_dointvec() and its relatives): the first number,
+whatever follows it. Limits: the first 63 bytes are looked at, so a number behind 42 blanks or more may stay unread. A
+handler's range or unit is not known here. Of several numbers the first one is compared. An empty write cannot be told
+from one whose text the kernel could not copy for the program.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -19,15 +26,20 @@ from krie import (
     Enforcement,
     Event,
     Inline,
+    KernelMemory,
+    Map,
+    Maps,
     Pad6,
     Probe,
     Program,
     own_fields,
 )
 
+from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, Topic
 
-CHANGES = {1: "lower", 2: "same", 3: "higher"}
+CHANGES = {1: "lower", 2: "same", 3: "higher", 4: "none", 5: "unread"}
+_STRICT = Path("/proc/sys/kernel/sysctl_writes_strict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +48,11 @@ class SysctlWrite(Event):
 
     KIND: ClassVar[int] = 0x0103
     NAME: ClassVar[str] = "runtime_integrity.sysctl_write"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     new_int: Annotated[S64, Inline(), Doc("the number that the new value starts with; 0 unless `new_parsed`")]
     old_int: Annotated[S64, Inline(), Doc("the same of the old value; 0 unless `old_parsed`")]
-    file_pos: Annotated[U64, Inline(), Doc("offset of the write in the file; the kernel ignores most writes behind 0")]
+    file_pos: Annotated[U64, Inline(), Doc("offset of the write in the file, its lower 32 bits")]
     length: Annotated[U32, Inline(), Doc("bytes written; 0 where `new_truncated`")]
     name: Annotated[str, Chars(128), Inline(), Doc("path below /proc/sys, with slashes: kernel/kptr_restrict")]
     old: Annotated[str, Chars(64), Doc("text before the write")]
@@ -48,17 +60,69 @@ class SysctlWrite(Event):
     name_truncated: Annotated[Bool, Inline(), Doc("the name is longer than 127 bytes")]
     old_truncated: Annotated[Bool, Doc("the old value is longer than 63 bytes")]
     new_truncated: Annotated[Bool, Inline(), Doc("the new value is longer than 63 bytes")]
-    new_parsed: Annotated[Bool, Inline(), Doc("the new value is one integer, blanks around it ignored")]
-    old_parsed: Annotated[Bool, Inline(), Doc("the old value is one integer, likewise")]
+    new_parsed: Annotated[
+        Bool, Inline(), Doc("the new value starts with a number that the kernel's handlers of numbers take")
+    ]
+    old_parsed: Annotated[Bool, Inline(), Doc("the old value starts with a number, likewise")]
     change: Annotated[
-        str, Choice("B", CHANGES), Inline(), Doc("the new value against the old one; `other` unless both are integers")
+        str,
+        Choice("B", CHANGES),
+        Inline(),
+        Doc(
+            "`new_int` against `old_int`, or `other` where the old value is no number; `none`: a sysctl of numbers "
+            "ignores the write; `unread`: the new value is no number, or lies beyond what was looked at"
+        ),
     ]
     pad: Pad6 = b""
 
 
+class Strict:
+    """Tells the program whether the kernel ignores writes behind a file's start: kernel.sysctl_writes_strict.
+
+    The program counts the writes to that, and believes the agent as long as there was none since it looked. The value
+    is written a moment after the program counted, so after a write the agent waits for the look after the next one.
+    """
+
+    def __init__(self, file: Path = _STRICT) -> None:
+        """Nothing is attached yet."""
+        self._file = file
+        self._writes: Map | None = None
+        self._found_at: Map | None = None
+        self._before = 0
+
+    def attach(self, maps: Maps, _memory: KernelMemory, _config: RuntimeIntegrityConfig) -> None:
+        """Look for the first time. Raises `KernelError`."""
+        self._writes, self._found_at = maps[f"{PREFIX}_strict_writes"], maps[f"{PREFIX}_strict_at"]
+        self._before = 0
+        self._look()
+
+    def scan(self) -> Iterator[Event]:
+        """Look again; there is no event in it. Raises `KernelError`."""
+        self._look()
+        return iter(())
+
+    def _look(self) -> None:
+        assert self._writes is not None
+        assert self._found_at is not None
+        writes = int.from_bytes(self._writes.get(bytes(4)) or b"", "little")
+        if writes == self._before:
+            strict = _text_of(self._file) == "1\n"
+            self._found_at.set(bytes(4), (strict * (writes + 1)).to_bytes(8, "little"))
+        self._before = writes
+
+
+def _text_of(file: Path) -> str:
+    """What a file holds; nothing where it cannot be read, which a kernel without the setting is among."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
 def topic() -> Topic:
     """Writes below /proc/sys."""
-    return Topic(SysctlWrite, (_probe(),), ("sysctl_write.bpf.c",))
+    strict = Strict()
+    return Topic(SysctlWrite, (_probe(),), ("sysctl_write.bpf.c",), attach=strict.attach, scan=strict.scan)
 
 
 def _probe() -> Probe:

@@ -8,8 +8,8 @@ package krie.runtime_integrity
 # METADATA
 # title: A protected sysctl is weakened
 # description: |
-#   The number written lies outside the safe range of data.protected_sysctls, and farther outside than the one before.
-#   Writing an unsafe value again is not reported: the kernel was as weak already.
+#   The number that the kernel would take lies outside the safe range of data.protected_sysctls, and farther outside than
+#   the one before. Writing an unsafe value again is not reported: the kernel was as weak already.
 # custom:
 #   id: SYSCTL001
 #   severity: high
@@ -20,7 +20,6 @@ package krie.runtime_integrity
 #     data.protected_sysctls.
 rules contains {"id": "SYSCTL001", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.sysctl_write"
-	input.event.new_parsed
 	some name, range in data.protected_sysctls
 	input.event.name == name
 	weakens(range)
@@ -29,18 +28,21 @@ rules contains {"id": "SYSCTL001", "action": "override", "errno": 1} if {
 # METADATA
 # title: A write to a protected sysctl cannot be judged
 # description: |
-#   The value is no single number, is longer than what the probe keeps, or is not written at the file's start.
+#   The value does not start with a number, or that lies beyond what the probe looks at. It is refused, since it might
+#   weaken the setting.
 # custom:
 #   id: SYSCTL002
 #   severity: medium
-#   action: log
+#   action: override
 #   technique: T1562.001
 #   seen: |
-#     Nothing. A value with a typing error causes it.
-rules contains {"id": "SYSCTL002", "action": "log"} if {
+#     The write fails with EPERM and the sysctl keeps its value. A value with a typing error causes it, which the kernel
+#     would refuse as well.
+rules contains {"id": "SYSCTL002", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.sysctl_write"
-	data.protected_sysctls[input.event.name]
-	unreadable
+	input.event.change == "unread"
+	some name, _ in data.protected_sysctls
+	input.event.name == name
 }
 
 # METADATA
@@ -62,7 +64,7 @@ rules contains {"id": "SYSCTL003", "action": "log"} if {
 	input.event.new != input.event.old
 }
 
-# `other`: the value before is no number, so this may well be farther outside.
+# `other`: the value before is no number, so this may well be farther outside. `none`: the kernel ignores the write.
 weakens(range) if {
 	input.event.new_int < range.least
 	input.event.change in {"lower", "other"}
@@ -73,10 +75,15 @@ weakens(range) if {
 	input.event.change in {"higher", "other"}
 }
 
-unreadable if not input.event.new_parsed
-
-unreadable if input.event.file_pos > 0
-
-starts_program if startswith(input.event.new, "/")
+# The others hold a path, which may be a relative one, or be written in pieces.
+starts_program if {
+	input.event.name != "kernel/core_pattern"
+	trim_space(input.event.new) != ""
+}
 
 starts_program if startswith(input.event.new, "|")
+
+starts_program if {
+	input.event.file_pos > 0
+	startswith(input.event.old, "|")
+}

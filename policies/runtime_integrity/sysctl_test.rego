@@ -17,9 +17,12 @@ sysctl_write := {
 }
 
 # As the probe's program finds it.
-change(event) := "other" if not event.old_parsed
+change(event) := "unread" if not event.new_parsed
 
-change(event) := "other" if not event.new_parsed
+change(event) := "other" if {
+	event.new_parsed
+	not event.old_parsed
+}
 
 change(event) := "lower" if {
 	both(event)
@@ -44,7 +47,7 @@ both(event) if {
 sysctl(changes) := ids if {
 	event := object.union(sysctl_write, changes)
 	ids := {rule.id | some rule in runtime_integrity.rules} with input as {
-		"event": object.union(event, {"change": change(event)}),
+		"event": object.union({"change": change(event)}, event),
 		"process": {"program": ""},
 	}
 		with data.protected_sysctls as protected
@@ -69,9 +72,19 @@ test_hardened if sysctl({"old_int": 0, "new_int": 2}) == set()
 
 test_another_sysctl if sysctl({"name": "kernel/core_uses_pid"}) == set()
 
-test_unreadable if sysctl({"new": "0 0", "new_int": 0, "new_parsed": false}) == {"SYSCTL002"}
+test_unreadable if sysctl({"new": "x", "new_int": 0, "new_parsed": false}) == {"SYSCTL002"}
 
-test_behind_the_start if sysctl({"new_int": 2, "file_pos": 1}) == {"SYSCTL002"}
+test_what_follows_the_number if sysctl({"new": "0 0"}) == {"SYSCTL001"}
+
+test_behind_the_start if sysctl({"file_pos": 1}) == {"SYSCTL001"}
+
+test_hardened_behind_the_start if sysctl({"new_int": 2, "file_pos": 1}) == set()
+
+test_ignored_behind_the_start if sysctl({"file_pos": 1, "change": "none"}) == set()
+
+test_ignored_blanks if {
+	sysctl({"new": "\n", "new_int": 0, "new_parsed": false, "file_pos": 1, "change": "none"}) == set()
+}
 
 test_unreadable_of_another_sysctl if sysctl({"name": "kernel/hostname", "new_parsed": false}) == set()
 
@@ -82,6 +95,17 @@ test_helper_program if {
 test_helper_pipe if {
 	sysctl({"name": "kernel/core_pattern", "new": "|/tmp/x\n", "new_parsed": false}) == {"SYSCTL003"}
 }
+
+test_relative_helper if {
+	sysctl({"name": "kernel/modprobe", "new": "tmp/x", "new_parsed": false}) == {"SYSCTL003"}
+}
+
+test_helper_in_pieces if {
+	piece := {"name": "kernel/core_pattern", "old": "|/\n", "new": "tmp/x", "new_parsed": false, "file_pos": 2}
+	sysctl(piece) == {"SYSCTL003"}
+}
+
+test_no_helper if sysctl({"name": "kernel/modprobe", "new": "\n", "new_parsed": false, "change": "none"}) == set()
 
 test_core_file if sysctl({"name": "kernel/core_pattern", "new": "core.%p\n", "new_parsed": false}) == set()
 

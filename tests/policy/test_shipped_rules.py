@@ -90,6 +90,10 @@ def write(name: str, before: int, after: int, **changes: Any) -> SysctlWrite:
     return build(SysctlWrite, name=name, **{**texts, "old_int": before, "new_int": after, **changes})
 
 
+def unread(name: str, **changes: Any) -> SysctlWrite:
+    return write(name, 1, 0, **{"new_int": 0, "new_parsed": False, "change": "unread", **changes})
+
+
 def load(**fields: Any) -> BpfCall:
     return build(BpfCall, **{"command": "prog_load", "attr_known": True, "helpers_known": True, **fields})
 
@@ -158,8 +162,8 @@ CASES = [
     (write("kernel/kptr_restrict", 1, 0), {"SYSCTL001"}, write("kernel/kptr_restrict", 1, 2)),
     (write("kernel/ftrace_enabled", 1, 0), {"SYSCTL001"}, write("kernel/ftrace_enabled", 0, 0)),
     (write("vm/unprivileged_userfaultfd", 0, 1), {"SYSCTL001"}, write("vm/unprivileged_userfaultfd", 1, 0)),
-    (write("kernel/kptr_restrict", 1, 0, new_parsed=False), {"SYSCTL002"}, write("kernel/core_uses_pid", 1, 0)),
-    (write("kernel/kptr_restrict", 1, 2, file_pos=1), {"SYSCTL002"}, write("kernel/kptr_restrict", 1, 2)),
+    (unread("kernel/kptr_restrict"), {"SYSCTL002"}, unread("kernel/core_uses_pid")),
+    (write("kernel/kptr_restrict", 1, 0, file_pos=1), {"SYSCTL001"}, unread("kernel/kptr_restrict", change="none")),
     (
         write("kernel/modprobe", 0, 0, old="/sbin/modprobe\n", new="/tmp/x\n", new_parsed=False),
         {"SYSCTL003"},

@@ -30,6 +30,7 @@ IN_KERNEL = {
     "PTRACE001",
     "PTRACE002",
     "SYSCTL001",
+    "SYSCTL002",
 }
 
 
