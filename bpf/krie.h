@@ -61,11 +61,14 @@ static __always_inline void krie_forget(void *bytes, const __u32 size)
 	bpf_probe_read_kernel(bytes, none * size, bytes);
 }
 
-/* The same pointer as a number, which may be reckoned with, of an argument whose type the verifier knows. 0, as of an argument
- * that is missing, where the stack is no kernel memory. */
+/* The same pointer as a number, which may be reckoned with, of an argument whose type the verifier knows. By the helper that
+ * reads memory of either kind, bpf_probe_read(): on a stack in user memory, which exploits bring, the one for kernel memory
+ * refuses. */
 static __always_inline void *krie_without_type(void *pointer)
 {
-	bpf_probe_read_kernel(&pointer, sizeof(pointer), &pointer);
+	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
+
+	read_any(&pointer, sizeof(pointer), &pointer);
 	return pointer;
 }
 

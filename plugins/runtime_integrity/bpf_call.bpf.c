@@ -129,7 +129,8 @@ static __always_inline bool runtime_integrity_bpf_enter(u32 command)
 }
 
 /* What follows are two programs for each attach type. Where a program is loaded the first one goes on to the second, and that
- * to itself until all instructions were looked at. What is in one such map must be of one attach type. */
+ * to itself until all instructions were looked at. Where it cannot go on, since somebody emptied the map's slot, it decides by
+ * what is known by then: not what the program calls. What is in one such map must be of one attach type. */
 BPF_PROG_ARRAY(runtime_integrity_scan_lsm, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_fmod_ret, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_kprobe, 1);
@@ -157,7 +158,7 @@ int runtime_integrity_bpf_lsm(u64 *ctx)
 		return runtime_integrity_bpf_hooked(ctx);
 	runtime_integrity_load_hooked(ctx);
 	runtime_integrity_scan_lsm.call(ctx, 0);
-	return 0;
+	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
 }
 
 int runtime_integrity_bpf_scan_lsm(u64 *ctx)
@@ -175,7 +176,7 @@ int runtime_integrity_bpf_fmod_ret(u64 *ctx)
 		return runtime_integrity_bpf_hooked(ctx);
 	runtime_integrity_load_hooked(ctx);
 	runtime_integrity_scan_fmod_ret.call(ctx, 0);
-	return 0;
+	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
 }
 
 int runtime_integrity_bpf_scan_fmod_ret(u64 *ctx)
@@ -183,6 +184,33 @@ int runtime_integrity_bpf_scan_fmod_ret(u64 *ctx)
 	if (runtime_integrity_scan())
 		runtime_integrity_scan_fmod_ret.call(ctx, 0);
 	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
+}
+
+/* security_bpf_prog_load(prog, attr, ...), and for all other commands security_bpf(). What the kernel refuses before it asks
+ * there is not told. */
+int runtime_integrity_bpf_prog_lsm(u64 *ctx)
+{
+	if (!runtime_integrity_bpf_enter(BPF_PROG_LOAD))
+		return 0;
+	runtime_integrity_begin_scan_of((void *)ctx[0], (void *)ctx[1]);
+	runtime_integrity_scan_lsm.call(ctx, 0);
+	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
+}
+
+int runtime_integrity_bpf_prog_fmod_ret(u64 *ctx)
+{
+	if (!runtime_integrity_bpf_enter(BPF_PROG_LOAD))
+		return 0;
+	runtime_integrity_begin_scan_of((void *)ctx[0], (void *)ctx[1]);
+	runtime_integrity_scan_fmod_ret.call(ctx, 0);
+	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
+}
+
+int runtime_integrity_bpf_others_hook(u64 *ctx)
+{
+	if (!runtime_integrity_bpf_enter(ctx[0]) || (u32)ctx[0] == BPF_PROG_LOAD)
+		return 0;
+	return runtime_integrity_bpf_hooked(ctx);
 }
 
 /* __x64_sys_bpf(regs of the caller). Two programs, both attached, and the scan in one run, which the verifier follows to its end:
@@ -199,7 +227,7 @@ static __always_inline int runtime_integrity_bpf_overridden(struct pt_regs *ctx,
 		return 0;
 	if (loads) {
 		runtime_integrity_begin_scan(attributes, size, false, false);
-		runtime_integrity_scan_some(RUNTIME_INTEGRITY_SCANNED + 1); /* and see that there is no more */
+		runtime_integrity_scan_some(RUNTIME_INTEGRITY_ONE_RUN + 1); /* and see that there is no more */
 		error = runtime_integrity_bpf_load(false, RUNTIME_INTEGRITY_REFUSES);
 	} else {
 		error = runtime_integrity_bpf_event(command, attributes, size, false, false, RUNTIME_INTEGRITY_REFUSES);
@@ -229,7 +257,7 @@ int runtime_integrity_bpf_kprobe(struct pt_regs *ctx)
 		return runtime_integrity_bpf_event(ctx->di, (void *)ctx->si, ctx->dx, true, compat, KRIE_CAN_KILL);
 	runtime_integrity_begin_scan((void *)ctx->si, ctx->dx, true, compat);
 	runtime_integrity_scan_kprobe.call(ctx, 0);
-	return 0;
+	return runtime_integrity_bpf_load(true, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_bpf_scan_kprobe(struct pt_regs *ctx)
@@ -250,7 +278,7 @@ int runtime_integrity_bpf_syscall(struct bpf_raw_tracepoint_args *ctx)
 						   KRIE_CAN_KILL);
 	runtime_integrity_begin_scan((void *)call.second, call.third, false, call.compat);
 	runtime_integrity_scan_syscall.call(ctx, 0);
-	return 0;
+	return runtime_integrity_bpf_load(false, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_bpf_scan_syscall(struct bpf_raw_tracepoint_args *ctx)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +36,10 @@ from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic
 
 OBJECTS = {1: "map", 2: "prog", 3: "link"}
 _SYS_BPF = 321  # x86-64
+_PROG_LOAD, _SOCKET_FILTER = 5, 1
 _NO_SUCH_COMMAND = 0xFFFF
+_ATTR_BYTES = 72
+"""Of union bpf_attr; every kernel knows so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class BpfCall(Event):
         Bool, Inline(), Doc("they are the kernel's own copy, not user memory that the caller can still change")
     ]
     helpers_known: Annotated[
-        Bool, Inline(), Doc("prog_load: all instructions were read (from user memory) for `helpers`, `called`")
+        Bool, Inline(), Doc("prog_load: all instructions were read for `helpers`, `called`; see the probe's limits")
     ]
     calls_kernel: Annotated[Bool, Inline(), Doc("prog_load: it calls functions of the kernel (kfuncs)")]
     compat: Annotated[Bool, Inline(), Doc("32-bit system call")]
@@ -146,11 +150,24 @@ def _probe() -> Probe:
         programs = (first, Program(attach, target, f"{PREFIX}_bpf_{attach}"))
         return Alternative(str(attach), programs, **{"fields": everything, "limits": limits, **more})
 
+    def hooked(attach: AttachType, prefix: str) -> Alternative:
+        """By the hook that has the kernel's own copy of the instructions: since 6.9 (1b67772e4e3f)."""
+        load = f"{prefix}bpf_prog_load"
+        programs = (
+            Program(attach, load, f"{PREFIX}_bpf_scan_{attach}", through=f"{PREFIX}_scan_{attach}", proven=False),
+            Program(attach, load, f"{PREFIX}_bpf_prog_{attach}"),
+            Program(attach, f"{prefix}bpf", f"{PREFIX}_bpf_others_hook"),
+        )
+        unseen = "what the kernel refuses to load before it asks security modules is not seen"
+        return Alternative(f"{attach}_prog_load", programs, fields=everything, can=REFUSES, limits=unseen)
+
     return Probe(
         "bpf",
         BpfCall,
         (
+            hooked(AttachType.LSM, ""),
             alternative(AttachType.LSM, "bpf", can=REFUSES),
+            hooked(AttachType.FMOD_RET, "security_"),
             alternative(AttachType.FMOD_RET, "security_bpf", can=REFUSES),
             alternative(
                 AttachType.KPROBE_OVERRIDE,
@@ -174,6 +191,14 @@ def _probe() -> Probe:
 
 
 def _canary() -> None:
-    """Ask for a command that no kernel has; it is refused after security modules were asked."""
+    """Ask for a command that no kernel has, and to load a program that none takes.
+
+    Both are refused after security modules were asked.
+    """
+    libc = ctypes.CDLL(None)
     attributes = ctypes.create_string_buffer(8)
-    ctypes.CDLL(None).syscall(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
+    libc.syscall(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
+    instruction, licence = ctypes.create_string_buffer(b"\xff" * 8, 8), ctypes.create_string_buffer(b"GPL")
+    load = struct.pack("=IIQQ", _SOCKET_FILTER, 1, ctypes.addressof(instruction), ctypes.addressof(licence))
+    attributes = ctypes.create_string_buffer(load.ljust(_ATTR_BYTES, b"\0"), _ATTR_BYTES)
+    libc.syscall(_SYS_BPF, _PROG_LOAD, ctypes.byref(attributes), _ATTR_BYTES)

@@ -4,8 +4,10 @@
  * program after the other, each by a tail call: the verifier looks at one.
  */
 
-#define RUNTIME_INTEGRITY_SCANNED 4096 /* instructions of a program that are looked at */
-#define RUNTIME_INTEGRITY_AT_ONCE 256 /* of them, in one run: 17 tail calls, where a kernel allows 32 */
+#define RUNTIME_INTEGRITY_LOADS 512 /* programs that are being loaded at a time; of others, nothing is known */
+#define RUNTIME_INTEGRITY_SCANNED 15360 /* instructions of a program that are looked at */
+#define RUNTIME_INTEGRITY_AT_ONCE 512 /* of them, in one run: 31 tail calls, where a kernel allows 32 */
+#define RUNTIME_INTEGRITY_ONE_RUN 4096 /* that are looked at where no run can go on to another */
 #define RUNTIME_INTEGRITY_BATCH 16 /* of them, read at a time */
 
 #define RUNTIME_INTEGRITY_ATTR_BYTES 116 /* of union bpf_attr, up to attach_btf_obj_fd */
@@ -13,6 +15,7 @@
 #define RUNTIME_INTEGRITY_SEND_SIGNAL 1 /* bits of `helpers`: HELPERS in names.py */
 #define RUNTIME_INTEGRITY_OVERRIDE_RETURN 2
 #define RUNTIME_INTEGRITY_PROBE_WRITE_USER 4
+#define RUNTIME_INTEGRITY_SYSCTL_SET_NEW_VALUE 8
 
 struct runtime_integrity_attr { /* the start of PROG_LOAD in union bpf_attr */
 	u32 type;
@@ -40,8 +43,9 @@ struct runtime_integrity_loading {
 	u64 batch[RUNTIME_INTEGRITY_BATCH];
 };
 
-/* By thread, since a program of an LSM hook can be preempted by another load on its CPU. */
-BPF_TABLE("lru_hash", u64, struct runtime_integrity_loading, runtime_integrity_loads, 256);
+/* By thread, since a program of an LSM hook can be preempted by another load on its CPU. Nothing is pushed out of it by others:
+ * an entry is there from the begin of a load to its decision, and there are no more of them than threads in between. */
+BPF_HASH(runtime_integrity_loads, u64, struct runtime_integrity_loading, RUNTIME_INTEGRITY_LOADS);
 BPF_ARRAY(runtime_integrity_no_load, struct runtime_integrity_loading, 1); /* what each begins as; the stack has no room for it */
 
 static __always_inline struct runtime_integrity_loading *runtime_integrity_loading_now(void)
@@ -73,6 +77,21 @@ static __always_inline void runtime_integrity_begin_scan(void *attributes, u64 s
 							bpf_probe_read_user(&loading->attr, size, attributes));
 }
 
+/* The same, where the kernel has made its own copy of the instructions already, which nobody can change any more: in
+ * security_bpf_prog_load(prog, attr, ...), of 6.9 and later. */
+static __always_inline void runtime_integrity_begin_scan_of(void *prog, void *attributes)
+{
+	struct runtime_integrity_loading *loading;
+
+	runtime_integrity_begin_scan(attributes, RUNTIME_INTEGRITY_ATTR_BYTES, true, krie_compat(krie_current()));
+	loading = runtime_integrity_loading_now();
+	if (!loading)
+		return;
+	prog = krie_without_type(prog);
+	loading->attr.insns = (u64)KRIE_ADDRESS(bpf_prog, prog, insnsi);
+	loading->attr.insn_count = KRIE_READ(bpf_prog, prog, len);
+}
+
 static __always_inline void runtime_integrity_end_scan(void)
 {
 	u64 thread = bpf_get_current_pid_tgid();
@@ -96,7 +115,8 @@ static __always_inline u32 runtime_integrity_changing(const struct runtime_integ
 	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63)) & 1) *
 		       RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread */ |
 	       (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
-	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER;
+	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER |
+	       (loading->helpers[104 >> 6] >> (104 & 63) & 1) * RUNTIME_INTEGRITY_SYSCTL_SET_NEW_VALUE;
 }
 
 /* The smaller one of what is left (not 0) and RUNTIME_INTEGRITY_BATCH. */
@@ -111,7 +131,7 @@ static __always_inline u64 runtime_integrity_batch(u64 left)
 	return (last & (RUNTIME_INTEGRITY_BATCH - 1)) + 1;
 }
 
-/* Look at the next so many instructions, which lie in the caller's memory. Whether there are more to look at. What is left of a
+/* Look at the next so many instructions, which lie in the caller's memory or the kernel's. Whether there are more to look at. What is left of a
  * batch in the last, shorter one was seen before. */
 static __always_inline bool runtime_integrity_scan_some(const u32 most)
 {

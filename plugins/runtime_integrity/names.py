@@ -55,7 +55,12 @@ MAP_TYPES = _numbered(
     """
 )
 """`enum bpf_map_type`."""
-HELPERS = {1 << 0: "send_signal", 1 << 1: "override_return", 1 << 2: "probe_write_user"}
+HELPERS = {
+    1 << 0: "send_signal",
+    1 << 1: "override_return",
+    1 << 2: "probe_write_user",
+    1 << 3: "sysctl_set_new_value",
+}
 """Helpers by which a BPF program changes what other programs do: bits that `bpf_call.bpf.c` sets."""
 HELPER_NAMES = tuple(
     """

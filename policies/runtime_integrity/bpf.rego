@@ -21,8 +21,8 @@ rules contains {"id": "BPF001", "action": "log"} if {
 # METADATA
 # title: An unnamed program loads BPF that interferes with others
 # description: |
-#   The program calls helpers that send signals, change what kernel functions return, or write to the memory of other
-#   processes: the tools of a BPF rootkit.
+#   The program calls helpers that send signals, change what kernel functions return, write to the memory of other
+#   processes, or replace what is written to a sysctl: the tools of a BPF rootkit.
 # custom:
 #   id: BPF002
 #   severity: critical
@@ -57,20 +57,41 @@ rules contains {"id": "BPF003", "action": "log"} if {
 }
 
 # METADATA
-# title: A BPF program is loaded that could not be read
+# title: A named program loads BPF that could not be read
 # description: |
-#   The probe could not read the call's attributes or all instructions, so BPF002 cannot judge it.
+#   The probe could not read the call's attributes or all instructions, so BPF003 cannot judge it.
 # custom:
 #   id: BPF004
 #   severity: medium
 #   action: log
 #   technique: T1014
 #   seen: |
-#     Nothing. Programs of more than 4,096 instructions cause it: those of container networks, for example.
+#     Nothing. Programs of more instructions than the probe looks at cause it: those of container networks, for example.
 rules contains {"id": "BPF004", "action": "log"} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command == "prog_load"
 	input.event.helpers_known == false
+	input.process.program != ""
+}
+
+# METADATA
+# title: An unnamed program loads BPF that could not be read
+# description: |
+#   As BPF004, by a program that data.executables does not name. It is refused, since BPF002 cannot judge it: padding or a
+#   change of the instructions meanwhile would hide what they call.
+# custom:
+#   id: BPF007
+#   severity: high
+#   action: override
+#   technique: T1014
+#   seen: |
+#     Loading the program fails with EPERM. Tools that load large programs meet it where data.executables does not name
+#     them: container networks, for example.
+rules contains {"id": "BPF007", "action": "override", "errno": 1} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command == "prog_load"
+	input.event.helpers_known == false
+	input.process.program == ""
 }
 
 # METADATA

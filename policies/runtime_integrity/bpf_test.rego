@@ -32,6 +32,12 @@ test_helpers_of_another_command if bpf({"command": "map_create", "helpers": ["se
 
 test_unreadable_program if bpf({"helpers_known": false}, "systemd") == {"BPF004"}
 
+test_unreadable_program_of_nobody if bpf({"helpers_known": false}, "") == {"BPF001", "BPF007"}
+
+test_unreadable_attributes_of_nobody if {
+	bpf({"helpers_known": false, "attr_known": false}, "") == {"BPF001", "BPF007"}
+}
+
 test_unreadable_attributes if {
 	bpf({"command": "map_create", "helpers_known": false, "attr_known": false}, "systemd") == set()
 }

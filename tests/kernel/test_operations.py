@@ -1,5 +1,6 @@
 """The operation events of runtime_integrity: each trigger gives exactly its events, its twin gives none."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -303,6 +304,24 @@ def test_an_unload_of_nothing(journal: JournalOfVictims, victims: Victims) -> No
     victims.run("libc.syscall(176, b'lkrg', 0o4000 | 0o1000)")
     (line,) = journal.exactly(f"{PREFIX}module_unload", 1, step="asked", name="lkrg", forced=True)
     assert rules(line) == {"MODULE007", "MODULE008"}
+
+
+@pytest.mark.needs("ia32")
+def test_an_unload_from_a_code_segment_of_ones_own(
+    journal: JournalOfVictims, victims: Victims, tmp_path: Path, lacks: Callable[[str], NoReturn]
+) -> None:
+    """The kernel knows user mode by its privilege level, and not by the number of the segment."""
+    program = tmp_path / "own_segment"
+    source = Path(__file__).with_name("own_segment.c")
+    subprocess.run(["gcc", "-O1", "-mno-red-zone", "-o", program, source], check=True)
+    try:
+        victims.execute([str(program)])
+    except subprocess.CalledProcessError as error:
+        if error.returncode == 77:
+            lacks("modify_ldt: this kernel makes no local descriptor tables")
+        assert error.returncode in (errno.ENOENT, errno.ENOSYS)
+    (line,) = journal.exactly(f"{PREFIX}module_unload", 1, step="asked", name="krie_none", compat=True)
+    assert rules(line) == {"MODULE007"}
 
 
 @pytest.mark.needs("test_module")

@@ -10,6 +10,8 @@ from krie.testing.agent import RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
+from .tail_calls import slots_emptied
+
 TRACE = """
 import time
 child = os.fork()
@@ -83,19 +85,20 @@ def test_a_debugger_on_its_own_child_is_silent(agent: RunningAgent, victims: Vic
     assert all(not line["decision"]["rules"] for line in agent.lines("runtime_integrity.ptrace", victims.mine))
 
 
-LOAD = """
+PROGRAM = """
 import contextlib, resource, struct
 with contextlib.suppress(ValueError):  # kernels before 5.11 count BPF programs there; on others it may be refused
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (-1, -1))
-helper = int(sys.argv[1])
-code = struct.pack("<BBhi", 0xB7, 1, 0, 9) + struct.pack("<BBhi", 0x85, 0, 0, helper) if helper else b""
+helper, padding = int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 0
+code = struct.pack("<BBhi", 0xB7, 0, 0, 0) * padding
+code += struct.pack("<BBhi", 0xB7, 1, 0, 9) + struct.pack("<BBhi", 0x85, 0, 0, helper) if helper else b""
 code += struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 insns, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
 attr = struct.pack("=IIQQIIQII16s", 17, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(licence),
                    0, 0, 0, 0, 0, b"victim")
 buffer = ctypes.create_string_buffer(attr.ljust(120, b"\\0"), 120)
-print(libc.syscall(321, 5, ctypes.byref(buffer), 120))
 """
+LOAD = f"{PROGRAM}\nprint(libc.syscall(321, 5, ctypes.byref(buffer), 120))"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +120,95 @@ def test_bpf_load(
     assert line["done"] == []
     agent.settle()
     assert len(agent.lines("runtime_integrity.bpf", victims.mine)) == 1
+
+
+def test_padding_hides_nothing(journal: JournalOfVictims, victims: Victims) -> None:
+    victims.run(LOAD, "109", "4200")
+    (line,) = journal.exactly("runtime_integrity.bpf", 1)
+    assert (line["event"]["helpers"], line["event"]["helpers_known"]) == (["send_signal"], True)
+    assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF002"]
+
+
+def test_what_is_too_large_to_be_read_would_be_refused(journal: JournalOfVictims, victims: Victims) -> None:
+    assert int(victims.run(LOAD, "0", "20000").stdout) >= 0  # nothing is, in mode observe
+    (line,) = journal.exactly("runtime_integrity.bpf", 1)
+    assert (line["event"]["attr_known"], line["event"]["helpers_known"]) == (True, False)
+    assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF007"]
+    assert line["would"] == ["override"]
+
+
+REPLACES = """
+code = struct.pack("<BBhi", 0x62, 10, -8, 0x30)  # *(u32 *)(fp - 8) = "0"
+code += struct.pack("<BBhi", 0xBF, 0xA2, 0, 0) + struct.pack("<BBhi", 0x07, 2, 0, -8)
+code += struct.pack("<BBhi", 0xB7, 3, 0, 1) + struct.pack("<BBhi", 0x85, 0, 0, 104)  # sysctl_set_new_value
+code += struct.pack("<BBhi", 0xB7, 0, 0, 1) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+insns = ctypes.create_string_buffer(code)
+struct.pack_into("=IIQ", buffer, 0, 23, len(code) // 8, ctypes.addressof(insns))
+struct.pack_into("=I", buffer, 68, 18)
+print(libc.syscall(321, 5, ctypes.byref(buffer), 120))
+"""
+
+
+def test_what_replaces_values_behind_the_probe(journal: JournalOfVictims, victims: Victims) -> None:
+    """A program at sysctls that runs after KRIe's own one, and gives the kernel another value than that one judged."""
+    assert int(victims.run(PROGRAM + REPLACES, "0").stdout) >= 0
+    (line,) = journal.exactly("runtime_integrity.bpf", 1)
+    assert (line["event"]["prog_type"], line["event"]["helpers"]) == ("cgroup_sysctl", ["sysctl_set_new_value"])
+    assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF002"]
+
+
+UNREAD = """
+import mmap, tempfile
+file = tempfile.TemporaryFile()
+file.write(code.ljust(4096, b"\\0"))
+file.flush()
+mapping = mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+place = ctypes.addressof(ctypes.c_char.from_buffer(mapping))  # none of it was touched: the page is not there yet
+struct.pack_into("=Q", buffer, 8, place)
+print(libc.syscall(321, 5, ctypes.byref(buffer), 120))
+"""
+
+
+def test_instructions_that_are_not_in_memory_yet(journal: JournalOfVictims, victims: Victims) -> None:
+    """The kernel fetches them; a program cannot, where it does not see the kernel's own copy."""
+    victims.run(PROGRAM + UNREAD, "109")
+    (line,) = journal.exactly("runtime_integrity.bpf", 1)
+    rules = [each["id"] for each in line["decision"]["rules"]]
+    if line["event"]["helpers_known"]:
+        assert (line["event"]["helpers"], rules) == (["send_signal"], ["BPF001", "BPF002"])
+    else:
+        assert (line["event"]["helpers"], rules) == ([], ["BPF001", "BPF007"])
+
+
+AT_A_TIME = """
+import threading
+start = threading.Barrier(300)
+
+def load():
+    start.wait()
+    libc.syscall(321, 5, ctypes.byref(buffer), 120)
+
+threads = [threading.Thread(target=load) for _ in range(300)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+"""
+
+
+def test_many_loads_at_a_time_do_not_hide_each_other(journal: JournalOfVictims, victims: Victims) -> None:
+    victims.run(PROGRAM + AT_A_TIME, "109", "2000")
+    for line in journal.exactly("runtime_integrity.bpf", 300, helpers=["send_signal"], helpers_known=True):
+        assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF002"]
+
+
+def test_a_scan_that_cannot_go_on_says_so(agent: RunningAgent, journal: JournalOfVictims, victims: Victims) -> None:
+    """Somebody takes the program that goes on with the scan out of its map."""
+    with slots_emptied(agent.process.pid):
+        victims.run(LOAD, "109")
+    (line,) = journal.exactly("runtime_integrity.bpf", 1)
+    assert (line["event"]["attr_known"], line["event"]["helpers_known"]) == (True, False)
+    assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF007"]
 
 
 def test_bpf_map_access_is_left_out(journal: JournalOfVictims, victims: Victims) -> None:

@@ -75,6 +75,8 @@ class Suite:
     """QEMU's CPU model with flags. Without SMEP and SMAP where attackers need the kernel to run on their memory."""
     may_lack: str = "kprobe_override"
     """Features, separated by blanks, that tests may need and that this kernel does not have."""
+    shows_programs: bool = False
+    """Its security hooks see the kernel's own copy of a BPF program that is being loaded."""
     stock: bool = True
     """Somebody's kernel, not one of our own: then slow tests, of ordinary work, are worth their time."""
     always: bool = False
@@ -108,9 +110,15 @@ SUITES = (
         may_lack="kprobe_override missed_kprobes switch syscall_program task_btf verified_insns",
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
-    Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, always=True),
-    Suite("debian-newest", "debian-newest", "lsm", may_lack="kprobe_override no_smep no_smap override_creds"),
-    Suite("override", "override", "lsm", may_lack="no_smep no_smap", stock=False),
+    Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, shows_programs=True, always=True),
+    Suite(
+        "debian-newest",
+        "debian-newest",
+        "lsm",
+        may_lack="kprobe_override no_smep no_smap override_creds switch",
+        shows_programs=True,
+    ),
+    Suite("override", "override", "lsm", may_lack="no_smep no_smap", shows_programs=True, stock=False),
 )
 
 

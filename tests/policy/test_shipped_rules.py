@@ -171,7 +171,7 @@ CASES = [
     ),
     (load(), {"BPF001"}, load(command="prog_get_next_id")),
     (load(helpers=("send_signal",)), {"BPF001", "BPF002"}, load(command="map_create", helpers=("send_signal",))),
-    (load(helpers_known=False), {"BPF001", "BPF004"}, load(command="link_create", helpers_known=False)),
+    (load(helpers_known=False), {"BPF001", "BPF007"}, load(command="link_create", helpers_known=False)),
     (load(command="obj_pin"), {"BPF005"}, load(command="obj_get")),
     (load(command="link_detach"), {"BPF006"}, load(command="link_create")),
     (trace(target_uid=0), {"PTRACE001"}, trace()),
@@ -236,11 +236,12 @@ def test_a_rule_fires_and_has_a_near_miss(event: Event, rules: set[str], near_mi
 def test_named_programs() -> None:
     assert fired(load(), program="apt") == set()
     assert fired(load(helpers=("probe_write_user",)), program="apt") == {"BPF003"}
+    assert fired(load(helpers_known=False), program="apt") == {"BPF004"}
     assert fired(trace(uid=0, euid=0, target_uid=0), target="sshd") == {"PTRACE004"}
 
 
 def test_every_rule_has_a_case() -> None:
-    covered = {id_ for _, rules, _ in CASES for id_ in rules} | {"BPF003", "PTRACE004"}
+    covered = {id_ for _, rules, _ in CASES for id_ in rules} | {"BPF003", "BPF004", "PTRACE004"}
     assert {rule.id for rule in POLICY.rules} == covered
 
 

@@ -21,6 +21,7 @@ from .test_tables import PLANTED, subject
 
 IN_KERNEL = {
     "BPF002",
+    "BPF007",
     "CRED001",
     "MODULE001",
     "MODULE002",
