@@ -275,18 +275,20 @@ class Agent:
 
     def _check_probes(self) -> None:
         self._tell_probes(self._armed.probes.check())
-        self._tell_missed()
+        self._armed.plugins.checked(self._armed.probes.reports, self._tell_missed())
         self._update_health()
         self._note_presence()
 
-    def _tell_missed(self) -> None:
+    def _tell_missed(self) -> frozenset[str]:
+        """Returns the labels of programs of which runs were left out since the last look."""
         try:
             found = list(self._missed.look())
         except KernelError as error:
             _log.error("runs that the kernel left out are not counted: %s", error)
-            return
+            return frozenset()
         for missed in found:
             self._reports.missed(missed)
+        return frozenset(each.program for each in found)
 
     def _note_presence(self, *, clean: bool = False) -> None:
         try:

@@ -16,7 +16,7 @@ others. Where the configuration says `required = true`, a plugin that degrades s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -99,6 +99,16 @@ def krie_scan() -> Iterable[Event]:
     the process that they are journaled for. Raising loses what this scan found.
     """
     return ()
+
+
+@hookspec
+def krie_checked(silent: Collection[str], missed: Collection[str]) -> None:
+    """What works was looked at: called every `canary_interval_s` seconds.
+
+    `silent` names the sensor's probes whose canary did not arrive, `missed` the labels of its programs of which the
+    kernel left out runs since the last look. What a plugin keeps of what these saw may be out of date. Raising counts
+    as a failure of the plugin.
+    """
 
 
 @hookspec(firstresult=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint
@@ -28,6 +28,7 @@ from .trust import require_trusted
 from .wire import Json
 
 if TYPE_CHECKING:
+    from .health import ProbeReport
     from .kernel.features import Features
     from .kernel.maps import Maps
     from .kernel.memory import KernelMemory
@@ -158,6 +159,15 @@ class Plugins:
                 return [complete(_own_event(event, own)) for answer in answers for event in answer or ()]
 
             yield from self._call(each.name, "krie_scan", completed) or ()
+
+    def checked(self, reports: Iterable[ProbeReport], missed: Collection[str]) -> None:
+        """`krie_checked` of each plugin that has it. `missed`: labels of programs of which runs were left out."""
+        silent = [(each.plugin, each.probe.name) for each in reports if each.state == "silent"]
+        for each in self.loaded:
+            if self._has(each.name, "krie_checked"):
+                own = frozenset(probe for plugin, probe in silent if plugin == each.name)
+                left_out = frozenset(label for label in missed if label.startswith(f"{each.name}_"))
+                self._call(each.name, "krie_checked", silent=own, missed=left_out)
 
     def restorer(self, plugin: str) -> Callable[[Event], str | None] | None:
         """`krie_restore` of a plugin that has it: None says that it is done, a text why not."""

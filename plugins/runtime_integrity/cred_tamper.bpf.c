@@ -30,6 +30,7 @@
 
 struct runtime_integrity_creds {
 	u64 start_time; /* of the thread: the memory of a task is used again */
+	u64 noted; /* when, in ns since boot; of what is older than runtime_integrity_followed(), nothing is judged */
 	u64 cred; /* addresses of the credentials, and of what they refer to */
 	u64 user_ns;
 	u64 group_info;
@@ -61,6 +62,7 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 	u64 *unfollowed;
 
 	creds->start_time = KRIE_READ(task_struct, task, start_boottime);
+	creds->noted = bpf_ktime_get_boot_ns();
 	if (!runtime_integrity_shadow.update(&key, creds))
 		return;
 	unfollowed = runtime_integrity_unfollowed.lookup(&zero);
@@ -104,7 +106,7 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 	if (!krie_enter())
 		return 0;
 	noted = runtime_integrity_shadow.lookup(&task);
-	if (noted && noted->cred == (u64)new &&
+	if (noted && noted->cred == (u64)new && noted->noted >= runtime_integrity_followed() &&
 	    noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
 		return 0;
 	runtime_integrity_read_creds(&creds, new);
@@ -126,8 +128,9 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 	int error = 0;
 
 	runtime_integrity_read_creds(&now, KRIE_READ(task_struct, task, real_cred));
-	/* Older than the agent: what it has now counts as its own. */
-	if (!before || before->start_time != KRIE_LOAD(task_struct, krie_current_btf(), start_boottime)) {
+	/* Older than the agent, or than the time since when all changes were seen: what it has now counts as its own. */
+	if (!before || before->noted < runtime_integrity_followed() ||
+	    before->start_time != KRIE_LOAD(task_struct, krie_current_btf(), start_boottime)) {
 		if (!(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING))
 			runtime_integrity_follow(task, &now);
 		return 0;
@@ -221,7 +224,8 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	runtime_integrity_read_creds(&creds, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);
-	if (legal && legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
+	if (legal && legal->noted >= runtime_integrity_followed() &&
+	    legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
 	    runtime_integrity_differs(legal, &creds)) {
 		runtime_integrity_read_creds(&now, KRIE_READ(task_struct, krie_current(), real_cred));
 		if (runtime_integrity_differs(legal, &now)) {

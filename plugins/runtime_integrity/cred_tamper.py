@@ -9,6 +9,10 @@ credentials (task->cred) is seen at exec and setuid, not at a write. Workers of 
 of whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for somebody who tampered
 is not seen; since then it is not where his credentials were replaced as a whole after the worker was born. What is
 noted lies in kernel memory, too.
+
+Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
+renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when a canary arrives again, and
+when the kernel has left out runs of both programs that see commits; the last two are known at the next look only.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import ctypes
 import logging
 import os
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -58,6 +63,10 @@ CHANGES = {
     128: "keyrings",
 }
 _SYS_SETUID = 105
+_PROBE = "cred_tamper"
+_COMMITS = tuple(f"{PREFIX}_commit_{name}" for name in ("fentry", "again"))
+"""The programs that see legal changes; one of them suffices."""
+_NEVER = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +114,45 @@ class Room:
         return iter(())
 
 
+class Followed:
+    """Tells the programs since when they see all legal changes; of some interruptions they know by themselves."""
+
+    def __init__(self) -> None:
+        """Nothing is attached yet."""
+        self._since: Map | None = None
+        self._silent = False
+
+    def attach(self, maps: Maps) -> None:
+        """Remember the map that says so."""
+        self._since, self._silent = maps[f"{PREFIX}_followed_since"], False
+
+    def checked(self, silent: Collection[str], missed: Collection[str]) -> None:
+        """See `krie.hookspecs.krie_checked`. Raises `KernelError`."""
+        assert self._since is not None
+        was_silent, self._silent = self._silent, _PROBE in silent
+        if self._silent:
+            self._since.set(bytes(4), struct.pack("=Q", _NEVER))
+        elif was_silent or set(_COMMITS) <= set(missed):
+            (before,) = struct.unpack("=Q", self._since.get(bytes(4)) or bytes(8))
+            now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            # The programs may have set it to a moment that is yet to come.
+            self._since.set(bytes(4), struct.pack("=Q", now if before == _NEVER else max(now, before)))
+
+
 def topic() -> Topic:
     """Tampered credentials."""
-    room = Room()
+    room, followed = Room(), Followed()
+
+    def attach(maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConfig) -> None:
+        room.attach(maps, memory, config)
+        followed.attach(maps)
+
     return Topic(
         CredTamper,
         (_probe(),),
         ("cred_tamper.bpf.c",),
-        attach=room.attach,
+        attach=attach,
+        checked=followed.checked,
         scan=room.scan,
         defines={"RUNTIME_INTEGRITY_CRED_THREADS": THREADS},
         wanted=lambda config: config.watch_credentials,
@@ -122,11 +162,12 @@ def topic() -> Topic:
 def _probe() -> Probe:
     lives = tuple(
         Program(AttachType.RAW_TRACEPOINT, target, f"{PREFIX}_cred_{name}")
-        for target, name in (("sched_wakeup_new", "born"), ("sched_process_exit", "exit"))
+        for target, name in (
+            ("sched_wakeup_new", "born"),
+            ("sched_process_exit", "exit"),
+        )
     )
-    commits = tuple(
-        Program(AttachType.FENTRY, "commit_creds", f"{PREFIX}_commit_{name}") for name in ("fentry", "again")
-    )
+    commits = tuple(Program(AttachType.FENTRY, "commit_creds", each) for each in _COMMITS)
     writes = tuple(
         Program(AttachType.FENTRY, target, f"{PREFIX}_cred_{name}", optional=True)
         for target, name in (("mnt_get_write_access", "write_access"), ("__mnt_want_write", "want_write"))
@@ -143,7 +184,7 @@ def _probe() -> Probe:
     # No kprobe: the kernel leaves it out where its CPU changes a map for user space, and a commit that is missed would
     # look like an attack.
     ways = (hooked(AttachType.LSM, hooks), hooked(AttachType.FMOD_RET, functions))
-    return Probe("cred_tamper", CredTamper, ways, _canary)
+    return Probe(_PROBE, CredTamper, ways, _canary)
 
 
 def _canary() -> None:

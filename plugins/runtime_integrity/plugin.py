@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -93,6 +93,13 @@ def krie_scan() -> Iterator[Event]:
     """See `krie.hookspecs`."""
     for topic in _topics().values():
         yield from topic.scan()
+
+
+@hookimpl
+def krie_checked(silent: Collection[str], missed: Collection[str]) -> None:
+    """See `krie.hookspecs`."""
+    for topic in _topics().values():
+        topic.checked(silent, missed)
 
 
 @hookimpl

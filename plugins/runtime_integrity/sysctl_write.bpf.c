@@ -119,14 +119,22 @@ static __always_inline u64 runtime_integrity_change(struct runtime_integrity_sys
 		krie_equal(krie_differs, 0);                                                                          \
 	})
 
-/* The write goes on to the kernel. Of the agent's own, too, and before it is armed. */
-static __always_inline void runtime_integrity_let_through(const char *name)
+/* In this time the kernel has done what a write of kernel/ftrace_enabled asks for: it changes the start of each function that is
+ * traced, and waits for others to leave them. */
+#define RUNTIME_INTEGRITY_SWITCH_NS 10000000000ULL
+
+/* The write goes on to the kernel. Of the agent's own, too, and before it is armed: `change` is 0 then. */
+static __always_inline void runtime_integrity_let_through(const char *name, u64 change)
 {
+	u64 changes = 1 - (krie_equal(change, RUNTIME_INTEGRITY_SAME) | krie_equal(change, RUNTIME_INTEGRITY_NONE));
 	u32 zero = 0;
 	u64 *writes = runtime_integrity_strict_writes.lookup(&zero);
 
 	if (writes)
-		__sync_fetch_and_add(writes, RUNTIME_INTEGRITY_IS_NAME(name, "kernel/sysctl_writes_strict"));
+		__sync_fetch_and_add(writes, changes & RUNTIME_INTEGRITY_IS_NAME(name, "kernel/sysctl_writes_strict"));
+	/* Switched off, programs at functions and security hooks do not run; switched on, they do not know what happened. */
+	if (changes & RUNTIME_INTEGRITY_IS_NAME(name, "kernel/ftrace_enabled\0\0"))
+		runtime_integrity_blind_until(bpf_ktime_get_boot_ns() + RUNTIME_INTEGRITY_SWITCH_NS);
 }
 
 int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
@@ -143,7 +151,7 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 		return KRIE_CGROUP_ALLOW;
 	known.name_truncated = (u64)bpf_sysctl_get_name(ctx, known.name, sizeof(known.name), 0) >> 63;
 	if (!entered) {
-		runtime_integrity_let_through(known.name);
+		runtime_integrity_let_through(known.name, 0);
 		return KRIE_CGROUP_ALLOW;
 	}
 	known.file_pos = ctx->file_pos;
@@ -171,7 +179,7 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 	answer = krie_decide_runtime_integrity_sysctl_write(&known, KRIE_CAN_REFUSE);
 	allow = krie_cgroup_answer(&answer);
 	if (allow == KRIE_CGROUP_ALLOW)
-		runtime_integrity_let_through(known.name);
+		runtime_integrity_let_through(known.name, known.change);
 	record = krie_reserve_runtime_integrity_sysctl_write();
 	if (!record)
 		return allow;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Topic:
     """A kernel that refuses all of these has nothing to see: the probes are left out. Empty: never."""
     attach: Callable[[Maps, KernelMemory, RuntimeIntegrityConfig], None] = lambda *_: None
     """Takes what `scan` compares with."""
+    checked: Callable[[Collection[str], Collection[str]], None] = lambda *_: None
+    """See `krie.hookspecs.krie_checked`."""
     wanted: Callable[[RuntimeIntegrityConfig], bool] = lambda _: True
     """Whether its probes are configured."""
     restore: Callable[[Event], str | None] = lambda _: "there is nothing to put back"

@@ -432,7 +432,7 @@ def test_what_the_kernel_would_read_is_refused(enforcing: RunningAgent, victim: 
     protected.write_text("1")
     writes = [(each, 0) for each in (*READ_BY_THE_KERNEL, *UNREAD)] + [(b"0\n", 1 << 32)]
     known = [(b"\n", 1), (b"0", 1), (b" \n", 0), (b"1 0", 0)]
-    strict.write_text("1")
+    assert strict.read_text() == "1\n"
     tgid, found = json.loads(victim(WEAKEN, json.dumps([(text.hex(), at) for text, at in (*known, *writes)])).stdout)
     ignored, taken = found[: len(known)], found[len(known) :]
     assert ignored == [[1, "1\n"], [1, "1\n"], ["EINVAL", "1\n"], [2, "1\n"]]

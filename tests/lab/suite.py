@@ -98,7 +98,8 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="kprobe_override lsm missed_kprobes no_smep no_smap switch syscall_program task_btf verified_insns",
+        may_lack="ftrace_switch kprobe_override lsm missed_kprobes no_smep no_smap switch syscall_program task_btf "
+        "verified_insns",
         always=True,
     ),
     Suite(
@@ -107,7 +108,7 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override missed_kprobes switch syscall_program task_btf verified_insns",
+        may_lack="ftrace_switch kprobe_override missed_kprobes switch syscall_program task_btf verified_insns",
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, shows_programs=True, always=True),
@@ -115,7 +116,7 @@ SUITES = (
         "debian-newest",
         "debian-newest",
         "lsm",
-        may_lack="kprobe_override no_smep no_smap override_creds switch",
+        may_lack="kprobe_override no_smep no_smap override_creds ftrace_switch",
         shows_programs=True,
     ),
     Suite("override", "override", "lsm", may_lack="no_smep no_smap", shows_programs=True, stock=False),

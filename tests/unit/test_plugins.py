@@ -13,6 +13,7 @@ from krie import U64, Alternative, AttachType, Doc, Event, PluginConfig, Probe, 
 from krie.config import Config
 from krie.decision import merge
 from krie.errors import ConfigError, PluginError
+from krie.health import ProbeReport
 from krie.kernel.features import Features
 from krie.plugin_guard import PluginFault
 from krie.plugin_manager import Plugins
@@ -251,6 +252,25 @@ def test_scans_yield_events_and_nothing_else(setting: Setting) -> None:
     plugins = setting.load(example={}, other={})
     assert list(plugins.scan(lambda event: event)) == [build(Thing, value=3)]
     assert "krie_scan yielded 'nonsense', which is no Event" in setting.faults[0].error
+
+
+def test_plugins_learn_which_of_their_own_programs_saw_not_everything(setting: Setting) -> None:
+    told: dict[str, Any] = {}
+
+    def checked(name: str) -> Any:
+        return lambda silent, missed: told.update({name: (set(silent), set(missed))})
+
+    for name in ("example", "other"):
+        setting.install(name, krie_checked=checked(name))
+    setting.install("third", krie_scan=lambda: ())
+    plugins = setting.load(example={}, other={}, third={})
+    reports = [
+        ProbeReport(plugin, Probe(probe, None, ()), None, state, {})
+        for plugin, probe, state in (("example", "a", "silent"), ("example", "b", "alive"), ("other", "c", "missing"))
+    ]
+    plugins.checked(reports, {"other_program", "krie_dispatch"})
+    assert told == {"example": ({"a"}, set()), "other": (set(), {"other_program"})}
+    assert setting.faults == []
 
 
 @dataclass(frozen=True, slots=True)

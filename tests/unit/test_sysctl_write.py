@@ -7,19 +7,7 @@ from typing import Any
 
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.sysctl_write import Strict
-
-
-class Number:
-    """A map of one number."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def get(self, _key: bytes) -> bytes:
-        return self.value.to_bytes(8, "little")
-
-    def set(self, _key: bytes, value: bytes) -> None:
-        self.value = int.from_bytes(value, "little")
+from krie.testing.fakes import FakeMap, fake_maps
 
 
 class Kernel:
@@ -28,18 +16,23 @@ class Kernel:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "sysctl_writes_strict"
         self.file.write_text("1\n")
-        self.writes, self.found_at = Number(), Number()
+        self.writes, self.found_at = FakeMap(indexed=True), FakeMap(indexed=True)
         self.strict = Strict(self.file)
-        maps: Any = {
-            "runtime_integrity_strict_writes": self.writes,
-            "runtime_integrity_strict_at": self.found_at,
-        }
+        maps = fake_maps(runtime_integrity_strict_writes=self.writes, runtime_integrity_strict_at=self.found_at)
         memory: Any = None
         self.strict.attach(maps, memory, RuntimeIntegrityConfig())
 
+    def write(self) -> None:
+        """The program counts one."""
+        self.writes.set(bytes(4), (_number(self.writes) + 1).to_bytes(8, "little"))
+
     def believed(self) -> bool:
         """As the program compares."""
-        return self.found_at.value == self.writes.value + 1
+        return _number(self.found_at) == _number(self.writes) + 1
+
+
+def _number(map_: FakeMap) -> int:
+    return int.from_bytes(map_.get(bytes(4)) or b"", "little")
 
 
 def test_found_at_the_start(tmp_path: Path) -> None:
@@ -52,14 +45,14 @@ def test_found_at_the_start(tmp_path: Path) -> None:
 def test_a_write_is_waited_for(tmp_path: Path) -> None:
     """The program counts before the kernel writes: what the next look finds may be the value before."""
     kernel = Kernel(tmp_path)
-    kernel.writes.value += 1
+    kernel.write()
     assert not kernel.believed()
     list(kernel.strict.scan())
     assert not kernel.believed()
     kernel.file.write_text("0\n")
     list(kernel.strict.scan())
     assert not kernel.believed()
-    kernel.writes.value += 1
+    kernel.write()
     kernel.file.write_text("1\n")
     list(kernel.strict.scan())
     assert not kernel.believed()
