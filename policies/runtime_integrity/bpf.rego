@@ -77,8 +77,8 @@ rules contains {"id": "BPF004", "action": "log"} if {
 # METADATA
 # title: An unnamed program loads BPF that could not be read
 # description: |
-#   As BPF004, by a program that data.executables does not name. It is refused, since BPF002 cannot judge it: padding or a
-#   change of the instructions meanwhile would hide what they call.
+#   As BPF004, by a program that data.executables does not name. It is refused, since BPF002 cannot judge it: padding
+#   or a change of the instructions meanwhile would hide what they call.
 # custom:
 #   id: BPF007
 #   severity: high
