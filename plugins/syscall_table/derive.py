@@ -42,6 +42,8 @@ _SEALED = (b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6")
 _NOPS = (b"\x0f\x1f\x44\x00\x00", b"\x66\x66\x66\x66\x90")
 """Of 5 bytes, since and before 5.13 (a89dfde3dc3c)."""
 _SITE_BYTES = 5
+_JUMPS = (b"\xe9", b"\xeb", b"\xff\x25", b"\x68", b"\x48\xb8", b"\x49\xba", b"\x49\xbb")
+"""jmp, jmp *address, push (and ret), mov to %rax, %r10, %r11 (and jmp)."""
 _CALL, _TRAP = b"\xe8", b"\xcc"
 _SLOT = 8
 
@@ -173,6 +175,11 @@ class Derivation:
                 if each.address in part
             )
             wrong = {(each.address - part.start) // _SLOT for each in strange if each.address in part}
+            taken = tuple(
+                range(each.address - part.start, each.address - part.start + each.length)
+                for each in strange
+                if each.address in part
+            )
             content = code[part.start - extent.start : part.stop - extent.start]
             self.made.pieces.append(
                 Piece(
@@ -182,9 +189,8 @@ class Derivation:
                     abi=abi,
                     ignored=self._changing(part, content, begins=part.start == extent.start),
                     sites=sites,
-                    wrong=tuple(
-                        sorted({*wrong, *(each + 1 for each in wrong)} & set(range(len(content) // _SLOT + 1)))
-                    ),
+                    wrong=tuple(sorted(wrong)),
+                    taken=taken,
                     name=name,
                     offset=part.start - extent.start,
                 )
@@ -210,8 +216,9 @@ class Derivation:
                     self._try_handler(abi, handler, number, pieces)
         sited = sum(each.ftrace is not None for each in pieces)
         for each in pieces:
-            # Where nearly all begin with ftrace's place, one that does not begins with something else.
-            strange = each.ftrace is None and 10 * sited > 9 * len(pieces)
+            # Where nearly all begin with ftrace's place, one that begins with a jump was taken. Others have none,
+            # such as the function that answers for system calls that are not there.
+            strange = each.ftrace is None and 10 * sited > 9 * len(pieces) and _jumps_away(each.expected)
             self.made.pieces.append(_suspect(each) if strange else each)
 
     def _try_handler(self, abi: int, handler: int, number: int, pieces: list[Piece]) -> None:
@@ -296,6 +303,12 @@ def _site(content: bytes) -> int | None:
 def is_ftraces(code: bytes) -> bool:
     """Whether these 5 bytes are what ftrace puts in its place."""
     return code in _NOPS or code[:1] in (_CALL, _TRAP)
+
+
+def _jumps_away(content: bytes) -> bool:
+    """Whether a function begins with what hooks begin with: a jump, or an address that is about to be jumped to."""
+    start = len(_ENDBR) if content[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
+    return content[start:].startswith(_JUMPS)
 
 
 def _suspect(piece: Piece) -> Piece:

@@ -42,6 +42,8 @@ class Piece:
     """Offset of the call that ftrace may make."""
     wrong: tuple[int, ...] = ()
     """Words of 8 bytes that are not as they should be at start, so that what is expected there is not known."""
+    taken: tuple[range, ...] = ()
+    """Bytes of which that is so, where they are not whole words: a jump's."""
     name: str = ""
     """The symbol that it is part of, and how far behind its begin."""
     offset: int = 0
@@ -87,8 +89,8 @@ def packed(pieces: Iterable[Piece]) -> Packed:
 
 def _packed_piece(piece: Piece, mask: int, sites: int) -> bytes:
     expected = bytearray(piece.expected.ljust(PIECE_BYTES, b"\0"))
-    for word in piece.wrong:
-        expected[8 * word : 8 * word + 8] = bytes(8)
+    for each in piece.taken or tuple(range(8 * word, 8 * word + 8) for word in piece.wrong):
+        expected[each.start : each.stop] = bytes(len(each))
     return struct.pack(
         f"=Q{PIECE_BYTES}s{PIECE_BYTES}sIiIIIIIII4xQ",
         piece.address,

@@ -127,7 +127,11 @@ def test_a_jump_that_was_taken_before(kernel: Kernel) -> None:
     derived = kernel.derive()
     switch = by_where(derived)[ENTRY][0]
     assert [(each.offset, each.number) for each in switch.sites] == [(5, 0), (21, 1), (37, 2)]
-    assert switch.wrong == (2, 3)
+    assert (switch.wrong, switch.taken) == ((2,), (range(21, 26),))
+    as_told = packed([switch]).pieces[0][8 : 8 + len(switch.expected)]
+    assert [index for index, (told, is_) in enumerate(zip(as_told, switch.expected, strict=True)) if told != is_] == [
+        *(index for index in range(21, 26) if switch.expected[index])
+    ]
     assert derived.missing == []
 
 
@@ -154,6 +158,7 @@ def test_a_handler_whose_begin_was_taken_before(kernel: Kernel) -> None:
     kernel.put("sys_call_table", TEXT + 0x700000, struct.pack("=23Q", *slots))
     kernel.put("end", TEXT + 0x700000 + 23 * 8, bytes(8))
     kernel.write(kernel.handlers["open"], b"\xe9\0\0\0\1")
+    kernel.write(TEXT + 0x9000, bytes.fromhex("48c7c0daffffffc3"))  # answers for what is not there: nothing is wrong
     wrong = [each for each in by_where(kernel.derive())[HANDLER] if each.wrong]
     assert [each.name for each in wrong] == ["__x64_sys_open"]
 
