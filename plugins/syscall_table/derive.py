@@ -293,11 +293,8 @@ class Derivation:
 
 def _site(content: bytes) -> int | None:
     """Where at the begin of a function ftrace's nop is, or the call or breakpoint that was put in its place."""
-    for start in (len(_ENDBR), 0):
-        if content[start : start + _SITE_BYTES] in _NOPS:
-            return start
     start = len(_ENDBR) if content[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
-    return start if content[start : start + 1] in (_CALL, _TRAP) else None
+    return start if is_ftraces(content[start : start + _SITE_BYTES]) else None
 
 
 def is_ftraces(code: bytes) -> bool:

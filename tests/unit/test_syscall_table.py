@@ -203,6 +203,7 @@ def test_where_ftrace_may_put_a_call(begin: str, there: str) -> None:
 def test_where_ftrace_has_no_place() -> None:
     assert _site(bytes.fromhex("f30f1efa" + "4883ec0890")) is None
     assert _site(bytes.fromhex("e90102030466909090")) is None
+    assert _site(bytes.fromhex("e97bc5d70f1f440000")) is None  # a jump whose end makes a nop of what is left
 
 
 def test_parts_keep_jumps_whole() -> None:
