@@ -95,7 +95,7 @@ def test_the_list_of_static_calls_takes_no_address() -> None:
     text.branch(b"\xe9", "__SCT__hook", 0, text.at["locked"])
     end = text.branch(b"\xe8", "caller", 16, text.at["__SCT__hook"])
     found = text.of(struct.pack("<Q", text.at["__SCT__hook"])).callers(["locked"])["locked"]
-    assert (found.returns, found.taken) == ({end}, frozenset())
+    assert (found.returns, found.taken) == (frozenset({end}), frozenset[int]())
 
 
 def test_names() -> None:
