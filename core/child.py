@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -137,7 +137,7 @@ class Child(Link):
                 status = self._reaped(_DIES_WITHIN_S)
                 self._how = "was ended" if status is not None else "hangs in the kernel and could not be ended"
             elif status < 0:
-                self._how = f"was ended by {signal.Signals(-status).name}"
+                self._how = f"was ended by {_signal(-status)}"
             else:
                 self._how = f"exited with status {status}"
             size = os.fstat(self._said).st_size
@@ -161,12 +161,37 @@ class Child(Link):
             time.sleep(0.001)
 
 
+def _signal(number: int) -> str:
+    """Its name; Python has none for most of the real-time ones."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _pair() -> tuple[socket.socket, socket.socket, int]:
+    """A socket's two ends, and a file for what a child says. Raises `KernelError` where no descriptors are left."""
+    with ExitStack() as opened:
+        try:
+            mine, theirs = map(opened.enter_context, socket.socketpair())
+            said = os.memfd_create("krie-said", os.MFD_CLOEXEC)
+        except OSError as error:
+            raise KernelError("forking an evaluator of policies", error.errno or 0) from error
+        opened.pop_all()
+    return mine, theirs, said
+
+
 def forked(run: Run) -> Child:
-    """Fork a child of this very process."""
-    mine, theirs = socket.socketpair()
-    said = os.memfd_create("krie-said", os.MFD_CLOEXEC)
+    """Fork a child of this very process. Raises `KernelError`."""
+    mine, theirs, said = _pair()
     parent = os.getpid()
-    tgid = os.fork()
+    try:
+        tgid = os.fork()
+    except OSError as error:
+        mine.close()
+        theirs.close()
+        os.close(said)
+        raise KernelError("forking an evaluator of policies", error.errno or 0) from error
     if not tgid:
         _become(theirs, said, parent, run)
     theirs.close()
@@ -176,13 +201,13 @@ def forked(run: Run) -> Child:
 def forked_by(server: Link, timeout_s: float = _ANSWERS_WITHIN_S) -> Child:
     """Have a process that runs `serve_forks` fork one, which becomes a child of this process. Raises `ChildEnded`,
     `TimeoutError`; `KernelError` where there is no room for it."""
-    mine, theirs = socket.socketpair()
-    said = os.memfd_create("krie-said", os.MFD_CLOEXEC)
+    mine, theirs, said = _pair()
     try:
         server.socket.settimeout(timeout_s)
         socket.send_fds(server.socket, [b"F"], [theirs.fileno(), said])
         answer = server.socket.recv(_TGID.size, socket.MSG_WAITALL)
     except TimeoutError:
+        server.close()  # a late answer would be taken for that to the next request
         mine.close()
         os.close(said)
         raise
@@ -285,9 +310,11 @@ class ForkServer:
         """A new child. Raises `KernelError`."""
         for _ in range(2):
             try:
+                if self._server.stopped:
+                    raise ChildEnded
                 return forked_by(self._server)
-            except (ChildEnded, TimeoutError):  # somebody has ended it
-                self._server.end()
+            except (ChildEnded, TimeoutError):  # somebody has ended or stopped it
+                self._server.end(0.0)
                 self._server = forked(self._serve)
         raise KernelError("forking an evaluator of policies", 0, "the process that does it ends at once")
 

@@ -98,10 +98,13 @@ class _Answer(BaseModel):
 @lru_cache(maxsize=1024)
 def fired_rules(answer: str) -> tuple[FiredRule, ...]:
     """The rules in an engine's answer, a JSON list of objects. Raises `DecisionError` for anything else."""
-    content = json.loads(answer)
-    if not isinstance(content, list):
-        raise DecisionError(f"`rules` must be a set of objects, not {answer[:80]}")
-    return tuple(fired_rule(each) for each in content)
+    try:
+        content = json.loads(answer)
+        if not isinstance(content, list):
+            raise DecisionError(f"`rules` must be a set of objects, not {answer[:80]}")
+        return tuple(fired_rule(each) for each in content)
+    except (ValueError, RecursionError) as error:  # too many digits, too deep: also where a message shows them
+        raise DecisionError(f"`rules` cannot be read: {' '.join(str(error).split())[:80]}") from error
 
 
 def fired_rule(content: object) -> FiredRule:

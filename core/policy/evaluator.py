@@ -197,7 +197,7 @@ class Evaluator:
 
 
 def _fired(package: Package, answer: bytes) -> tuple[FiredRule, ...] | str:
-    text = answer[1:].decode()
+    text = answer[1:].decode(errors="backslashreplace")
     if answer[:1] != ANSWERED:
         return f"{package.name}: {text}"
     try:

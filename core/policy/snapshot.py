@@ -32,22 +32,25 @@ def policy_files(folder: Traversable) -> Iterator[Traversable]:
     try:
         if not folder.is_dir():
             raise PolicyError(f"{place_of(folder)}: there is no such folder of policies")
-        yield from _below(folder, ())
+        yield from _below(folder, (), set())
     except OSError as error:
         raise PolicyError(f"{place_of(error.filename or folder)}: cannot be read: {error.strerror}") from error
 
 
-def _below(folder: Traversable, above: tuple[str, ...]) -> Iterator[Traversable]:
+def _below(folder: Traversable, above: tuple[str, ...], seen: set[str]) -> Iterator[Traversable]:
     real = os.path.realpath(str(folder))
     if real in above:
         raise PolicyError(f"{place_of(folder)}: leads back to a folder above it; remove the link")
+    if real in seen:  # a few links could make millions of folders
+        raise PolicyError(f"{place_of(folder)}: is {place_of(real)}, which is read already; remove the link")
+    seen.add(real)
     if len(above) >= _DEEPEST:
         raise PolicyError(f"{place_of(folder)}: is more than {_DEEPEST} folders deep")
     for each in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if each.name.startswith((".", "_")):
             continue
         if each.is_dir():
-            yield from _below(each, (*above, real))
+            yield from _below(each, (*above, real), seen)
         elif each.name.endswith((".rego", ".json")) and not each.name.endswith("_test.rego"):
             yield each
 

@@ -8,6 +8,7 @@ from krie.errors import PolicyError
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.json_text import MOST_DEPTH, read_json
 from krie.policy.nesting import MOST_BRACKETS, MOST_COLLECTIONS, check_nesting
+from krie.policy.snapshot import stamp_of
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
 
 ROOT = Path(__file__).parents[2]
@@ -169,3 +170,12 @@ def test_brackets_in_texts_and_comments_do_not_count() -> None:
     check_nesting(f'# {deep}\nx := "{deep}\\"{deep}"\ny := `{deep}`\nz := {"[]" * 200}\n', "p.rego")
     for file in (*ROOT.glob("policies/**/*.rego"), *ROOT.glob("examples/**/*.rego")):
         check_nesting(file.read_text(), str(file))
+
+
+def test_a_few_links_do_not_make_millions_of_folders(tmp_path: Path) -> None:
+    for number in range(31):
+        (tmp_path / f"{number}").mkdir()
+    for number in range(30):
+        for name in "ab":
+            (tmp_path / f"{number}" / name).symlink_to(f"../{number + 1}")
+    assert "which is read already" in str(stamp_of([tmp_path / "0"]))

@@ -2,22 +2,24 @@
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
-from krie.child import Child, ChildEnded, ForkServer, Link, forked
+from krie.child import Child, ChildEnded, ForkServer, Link, forked, forked_by
 from krie.config import PolicyConfig
 from krie.decision import Action
-from krie.errors import ConfigError, PolicyError
+from krie.errors import ConfigError, DecisionError, KernelError, PolicyError
 from krie.event import EventTypes
 from krie.policy.compiled import Job, compile_and_serve
 from krie.policy.debts import Debts
 from krie.policy.embedded import EmbeddedEngine
+from krie.policy.engine import fired_rules
 from krie.policy.evaluator import Compiling, Evaluator
 from krie.policy.policy import Policy
 from krie.testing.patience import PATIENCE_S
@@ -325,3 +327,56 @@ def test_what_failed_rests_and_what_fails_too_often_is_asked_less() -> None:
     for number in range(1000):
         debts.failed("p", "k", f"{number}", 0.0, "")
     assert len(debts._inputs) == 256
+
+
+@pytest.mark.parametrize("number", [signal.SIGRTMIN, signal.SIGRTMIN + 1, signal.SIGRTMAX])
+def test_a_signal_without_a_name(setting: Setting, number: int) -> None:
+    made = setting.evaluator()
+    assert made.worker is not None
+    os.kill(made.worker, number)
+    assert asked(made) == {"good": ["GOOD"]}
+    assert "was ended by " in made.failures[0]
+
+
+def test_no_descriptors_are_left(setting: Setting) -> None:
+    made = setting.evaluator()
+    assert made.worker is not None
+    os.kill(made.worker, signal.SIGKILL)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4, before[1]))
+    try:
+        assert "nothing can decide: forking an evaluator of policies: EMFILE" in str(asked(made)["good"])
+        with pytest.raises(KernelError):
+            setting.server.fork()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    made.debts = Debts(lambda: 0.0)
+    assert asked(made) == {"good": ["GOOD"]}
+
+
+def test_a_stopped_server_does_not_hold_up(setting: Setting) -> None:
+    os.kill(setting.server.tgid, signal.SIGSTOP)
+    wait_for(lambda: Path(f"/proc/{setting.server.tgid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    started = time.monotonic()
+    setting.server.fork().end(0.0)
+    assert time.monotonic() - started < 2
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(setting: Setting) -> None:
+    os.kill(setting.server.tgid, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        forked_by(setting.server._server, 0.05)
+    os.kill(setting.server.tgid, signal.SIGCONT)
+    with pytest.raises(ChildEnded):
+        forked_by(setting.server._server)
+    setting.server.fork().end(0.0)
+    for _ in range(200):  # what the late answer told of
+        with suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("answer", ["[" * 5000 + "]" * 5000, "[" + "1" * 5000 + "]", "[", '[{"id": ' + "[" * 600])
+def test_answers_that_python_cannot_read(answer: str) -> None:
+    with pytest.raises(DecisionError):
+        fired_rules(answer)
