@@ -27,7 +27,7 @@ from krie.testing.patience import PATIENCE_S
 from ..policy.test_classify import Sample
 
 TYPES = EventTypes((Sample,))
-LIMITS = PolicyConfig(decision_ms=300, load_s=3, memory_mib=128)
+LIMITS = PolicyConfig(decision_ms=2000, load_s=6, memory_mib=128)
 GOOD = """package krie.good
 
 rules contains {"id": "GOOD", "action": "log"} if input.event.kind == "sample.seen"
@@ -123,9 +123,9 @@ def test_it_answers_what_the_engine_answers(setting: Setting) -> None:
     [
         (RECURSION, "recursive|SIGSEGV"),
         (MUTUAL, "recursive|SIGSEGV"),
-        (LOOP, r"(within 3 s|SIGXCPU).*at data.krie.bad for an event of sample.seen"),
+        (LOOP, r"(within 6 s|SIGXCPU).*at data.krie.bad for an event of sample.seen"),
         (MEMORY, "SIGABRT .*at data.krie.bad for an event of sample.seen"),
-        (ROWS, "SIGABRT|memory|within 3 s|SIGXCPU"),
+        (ROWS, "SIGABRT|memory|within 6 s|SIGXCPU"),
         (BRACKETS, "bad.rego:8:.*: is nested deeper than 12 levels"),
         (("", f"x := {'(' * 20000}1{')' * 20000}"), "bad.rego:8:.*: is nested deeper than 64 levels"),
     ],
@@ -159,8 +159,8 @@ def test_a_policy_that_does_not_answer_costs_the_deadline_and_then_rests(setting
     setting.bad(LOOP, NEVER)
     made = setting.evaluator()
     started = time.monotonic()
-    assert "gave no answer within 300 ms" in str(asked(made, NEVER)["bad"])
-    assert 0.3 <= time.monotonic() - started < 0.3 + PATIENCE_S
+    assert "gave no answer within 2000 ms" in str(asked(made, NEVER)["bad"])
+    assert 2 <= time.monotonic() - started < 2 + PATIENCE_S
     assert setting.meanwhile >= 3  # the agent could look after its ring
     count = made.replaced
     assert "not asked about this for" in str(asked(made, NEVER)["bad"])
