@@ -110,6 +110,8 @@ def integrity(as_json: bool) -> None:
     """Compare the kernel's code and read-only data with its boot image now; tell what differs, and why that is legal.
 
     Needs no agent, no configuration, no compiler. What cannot be looked at is said.
+
+    Exits with 0 where nothing differs without a legal cause, 9 where something does, 5 where nothing was compared.
     """
     need_root()
     from .integrity import exit_code, look, to_json
