@@ -138,6 +138,7 @@ ARGUMENTS = {
     "variable equals text": with_body('x := 1\nx == "a"'),
     "set equals array": with_body("x := {1}\nx == [1]"),
     "below a number": with_body("x := 1\nx.y == 2"),
+    "a name in an array": with_body('x := [1, 2]\nx["a"] == 1'),
     "below a rule's number": with_body("u.y == 2", "u := 1\n"),
     "below no key of an object": with_body("u.y == 2", 'u := {"x": 1}\n'),
 }

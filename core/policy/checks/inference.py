@@ -299,6 +299,8 @@ class Inference:
                     self._tell(
                         scope, node, f"{value.shown} of {plural(value.items)} has no {text}", "drop what follows it"
                     )
+                if value.kinds == ARRAY.kinds and text is not None:
+                    self._tell(scope, node, f"an array has no {text}", "count its elements from 0")
                 self._index(step, value, scope, known)
                 value = value.element() if value.kinds != SET.kinds or value.items is not None else ANY
         return value
