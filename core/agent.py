@@ -75,6 +75,7 @@ class Agent:
         self._policy_failures = 0
         self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._reload_wanted = False
+        signal.signal(signal.SIGHUP, self._want_reload)  # from here on: unhandled, it would end the agent
         self._faults: list[PluginFault] = []
         self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
@@ -362,10 +363,8 @@ class Agent:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._stop(signal.Signals(number).name))
 
-        def reload_wanted(_number: int, _frame: object) -> None:
-            self._reload_wanted = True
-
-        signal.signal(signal.SIGHUP, reload_wanted)
+    def _want_reload(self, _number: int, _frame: object) -> None:
+        self._reload_wanted = True
 
 
 def main(arguments: list[str] | None = None) -> int:
