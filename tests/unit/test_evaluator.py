@@ -44,7 +44,7 @@ rules contains {"id": "BAD", "action": "kill"} if {
 """
 RECURSION = "f(x) := f(x)", "f(1)"
 MUTUAL = "f(x) := g(x)\n\ng(x) := f(x)", "f(1)"
-LOOP = "", "count([1 | some i in numbers.range(1, 3000); some j in numbers.range(1, 3000); i == j + 5000]) == 5"
+LOOP = "", "count([1 | some i in numbers.range(1, 9000); some j in numbers.range(1, 9000); i == j + 5000]) == 5"
 MEMORY = "", "bits.lsh(1, 4000000000) > 5"
 ROWS = "", "count(numbers.range(1, 100000000)) == 5"
 BRACKETS = "", f"x := {'[' * 30}1{']' * 30}"
