@@ -28,10 +28,16 @@ int main(void)
 	};
 	unsigned char return_[] = {0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0, 0x48, 0x8b, 0x21, 0xc3}; /* rsp = stack; ret */
 	void *where = &stack;
-	long result, selector = SELECTOR;
+	struct {
+		unsigned int offset;
+		unsigned short selector;
+	} target, *into = &target;
+	long result;
 
 	if (page == MAP_FAILED || syscall(SYS_modify_ldt, 1, &segment, sizeof(segment)))
 		return 77;
+	target.offset = (unsigned long)page;
+	target.selector = SELECTOR;
 	memcpy(code + 6, &name, 4);
 	memcpy(code + 11, &flags, 4);
 	memcpy(code + 18, &back, 4);
@@ -39,9 +45,10 @@ int main(void)
 	memcpy(page, code, sizeof(code));
 	memcpy(page + 1024, return_, sizeof(return_));
 	strcpy((char *)page + 2048, "krie_none");
-	asm volatile("lea 1f(%%rip), %%rax; push %%rax; mov %%rsp, (%%rdi); push %%rsi; push %%rdx; lretq; 1:"
-		     : "=a"(result), "+D"(where), "+S"(selector), "+d"(page)
+	/* Not by lret: QEMU emulates that with the kernel's rights, and fails at user memory where there is SMAP. */
+	asm volatile("lea 1f(%%rip), %%rax; push %%rax; mov %%rsp, (%%rdi); ljmpl *(%%rsi); 1:"
+		     : "=a"(result), "+D"(where), "+S"(into)
 		     :
-		     : "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+		     : "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
 	return -(int)result;
 }

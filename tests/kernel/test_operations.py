@@ -194,7 +194,7 @@ def test_all_that_a_bpf_program_calls(journal: JournalOfVictims, victims: Victim
         + """
 def call(number, source=0):  # 0: a helper, 1: a function of the program itself, 2: one of the kernel
     return struct.pack("<BBhi", 0x85, source << 4, 0, number)
-assert load(17, call(14) + call(36) + struct.pack("<BBhi", 0xB7, 0, 0, 5) * 4100 + RETURN) < 0
+assert load(17, call(14) + call(36) + struct.pack("<BBhi", 0xB7, 0, 0, 5) * 16000 + RETURN) < 0
 assert load(17, call(14) + call(63) + call(64) + call(250) + call(300) + call(7, 1) + RETURN) < 0
 assert load(17, RETURN * 2 + call(0) + call(7, 2)) < 0
 """
