@@ -16,7 +16,7 @@ from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
 # Credentials, which not every kernel lets be watched, have tests of their own.
 PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True, "watch_credentials": False}}
 
-UNBOUNDED = {"user_burst": 1_000_000, "user_rate": 1_000_000, "ring_mib": 128}
+UNBOUNDED = {"user_burst": 1_000_000, "user_rate": 1_000_000}
 """So that all is told: what a user may send has tests of its own."""
 
 BURST = """
@@ -196,7 +196,7 @@ def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Pa
     site.mkdir(mode=0o700)
     rules = site / "site.rego"
     rules.write_text(RULE.format(id="SITE1"))
-    with RunningAgent(folder, plugins=PLUGINS, policies=[site], agent=UNBOUNDED) as agent:
+    with RunningAgent(folder, plugins=PLUGINS, policies=[site], agent={"ring_mib": 128, **UNBOUNDED}) as agent:
         load = Load(agent)
         agent.wait("runtime_integrity.bpf", load.is_its)
         rules.write_text(RULE.format(id="SITE2"))  # noticed without a signal
