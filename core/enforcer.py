@@ -203,7 +203,8 @@ class Enforcer:
         if not self._verdicts.poison(verdict):
             yield "failed: the table of poisoned processes is full"
             return
-        if kill.ended(descriptor):  # after it was poisoned, so nobody takes it out of the table again
+        # After it was poisoned. If the kernel side saw its end before, nobody takes it out of the table again.
+        if kill.ended(descriptor, kill.DIES_WITHIN_MS if kill.exiting(verdict.process) else 0):
             self._verdicts.clear(verdict)
             raise kill.Gone
         yield "poisoned"

@@ -17,7 +17,7 @@ from itertools import count
 from .enforcement_events import Guarded
 from .event import Event
 from .guard import open_debugfs
-from .kernel.attach import kprobe_type
+from .kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
 from .kernel.keeper import BREAKPOINT, IDLE_SLOT, TRAMPOLINE, Held, places_of
 from .kernel.keeping import Keeper
 from .kernel.launcher import LoadedSet
@@ -185,22 +185,20 @@ def new_ground(loaded: LoadedSet, maps: Maps, memory: KernelMemory, stack: ExitS
 
 def standing_probes(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tuple[int, int, str]]:
     """What holds the probes that change the kernel's text and do not roam: see `Ground.hold`."""
-    kprobes = (AttachType.KPROBE, AttachType.KPROBE_OVERRIDE)
-    trampolines = (AttachType.LSM, AttachType.FMOD_RET, AttachType.FENTRY)
     programs = [
         program
         for sensor in sensors
         for probe in sensor.probes
         for each in probe.alternatives
         for program in each.programs
-        if program.attach in (*kprobes, *trampolines) and program.label in loaded.loaded.attached
+        if program.attach in KPROBES | TRAMPOLINES and program.label in loaded.loaded.attached
     ]
     functions_of = {
         each: f"bpf_lsm_{each.target}" if each.attach is AttachType.LSM else each.target for each in programs
     }
     code = functions(set(functions_of.values()))
     for each, function in functions_of.items():
-        kind = BREAKPOINT if each.attach in kprobes else TRAMPOLINE
+        kind = BREAKPOINT if each.attach in KPROBES else TRAMPOLINE
         known = code[function] and (kind == TRAMPOLINE or each.offset)
         address = code[function].start + each.offset if known else 0
         yield from ((link, address, kind) for link in loaded.descriptors.get(f"link:{each.label}", ()))

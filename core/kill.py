@@ -12,6 +12,7 @@ from pathlib import Path
 from .process import Key
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PF_EXITING = 4
 DIES_WITHIN_MS = 50
 """How long to wait for the end of whoever got the signal: nothing else is decided meanwhile."""
 
@@ -40,6 +41,15 @@ def ended(descriptor: int, wait_ms: int = 0) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(wait_ms))
+
+
+def exiting(process: Key) -> bool:
+    """Whether its first thread is on its way out: whoever follows ends of processes may have seen this one's."""
+    try:
+        text = Path(f"/proc/{process.tgid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(int(text.rpartition(")")[2].split()[6]) & _PF_EXITING)
 
 
 def kill(descriptor: int) -> bool:

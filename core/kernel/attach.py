@@ -47,6 +47,11 @@ _TYPES: Mapping[AttachType, tuple[bpf.ProgType, int]] = {
     AttachType.PERF_EVENT: (bpf.ProgType.PERF_EVENT, 0),
 }
 """Program type and expected attach type."""
+KPROBES = frozenset(each for each, (type_, _) in _TYPES.items() if type_ is bpf.ProgType.KPROBE)
+TRAMPOLINES = frozenset(
+    each for each, (type_, _) in _TYPES.items() if type_ in (bpf.ProgType.LSM, bpf.ProgType.TRACING)
+)
+"""Those that change the kernel's text, by how they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def obstacle(type_: AttachType, places: Places) -> str:
     active = places.security_modules
     if type_ is AttachType.LSM and active is not None and "bpf" not in active:
         return f"bpf is not among the active security modules ({', '.join(sorted(active))}); add it to lsm= at boot"
-    if type_ in (AttachType.KPROBE, AttachType.KRETPROBE, AttachType.KPROBE_OVERRIDE) and not _KPROBE_TYPE.exists():
+    if type_ in KPROBES and not _KPROBE_TYPE.exists():
         return "the kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
     if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").is_dir():
         return "the kernel has no tracepoints in tracefs"

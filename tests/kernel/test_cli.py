@@ -58,7 +58,7 @@ def test_status_of_a_running_agent(agent: RunningAgent) -> None:
     answer = json.loads(krie("status", "--json", "--config", agent.config).stdout)
     assert answer["tgid"] == agent.process.pid
     assert answer["version"] == version()
-    assert answer["modes"] == {"runtime_integrity": "observe"}
+    assert answer["modes"] == {"runtime_integrity": "observe", "syscall_table": "observe"}
     assert answer["events"] > 0
     assert "runtime_integrity.bpf" in [each["name"] for each in answer["probes"]]
     assert ("agent", "baselines") in {(each["process"], each["phase"]) for each in answer["timings"]}
@@ -179,7 +179,6 @@ def test_doctor_asks_the_running_agent_and_attaches_nothing(agent: RunningAgent,
 
     before = loaded()
     asked = krie("doctor", "--config", agent.config, "--json")
-    assert asked.returncode == 0, asked.stdout
     imported = imported_by(*KRIE[2:], "doctor", "--json", "--config", str(agent.config), cwd=tmp_path)
     assert not imported & {*HEAVY, "krie.armed", "krie.kernel.bpf"}, "it could attach something"
     assert loaded() == before
@@ -197,7 +196,9 @@ def test_doctor_asks_the_running_agent_and_attaches_nothing(agent: RunningAgent,
         assert report[same] == tried[same]
     by_name = [{each["name"]: each["alternative"] for each in found["probes"]} for found in (report, tried)]
     assert by_name[0] == by_name[1]
-    assert {each["state"] for each in report["probes"]} == {"alive"}
+    broken = {each["name"].partition(".")[0] for each in report["probes"] if each["state"] in ("missing", "silent")}
+    assert broken <= {"syscall_table"}  # what it has beyond looks needs kprobes
+    assert (report["healthy"], asked.returncode) == ((False, 5) if broken else (True, 0))
     shown = krie("doctor", "--config", agent.config).stdout
     assert shown.splitlines()[1] == f"as the running agent (tgid {agent.process.pid}) reports"
 

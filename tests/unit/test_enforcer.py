@@ -172,6 +172,23 @@ def test_a_process_that_ended_is_not_poisoned(victim: int) -> None:
     assert setting.untouched
 
 
+def test_a_process_that_is_ending_is_not_left_poisoned(victim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel side saw its end before it was poisoned, and its pidfd tells of it a moment later."""
+    setting = Setting()
+    monkeypatch.setattr(kill, "exiting", lambda _process: True)
+    monkeypatch.setattr(kill, "ended", lambda _descriptor, wait_ms=0: wait_ms > 0)
+    assert setting.done(by(victim), decided(Action.OVERRIDE, Scope.PROCESS)) == ["failed: the process had ended"]
+    assert setting.untouched
+
+
+def test_who_is_ending(victim: int) -> None:
+    key = Key(victim, start_time(victim))
+    assert not kill.exiting(key)
+    os.kill(victim, signal.SIGKILL)
+    os.waitid(os.P_PID, victim, os.WEXITED | os.WNOWAIT)
+    assert kill.exiting(key)
+
+
 @pytest.mark.parametrize(("tgid", "why"), [(1, "tgid 1"), (AGENT, "the agent")], ids=["init", "agent"])
 @pytest.mark.parametrize("scope", [Scope.PROCESS, Scope.HOST])
 def test_never(tgid: int, why: str, scope: Scope) -> None:

@@ -8,13 +8,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from krie import Alternative, AttachType, Probe, Program, Sensor
 from krie.errors import KernelError
-from krie.ground import Ground
+from krie.ground import Ground, standing_probes
 from krie.kernel import switches
-from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, MESSAGE, Held
+from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, MESSAGE, TRAMPOLINE, Held
 from krie.kernel.keeping import Keeper
+from krie.kernel.launcher import LoadedSet
 from krie.kernel.switches import ARMED, LIES, OFF, RIGHTED, Addresses, Places, Switches
 
 VARIABLE, COUNTER, IDLE, TRAP, OTHER = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
@@ -410,3 +414,17 @@ def test_the_process_lets_go_of_what_is_replaced_and_ends_when_it_is_asked(proce
     os.close(other)
     assert process.ask(END, 0) == b"done"
     assert process.process.wait(20) == 0
+
+
+def test_every_way_to_change_the_text_is_held() -> None:
+    """A kind of attachment that is forgotten here ends with the agent, whatever the kernel's switches are."""
+    others = {AttachType.CGROUP_SYSCTL, AttachType.PERF_EVENT, AttachType.SYSCALL}
+    others |= {AttachType.TRACEPOINT, AttachType.RAW_TRACEPOINT}
+    programs = tuple(Program(each, "vfs_read", f"p_{each}") for each in AttachType)
+    sensor = Sensor("p", "1", probes=(Probe("all", None, (Alternative("all", programs),)),))
+    links = {f"link:{each.label}": (number,) for number, each in enumerate(programs)}
+    loaded = SimpleNamespace(descriptors=links, loaded=SimpleNamespace(attached=[each.label for each in programs]))
+    held = {programs[link].attach: kind for link, _, kind in standing_probes([sensor], cast("LoadedSet", loaded))}
+    trampolines = {AttachType.LSM, AttachType.FMOD_RET, AttachType.FENTRY}
+    assert set(held) == set(AttachType) - others
+    assert {each for each, kind in held.items() if kind == TRAMPOLINE} == trampolines
