@@ -108,6 +108,8 @@ def rules_of(line: Line) -> set[str]:
 
 def diversion(what: str, how: str, lacks: Callable[[str], NoReturn]) -> tuple[str, int, int, int]:
     """Words of a command that leads a rare system call to the module: where, what it leads to now, and text_poke()."""
+    if (what, how) == ("table", "poke") and tuple(map(int, os.uname().release.split(".")[:2])) < (5, 13):
+        lacks("poked_data: text_poke() of this kernel finds no page of data in large ones (c0eb315ad971)")
     handler = f"__x64_sys_{RARE}"
     address = {
         "table": lambda: address_of("sys_call_table") + _SLOT * number_of(RARE),

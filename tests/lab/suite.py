@@ -98,8 +98,8 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="ftrace_switch kprobe_override lsm missed_kprobes no_smep no_smap switch syscall_program task_btf "
-        "verified_insns",
+        may_lack="ftrace_switch kprobe_override lsm missed_kprobes no_smep no_smap poked_data switch syscall_program "
+        "task_btf verified_insns",
         always=True,
     ),
     Suite(
@@ -108,7 +108,8 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="ftrace_switch kprobe_override missed_kprobes switch syscall_program task_btf verified_insns",
+        may_lack="ftrace_switch kprobe_override missed_kprobes poked_data switch syscall_program task_btf "
+        "verified_insns",
     ),
     Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, shows_programs=True, always=True),
