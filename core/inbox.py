@@ -28,7 +28,7 @@ class Inbox:
     def drain(self) -> bool:
         """Take one batch of records; False when the ring is read to its end."""
         held, batch = self._held, self._ring.batch
-        if not held:
+        if len(held) < batch:  # also where some are held: that none wait is only known of a ring that was read
             held.extend(self._ring.read())
         take, count = self._take, min(len(held), batch)
         for _ in range(count):

@@ -224,6 +224,8 @@ class Derivation:
     def _try_handler(self, abi: int, handler: int, number: int, pieces: list[Piece]) -> None:
         name = self.made.names[handler]
         size = _HANDLER_BYTES if self._patched.known else _FEWER_BYTES
+        # Behind a short one lies the next, with a place of ftrace's of its own.
+        size = min(size, len(self._symbols.handler(handler)) or size)
         try:
             content = self._memory.read(handler, size)
         except KernelError as error:

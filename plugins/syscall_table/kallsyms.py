@@ -21,6 +21,8 @@ class Kallsyms:
         either = b"|".join(re.escape(each.encode()) for each in names)
         self._ends: dict[str, int] = {}
         """By name, where in the text its line ends."""
+        self._handler_ends: dict[int, int] = {}
+        """The same by address."""
         self._addresses: dict[str, int] = {}
         for match in re.finditer(rb" (" + either + rb")\n", self._text):
             name = match[1].decode()
@@ -33,15 +35,8 @@ class Kallsyms:
 
     def extent(self, name: str) -> range:
         """Addresses of one of the names, up to the next symbol: the kernel lists its own by address."""
-        if not (start := self.address(name)):
-            return range(0)
-        position = self._ends[name]
-        while position < len(self._text):
-            following = int(self._text[position : position + _ADDRESS], 16)
-            if following > start:
-                return range(start, following)
-            position = self._text.index(b"\n", position) + 1
-        return range(0)
+        start = self.address(name)
+        return self._up_to_the_next(start, self._ends[name]) if start else range(0)
 
     def handlers(self) -> Mapping[int, tuple[str, ...]]:
         """The functions that a system call may lead to, by address, with all their names."""
@@ -49,7 +44,20 @@ class Kallsyms:
         for match in _HANDLER.finditer(self._text):
             if address := self._address_before(match.start()):
                 found.setdefault(address, []).append(match[1].decode())
+                self._handler_ends[address] = match.end()
         return {address: tuple(names) for address, names in found.items()}
+
+    def handler(self, address: int) -> range:
+        """Addresses of one of the `handlers`, up to the next symbol."""
+        return self._up_to_the_next(address, self._handler_ends[address]) if address in self._handler_ends else range(0)
+
+    def _up_to_the_next(self, start: int, position: int) -> range:
+        while position < len(self._text):
+            following = int(self._text[position : position + _ADDRESS], 16)
+            if following > start:
+                return range(start, following)
+            position = self._text.index(b"\n", position) + 1
+        return range(0)
 
     def _address_before(self, position: int) -> int:
         """Of the line whose name begins behind this blank."""

@@ -4,6 +4,7 @@ import os
 import signal
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
+from krie.testing.patience import PATIENCE_S
 
 HOOK, WRAPPED, ACTIVITY = "syscall_table.hook", "syscall_table.wrapped", "syscall_table.activity"
 MODULE = "krie_test"
@@ -332,6 +334,14 @@ def test_a_system_that_was_hooked_before_is_told(
             assert of(line, "trigger", "owner", "number") == ("start", MODULE, number_of(RARE))
 
 
+_LOAD = """
+import ctypes, os, sys, time
+FINIT_MODULE = 313
+assert ctypes.CDLL(None).syscall(FINIT_MODULE, os.open(sys.argv[1], os.O_RDONLY), sys.argv[2].encode(), 0) == 0
+time.sleep(300)
+"""
+
+
 @pytest.mark.needs("test_module", "raw_tracepoint", "kprobe")
 def test_who_is_caught_is_killed_where_that_is_enforced(
     alone: None, test_module: TestModule, lacks: Callable[[str], NoReturn], tmp_path: Path
@@ -340,11 +350,12 @@ def test_who_is_caught_is_killed_where_that_is_enforced(
     words, *numbers = diversion("table", "force", lacks)
     parameter = " ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])
     test_module.unload()
+    load = [sys.executable, "-c", _LOAD, str(test_module.file), f'diverted="{parameter}"']
     with RunningAgent(tmp_path, plugins={"syscall_table": {"mode": "enforce"}}) as agent:
-        insmod = subprocess.Popen(["insmod", str(test_module.file), f'diverted="{parameter}"'])
-        assert insmod.wait(60) == -signal.SIGKILL
+        loader = subprocess.Popen(load)  # insmod has ended before user space decides
+        assert loader.wait(PATIENCE_S) == -signal.SIGKILL
         (line,) = agent.wait(HOOK)
-        assert line["process"]["tgid"] == insmod.pid
+        assert line["process"]["tgid"] == loader.pid
         assert "killed" in line["done"]
         assert {"SYSCALL001", "SYSCALL002"} <= rules_of(line)
         test_module.unload()

@@ -503,6 +503,17 @@ def test_what_is_held_is_bounded_and_taken_in_order() -> None:
     assert taken == sent
 
 
+def test_nothing_waits_only_where_the_ring_was_read_too() -> None:
+    ring, taken = Records(), list[bytes]()
+    ring.close()
+    inbox = Inbox(cast("Ring", ring), taken.append, 2 * BATCH)
+    ring.waiting.extend([b"1"])
+    inbox.hold()
+    ring.waiting.extend([b"2"])
+    assert not inbox.drain()
+    assert (taken, ring.waiting) == ([b"1", b"2"], type(ring.waiting)())
+
+
 def test_a_signal_ends_the_agent_while_a_policy_blocks(setting: Setting) -> None:
     agent = blocking(setting, decision_ms=1000)
     setting.happens(3, uid=5)

@@ -145,6 +145,14 @@ def test_slot_and_jump_that_were_both_taken_before(kernel: Kernel) -> None:
     assert {each.name for each in found[HANDLER]} == {f"__x64_sys_{call}" for call in CALLS}
 
 
+def test_a_short_handler_ends_where_the_next_function_begins(kernel: Kernel) -> None:
+    """Which has a place of ftrace's of its own, that tracers change."""
+    handler = next(each for each in by_where(kernel.derive())[HANDLER] if each.number == 1)
+    kernel.symbols["next_function"] = handler.address + 16
+    shorter = next(each for each in by_where(kernel.derive())[HANDLER] if each.number == 1)
+    assert (len(handler.expected), len(shorter.expected)) == (32, 16)
+
+
 def test_a_handler_that_nothing_leads_to(kernel: Kernel) -> None:
     kernel.write(TEXT + 0x5000 + 21, b"\x90" * 5)
     (missing,) = kernel.derive().missing
