@@ -47,7 +47,8 @@ rules contains {"id": "SYSCALL001", "action": "log"} if {
 #   action: kill
 #   technique: T1014
 #   seen: |
-#     The process that loads the module ends by SIGKILL. What its init function did stays: nothing is put back.
+#     The process that loads the module ends by SIGKILL, unless it has ended by itself before user space decides, as
+#     insmod may. What its init function did stays: nothing is put back.
 rules contains {"id": "SYSCALL002", "action": "kill", "scope": "process"} if {
 	input.event.kind == "syscall_table.hook"
 	input.event.where in {"table", "dispatch"}
