@@ -64,7 +64,7 @@ def site(folder: Path) -> Path:
 
 @pytest.fixture
 def agent(folder: Path, site: Path) -> Iterator[RunningAgent]:
-    with RunningAgent(folder, plugins=PLUGINS, policies=[site], agent=UNBOUNDED) as agent:
+    with RunningAgent(folder, plugins=PLUGINS, policies=[site], agent={"ring_mib": 64, **UNBOUNDED}) as agent:
         yield agent
 
 
