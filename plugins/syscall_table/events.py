@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad1, Pad2, Pad3, Pad4
+from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad3, Pad4
 
 TABLE, DISPATCH, HANDLER, ENTRY, IDT, POINTER, REGISTER = range(1, 8)
 WHERE = {
@@ -33,7 +33,6 @@ TRIGGERS = {
 """Numbers of what a look was taken for; a program's argument is one of them."""
 TARGETS = {1: "kernel", 2: "module", 3: "other", 4: "none"}
 REFERENCES = {0: "none", 1: "image", 2: "start"}
-SECTIONS = {1: "text", 2: "rodata", 3: "module"}
 PIECE_BYTES = 128
 """Most bytes that are hashed, and told, at a time."""
 
@@ -84,27 +83,6 @@ class Hook(Event):
     ]
     restored: Annotated[Bool, Inline(), Doc("it is as it was when the agent started")]
     pad: Pad3 = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Code(Event):
-    """Bytes of the kernel's code or read-only data differ from the reference, and no legal cause explains them."""
-
-    KIND: ClassVar[int] = 0x0302
-    NAME: ClassVar[str] = "syscall_table.code"
-
-    address: Annotated[Hex64, Doc("first byte that differs")]
-    target: Annotated[Hex64, Doc("where a jump or call there leads; 0: there is none")]
-    was: Annotated[bytes, Bytes(16), Doc("bytes of the reference there")]
-    now: Annotated[bytes, Bytes(16), Doc("bytes there now")]
-    offset: Annotated[U32, Doc("bytes behind the begin of `function`")]
-    length: Annotated[U32, Doc("how many bytes differ")]
-    others: Annotated[U32, Doc("further places of the same look that are not told")]
-    section: Annotated[str, Choice("B", SECTIONS), Doc("what it is part of")]
-    reference: Annotated[str, Choice("B", REFERENCES), Doc("compared with the boot `image`, or the state at `start`")]
-    restored: Annotated[Bool, Doc("it is as the reference again")]
-    function: Annotated[str, Chars(64), Doc("the function, or variable, that it lies in")]
-    pad: Pad1 = b""
 
 
 @dataclass(frozen=True, slots=True)

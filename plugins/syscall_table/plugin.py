@@ -27,7 +27,7 @@ from krie import (
 from . import registers
 from .config import SyscallTableConfig
 from .derive import SYMBOLS
-from .events import TRIGGERS, Activity, Code, Hook, Wrapped
+from .events import TRIGGERS, Activity, Hook, Wrapped
 from .handlers import CANARIES, Handler, handlers
 from .kallsyms import Kallsyms
 from .pointers import SHIPPED
@@ -57,7 +57,7 @@ def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
         name=_NAME,
         version="1",
         probes=(_timer(), *_modules(), _text_poke(), _set_memory(), *_alias(config), *_wrapped(config)),
-        events=(Hook, Code, Wrapped, Activity),
+        events=(Hook, Wrapped, Activity),
         sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
         policies=files("krie.policies").joinpath(_NAME),
     )
