@@ -62,8 +62,9 @@ class Ground:
         """Close a probe that was held, now or as soon as that is safe."""
         held = self._held[descriptor]
         if not self.obstacle():
-            self._ask_keeper(lambda keeper: keeper.close(held.slot))  # so that ours is the last, right behind a look
-            if not self.obstacle():
+            # So that ours is the last, right behind a look.
+            kept = self._ask_keeper(lambda keeper: keeper.close(held.slot)) is False
+            if not kept and not self.obstacle():
                 del self._held[descriptor]
                 os.close(descriptor)
                 return
@@ -156,10 +157,11 @@ class Ground:
         except OSError as error:
             _log.error("nobody keeps probes if this agent is killed: %s", error)
 
-    def _ask_keeper(self, ask: Callable[[Keeper], None]) -> None:
+    def _ask_keeper(self, ask: Callable[[Keeper], bool | None]) -> bool | None:
         if self._keeper is not None:
             with suppress(OSError):  # it has gone, as the next tick finds
-                ask(self._keeper)
+                return ask(self._keeper)
+        return None
 
 
 def new_ground(loaded: LoadedSet, maps: Maps, memory: KernelMemory, stack: ExitStack) -> Ground:

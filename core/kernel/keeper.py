@@ -30,8 +30,9 @@ from .switches import LIES, Addresses, Places, Switches
 HOLD, CLOSE, END = b"h", b"c", b"e"
 MESSAGE = struct.Struct("=ccIQ")
 """To the keeper: a command, and of a probe the kind, the slot and the address. `HOLD` comes with a descriptor, which
-takes the place of the one in that slot. Each is answered: `END`, after which the agent holds nothing more, when all has
-been let go of, or by why it has not."""
+takes the place of the one in that slot. Each is answered by `DONE`, `CLOSE` by `KEPT` where it was not safe. After
+`END` the agent holds nothing more: it is answered when all has been let go of, or by why it has not."""
+DONE, KEPT = "done", "kept"
 BREAKPOINT, TRAMPOLINE = "k", "f"
 """Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline."""
 IDLE_SLOT = 0xFFFFFFFF
@@ -77,15 +78,20 @@ class _Keeper:
         poll.register(self._agent, select.POLLIN)  # readable when it is dead, and its descriptors are closed
         asked = False
         while not asked:
-            ready = [each for each, _ in poll.poll()]
-            if self._agent in ready:
+            ready = {each for each, _ in poll.poll()}
+            if self._socket.fileno() in ready:  # first: what it sent and died holds probes, too
+                with suppress(ConnectionResetError):  # once, where an answer was not read any more
+                    data, ancillary = self._receive()
+                    if data:
+                        asked = not self._serve(data, ancillary)
+                    else:
+                        poll.unregister(self._socket)  # the agent is about to die
+            elif self._agent in ready:
                 break
-            data, ancillary, _, _ = self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-            if data:
-                asked = not self._serve(data, ancillary)
-            else:
-                poll.unregister(self._socket)  # the agent is about to die
         self._let_go(asked)
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        return self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)[:2]
 
     def _serve(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> bool:
         command, kind, slot, address = MESSAGE.unpack(data)
@@ -94,15 +100,25 @@ class _Keeper:
         new = next((array.array("i", payload)[0] for _, _, payload in ancillary), -1)
         if slot == IDLE_SLOT:
             old, self._switches.idle = self._switches.idle, new
+        elif command == CLOSE and slot in self._held and not self._agrees(self._held[slot]):
+            self._tell(KEPT)
+            return True
         else:
             before = self._held.pop(slot, None)
             old = -1 if before is None else before.descriptor
             if new >= 0:
                 self._held[slot] = Held(slot, kind.decode(), address, new)
         if old >= 0:
-            os.close(old)  # the agent still holds it, and looks before it closes it
-        self._socket.send(b"done")
+            os.close(old)
+        self._tell(DONE)
         return True
+
+    def _agrees(self, held: Held) -> bool:
+        """Whether this may be the last to hold it: the agent, which holds it and looks too, may be killed meanwhile."""
+        try:
+            return self._switches.agree(places_of([held]))
+        except Exception:  # whatever is wrong, it is not known to be safe
+            return False
 
     def _let_go(self, asked: bool) -> None:
         try:
@@ -117,10 +133,11 @@ class _Keeper:
                 _leave_service()
             if asked:
                 self._tell(why)
+                self._socket.close()
                 asked = False
             time.sleep(_AGAIN_S)
         if asked:
-            self._tell("done")
+            self._tell(DONE)
 
     def _try(self) -> str:
         try:
@@ -131,7 +148,6 @@ class _Keeper:
     def _tell(self, text: str) -> None:
         with suppress(OSError):  # the agent may have been killed meanwhile
             self._socket.send(text.encode())
-        self._socket.close()
 
     def _what_keeps(self) -> str:
         """Close what can be closed; empty when that was all."""

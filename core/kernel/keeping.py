@@ -75,10 +75,10 @@ class Keeper:
         socket.send_fds(self._socket, [message], [held.descriptor])
         self._answer()
 
-    def close(self, slot: int) -> None:
-        """Let go of one, which the agent still holds."""
+    def close(self, slot: int) -> bool:
+        """Let go of one, which the agent still holds; False where it is kept, because that was not safe."""
         self._socket.send(keeper.MESSAGE.pack(keeper.CLOSE, b" ", slot, 0))
-        self._answer()
+        return self._answer() != keeper.KEPT
 
     def end(self) -> str:
         """Let go of all, which nobody else holds any more; returns why the keeper stays, empty when it has gone."""
@@ -88,7 +88,7 @@ class Keeper:
             answer = self._answer()
         finally:
             self._socket.close()
-        if answer == "done":
+        if answer == keeper.DONE:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_ANSWERS_WITHIN_S)
             return ""

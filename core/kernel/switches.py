@@ -93,6 +93,12 @@ class Switches:
         kprobes, why = self._look_at_kprobes(places.breakpoints, let_go_of_idle)
         return (ftrace if kprobes in (ARMED, OFF) and ftrace == RIGHTED else kprobes), why
 
+    def agree(self, places: Places) -> bool:
+        """Whether nothing that is said to be off shows at these places; puts nothing right."""
+        return not self.any_off() or not (
+            self._text_is_armed(places.breakpoints) or any(map(self.calls, places.called))
+        )
+
     def _look_at_ftrace(self, called: Iterable[int]) -> tuple[str, str]:
         if self._number(self._at.ftrace_disabled):
             return LIES, "ftrace_disabled is set, and ftrace changes nothing any more"

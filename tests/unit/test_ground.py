@@ -197,6 +197,7 @@ class Fake:
         self.held = {each.slot: each.address for each in held}
         self.alive = True
         self.on_close: Callable[[], None] = lambda: None
+        self.keeps = False
         self.tgid = 5
 
     def lives(self) -> bool:
@@ -205,9 +206,12 @@ class Fake:
     def hold(self, held: Held) -> None:
         self.held[held.slot] = held.address
 
-    def close(self, slot: int) -> None:
+    def close(self, slot: int) -> bool:
+        if self.keeps:
+            return False
         self.held.pop(slot, None)
         self.on_close()
+        return True
 
     def end(self) -> str:
         self.held.clear()
@@ -292,6 +296,31 @@ def test_what_begins_to_lie_between_two_looks(agent: Agents, kernel: Kernel) -> 
     assert is_open(one)
     assert len(agent.keepers[0].held) == 1
     os.close(one)
+
+
+def test_what_the_keeper_does_not_let_go_of_is_not_closed(agent: Agents) -> None:
+    one = agent.attach()
+    agent.ground.start()
+    agent.keepers[0].keeps = True
+    agent.ground.release(one)
+    assert is_open(one)
+    agent.keepers[0].keeps = False
+    agent.ground.tick()
+    assert not is_open(one)
+
+
+def test_places_that_agree_with_the_switches(kernel: Kernel) -> None:
+    trap, function = Places(frozenset({TRAP})), Places(frozenset(), frozenset({FUNCTION}))
+    assert kernel.switch.agree(trap)
+    kernel.forge()
+    assert not kernel.switch.agree(trap)
+    assert kernel.switch.agree(Places(frozenset({OTHER})))
+    assert kernel.switch.agree(Places())  # a kprobe on ftrace: the idle one stands for it
+    kernel.memory[IDLE] = CALLED
+    assert not kernel.switch.agree(Places())
+    kernel.memory[IDLE], kernel.memory[ENABLED] = NOT_CALLED, bytes(4)
+    assert not kernel.switch.agree(function)
+    assert (kernel.files / "enabled").read_bytes() == b"0\n"
 
 
 def test_what_is_put_right_is_told(agent: Agents, kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
@@ -414,6 +443,30 @@ def test_the_process_lets_go_of_what_is_replaced_and_ends_when_it_is_asked(proce
     os.close(other)
     assert process.ask(END, 0) == b"done"
     assert process.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process, answers: int) -> None:
+    """The rest of a socket pair whose other end closed with something in it says so once, by an error."""
+    other, write = os.pipe()
+    for slot in range(1, answers + 1):
+        socket.send_fds(process.mine, [MESSAGE.pack(HOLD, BREAKPOINT.encode(), slot, 0)], [write])
+    os.close(write)
+    wait_for_answers(process.mine)
+    process.mine.close()
+    time.sleep(0.2)
+    assert process.process.poll() is None
+    assert process.holds()
+    process.agent.kill()
+    assert process.process.wait(20) == 0
+    assert os.read(other, 1) == b""
+    os.close(other)
+
+
+def wait_for_answers(connected: socket.socket) -> None:
+    """Until there is one, and what follows had its time; none is read."""
+    assert connected.recv(1, socket.MSG_PEEK)
+    time.sleep(0.2)
 
 
 def test_every_way_to_change_the_text_is_held() -> None:
