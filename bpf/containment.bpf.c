@@ -134,6 +134,16 @@ static __always_inline bool containment_stranger(struct krie_process *process, u
 	return process->tgid != agent->tgid && process->tgid != KRIE_TGID_INIT;
 }
 
+/* Whether a task is the agent, or a child: an evaluator that is stopped decides nothing, and a keeper keeps nothing. What
+ * a child does to itself, such as abort(), is its own business. */
+static __always_inline bool containment_of_agent(struct task_struct *task, struct krie_process *process, u32 agent)
+{
+	struct task_struct *parent = KRIE_READ(task_struct, task, real_parent);
+	u32 tgid = KRIE_READ(task_struct, task, tgid);
+
+	return tgid == agent || (tgid != process->tgid && KRIE_READ(task_struct, parent, tgid) == agent);
+}
+
 static __always_inline int containment_guard(struct krie_process *process, u32 operation)
 {
 	containment_note(process, operation, 0);
@@ -189,7 +199,7 @@ int containment_task_kill(u64 *ctx)
 	struct krie_process process;
 	u32 agent;
 
-	if (containment_stranger(&process, &agent) && (u32)ctx[2] && KRIE_READ(task_struct, task, tgid) == agent)
+	if (containment_stranger(&process, &agent) && (u32)ctx[2] && containment_of_agent(task, &process, agent))
 		return containment_guard(&process, CONTAINMENT_AGENT_SIGNALLED);
 	return containment_refuse(CONTAINMENT_TASK_KILL);
 }
@@ -203,7 +213,7 @@ int containment_ptrace_access_check(u64 *ctx)
 
 	if (!(ctx[1] & CONTAINMENT_PTRACE_MODE_ATTACH))
 		return 0;
-	if (containment_stranger(&process, &agent) && KRIE_READ(task_struct, task, tgid) == agent)
+	if (containment_stranger(&process, &agent) && containment_of_agent(task, &process, agent))
 		return containment_guard(&process, CONTAINMENT_AGENT_TRACED);
 	return containment_refuse(CONTAINMENT_PTRACE_ACCESS_CHECK);
 }

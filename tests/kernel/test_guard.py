@@ -81,6 +81,21 @@ def test_it_is_not_traced(guarding: RunningAgent) -> None:
     attempts(guarding, "agent_traced", 2)
 
 
+def test_what_it_started_is_guarded_too(guarding: RunningAgent) -> None:
+    """Its evaluators and its keeper: stopped or traced, they would decide and keep nothing."""
+    tasks = Path(f"/proc/{guarding.process.pid}/task")
+    children = [int(each) for task in tasks.iterdir() for each in (task / "children").read_text().split()]
+    assert len(children) > 1
+    for child in children:
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            with pytest.raises(PermissionError):
+                os.kill(child, number)
+        assert libc.syscall(101, 16, child, 0, 0) == -1
+        assert ctypes.get_errno() == 1
+        assert not Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].startswith(" T")
+    attempts(guarding, "agent_signalled", 2 * len(children))
+
+
 def test_its_links_stay(guarding: RunningAgent) -> None:
     links = ids_of(guarding.process.pid, "link_id")
     assert links
