@@ -5,9 +5,10 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from krie.kernel import bpf
+
+from .descriptors import descriptions
 
 _PROG_ARRAY = 3
 _SYS_BPF, _PROG_GET_FD_BY_ID = 321, 13
@@ -21,9 +22,9 @@ def slots_emptied(tgid: int) -> Iterator[None]:
     emptied = []
     process = os.pidfd_open(tgid)
     try:
-        for each in Path(f"/proc/{tgid}/fdinfo").iterdir():
-            if f"map_type:\t{_PROG_ARRAY}\n" in each.read_text():
-                array = _got(_libc.syscall(_SYS_PIDFD_GETFD, process, int(each.name), 0))
+        for descriptor, each in descriptions(tgid).items():
+            if each.get("map_type") == str(_PROG_ARRAY):
+                array = _got(_libc.syscall(_SYS_PIDFD_GETFD, process, descriptor, 0))
                 if (number := bpf.lookup(array, bytes(4), 4)) is not None:
                     emptied.append((array, _program(number)))
                     bpf.delete(array, bytes(4))

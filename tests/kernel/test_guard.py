@@ -8,13 +8,14 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from krie.testing.agent import RunningAgent
 from krie.testing.bpf_objects import Objects, bpf_objects, leftovers, objects_of
 from krie.testing.module import TestModule, address_of
+
+from .descriptors import descriptions
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 SWITCH = Path("/sys/kernel/debug/kprobes/enabled")
@@ -32,12 +33,7 @@ def bpf(command: int, *numbers: int) -> int:
 
 def ids_of(agent: int, word: str) -> list[int]:
     """Numbers of the agent's maps or links, out of its open files' descriptions."""
-    found = []
-    for each in Path(f"/proc/{agent}/fdinfo").iterdir():
-        with suppress(FileNotFoundError):  # the agent closed it meanwhile
-            lines = dict(line.split(":", 1) for line in each.read_text().splitlines() if ":" in line)
-            found += [int(lines[word])] if word in lines else []
-    return found
+    return [int(each[word]) for each in descriptions(agent).values() if word in each]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import pytest
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
 
+from .descriptors import descriptions
+
 # Credentials, which not every kernel lets be watched, have tests of their own.
 PLUGINS: dict[str, dict[str, Any]] = {"runtime_integrity": {"required": True, "watch_credentials": False}}
 
@@ -30,6 +32,8 @@ for _ in range(int(sys.argv[1])):
 # The same for each line of standard input, which says how many.
 LOAD = """
 import ctypes, sys
+
+from .descriptors import descriptions
 libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
 call, pointer = libc.syscall, ctypes.byref(attr)
 for line in sys.stdin:
@@ -145,9 +149,9 @@ def test_the_agent_maps_no_compiler(folder: Path) -> None:
         assert "libbpf.so" in maps
         assert not [word for word in ("libLLVM", "libbcc.so") if word in maps]
         inheritable = [
-            each.name
-            for each in Path(f"/proc/{agent.process.pid}/fdinfo").iterdir()
-            if int(each.name) > 2 and not int(each.read_text().split("flags:")[1].split()[0], 8) & os.O_CLOEXEC
+            descriptor
+            for descriptor, each in descriptions(agent.process.pid).items()
+            if descriptor > 2 and not int(each["flags"], 8) & os.O_CLOEXEC
         ]
         assert inheritable == []
 
