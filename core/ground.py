@@ -1,7 +1,8 @@
 """The kernel's text under the agent's probes: none is moved or removed while something of it would stay behind there.
 
-See `krie.kernel.switches` for why it would. What remains: a write to a variable between the last look and the close,
-and a SIGKILL of agent and keeper at once before it is put right, which takes a second.
+See `krie.kernel.switches` for why it would, and `krie.kernel.stand_ins` for what is written between the last look and
+the removal of a kprobe. What remains: such a write to `ftrace_enabled`, before a trampoline is removed; and a SIGKILL
+of agent and keeper at once before a switch is put right, which takes a second.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from itertools import count
 
 from .enforcement_events import Guarded
 from .event import Event
-from .guard import open_debugfs
+from .guard import open_file_system
 from .kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
 from .kernel.keeper import BREAKPOINT, IDLE_SLOT, TRAMPOLINE, Held, places_of
 from .kernel.keeping import Keeper
@@ -60,16 +61,12 @@ class Ground:
 
     def release(self, descriptor: int) -> None:
         """Close a probe that was held, now or as soon as that is safe."""
-        held = self._held[descriptor]
-        if not self.obstacle():
-            # So that ours is the last, right behind a look.
-            kept = self._ask_keeper(lambda keeper: keeper.close(held.slot)) is False
-            if not kept and not self.obstacle():
-                del self._held[descriptor]
-                os.close(descriptor)
-                return
-            self._ask_keeper(lambda keeper: keeper.hold(held))
-        self._waiting.append(descriptor)
+        if self.obstacle() or (self._keeper is not None and not self._keeper.lives()):
+            self._waiting.append(descriptor)
+            return
+        held = self._held.pop(descriptor)
+        os.close(descriptor)
+        self._ask_keeper(lambda keeper: keeper.close(held.slot))  # it is the last to hold it, and does the rest
 
     def obstacle(self) -> str:
         """Why probes must stay where they are; empty where they need not."""
@@ -99,7 +96,7 @@ class Ground:
             for each in waiting:
                 self.release(each)
             self._open_idle()
-        if self._started and (self._keeper is None or not self._keeper.lives()):
+        if self._started and not self._keeper_lives():
             _log.error("the process that keeps probes has gone; another one is started")
             self._restart_keeper()
         news, self._news = self._news, []
@@ -108,7 +105,7 @@ class Ground:
     def settle(self) -> None:
         """Before the end: put the switch right or, where nobody would hold the kprobes any longer, wait until it is."""
         why = self.obstacle()
-        if self._started and (self._keeper is None or not self._keeper.lives()):
+        if self._started and not self._keeper_lives():
             self._restart_keeper()
         while why and self._keeper is None:
             time.sleep(_AGAIN_S)
@@ -144,7 +141,7 @@ class Ground:
             self._ask_keeper(lambda keeper: keeper.hold(Held(IDLE_SLOT, BREAKPOINT, 0, self._switches.idle)))
 
     def _close_idle(self) -> None:
-        self._ask_keeper(lambda keeper: keeper.close(IDLE_SLOT))
+        self._ask_keeper(lambda keeper: keeper.close_idle())
         idle, self._switches.idle = self._switches.idle, -1
         if idle >= 0:
             os.close(idle)
@@ -157,18 +154,21 @@ class Ground:
         except OSError as error:
             _log.error("nobody keeps probes if this agent is killed: %s", error)
 
-    def _ask_keeper(self, ask: Callable[[Keeper], bool | None]) -> bool | None:
+    def _keeper_lives(self) -> bool:
+        return self._keeper is not None and self._keeper.lives()
+
+    def _ask_keeper(self, ask: Callable[[Keeper], None]) -> None:
         if self._keeper is not None:
             with suppress(OSError):  # it has gone, as the next tick finds
-                return ask(self._keeper)
-        return None
+                ask(self._keeper)
 
 
 def new_ground(loaded: LoadedSet, maps: Maps, memory: KernelMemory, stack: ExitStack) -> Ground:
     """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs."""
-    debugfs = open_debugfs()
-    if debugfs >= 0:
-        stack.callback(os.close, debugfs)
+    debugfs, tracefs = opened = [open_file_system(each) for each in ("debugfs", "tracefs")]
+    for each in opened:
+        if each >= 0:
+            stack.callback(os.close, each)
     found = addresses({*VARIABLES, *IDLE})
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
     idle = next((address[each] for each in IDLE if address.get(each)), 0)
@@ -180,6 +180,7 @@ def new_ground(loaded: LoadedSet, maps: Maps, memory: KernelMemory, stack: ExitS
         "answer_bytes": answer.value_bytes,
         "state": maps["krie_agent"].descriptor,
         "debugfs": debugfs,
+        "tracefs": tracefs,
         "kprobe_type": kprobe_type(),
     }
     return Ground(Switches(memory.read, debugfs, places, kprobe_type()), partial(Keeper, numbers, places))

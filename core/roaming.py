@@ -14,7 +14,7 @@ from .kernel.attach import attach_somewhere
 from .kernel.detach import detach
 from .probe import Program
 
-Attach = Callable[[Program, int, range], tuple[int, int]]
+Attach = Callable[[Program, int, range, Callable[[int], bool]], tuple[int, int]]
 _MOST_DRAWS = 8
 """Where kprobes are never optimized (sysctl debug.kprobes-optimization), a busy place keeps its breakpoint."""
 
@@ -97,7 +97,7 @@ class Roaming:
                 continue
             code = self._code[each.program.target]
             try:
-                offset, link = self._attach(each.program, each.descriptor, code)
+                offset, link = self._attach(each.program, each.descriptor, code, self._is_jump)
             except AttachError as error:
                 failed[each.probe] = str(error)
                 continue

@@ -158,15 +158,18 @@ def kprobe_type() -> int:
     return int(_KPROBE_TYPE.read_text()) if _KPROBE_TYPE.exists() else -1
 
 
-def attach_somewhere(program: Program, descriptor: int, code: range) -> tuple[int, int]:
+def attach_somewhere(program: Program, descriptor: int, code: range, is_jump: Callable[[int], bool]) -> tuple[int, int]:
     """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
 
     No disassembler is needed: the kernel refuses what is no instruction's begin. `code`: addresses of the target. They
-    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. Raises `AttachError`.
+    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. `is_jump`: whether a
+    jump stands at one. None of those is taken, so that a jump there later is a kprobe's. Raises `AttachError`.
     """
     offsets = list(range(_FIRST_INTERIOR, min(len(code), program.roaming)))
     random.SystemRandom().shuffle(offsets)
     for offset in offsets:
+        if is_jump(code.start + offset):
+            continue
         try:
             return offset, _kprobe_event(0, code.start + offset, descriptor)
         except OSError as error:

@@ -3,6 +3,9 @@
 A probe ends with its last holder. When the agent was killed, or has let go, the keeper looks at the kernel's switches
 (see `krie.kernel.switches`) and lets go of some probes, until none is left. It waits for as long as a switch lies.
 
+It also lets go of what the agent does not want any more: each removal waits for grace periods, and leaves a stand-in
+behind until its breakpoint has gone (see `krie.kernel.stand_ins`).
+
 It is started as a program of its own, and lives as long as the agent: it imports little.
 """
 
@@ -25,14 +28,16 @@ from typing import NamedTuple
 from ..errors import KernelError
 from . import bpf
 from .mounts import mounted
+from .stand_ins import StandIns
 from .switches import LIES, Addresses, Places, Switches
 
 HOLD, CLOSE, END = b"h", b"c", b"e"
 MESSAGE = struct.Struct("=ccIQ")
-"""To the keeper: a command, and of a probe the kind, the slot and the address. `HOLD` comes with a descriptor, which
-takes the place of the one in that slot. Each is answered by `DONE`, `CLOSE` by `KEPT` where it was not safe. After
-`END` the agent holds nothing more: it is answered when all has been let go of, or by why it has not."""
-DONE, KEPT = "done", "kept"
+"""To the keeper: a command, and of a probe the kind, the slot and the address. `HOLD` comes with a descriptor, which is
+held from then on. After `CLOSE` the agent does not hold that one any more. After `END` it holds nothing: that is
+answered by `DONE` when all has been let go of, or by why it has not. `CLOSE` of `IDLE_SLOT` is answered by `DONE`, too.
+Nothing else is answered."""
+DONE = "done"
 BREAKPOINT, TRAMPOLINE = "k", "f"
 """Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline."""
 IDLE_SLOT = 0xFFFFFFFF
@@ -66,19 +71,23 @@ class _Keeper:
         self._peek, self._answer, self._answer_bytes = numbers["program"], numbers["answer"], numbers["answer_bytes"]
         self._socket = socket.socket(fileno=numbers["socket"])
         self._held = {each.slot: each for each in held}
+        self._leaving: list[Held] = []
         idle = self._held.pop(IDLE_SLOT, None)
         self._switches = Switches(
             self._read, numbers["debugfs"], addresses, numbers["kprobe_type"], -1 if idle is None else idle.descriptor
         )
+        self._stand_ins = StandIns(numbers["tracefs"], self._switches)
 
     def run(self) -> None:
         """Hold, until the agent has gone."""
+        self._stand_ins.take_over()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(self._agent, select.POLLIN)  # readable when it is dead, and its descriptors are closed
         asked = False
         while not asked:
-            ready = {each for each, _ in poll.poll()}
+            waits = self._leaving or self._stand_ins.places
+            ready = {each for each, _ in poll.poll(_AGAIN_S * 1000 if waits else None)}
             if self._socket.fileno() in ready:  # first: what it sent and died holds probes, too
                 with suppress(ConnectionResetError):  # once, where an answer was not read any more
                     data, ancillary = self._receive()
@@ -88,6 +97,8 @@ class _Keeper:
                         poll.unregister(self._socket)  # the agent is about to die
             elif self._agent in ready:
                 break
+            else:
+                self._leave()
         self._let_go(asked)
 
     def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
@@ -100,25 +111,40 @@ class _Keeper:
         new = next((array.array("i", payload)[0] for _, _, payload in ancillary), -1)
         if slot == IDLE_SLOT:
             old, self._switches.idle = self._switches.idle, new
-        elif command == CLOSE and slot in self._held and not self._agrees(self._held[slot]):
-            self._tell(KEPT)
-            return True
-        else:
-            before = self._held.pop(slot, None)
-            old = -1 if before is None else before.descriptor
-            if new >= 0:
-                self._held[slot] = Held(slot, kind.decode(), address, new)
-        if old >= 0:
-            os.close(old)
-        self._tell(DONE)
+            if old >= 0:
+                os.close(old)
+            if command == CLOSE:
+                self._tell(DONE)
+        elif command == HOLD:
+            self._held[slot] = Held(slot, kind.decode(), address, new)
+        elif slot in self._held:
+            self._leaving.append(self._held.pop(slot))
+            self._leave()
         return True
 
-    def _agrees(self, held: Held) -> bool:
-        """Whether this may be the last to hold it: the agent, which holds it and looks too, may be killed meanwhile."""
-        try:
-            return self._switches.agree(places_of([held]))
-        except Exception:  # whatever is wrong, it is not known to be safe
-            return False
+    def _leave(self) -> None:
+        """Let go of what the agent does not want any more, where the switches agree with the text there."""
+        staying = []
+        for each in self._leaving:
+            try:
+                agrees = self._switches.agree(places_of([each]))
+            except Exception:  # whatever is wrong, it is not known to be safe
+                agrees = False
+            if agrees:
+                self._close([each])
+            else:
+                staying.append(each)
+        self._leaving = staying
+        self._stand_ins.remove(lambda: not self._switches.any_off())
+
+    def _close(self, some: Iterable[Held]) -> None:
+        """Side by side: each waits for grace periods."""
+        self._stand_ins.put(places_of(some).breakpoints)
+        threads = [Thread(target=os.close, args=(each.descriptor,)) for each in some]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _let_go(self, asked: bool) -> None:
         try:
@@ -151,24 +177,29 @@ class _Keeper:
 
     def _what_keeps(self) -> str:
         """Close what can be closed; empty when that was all."""
+        self._held.update({each.slot: each for each in self._leaving})
+        self._leaving = []
         while self._held:
-            found, why = self._switches.look(places_of(self._held.values()), self._close_idle)
-            if found == LIES:
+            if why := self._look():
                 return why
-            some = [self._held.pop(slot).descriptor for slot in list(self._held)[:_AT_ONCE]]
-            threads = [Thread(target=os.close, args=(each,)) for each in some]
-            for each in threads:
-                each.start()
-            for each in threads:
-                each.join()
+            self._close([self._held.pop(slot) for slot in list(self._held)[:_AT_ONCE]])
+            self._stand_ins.remove(lambda: not self._look())
+        if not self._stand_ins.remove(lambda: not self._look()):
+            return self._look() or "a breakpoint was left behind"
         if self._switches.idle >= 0:
-            found, why = self._switches.look(Places(), self._close_idle)
-            if found == LIES:
+            if why := self._look():
                 return why
             if self._switches.filter_may_empty():
                 return "the kernel counts other kprobes on ftrace than it lists; without any it may trace all functions"
         self._close_idle()
         return ""
+
+    def _look(self) -> str:
+        """Why the kernel would leave something of ours behind; empty where it would not."""
+        places = places_of(self._held.values())
+        wanted = Places(places.breakpoints | self._stand_ins.places, places.called)
+        found, why = self._switches.look(wanted, self._close_idle)
+        return why if found == LIES else ""
 
     def _close_idle(self) -> None:
         if self._switches.idle >= 0:

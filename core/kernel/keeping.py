@@ -40,7 +40,9 @@ class Keeper:
         own = {"agent": agent, "socket": theirs.fileno()}
         given = {"numbers": {**numbers, **own}, "addresses": addresses, "held": kept}
         package = Path(keeper.__file__).parents[1]
-        descriptors = {numbers[each] for each in ("debugfs", "program", "answer", "state") if numbers[each] >= 0}
+        descriptors = {
+            numbers[each] for each in ("debugfs", "tracefs", "program", "answer", "state") if numbers[each] >= 0
+        }
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(package), json.dumps(given)],
@@ -70,15 +72,18 @@ class Keeper:
         return self._process.poll() is None
 
     def hold(self, held: Held) -> None:
-        """Hold this one too, instead of what was in its slot."""
+        """Hold this one too; one in the idle slot instead of the one before."""
         message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address)
         socket.send_fds(self._socket, [message], [held.descriptor])
-        self._answer()
 
-    def close(self, slot: int) -> bool:
-        """Let go of one, which the agent still holds; False where it is kept, because that was not safe."""
+    def close(self, slot: int) -> None:
+        """Let go of one, which the agent does not hold any more, now or as soon as that is safe."""
         self._socket.send(keeper.MESSAGE.pack(keeper.CLOSE, b" ", slot, 0))
-        return self._answer() != keeper.KEPT
+
+    def close_idle(self) -> None:
+        """Let go of the idle one, which the agent still holds; returns when that is done."""
+        self.close(keeper.IDLE_SLOT)
+        self._answer()
 
     def end(self) -> str:
         """Let go of all, which nobody else holds any more; returns why the keeper stays, empty when it has gone."""

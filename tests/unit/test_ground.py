@@ -196,8 +196,7 @@ class Fake:
     def __init__(self, held: Iterable[Held]) -> None:
         self.held = {each.slot: each.address for each in held}
         self.alive = True
-        self.on_close: Callable[[], None] = lambda: None
-        self.keeps = False
+        self.gone = False
         self.tgid = 5
 
     def lives(self) -> bool:
@@ -206,12 +205,13 @@ class Fake:
     def hold(self, held: Held) -> None:
         self.held[held.slot] = held.address
 
-    def close(self, slot: int) -> bool:
-        if self.keeps:
-            return False
+    def close(self, slot: int) -> None:
         self.held.pop(slot, None)
-        self.on_close()
-        return True
+        if self.gone:
+            raise BrokenPipeError
+
+    def close_idle(self) -> None:
+        self.close(IDLE_SLOT)
 
     def end(self) -> str:
         self.held.clear()
@@ -287,25 +287,28 @@ def test_a_switch_that_lies_keeps_everything_until_it_does_not(
     assert agent.keepers[0].held == {}
 
 
-def test_what_begins_to_lie_between_two_looks(agent: Agents, kernel: Kernel) -> None:
+def test_who_has_gone_lets_go_of_nothing(agent: Agents) -> None:
     one = agent.attach()
     agent.ground.start()
-    kernel.list(FTRACE)
-    agent.keepers[0].on_close = kernel.forge
+    agent.keepers[0].alive = False
     agent.ground.release(one)
     assert is_open(one)
-    assert len(agent.keepers[0].held) == 1
-    os.close(one)
-
-
-def test_what_the_keeper_does_not_let_go_of_is_not_closed(agent: Agents) -> None:
-    one = agent.attach()
-    agent.ground.start()
-    agent.keepers[0].keeps = True
-    agent.ground.release(one)
-    assert is_open(one)
-    agent.keepers[0].keeps = False
+    agent.ground.tick()  # another one is started
+    assert list(agent.keepers[1].held.values()) == [TRAP]
     agent.ground.tick()
+    assert not is_open(one)
+    assert agent.keepers[1].held == {}
+
+
+def test_without_any_keeper_probes_are_closed_behind_a_look(kernel: Kernel) -> None:
+    def refuse(_held: Iterable[Held]) -> Keeper:
+        raise OSError(12, "no memory")
+
+    ground = Ground(kernel.switch, refuse)
+    one = os.open("/dev/null", os.O_RDONLY)
+    ground.hold(one, TRAP)
+    ground.start()
+    ground.release(one)
     assert not is_open(one)
 
 
@@ -379,7 +382,7 @@ class Process:
         self.agent = subprocess.Popen(["sleep", "60"])
         self.read, self.write = os.pipe()
         null = os.open("/dev/null", os.O_RDONLY)
-        numbers = dict.fromkeys(("program", "answer", "state", "debugfs"), null)
+        numbers = dict.fromkeys(("program", "answer", "state", "debugfs", "tracefs"), null)
         agent = os.pidfd_open(self.agent.pid)
         with monkeypatch.context() as context:
             context.setattr("os.pidfd_open", lambda _: agent)
@@ -389,9 +392,12 @@ class Process:
         os.close(null)
         os.close(self.write)
 
-    def ask(self, command: bytes, slot: int, descriptor: int = -1) -> bytes:
+    def tell(self, command: bytes, slot: int, descriptor: int = -1) -> None:
         message = MESSAGE.pack(command, BREAKPOINT.encode(), slot, 0)
         socket.send_fds(self.mine, [message], [descriptor] if descriptor >= 0 else [])
+
+    def ask(self, command: bytes, slot: int) -> bytes:
+        self.tell(command, slot)
         return self.mine.recv(100)
 
     def holds(self) -> bool:
@@ -416,11 +422,13 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
 
 def test_the_process_ends_with_the_agent_and_not_before(process: Process) -> None:
     other, write = os.pipe()
-    assert process.ask(HOLD, 1, write) == b"done"
+    process.tell(HOLD, 1, write)
     os.close(write)
+    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(signal.SIGINT)
-    assert process.ask(HOLD, IDLE_SLOT, other) == b"done"
+    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
+    process.tell(HOLD, IDLE_SLOT, other)
     assert process.holds()
     assert Path(f"/proc/{process.process.pid}/comm").read_text() == "krie-keeper\n"
     process.mine.shutdown(socket.SHUT_RDWR)  # as if it were about to die
@@ -433,40 +441,31 @@ def test_the_process_ends_with_the_agent_and_not_before(process: Process) -> Non
     os.close(other)
 
 
-def test_the_process_lets_go_of_what_is_replaced_and_ends_when_it_is_asked(process: Process) -> None:
+def test_the_process_lets_go_of_what_is_not_wanted_and_ends_when_it_is_asked(process: Process) -> None:
     other, write = os.pipe()
-    assert process.ask(HOLD, 0, write) == b"done"
+    process.tell(HOLD, IDLE_SLOT, write)
     os.close(write)
+    process.tell(CLOSE, 0)
+    process.tell(CLOSE, 7)  # which it never had
+    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
     assert not process.holds()
-    assert process.ask(CLOSE, 0) == b"done"
     assert os.read(other, 1) == b""
     os.close(other)
     assert process.ask(END, 0) == b"done"
     assert process.process.wait(20) == 0
 
 
-@pytest.mark.parametrize("answers", [1, 2])
-def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process, answers: int) -> None:
+def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process) -> None:
     """The rest of a socket pair whose other end closed with something in it says so once, by an error."""
-    other, write = os.pipe()
-    for slot in range(1, answers + 1):
-        socket.send_fds(process.mine, [MESSAGE.pack(HOLD, BREAKPOINT.encode(), slot, 0)], [write])
-    os.close(write)
-    wait_for_answers(process.mine)
+    process.tell(CLOSE, IDLE_SLOT)
+    assert process.mine.recv(1, socket.MSG_PEEK)
     process.mine.close()
     time.sleep(0.2)
     assert process.process.poll() is None
     assert process.holds()
     process.agent.kill()
     assert process.process.wait(20) == 0
-    assert os.read(other, 1) == b""
-    os.close(other)
-
-
-def wait_for_answers(connected: socket.socket) -> None:
-    """Until there is one, and what follows had its time; none is read."""
-    assert connected.recv(1, socket.MSG_PEEK)
-    time.sleep(0.2)
+    assert not process.holds()
 
 
 def test_every_way_to_change_the_text_is_held() -> None:

@@ -20,6 +20,7 @@ from krie.roaming import Roaming, Trap
 
 TRAP = Program(AttachType.KPROBE, "commit_creds", "p_check", argument=3, roaming=32)
 OTHER = replace(TRAP, target="override_creds", argument=4, busy=True)
+JUMP = 20
 BEGIN = 0xFFFFFFFF81000040
 
 
@@ -50,31 +51,35 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], Kernel]:
     return make
 
 
+def is_jump(place: int) -> bool:
+    return place == BEGIN + JUMP
+
+
 def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int]], Kernel]) -> None:
-    boundaries = {0, 4, 9, 12, 40}
+    boundaries = {0, 4, 9, 12, 20, 40}
     tried = kernel(boundaries)
     found = set()
     for _ in range(200):
-        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400))
+        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), is_jump)
         os.close(link)
         found.add(offset)
-    assert found == {9, 12}  # behind the entry, and within the first 32 bytes
+    assert found == {9, 12}  # behind the entry, within the first 32 bytes, and no jump
     assert set(tried.tried) <= set(range(5, 32))
 
 
 def test_a_trap_stays_within_its_function(kernel: Callable[[set[int]], Kernel]) -> None:
-    tried = kernel({20})
+    tried = kernel({JUMP})
     with pytest.raises(AttachError, match="no instruction in it can be probed"):
-        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16))
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16), is_jump)
     assert max(tried.tried) == 15
     with pytest.raises(AttachError, match="no such function, or hides where it is"):
-        attach_somewhere(TRAP, 7, range(0))
+        attach_somewhere(TRAP, 7, range(0), is_jump)
 
 
 def test_what_the_kernel_refuses_otherwise_is_said(kernel: Callable[[set[int]], Kernel]) -> None:
     kernel(set()).error = 1
     with pytest.raises(AttachError, match=r"commit_creds\+\d+: EPERM"):
-        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400))
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), is_jump)
 
 
 class Attach:
@@ -85,7 +90,9 @@ class Attach:
         self.links: list[int] = []
         self.refuses: set[str] = set()
 
-    def __call__(self, program: Program, descriptor: int, code: range) -> tuple[int, int]:
+    def __call__(
+        self, program: Program, descriptor: int, code: range, is_jump: Callable[[int], bool]
+    ) -> tuple[int, int]:
         assert len(code) == len(program.target)
         if program.target in self.refuses:
             raise AttachError("attaching", 1)

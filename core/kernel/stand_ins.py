@@ -1,0 +1,81 @@
+"""Stand-ins: disabled kprobes, where the last enabled kprobe of a place is about to be removed.
+
+The kernel reads `kprobes_all_disarmed` when it disables that one (kernel/kprobes.c, __disable_kprobe()), then forgets
+it, whether its breakpoint has gone or not. No look of ours is so near that nothing can be written in between. But while
+a stand-in is registered at the place, the kernel knows whose breakpoint it is, and it goes when the stand-in is enabled
+and disabled again. Stand-ins are events of tracefs. They outlive who made them, and cost nothing while disabled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from .switches import Switches
+
+_EVENTS = "kprobe_events"
+_GROUP, _NAME = "krie_stand_in_", "at_"
+
+
+class StandIns:
+    """Those that this process made, or took over."""
+
+    def __init__(self, tracefs: int, switches: Switches) -> None:
+        """`tracefs`: descriptor of its root, -1 where there is none."""
+        self._tracefs, self._switches = tracefs, switches
+        self._names: dict[int, str] = {}
+
+    @property
+    def places(self) -> frozenset[int]:
+        """Where some are."""
+        return frozenset(self._names)
+
+    def put(self, places: Iterable[int]) -> None:
+        """Before a kprobe at each of these is removed. Where none can be made, the look before has to do."""
+        for place in places:
+            name = f"{_GROUP}{os.getpid()}/{_NAME}{place:x}"
+            with suppress(OSError):
+                self._write(_EVENTS, f"p:{name} {place:#x}\n", os.O_APPEND)
+                self._names[place] = name
+
+    def remove(self, is_safe: Callable[[], bool]) -> bool:
+        """Remove those whose breakpoints have gone. The others take theirs out before that, where `is_safe` says that
+        the switches tell the truth. Returns whether none is left."""
+        for place, name in list(self._names.items()):
+            with suppress(OSError):
+                if self._stays(place) and is_safe():
+                    for word in "10":
+                        self._write(f"events/{name}/enable", word)
+                if not self._stays(place):
+                    self._write(_EVENTS, f"-:{name}\n", os.O_APPEND)
+                    del self._names[place]
+        return not self._names
+
+    def take_over(self) -> None:
+        """Those whose makers have gone."""
+        with suppress(OSError):
+            for group in self._folder("events"):
+                maker = group.removeprefix(_GROUP)
+                if maker != group and maker.isdecimal() and not Path("/proc", maker).exists():
+                    names = [each for each in self._folder(f"events/{group}") if each.startswith(_NAME)]
+                    self._names.update({int(each.removeprefix(_NAME), 16): f"{group}/{each}" for each in names})
+
+    def _stays(self, place: int) -> bool:
+        """Whether a breakpoint is there that nobody else has."""
+        return self._switches.breaks(place) and not self._switches.is_held(place)
+
+    def _folder(self, name: str) -> list[str]:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tracefs)
+        try:
+            return os.listdir(folder)
+        finally:
+            os.close(folder)
+
+    def _write(self, name: str, text: str, flags: int = 0) -> None:
+        file = os.open(name, os.O_WRONLY | os.O_CLOEXEC | flags, dir_fd=self._tracefs)
+        try:
+            os.write(file, text.encode())
+        finally:
+            os.close(file)
