@@ -9,9 +9,7 @@ only for what it uses.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as of typing, which a hostile working folder could have, too: see krie.start
 if TYPE_CHECKING:
     from .config import PluginConfig
     from .decision import Action, Decision, FiredRule, Scope
@@ -149,6 +147,8 @@ if not TYPE_CHECKING:  # type checkers know the names above, and shall report an
     def __getattr__(name: str) -> object:
         if (module := _MODULE_OF.get(name)) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - as above
+
         value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
         return value
 

@@ -5,6 +5,11 @@ Run as `python -m krie.agent`; `krie run` does so. It imports neither click nor 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from .start import isolate
+
+    isolate("krie.agent")
+
 import argparse
 import logging
 import os
@@ -49,6 +54,7 @@ from .reports import Reports
 from .selection import Selection
 from .status import Status
 from .timer import Timer
+from .trusted_code import only_trusted_imports
 
 _TICK_S = 1.0
 _LOADING_S = 0.05
@@ -380,6 +386,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(options.config)
         with ExitStack() as stack:
+            stack.enter_context(only_trusted_imports())
             agent = Agent(config, str(options.config), stack, to_stdout=options.stdout)
             try:
                 agent.run(options.duration)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -24,7 +21,7 @@ from .installed import GROUP, available, require_installed
 from .plugin_guard import RAISED, Guard, PluginFault, fault_of
 from .probe import Sensor
 from .sensor_check import check_sensor
-from .trust import require_trusted
+from .trusted_code import only_trusted_imports, require_own_code_trusted, require_package_trusted
 from .wire import Json
 
 if TYPE_CHECKING:
@@ -62,31 +59,19 @@ class Plugins:
         """Import the plugins that the configuration names and ask for their sensors.
 
         `place` is the configuration's file, for messages; `report` gets what goes wrong with plugins that are not
-        required: they are left out. Raises `ConfigError` for what the user wrote wrong, and `PluginError` for a
-        required plugin that breaks the contract.
+        required: they are left out. Raises `ConfigError` for what the user wrote wrong and for code that others
+        could change, and `PluginError` for a required plugin that breaks the contract.
         """
         guard = Guard(report)
         plugins = cls(guard)
-        installed = available()
-        loaded = []
-        for name, raw in config.plugins.items():
-            require_installed(name, installed, place)
-            if raw.get("required") is True:
-                guard.required.add(name)
-            try:
-                loaded.append(plugins._load_one(installed[name], raw, place, features))
-            except ConfigError:
-                raise
-            except KrieError as error:
-                if name in guard.required:
-                    raise
-                guard.degrade(name, str(error))
-            except RAISED as error:
-                fault = fault_of(name, "import", error, degraded=True)
-                if name in guard.required:
-                    raise PluginError(name, fault.error) from error
-                guard.degrade(name, fault.error, fault)
-        plugins.loaded = tuple(loaded)
+        require_own_code_trusted()
+        with only_trusted_imports():
+            installed = available()
+            loaded = [
+                plugins._load_or_leave_out(name, installed, raw, place, features)
+                for name, raw in config.plugins.items()
+            ]
+        plugins.loaded = tuple(each for each in loaded if each is not None)
         return plugins
 
     @property
@@ -178,8 +163,29 @@ class Plugins:
             plugin, "krie_restore", "the plugin failed; see its event", function, event
         )
 
+    def _load_or_leave_out(
+        self, name: str, installed: Mapping[str, EntryPoint], raw: Mapping[str, Any], place: str, features: Features
+    ) -> LoadedPlugin | None:
+        require_installed(name, installed, place)
+        if raw.get("required") is True:
+            self._guard.required.add(name)
+        try:
+            return self._load_one(installed[name], raw, place, features)
+        except ConfigError:
+            raise
+        except KrieError as error:
+            if name in self._guard.required:
+                raise
+            self._guard.degrade(name, str(error))
+        except RAISED as error:
+            fault = fault_of(name, "import", error, degraded=True)
+            if name in self._guard.required:
+                raise PluginError(name, fault.error) from error
+            self._guard.degrade(name, fault.error, fault)
+        return None
+
     def _load_one(self, entry: EntryPoint, raw: Mapping[str, Any], place: str, features: Features) -> LoadedPlugin:
-        _require_trusted_code(entry)
+        require_package_trusted(entry.module)
         module = entry.load()
         self._manager.register(module, entry.name)
         hooks = [hook for hook in dir(module) if hook.startswith("krie_") and callable(getattr(module, hook))]
@@ -247,18 +253,6 @@ class Plugins:
         return lambda *values: function(
             **{name: value for name, value in zip(names, values, strict=True) if name in wanted}
         )
-
-
-def _require_trusted_code(entry: EntryPoint) -> None:
-    """Nothing of a package is run that others could change. What is imported already has run."""
-    package = entry.module.partition(".")[0]
-    if package in sys.modules or (spec := find_spec(package)) is None:
-        return
-    for folder in spec.submodule_search_locations or ():
-        for file in Path(folder).rglob("*"):
-            require_trusted(file)
-    if spec.origin is not None:
-        require_trusted(Path(spec.origin))
 
 
 def _check_hook(plugin: str, hook: str, function: object) -> None:

@@ -1,22 +1,32 @@
-"""Files that steer a root process must not be changeable by anybody else."""
+"""Files that steer a root process must not be changeable by anybody else.
+
+What decides is the file system alone: owners, modes and POSIX ACLs of the file and of all that leads to it. Nothing of
+the environment is believed, SUDO_UID neither.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import ConfigError, UntrustedFileError
 
 _MOST_BYTES = 16 << 20
+_ACL_VERSION = 2
+_ACL_HEADER, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # include/uapi/linux/posix_acl_xattr.h
+_USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x02, 0x04, 0x08, 0x10, 0x20
+_MAY_WRITE = 2
 
 
 def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
     """Read a file that steers the agent, of at most so many bytes.
 
-    Raises `ConfigError` where it cannot be read, `UntrustedFileError` where somebody else than root, the current user
-    or the user who called sudo could change it or a folder above it.
+    Raises `ConfigError` where it cannot be read, `UntrustedFileError` where somebody else than root and the current
+    user could change it or a folder above it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -41,42 +51,111 @@ def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
 
 def require_trusted(path: Path) -> None:
     """Raise `UntrustedFileError` where others could change this file, or which file it is. Raises `OSError` too."""
-    for step in _way_to(path):
-        _require(step, step.lstat())
+    require_all_trusted((path,))
 
 
-def _way_to(path: Path) -> Iterator[Path]:
-    """The file, and every folder and symbolic link that leads to it: who controls one of them chooses the file."""
+def require_all_trusted(paths: Iterable[Path]) -> None:
+    """The same for many files: what leads to several of them is looked at once."""
     seen: set[Path] = set()
+    for path in paths:
+        for step, status in _way_to(path, seen):
+            _require(step, status)
+        _require_not_sticky(path)
+
+
+def _way_to(path: Path, seen: set[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """The file, and every folder and symbolic link that leads to it: who controls one of them chooses the file."""
     targets = [path.absolute()]
     while targets:
-        target = targets.pop()
-        for step in (target, *target.parents):
-            if step in seen:
-                continue
+        step = targets.pop()
+        while step not in seen:  # if one has been looked at, those above it were, too
             seen.add(step)
-            if step.is_symlink():
+            status = step.lstat()
+            if stat.S_ISLNK(status.st_mode):
                 targets.append(step.parent / step.readlink())
-            yield step
+            yield step, status
+            step = step.parent
 
 
 def _trusted_owners() -> frozenset[int]:
-    """Root, ourselves, and the user who became root by sudo: that one could change everything anyway."""
-    own = os.geteuid()
-    sudo = os.environ.get("SUDO_UID", "")
-    return frozenset({0, own} | ({int(sudo)} if own == 0 and sudo.isdecimal() else set()))
+    return frozenset({0, os.geteuid()})
 
 
 def _require(path: Path, status: os.stat_result) -> None:
+    link, folder = stat.S_ISLNK(status.st_mode), stat.S_ISDIR(status.st_mode)
     if status.st_uid not in _trusted_owners():
-        chown = "chown -h" if stat.S_ISLNK(status.st_mode) else "chown"
+        chown = "chown -h" if link else "chown"
         raise UntrustedFileError(
             str(path), f"belongs to user {status.st_uid}, who could change it: {chown} root {path}"
         )
-    writable = status.st_mode & stat.S_IWOTH or (
-        status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.getegid())
-    )
-    sticky_folder = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    # The mode of a link says nothing: only its owner can replace it, unless the folder allows more.
-    if writable and not sticky_folder and not stat.S_ISLNK(status.st_mode):
-        raise UntrustedFileError(str(path), f"can be changed by other users: chmod go-w {path}")
+    if not folder:
+        _require_not_loose(path)
+    if link:  # its mode says nothing: only its owner can replace it, unless the folder allows more
+        return
+    if folder and (writer := _who_inherits(path)):
+        problem = f"lets {writer} change what is made in it, by a default ACL: setfacl -k {path}"
+        raise UntrustedFileError(str(path), problem)
+    if not _others_may_write(status) or (folder and status.st_mode & stat.S_ISVTX):
+        return
+    if writer := _who_writes(path):
+        raise UntrustedFileError(str(path), f"can be changed by {writer}, by an ACL: setfacl -b {path}")
+    raise UntrustedFileError(str(path), f"can be changed by other users: chmod go-w {path}")
+
+
+def _require_not_sticky(path: Path) -> None:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and _others_may_write(status):
+        raise UntrustedFileError(str(path), "is a folder into which others may put files: take one of your own")
+
+
+def _require_not_loose(path: Path) -> None:
+    """A file or a link that lies in a folder where everybody may put things, as /tmp, is not known to be there by the
+    will of its owner: others can move root's files into it, out of folders of their own. A folder is: only its owner
+    can move it to another place."""
+    above = path.parent.stat()
+    if _others_may_write(above) and above.st_mode & stat.S_ISVTX:
+        problem = f"lies in {path.parent}, into which others may move files: put it into a folder of its own"
+        raise UntrustedFileError(str(path), problem)
+
+
+def _others_may_write(status: os.stat_result) -> bool:
+    """Whether the mode lets anybody but the owner write, which it also says where an ACL does: the bits of the group
+    are then the most that any entry gives. Of root's groups everybody could be a member."""
+    own_group = os.geteuid() != 0 and status.st_gid == os.getegid()
+    return bool(status.st_mode & (stat.S_IWOTH if own_group else stat.S_IWOTH | stat.S_IWGRP))
+
+
+def _who_writes(path: Path) -> str:
+    return _writer(path, "system.posix_acl_access")
+
+
+def _who_inherits(folder: Path) -> str:
+    return _writer(folder, "system.posix_acl_default")
+
+
+def _writer(path: Path, name: str) -> str:
+    """Whom an ACL lets write who is not trusted; empty where there is none, or no such ACL. Raises `OSError`."""
+    try:
+        raw = os.getxattr(path, name)
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return ""
+        raise
+    if len(raw) < _ACL_HEADER.size or _ACL_HEADER.unpack_from(raw)[0] != _ACL_VERSION:
+        return "whoever an ACL of unknown format names"
+    entries = [_ACL_ENTRY.unpack_from(raw, at) for at in range(_ACL_HEADER.size, len(raw), _ACL_ENTRY.size)]
+    mask = next((permissions for tag, permissions, _ in entries if tag == _MASK), _MAY_WRITE)
+    for tag, permissions, identity in entries:
+        if not permissions & _MAY_WRITE:
+            continue
+        if tag == _OTHER:
+            return "other users"
+        if not mask & _MAY_WRITE:
+            continue
+        if tag == _USER and identity not in _trusted_owners():
+            return f"user {identity}"
+        if tag == _GROUP:
+            return f"group {identity}"
+        if tag == _GROUP_OBJ:
+            return "its group"
+    return ""

@@ -89,12 +89,19 @@ class Store:
                 Path(partial).rename(self._folder / key)
             finally:
                 Path(partial).unlink(missing_ok=True)
-            own = (each for each in self._folder.iterdir() if _KEY.fullmatch(each.name))  # whatever else lies there
-            kept = sorted(own, key=lambda each: each.lstat().st_mtime_ns, reverse=True)
-            for each in kept[most:] if most is not None else ():
-                each.unlink(missing_ok=True)
+            if most is not None:
+                self._remove_oldest(most)
         except (OSError, UntrustedFileError) as error:
             self.problem = self.problem or str(error)
+
+    def _remove_oldest(self, most: int) -> None:
+        """Whatever else lies there stays: what is no compiled unit, also under a name that looks like a key."""
+        named = (each for each in self._folder.iterdir() if _KEY.fullmatch(each.name))
+        kept = sorted(named, key=lambda each: each.lstat().st_mtime_ns, reverse=True)
+        for each in kept[most:]:
+            with suppress(ConfigError, UntrustedFileError, ValueError, RecursionError):
+                _decoded(read_trusted(each), each.name)
+                each.unlink(missing_ok=True)
 
     def touch(self, key: str) -> None:
         """Make it the youngest."""

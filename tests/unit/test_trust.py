@@ -1,11 +1,12 @@
 """Files that steer a root process: the whole way to them counts, not just the file."""
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
 from krie.errors import ConfigError, UntrustedFileError
-from krie.trust import read_trusted
+from krie.trust import read_trusted, require_trusted
 
 STRANGER = 12345
 
@@ -62,11 +63,25 @@ def test_a_linked_folder_of_a_stranger_is_refused(strange_folder: Path, tmp_path
         read_trusted(tmp_path / "folder" / "file")
 
 
-def test_a_strangers_link_in_a_sticky_folder_is_refused(file: Path, tmp_path: Path) -> None:
-    sticky = tmp_path / "sticky"
-    sticky.mkdir()
-    sticky.chmod(0o1777)
-    link = sticky / "link"
+@pytest.fixture
+def sticky(tmp_path: Path) -> Path:
+    """As /tmp: everybody puts things there, and takes away only their own."""
+    folder = tmp_path / "sticky"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def test_a_file_or_link_in_a_sticky_folder_is_refused_whoever_owns_it(file: Path, sticky: Path) -> None:
+    (sticky / "moved").write_bytes(b"root's own, which somebody moved here out of a folder of theirs")
+    (sticky / "link").symlink_to(file)
+    for name in ("moved", "link"):
+        with pytest.raises(UntrustedFileError, match=f"^{sticky / name}: lies in {sticky}, into which others may move"):
+            read_trusted(sticky / name)
+
+
+def test_a_strangers_link_is_refused_wherever_it_lies(file: Path) -> None:
+    link = file.parent / "link"
     link.symlink_to(file)
     assert read_trusted(link) == b"content"
     os.lchown(link, STRANGER, -1)
@@ -74,12 +89,80 @@ def test_a_strangers_link_in_a_sticky_folder_is_refused(file: Path, tmp_path: Pa
         read_trusted(link)
 
 
-def test_the_group_root_may_write_and_others_may_not(file: Path) -> None:
+def test_a_sticky_folder_itself_is_refused(sticky: Path) -> None:
+    with pytest.raises(UntrustedFileError, match=f"^{sticky}: is a folder into which others may put files"):
+        require_trusted(sticky)
+
+
+def test_a_folder_of_its_own_in_a_sticky_one_is_roots(sticky: Path) -> None:
+    """Nobody can move it there or away: renaming a folder into another one needs leave to write to itself."""
+    (sticky / "own").mkdir(mode=0o700)
+    (sticky / "own" / "file").write_bytes(b"content")
+    assert read_trusted(sticky / "own" / "file") == b"content"
+    os.chown(sticky / "own", STRANGER, -1)
+    with pytest.raises(UntrustedFileError, match=f"^{sticky}/own: belongs to user {STRANGER}"):
+        read_trusted(sticky / "own" / "file")
+
+
+@pytest.mark.parametrize("group", [0, STRANGER])
+def test_no_group_may_write(file: Path, group: int) -> None:
+    os.chown(file, -1, group)
     file.chmod(0o664)
-    assert read_trusted(file) == b"content"
-    os.chown(file, -1, STRANGER)
     with pytest.raises(UntrustedFileError, match=f"^{file}: can be changed by other users: chmod go-w {file}$"):
         read_trusted(file)
+    file.chmod(0o644)
+    file.parent.chmod(0o775)
+    os.chown(file.parent, -1, group)
+    with pytest.raises(UntrustedFileError, match=f"^{file.parent}: can be changed by other users"):
+        read_trusted(file)
+
+
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
+
+
+def set_acl(path: Path, *entries: tuple[int, int, int], kind: str = "access") -> None:
+    """Entries: tag, permissions, user or group."""
+    text = b"".join(struct.pack("<HHI", *each) for each in sorted(entries))
+    os.setxattr(path, f"system.posix_acl_{kind}", struct.pack("<I", 2) + text)
+
+
+def acl(tag: int, permissions: int, identity: int, mask: int = 7) -> tuple[tuple[int, int, int], ...]:
+    none = 0xFFFF_FFFF
+    return (
+        (USER_OBJ, 7, none),
+        (tag, permissions, identity),
+        (GROUP_OBJ, 5, none),
+        (MASK, mask, none),
+        (OTHER, 5, none),
+    )
+
+
+@pytest.mark.parametrize(("tag", "who"), [(USER, f"user {STRANGER}"), (GROUP, f"group {STRANGER}")])
+def test_whom_an_acl_lets_write_is_named(file: Path, tag: int, who: str) -> None:
+    for path in (file, file.parent):
+        set_acl(path, *acl(tag, 7, STRANGER))
+        with pytest.raises(
+            UntrustedFileError, match=f"^{path}: can be changed by {who}, by an ACL: setfacl -b {path}$"
+        ):
+            read_trusted(file)
+        os.removexattr(path, "system.posix_acl_access")
+        path.chmod(0o755)
+    assert read_trusted(file) == b"content"
+
+
+def test_an_acl_that_only_lets_read_is_fine(file: Path) -> None:
+    set_acl(file, *acl(USER, 5, STRANGER, mask=5))
+    set_acl(file.parent, *acl(USER, 7, STRANGER, mask=5))
+    set_acl(file.parent, *acl(GROUP, 5, STRANGER), kind="default")
+    assert read_trusted(file) == b"content"
+
+
+def test_a_folder_that_hands_on_an_acl_is_refused(file: Path) -> None:
+    set_acl(file.parent, *acl(USER, 7, STRANGER), kind="default")
+    with pytest.raises(UntrustedFileError, match=f"^{file.parent}: lets user {STRANGER} change what is made in it"):
+        read_trusted(file)
+    os.removexattr(file.parent, "system.posix_acl_default")
+    assert read_trusted(file) == b"content"
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

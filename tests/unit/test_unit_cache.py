@@ -74,12 +74,17 @@ def test_json_that_is_too_deep_is_of_no_use(tmp_path: Path) -> None:
 
 
 def test_only_what_was_kept_here_is_dropped(tmp_path: Path) -> None:
-    (tmp_path / "somebody's").write_text("own")
+    others = {"somebody's", "c" * 64, "d" * 64, "e" * 64, "f" * 64}  # as a store of container images names its own
+    for each in others:
+        (tmp_path / each).write_text("{}")
+        os.utime(tmp_path / each, (0, 0))
+    (tmp_path / ("f" * 64)).write_bytes(unit_cache._encoded("c" * 64, MADE))  # ours, but renamed
+    os.utime(tmp_path / ("f" * 64), (0, 0))
     store = Store(tmp_path)
     for number in range(4):
         store.keep(f"{number}" * 64, MADE, 2)
     assert store.problem == ""
-    assert {each.name for each in tmp_path.iterdir()} == {"somebody's", "2" * 64, "3" * 64}
+    assert {each.name for each in tmp_path.iterdir()} == others | {"2" * 64, "3" * 64}
 
 
 def test_nothing_is_kept_where_others_could_change_it(tmp_path: Path) -> None:
