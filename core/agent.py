@@ -47,7 +47,7 @@ from .lock import hold
 from .missed import MissedRuns
 from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
-from .presence import Presence
+from .presence import Presence, Pulse
 from .principal import Principals
 from .process import ProcessTable
 from .reports import Reports
@@ -86,6 +86,7 @@ class Agent:
         self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
+        self._pulse, self._continued = Pulse(), False
         self._armed = armed = load(config, place, self._fault, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.inspector.identify)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
@@ -171,10 +172,11 @@ class Agent:
         poll = select.epoll()
         self._ring.wait_on(poll)
         self._control.wait_on(poll)
+        self._pulse = Pulse()
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
         timers = (
-            Timer(_TICK_S, self._tick),
+            Timer(_TICK_S, self._beat),
             Timer(self._config.policy.check_interval_s, self._look_for_changes),
             Timer(self._config.agent.canary_interval_s, self._check_probes),
             Timer(self._config.agent.scan_interval_s, self._scan),
@@ -229,6 +231,12 @@ class Agent:
         where = f"plugin {fault.plugin}, {fault.hook}: " if fault.hook else ""
         _log.error("%s%s", where, "\n".join(text for text in (fault.error, fault.traceback) if text))
         self._faults.append(fault)
+
+    def _beat(self) -> None:
+        continued, self._continued = self._continued, False
+        if held_up_s := self._pulse.beat(continued=continued):
+            self._reports.held_up(held_up_s)
+        self._tick()
 
     def _tick(self) -> None:
         overflowed = sum(each.overflowed for each in self._writers.all)
@@ -368,6 +376,10 @@ class Agent:
     def _handle_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._stop(signal.Signals(number).name))
+        signal.signal(signal.SIGCONT, self._note_continued)
+
+    def _note_continued(self, _number: int, _frame: object) -> None:
+        self._continued = True
 
     def _want_reload(self, _number: int, _frame: object) -> None:
         self._reload_wanted = True

@@ -162,7 +162,7 @@ class OwnEvents:
         self._seq: Counter[int] = Counter()
 
     def complete(self, event: _E) -> _E:
-        """The same event of now, in the agent's process; fields are cut to what they hold, as records are.
+        """The same event of now, in the agent's process; fields are cut to what they hold, texts at a character.
 
         Raises what a value raises that its field cannot hold.
         """
@@ -170,6 +170,12 @@ class OwnEvents:
         layout = self._types[kind].layout
         own = {"kind": kind, "version": event.VERSION, "size": layout.size, "seq": self._seq[kind]}
         header = {**self._header, **own, "time": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
-        completed = type(event)(*layout.values(layout.encode(replace(event, **header))))
+        filled = replace(event, **header)
+        fields = zip(layout.data_fields, layout.values(layout.encode(filled)), strict=True)
+        values = (
+            each.wire.cut(getattr(filled, each.name)) if isinstance(each.wire, Chars) else value
+            for each, value in fields
+        )
+        completed = type(event)(*values)
         self._seq[kind] += 1
         return completed

@@ -12,7 +12,7 @@ from .event import Event
 from .layout import Doc
 from .wire import S64, U32, U64, Chars, Choice, Pad3, Pad7
 
-GAP_STATES = {1: "died", 2: "machine_ended"}
+GAP_STATES = {1: "died", 2: "machine_ended", 3: "held_up"}
 BREAKER_STATES = {1: "tripped", 2: "rearmed"}
 ATTEMPTS = {**GUARDED, 64: "kprobes_off", 65: "probes_forged"}
 """What is tried on the agent; the last two were only seen. `probes_forged`: a write to memory made the kernel take
@@ -81,15 +81,20 @@ class Cleared(Event):
 
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
-    """The agent before this one did not end by itself: nobody watched in between, and what it decided ended with it."""
+    """Nobody watched for a time: the agent before this one did not end by itself, and what it decided ended with it; or
+    this one was held up, while the kernel went on to decide what it decides alone."""
 
     KIND: ClassVar[int] = 0x001B
     NAME: ClassVar[str] = "krie.gap"
 
-    last_seen_s: Annotated[S64, Doc("when it last said that it lives, s since 1970 UTC")]
-    gap_s: Annotated[U64, Doc("time since then, s")]
+    last_seen_s: Annotated[S64, Doc("when the agent last said that it lives, s since 1970 UTC")]
+    gap_s: Annotated[U64, Doc("time since then, s; of another boot as far as the clock was right then and now")]
     tgid_before: Annotated[U32, Doc("its process")]
-    state: Annotated[str, Choice("B", GAP_STATES), Doc("`machine_ended`: the machine was started anew since")]
+    state: Annotated[
+        str,
+        Choice("B", GAP_STATES),
+        Doc("`died`; `machine_ended`: the machine was started anew since; `held_up`: this one"),
+    ]
     pad: Pad3 = b""
 
 

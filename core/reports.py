@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable
 
@@ -75,12 +76,18 @@ class Reports:
         before = presence.before()
         if before is None or before.clean:
             return
-        gap_s = max(0, int(time.time() - before.last_seen_s))
+        gap_s = presence.gap_s(before)
         state = "died" if presence.same_boot(before) else "machine_ended"
         _log.warning(
             "the agent before this one (%d) did not end by itself: nobody watched for %d s", before.tgid, gap_s
         )
         self.tell(Gap, tgid_before=before.tgid, last_seen_s=int(before.last_seen_s), gap_s=gap_s, state=state)
+
+    def held_up(self, seconds: float) -> None:
+        """The agent did not run for a while, and nobody decided what the kernel does not decide alone."""
+        _log.warning("the agent was stopped or frozen: nobody watched for %.1f s", seconds)
+        last_seen_s = int(time.time() - seconds)
+        self.tell(Gap, tgid_before=os.getpid(), last_seen_s=last_seen_s, gap_s=int(seconds), state="held_up")
 
     def plugin(self, fault: PluginFault) -> None:
         """A plugin failed; the log got its traceback when that happened."""

@@ -136,8 +136,15 @@ class Chars:
     def from_wire(self) -> Callable[[bytes], str]:  # noqa: D102
         return text_of
 
-    def to_wire(self, value: str) -> bytes:  # noqa: D102
-        return value.encode("utf-8", "backslashreplace")[: self.count]
+    def to_wire(self, value: str) -> bytes:
+        """The C string that is shown as this text; of a text that none is shown as, its own bytes."""
+        raw = bytes_of(value)
+        return (raw if raw is not None else value.encode("utf-8", "backslashreplace"))[: self.count]
+
+    def cut(self, value: str) -> str:
+        """A text of our own, which came out of no record, as it is, but no longer than the array, and UTF-8."""
+        raw = value.partition("\0")[0].encode("utf-8", "backslashreplace")
+        return raw[: self.count].decode("utf-8", "ignore")
 
     def to_json(self) -> None:  # noqa: D102
         return None

@@ -108,7 +108,7 @@ rules contains {"id": "AGENT007", "action": "log"} if {
 # METADATA
 # title: Nobody watched for a time
 # description: |
-#   The agent before this one was killed, or crashed, or the machine lost its power.
+#   The agent before this one was killed, or crashed, or the machine lost its power; or this one was stopped or frozen.
 # custom:
 #   id: AGENT008
 #   severity: high

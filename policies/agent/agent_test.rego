@@ -34,6 +34,8 @@ test_rearmed_breaker if fired({"kind": "krie.breaker", "state": "rearmed"}) == s
 
 test_gap if fired({"kind": "krie.gap", "state": "died"}) == {"AGENT008"}
 
+test_held_up if fired({"kind": "krie.gap", "state": "held_up"}) == {"AGENT008"}
+
 test_cleared if fired({"kind": "krie.cleared", "what": "all"}) == {"AGENT009"}
 
 test_missed if fired({"kind": "krie.missed", "program": "x"}) == {"AGENT010"}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jsonschema
+import pytest
 from krie import Action, Decision, Event, FiredRule, Scope
 from krie.agent_events import AGENT_EVENTS, Loss, OwnEvents
 from krie.bus import Bus, Wall
@@ -20,7 +21,7 @@ from krie.process import NOTHING, Identity, ProcessTable
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.selection import Selection
 from krie.testing.events import build, encode
-from krie.wire import Json
+from krie.wire import Json, text_of
 
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
 KILL = merge([FiredRule("T1", Action.KILL, Scope.PROCESS, 0, 600)], tier="user", revision="r1")
@@ -173,6 +174,22 @@ def test_text_that_has_no_utf8_does_not_stop_the_agent() -> None:
     own = OwnEvents(build(Loss), EventTypes(AGENT_EVENTS))
     loss = Loss.without_header(lost_kind="odd \ud800 \udcff", cause="ring_full", count=1, total=2)
     assert own.complete(loss).lost_kind.startswith("odd ")
+
+
+TEXTS = ["C:\\x", "C:\\\\x", "\\", "\\x5c", "\\xff", "a\\tb", "plain", "ä\\é", text_of(b"C:\\x \xff"), ""]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_agents_own_texts_stay_as_they_are(text: str) -> None:
+    own = OwnEvents(build(Loss, comm=text), EventTypes(AGENT_EVENTS))
+    event = own.complete(Loss.without_header(lost_kind=text, cause="ring_full", count=1, total=2))
+    assert (event.lost_kind, event.comm) == (text, text)
+
+
+def test_a_long_text_is_cut_between_characters() -> None:
+    own = OwnEvents(build(Loss), EventTypes(AGENT_EVENTS))
+    event = own.complete(Loss.without_header(lost_kind="k" * 63 + "ä", cause="ring_full", count=1, total=2))
+    assert event.lost_kind == "k" * 63
 
 
 def test_time_is_rfc3339_with_nanoseconds() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -136,8 +137,15 @@ class Left(Presence):
         before = self.before()
         assert before is not None
         self.boot_id = before.boot_id
-        note = {"boot_id": before.boot_id, "tgid": 4321, "last_seen_s": time.time() - 1000, "clean": False, **changed}
-        (folder / "agent.json").write_text(json.dumps(note))
+        uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME) - 1000
+        note = {
+            "boot_id": before.boot_id,
+            "tgid": 4321,
+            "last_seen_s": time.time() - 1000,
+            "uptime_s": uptime_s,
+            "clean": False,
+        }
+        (folder / "agent.json").write_text(json.dumps({**note, **changed}))
 
 
 @pytest.mark.parametrize(("boot", "state"), [({}, "died"), ({"boot_id": "another"}, "machine_ended")])
@@ -158,10 +166,13 @@ def test_no_gap_where_the_agent_before_ended_by_itself_or_there_was_none(tmp_pat
     assert setting.events == []
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_gap(tmp_path: Path) -> None:
+def test_an_agent_that_was_held_up_says_so(caplog: pytest.LogCaptureFixture) -> None:
     setting = Setting()
-    setting.reports.gap(Left(tmp_path, last_seen_s=time.time() + 5000))
-    assert setting.told["gap_s"] == 0
+    setting.reports.held_up(31.7)
+    told = setting.told
+    assert (told["kind"], told["state"], told["tgid_before"], told["gap_s"]) == ("krie.gap", "held_up", os.getpid(), 31)
+    assert time.time() - 60 < told["last_seen_s"] <= time.time() - 31
+    assert "nobody watched for 31.7 s" in caplog.text
 
 
 @pytest.mark.parametrize(("degraded", "state"), [(False, "fault"), (True, "degraded")])
