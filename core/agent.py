@@ -17,7 +17,6 @@ import select
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,6 +44,7 @@ from .kernel.mounts import mounted
 from .kernel.ring import Ring
 from .lock import hold
 from .missed import MissedRuns
+from .output import complain_of, complain_of_bug, log_to_stderr, visible_streams
 from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
 from .presence import Presence, Pulse
@@ -229,7 +229,8 @@ class Agent:
     def _fault(self, fault: PluginFault) -> None:
         """Log a plugin's failure at once; its event waits for the next tick, since this may be within another event."""
         where = f"plugin {fault.plugin}, {fault.hook}: " if fault.hook else ""
-        _log.error("%s%s", where, "\n".join(text for text in (fault.error, fault.traceback) if text))
+        headline, _, details = fault.error.partition("\n")  # of what does not compile the compiler says more
+        _log.error("%s%s", where, headline, extra={"details": f"{details}\n{fault.traceback}".strip("\n")})
         self._faults.append(fault)
 
     def _beat(self) -> None:
@@ -393,8 +394,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stdout", action="store_true", help="write the journal's lines to standard output, too")
     parser.add_argument("--quiet", action="store_true", help="only say what is wrong")
     options = parser.parse_args(arguments)
-    level = logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(format="krie: %(message)s", level=level, stream=sys.stderr)
+    with visible_streams():
+        log_to_stderr(logging.WARNING if options.quiet else logging.INFO)
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         config = load_config(options.config)
         with ExitStack() as stack:
@@ -405,10 +410,10 @@ def main(arguments: list[str] | None = None) -> int:
             finally:
                 agent.finish()
     except KrieError as error:
-        print(f"krie: {error}", file=sys.stderr)
+        complain_of(error)
         return error.exit_code
     except Exception:
-        traceback.print_exc()
+        complain_of_bug()
         return ExitCode.INTERNAL
     return ExitCode.OK
 

@@ -17,6 +17,7 @@ from .enforcer import Carry, Outcome
 from .enrich import Enricher
 from .errors import DecodeError
 from .event import BY_TABLE, Event, EventTypes
+from .printable import json_line
 from .process import ProcessTable
 from .selection import Selection
 from .wire import Json
@@ -120,7 +121,7 @@ class Bus:
         outcome: Outcome,
     ) -> str:
         del facts["kind"]  # the line says it already
-        return _encode(
+        line = _encode(
             {
                 "v": JOURNAL_VERSION,
                 "seq": self.judged,
@@ -134,6 +135,7 @@ class Bus:
                 "done": outcome.done,
             }
         )
+        return json_line(line)
 
 
 class Wall:

@@ -16,6 +16,7 @@ import click
 from .command import PATH, config_file, config_file_if_any, config_option, json_option, need_root
 from .errors import ExitCode, KrieError
 from .groups import Commands, LazyGroup, ReaderGoneError
+from .output import complain, complain_of, complain_of_bug, complain_text, say, say_json, visible_streams
 
 _HELP = """Detect Linux kernel exploits and kernel tampering with BPF; Rego policies decide.
 
@@ -81,7 +82,7 @@ def doctor(config: Path | None, as_json: bool, timings: bool) -> None:
     path = config_file(config)
     report = consult(run_dir(path), lambda: _try_everything(path, quiet=as_json))
     if as_json:
-        _print_json(report)
+        say_json(report)
     else:
         from . import render, render_doctor
 
@@ -120,7 +121,7 @@ def integrity(as_json: bool) -> None:
     with progress("reading the kernel's symbols ...", quiet=as_json) as tell:
         checks = look(tell)
     if as_json:
-        _print_json(to_json(checks))
+        say_json(to_json(checks))
     else:
         from .render_integrity import integrity as render
 
@@ -163,7 +164,7 @@ def status(config: Path | None, as_json: bool) -> None:
     if as_json:
         from .resident import resident
 
-        _print_json({**answer, "memory": resident(answer["tgid"]).to_json()})
+        say_json({**answer, "memory": resident(answer["tgid"]).to_json()})
         return
     from . import render
 
@@ -190,10 +191,10 @@ def clear(tgid: int | None, rule: str | None, everything: bool, config: Path | N
     what = {"tgid": tgid} if tgid is not None else {"rule": rule} if rule is not None else {"all": True}
     answer = ask(run_dir(config_file_if_any(config)), {"ask": "clear", **what})
     if as_json:
-        _print_json(answer)
+        say_json(answer)
         return
     rearmed = f"; enforced again: {', '.join(answer['rearmed'])}" if answer["rearmed"] else ""
-    print(f"{answer['poisoned']} processes and {answer['verdicts']} verdicts cleared{rearmed}")
+    say(f"{answer['poisoned']} processes and {answer['verdicts']} verdicts cleared{rearmed}")
 
 
 @krie.command()
@@ -207,7 +208,7 @@ def plugins(config: Path | None, load: bool, as_json: bool) -> None:
     path = config_file_if_any(config)
     rows = plugin_list.loaded(path) if load else plugin_list.installed(path)
     if as_json:
-        _print_json(rows)
+        say_json(rows)
     else:
         plugin_list.show(rows)
 
@@ -221,15 +222,9 @@ def events(config: Path | None, schema: bool) -> None:
 
     path = config_file_if_any(config)
     if schema:
-        _print_json(event_list.schemas(path))
+        say_json(event_list.schemas(path))
     else:
         event_list.show(path)
-
-
-def _print_json(answer: object) -> None:
-    import json
-
-    print(json.dumps(answer, indent=2))
 
 
 for _each in _GROUPS:
@@ -238,15 +233,39 @@ for _each in _GROUPS:
 
 def main() -> None:
     """Entry point of the `krie` command."""
+    with visible_streams():
+        sys.exit(_run())
+
+
+def _run() -> int:
     try:
         try:
-            krie(prog_name="krie")
+            status: object = krie(prog_name="krie", standalone_mode=False)
         finally:
             sys.stdout.flush()
     except KrieError as error:
-        print(f"krie: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        complain_of(error)
+        return error.exit_code
+    except click.ClickException as error:
+        _complain_of_usage(error)
+        return ExitCode.USAGE
+    except click.Abort:
+        return 128 + signal.SIGINT
     except (ReaderGoneError, BrokenPipeError):
         # The end that any command has whose reader leaves; what is still to be written goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        return 128 + signal.SIGPIPE
+    except Exception:
+        complain_of_bug()
+        return ExitCode.INTERNAL
+    return status if isinstance(status, int) else ExitCode.OK  # what --help and --version end with
+
+
+def _complain_of_usage(error: click.ClickException) -> None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        complain_text(error.format_message())
+        return
+    if context is not None:
+        complain_text(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.")
+    complain(error.format_message())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from .errors import KernelError
+from .output import complain
 
 _DEFAULT_FILE = Path("krie.toml")
 PATH = click.Path(path_type=Path)
@@ -32,7 +32,7 @@ def config_file(given: Path | None) -> Path:
 def config_file_if_any(given: Path | None) -> Path | None:
     """The configuration's file; None, which is said, where none was given and this folder has none."""
     if given is None and not os.path.lexists(_DEFAULT_FILE):
-        print(f"krie: there is no {_DEFAULT_FILE} here: the default configuration is used", file=sys.stderr)
+        complain(f"there is no {_DEFAULT_FILE} here: the default configuration is used")
         return None
     return config_file(given)
 

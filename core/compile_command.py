@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from functools import partial
 from pathlib import Path
 
 from .compiling import Entry, compile_configuration
 from .config import load_config
 from .kernel.btf import Btf
 from .kernel.image import types_of
+from .output import complain, say, say_json
 
 
 def compile_command(
@@ -21,16 +21,16 @@ def compile_command(
     for entry in compile_configuration(load_config(config), str(config), types, output):
         entries.append(entry)
         if not as_json:
-            print(f"{output / entry.key}: {'compiled' if entry.new else 'was there'}, for krie {entry.purpose}")
+            say(f"{output / entry.key}: {'compiled' if entry.new else 'was there'}, for krie {entry.purpose}")
     if as_json:
-        print(json.dumps([_as_json(each, output) for each in entries], indent=2))
+        say_json([_as_json(each, output) for each in entries])
 
 
 def _lab_types(kernel: str) -> Btf:
     from .testing.lab.cache import Cache  # noqa: PLC0415 - only here anything of the lab is needed
     from .testing.lab.kernels import find  # noqa: PLC0415
 
-    return types_of(find(kernel, Cache(), lambda text: print(f"krie compile: {text}", file=sys.stderr)).image)
+    return types_of(find(kernel, Cache(), partial(complain, by="krie compile")).image)
 
 
 def _as_json(entry: Entry, folder: Path) -> dict[str, object]:

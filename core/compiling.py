@@ -106,4 +106,5 @@ def _compile_alone(sensor: Sensor, btf: Btf) -> None:
     except CompileError as error:
         raise CompileError(sensor.name, error.diagnostics) from error
     except LoaderError as error:
-        raise LoaderError(f"sensor {sensor.name} brings the compiler down: {error}") from error
+        headline = f"sensor {sensor.name} brings the compiler down: {error.headline}"
+        raise LoaderError(headline, error.details) from error

@@ -1,7 +1,7 @@
 """Everything that KRIe raises on purpose, and the exit codes of the command line.
 
 Each error carries the data that a caller needs and a message that names the place and the mend. Only `krie.cli` and
-`krie.agent.main` print errors and turn them into exit codes.
+`krie.agent.main` print errors, by `krie.output`, and turn them into exit codes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,16 @@ class ExitCode(IntEnum):
 
 
 class KrieError(Exception):
-    """Base of all errors raised on purpose. `str(error)` is one clear message for the user."""
+    """Base of all errors raised on purpose. `str(error)` is one clear message for the user.
+
+    It is the headline and, behind a line break, the details if there are any: lines of a compiler or of the verifier.
+    """
 
     exit_code = ExitCode.INTERNAL
+
+    def __init__(self, headline: str, details: str = "") -> None:
+        self.headline, self.details = headline, details
+        super().__init__(f"{headline}\n{details}" if details else headline)
 
 
 class ConfigError(KrieError):
@@ -96,9 +103,9 @@ class PluginError(KrieError):
 
     exit_code = ExitCode.DEGRADED
 
-    def __init__(self, plugin: str, problem: str) -> None:
+    def __init__(self, plugin: str, problem: str, details: str = "") -> None:
         self.plugin = plugin
-        super().__init__(f"plugin {plugin}: {problem}")
+        super().__init__(f"plugin {plugin}: {problem}", details)
 
 
 class KernelError(KrieError):
@@ -106,10 +113,10 @@ class KernelError(KrieError):
 
     exit_code = ExitCode.KERNEL
 
-    def __init__(self, operation: str, errno: int = 0, hint: str = "") -> None:
+    def __init__(self, operation: str, errno: int = 0, hint: str = "", details: str = "") -> None:
         self.operation, self.errno = operation, errno
         name = f": {errno_names.errorcode.get(errno, errno)} ({os.strerror(errno)})" if errno else ""
-        super().__init__(f"{operation}{name}" + (f"; {hint}" if hint else ""))
+        super().__init__(f"{operation}{name}" + (f"; {hint}" if hint else ""), details)
 
 
 class CompileError(KrieError):
@@ -119,7 +126,7 @@ class CompileError(KrieError):
 
     def __init__(self, sensor: str, diagnostics: str) -> None:
         self.sensor, self.diagnostics = sensor, diagnostics
-        super().__init__(f"sensor {sensor} does not compile:\n{diagnostics}")
+        super().__init__(f"sensor {sensor} does not compile:", diagnostics)
 
 
 class ProgramLoadError(KernelError):
@@ -129,7 +136,8 @@ class ProgramLoadError(KernelError):
 
     def __init__(self, program: str, errno: int, log: str = "") -> None:
         self.program, self.log = program, log
-        super().__init__(f"loading program {program}", errno, log)
+        verdict, _, before = log.partition("\n")
+        super().__init__(f"loading program {program}", errno, verdict, before)
 
 
 class AttachError(KernelError):

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from .config import Config, load_config
 from .enrich import PROCESS_SCHEMA, document_schema
 from .offline import event_types, load_plugins
@@ -29,11 +27,11 @@ def show(path: Path | None) -> None:
     """Print one table an event. Raises `KrieError`."""
     loaded = _load(path)
     for each in event_types(loaded):
-        rows = [(field.name, escape(_type_of(field.wire.schema())), escape(field.doc)) for field in each.own_fields]
+        rows = [(field.name, _type_of(field.wire.schema()), field.doc) for field in each.own_fields]
         rows += [(name, "process", "what is known of it") for name in each.event.PROCESSES]
-        rows += [(name, "fact", escape(str(_description(fact)))) for name, fact in loaded.facts(each.name).items()]
-        title = f"\n{each.name} ({each.kind:#06x}): {(each.event.__doc__ or '').strip().splitlines()[0]}"
-        console().print(table(escape(title), ("field", "type", "meaning"), rows))
+        rows += [(name, "fact", _description(fact)) for name, fact in loaded.facts(each.name).items()]
+        title = f"{each.name} ({each.kind:#06x}): {(each.event.__doc__ or '').strip().splitlines()[0]}"
+        console().print(table(title, ("field", "type", "meaning"), rows, apart=True))
 
 
 def _load(path: Path | None) -> Plugins:

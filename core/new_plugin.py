@@ -18,6 +18,7 @@ from .command import PATH
 from .errors import ConfigError
 from .event import RESERVED_KINDS
 from .installed import available
+from .output import say_text
 from .sensor_check import OF_THE_CORE
 
 plugin = click.Group("plugin")
@@ -37,7 +38,7 @@ def new(name: str, into: Path) -> None:
     NAME is the plugin's, such as usb_door: lower case, digits, underscores.
     """
     folder = new_plugin(name, into)
-    print(
+    say_text(
         f"{folder} is a plugin that works: it refuses to set the clock. Next:\n\n"
         f"  cd {folder}\n"
         "  pip install -e .                       # into the environment of krie\n"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from .agent_events import AGENT_EVENTS
 from .config import Config
 from .enforcement_events import ENFORCEMENT_EVENTS
 from .event import EventTypes
 from .kernel.features import Features
+from .output import complain
 from .plugin_guard import PluginFault
 from .plugin_manager import Plugins
 
@@ -18,7 +17,7 @@ def load_plugins(config: Config, place: str) -> tuple[Plugins, list[PluginFault]
     faults: list[PluginFault] = []
     loaded = Plugins.load(config, place, Features(), faults.append)
     for fault in faults:
-        print(f"krie: {fault.error}\n{fault.traceback}".rstrip(), file=sys.stderr)
+        complain(fault.error, fault.traceback)
     return loaded, faults
 
 

@@ -59,7 +59,8 @@ class Guard:
         """Note that a plugin does not work. Raises `PluginError` if it is required."""
         self._degraded[plugin] = reason
         if plugin in self.required:
-            raise PluginError(plugin, f"{reason} (and it is required)")
+            problem, _, details = reason.partition("\n")  # a compiler's or the verifier's lines
+            raise PluginError(plugin, f"{problem} (and it is required)", details)
         self._report(fault or PluginFault(plugin, "", reason, "", degraded=True))
 
     def call(self, plugin: str, hook: str, failed: _T, function: Callable[..., _T], *arguments: Any) -> _T:

@@ -51,12 +51,8 @@ def loaded(path: Path | None) -> list[Row]:
 
 def show(rows: list[Row]) -> None:
     """Print a table."""
-    from rich.markup import escape  # noqa: PLC0415 - --json renders nothing
-
-    from .render import console, table  # noqa: PLC0415
+    from .render import console, table  # noqa: PLC0415 - --json renders nothing
 
     columns = [each for each in ("name", "state", "distribution", "probes", "problem") if each in rows[0]]
-    cells = [
-        [escape(", ".join(row[key]) if isinstance(row[key], list) else row[key]) for key in columns] for row in rows
-    ]
+    cells = [[", ".join(row[key]) if isinstance(row[key], list) else row[key] for key in columns] for row in rows]
     console().print(table("Plugins", columns, cells))

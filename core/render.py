@@ -8,16 +8,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.status import Status
+from rich.table import Column, Table
+from rich.text import Text
+
+from .output import DETAIL, unfiltered
+from .printable import lines_of, one_line
 
 _AS_WIDE_AS_NEEDED = 1 << 16
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
 ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
+Part = str | int | tuple[str, str] | Text
+"""Of a line: a text, a text and its style, or what is a line already."""
 
 
-class _Piped(Console):
+class _Screen(Console):
+    """Takes no text for markup, and no control character from a text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is printed, in pieces: those that are controls are rich's own."""
+        for each in super().render(renderable, options):
+            yield each if each.control else Segment("\n".join(map(one_line, each.text.split("\n"))), each.style)
+
+
+class _Piped(_Screen):
     def print(self, *objects: Any, **options: Any) -> None:
         """Without the blanks that fill the cells of a table's last column."""
         with self.capture() as text:
@@ -28,10 +44,33 @@ class _Piped(Console):
 
 def console(*, stderr: bool = False) -> Console:
     """Where to print. As wide as the terminal; elsewhere nothing is cut or wrapped, unless `COLUMNS` says how wide."""
-    made = Console(stderr=stderr)
+    options: dict[str, Any] = {"file": unfiltered(stderr=stderr), "markup": False, "emoji": False, "highlight": False}
+    made = _Screen(**options)
     if made.is_terminal:
         return made
-    return _Piped(stderr=stderr, width=None if "COLUMNS" in os.environ else _AS_WIDE_AS_NEEDED)
+    return _Piped(**options, width=None if "COLUMNS" in os.environ else _AS_WIDE_AS_NEEDED)
+
+
+def line(*parts: Part) -> Text:
+    """One line, whatever is in its parts."""
+    made = Text()
+    for part in parts:
+        if isinstance(part, Text):
+            made.append_text(part)
+        else:
+            text, style = part if isinstance(part, tuple) else (part, "")
+            made.append(one_line(text), style)
+    return made
+
+
+def lines(text: str) -> Text:
+    """The cell of a table with a text whose own line breaks are meant, such as the verifier's."""
+    return Text("\n".join(lines_of(text)))
+
+
+def told(text: str) -> Text:
+    """The same where it is no cell: further lines are marked as not KRIe's own."""
+    return Text(f"\n{DETAIL}".join(lines_of(text)))
 
 
 @contextmanager
@@ -40,73 +79,74 @@ def progress(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None
     if quiet:
         yield lambda _: None
         return
-    with console(stderr=True).status(what) as status:
-        yield status.update
+    with waiting(console(stderr=True), what) as status:
+        yield lambda now: status.update(line(now))
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A table with a heading; cells may hold markup."""
+def waiting(console: Console, what: str) -> Status:
+    """A spinner, and what is waited for; not shown before it is started."""
+    return console.status(line(what), spinner="line" if console.options.ascii_only else "dots")
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Part]], *, apart: bool = False) -> Table:
+    """A table with a heading. What does not fit into a cell goes on in the next line. `apart`: below an empty line."""
     made = Table(
-        *columns, title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+        *(Column(line(name), overflow="fold") for name in columns),
+        title=line(Text("\n" if apart else ""), title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
     )
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell if isinstance(cell, Text) else line(cell) for cell in row))
     return made
 
 
-def state(name: str) -> str:
+def state(name: str) -> Text:
     """A probe's state, in its colour."""
-    return f"[{_STATES.get(name, 'white')}]{name}[/]"
+    return line((name, _STATES.get(name, "white")))
 
 
 def _kernel_tier(console: Console, tier: Mapping[str, Any]) -> None:
     rules = sorted({rule for each in tier["rules"].values() for rule in each})
     if rules:
-        console.print(f"decided in the kernel, from the first occurrence on: {escape(', '.join(rules))}")
+        console.print(line(f"decided in the kernel, from the first occurrence on: {', '.join(rules)}"))
 
 
 def status(console: Console, answer: Mapping[str, Any]) -> None:
     """The answer of a running agent."""
     modes = ", ".join(f"{name} {mode}s" for name, mode in answer["modes"].items()) or "no plugins"
-    console.print(
-        f"[bold]Agent[/] {answer['tgid']}, up {answer['up_s']} s, version {escape(answer['version'])}, "
-        f"policy {answer['policy']}: {escape(modes)}{', guards itself' if answer['guard'] else ''}"
-    )
+    about = f" {answer['tgid']}, up {answer['up_s']} s, version {answer['version']}, policy {answer['policy']}: {modes}"
+    console.print(line(("Agent", "bold"), about, ", guards itself" if answer["guard"] else ""))
     rate = 100 * answer["remembered"] // max(1, answer["events"])
-    lost = f"[bold red]{answer['lost']} lost[/]" if answer["lost"] else "none lost"
-    lost += f", [bold red]{answer['missed']} runs of programs left out[/]" if answer["missed"] else ""
-    console.print(
-        f"{answer['events']} events, {answer['events_per_s']}/s of late, {lost}, {rate} % decided from memory"
-    )
+    lost: list[Part] = [(f"{answer['lost']} lost", "bold red") if answer["lost"] else "none lost"]
+    lost += [", ", (f"{answer['missed']} runs of programs left out", "bold red")] if answer["missed"] else []
+    events = f"{answer['events']} events, {answer['events_per_s']}/s of late, "
+    console.print(line(events, *lost, f", {rate} % decided from memory"))
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
-    console.print(f"{len(works)} of {len(answer['probes'])} probes alive")
+    console.print(line(f"{len(works)} of {len(answer['probes'])} probes alive"))
     rows = [(each["name"], state(each["state"]), each["by"] or "-") for each in answer["probes"] if each not in works]
     if rows:
-        console.print(table("\nNot alive", ("probe", "state", "by"), rows))
+        console.print(table("Not alive", ("probe", "state", "by"), rows, apart=True))
     for name, why in answer["degraded"].items():
-        console.print(f"[bold red]degraded[/] {escape(name)}: {escape(why)}")
+        console.print(line(("degraded", "bold red"), f" {name}: ", told(why)))
     _kernel_tier(console, answer["kernel_tier"])
     operations = answer["guarded_operations"]
-    console.print(
-        f"\n[bold]{answer['poisoned_count']} poisoned[/] (of {operations['of']} guarded operations "
-        f"{operations['refused']} are refused to them), {answer['bound_count']} verdicts on single operations"
-    )
-    poisoned = [
-        (str(each["tgid"]), escape(each["comm"]), escape(each["rule"] or "-"), f"{each['left_s']} s")
-        for each in answer["poisoned"]
-    ]
+    refused = f"{operations['refused']} are refused to them), {answer['bound_count']} verdicts on single operations"
+    count = (f"{answer['poisoned_count']} poisoned", "bold")
+    console.print()
+    console.print(line(count, f" (of {operations['of']} guarded operations ", refused))
+    poisoned = [(each["tgid"], each["comm"], each["rule"] or "-", f"{each['left_s']} s") for each in answer["poisoned"]]
     if poisoned:
         console.print(table("Poisoned", ("tgid", "name", "rule", "left"), poisoned))
     if answer["host"] is not None:
-        host = answer["host"]
-        console.print(f"[bold red]the whole host is bound[/] by {escape(host['rule'])}, {host['left_s']} s left")
+        by = f" by {answer['host']['rule']}, {answer['host']['left_s']} s left"
+        console.print(line(("the whole host is bound", "bold red"), by))
     breakers = [
-        (
-            escape(each["rule"]),
-            f"{each['processes']} of {each['of']}",
-            "[bold red]tripped[/]" if each["tripped"] else "",
-        )
+        (each["rule"], f"{each['processes']} of {each['of']}", ("tripped" if each["tripped"] else "", "bold red"))
         for each in answer["breakers"]
     ]
     if breakers:
-        console.print(table("\nRules that hit somebody of late", ("rule", "processes", "breaker"), breakers))
+        console.print(table("Rules that hit somebody of late", ("rule", "processes", "breaker"), breakers, apart=True))

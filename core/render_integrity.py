@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from .render import table
+from .render import line, table
 
 _BOOT = "boot"
 
@@ -19,28 +18,28 @@ def integrity(console: Console, report: Mapping[str, Any]) -> None:
         _check(console, each)
     compared = [each for each in report["checks"] if each["reference"]]
     if not compared:
-        console.print("[yellow]nothing was compared[/]")
+        console.print(line(("nothing was compared", "yellow")))
     elif report["intact"]:
-        console.print("[green]nothing differs without a legal cause[/]")
+        console.print(line(("nothing differs without a legal cause", "green")))
     else:
         count = sum(len(each["differences"]) + each["others"] for each in compared)
-        console.print(f"[bold red]{count} places differ, and nothing explains them[/]")
+        console.print(line((f"{count} places differ, and nothing explains them", "bold red")))
 
 
 def _check(console: Console, check: Mapping[str, Any]) -> None:
     if check["reference"]:
         size = f"{check['compared'] / 1e6:.1f} MB"
-        console.print(f"[bold]{escape(check['name'])}[/]: {size} compared with {escape(check['reference'])}")
+        console.print(line((check["name"], "bold"), f": {size} compared with {check['reference']}"))
     for cause, count in sorted(check["explained"].items()):
         why = "patched while booting, not told by the image" if cause == _BOOT else f"legal: {cause}"
-        console.print(f"  {count} places differ ([dim]{escape(why)}[/])")
+        console.print(line(f"  {count} places differ (", (why, "dim"), ")"))
     rows = [
-        (f"{each['address']:#x}", escape(each["place"]), each["was"], each["now"], escape(each["leads_to"]))
+        (f"{each['address']:#x}", each["place"], each["was"], each["now"], each["leads_to"])
         for each in check["differences"]
     ]
     if rows:
         console.print(table("Unexplained", ("address", "place", "was", "now", "leads to"), rows))
     if check["others"]:
-        console.print(f"  and {check['others']} more")
+        console.print(line(f"  and {check['others']} more"))
     for limit in check["not_looked_at"]:
-        console.print(f"  [yellow]not looked at[/]: {escape(limit)}")
+        console.print(line("  ", ("not looked at", "yellow"), f": {limit}"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.markup import escape
 
 from .policy.engine import Rule
 from .policy.explain import Explained
 from .policy.verify import Verified
-from .render import ACTIONS, table
+from .render import ACTIONS, Part, line, lines, table
 
 _TIERS = {"kernel": "bold green", "user": "yellow"}
 
@@ -20,10 +19,10 @@ def rules(console: Console, found: Iterable[Rule]) -> None:
     rows = [
         (
             each.id,
-            f"[{ACTIONS[each.action]}]{each.action}[/]",
+            (each.action, ACTIONS[each.action]),
             each.metadata.severity,
-            escape(each.metadata.title),
-            escape(each.place),
+            each.metadata.title,
+            each.place,
         )
         for each in sorted(found, key=lambda rule: rule.id)
     ]
@@ -35,12 +34,12 @@ def tiers(console: Console, found: Iterable[Explained]) -> None:
     rows = []
     for each in found:
         placement, rule = each.placement, each.placement.rule
-        size = f"{each.rows} of {each.of_rows} rows" if not placement.why else escape(placement.why)
+        size = f"{each.rows} of {each.of_rows} rows" if not placement.why else placement.why
         rows.append(
             (
                 rule.id,
-                f"[{ACTIONS[rule.action]}]{rule.action}[/]",
-                f"[{_TIERS[placement.tier]}]{placement.tier}[/]",
+                (rule.action, ACTIONS[rule.action]),
+                (placement.tier, _TIERS[placement.tier]),
                 size,
                 each.first_attempt,
             )
@@ -52,20 +51,17 @@ def explained(console: Console, found: Iterable[Explained]) -> None:
     """All that is known of one rule."""
     for each in found:
         placement, rule = each.placement, each.placement.rule
-        console.print(f"[bold]{rule.id}[/] {escape(rule.metadata.title)}  [dim]{escape(rule.place)}[/]")
         about = rule.metadata
-        lines = [
-            ("what", escape(about.description) or "-"),
-            ("severity", escape(about.severity) or "-"),
-            ("ATT&CK", escape(about.technique) or "-"),
-            ("seen", escape(about.seen) or "-"),
+        console.print(line((rule.id, "bold"), f" {about.title}  ", (rule.place, "dim")))
+        rows: list[tuple[Part, Part]] = [
+            ("what", lines(about.description or "-")),
+            ("severity", about.severity or "-"),
+            ("ATT&CK", about.technique or "-"),
+            ("seen", lines(about.seen or "-")),
             ("events", placement.kind),
-            ("action", f"[{ACTIONS[rule.action]}]{rule.action}[/], scope {rule.fired.scope}"),
-            ("tier", f"[{_TIERS[placement.tier]}]{placement.tier}[/]"),
-            (
-                "why",
-                escape(placement.why) or "it depends on inline fields only, by comparisons with constants",
-            ),
+            ("action", line((rule.action, ACTIONS[rule.action]), f", scope {rule.fired.scope}")),
+            ("tier", (placement.tier, _TIERS[placement.tier])),
+            ("why", placement.why or "it depends on inline fields only, by comparisons with constants"),
             ("fields", ", ".join(f"{field} ({count} classes)" for field, count in sorted(each.classes.items())) or "-"),
             ("rows", f"{each.rows} of {each.of_rows} of the kind's table" if not placement.why else "-"),
             ("can be carried out by", ", ".join(each.honours) or "-"),
@@ -73,7 +69,7 @@ def explained(console: Console, found: Iterable[Explained]) -> None:
             ("mode", str(each.mode)),
             ("a first attempt", each.first_attempt),
         ]
-        console.print(table("", ("", ""), lines))
+        console.print(table("", ("", ""), rows))
 
 
 def verified(console: Console, found: Verified, by: Iterable[str]) -> None:
@@ -84,10 +80,10 @@ def verified(console: Console, found: Verified, by: Iterable[str]) -> None:
             kind,
             f"{tried:,}",
             f"{found.decided[kind]:,}",
-            "[bold red]differs[/]" if kind in wrong else "[green]agrees[/]",
+            ("differs", "bold red") if kind in wrong else ("agrees", "green"),
         )
         for kind, tried in found.tried.items()
     ]
     console.print(table(f"Rego against {', '.join(by)}", ("events", "records", "a rule fired", ""), rows))
     if not rows:
-        console.print("no rule of this policy is decided in the kernel")
+        console.print(line("no rule of this policy is decided in the kernel"))

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.markup import escape
 
-from .render import table
+from .render import Part, table
 from .timings import Phase, Spent
 
 
 def timings(console: Console, phases: Iterable[Phase]) -> None:
     """By process and phase, in seconds."""
     phases = tuple(phases)
-    rows = [(each.process, escape(each.name), *_seconds(each.spent)) for each in phases]
+    rows: list[tuple[Part, ...]] = [(each.process, each.name, *_seconds(each.spent)) for each in phases]
     for process in dict.fromkeys(each.process for each in phases):
         total = sum((each.spent for each in phases if each.process == process), start=Spent())
-        rows.append((f"[bold]{process}[/]", "[bold]in all[/]", *_seconds(total)))
-    console.print(table("\nTimings, s", ("process", "phase", "wall", "user", "system"), rows))
+        rows.append(((process, "bold"), ("in all", "bold"), *_seconds(total)))
+    console.print(table("Timings, s", ("process", "phase", "wall", "user", "system"), rows, apart=True))
 
 
 def _seconds(spent: Spent) -> tuple[str, str, str]:

@@ -60,7 +60,8 @@ class Reports:
         """How a probe stands, and which rules it makes blind."""
         told_together = report.plugin == CONTAINMENT and report.state == "missing"  # see krie.enforcement
         if report.state != "alive" and not told_together:
-            _log.warning("probe %s is %s: %s", report.name, report.state, report.reason)
+            reason, _, details = report.reason.partition("\n")  # the verifier's log has lines
+            _log.warning("probe %s is %s: %s", report.name, report.state, reason, extra={"details": details})
         self.tell(
             ProbeState,
             plugin=report.plugin,
@@ -119,7 +120,8 @@ class Reports:
 
     def policy_refused(self, policy: Policy, reason: str) -> None:
         """A changed policy is wrong; `policy` stays in force."""
-        _log.error("policy refused, the one before stays in force: %s", reason)
+        first, _, others = reason.partition("\n")
+        _log.error("policy refused, the one before stays in force: %s", first, extra={"details": others})
         rules = len(policy.rules)
         self.tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
 

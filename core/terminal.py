@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 
-from .render import console
+from .output import complain
+from .render import console, waiting
 from .render_live import Live
 
 
@@ -15,8 +15,8 @@ def run_on_terminal(command: list[str]) -> int:
     """Run the agent by this command; returns its exit code."""
     shown = console()
     live = Live(shown)
-    waiting = shown.status("compiling and attaching ...")
-    with waiting, subprocess.Popen(command, stdout=subprocess.PIPE) as agent:
+    spinner = waiting(shown, "compiling and attaching ...")
+    with spinner, subprocess.Popen(command, stdout=subprocess.PIPE) as agent:
         # A Ctrl-C reaches the agent too, which then ends; we show what it still says.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -25,7 +25,7 @@ def run_on_terminal(command: list[str]) -> int:
         for text in agent.stdout:
             line = json.loads(text)
             if line["kind"] == "krie.started":
-                waiting.stop()
+                spinner.stop()
             live.show(line)
     return agent.returncode
 
@@ -35,4 +35,4 @@ def _pass_on(agent: subprocess.Popen[bytes], number: int) -> None:
         agent.send_signal(number)
     except PermissionError:
         hint = "press Ctrl-C on its terminal, or let systemd end it"
-        print(f"krie: the agent guards itself, and takes no signal from anybody but tgid 1: {hint}", file=sys.stderr)
+        complain(f"the agent guards itself, and takes no signal from anybody but tgid 1: {hint}")

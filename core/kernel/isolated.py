@@ -38,7 +38,7 @@ def compile_isolated(unit: Unit, btf: Btf, flags: Sequence[str]) -> Object:
     if status == _NO_COMPILER:
         raise KernelError(text)
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-    raise LoaderError("\n".join([f"the compiler {how}" + (":" if diagnostics else ""), *diagnostics[-_ERROR_LINES:]]))
+    raise LoaderError(f"the compiler {how}" + (":" if diagnostics else ""), "\n".join(diagnostics[-_ERROR_LINES:]))
 
 
 def _all(file: IO[bytes]) -> bytes:

@@ -172,7 +172,7 @@ class LoaderProcess:
         )
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").splitlines()[-_ERROR_LINES:]
-        return LoaderError("\n".join([f"the loader {how}" + (":" if lines else ""), *lines]))
+        return LoaderError(f"the loader {how}" + (":" if lines else ""), "\n".join(lines))
 
 
 def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.socket], None]) -> NoReturn:
@@ -238,5 +238,7 @@ def _culprits(request: Request, essential: frozenset[str], start: Callable[[], L
         except CompileError as error:
             found[sensor.name] = CompileError(sensor.name, error.diagnostics)
         except LoaderError as error:
-            found[sensor.name] = LoaderError(f"sensor {sensor.name} brings the compiler down: {error}")
+            found[sensor.name] = LoaderError(
+                f"sensor {sensor.name} brings the compiler down: {error.headline}", error.details
+            )
     return found

@@ -18,6 +18,7 @@ from ..decision import Action
 from ..errors import ExitCode, PolicyError
 from ..examination import explain_here
 from ..offline import load_plugins
+from ..output import complain, say, say_json, say_text
 from ..render import console, progress
 from .ability import ways_anywhere
 from .explain import Explained, explain, modes_by_kind
@@ -64,12 +65,12 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
         ]
         opa = {"accepts": not asked.why, "path": asked.opa, "why": asked.why}
         shown = {"opa": opa, "problems": list(map(str, found)), "warnings": [each.to_json() for each in found]}
-        print(json.dumps({"revision": policy.revision, "rules": rules, **shown}, indent=2))
+        say_json({"revision": policy.revision, "rules": rules, **shown})
     else:
         render_policy.rules(console(), policy.rules)
-        print(f"\nrevision {policy.revision}\nOPA's checker {asked}")
+        say("", f"revision {policy.revision}", f"OPA's checker {asked}")
     for each in found:
-        print(f"{'error' if strict else 'warning'}: {each}", file=sys.stderr)
+        complain(each, by="error" if strict else "warning")
     sys.exit(ExitCode.POLICY if found and strict else ExitCode.OK)
 
 
@@ -83,11 +84,11 @@ def policy_eval(config: Path | None) -> None:
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
-    document = _document(sys.stdin.read())
+    document = _document(sys.stdin.buffer.read())
     with closing(evaluator(settings, loaded)) as engine:
         policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
         decision = policy.decide(document["event"]["kind"], document)
-    print(json.dumps(decision.to_json(), indent=2))
+    say_json(decision.to_json())
 
 
 @policy.command("explain")
@@ -112,7 +113,7 @@ def policy_explain(rule: str, config: Path | None, here: bool, as_json: bool) ->
     if not chosen:
         raise PolicyError(f"no rule has the id {rule}; krie policy check lists them")
     if as_json:
-        print(json.dumps([each.to_json() for each in chosen], indent=2))
+        say_json([each.to_json() for each in chosen])
     elif rule:
         render_policy.explained(console(), chosen)
     else:
@@ -152,17 +153,19 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
     if as_json:
         in_kernel = subject.tiers.in_kernel
         shown = [{**asdict(each), "rego": each.as_rego(in_kernel(each.kind))} for each in found.disagreements]
-        print(json.dumps({"tried": found.tried, "decided": found.decided, "disagreements": shown}, indent=2))
+        say_json({"tried": found.tried, "decided": found.decided, "disagreements": shown})
     else:
         render_policy.verified(console(), found, list(look_ups))
         for each in found.disagreements:
-            print(f"\n{each.as_rego(subject.tiers.in_kernel(each.kind))}")
+            say_text(f"\n{each.as_rego(subject.tiers.in_kernel(each.kind))}")
     sys.exit(ExitCode.POLICY if found.disagreements else ExitCode.OK)
 
 
-def _document(text: str) -> dict[str, Any]:
+def _document(text: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = json.loads(text.decode())
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"<stdin>: is no UTF-8 text: byte {text[error.start]:#04x} at {error.start}") from error
     except json.JSONDecodeError as error:
         raise PolicyError(f"<stdin>:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
     if not isinstance(content, dict) or not isinstance(content.get("event"), dict):

@@ -73,7 +73,8 @@ class Failure:
         """As it was raised."""
         if self.place:
             return (UntrustedFileError if self.untrusted else ConfigError)(self.place, self.text)
-        return PolicyError(self.text)
+        headline, _, details = self.text.partition("\n")
+        return PolicyError(headline, details)
 
 
 def compile_and_serve(types: EventTypes, link: Link) -> None:

@@ -92,7 +92,7 @@ def _run(opa: str, sources: PolicySources, folder: Path, timeout_s: float) -> Ve
     problems = _problems(said, sources)
     if not problems:
         return Verdict(opa, f"{opa}: ended with code {code}: {' '.join(said.split())[:200] or 'it said nothing'}")
-    raise PolicyError("\n".join(problems))
+    raise PolicyError(problems[0], "\n".join(problems[1:]))
 
 
 def _problems(said: str, sources: PolicySources) -> list[str]:

@@ -15,6 +15,7 @@ from ..installed import available
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
 from ..kernel.messages import Purpose, Request
+from ..output import complain_text
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
 
@@ -46,7 +47,8 @@ def main() -> int:
         found = warnings(sys.argv[1:])
     except KrieError as error:
         found = [str(error)]
-    print("\n".join(found), file=sys.stderr, end="\n" if found else "")
+    for each in found:
+        complain_text(each)
     return 1 if found else 0
 
 

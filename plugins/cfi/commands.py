@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+from functools import partial
 from pathlib import Path
 
 import click
 from krie.command import PATH, json_option, need_root
+from krie.output import complain, say, say_json, say_text
 
 from . import lock_file
 from .boot_image import kernel_in
@@ -32,11 +32,11 @@ def derive(vmlinux: Path | None, kernel: str, output: Path | None) -> None:
     """
     made = _derived(vmlinux, kernel, shipped())
     if output is None:
-        sys.stdout.write(made.to_json())
+        say_text(made.to_json().rstrip("\n"))
         return
     place = output / f"{made.build_id}.json"
     place.write_text(made.to_json())
-    print(f"{place}: {made.release}")
+    say(f"{place}: {made.release}")
 
 
 @cfi.command()
@@ -46,7 +46,10 @@ def derive(vmlinux: Path | None, kernel: str, output: Path | None) -> None:
 def diff(old: Path, new: Path, as_json: bool) -> None:
     """Tell what two lock files differ in. Offsets change with every build: names are what to review."""
     lines = lock_file.differences(lock_file.read(old), lock_file.read(new))
-    print(json.dumps(lines, indent=2) if as_json else "\n".join(lines or ["no difference"]))
+    if as_json:
+        say_json(lines)
+    else:
+        say(*(lines or ["no difference"]))
 
 
 @cfi.command()
@@ -76,17 +79,17 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
         "open": [each for each in found.taken if each not in declared.indirect],
     }
     if as_json:
-        print(json.dumps(answer, indent=2))
+        say_json(answer)
         return
-    print(f"{function}, {lock.release}: " + (_why(declared, function)))
-    print(f"{len(found.callers)} direct callers:", *(f"  {each}" for each in found.callers), sep="\n")
+    say(f"{function}, {lock.release}: {_why(declared, function)}")
+    say(f"{len(found.callers)} direct callers:", *(f"  {each}" for each in found.callers))
     for each in found.taken:
         how = (
             f"by pointers in {', '.join(declared.indirect[each].callers)}: {declared.indirect[each].why}"
             if each in declared.indirect
             else "by pointers that nothing here knows of"
         )
-        print(f"through {each}, {how}")
+        say(f"through {each}, {how}")
 
 
 def _why(declared: Declaration, function: str) -> str:
@@ -114,4 +117,4 @@ def _lab_image(kernel: str) -> Path:
     from krie.testing.lab.cache import Cache  # noqa: PLC0415 - only here anything of the lab is needed
     from krie.testing.lab.kernels import find  # noqa: PLC0415
 
-    return find(kernel, Cache(), lambda text: print(f"krie cfi: {text}", file=sys.stderr)).image
+    return find(kernel, Cache(), partial(complain, by="krie cfi")).image

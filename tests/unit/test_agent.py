@@ -353,7 +353,8 @@ def test_at_the_end_all_that_is_in_the_ring_is_taken_and_the_last_loss_told(sett
 def test_the_fault_of_a_plugin_is_told_at_the_next_tick(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     agent = setting.start()
     setting.fault(PluginFault("sample", "krie_scan", "OSError: gone", "Traceback", False))
-    assert "plugin sample, krie_scan: OSError: gone\nTraceback" in caplog.text
+    (told,) = (each for each in caplog.records if each.levelname == "ERROR")
+    assert (told.getMessage(), vars(told)["details"]) == ("plugin sample, krie_scan: OSError: gone", "Traceback")
     agent._tick()
     agent._tick()
     assert kinds(setting.journal(agent)) == ["krie.started", "krie.plugin"]

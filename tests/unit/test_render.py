@@ -3,8 +3,11 @@
 import io
 from typing import Any
 
+import pytest
 from krie import render
 from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
 
 QUIET: dict[str, Any] = {
     "tgid": 7,
@@ -72,3 +75,30 @@ def test_what_needs_attention() -> None:
         "R3    4 of 3     tripped",
     ):
         assert each in text, text
+
+
+def test_a_narrow_table_cuts_nothing() -> None:
+    console = Console(file=io.StringIO(), width=30)
+    console.print(render.table("T", ("a", "b"), [("x" * 60, "y" * 70)]))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert (text.count("x"), text.count("y")) == (60, 70)
+    assert max(map(len, text.splitlines())) == 30
+
+
+def test_no_text_is_markup() -> None:
+    console = Console(file=io.StringIO(), width=300)
+    wild = "[red]a[/] [link=x]b :skull: \\[bold] [/nothing]"
+    console.print(render.table(wild, (wild,), [(wild,), ((wild, "bold"),), (render.lines(wild),)]))
+    console.print(render.line(wild, (wild, "bold"), render.told(wild)))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count(wild) == 8
+
+
+def test_what_nobody_made_visible_is_so_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    console = render.console()
+    console.print("\x1b[2J[red]x\u202e")
+    console.print(Text("\x1b[2J"), Panel("\x9b"))
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == r"\x1b[2J[red]x\u202e"
+    assert all(line.isprintable() for line in said.splitlines())

@@ -67,5 +67,7 @@ def test_shipped_plugins_use_public_names_only() -> None:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and not node.level and node.module and node.module.startswith("krie"):
                 # A command runs apart from the agent, and may use the lab.
-                of_commands = file.name == "commands.py" and node.module.startswith(("krie.command", "krie.testing"))
+                of_commands = file.name == "commands.py" and node.module.startswith(
+                    ("krie.command", "krie.output", "krie.testing")
+                )
                 assert node.module == "krie" or of_commands, f"{file}: {node.module}"

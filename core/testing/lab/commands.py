@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
 
 from ...command import PATH, json_option
 from ...errors import ExitCode
-from ...render import console, table
+from ...output import complain, pass_through, say, say_json
+from ...render import console, line, table, waiting
 from ..needs import MODULE_VARIABLE
 from . import boot, kernels
 from .acceleration import kvm_works
@@ -46,7 +45,7 @@ def list_kernels(as_json: bool) -> None:
         kernel = kernels.known(name, cache)
         rows.append((name, kernel.release, size_of(cache.folder(name))) if kernel is not None else (name, "", 0))
     if as_json:
-        print(json.dumps([{"name": name, "release": release, "bytes": size} for name, release, size in rows], indent=2))
+        say_json([{"name": name, "release": release, "bytes": size} for name, release, size in rows])
         return
     cells = [(name, release or "-", decimal(size)) for name, release, size in rows]
     console().print(table("Kernels", ("name", "in the cache", "size"), cells))
@@ -59,7 +58,7 @@ def fetch(name: str) -> None:
     with _Progress() as progress:
         for each in kernels.NAMES if name == "all" else (name,):
             kernel = kernels.fetch(each, Cache(), progress.say)
-            print(f"{each}: {kernel.release}")
+            say(f"{each}: {kernel.release}")
 
 
 @lab.command(context_settings={"allow_interspersed_args": False})
@@ -111,15 +110,14 @@ def run(
 
         def through(data: bytes) -> None:
             progress.stop()
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            pass_through(data)
 
         outcome = boot.run(found, command, machine, timeout_s=timeout, results=results, output=through)
     if outcome.end is boot.End.EXITED:
         sys.exit(outcome.status)
-    for line in outcome.console:
-        print(f"console: {line}", file=sys.stderr)
-    print(f"krie: the guest {found.name} {_WHAT[outcome.end]} after {outcome.seconds:.0f} s", file=sys.stderr)
+    for each in outcome.console:
+        complain(each, by="console")
+    complain(f"the guest {found.name} {_WHAT[outcome.end]} after {outcome.seconds:.0f} s")
     sys.exit(_ENDS[outcome.end])
 
 
@@ -153,8 +151,8 @@ class _Progress:
     """Shows what takes time: a spinner on a terminal, lines elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._status = self._console.status("") if self._console.is_terminal else None
+        shown = console(stderr=True)
+        self._status = waiting(shown, "") if shown.is_terminal else None
 
     def __enter__(self) -> _Progress:
         if self._status is not None:
@@ -166,9 +164,9 @@ class _Progress:
 
     def say(self, text: str) -> None:
         if self._status is not None:
-            self._status.update(text)
+            self._status.update(line(text))
         else:
-            print(f"krie lab: {text}", file=sys.stderr)
+            complain(text, by="krie lab")
 
     def stop(self) -> None:
         if self._status is not None:
