@@ -119,7 +119,7 @@ def site(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
     agent = RunningAgent(
         folder,
         plugins={"example": {"mode": "enforce"}},
-        agent={"user_burst": BURST, "user_rate": 100},
+        agent={"user_burst": BURST, "user_rate": 100, "ring_mib": 1},
         policies=[policy],
         plugin_folders=[plugin],
     )
@@ -237,3 +237,31 @@ def test_a_flood_delays_no_decision(site: Site) -> None:
         time.sleep(1)
         grown = os.stat(site.agent.journal).st_size - before
     assert grown < 2000 * possible_cpus() * 150  # bytes of a line, times records a second
+
+
+SPAWNS = """
+for _ in range(1000):
+    os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)
+"""
+"""Their records alone take more than a MiB."""
+
+
+def test_what_matters_has_room_where_the_rest_filled_the_ring(site: Site) -> None:
+    """While nobody reads, processes come and go until their records find no room any more."""
+    with site.process(OTHER, "ask(7001)\nprint(flush=True)\ntime.sleep(60)") as culprit:
+        assert culprit.stdin is not None
+        assert culprit.stdout is not None
+        site.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            site.run(NOBODY, SPAWNS)
+            culprit.stdin.write("\n")
+            culprit.stdin.flush()
+            culprit.stdout.readline()
+        finally:
+            site.agent.process.send_signal(signal.SIGCONT)
+        assert culprit.wait() == -signal.SIGKILL
+        assert len(site.told(lambda line: line["process"]["tgid"] == culprit.pid)) == 1
+    site.agent.wait("krie.loss")
+    lost = {(line["event"]["lost_kind"], line["event"]["cause"]) for line in site.agent.lines("krie.loss")}
+    assert ("process.exec", "ring_full") in lost
+    assert KIND not in {kind for kind, _ in lost}
