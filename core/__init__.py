@@ -11,6 +11,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as of typing, which a hostile working folder could have, too: see krie.start
 if TYPE_CHECKING:
+    from .child import Child, ChildEnded, Link, forked
     from .config import PluginConfig
     from .decision import Action, Decision, FiredRule, Scope
     from .errors import ConfigError, KernelError, KrieError, PluginError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .kernel.features import Features
     from .kernel.image import unpacked
     from .kernel.maps import Map, Maps, total
-    from .kernel.memory import KernelMemory
+    from .kernel.memory import KernelMemory, memory_of
     from .kernel.mounts import mounted
     from .kernel.symbols import Symbols, addresses
     from .kernel.syscalls import numbers_of
@@ -72,6 +73,8 @@ __all__ = [
     "Bytes",
     "Chars",
     "Check",
+    "Child",
+    "ChildEnded",
     "Choice",
     "Comm",
     "ConfigError",
@@ -89,6 +92,7 @@ __all__ = [
     "KernelError",
     "KernelMemory",
     "KrieError",
+    "Link",
     "Map",
     "Maps",
     "Pad1",
@@ -107,7 +111,9 @@ __all__ = [
     "Symbols",
     "Trap",
     "addresses",
+    "forked",
     "hookimpl",
+    "memory_of",
     "mounted",
     "numbers_of",
     "own_fields",
@@ -118,6 +124,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "child": "Child ChildEnded Link forked",
     "config": "PluginConfig",
     "decision": "Action Decision FiredRule Scope",
     "errors": "ConfigError KernelError KrieError PluginError",
@@ -128,7 +135,7 @@ _MODULES = {
     "kernel.features": "Features",
     "kernel.image": "unpacked",
     "kernel.maps": "Map Maps total",
-    "kernel.memory": "KernelMemory",
+    "kernel.memory": "KernelMemory memory_of",
     "kernel.mounts": "mounted",
     "kernel.symbols": "Symbols addresses",
     "kernel.syscalls": "numbers_of",

@@ -257,6 +257,8 @@ class Agent:
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
         self._scan_what_is_put_right()
+        for found in self._armed.plugins.poll(self._own.complete):
+            self._bus.handle(found)
         for event, fields in self._armed.ground.tick():
             self._reports.tell(event, **fields)
         self._tell_stuck(self._armed.roaming.draw_again())

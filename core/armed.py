@@ -29,7 +29,7 @@ from .kernel.dispatch import FUNCTION as DISPATCHER
 from .kernel.features import Features
 from .kernel.launcher import LoadedSet, LoaderProcess, load
 from .kernel.maps import Maps
-from .kernel.memory import KernelMemory, open_memory
+from .kernel.memory import KernelMemory, open_memories
 from .kernel.messages import AlternativeRequest, ProbeRequest, Request, SensorRequest
 from .kernel.origin import Origin
 from .kernel.record_source import RecordSource
@@ -134,11 +134,11 @@ def load_sensors(
         essential = frozenset((core.name, containment.name))
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
-        memory, window = open_memory(stack)
+        memory, windows = open_memories(stack)
         loaded_maps = {
             name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"
         }
-        maps = Maps({**loaded_maps, "krie_window": window})
+        maps = Maps({**loaded_maps, "krie_window": windows[0], "krie_spare_window": windows[1]})
         ground = new_ground(loaded, maps, memory, stack)
         stack.callback(ground.end)
         held = stack.enter_context(_Held(loaded))

@@ -181,8 +181,8 @@ def _pair() -> tuple[socket.socket, socket.socket, int]:
     return mine, theirs, said
 
 
-def forked(run: Run) -> Child:
-    """Fork a child of this very process. Raises `KernelError`."""
+def forked(run: Run, name: str = NAME) -> Child:
+    """Fork a child of this very process, which /proc and ps call `name`. Raises `KernelError`."""
     mine, theirs, said = _pair()
     parent = os.getpid()
     try:
@@ -191,9 +191,9 @@ def forked(run: Run) -> Child:
         mine.close()
         theirs.close()
         os.close(said)
-        raise KernelError("forking an evaluator of policies", error.errno or 0) from error
+        raise KernelError(f"forking {name}", error.errno or 0) from error
     if not tgid:
-        _become(theirs, said, parent, run)
+        _become(theirs, said, parent, run, name)
     theirs.close()
     return Child(tgid, mine, said)
 
@@ -258,24 +258,26 @@ def _sibling(theirs: int, said: int, run: Run) -> int:
     return tgid
 
 
-def _become(sock: socket.socket, said: int, parent: int, run: Run) -> NoReturn:
+def _become(sock: socket.socket, said: int, parent: int, run: Run, name: str = NAME) -> NoReturn:
     """What a forked child does: nothing of the agent's is left to it but its socket and a file for what it says."""
     status = 1
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        _libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
+        _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the agent's, which a service manager sends to all of its processes
+        for signalled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(
+                signalled, signal.SIG_IGN
+            )  # the agent's, which a service manager sends to all of its processes
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, said), (2, said)):
             os.dup2(source, descriptor)
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) > 2 and int(name) != sock.fileno():
+        for number in map(int, os.listdir("/proc/self/fd")):
+            if number > 2 and number != sock.fileno():
                 with suppress(OSError):  # the listing's own
-                    os.close(int(name))
+                    os.close(number)
         sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         with suppress(OSError):  # it is a wish: before anything else ends for want of memory, this one does

@@ -102,6 +102,16 @@ def krie_scan() -> Iterable[Event]:
 
 
 @hookspec
+def krie_poll() -> Iterable[Event]:
+    """Yield what was found in the background: called about once a second.
+
+    For what takes too long for `krie_scan`, during which the agent decides nothing: a plugin has it done by a process
+    of its own (`krie.forked`), and asks here whether there is an answer. Events and raising are as in `krie_scan`.
+    """
+    return ()
+
+
+@hookspec
 def krie_checked(silent: Collection[str], missed: Collection[str]) -> None:
     """What works was looked at: called every `canary_interval_s` seconds.
 

@@ -138,12 +138,13 @@ class Plugins:
     def scan(self, complete: Callable[[Event], Event]) -> Iterator[Event]:
         """`krie_scan` of each plugin: each event that it yields, after `complete` filled its header."""
         for each in self.loaded:
-            own = frozenset(each.sensor.events if each.sensor is not None else ())
+            yield from self._found(each, "krie_scan", complete)
 
-            def completed(answers: Any, own: frozenset[type[Event]] = own) -> list[Event]:
-                return [complete(_own_event(event, own)) for answer in answers for event in answer or ()]
-
-            yield from self._call(each.name, "krie_scan", completed) or ()
+    def poll(self, complete: Callable[[Event], Event]) -> Iterator[Event]:
+        """The same for `krie_poll`, of each plugin that has it."""
+        for each in self.loaded:
+            if self._has(each.name, "krie_poll"):
+                yield from self._found(each, "krie_poll", complete)
 
     def checked(self, reports: Iterable[ProbeReport], missed: Collection[str]) -> None:
         """`krie_checked` of each plugin that has it. `missed`: labels of programs of which runs were left out."""
@@ -230,6 +231,14 @@ class Plugins:
 
         return self._guard.call(plugin, hook, None, ask)
 
+    def _found(self, each: LoadedPlugin, hook: str, complete: Callable[[Event], Event]) -> list[Event]:
+        own = frozenset(each.sensor.events if each.sensor is not None else ())
+
+        def completed(answers: Any) -> list[Event]:
+            return [complete(_own_event(event, own, hook)) for answer in answers for event in answer or ()]
+
+        return self._call(each.name, hook, completed) or []
+
     def _enricher(self, plugin: str, declared: frozenset[str]) -> Callable[[Event], Mapping[str, Json]]:
         function = self._bound(plugin, "krie_enrich", ("event",))
 
@@ -288,10 +297,10 @@ def _is_json(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def _own_event(event: object, own: frozenset[type[Event]]) -> Event:
+def _own_event(event: object, own: frozenset[type[Event]], hook: str) -> Event:
     """Only the plugin's own events: the agent knows no other type, and would stop at the first one."""
     if not isinstance(event, Event):
-        raise TypeError(f"krie_scan yielded {event!r}, which is no Event")
+        raise TypeError(f"{hook} yielded {event!r}, which is no Event")
     if type(event) not in own:
-        raise TypeError(f"krie_scan yielded {type(event).__name__}, which is not among the sensor's events")
+        raise TypeError(f"{hook} yielded {type(event).__name__}, which is not among the sensor's events")
     return event

@@ -34,6 +34,13 @@ class KernelMemory:
     ) -> None:
         """`window`: where the program copies to when `run` runs it, which returns 0 or a negative errno."""
         self._program, self._window, self._run = program, window, run
+        self.spare: tuple[int, int] | None = None
+        """Descriptors of a second program and its map, for `memory_of` in a process of its own."""
+
+    @property
+    def program(self) -> int:
+        """Descriptor of the program that reads."""
+        return self._program
 
     def read(self, address: int, size: int) -> bytes:
         """So many bytes. Raises `KernelError` where any of them cannot be read, as under lockdown=confidentiality."""
@@ -68,11 +75,26 @@ def open_memory(stack: ExitStack) -> tuple[KernelMemory, int]:
     stack.callback(os.close, answer)
     program = bpf.prog_load(bpf.ProgramSpec("krie_read", bpf.ProgType.RAW_TRACEPOINT), _reading(answer))
     stack.callback(os.close, program)
+    memory, window = memory_of(program, answer)
+    stack.callback(window.close)
+    return memory, answer
+
+
+def open_memories(stack: ExitStack) -> tuple[KernelMemory, tuple[int, int]]:
+    """The same with a spare; the descriptors are those of both maps. Raises `KernelError`."""
+    memory, window = open_memory(stack)
+    other, spare_window = open_memory(stack)
+    memory.spare = (other.program, spare_window)
+    return memory, (window, spare_window)
+
+
+def memory_of(program: int, answer: int) -> tuple[KernelMemory, mmap.mmap]:
+    """Read by a program that is loaded, with the mapping of its map. Raises `KernelError`."""
     try:
-        window = stack.enter_context(mmap.mmap(answer, PIECE_BYTES, mmap.MAP_SHARED, mmap.PROT_READ))
+        window = mmap.mmap(answer, PIECE_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
     except OSError as error:
         raise KernelError("mapping the map of krie_read", error.errno or 0) from error
-    return KernelMemory(program, window), answer
+    return KernelMemory(program, window), window
 
 
 def _reading(array_map: int) -> bytes:

@@ -721,6 +721,15 @@ def test_what_plugins_find_is_an_event_like_any(setting: Setting) -> None:
     assert (line["kind"], line["event"]["number"], line["process"]["tgid"]) == ("sample.seen", 5, 77)
 
 
+def test_what_plugins_find_in_the_background_is_asked_for_at_each_tick(setting: Setting) -> None:
+    agent = setting.start()
+    found = Sample.without_header(number=6, free=0, flags=(), command="load", known=False, name="x", padding="")
+    vars(setting.plugins)["poll"] = lambda complete: iter([complete(found)])
+    agent._tick()
+    lines = [line for line in setting.journal(agent) if line["kind"] == "sample.seen"]
+    assert [line["event"]["number"] for line in lines] == [6]
+
+
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(tmp_path / "gone.toml")]) == ExitCode.USAGE
     assert "cannot be read" in capsys.readouterr().err
