@@ -12,6 +12,10 @@ and when memory becomes writable or executable. What differs is told once for ea
 as before again. Nothing needs to be known of an untouched system: at start, table and switch are compared with each
 other and with the handlers' names, so that a system that was hooked before the agent came is told, too.
 
+Layer two, in a process of its own (`code_child`): at each scan, and after each finding, all of the kernel's code and
+read-only data, and modules' code, are compared byte by byte with the boot image or, without one, the state at start.
+Each difference is explained by what the kernel patches legally at exactly that place, or told.
+
 What is not seen: a change that is undone between two looks and made by none of those triggers; data pointers that are
 in no list of this plugin's; whoever has patched the functions by which BPF reads memory. Who made a change is known
 only where the trigger is its maker's own doing, never for the timer.

@@ -19,6 +19,10 @@ class SyscallTableConfig(PluginConfig):
     alias_mappings: bool = Field(
         True, description="also look when a mapping of kernel memory is removed; some drivers do so very often"
     )
+    code: bool = Field(
+        True,
+        description="compare all of the kernel's code and read-only data at each scan, by another process of 60 MB",
+    )
     wrapped: Annotated[tuple[_Call, ...], Field(max_length=MOST_WRAPPED)] = Field(
         ("kill", "getdents", "getdents64"),
         description="system calls whose handlers nobody but the kernel's own dispatch may call; two kprobes for each",

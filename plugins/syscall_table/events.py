@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad3, Pad4
+from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad3, Pad4, Pad5
 
 TABLE, DISPATCH, HANDLER, ENTRY, IDT, POINTER, REGISTER = range(1, 8)
 WHERE = {
@@ -33,6 +33,7 @@ TRIGGERS = {
 """Numbers of what a look was taken for; a program's argument is one of them."""
 TARGETS = {1: "kernel", 2: "module", 3: "other", 4: "none"}
 REFERENCES = {0: "none", 1: "image", 2: "start"}
+SECTIONS = {1: "text", 2: "rodata", 3: "module"}
 PIECE_BYTES = 128
 """Most bytes that are hashed, and told, at a time."""
 
@@ -86,6 +87,47 @@ class Hook(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Code(Event):
+    """The kernel's code, or its read-only data, is not what it should be, or is so again (`restored`).
+
+    Found by comparison, byte by byte; what the kernel patches legally is not told. Told once for each new content.
+    """
+
+    KIND: ClassVar[int] = 0x0302
+    NAME: ClassVar[str] = "syscall_table.code"
+
+    address: Annotated[Hex64, Doc("the first byte that differs")]
+    target: Annotated[Hex64, Doc("where a jump or call leads that stands there now; 0 where none does")]
+    length: Annotated[U32, Doc("from the first to the last byte that differs")]
+    others: Annotated[U32, Doc("further places that differ, too many to be told one by one")]
+    was: Annotated[bytes, Bytes(16), Doc("up to 16 bytes, as they should be; `restored`: as they were told")]
+    now: Annotated[bytes, Bytes(16), Doc("the same as they are now")]
+    symbol: Annotated[str, Chars(128), Doc("function and offset; of data the address")]
+    target_symbol: Annotated[str, Chars(128), Doc("what `target` lies in; empty where that has no name")]
+    owner: Annotated[
+        str,
+        Chars(64),
+        Doc(
+            "whose code `target` lies in: `kernel`, the module, `bpf` and the like for code that these made; `?`: "
+            "nobody's that is known; empty without a target"
+        ),
+    ]
+    section: Annotated[
+        str, Choice("B", SECTIONS), Doc("`text`, `rodata`: of the kernel itself; `module`: a module's code")
+    ]
+    reference: Annotated[
+        str,
+        Choice("B", REFERENCES),
+        Doc(
+            "what it was compared with: the boot `image`, or what was there at the agent's `start`. Modules' code: "
+            "always what it was when the module had been loaded, or at start"
+        ),
+    ]
+    restored: Annotated[Bool, Doc("it is as it should be")]
+    pad: Pad5 = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Wrapped(Event):
     """A handler of a system call was called by code that dispatches none: a hook that calls the original.
 
@@ -121,5 +163,5 @@ class Activity(Event):
     places: Annotated[U32, Doc("places: slots, jumps, handlers, gates, pointers and pieces of code")]
     unreadable: Annotated[U32, Doc("pieces that could not be read at some look")]
     reference: Annotated[str, Choice("I", REFERENCES), Doc("what code is compared with")]
-    unknown: Annotated[str, Chars(128), Doc("what this kernel does not tell, and is not looked at")]
+    unknown: Annotated[str, Chars(384), Doc("what this kernel does not tell, and is not looked at")]
     pad: Pad4 = b""

@@ -13,10 +13,15 @@ from krie import KernelMemory, Symbols, mounted
 
 from .image import NOP5
 
+NOPS = (NOP5, bytes.fromhex("6666666690"))
+"""Of 5 bytes: since 5.13 and before, where the processor chose (a89dfde3dc3c)."""
 NOP2 = bytes.fromhex("6690")
 _CALL, _JUMP, _SHORT_JUMP, _BREAKPOINT, _RETURN = 0xE8, 0xE9, 0xEB, 0xCC, 0xC3
 _XOR5 = bytes.fromhex("2e2e2e31c0")
 """What a static call to a function that returns 0 becomes."""
+MODULES_RANGE = range(0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_FF00_0000)
+"""x86-64: modules, and code that is made while the kernel runs."""
+_DS_PREFIX, _LOCK_PREFIX = b"\x3e", b"\xf0"
 _PAGE = 4096
 _MASK = (1 << 64) - 1
 _FTRACE_CALLERS = frozenset({"ftrace_caller", "ftrace_regs_caller"})
@@ -78,12 +83,17 @@ def read_lists(kallsyms: bytes) -> Lists:
     generated = sorted(
         (int(each[1], 16), each[3].decode().rpartition("_")[2]) for each in _GENERATED.finditer(kallsyms)
     )
+    return brief_lists(tuple(generated))
+
+
+def brief_lists(generated: tuple[tuple[int, str], ...]) -> Lists:
+    """The same with generated code as it was: to read all symbols takes long."""
     kprobes = _lines("debugfs", "kprobes/list", Path("/sys/kernel/debug"))
     handled = _lines("tracefs", "enabled_functions", Path("/sys/kernel/tracing"))
     return Lists(
         None if kprobes is None else frozenset(int(each.split()[0], 16) for each in kprobes if "[GONE]" not in each),
         None if handled is None else frozenset(each.split()[0] for each in handled if each[:1].strip()),
-        tuple(generated),
+        generated,
     )
 
 
@@ -109,6 +119,11 @@ class Code:
     """Read before the code and after: what one of them has may explain it."""
     boot: Callable[[int], int] = lambda _: 0
     """Where the place ends that the kernel patches while it boots, and that has this address; 0: it is none."""
+    near: range = range(0)
+    """Code whose own tables are not known, such as a module's: jumps within it may become nops, and nops such jumps;
+    calls of the kernel's functions may become others."""
+    locks: Callable[[int], int] = lambda _: 0
+    """As `boot`, for prefixes that the kernel changes where its second processor comes (.smp_locks)."""
 
     def unexplained(self, run: range) -> Iterator[range]:
         """What of these addresses differs without a legal cause."""
@@ -135,6 +150,8 @@ class Code:
             ("ftrace", self._ftrace),
             ("ftrace_call", self._ftrace_call),
             ("kprobe", self._kprobe),
+            ("lock", self._lock),
+            ("near", self._near),
         ):
             if end := explain(address):
                 return name, end
@@ -146,7 +163,7 @@ class Code:
                 continue
             code = self.now(site, 5)
             short = code[:2] == NOP2 or (code[0] == _SHORT_JUMP and site + 2 + struct.unpack("b", code[1:2])[0] == to)
-            long = code == NOP5 or (code[0] == _JUMP and len(code) == 5 and target(code, site) == to)
+            long = code in NOPS or (code[0] == _JUMP and len(code) == 5 and target(code, site) == to)
             end = site + 2 if short else site + 5 if long else 0
             return end if end > address else 0
         return 0
@@ -156,7 +173,7 @@ class Code:
             if site not in self.tables.static_calls:
                 continue
             code = self.now(site, 6)
-            if code[:5] in (NOP5, _XOR5):
+            if code[:5] in (*NOPS, _XOR5):
                 return site + 5
             if code[0] in (_CALL, _JUMP) and self._is_function(target(code, site)):
                 return site + 5
@@ -179,14 +196,17 @@ class Code:
             return 0
         begin = address - found.offset
         for site in (begin, begin + 4):
-            if not site <= address < site + 5 or self.before(site, 5) != NOP5:
+            if not site <= address < site + 5 or self.before(site, 5) not in NOPS:
                 continue
             code = self.now(site, 5)
-            if len(code) == 5 and code[0] == _CALL and self._is_tracer(target(code, site)) and self._is_handled(begin):
+            if code in NOPS:
+                return site + 5
+            if len(code) == 5 and code[0] == _CALL and self.is_tracer(target(code, site)) and self._is_handled(begin):
                 return site + 5
         return 0
 
-    def _is_tracer(self, address: int) -> bool:
+    def is_tracer(self, address: int) -> bool:
+        """What a function's first instruction may call where ftrace handles the function."""
         if address in self.text:
             return bool(self.symbols.names(address) & _FTRACE_CALLERS)
         return any(each.kind(address) in ("bpf", "ftrace") for each in self.lists)
@@ -201,7 +221,7 @@ class Code:
                 continue
             code = self.now(site, 5)
             to = target(code, site) if code[0] in (_CALL, _JUMP) else 0
-            known = code == NOP5 or (to in self.text and (bool(self.symbols.names(to)) or abs(to - site) < 256))
+            known = code in NOPS or (to in self.text and (bool(self.symbols.names(to)) or abs(to - site) < 256))
             return site + 5 if known else 0
         return 0
 
@@ -215,3 +235,28 @@ class Code:
             if code[0] == _JUMP and any(each.kind(target(code, site)) == "kprobes" for each in self.lists):
                 return site + 5
         return 0
+
+    def _lock(self, address: int) -> int:
+        end = self.locks(address)
+        return end if end and (self.before(address, 1), self.now(address, 1)) == (_DS_PREFIX, _LOCK_PREFIX) else 0
+
+    def _near(self, address: int) -> int:
+        for site in range(address, address - 5, -1) if self.near else ():
+            before, now = self.before(site, 5), self.now(site, 5)
+            if self._is_flexible(before, site) and self._is_flexible(now, site):
+                return site + 5
+            if address < site + 2 and self._is_short(before, site) and self._is_short(now, site):
+                return site + 2
+        return 0
+
+    def _is_flexible(self, code: bytes, site: int) -> bool:
+        if code in NOPS:
+            return True
+        if len(code) < 5 or code[0] not in (_CALL, _JUMP):
+            return False
+        to = target(code, site)
+        return (code[0] == _JUMP and to in self.near) or (to in self.text and bool(self.symbols.names(to)))
+
+    def _is_short(self, code: bytes, site: int) -> bool:
+        leads = site + 2 + struct.unpack("b", code[1:2])[0] if code[:1] == b"\xeb" and len(code) > 1 else 0
+        return code[:2] == NOP2 or leads in self.near

@@ -97,6 +97,10 @@ class Image:
         if (ids := self.sections.get(".BTF_ids")) is not None:  # sorted by btf_populate_kfunc_set() and the like
             yield ids.start, len(ids)
 
+    def locks(self) -> Iterator[tuple[int, int]]:
+        """Prefixes that the kernel makes to locks where its second processor comes: address and length."""
+        yield from ((each, 1) for each in self._targets(".smp_locks"))
+
     def _targets(self, name: str) -> Iterator[int]:
         table = self.sections.get(name, range(0))
         content = self.at(table.start, len(table) // 4 * 4) if table else b""

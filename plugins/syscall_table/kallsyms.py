@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 KALLSYMS = Path("/proc/kallsyms")
+CODE = (
+    "_text _stext _etext __start_rodata __end_rodata __start_ro_after_init __end_ro_after_init __start_mcount_loc "
+    "__stop_mcount_loc __fentry__ __start___jump_table __stop___jump_table __start_static_call_sites "
+    "__stop_static_call_sites"
+).split()
+"""Symbols between which the kernel's code, read-only data, and what is known of its patching lie."""
 _ADDRESS = 16
 """Digits that a line begins with."""
 _HANDLER = re.compile(rb" (__(?:x64|ia32|x32)_\S*sys_\S+|sys_ni_syscall|__do_sys_\S+)\n")
+
+
+def addresses_in(kallsyms: bytes) -> Callable[[str], int]:
+    """Addresses of `CODE` by name; 0 for those that the kernel does not tell."""
+    known = {each: _find(each, kallsyms) for each in CODE}
+    return lambda name: known.get(name, 0)
+
+
+def _find(name: str, kallsyms: bytes) -> int:
+    match = re.search(rb"^([0-9a-f]+) . " + re.escape(name.encode()) + rb"$", kallsyms, re.MULTILINE)
+    return int(match[1], 16) if match else 0
 
 
 class Kallsyms:

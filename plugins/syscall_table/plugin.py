@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
+from pathlib import Path
 
 from krie import (
     Alternative,
@@ -25,12 +27,14 @@ from krie import (
 )
 
 from . import registers
+from .code_watch import CodeWatch
 from .config import SyscallTableConfig
 from .derive import SYMBOLS
-from .events import TRIGGERS, Activity, Hook, Wrapped
+from .events import TRIGGERS, Activity, Code, Hook, Wrapped
 from .handlers import CANARIES, Handler, handlers
 from .kallsyms import Kallsyms
 from .pointers import SHIPPED
+from .reference import PLACES
 from .watch import TRAMPOLINES, Watch
 
 _NAME = "syscall_table"
@@ -56,8 +60,8 @@ def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
     return Sensor(
         name=_NAME,
         version="1",
-        probes=(_timer(), *_modules(), _text_poke(), _set_memory(), *_alias(config), *_wrapped(config)),
-        events=(Hook, Wrapped, Activity),
+        probes=(_timer(config), *_modules(), _text_poke(), _set_memory(), *_alias(config), *_wrapped(config)),
+        events=(Hook, Code, Wrapped, Activity),
         sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
         policies=files("krie.policies").joinpath(_NAME),
     )
@@ -68,6 +72,7 @@ class _Live:
 
     symbols: Kallsyms | None = None
     watch: Watch | None = None
+    code: CodeWatch | None = None
 
 
 _live = _Live()
@@ -79,6 +84,7 @@ def krie_attached(maps: Maps, memory: KernelMemory, config: SyscallTableConfig) 
     symbols = _live.symbols or _read_symbols(config)
     _live.symbols = None  # 5 to 15 MB
     _live.watch = Watch(maps, memory, symbols, config, tuple(handlers(config.wrapped)))
+    _live.code = CodeWatch(memory) if config.code else None
     for each in _live.watch.unknown:
         _log.warning("plugin %s does not look at what this kernel does not tell: %s", _NAME, each)
 
@@ -87,6 +93,9 @@ def krie_attached(maps: Maps, memory: KernelMemory, config: SyscallTableConfig) 
 def krie_detaching() -> None:
     """See `krie.hookspecs`."""
     _live.watch = None
+    code, _live.code = _live.code, None
+    if code is not None:
+        code.close()
 
 
 @hookimpl
@@ -122,13 +131,23 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
     """See `krie.hookspecs`."""
     if not isinstance(event, Hook | Wrapped) or _live.watch is None:
         return None
+    if _live.code is not None:  # who changed one place may have changed others
+        _live.code.ask()
     return _live.watch.facts(event)
 
 
 @hookimpl
 def krie_scan() -> Iterable[Event]:
     """See `krie.hookspecs`."""
-    return _live.watch.scan() if _live.watch is not None else ()
+    if _live.code is not None:
+        _live.code.ask()
+    return _live.watch.scan(_live.code) if _live.watch is not None else ()
+
+
+@hookimpl
+def krie_poll() -> Iterable[Event]:
+    """See `krie.hookspecs`."""
+    return _live.code.poll() if _live.code is not None else ()
 
 
 @hookimpl
@@ -144,13 +163,13 @@ def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
     return Kallsyms((*SYMBOLS, *SHIPPED, *config.pointers, *trampolines))
 
 
-def _timer() -> Probe:
+def _timer(config: SyscallTableConfig) -> Probe:
     programs = _looks(AttachType.PERF_EVENT, _TICK_NS, "time")
     at_time = Program(AttachType.PERF_EVENT, _TICK_NS, f"{_NAME}_at_time", proven=False)
-    return Probe("timer", Hook, (_alternative((*programs, at_time), _limits(), frozenset()),))
+    return Probe("timer", Hook, (_alternative((*programs, at_time), _limits(config), frozenset()),))
 
 
-def _limits() -> str:
+def _limits(config: SyscallTableConfig) -> str:
     symbols = _live.symbols
     limits = ["what is undone between two looks is not seen"]
     if symbols is not None:
@@ -158,7 +177,20 @@ def _limits() -> str:
         limits += [f"this kernel does not tell where {', '.join(absent)} is"] if absent else []
     if symbols is None or not registers.shown():
         limits.append(_NO_REGISTERS)
+    limits.append(_compared_with(config, symbols))
     return "; ".join(limits)
+
+
+def _compared_with(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
+    """What the kernel's code is compared with, as far as that is known without unpacking an image."""
+    if not config.code:
+        return "the kernel's code is not compared (code = false)"
+    if symbols is not None and not symbols.address("__start___jump_table"):
+        return "the kernel's code is not compared: this kernel does not tell where its jump labels are"
+    without = "code of BPF is not compared, nor a module's before it is loaded"
+    if symbols is None or any(Path(each.format(os.uname().release)).exists() for each in PLACES):
+        return without
+    return f"there is no boot image, so the kernel's code is compared with what it is at the agent's start; {without}"
 
 
 def _modules() -> Iterable[Probe]:

@@ -38,6 +38,8 @@ class Reference:
     parts: tuple[Part, ...]
     boot: Ranges
     """Where the kernel patches itself, or writes, while it boots: the image does not tell what stands there."""
+    locks: Ranges
+    """Prefixes that it makes to locks where its second processor comes."""
 
 
 def find(release: str, notes: Path = NOTES, places: Iterable[str] = PLACES) -> tuple[Path, Image]:
@@ -83,7 +85,8 @@ def prepare(place: Path, image: Image, address: Callable[[str], int]) -> Referen
             boot.append((written, address("__end_ro_after_init") - written))
     except ValueError as error:
         raise NoReferenceError(f"{place}: {error}") from error
-    return Reference(place, tuple(parts), Ranges(boot))
+    locks = Ranges((start + delta, length) for start, length in image.locks())
+    return Reference(place, tuple(parts), Ranges(boot), locks)
 
 
 def _without_ftrace(text: bytearray, start: int, sites: Iterable[int]) -> None:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from krie import Check, Difference, KernelMemory, Symbols
 
 from .explain import Code, Lists, Tables, read_lists, read_tables, target
-from .kallsyms import KALLSYMS
+from .kallsyms import KALLSYMS, addresses_in
 from .reference import NoReferenceError, Part, Reference, find, prepare
 from .runs import runs
 
-_SYMBOLS = (
-    "_text _stext _etext __start_rodata __end_rodata __start_ro_after_init __end_ro_after_init __start_mcount_loc "
-    "__stop_mcount_loc __fentry__ __start___jump_table __stop___jump_table __start_static_call_sites "
-    "__stop_static_call_sites"
-).split()
 _LOOKS, _BETWEEN_S = 3, 0.05
 """A place must differ in so many looks: the kernel itself patches code in steps."""
 _MOST = 64
@@ -34,7 +27,7 @@ _ELSE = (
 def check(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
     """One full look. Raises `KernelError`."""
     kallsyms = KALLSYMS.read_bytes()
-    address = partial(_address, {each: _find(each, kallsyms) for each in _SYMBOLS})
+    address = addresses_in(kallsyms)
     try:
         progress("unpacking the boot image ...")
         place, image = find(os.uname().release)
@@ -129,12 +122,3 @@ def _difference(run: range, part: Part, now: bytes, symbols: Symbols) -> Differe
         to = target(now, run.start)
         leads = str(symbols.find(to) or f"{to:#x}")
     return Difference(run.start, str(found or f"{run.start:#x}"), was[:16].hex(), now[:16].hex(), leads)
-
-
-def _find(name: str, kallsyms: bytes) -> int:
-    match = re.search(rb"^([0-9a-f]+) . " + re.escape(name.encode()) + rb"$", kallsyms, re.MULTILINE)
-    return int(match[1], 16) if match else 0
-
-
-def _address(known: dict[str, int], name: str) -> int:
-    return known.get(name, 0)

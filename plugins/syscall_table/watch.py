@@ -10,9 +10,11 @@ from pathlib import Path
 from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, total
 
 from . import explained
+from .code_watch import CodeWatch
 from .config import SyscallTableConfig
 from .derive import Derivation, Derived, is_ftraces
 from .events import ABIS, ENTRY, HANDLER, PIECE_BYTES, WHERE, Activity, Hook, Wrapped
+from .explain import MODULES_RANGE
 from .handlers import Handler
 from .kallsyms import Kallsyms
 from .numbers import call_of
@@ -26,13 +28,12 @@ TRAMPOLINES = (
     ("return_to_handler",),
 )
 """Where the kernel lets functions return to that a tracer follows, by names that it has or had."""
-_MODULES_RANGE = range(0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_FF00_0000)
-"""x86-64: modules, and code that is made while the kernel runs."""
 _WAIT_NS = 500_000_000
 """Looks of the timer are at least so far apart, and at most three times as far, and a timer's period."""
 _MODULES = Path("/proc/modules")
 _DISPATCHERS = 8
 _SHOWN = 16
+_CHARS = 383
 _FRESH_S = 1.0
 _BREAKPOINT = b"\xcc"
 _FOLLOWED = (b"\xe8", b"\xe9")
@@ -101,8 +102,8 @@ class Watch:
             "bytes_now": now.hex(),
         }
 
-    def scan(self) -> Iterator[Hook | Activity]:
-        """What no program sees, and how much was looked at since the last time."""
+    def scan(self, code: CodeWatch | None) -> Iterator[Hook | Activity]:
+        """What no program sees, and how much was looked at since the last time. `code`: what compares the code."""
         missing, self._missing = self._missing, []
         for each in missing:
             yield _hook(
@@ -118,7 +119,7 @@ class Watch:
                 target="kernel" if change.now in self.derived.text else "other",
                 restored=change.restored,
             )
-        yield self._activity()
+        yield self._activity(code)
 
     def _push(self, maps: Maps) -> int:
         made = packed(self.derived.pieces)
@@ -137,15 +138,15 @@ class Watch:
             "=8Q16Q",
             text.start,
             text.stop,
-            _MODULES_RANGE.start if known else 0,
-            _MODULES_RANGE.stop if known else 0,
+            MODULES_RANGE.start if known else 0,
+            MODULES_RANGE.stop if known else 0,
             _WAIT_NS,
             *trampolines,
             *dispatchers,
             *[0] * (2 * _DISPATCHERS - len(dispatchers)),
         )
 
-    def _activity(self) -> Activity:
+    def _activity(self, code: CodeWatch | None) -> Activity:
         totals = [total(value, f"={PIECE_BYTES}x2Q2Q") for value in self._looks.array()]
         looks, unreadable = (sum(column) for column in list(zip(*totals, strict=True))[2:4])
         checked = sum(struct.unpack_from("=Q", value)[0] for value in self._handlers.array())
@@ -154,10 +155,10 @@ class Watch:
             looks=looks - before[0],
             unreadable=min(unreadable - before[1], 0xFFFF_FFFF),
             checked=checked - before[2],
-            text_bytes=0,
+            text_bytes=code.compared() if code is not None else 0,
             places=self.places,
-            reference="none",
-            unknown=", ".join(self.unknown)[:127],
+            reference=code.reference if code is not None else "none",
+            unknown=", ".join((*self.unknown, *(code.unknown if code is not None else ())))[:_CHARS],
         )
 
     def _renew(self) -> None:

@@ -97,6 +97,24 @@ rules contains {"id": "SYSCALL004", "action": "log"} if {
 }
 
 # METADATA
+# title: The kernel's code or read-only data was changed
+# description: |
+#   Bytes are not what the boot image says or, without one, what they were when the agent started, and none of the ways
+#   by which the kernel patches itself explains them: no jump label, static call, function that ftrace handles, nor
+#   kprobe at exactly that place.
+# custom:
+#   id: SYSCALL005
+#   severity: critical
+#   action: log
+#   technique: T1014
+#   seen: |
+#     A line in the journal with the function, the bytes before and now, and whose code a jump there leads to.
+rules contains {"id": "SYSCALL005", "action": "log"} if {
+	input.event.kind == "syscall_table.code"
+	not input.event.restored
+}
+
+# METADATA
 # title: A handler of a system call was called by foreign code
 # description: |
 #   Its caller is none of the functions that dispatch system calls: a hook that calls the original and works on what it
@@ -116,7 +134,7 @@ rules contains {"id": "SYSCALL006", "action": "log"} if {
 # METADATA
 # title: What system calls pass is as it was
 # description: |
-#   A place that was told as changed is as it was at start: somebody has put it back, as rootkits do when they leave, or
+#   A place, or code, that was told as changed is as it was: somebody has put it back, as rootkits do when they leave, or
 #   for the moment in which somebody looks.
 # custom:
 #   id: SYSCALL007
@@ -126,6 +144,6 @@ rules contains {"id": "SYSCALL006", "action": "log"} if {
 #   seen: |
 #     A line in the journal. So does a kprobe that was removed.
 rules contains {"id": "SYSCALL007", "action": "log"} if {
-	input.event.kind == "syscall_table.hook"
+	input.event.kind in {"syscall_table.hook", "syscall_table.code"}
 	input.event.restored
 }

@@ -75,3 +75,9 @@ test_wrapped if {
 	fired({"kind": "syscall_table.wrapped"}) == {"SYSCALL006"}
 	fired({"kind": "syscall_table.wrapped", "target": "kernel"}) == set()
 }
+
+test_all_code if {
+	fired({"kind": "syscall_table.code"}) == {"SYSCALL005"}
+	fired({"kind": "syscall_table.code", "restored": true}) == {"SYSCALL007"}
+	fired({"kind": "syscall_table.activity"}) == set()
+}

@@ -29,7 +29,7 @@ from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
 from krie.plugins.syscall_table import plugin as syscall_table
-from krie.plugins.syscall_table.events import Hook, Wrapped
+from krie.plugins.syscall_table.events import Code, Hook, Wrapped
 from krie.policy.analysis import unknown_names
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.metadata import Metadata
@@ -40,7 +40,7 @@ from krie.testing.events import build
 ROOT = Path(__file__).parents[2] / "policies"
 SENSOR = plugin.krie_sensor(RuntimeIntegrityConfig(), Features())
 CHECKS = (RegisterCheck, Trap, Activity)
-PLACES = (Hook, Wrapped)
+PLACES = (Hook, Code, Wrapped)
 TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS, *PLACES))
 EXTRA = {
     each.name: {
@@ -157,8 +157,10 @@ CASES = [
     (hook(where="dispatch", target="none"), {"SYSCALL003"}, hook(where="table", target="none")),
     (hook(target="kernel"), {"SYSCALL004"}, hook(where="idt", target="kernel", restored=True)),
     (hook(where="pointer"), {"SYSCALL004"}, hook(where="pointer", restored=True)),
+    (build(Code), {"SYSCALL005"}, build(Code, restored=True)),
     (build(Wrapped, target="module"), {"SYSCALL006"}, build(Wrapped, target="kernel")),
     (hook(restored=True), {"SYSCALL007"}, hook()),
+    (build(Code, restored=True), {"SYSCALL007"}, build(Code)),
     (write("kernel/kptr_restrict", 1, 0), {"SYSCTL001"}, write("kernel/kptr_restrict", 1, 2)),
     (write("kernel/ftrace_enabled", 1, 0), {"SYSCTL001"}, write("kernel/ftrace_enabled", 0, 0)),
     (write("vm/unprivileged_userfaultfd", 0, 1), {"SYSCTL001"}, write("vm/unprivileged_userfaultfd", 1, 0)),

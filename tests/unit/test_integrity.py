@@ -89,6 +89,9 @@ class CallSites:
     def at(self, address: int, size: int) -> bytes:
         return struct.pack("<Q", START + CALLED)
 
+    def locks(self) -> list[tuple[int, int]]:
+        return []
+
     def patched(self) -> list[tuple[int, int]]:
         return [(START + CALLED, 5), (START + 2 * CALLED, 5)]
 

@@ -380,6 +380,7 @@ def test_a_breakpoint_that_has_gone_meanwhile_was_a_kprobes(watch: Watch, kernel
 
 
 def test_what_is_told_at_a_scan(watch: Watch) -> None:
-    (line,) = watch.scan()
+    (line,) = watch.scan(None)
     assert isinstance(line, Activity)
+    assert (line.text_bytes, line.reference) == (0, "none")
     assert (line.looks, line.unreadable, line.unknown) == (5, 1, "ia32_sys_call_table")

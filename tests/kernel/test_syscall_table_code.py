@@ -1,0 +1,159 @@
+"""Bytes of the kernel's code and read-only data that nothing explains are told, once, and so is their undoing."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from krie.testing.agent import Line, RunningAgent
+from krie.testing.lab.cache import Cache
+from krie.testing.module import TestModule, address_of
+
+from .test_syscall_table import ACTIVITY, MODULE, RARE, of, read_memory, rules_of
+
+CODE = "syscall_table.code"
+FUNCTION, INSIDE = "reboot_pid_ns", 0x20
+"""A function that nobody calls meanwhile, and a place behind what ftrace may change."""
+TRACEFS = Path("/sys/kernel/tracing")
+PLUGIN = {"syscall_table": {"wrapped": [], "shipped_pointers": False}}
+
+
+@pytest.fixture(scope="module")
+def comparing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    folder = tmp_path_factory.mktemp("agent")
+    folder.chmod(0o700)
+    with RunningAgent(folder, plugins=PLUGIN, agent={"scan_interval_s": 3}) as agent:
+        looked(agent)
+        yield agent
+
+
+def looked(agent: RunningAgent, times: int = 2) -> None:
+    """Looks that began after this call have come to their end: of the first, a part may lie before it."""
+    agent.settle()
+    told = len(agent.lines(ACTIVITY, _compared))
+    agent.wait(ACTIVITY, _compared, count=told + times)
+
+
+def _compared(line: Line) -> bool:
+    return bool(line["event"]["text_bytes"])
+
+
+def flipped(address: int) -> str:
+    """What to write there, so that one bit differs. No breakpoint: it could be a kprobe's."""
+    return f"{read_memory(address, 1)[0] ^ 0x02:02x}"
+
+
+def code_lines(agent: RunningAgent, before: int, count: int) -> list[Line]:
+    """So many more, and no other at the next looks."""
+    agent.wait(CODE, count=before + count)
+    looked(agent)
+    lines = agent.lines(CODE)[before:]
+    assert len(lines) == count, [line["event"] for line in lines]
+    return lines
+
+
+@pytest.mark.needs("test_module")
+def test_the_reference_is_said(comparing: RunningAgent) -> None:
+    (line,) = comparing.lines(ACTIVITY, _compared)[:1]
+    assert line["event"]["reference"] in ("image", "start")
+    assert line["event"]["text_bytes"] > 20_000_000
+    assert comparing.lines(CODE) == []
+
+
+@pytest.mark.needs("test_module")
+@pytest.mark.parametrize("section", ["text", "rodata", "module"])
+def test_a_byte_that_was_flipped(comparing: RunningAgent, test_module: TestModule, section: str) -> None:
+    name, offset = {
+        "text": (FUNCTION, INSIDE),
+        "rodata": ("linux_proc_banner", 2),
+        "module": ("krie_test_tail", 1),
+    }[section]
+    if section == "module":
+        looked(comparing)  # at the module's code as it is
+    before = len(comparing.lines(CODE))
+    address = address_of(name) + offset
+    with test_module.effect("write", address, flipped(address)):
+        (line,) = code_lines(comparing, before, 1)
+        assert of(line, "section", "length", "address", "restored") == (section, 1, f"{address:#x}", False)
+        owner = f" [{MODULE}]" if section == "module" else ""
+        if section != "rodata":
+            assert line["event"]["symbol"] == f"{name}+{offset:#x}{owner}"
+        assert line["event"]["was"] != line["event"]["now"]
+        assert rules_of(line) == {"SYSCALL005"}
+    (line,) = code_lines(comparing, before + 1, 1)
+    assert of(line, "section", "address", "restored") == (section, f"{address:#x}", True)
+    assert rules_of(line) == {"SYSCALL007"}
+
+
+@pytest.mark.needs("test_module")
+def test_a_jump_to_a_module_says_whose_code_it_leads_to(comparing: RunningAgent, test_module: TestModule) -> None:
+    before = len(comparing.lines(CODE))
+    start = address_of(f"__x64_sys_{RARE}")
+    with test_module.effect("divert inline force", start, start, 0):
+        (line,) = code_lines(comparing, before, 1)
+        assert of(line, "symbol", "owner", "section") == (f"__x64_sys_{RARE}+0x0", MODULE, "text")
+        assert line["event"]["target_symbol"] == f"krie_test_wrapper+0x0 [{MODULE}]"
+    (line,) = code_lines(comparing, before + 1, 1)
+    assert line["event"]["restored"]
+
+
+@pytest.mark.needs("test_module", "kprobe")
+def test_tracers_that_come_and_go_are_silent(comparing: RunningAgent, test_module: TestModule) -> None:
+    """Also a hundred probes that are registered and removed while the code is being compared."""
+    before = len(comparing.lines(CODE))
+    events = TRACEFS / "kprobe_events"
+    for tracer in ("function", "function_graph"):  # of all functions
+        (TRACEFS / "current_tracer").write_text(tracer)
+        looked(comparing, 1)
+        (TRACEFS / "current_tracer").write_text("nop")
+    for number in range(100):
+        name = f"krie_quiet/p{number}"
+        events.write_text(f"{'pr'[number % 2]}:{name} __x64_sys_{(RARE, 'kill', 'getpid', 'openat')[number % 4]}\n")
+        (TRACEFS / f"events/{name}/enable").write_text("1")
+        with test_module.effect("patch", address_of(FUNCTION)):
+            pass
+        (TRACEFS / f"events/{name}/enable").write_text("0")
+        events.write_text(f"-:{name}\n")
+    start = address_of(f"__x64_sys_{RARE}")
+    for offset in range(5, 40):  # those inside of functions are optimized
+        try:
+            with test_module.effect("kprobe", start + offset):
+                looked(comparing, 1)
+            break
+        except OSError:
+            continue
+    looked(comparing)
+    lines = comparing.lines(CODE)[before:]
+    assert not lines, [line["event"] for line in lines]
+
+
+@pytest.fixture
+def boot_image(lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
+    """Where distributions have it."""
+    release = os.uname().release
+    there = Path(f"/boot/vmlinuz-{release}")
+    if there.exists():
+        yield there
+        return
+    found = next((each for each in Cache().root.rglob("vmlinuz*") if release in str(each)), None)
+    if found is None:
+        lacks("boot_image: the lab's cache holds none of this kernel")
+    shutil.copyfile(found, there)
+    yield there
+    there.unlink()
+
+
+@pytest.mark.needs("test_module", "guest")
+def test_what_was_changed_before_the_agent_is_told_by_the_image(
+    alone: None, test_module: TestModule, boot_image: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    address = address_of(FUNCTION) + INSIDE
+    with (
+        test_module.effect("write", address, flipped(address)),
+        RunningAgent(tmp_path, plugins=PLUGIN, agent={"scan_interval_s": 3}) as agent,
+    ):
+        (line,) = code_lines(agent, 0, 1)
+        assert of(line, "symbol", "reference") == (f"{FUNCTION}+{INSIDE:#x}", "image")
