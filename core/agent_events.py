@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from .event import HEADER_FIELDS, Event, EventTypes
 from .layout import Doc
@@ -172,7 +173,7 @@ class OwnEvents:
         header = {**self._header, **own, "time": time.clock_gettime_ns(time.CLOCK_BOOTTIME)}
         filled = replace(event, **header)
         fields = zip(layout.data_fields, layout.values(layout.encode(filled)), strict=True)
-        values = (
+        values: Iterator[Any] = (
             each.wire.cut(getattr(filled, each.name)) if isinstance(each.wire, Chars) else value
             for each, value in fields
         )

@@ -134,8 +134,8 @@ rules contains {"id": "SYSCALL006", "action": "log"} if {
 # METADATA
 # title: What system calls pass is as it was
 # description: |
-#   A place, or code, that was told as changed is as it was: somebody has put it back, as rootkits do when they leave, or
-#   for the moment in which somebody looks.
+#   A place, or code, that was told as changed is as it was: somebody has put it back, as rootkits do when they leave,
+#   or for the moment in which somebody looks.
 # custom:
 #   id: SYSCALL007
 #   severity: medium
