@@ -54,9 +54,9 @@ class Ground:
         self._started = True
         self._restart_keeper()
 
-    def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT) -> None:
-        """A probe was attached: see `krie.kernel.keeper` for kinds and their addresses."""
-        held = self._held[descriptor] = Held(next(self._slots), kind, address, descriptor)
+    def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT, opcode: int = -1) -> None:
+        """A probe was attached: see `krie.kernel.keeper` for kinds, their addresses, and opcodes."""
+        held = self._held[descriptor] = Held(next(self._slots), kind, address, descriptor, opcode)
         self._ask_keeper(lambda keeper: keeper.hold(held))
 
     def release(self, descriptor: int) -> None:
@@ -83,6 +83,15 @@ class Ground:
                 )
             return f"the kernel would leave breakpoints and calls behind: {why}"
         return ""
+
+    def settled(self) -> bool:
+        """Whether nothing that was released is left: until then, none should be attached near."""
+        if self._keeper is None or self._waiting:
+            return not self._waiting
+        try:
+            return self._keeper.settled()
+        except OSError:  # it has gone, as the next tick finds
+            return False
 
     def turned_off(self) -> bool:
         """Whether a switch is off, and none was when this was last asked."""

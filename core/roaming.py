@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .errors import AttachError
+from .errors import AttachError, KernelError
 from .ground import Ground
 from .kernel.attach import attach_somewhere
 from .kernel.detach import detach
+from .kernel.memory import KernelMemory
 from .probe import Program
 
-Attach = Callable[[Program, int, range, Callable[[int], bool]], tuple[int, int]]
+Attach = Callable[[Program, int, range, Mapping[int, int]], tuple[int, int]]
+_LEAVING = "the probes that moved before are not out of the kernel's text yet"
+_MOST_BYTES = 4096
+"""Of a function that are looked at: no program roams further."""
+_BREAKPOINT, _JUMP, _JUMP_BYTES = 0xCC, 0xE9, 5
 _MOST_DRAWS = 8
 """Where kprobes are never optimized (sysctl debug.kprobes-optimization), a busy place keeps its breakpoint."""
 
@@ -52,24 +57,27 @@ class Roaming:
         programs: Iterable[tuple[str, Program]],
         descriptors: Mapping[str, Sequence[int]],
         code_of: Callable[[Collection[str]], Mapping[str, range]],
-        is_jump: Callable[[int], bool],
+        memory: KernelMemory,
         ground: Ground,
         attach: Attach = attach_somewhere,
     ) -> None:
         """Attach nothing yet. `programs`: (`<plugin>.<probe>`, program); `descriptors`: of what the loader handed over;
-        `code_of`: addresses of kernel functions, asked once for all; `is_jump`: what stands at an address now."""
-        self._attach, self._is_jump, self._ground = attach, is_jump, ground
+        `code_of`: addresses of kernel functions, asked once for all."""
+        self._attach, self._is_jump, self._ground = attach, memory.is_jump, ground
         self._roamers = [
             _Roamer(probe, program, descriptors[f"program:{program.label}"][0]) for probe, program in programs
         ]
         targets = {each.program.target for each in self._roamers}
         self._code = code_of(targets) if targets else {}
+        self._opcodes = {target: _opcodes(memory, code) for target, code in self._code.items()}
 
     def move(self) -> dict[str, str]:
-        """Attach each at a new place, and only then detach it from the one before.
+        """Attach each at a new place, and only then detach them from the ones before.
 
         Returns why not, by probe: such a program stays where it was, if it was anywhere.
         """
+        if not self._ground.settled():
+            return dict.fromkeys((each.probe for each in self._roamers), _LEAVING)
         for each in self._roamers:
             each.draws = _MOST_DRAWS if each.program.busy else 0
         return self._move(self._roamers)
@@ -78,7 +86,7 @@ class Roaming:
         """Move the busy ones that cost a breakpoint; to be called some moments after `move`, which the kernel needs to
         put jumps in their places, and ever again: another one that comes to lie within a jump makes a breakpoint of it.
         Answers as `move` does, but for what keeps all of them where they are."""
-        if self._ground.obstacle():
+        if self._ground.obstacle() or not self._ground.settled():
             return {}
         breakpoints = [
             each
@@ -90,21 +98,25 @@ class Roaming:
         return self._move(breakpoints)
 
     def _move(self, roamers: Iterable[_Roamer]) -> dict[str, str]:
+        """Nothing is attached between the first and the last that is released (see `Ground.settled`)."""
         failed: dict[str, str] = {}
+        left = []
         for each in roamers:
             if why := self._ground.obstacle():
                 failed[each.probe] = why
                 continue
             code = self._code[each.program.target]
+            opcodes = self._opcodes[each.program.target]
             try:
-                offset, link = self._attach(each.program, each.descriptor, code, self._is_jump)
+                offset, link = self._attach(each.program, each.descriptor, code, opcodes)
             except AttachError as error:
                 failed[each.probe] = str(error)
                 continue
-            self._ground.hold(link, code.start + offset)
-            if each.link >= 0:
-                self._ground.release(each.link)
+            self._ground.hold(link, code.start + offset, opcode=opcodes.get(offset, -1))
+            left += [each.link] if each.link >= 0 else []
             each.offset, each.link = offset, link
+        for link in left:
+            self._ground.release(link)
         return failed
 
     def traps(self, plugin: str) -> tuple[Trap, ...]:
@@ -121,3 +133,16 @@ class Roaming:
         detach(each.link for each in attached)
         for each in attached:
             each.link = -1
+
+
+def _opcodes(memory: KernelMemory, code: range) -> dict[int, int]:
+    """First bytes of instructions, by offset; not where a breakpoint or a jump is, and what a jump covers: who knows
+    what was there before. Empty where the kernel cannot be read."""
+    try:
+        found = memory.read(code.start, min(len(code), _MOST_BYTES))
+    except KernelError:
+        return {}
+    covered = {offset for offset, byte in enumerate(found) if byte == _BREAKPOINT}
+    for offset, byte in enumerate(found):
+        covered.update(range(offset, offset + _JUMP_BYTES) if byte == _JUMP else ())
+    return {offset: byte for offset, byte in enumerate(found) if offset not in covered}

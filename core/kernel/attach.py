@@ -158,18 +158,17 @@ def kprobe_type() -> int:
     return int(_KPROBE_TYPE.read_text()) if _KPROBE_TYPE.exists() else -1
 
 
-def attach_somewhere(program: Program, descriptor: int, code: range, is_jump: Callable[[int], bool]) -> tuple[int, int]:
+def attach_somewhere(program: Program, descriptor: int, code: range, opcodes: Mapping[int, int]) -> tuple[int, int]:
     """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
 
     No disassembler is needed: the kernel refuses what is no instruction's begin. `code`: addresses of the target. They
-    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. `is_jump`: whether a
-    jump stands at one. None of those is taken, so that a jump there later is a kprobe's. Raises `AttachError`.
+    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. `opcodes`: by the
+    offsets that may be taken; empty where all may. Raises `AttachError`.
     """
-    offsets = list(range(_FIRST_INTERIOR, min(len(code), program.roaming)))
+    interior = range(_FIRST_INTERIOR, min(len(code), program.roaming))
+    offsets = [each for each in interior if not opcodes or each in opcodes]
     random.SystemRandom().shuffle(offsets)
     for offset in offsets:
-        if is_jump(code.start + offset):
-            continue
         try:
             return offset, _kprobe_event(0, code.start + offset, descriptor)
         except OSError as error:

@@ -32,11 +32,14 @@ from .stand_ins import StandIns
 from .switches import LIES, Addresses, Places, Switches
 
 HOLD, CLOSE, END = b"h", b"c", b"e"
-MESSAGE = struct.Struct("=ccIQ")
-"""To the keeper: a command, and of a probe the kind, the slot and the address. `HOLD` comes with a descriptor, which is
-held from then on. After `CLOSE` the agent does not hold that one any more. After `END` it holds nothing: that is
-answered by `DONE` when all has been let go of, or by why it has not. `CLOSE` of `IDLE_SLOT` is answered by `DONE`, too.
-Nothing else is answered."""
+MESSAGE = struct.Struct("=ccIQh")
+LEFT = struct.Struct("=cI")
+"""To the keeper: a command, and of a probe the kind, the slot, the address, and the byte that is there without it.
+
+`HOLD` comes with a descriptor, which is held from then on. `CLOSE`: the agent does not hold that one any more.
+Answered by `LEFT` (behind a zero) when nothing of all that was closed is left, with how many that were. `CLOSE` of
+`IDLE_SLOT` is answered by `DONE`. `END`: the agent holds nothing any more. Answered by `DONE` when all has been let go
+of, or by why it has not."""
 DONE = "done"
 BREAKPOINT, TRAMPOLINE = "k", "f"
 """Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline."""
@@ -55,6 +58,8 @@ class Held(NamedTuple):
     kind: str
     address: int
     descriptor: int
+    opcode: int = -1
+    """What is there without it, the first byte; -1 where that is not known."""
 
 
 def places_of(held: Iterable[Held]) -> Places:
@@ -72,6 +77,7 @@ class _Keeper:
         self._socket = socket.socket(fileno=numbers["socket"])
         self._held = {each.slot: each for each in held}
         self._leaving: list[Held] = []
+        self._closed, self._fresh = 0, False
         idle = self._held.pop(IDLE_SLOT, None)
         self._switches = Switches(
             self._read, numbers["debugfs"], addresses, numbers["kprobe_type"], -1 if idle is None else idle.descriptor
@@ -86,8 +92,7 @@ class _Keeper:
         poll.register(self._agent, select.POLLIN)  # readable when it is dead, and its descriptors are closed
         asked = False
         while not asked:
-            waits = self._leaving or self._stand_ins.places
-            ready = {each for each, _ in poll.poll(_AGAIN_S * 1000 if waits else None)}
+            ready = {each for each, _ in poll.poll(self._waits_ms())}
             if self._socket.fileno() in ready:  # first: what it sent and died holds probes, too
                 with suppress(ConnectionResetError):  # once, where an answer was not read any more
                     data, ancillary = self._receive()
@@ -101,11 +106,16 @@ class _Keeper:
                 self._leave()
         self._let_go(asked)
 
+    def _waits_ms(self) -> float | None:
+        if self._fresh:
+            return 0  # all that was closed at once leaves at once
+        return _AGAIN_S * 1000 if self._leaving or self._stand_ins.places else None
+
     def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         return self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)[:2]
 
     def _serve(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> bool:
-        command, kind, slot, address = MESSAGE.unpack(data)
+        command, kind, slot, address, opcode = MESSAGE.unpack(data)
         if command == END:
             return False
         new = next((array.array("i", payload)[0] for _, _, payload in ancillary), -1)
@@ -114,32 +124,32 @@ class _Keeper:
             if old >= 0:
                 os.close(old)
             if command == CLOSE:
-                self._tell(DONE)
+                self._tell(DONE.encode())
         elif command == HOLD:
-            self._held[slot] = Held(slot, kind.decode(), address, new)
-        elif slot in self._held:
-            self._leaving.append(self._held.pop(slot))
-            self._leave()
+            self._held[slot] = Held(slot, kind.decode(), address, new, opcode)
+        else:
+            self._closed, self._fresh = self._closed + 1, True
+            self._leaving += [self._held.pop(slot)] if slot in self._held else []
         return True
 
     def _leave(self) -> None:
         """Let go of what the agent does not want any more, where the switches agree with the text there."""
-        staying = []
-        for each in self._leaving:
-            try:
-                agrees = self._switches.agree(places_of([each]))
-            except Exception:  # whatever is wrong, it is not known to be safe
-                agrees = False
-            if agrees:
-                self._close([each])
-            else:
-                staying.append(each)
-        self._leaving = staying
-        self._stand_ins.remove(lambda: not self._switches.any_off())
+        self._fresh = False
+        agreeing = [each for each in self._leaving if self._agrees(each)]
+        self._leaving = [each for each in self._leaving if each not in agreeing]
+        self._close(agreeing)
+        if self._stand_ins.remove(lambda: not self._switches.any_off()) and not self._leaving:
+            self._tell(LEFT.pack(b"\0", self._closed))
 
-    def _close(self, some: Iterable[Held]) -> None:
+    def _agrees(self, held: Held) -> bool:
+        try:
+            return self._switches.agree(places_of([held]))
+        except Exception:  # whatever is wrong, it is not known to be safe
+            return False
+
+    def _close(self, some: list[Held]) -> None:
         """Side by side: each waits for grace periods."""
-        self._stand_ins.put(places_of(some).breakpoints)
+        self._stand_ins.put({each.address: each.opcode for each in some if each.kind == BREAKPOINT and each.address})
         threads = [Thread(target=os.close, args=(each.descriptor,)) for each in some]
         for thread in threads:
             thread.start()
@@ -158,12 +168,12 @@ class _Keeper:
                 _kernel_log(f"probes stay until they can be removed: {why}")
                 _leave_service()
             if asked:
-                self._tell(why)
+                self._tell(why.encode())
                 self._socket.close()
                 asked = False
             time.sleep(_AGAIN_S)
         if asked:
-            self._tell(DONE)
+            self._tell(DONE.encode())
 
     def _try(self) -> str:
         try:
@@ -171,9 +181,9 @@ class _Keeper:
         except Exception as error:  # this process may not end with all that it holds, whatever is wrong
             return f"{type(error).__name__}: {error}"
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, data: bytes) -> None:
         with suppress(OSError):  # the agent may have been killed meanwhile
-            self._socket.send(text.encode())
+            self._socket.send(data)
 
     def _what_keeps(self) -> str:
         """Close what can be closed; empty when that was all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -24,6 +25,8 @@ main(sys.argv[2])
 """
 """Without importing all that `krie` gives to plugins."""
 _ANSWERS_WITHIN_S = 10.0
+_ANSWER = 1024
+"""Bytes."""
 _ENDS_WITHIN_S = 60.0
 """Each kprobe that it lets go of waits for a grace period."""
 
@@ -61,6 +64,7 @@ class Keeper:
             theirs.close()
             os.close(agent)
         self._socket = mine
+        self._closed = self._left = 0
 
     @property
     def tgid(self) -> int:
@@ -73,23 +77,30 @@ class Keeper:
 
     def hold(self, held: Held) -> None:
         """Hold this one too; one in the idle slot instead of the one before."""
-        message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address)
+        message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address, held.opcode)
         socket.send_fds(self._socket, [message], [held.descriptor])
 
     def close(self, slot: int) -> None:
         """Let go of one, which the agent does not hold any more, now or as soon as that is safe."""
-        self._socket.send(keeper.MESSAGE.pack(keeper.CLOSE, b" ", slot, 0))
+        self._closed += 1
+        self._send(keeper.CLOSE, slot)
+
+    def settled(self) -> bool:
+        """Whether nothing of all that was closed is left in the kernel's text; waits for nothing."""
+        while select.select([self._socket], [], [], 0)[0]:
+            self._note(self._socket.recv(_ANSWER))
+        return self._closed == self._left
 
     def close_idle(self) -> None:
         """Let go of the idle one, which the agent still holds; returns when that is done."""
-        self.close(keeper.IDLE_SLOT)
+        self._send(keeper.CLOSE, keeper.IDLE_SLOT)
         self._answer()
 
     def end(self) -> str:
         """Let go of all, which nobody else holds any more; returns why the keeper stays, empty when it has gone."""
         self._socket.settimeout(_ENDS_WITHIN_S)
         try:
-            self._socket.send(keeper.MESSAGE.pack(keeper.END, b" ", 0, 0))
+            self._send(keeper.END, 0)
             answer = self._answer()
         finally:
             self._socket.close()
@@ -99,8 +110,19 @@ class Keeper:
             return ""
         return answer
 
+    def _send(self, command: bytes, slot: int) -> None:
+        self._socket.send(keeper.MESSAGE.pack(command, b" ", slot, 0, -1))
+
     def _answer(self) -> str:
-        data = self._socket.recv(1024)
+        while not (text := self._note(self._socket.recv(_ANSWER))):
+            pass
+        return text
+
+    def _note(self, data: bytes) -> str:
+        """What it says; empty where it only counts."""
         if not data:
             raise ConnectionResetError
-        return data.decode()
+        if data[:1] != b"\0":
+            return data.decode()
+        _, self._left = keeper.LEFT.unpack(data)
+        return ""

@@ -4,12 +4,15 @@ The kernel reads `kprobes_all_disarmed` when it disables that one (kernel/kprobe
 it, whether its breakpoint has gone or not. No look of ours is so near that nothing can be written in between. But while
 a stand-in is registered at the place, the kernel knows whose breakpoint it is, and it goes when the stand-in is enabled
 and disabled again. Stand-ins are events of tracefs. They outlive who made them, and cost nothing while disabled.
+
+Until then, no kprobe should be put near: the kernel believes of a place that is disabled that nothing is there, and
+puts a breakpoint into the jump that has replaced one (unoptimize_kprobe()).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from .switches import Switches
 
 _EVENTS = "kprobe_events"
 _GROUP, _NAME = "krie_stand_in_", "at_"
+_UNKNOWN = 0xFFF
 
 
 class StandIns:
@@ -26,19 +30,23 @@ class StandIns:
         """`tracefs`: descriptor of its root, -1 where there is none."""
         self._tracefs, self._switches = tracefs, switches
         self._names: dict[int, str] = {}
+        self._opcodes: dict[int, int] = {}
 
     @property
     def places(self) -> frozenset[int]:
         """Where some are."""
         return frozenset(self._names)
 
-    def put(self, places: Iterable[int]) -> None:
-        """Before a kprobe at each of these is removed. Where none can be made, the look before has to do."""
-        for place in places:
-            name = f"{_GROUP}{os.getpid()}/{_NAME}{place:x}"
+    def put(self, places: Mapping[int, int]) -> None:
+        """Before a kprobe at each of these is removed; with what is there without one, -1 where that is not known.
+
+        Where none can be made, the look before has to do.
+        """
+        for place, opcode in places.items():
+            name = f"{_GROUP}{os.getpid()}/{_NAME}{place:x}_{opcode & _UNKNOWN:x}"
             with suppress(OSError):
                 self._write(_EVENTS, f"p:{name} {place:#x}\n", os.O_APPEND)
-                self._names[place] = name
+                self._names[place], self._opcodes[place] = name, opcode
 
     def remove(self, is_safe: Callable[[], bool]) -> bool:
         """Remove those whose breakpoints have gone. The others take theirs out before that, where `is_safe` says that
@@ -50,7 +58,7 @@ class StandIns:
                         self._write(f"events/{name}/enable", word)
                 if not self._stays(place):
                     self._write(_EVENTS, f"-:{name}\n", os.O_APPEND)
-                    del self._names[place]
+                    del self._names[place], self._opcodes[place]
         return not self._names
 
     def take_over(self) -> None:
@@ -59,12 +67,15 @@ class StandIns:
             for group in self._folder("events"):
                 maker = group.removeprefix(_GROUP)
                 if maker != group and maker.isdecimal() and not Path("/proc", maker).exists():
-                    names = [each for each in self._folder(f"events/{group}") if each.startswith(_NAME)]
-                    self._names.update({int(each.removeprefix(_NAME), 16): f"{group}/{each}" for each in names})
+                    for name in self._folder(f"events/{group}"):
+                        if name.startswith(_NAME):
+                            place, opcode = (int(each, 16) for each in name.removeprefix(_NAME).split("_"))
+                            self._names[place] = f"{group}/{name}"
+                            self._opcodes[place] = -1 if opcode == _UNKNOWN else opcode
 
     def _stays(self, place: int) -> bool:
-        """Whether a breakpoint is there that nobody else has."""
-        return self._switches.breaks(place) and not self._switches.is_held(place)
+        """Whether something is there that nobody else has. The jump of another kprobe may cover it."""
+        return self._switches.differs(place, self._opcodes[place]) and not self._switches.is_held(place)
 
     def _folder(self, name: str) -> list[str]:
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._tracefs)

@@ -172,6 +172,14 @@ class Switches:
             return self._read(place, 1)[0] in (_BREAKPOINT, _JUMP)
         return False
 
+    def differs(self, place: int, opcode: int) -> bool:
+        """Whether another byte stands there; of -1, whether a breakpoint or a jump does. True where nobody can tell."""
+        try:
+            found = self._read(place, 1)[0]
+        except KernelError:
+            return True
+        return found in (_BREAKPOINT, _JUMP) if opcode < 0 else found != opcode
+
     def is_held(self, place: int) -> bool:
         """Whether a kprobe there is enabled. Raises `OSError`."""
         lines = (each.split() for each in self._file(_LIST).decode().splitlines())

@@ -43,7 +43,7 @@ class Kernel:
         }
         self.files = folder / "kprobes"
         self.files.mkdir()
-        self.list("")
+        self.lists("")
         self.written: list[bytes] = []
         self.obeys = True
         self.ftrace_file = folder / "ftrace_enabled"
@@ -52,7 +52,7 @@ class Kernel:
         addresses = Addresses(VARIABLE, COUNTER, ENABLED, DISABLED, IDLE)
         self.switch = Switches(self.read, self.debugfs, addresses, -1)
 
-    def list(self, text: str) -> None:
+    def lists(self, text: str) -> None:
         (self.files / "list").write_text(text)
 
     def read(self, address: int, count: int) -> bytes:
@@ -99,7 +99,7 @@ def test_disarmed_as_it_says_is_left_alone(kernel: Kernel) -> None:
 def test_breakpoints_alone_are_armed_again(kernel: Kernel, text: bytes) -> None:
     kernel.forge()
     kernel.memory[TRAP] = text
-    kernel.list("ffffffff81000009  k  commit_creds+0x9    [OPTIMIZED]\n" + FTRACE.replace("\n", "[DISABLED]\n"))
+    kernel.lists("ffffffff81000009  k  commit_creds+0x9    [OPTIMIZED]\n" + FTRACE.replace("\n", "[DISABLED]\n"))
     assert kernel.look(OTHER, TRAP, 0) == (RIGHTED, "")
 
 
@@ -110,7 +110,7 @@ def test_what_stays_as_it_is_lies(kernel: Kernel) -> None:
 
 
 def test_kprobes_on_ftrace_are_counted_twice_only_behind_an_entry_that_stays(kernel: Kernel) -> None:
-    kernel.list(FTRACE)
+    kernel.lists(FTRACE)
     kernel.forge()
     found, why = kernel.look(TRAP)
     assert (found, "nothing keeps their filter" in why) == (LIES, True)
@@ -181,7 +181,7 @@ def test_calls_that_cannot_be_taken_out_any_more(ftrace: Kernel) -> None:
 
 
 def test_a_counter_that_is_off_keeps_the_last_one(kernel: Kernel) -> None:
-    kernel.list(FTRACE + FTRACE)
+    kernel.lists(FTRACE + FTRACE)
     kernel.switch.idle = 7
     for counted, keeps in ((1, False), (2, True), (0, True), (-1, True)):
         kernel.memory[COUNTER] = struct.pack("=i", counted)
@@ -196,7 +196,7 @@ class Fake:
     def __init__(self, held: Iterable[Held]) -> None:
         self.held = {each.slot: each.address for each in held}
         self.alive = True
-        self.gone = False
+        self.gone = self.leaving = False
         self.tgid = 5
 
     def lives(self) -> bool:
@@ -212,6 +212,9 @@ class Fake:
 
     def close_idle(self) -> None:
         self.close(IDLE_SLOT)
+
+    def settled(self) -> bool:
+        return not self.leaving
 
     def end(self) -> str:
         self.held.clear()
@@ -272,7 +275,7 @@ def test_a_switch_that_lies_keeps_everything_until_it_does_not(
 ) -> None:
     one = agent.attach()
     agent.ground.start()
-    kernel.list(FTRACE)
+    kernel.lists(FTRACE)
     kernel.forge()
     agent.ground.release(one)
     assert is_open(one)
@@ -298,6 +301,21 @@ def test_who_has_gone_lets_go_of_nothing(agent: Agents) -> None:
     agent.ground.tick()
     assert not is_open(one)
     assert agent.keepers[1].held == {}
+
+
+def test_it_is_settled_when_the_keeper_says_so(agent: Agents, kernel: Kernel) -> None:
+    one = agent.attach()
+    assert agent.ground.settled()
+    agent.ground.start()
+    assert agent.ground.settled()
+    agent.keepers[0].leaving = True
+    assert not agent.ground.settled()
+    agent.keepers[0].leaving = False
+    kernel.lists(FTRACE)
+    kernel.forge()
+    agent.ground.release(one)
+    assert not agent.ground.settled()  # it waits in the agent
+    os.close(one)
 
 
 def test_without_any_keeper_probes_are_closed_behind_a_look(kernel: Kernel) -> None:
@@ -365,7 +383,7 @@ def test_the_end_waits_where_nobody_would_keep_them(
     ground.hold(one, TRAP)
     ground.start()
     assert "nobody keeps probes if this agent is killed" in caplog.text
-    kernel.list(FTRACE)
+    kernel.lists(FTRACE)
     kernel.forge()
     monkeypatch.setattr("krie.ground.time.sleep", sleep)
     ground.settle()
@@ -393,7 +411,7 @@ class Process:
         os.close(self.write)
 
     def tell(self, command: bytes, slot: int, descriptor: int = -1) -> None:
-        message = MESSAGE.pack(command, BREAKPOINT.encode(), slot, 0)
+        message = MESSAGE.pack(command, BREAKPOINT.encode(), slot, 0, -1)
         socket.send_fds(self.mine, [message], [descriptor] if descriptor >= 0 else [])
 
     def ask(self, command: bytes, slot: int) -> bytes:
@@ -445,10 +463,12 @@ def test_the_process_lets_go_of_what_is_not_wanted_and_ends_when_it_is_asked(pro
     other, write = os.pipe()
     process.tell(HOLD, IDLE_SLOT, write)
     os.close(write)
-    process.tell(CLOSE, 0)
-    process.tell(CLOSE, 7)  # which it never had
-    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
+    process.keeper.close(0)
+    process.keeper.close(7)  # which it never had
+    while not process.keeper.settled():
+        time.sleep(0.01)
     assert not process.holds()
+    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
     assert os.read(other, 1) == b""
     os.close(other)
     assert process.ask(END, 0) == b"done"

@@ -3,12 +3,13 @@
 import os
 import struct
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import krie.ground
+import krie.kernel.memory
 import pytest
 from krie.errors import AttachError
 from krie.kernel import attach
@@ -51,8 +52,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], Kernel]:
     return make
 
 
-def is_jump(place: int) -> bool:
-    return place == BEGIN + JUMP
+OPCODES = {each: 0x48 for each in range(400) if each != JUMP}
 
 
 def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int]], Kernel]) -> None:
@@ -60,7 +60,7 @@ def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int
     tried = kernel(boundaries)
     found = set()
     for _ in range(200):
-        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), is_jump)
+        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), OPCODES)
         os.close(link)
         found.add(offset)
     assert found == {9, 12}  # behind the entry, within the first 32 bytes, and no jump
@@ -70,16 +70,16 @@ def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int
 def test_a_trap_stays_within_its_function(kernel: Callable[[set[int]], Kernel]) -> None:
     tried = kernel({JUMP})
     with pytest.raises(AttachError, match="no instruction in it can be probed"):
-        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16), is_jump)
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16), OPCODES)
     assert max(tried.tried) == 15
     with pytest.raises(AttachError, match="no such function, or hides where it is"):
-        attach_somewhere(TRAP, 7, range(0), is_jump)
+        attach_somewhere(TRAP, 7, range(0), OPCODES)
 
 
 def test_what_the_kernel_refuses_otherwise_is_said(kernel: Callable[[set[int]], Kernel]) -> None:
     kernel(set()).error = 1
     with pytest.raises(AttachError, match=r"commit_creds\+\d+: EPERM"):
-        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), is_jump)
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), OPCODES)
 
 
 class Attach:
@@ -89,11 +89,11 @@ class Attach:
         self.offset = 9
         self.links: list[int] = []
         self.refuses: set[str] = set()
+        self.opcodes: list[Mapping[int, int]] = []
 
-    def __call__(
-        self, program: Program, descriptor: int, code: range, is_jump: Callable[[int], bool]
-    ) -> tuple[int, int]:
+    def __call__(self, program: Program, descriptor: int, code: range, opcodes: Mapping[int, int]) -> tuple[int, int]:
         assert len(code) == len(program.target)
+        self.opcodes.append(opcodes)
         if program.target in self.refuses:
             raise AttachError("attaching", 1)
         self.offset += 1
@@ -111,17 +111,34 @@ def jumps() -> set[int]:
     return set()
 
 
+class Memory:
+    """Code of single bytes, but for what is at offset 2."""
+
+    def __init__(self, jumps: set[int]) -> None:
+        self.jumps = jumps
+
+    def is_jump(self, place: int) -> bool:
+        return place in self.jumps
+
+    def read(self, address: int, size: int) -> bytes:
+        return (b"\x48\x48\xe9\x01\x02\x03\x04\x48\xcc" + b"\x48" * size)[:size]
+
+
 class Ground:
     """Lets move unless there is an obstacle."""
 
     def __init__(self) -> None:
         self.why = ""
         self.held: dict[int, int] = {}
+        self.busy = False
+
+    def settled(self) -> bool:
+        return not self.busy
 
     def obstacle(self) -> str:
         return self.why
 
-    def hold(self, descriptor: int, place: int = 0) -> None:
+    def hold(self, descriptor: int, place: int = 0, *, opcode: int) -> None:
         self.held[descriptor] = place
 
     def release(self, descriptor: int) -> None:
@@ -141,7 +158,9 @@ def made(jumps: set[int], ground: Ground) -> Iterator[tuple[Roaming, Attach]]:
     code_of = lambda names: {each: range(len(each)) for each in names}  # noqa: E731
     programs = [("p.one", TRAP), ("q.two", OTHER)]
     kernel = cast("krie.ground.Ground", ground)
-    roaming = Roaming(programs, descriptors, code_of, jumps.__contains__, kernel, attach_)
+    roaming = Roaming(
+        programs, descriptors, code_of, cast("krie.kernel.memory.KernelMemory", Memory(jumps)), kernel, attach_
+    )
     yield roaming, attach_
     roaming.close()
     roaming.close()
@@ -171,6 +190,38 @@ def test_nothing_moves_while_the_kernel_would_leave_breakpoints(made: tuple[Roam
     ground.why = ""
     assert roaming.draw_again() == {}
     assert roaming.traps("q") == (Trap("q.two", "override_creds", 12),)
+
+
+def test_nothing_is_attached_near_what_has_not_left_yet(made: tuple[Roaming, Attach], ground: Ground) -> None:
+    roaming, attach_ = made
+    roaming.move()
+    ground.busy = True
+    assert "not out of the kernel's text" in roaming.move()["p.one"]
+    assert roaming.draw_again() == {}
+    assert len(attach_.links) == 2
+
+
+def test_all_are_attached_before_one_is_released(
+    made: tuple[Roaming, Attach], ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roaming, attach_ = made
+    roaming.move()
+    attached = []
+
+    def release(link: int) -> None:
+        attached.append(len(attach_.links))
+        Ground.release(ground, link)
+
+    monkeypatch.setattr(ground, "release", release)
+    roaming.move()
+    assert attached == [4, 4]
+
+
+def test_where_nobody_knows_what_was_there_nothing_is_attached(made: tuple[Roaming, Attach]) -> None:
+    _, attach_ = made
+    made[0].move()
+    assert set(attach_.opcodes[0]) == {0, 1, 7, 9, 10, 11}
+    assert set(attach_.opcodes[0].values()) == {0x48}
 
 
 def test_what_cannot_move_stays(made: tuple[Roaming, Attach]) -> None:

@@ -28,8 +28,8 @@ class Kernel:
     def lists(self, text: str) -> None:
         (self.folder / "kprobes/list").write_text(text)
 
-    def event(self, place: int, group: str = "") -> Path:
-        folder = self.folder / "events" / (group or self.group) / f"at_{place:x}"
+    def event(self, place: int, group: str = "", opcode: int = 0x55) -> Path:
+        folder = self.folder / "events" / (group or self.group) / f"at_{place:x}_{opcode:x}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "enable").touch()
         return folder
@@ -60,28 +60,40 @@ def obeying(kernel: Kernel, place: int) -> Callable[[], bool]:
 
 
 def test_one_goes_with_its_breakpoint(kernel: Kernel) -> None:
-    kernel.made.put([OTHER])
+    kernel.made.put({OTHER: 0x55})
     assert kernel.made.places == {OTHER}
     assert kernel.made.remove(yes)
-    name = f"{kernel.group}/at_{OTHER:x}"
+    name = f"{kernel.group}/at_{OTHER:x}_55"
     assert kernel.written() == [f"p:{name} {OTHER:#x}", f"-:{name}"]
     assert kernel.made.places == frozenset()
 
 
 def test_a_breakpoint_that_stayed_is_taken_out_first(kernel: Kernel) -> None:
     enable = kernel.event(PLACE) / "enable"
-    kernel.made.put([PLACE])
+    kernel.made.put({PLACE: 0x55})
     assert not kernel.made.remove(lambda: False)  # the switches lie
     assert enable.read_text() == ""
     assert not kernel.made.remove(yes)  # it was in vain
     assert enable.read_text() == "0"
     assert len(kernel.written()) == 1
     assert kernel.made.remove(obeying(kernel, PLACE))
-    assert kernel.written()[-1] == f"-:{kernel.group}/at_{PLACE:x}"
+    assert kernel.written()[-1] == f"-:{kernel.group}/at_{PLACE:x}_55"
+
+
+def test_what_the_jump_of_another_covers_is_uncovered(kernel: Kernel) -> None:
+    kernel.event(OTHER)
+    kernel.made.put({OTHER: 0x48})
+    assert not kernel.made.remove(lambda: False)  # no breakpoint, and not what was there
+
+
+def test_what_was_there_need_not_be_known(kernel: Kernel) -> None:
+    kernel.made.put({PLACE: -1, OTHER: -1})
+    assert not kernel.made.remove(lambda: False)
+    assert kernel.made.places == {PLACE}
 
 
 def test_a_breakpoint_of_somebody_else_stays(kernel: Kernel) -> None:
-    kernel.made.put([PLACE])
+    kernel.made.put({PLACE: 0x55})
     kernel.lists(f"{PLACE:x}  k  commit_creds+0x10    [DISABLED]\n")
     assert not kernel.made.remove(lambda: False)
     kernel.lists(f"{PLACE:x}  k  commit_creds+0x10    [DISABLED]\n{PLACE:x}  k  commit_creds+0x10 \n")
@@ -90,16 +102,16 @@ def test_a_breakpoint_of_somebody_else_stays(kernel: Kernel) -> None:
 
 def test_those_of_who_has_gone_are_taken_over(kernel: Kernel) -> None:
     kernel.text[PLACE] = b"\x55"
-    kernel.event(PLACE, "krie_stand_in_4194305")  # no process has that number
+    kernel.event(PLACE, "krie_stand_in_4194305", 0xFFF)  # no process has that number
     kernel.event(OTHER, f"krie_stand_in_{os.getppid()}")
     (kernel.folder / "events/krie_stand_in_4194305/filter").touch()
     kernel.made.take_over()
     assert kernel.made.remove(yes)
-    assert kernel.written() == [f"-:krie_stand_in_4194305/at_{PLACE:x}"]
+    assert kernel.written() == [f"-:krie_stand_in_4194305/at_{PLACE:x}_fff"]
 
 
 def test_without_tracefs_there_are_none() -> None:
     made = StandIns(-1, Switches(lambda _place, _count: b"\xcc", -1, Addresses(), -1))
     made.take_over()
-    made.put([PLACE])
+    made.put({PLACE: 0x55})
     assert made.remove(lambda: False)
