@@ -70,11 +70,21 @@ static __always_inline void krie_fill_process(struct krie_header *header)
 	bpf_probe_read_kernel(header->comm, sizeof(header->comm), KRIE_ADDRESS(task_struct, task, comm));
 }
 
+/* That in which the current process lives. unshare() and setns() move its future children only, which nsproxy tells. */
+static __always_inline __u32 krie_pid_namespace(void)
+{
+	struct pid *pid = KRIE_READ(task_struct, krie_current(), thread_pid);
+	struct upid number = {};
+
+	bpf_probe_read_kernel(&number, sizeof(number),
+			      KRIE_ADDRESS(pid, pid, numbers) + KRIE_READ(pid, pid, level) * sizeof(number));
+	return KRIE_READ(pid_namespace, number.ns, ns.inum);
+}
+
 static __always_inline void krie_fill_namespaces(struct krie_header *header)
 {
 	struct nsproxy *proxy = KRIE_LOAD(task_struct, krie_current_btf(), nsproxy);
 	struct mnt_namespace *mnt;
-	struct pid_namespace *pid;
 	struct net *net;
 	struct uts_namespace *uts;
 	struct ipc_namespace *ipc;
@@ -83,13 +93,12 @@ static __always_inline void krie_fill_namespaces(struct krie_header *header)
 	if (!proxy) /* the task ends */
 		return;
 	mnt = KRIE_LOAD(nsproxy, proxy, mnt_ns);
-	pid = KRIE_LOAD(nsproxy, proxy, pid_ns_for_children);
 	net = KRIE_LOAD(nsproxy, proxy, net_ns);
 	uts = KRIE_LOAD(nsproxy, proxy, uts_ns);
 	ipc = KRIE_LOAD(nsproxy, proxy, ipc_ns);
 	cgroup = KRIE_LOAD(nsproxy, proxy, cgroup_ns);
 	header->mnt_ns = KRIE_LOAD(mnt_namespace, mnt, ns.inum);
-	header->pid_ns = KRIE_LOAD(pid_namespace, pid, ns.inum);
+	header->pid_ns = krie_pid_namespace();
 	header->net_ns = KRIE_LOAD(net, net, ns.inum);
 	header->uts_ns = KRIE_LOAD(uts_namespace, uts, ns.inum);
 	header->ipc_ns = KRIE_LOAD(ipc_namespace, ipc, ns.inum);

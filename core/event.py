@@ -67,7 +67,7 @@ class Event:
     parent_start_time: Annotated[U64, Doc("start of the parent process, ns on the same clock")]
     parent_tgid: Annotated[U32, Doc("parent process at that moment")]
     mnt_ns: Annotated[U32, Doc("mount namespace, the number that /proc/TGID/ns/mnt shows")]
-    pid_ns: Annotated[U32, Doc("PID namespace of new children")]
+    pid_ns: Annotated[U32, Doc("PID namespace of the process")]
     net_ns: Annotated[U32, Doc("network namespace")]
     user_ns: Annotated[U32, Doc("user namespace")]
     uts_ns: Annotated[U32, Doc("host name namespace")]

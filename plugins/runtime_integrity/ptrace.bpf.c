@@ -11,6 +11,7 @@
 #define RUNTIME_INTEGRITY_VM_READ 5
 #define RUNTIME_INTEGRITY_VM_WRITE 6
 #define RUNTIME_INTEGRITY_PROCFS 7
+#define RUNTIME_INTEGRITY_PROCFS_READ 8
 
 #define RUNTIME_INTEGRITY_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS 0x08
@@ -24,6 +25,34 @@ static __always_inline bool runtime_integrity_controls(struct task_struct *targe
 	if (KRIE_READ(task_struct, target, tgid) == tgid)
 		return true;
 	return KRIE_READ(task_struct, target, ptrace) && KRIE_READ(task_struct, tracer, tgid) == tgid;
+}
+
+#define RUNTIME_INTEGRITY_CAP_SYS_PTRACE 19
+
+/* Whether the caller has power over the target's user namespace, which only a user namespace gave it: it made that one, or
+ * is privileged in it or between it and the initial one. As cap_capable() of the kernel goes up; nested deeper than this
+ * does, processes are told as those of other users. Users of two namespaces cannot be compared by number: those of a
+ * container are all its maker's. */
+static __always_inline u64 runtime_integrity_governs(const struct cred *own, const struct cred *theirs)
+{
+	struct user_namespace *mine = KRIE_READ(cred, own, user_ns);
+	struct user_namespace *each = KRIE_READ(cred, theirs, user_ns);
+	u32 uid = KRIE_READ(cred, own, euid.val);
+	u32 capabilities = 0, owner;
+	u64 governs = 0, made, privileged;
+	struct user_namespace *above;
+
+	bpf_probe_read_kernel(&capabilities, sizeof(capabilities), KRIE_ADDRESS(cred, own, cap_effective));
+#pragma unroll
+	for (int nesting = 0; nesting < 4; nesting++) {
+		above = KRIE_READ(user_namespace, each, parent);
+		owner = KRIE_READ(user_namespace, each, owner.val);
+		made = krie_equal((u64)above, (u64)mine) * krie_equal(owner, uid) * krie_truth(owner);
+		privileged = krie_equal((u64)each, (u64)mine) * (capabilities >> RUNTIME_INTEGRITY_CAP_SYS_PTRACE & 1);
+		governs |= krie_truth((u64)above) * (made | privileged); /* nothing is above the initial one */
+		each = above;
+	}
+	return governs;
 }
 
 /* `can`: see krie_decide_...(). Returns the operation's error, 0 where the program cannot refuse. */
@@ -40,7 +69,8 @@ static __always_inline int runtime_integrity_ptrace_event(struct task_struct *ta
 		.compat = krie_compat(krie_current()),
 		.target_known = exists,
 		.target_tgid = KRIE_READ(task_struct, target, tgid), /* of none, as all of it, 0 */
-		.other_user = exists * (1 - krie_equal(target_uid, KRIE_READ(cred, own, uid.val))),
+		.other_user = exists * (1 - krie_equal(target_uid, KRIE_READ(cred, own, uid.val))) *
+			      (1 - runtime_integrity_governs(own, cred)),
 	};
 	struct runtime_integrity_ptrace *record;
 	struct krie_answer answer;
@@ -64,19 +94,50 @@ static __always_inline int runtime_integrity_ptrace_event(struct task_struct *ta
 	return error;
 }
 
-/* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH. */
+/* Whether the current system call, by a 64-bit entry, is one of those that read from an open file. */
+static __always_inline u64 runtime_integrity_reading(const struct krie_syscall *call)
+{
+	u64 number = call->number;
+
+	return (1 - call->compat) *
+	       (krie_equal(number, 0) /* read */ | krie_equal(number, 17) /* pread64 */ | krie_equal(number, 19) /* readv */ |
+		krie_equal(number, 40) /* sendfile */ | krie_equal(number, 275) /* splice */ |
+		krie_equal(number, 295) /* preadv */ | krie_equal(number, 326) /* copy_file_range */ |
+		krie_equal(number, 327) /* preadv2 */);
+}
+
+/* Whether it opens a file for reading only. openat2() has its flags in memory that the caller can still change, and
+ * io_uring elsewhere: they could write. */
+static __always_inline u64 runtime_integrity_opening_to_read(const struct krie_syscall *call)
+{
+	return (1 - call->compat) * (krie_equal(call->number, 2) * krie_equal(call->second & 3, 0) | /* open */
+				     krie_equal(call->number, 257) * krie_equal(call->third & 3, 0)); /* openat */
+}
+
+/* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH. With
+ * it, and by credentials for files, when /proc/TGID/mem is opened, and when /proc/TGID/stack, syscall or personality are
+ * read: those show what the kernel knows, and give nobody any power. */
 static __always_inline int runtime_integrity_access(struct task_struct *child, u32 mode, const u32 can)
 {
+	struct krie_syscall call;
+	u64 by_file = krie_truth(mode & RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS);
+	u64 by_memory;
+
 	if (!(mode & RUNTIME_INTEGRITY_PTRACE_MODE_ATTACH))
 		return 0;
 	if (!krie_enter())
 		return 0;
 	if (runtime_integrity_controls(child))
 		return 0;
+	call = krie_syscall_now();
+	if (by_file * runtime_integrity_reading(&call))
+		return 0;
+	by_memory = (1 - call.compat) * krie_equal(call.number, 310); /* process_vm_readv */
 	return runtime_integrity_ptrace_event(
 		child,
-		mode & RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS ? RUNTIME_INTEGRITY_PROCFS : RUNTIME_INTEGRITY_ACCESS, 0,
-		can);
+		by_file * (RUNTIME_INTEGRITY_PROCFS + runtime_integrity_opening_to_read(&call)) +
+			(1 - by_file) * (RUNTIME_INTEGRITY_ACCESS + by_memory),
+		0, can);
 }
 
 static __always_inline int runtime_integrity_traceme(const u32 can)

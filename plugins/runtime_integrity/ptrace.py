@@ -28,7 +28,16 @@ from krie import (
 
 from .topic import NATIVE_ONLY, PREFIX, REFUSES, Topic, called, hooked
 
-OPERATIONS = {1: "attach", 2: "seize", 3: "traceme", 4: "access", 5: "vm_read", 6: "vm_write", 7: "procfs"}
+OPERATIONS = {
+    1: "attach",
+    2: "seize",
+    3: "traceme",
+    4: "access",
+    5: "vm_read",
+    6: "vm_write",
+    7: "procfs",
+    8: "procfs_read",
+}
 _SYS_PTRACE, _SYS_VM_READ, _SYS_VM_WRITE = 101, 310, 311  # x86-64
 _PTRACE_TRACEME, _PTRACE_ATTACH = 0, 16
 
@@ -38,7 +47,8 @@ class Ptrace(Event):
     """One process obtains control over another, or reads or writes its memory.
 
     Requests on a process that is traced already (a debugger's thousands of PEEK, POKE and CONT) are left out: the
-    control was obtained before.
+    control was obtained before. So are reads of /proc/TGID/stack, syscall and personality, for which the kernel asks
+    for the right to attach, too: they show something, and give nobody any power.
     """
 
     KIND: ClassVar[int] = 0x0101
@@ -55,11 +65,21 @@ class Ptrace(Event):
         str,
         Choice("B", OPERATIONS),
         Inline(),
-        Doc("`access`, `procfs`: by a system call that the probe does not see, through /proc/TGID"),
+        Doc(
+            "`access`: by a system call that the probe does not see; `procfs`: through /proc/TGID/mem, `procfs_read` "
+            "where that is opened for reading only"
+        ),
     ]
     compat: Annotated[Bool, Inline(), Doc("32-bit system call")]
     target_known: Annotated[Bool, Inline(), Doc("the target exists and its fields hold real values")]
-    other_user: Annotated[Bool, Inline(), Doc("`target_uid` is not the real user of the process; false for no target")]
+    other_user: Annotated[
+        Bool,
+        Inline(),
+        Doc(
+            "`target_uid` is not the real user of the process; false for no target, and for one in a user namespace "
+            "that the process made, or is privileged in"
+        ),
+    ]
     pad: Pad4 = b""
 
 

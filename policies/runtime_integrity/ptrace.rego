@@ -3,8 +3,9 @@ package krie.runtime_integrity
 # METADATA
 # title: An ordinary user takes control over another user's process
 # description: |
-#   The kernel forbids this; where it happens, a capability, a namespace or an exploit made it possible. The attempt is
-#   seen before the kernel answers it.
+#   Or reads its memory. The kernel forbids this; where it happens, a capability or an exploit made it possible. The
+#   attempt is seen before the kernel answers it. A container's users are all those of whoever made its user namespace,
+#   or is privileged in it.
 # custom:
 #   id: PTRACE001
 #   severity: high
@@ -15,7 +16,7 @@ package krie.runtime_integrity
 #     file capabilities meets it.
 rules contains {"id": "PTRACE001", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.ptrace"
-	takes_control
+	reaches_memory
 	input.process.euid != 0
 	input.event.other_user
 }
@@ -23,7 +24,7 @@ rules contains {"id": "PTRACE001", "action": "override", "errno": 1} if {
 # METADATA
 # title: The first process is taken control of
 # description: |
-#   Whoever controls it controls everything that runs outside the kernel.
+#   Whoever controls it controls everything that runs outside the kernel. Reading its memory is no control.
 # custom:
 #   id: PTRACE002
 #   severity: critical
@@ -50,7 +51,7 @@ rules contains {"id": "PTRACE002", "action": "override", "errno": 1} if {
 #     Nothing. Every administrator who runs strace or gdb on a service causes it.
 rules contains {"id": "PTRACE003", "action": "log"} if {
 	input.event.kind == "runtime_integrity.ptrace"
-	takes_control
+	reaches_memory
 	input.process.euid == 0
 	input.event.other_user
 }
@@ -58,7 +59,7 @@ rules contains {"id": "PTRACE003", "action": "log"} if {
 # METADATA
 # title: A protected program is taken control of
 # description: |
-#   The target's executable is named in data.protected_programs. Whose process that is, is known in user space only, so
+#   Or its memory is read. The target's executable is named in data.protected_programs. Whose process that is, is known in user space only, so
 #   the first attempt goes through.
 # custom:
 #   id: PTRACE004
@@ -70,11 +71,17 @@ rules contains {"id": "PTRACE003", "action": "log"} if {
 #     data.protected_programs.
 rules contains {"id": "PTRACE004", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.ptrace"
-	takes_control
+	reaches_memory
 	input.event.target.program in data.protected_programs
 }
 
 takes_control if {
+	reaches_memory
+	input.event.operation != "vm_read"
+	input.event.operation != "procfs_read"
+}
+
+reaches_memory if {
 	input.event.target_known
 	input.event.operation != "traceme"
 }

@@ -40,4 +40,23 @@ test_protected_program if ptrace({"target_uid": 0, "target": {"program": "sshd"}
 
 test_other_named_program if ptrace({"target_uid": 0, "target": {"program": "apt"}}, 0) == set()
 
+test_reading_the_first_process if {
+	every operation in ["vm_read", "procfs_read"] {
+		ptrace({"target_uid": 0, "target_tgid": 1, "operation": operation}, 0) == set()
+	}
+}
+
+test_writing_to_the_first_process if {
+	every operation in ["vm_write", "procfs", "access", "seize"] {
+		ptrace({"target_uid": 0, "target_tgid": 1, "operation": operation}, 0) == {"PTRACE002"}
+	}
+}
+
+test_reading_of_another_user if {
+	ptrace({"operation": "vm_read"}, 1001) == {"PTRACE001"}
+	ptrace({"operation": "procfs_read"}, 0) == {"PTRACE003"}
+}
+
+test_own_container if ptrace({"other_user": false, "target_uid": 100033}, 1000) == set()
+
 test_first_process if ptrace({"target_uid": 0, "target_tgid": 1}, 0) == {"PTRACE002"}

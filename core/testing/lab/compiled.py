@@ -35,11 +35,12 @@ def compile_for(kernel: Kernel, configurations: Iterable[Configuration], folder:
     `LabError` with what the command said.
     """
     for each in dict.fromkeys(configurations):
-        with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
-            config.write("".join(f"[plugins.{name}]\n" for name in each.plugins))
-            config.flush()
+        with tempfile.TemporaryDirectory() as made:  # of its own: a file in /tmp itself is not trusted
+            config = Path(made) / "krie.toml"
+            config.write_text("".join(f"[plugins.{name}]\n" for name in each.plugins))
+            config.chmod(0o600)
             code = _COMMAND.format(folders=[str(place) for place in each.plugin_folders])
-            options = ["--vmlinux", str(kernel.image), "--config", config.name, "--output", str(folder)]
+            options = ["--vmlinux", str(kernel.image), "--config", str(config), "--output", str(folder)]
             done = subprocess.run(
                 [sys.executable, "-c", code, "compile", *options], capture_output=True, text=True, check=False
             )
