@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Pad5,
         Pad6,
         Pad7,
+        text_of,
     )
 
 __all__ = [
@@ -119,6 +120,7 @@ __all__ = [
     "own_fields",
     "path_text",
     "read_trusted",
+    "text_of",
     "total",
     "unpacked",
 ]
@@ -145,7 +147,7 @@ _MODULES = {
     "roaming": "Trap",
     "trust": "read_trusted",
     "wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json "
-    "Pad1 Pad2 Pad3 Pad4 Pad5 Pad6 Pad7",
+    "Pad1 Pad2 Pad3 Pad4 Pad5 Pad6 Pad7 text_of",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -6,11 +6,11 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 from .wire import text_of
 
+_MOST = 4096
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,14 +31,22 @@ class Cgroups:
         self._open = open_by_id
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if root is not None else -1
         self._prefix = len(str(root)) if root is not None else 0
-        self.path = lru_cache(maxsize=4096)(self._resolve)
+        self._known: dict[int, str] = {}
 
-    def _resolve(self, identity: int) -> str:
-        """The path below the root, `/` for the root itself, and `?` when the cgroup is gone."""
-        if self._root < 0:
+    def path(self, identity: int) -> str:
+        """The path below the root, `/` for the root itself, and `?` when the cgroup is gone or cannot be opened."""
+        if (path := self._known.get(identity)) is not None:
+            return path
+        if (found := self._resolve(identity)) is None:
             return "?"
-        if (descriptor := self._open(self._root, identity)) < 0:
-            return "?"
+        if len(self._known) >= _MOST:
+            del self._known[next(iter(self._known))]
+        self._known[identity] = found
+        return found
+
+    def _resolve(self, identity: int) -> str | None:
+        if self._root < 0 or (descriptor := self._open(self._root, identity)) < 0:
+            return None
         try:
             return text_of(os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}")[self._prefix :])) or "/"
         finally:

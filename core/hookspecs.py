@@ -77,9 +77,9 @@ def krie_attached(maps: Maps, memory: KernelMemory, traps: Callable[[], Sequence
 def krie_enrich(event: Event) -> Mapping[str, Json] | None:
     """Add facts to an event of the plugin's own kinds before it is judged, such as the name behind an address.
 
-    Called for every event, so: no I/O, a few microseconds. Policies and the journal see the facts beside the event's
-    fields; a fact with a field's name replaces it. The answer holds exactly the facts that `krie_facts` declares, as
-    JSON; None adds nothing, and so does raising: the event goes on without.
+    Called for every event, of kinds without declared facts too, so: no I/O, a few microseconds. Policies and the
+    journal see the facts beside the event's fields; a fact with a field's name replaces it. The answer holds exactly
+    the facts that `krie_facts` declares, as JSON; None adds nothing, and so does raising: the event goes on without.
     """
 
 

@@ -117,18 +117,17 @@ class Plugins:
         return self._call(owner, "krie_facts", _declared, kind=kind) or {}
 
     def enrichers(self) -> dict[str, Callable[[Event], Mapping[str, Json]]]:
-        """For each kind whose plugin declares facts, a function that adds them: always all of them or none."""
+        """For each kind of a plugin with `krie_enrich`, a function that adds the declared facts: all of them or none.
+
+        Kinds without facts have one, too: a plugin may follow in its events what it needs to know of others.
+        """
         found = {}
         for each in self.loaded:
             declared = {event.NAME: self.facts(event.NAME) for event in each.sensor.events} if each.sensor else {}
-            if not any(declared.values()):
-                continue
-            if not self._has(each.name, "krie_enrich"):
+            if self._has(each.name, "krie_enrich"):
+                found.update({kind: self._enricher(each.name, frozenset(facts)) for kind, facts in declared.items()})
+            elif any(declared.values()):
                 self.degrade(each.name, "declares facts, but has no krie_enrich")
-                continue
-            found.update(
-                {kind: self._enricher(each.name, frozenset(facts)) for kind, facts in declared.items() if facts}
-            )
         return found
 
     def observers(self) -> tuple[Callable[[Event, Decision], None], ...]:

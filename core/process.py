@@ -1,14 +1,14 @@
 """The process table: what is known of each process by (tgid, start time), also when it is gone.
 
 Fed by the records of `krie.process_sensor` in the order in which the kernel wrote them, and seeded from /proc. Nothing
-here reads /proc for a live event, but where a record contradicts the table (an exec record was lost).
+here reads /proc for a live event, but where a record contradicts the table (an exec record was lost), or holds only the
+end of a path (24 folders).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -183,6 +183,10 @@ class ProcessTable:
 
     def _exec(self, record: ProcessExec) -> None:
         path, known = path_of(record)
+        if (
+            not known
+        ):  # the kernel's side goes up so many folders and no more; while the process lives, /proc has it all
+            path, known = self._path_in_proc(record) or (path, known)
         key = Key(record.tgid, record.start_time)
         self._put(
             self._continued(
@@ -235,12 +239,19 @@ class ProcessTable:
         if self._seeded.get(key.tgid) == key:
             del self._seeded[key.tgid]
 
+    def _path_in_proc(self, event: Event) -> tuple[str, bool] | None:
+        """The path of what a process runs; None where it is gone, or runs something else by now."""
+        try:
+            path, found = _executable(Path(f"/proc/{event.tgid}"), self._identify)
+        except OSError:  # it is gone
+            return None
+        if path == UNKNOWN or found != Identity(event.exe_dev, event.exe_ino, event.exe_generation):
+            return None
+        return text_of(os.fsencode(path)), True
+
     def _from_proc(self, event: Event, identity: Identity) -> Process:
         """A process that the table does not know, or not as it is now: /proc may still tell the path."""
-        path, found = UNKNOWN, NOTHING
-        with suppress(OSError):  # it is gone
-            path, found = _executable(Path(f"/proc/{event.tgid}"), self._identify)
-        known = found == identity and path != UNKNOWN
+        path, known = self._path_in_proc(event) or (UNKNOWN, False)
         key = Key(event.tgid, event.start_time)
         return self._continued(
             key,
@@ -249,7 +260,7 @@ class ProcessTable:
                 key,
                 Key(event.parent_tgid, event.parent_start_time),
                 event.comm,
-                text_of(os.fsencode(path)) if known else UNKNOWN,
+                path,
                 known,
                 identity,
                 event.uid,

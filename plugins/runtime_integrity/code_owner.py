@@ -42,6 +42,7 @@ class ModuleRanges:
     def linked(self, name: str, address: int, size: int) -> None:
         """A module came, with its code at this address; 0 where that is not known."""
         if address:
+            self._forget(address, address + size)
             self._told[name] = (address, size, name)
         self._stale()
 
@@ -49,6 +50,13 @@ class ModuleRanges:
         """A module went: its place may be another's."""
         self._told.pop(name, None)
         self._stale()
+
+    def _forget(self, begin: int, end: int, but: str = "") -> None:
+        """Whose place another module has taken is gone, also where its end was not told: the record was lost."""
+        gone = [name for name, (start, size, _) in self._told.items() if start < end and begin < start + size]
+        for name in gone:
+            if name != but:
+                del self._told[name]
 
     def _stale(self) -> None:
         self._read_at = -_FRESH_S
@@ -75,6 +83,8 @@ class ModuleRanges:
         found = sorted((int(line[5], 16), int(line[1]), line[0]) for line in lines)
         self.hidden = bool(found) and found[-1][0] == 0
         self._listed = [] if self.hidden else found
+        for start, size, name in self._listed:
+            self._forget(start, start + size, but=name)
         self._arrange()
         self._read_at = time.monotonic()
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import Btf, Chars, Doc, Event, FlagSet, Hex64, KernelError, KernelMemory, Maps, addresses
@@ -25,6 +26,8 @@ from .topic import Topic
 _log = logging.getLogger("krie")
 VIEWS = {1: "list", 2: "kset", 4: "memory", 8: "proc", 16: "sysfs", 32: "kallsyms"}
 _FILES: Mapping[str, Callable[[], frozenset[str]]] = {"proc": in_proc, "sysfs": in_sysfs, "kallsyms": in_kallsyms}
+_PLACES = {"proc": Path("/proc/modules"), "sysfs": Path("/sys/module"), "kallsyms": Path("/proc/kallsyms")}
+"""A kernel may have been built without one of them."""
 _LOOKS = 5
 """So often in a row a module must be missing, since it may come or go at any of them."""
 _BETWEEN_S = 0.1
@@ -32,13 +35,16 @@ _BETWEEN_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class HiddenModule(Event):
-    """A kernel module is seen in one place and not in another, where every module is. Found by comparison."""
+    """A kernel module is seen in one place and not in another, where every module is. Found by comparison.
+
+    Where a place lacks most modules, it is not they that hide: one event tells that, and names none of them.
+    """
 
     KIND: ClassVar[int] = 0x010A
     NAME: ClassVar[str] = "runtime_integrity.hidden_module"
 
     address: Annotated[Hex64, Doc("its struct module; 0 where only files name it")]
-    name: Annotated[str, Chars(64), Doc("what it calls itself")]
+    name: Annotated[str, Chars(64), Doc("what it calls itself; empty with address 0: no module, but a broken view")]
     seen: Annotated[
         tuple[str, ...],
         FlagSet("I", VIEWS),
@@ -81,13 +87,21 @@ class Look:
         }
         unlisted = {each.name for each in self.memory}
         places = {each.name: each.address for each in (*self.kset, *self.memory, *self.after)}
-        found = set()
-        for name in set().union(*views.values(), unlisted) - passing:
-            missing = frozenset(view for view, names in views.items() if name not in names)
+        all_names = set().union(*views.values(), unlisted) - passing
+        broken = frozenset(view for view, names in views.items() if _lacks_most(all_names, names))
+        found = {Hidden("", 0, frozenset(views) - broken, broken)} if broken else set()
+        for name in all_names:
+            missing = frozenset(view for view, names in views.items() if name not in names) - broken
             if missing:
-                seen = frozenset(views) - missing | ({"memory"} if name in unlisted else set())
+                seen = frozenset(views) - missing - broken | ({"memory"} if name in unlisted else set())
                 found.add(Hidden(name, places.get(name, 0), seen, missing))
         return found
+
+
+def _lacks_most(all_names: Set[str], names: Set[str]) -> bool:
+    """Whether a view lacks more than half of the modules, and more than the one that may hide."""
+    lacking = len(all_names - names)
+    return lacking > 1 and 2 * lacking > len(all_names)
 
 
 @dataclass(slots=True)
@@ -133,13 +147,12 @@ class Comparison:
         try:
             before = modules.listed()
             kset = modules.in_kset()
-            files = {name: view() for name, view in _FILES.items()}
+            files = {name: view() for name, view in _FILES.items() if _PLACES[name].exists()}
             after = modules.listed()
             unlisted = modules.unlisted(after)
         except (KernelError, OSError) as error:
             self.trouble = str(error)
             return None
-        files = {name: names for name, names in files.items() if names or not after}
         return Look(before, after, kset, unlisted, files).hidden()
 
     def _say_nothing_is_seen(self) -> None:

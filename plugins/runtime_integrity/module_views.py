@@ -8,6 +8,7 @@ proc, sysfs, kallsyms   /proc/modules, /sys/module, and the module behind a symb
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from bisect import bisect_right
@@ -15,14 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from krie import Btf, KernelError, KernelMemory
+from krie import Btf, KernelError, KernelMemory, text_of
 
 _PAGE = 4096
 _MOST = 10_000
 """Elements of a list that are followed: more is no list."""
 _LIVE, _ALIGNED = 0, 64  # MODULE_STATE_LIVE; struct module begins a cache line
-_NAME = re.compile(rb"[\w-]{1,55}")
-_TAG = re.compile(rb"\t\[([\w-]+)\]")
+_NAME_BYTES = 56  # MODULE_NAME_LEN
+# The kernel takes any name: what follows one, and not of what it consists, tells where it ends.
+_LISTED = re.compile(rb"^(.+?) \d+ [\d-]+ \S+ (?:Live|Loading|Unloading) 0x[0-9a-f]+[^\n]*\n", re.DOTALL | re.MULTILINE)
+_TAG = re.compile(rb"\t\[(.*?)\](?:\n(?=[0-9a-f]+ )|\n?\Z)", re.DOTALL)
 _NO_MODULES = frozenset({"bpf", "__builtin__ftrace", "__builtin__kprobes"})
 """What kallsyms names like modules: code that the kernel generates."""
 SYMBOLS = ("modules", "module_kset", "mod_tree")
@@ -34,6 +37,7 @@ class Module:
 
     address: int
     name: str
+    """As `krie.text_of` shows it, and with the `!` that sysfs has for a slash."""
     live: bool
     """Neither being loaded nor unloaded."""
     ranges: tuple[tuple[int, int], ...]
@@ -79,21 +83,21 @@ class ModuleMemory:
                 continue
             for address in self._pointing_to_itself(page, raw):
                 module = self.at(address)
-                if module.live and module.name:
+                # One that took its name away is known by where its struct lies: in its own data.
+                if module.live and (module.name or any(begin <= address < end for begin, end in module.ranges)):
                     found.append(module)
         return found
 
     def at(self, address: int) -> Module:
         """The module whose struct lies here."""
         raw = self._memory.read(address, self._size)
-        name = _NAME.match(raw, self._name)
         ranges = []
         for base_at, size_at in self._parts:
             base, size = int.from_bytes(raw[base_at : base_at + 8], "little"), struct.unpack_from("=I", raw, size_at)[0]
             if base and size:
                 ranges.append((base, base + size))
         live = struct.unpack_from("=I", raw, self._state)[0] == _LIVE
-        return Module(address, name[0].decode() if name else "", live, tuple(ranges))
+        return Module(address, _shown(raw[self._name : self._name + _NAME_BYTES]), live, tuple(ranges))
 
     def _pointing_to_itself(self, page: int, raw: bytes) -> Iterator[int]:
         first = self._self // 8 % (_ALIGNED // 8)
@@ -138,16 +142,20 @@ def _gaps(first: int, end: int, ranges: list[tuple[int, int]]) -> Iterator[int]:
 
 def in_proc(file: Path = Path("/proc/modules")) -> frozenset[str]:
     """Names in /proc/modules."""
-    return frozenset(line.split()[0] for line in file.read_text().splitlines())
+    return frozenset(_shown(each) for each in _LISTED.findall(file.read_bytes()))
 
 
 def in_sysfs(folder: Path = Path("/sys/module")) -> frozenset[str]:
     """Names of those in /sys/module that are no built-in ones."""
-    return frozenset(each.parent.name for each in folder.glob("*/initstate"))
+    return frozenset(_shown(os.fsencode(each.parent.name)) for each in folder.glob("*/initstate"))
 
 
 def in_kallsyms(file: Path = Path("/proc/kallsyms")) -> frozenset[str]:
     """Names of those that have symbols."""
     with file.open("rb") as symbols:
-        names = {each.decode() for each in _TAG.findall(symbols.read())}
+        names = {_shown(each) for each in set(_TAG.findall(symbols.read()))}
     return frozenset(names - _NO_MODULES)
+
+
+def _shown(name: bytes) -> str:
+    return text_of(name).replace("/", "!")

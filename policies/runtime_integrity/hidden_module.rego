@@ -3,7 +3,8 @@ package krie.runtime_integrity
 # METADATA
 # title: A kernel module hides
 # description: |
-#   It is in one of the places where the kernel keeps its modules, and not in all of them, in several looks in a row.
+#   It is in one of the places where the kernel keeps its modules, and not in all of them, in several looks in a row. An
+#   event without a name and an address: one of those places lacks most modules, and somebody broke that.
 # custom:
 #   id: HIDDEN001
 #   severity: critical

@@ -45,6 +45,22 @@ def test_answers_are_remembered(cgroups: tuple[Cgroups, list[int]], tree: Path) 
     assert asked == [7]
 
 
+def test_what_could_not_be_opened_is_tried_again(tree: Path) -> None:
+    """For want of descriptors, say."""
+    answers = iter([-1, os.open(tree / "system.slice", os.O_PATH)])
+    made = Cgroups(tree, lambda root, identity: next(answers))
+    assert [made.path(7) for _ in range(3)] == ["?", "/system.slice", "/system.slice"]
+    made.close()
+
+
+def test_so_many_are_remembered_and_no_more(tree: Path) -> None:
+    made = Cgroups(tree, lambda root, identity: os.open(tree / "system.slice", os.O_PATH))
+    for identity in range(5000):
+        made.path(identity)
+    assert len(made._known) == 4096
+    made.close()
+
+
 def test_without_a_tree_nothing_is_known() -> None:
     made = Cgroups(None, lambda root, identity: pytest.fail("there is nothing to open"))
     assert made.path(1) == "?"

@@ -1,5 +1,6 @@
 """Modules in the views of one look, and in memory that the test lays out as a kernel does."""
 
+import os
 import struct
 from pathlib import Path
 from typing import cast
@@ -7,7 +8,8 @@ from typing import cast
 import pytest
 from krie import Btf, KernelError, KernelMemory
 from krie.plugins.runtime_integrity.hidden_module import Comparison, Hidden, Look
-from krie.plugins.runtime_integrity.module_views import Module, ModuleMemory, in_kallsyms
+from krie.plugins.runtime_integrity.module_views import Module, ModuleMemory, in_kallsyms, in_proc, in_sysfs
+from krie.wire import text_of
 
 OFFSETS = {
     ("module", "list"): 8,
@@ -60,11 +62,11 @@ class Kernel:
     def number(self, address: int, size: int = 8) -> int:
         return int.from_bytes(self.read(address, size), "little")
 
-    def module(self, name: str, *, state: int = 0, listed: bool = True, kset: bool = True) -> int:
+    def module(self, name: str | bytes, *, state: int = 0, listed: bool = True, kset: bool = True) -> int:
         base = AREA + 0x2000 * sum(each >= AREA for each in self.pages)
         address = base + 64
         self.put(address, struct.pack("=I", state))
-        self.put(address + 24, name.encode() + b"\0")
+        self.put(address + 24, (name.encode() if isinstance(name, str) else name) + b"\0")
         self.put(address + 88, struct.pack("=Q", address))
         self.put(address + 128, struct.pack("=QII", base, 4096, 0))
         if listed:
@@ -179,6 +181,84 @@ def test_what_is_seen_once_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(comparison.scan()) == []  # told before
     assert list(comparison.scan()) == []  # gone
     assert [each.name for each in comparison.scan()] == ["x"]  # again
+
+
+ODD = [
+    b"du.my",
+    b"kpatch-3.10.0",
+    b"my-mod",
+    b"a,b",
+    b"a]b",
+    b"a [x]",
+    b"a b",
+    b"@",
+    b"x\ty",
+    b"a/b",
+    b"\xff\xe4",
+    b"\xc3\xa4",
+]
+ODD += [b"a\\x", b"n\nl", b"a 1 2", b"*", b"n" * 55]
+
+
+def files_with(folder: Path, names: list[bytes]) -> dict[str, frozenset[str]]:
+    """As the kernel shows them."""
+    for each in names:
+        place = folder / "module" / os.fsdecode(each.replace(b"/", b"!"))
+        place.mkdir()
+        (place / "initstate").touch()
+    (folder / "module" / "builtin").mkdir()
+    lines = [each + b" 16384 2 a,b, Live 0xffffffffc0a00000 (OE)\n" for each in names]
+    (folder / "modules").write_bytes(b"first 1 - - Loading 0x0000000000000000\n" + b"".join(lines))
+    symbols = [
+        b"ffffffffc0000010 t init\t[" + each + b"]\nffffffffc0000020 d data\t[" + each + b"]\n" for each in names
+    ]
+    symbols += [b"ffffffffc0000000 t x\t[bpf]\n"]
+    (folder / "kallsyms").write_bytes(b"ffffffff81000000 T _stext\n" + b"".join(symbols))
+    return {
+        "proc": in_proc(folder / "modules") - {"first"},
+        "sysfs": in_sysfs(folder / "module"),
+        "kallsyms": in_kallsyms(folder / "kallsyms"),
+    }
+
+
+def test_any_name_is_read_alike_everywhere(tmp_path: Path) -> None:
+    for names in (ODD[:7], ODD[7:14], ODD[14:]):
+        kernel, folder = Kernel(), tmp_path / str(len(os.listdir(tmp_path)))
+        (folder / "module").mkdir(parents=True)
+        for each in names:
+            kernel.module(each)
+        found = kernel.modules()
+        everywhere = found.listed()
+        assert len({each.name for each in everywhere}) == len(names)
+        look = Look(everywhere, everywhere, found.in_kset(), found.unlisted(everywhere), files_with(folder, names))
+        assert look.hidden() == set()
+
+
+@pytest.mark.parametrize("name", [b"@odd", b".hid den", b"\xff", b"", b"a]\n"])
+def test_an_odd_name_hides_no_module(tmp_path: Path, name: bytes) -> None:
+    kernel = Kernel()
+    kernel.module("one")
+    kernel.module("two")
+    address = kernel.module(name, listed=False, kset=False)
+    found = kernel.modules()
+    (tmp_path / "module").mkdir()
+    files = files_with(tmp_path, [b"one", b"two"])
+    (hidden,) = Look(found.listed(), found.listed(), found.in_kset(), found.unlisted(found.listed()), files).hidden()
+    assert (hidden.name, hidden.address, hidden.seen) == (text_of(name), address, frozenset({"memory"}))
+
+
+@pytest.mark.parametrize("view", ["proc", "sysfs", "kallsyms"])
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_broken_view_is_one_finding(view: str, left: int) -> None:
+    everywhere = [module(f"m{number}") for number in range(8)]
+    names = frozenset(each.name for each in everywhere)
+    files = {"proc": names, "sysfs": names, "kallsyms": names, view: frozenset(sorted(names)[:left])}
+    changed = {"before": everywhere, "after": everywhere, "kset": everywhere}
+    (found,) = look(**changed, files=files)
+    assert (found.name, found.address, found.missing) == ("", 0, frozenset({view}))
+    hiding = [*everywhere[:3], *everywhere[4:]]
+    both = look(before=hiding, after=hiding, kset=everywhere, files=files)  # and one that hides elsewhere
+    assert {(each.name, *each.missing) for each in both} == {("", view), ("m3", "list")}
 
 
 def test_kallsyms_tags(tmp_path: Path) -> None:

@@ -88,6 +88,23 @@ def test_a_module_that_is_gone_by_now_is_known_by_its_events(modules: Path) -> N
     assert ranges.find(0xFFFF_FFFF_C000_4FFF) is None
 
 
+def test_a_module_whose_place_another_one_has_is_gone(modules: Path) -> None:
+    """The record of its end was lost."""
+    ranges = ModuleRanges(modules)
+    ranges.linked("gone", 0xFFFF_FFFF_C000_4000, 8192)
+    ranges.linked("next", 0xFFFF_FFFF_C000_5000, 4096)
+    assert ranges.find(0xFFFF_FFFF_C000_4000) is None
+    assert ranges.find(0xFFFF_FFFF_C000_5000) == "next"
+    modules.write_text("listed 8192 0 - Live 0xffffffffc0005000\n")  # of which no record came
+    ranges.linked("far", 0xFFFF_FFFF_C010_0000, 4096)
+    assert ranges.find(0xFFFF_FFFF_C020_0000) is None  # has it read
+    assert [ranges.find(0xFFFF_FFFF_C000_0000 + offset) for offset in (0x5000, 0x6000, 0x10_0000)] == [
+        "listed",
+        "listed",
+        "far",
+    ]
+
+
 def test_hidden_addresses_are_no_knowledge(modules: Path, tmp_path: Path) -> None:
     modules.write_text("a 4096 0 - Live 0x0000000000000000\n")
     ranges = ModuleRanges(modules)

@@ -192,6 +192,22 @@ def facts(kind: str) -> Mapping[str, Any] | None:
     return {"colour": {"type": "string"}} if kind == "example.thing" else None
 
 
+def test_kinds_without_facts_are_enriched_too(setting: Setting) -> None:
+    """A plugin may follow in them what it needs to know of others."""
+    seen: list[Event] = []
+    setting.install("example", krie_sensor=lambda: sensor(), krie_enrich=lambda event: seen.append(event))
+    plugins = setting.load(example={})
+    assert plugins.enrichers()["example.thing"](build(Thing)) == {}
+    assert seen == [build(Thing)]
+    assert (plugins.degraded, setting.faults) == ({}, [])
+
+
+def test_facts_that_nobody_declared_are_a_fault(setting: Setting) -> None:
+    setting.install("example", krie_sensor=lambda: sensor(), krie_enrich=lambda event: {"colour": "red"})
+    assert setting.load(example={}).enrichers()["example.thing"](build(Thing)) == {}
+    assert "krie_enrich added ['colour'], krie_facts declares []" in setting.faults[0].error
+
+
 def test_a_raising_enricher_is_reported_once_and_then_left_alone(setting: Setting) -> None:
     calls: list[Event] = []
 

@@ -46,6 +46,23 @@ def test_a_path_is_put_together_from_its_components() -> None:
     assert path_of(build(ProcessExec, length=4_000_000_000)) != ("", True)
 
 
+def test_of_a_path_that_the_kernel_cut_proc_has_the_rest() -> None:
+    """While the process lives, and runs the same."""
+    own = os.getpid()
+    cut = {"truncated": True, **header(TOOL, tgid=own, start_time=50)}
+    processes = ProcessTable(10, lambda _: TOOL)
+    processes.feed(exec_of("/deep/tool", **cut))
+    found = processes.find(Key(own, 50))
+    assert found is not None
+    assert (found.exe, found.exe_known) == (os.readlink("/proc/self/exe"), True)
+    for another, tgid in ((SHELL, own), (TOOL, 1 << 30)):  # it runs something else by now; it is gone
+        processes = ProcessTable(10, lambda _, another=another: another)  # type: ignore[misc]
+        processes.feed(exec_of("/deep/tool", **{**cut, "tgid": tgid}))
+        found = processes.find(Key(tgid, 50))
+        assert found is not None
+        assert (found.exe, found.exe_known) == (".../deep/tool", False)
+
+
 def test_bytes_of_a_path_are_kept_apart() -> None:
     raw = b"a\\x\xff\0"
     event = build(ProcessExec, components=raw.ljust(768, b"\0"), length=len(raw))
