@@ -38,7 +38,7 @@ from .errors import ExitCode, KernelError, KrieError, PluginError
 from .health import Losses, ProbeReport, health_facts
 from .in_force import Prepared
 from .inbox import Inbox
-from .journal import open_writers
+from .journal import Changes, open_writers
 from .kernel.maps import Map
 from .kernel.mounts import mounted
 from .kernel.ring import Ring
@@ -102,9 +102,10 @@ class Agent:
             first = self._policy_files.load()
             self._policy_files.adopt(first)
         self._policy = first.policy
-        self._writers = open_writers(
-            config.journal, (lambda: self._stop("the reader of standard output has gone")) if to_stdout else None
-        )
+        self._journal_changes = Changes()
+        stack.callback(self._journal_changes.close)
+        gone = (lambda: self._stop("the reader of standard output has gone")) if to_stdout else None
+        self._writers = open_writers(config.journal, gone, self._journal_changes.put)
         for each in self._writers.all:
             stack.callback(each.close)
         own = (*AGENT_EVENTS, *ENFORCEMENT_EVENTS)
@@ -172,6 +173,7 @@ class Agent:
         poll = select.epoll()
         self._ring.wait_on(poll)
         self._control.wait_on(poll)
+        self._journal_changes.wait_on(poll)
         self._pulse = Pulse()
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
@@ -191,6 +193,7 @@ class Agent:
             poll.poll(max(0.0, due - time.monotonic()))
             self._inbox.drain()
             self._control.serve()
+            self._tell_journal()
             now = time.monotonic()
             for timer in timers:
                 timer.run_if_due(now)
@@ -198,6 +201,7 @@ class Agent:
                 self._finish_reload()
             elif self._reload_wanted:
                 self._reload_wanted = False
+                self._writers.reopen()
                 self._reload()
             if now >= end:
                 self._stop_reason = f"{duration_s:g} s are over"
@@ -212,6 +216,7 @@ class Agent:
                 pass
             self._tick()
         self._tell_missed()
+        self._tell_journal()
         self._reports.stopped(self._stop_reason or "an error", self._losses.total, self._from_memo())
         if self._stop_reason:
             self._note_presence(clean=True)
@@ -265,6 +270,10 @@ class Agent:
         self._status.note()
         if lost or faults or failed_policy:
             self._update_health()
+
+    def _tell_journal(self) -> None:
+        for change in self._journal_changes.take():
+            self._reports.journal(change)
 
     def _tell_policy_failures(self) -> bool:
         evaluator = self._policy_files.evaluator

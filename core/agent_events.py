@@ -17,6 +17,7 @@ CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: 
 PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}
 POLICY_STATES = {1: "loaded", 2: "refused", 3: "failed"}
 PLUGIN_STATES = {1: "fault", 2: "degraded"}
+JOURNAL_STATES = {1: "moved", 2: "removed", 3: "replaced", 4: "emptied", 5: "changed", 6: "opened", 7: "stuck"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,40 @@ class Held(Event):
     pad: Pad4 = b""
 
 
-AGENT_EVENTS: tuple[type[Event], ...] = (Started, Stopped, Loss, ProbeState, PolicyState, PluginState, Missed, Held)
+@dataclass(frozen=True, slots=True)
+class JournalState(Event):
+    """Somebody else did something to a file of the journal. It is opened anew where that is needed, so that this line
+    is in the file that has its place."""
+
+    KIND: ClassVar[int] = 0x0028
+    NAME: ClassVar[str] = "krie.journal"
+
+    lines: Annotated[U64, Doc("lines that went elsewhere: written since the file was last seen in its place, or told")]
+    bytes: Annotated[U64, Doc("what was cut off or added by somebody else; what a file held that was removed")]
+    path: Annotated[str, Chars(256), Doc("where the file belongs")]
+    detail: Annotated[str, Chars(248), Doc("what more there is to say")]
+    state: Annotated[
+        str,
+        Choice("B", JOURNAL_STATES),
+        Doc(
+            "`opened`: in its place again after it could not be opened there, and lines went into what was moved away; "
+            "`stuck`: it cannot be rotated, and grows"
+        ),
+    ]
+    pad: Pad7 = b""
+
+
+AGENT_EVENTS: tuple[type[Event], ...] = (
+    Started,
+    Stopped,
+    Loss,
+    ProbeState,
+    PolicyState,
+    PluginState,
+    Missed,
+    Held,
+    JournalState,
+)
 _E = TypeVar("_E", bound=Event)
 
 

@@ -52,8 +52,8 @@ def run(config: Path | None, duration: float | None) -> None:
     """Run the agent in the foreground: attach the probes, judge what they see, write the journal.
 
     On a terminal it shows a summary and readable events; elsewhere the journal's JSON lines. SIGINT and SIGTERM detach
-    everything and report counts; SIGHUP loads the policies anew. An agent that enforces guards itself: it takes signals
-    from tgid 1 (systemd) only, and Ctrl-C.
+    everything and report counts; SIGHUP loads the policies and opens the journal anew. An agent that enforces guards
+    itself: it takes signals from tgid 1 (systemd) only, and Ctrl-C.
     """
     need_root()
     command = [sys.executable, "-I", "-m", "krie.agent", "--config", str(config_file(config)), "--stdout"]

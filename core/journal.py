@@ -6,27 +6,28 @@ disk that is full is tried again with every batch: the trouble is told once, and
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import select
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from .config import JournalConfig
-from .errors import ConfigError
+from .journal_file import Change, JournalFile
 
 _log = logging.getLogger("krie")
 
 _BATCH_BYTES = 1 << 20
 _COMPANY_S = 0.01
 """How long a first line waits for company: one wake-up of the writer for many lines."""
+LOOK_S = 0.5
+"""So long at most it takes until somebody sees that a file is not in its place any more."""
 
 
 class Target(Protocol):
@@ -34,6 +35,12 @@ class Target(Protocol):
 
     def write(self, data: bytes) -> None:
         """Write all of it."""
+
+    def look(self) -> None:
+        """See whether it is still what it was."""
+
+    def reopen(self) -> None:
+        """Open it anew, if it can be opened."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -48,7 +55,7 @@ class LineWriter:
         self._target, self._limit, self._on_trouble = target, queue, on_trouble
         self._lines: deque[str] = deque()
         self._wake = threading.Event()
-        self._closing = False
+        self._closing = self._reopen = False
         self._troubled = False
         self._accepted = 0
         self.written = 0
@@ -70,6 +77,11 @@ class LineWriter:
             self._wake.set()
         return True
 
+    def reopen(self) -> None:
+        """Have the target opened anew, between two lines."""
+        self._reopen = True
+        self._wake.set()
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is queued, as far as that works in time; a second call does nothing. Later lines are refused."""
         if self._closing:
@@ -84,12 +96,20 @@ class LineWriter:
 
     def _run(self) -> None:
         while not self._closing:
-            self._wake.wait()
-            self._wake.clear()
-            if not self._closing:
-                time.sleep(_COMPANY_S)
+            if self._wake.wait(LOOK_S):
+                self._wake.clear()
+                if not self._closing:
+                    time.sleep(_COMPANY_S)
+            self._look()
             self._drain()
         self._drain()
+
+    def _look(self) -> None:
+        reopen, self._reopen = self._reopen, False
+        try:
+            (self._target.reopen if reopen else self._target.look)()
+        except OSError as error:
+            self._tell(f"cannot be written: {error.strerror}; lines are being lost")
 
     def _drain(self) -> None:
         lines = self._lines
@@ -113,80 +133,6 @@ class LineWriter:
         if bool(trouble) != self._troubled:
             self._troubled = bool(trouble)
             self._on_trouble(trouble or f"is written again; {self.failed} lines were lost")
-
-
-class JournalFile:
-    """A file that only root reads, rotated by size: journal.jsonl, journal.jsonl.1 (newer) to .KEEP (oldest)."""
-
-    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
-        """Open it. Raises `ConfigError` where it cannot be or should not be written."""
-        self._path, self._max_bytes, self._keep = path, max_bytes, keep
-        self._torn = False
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = self._open()
-        except OSError as error:
-            raise ConfigError("journal.path", f"{path} cannot be written: {error.strerror}") from error
-
-    def write(self, data: bytes) -> None:
-        """Append whole lines; a line that was written in part is taken back. Raises `OSError`."""
-        if self._size and self._size + len(data) > self._max_bytes:
-            self._rotate()
-        if self._torn:
-            data = b"\n" + data
-        view = memoryview(data)
-        done = 0
-        try:
-            while done < len(view):
-                count = os.write(self._descriptor, view[done:])
-                if not count:
-                    raise OSError(errno.EIO, "nothing was written")
-                done += count
-        except OSError:
-            os.ftruncate(self._descriptor, self._size)
-            raise
-        self._size += done
-        self._torn = False
-
-    def close(self) -> None:
-        """Close it."""
-        os.close(self._descriptor)
-
-    def _open(self) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(self._path, flags, 0o600)
-        status = os.fstat(descriptor)
-        try:
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            if status.st_uid != os.geteuid():
-                raise OSError(errno.EPERM, f"it belongs to user {status.st_uid}")
-            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise OSError(
-                    errno.EPERM, f"other users can write it: see what they wrote, then chmod 600 {self._path}"
-                )
-            os.fchmod(descriptor, 0o600)
-            # A line torn by a crash stays one line; ending it waits for the first write, since the disk may be full.
-            self._torn = bool(status.st_size) and os.pread(descriptor, 1, status.st_size - 1) != b"\n"
-        except OSError:
-            os.close(descriptor)
-            raise
-        self._size = status.st_size
-        return descriptor
-
-    def _rotate(self) -> None:
-        if self._path.exists():  # if not, an earlier try got as far as that: the older files must not move again
-            for number in range(self._keep - 1, 0, -1):
-                older = self._numbered(number)
-                if older.exists():
-                    older.rename(self._numbered(number + 1))
-            self._path.rename(self._numbered(1))
-        descriptor = self._open()
-        os.close(self._descriptor)
-        self._descriptor = descriptor
-
-    def _numbered(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
 
 
 class StandardOutput:
@@ -213,8 +159,42 @@ class StandardOutput:
         finally:
             self._torn = view[done - 1] != ord("\n") if done else self._torn
 
+    def look(self) -> None:
+        """Nobody can take it away."""
+
+    def reopen(self) -> None:
+        """It has no place at which it could be opened."""
+
     def close(self) -> None:
         """Standard output stays open."""
+
+
+class Changes:
+    """What others did to the journal's files, on its way from the threads that see it to the agent."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._found: deque[Change] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def put(self, change: Change) -> None:
+        """To be called by a writer's thread."""
+        self._found.append(change)
+        os.eventfd_write(self._wake, 1)
+
+    def wait_on(self, poll: select.epoll) -> None:
+        """Let the agent wake up for them."""
+        poll.register(self._wake, select.EPOLLIN)
+
+    def take(self) -> list[Change]:
+        """All of them."""
+        with suppress(BlockingIOError):  # nothing new
+            os.eventfd_read(self._wake)
+        return [self._found.popleft() for _ in range(len(self._found))]
+
+    def close(self) -> None:
+        """To be called when no writer is left."""
+        os.close(self._wake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,22 +210,29 @@ class Writers:
         """Both."""
         return (*self.everything, *self.important)
 
+    def reopen(self) -> None:
+        """Have the files opened anew."""
+        for each in self.all:
+            each.reopen()
+
 
 def important_path(path: Path) -> Path:
     """The file for what matters, beside the journal's."""
     return path.with_name(f"{path.stem}.important{path.suffix}")
 
 
-def open_writers(config: JournalConfig, reader_gone: Callable[[], None] | None) -> Writers:
+def open_writers(
+    config: JournalConfig, reader_gone: Callable[[], None] | None, on_change: Callable[[Change], None]
+) -> Writers:
     """The journal's files, and standard output if `reader_gone` says what to do once that is closed.
 
-    Raises `ConfigError`.
+    `on_change` is called by the writers' threads. Raises `ConfigError`.
     """
     everything: list[LineWriter] = []
     important: list[LineWriter] = []
 
     def file(path: Path, max_mib: int, keep: int) -> LineWriter:
-        made = JournalFile(path, max_mib << 20, keep)
+        made = JournalFile(path, max_mib << 20, keep, on_change)
         return LineWriter(made, config.queue, lambda text: _log.error("journal %s %s", path, text))
 
     if config.path:

@@ -7,7 +7,18 @@ import os
 import time
 from collections.abc import Iterable
 
-from .agent_events import Held, Loss, Missed, OwnEvents, PluginState, PolicyState, ProbeState, Started, Stopped
+from .agent_events import (
+    Held,
+    JournalState,
+    Loss,
+    Missed,
+    OwnEvents,
+    PluginState,
+    PolicyState,
+    ProbeState,
+    Started,
+    Stopped,
+)
 from .armed import Armed
 from .blindness import blind_rules
 from .budget import HeldReport
@@ -16,6 +27,7 @@ from .containment import NAME as CONTAINMENT
 from .enforcement_events import Gap
 from .event import Event
 from .health import LossReport, ProbeReport
+from .journal_file import Change
 from .missed import MissedReport
 from .plugin_guard import PluginFault
 from .policy.policy import Policy
@@ -99,6 +111,13 @@ class Reports:
         """Something will never be seen."""
         _log.warning("lost %d records of %s: %s", loss.count, loss.kind or "any kind", loss.cause)
         self.tell(Loss, lost_kind=loss.kind, cause=loss.cause, count=loss.count, total=loss.total)
+
+    def journal(self, change: Change) -> None:
+        """Somebody did something to a file of the journal."""
+        path, detail = str(change.path), f" ({change.detail})" if change.detail else ""
+        _log.warning("journal %s: %s; %d lines went elsewhere%s", path, change.state, change.lines, detail)
+        counts = {"lines": change.lines, "bytes": change.bytes}
+        self.tell(JournalState, state=change.state, path=path, detail=change.detail, **counts)
 
     def held(self, held: HeldReport) -> None:
         """Somebody did more of something than is told."""

@@ -176,3 +176,17 @@ rules contains {"id": "AGENT014", "action": "log"} if {
 	input.event.kind == "krie.policy"
 	input.event.state == "failed"
 }
+
+# METADATA
+# title: The journal's file was taken away or changed
+# description: |
+#   Somebody else moved, removed, replaced, emptied or wrote it. A new one is in its place; lines that went elsewhere
+#   meanwhile are counted.
+# custom:
+#   id: AGENT021
+#   severity: high
+#   action: log
+#   technique: T1070.002
+#   seen: |
+#     Nothing. logrotate, where somebody had it rotate this journal, causes it each time: KRIe rotates by itself.
+rules contains {"id": "AGENT021", "action": "log"} if input.event.kind == "krie.journal"

@@ -43,3 +43,5 @@ test_missed if fired({"kind": "krie.missed", "program": "x"}) == {"AGENT010"}
 test_held if fired({"kind": "krie.held", "alike": 0, "over": 1}) == {"AGENT011"}
 
 test_held_alike if fired({"kind": "krie.held", "alike": 1, "over": 0}) == set()
+
+test_journal if fired({"kind": "krie.journal", "state": "emptied"}) == {"AGENT021"}

@@ -25,6 +25,7 @@ from krie.errors import ConfigError, ExitCode, PluginError
 from krie.event import Event
 from krie.health import ProbeReport
 from krie.inbox import Inbox
+from krie.journal import LOOK_S
 from krie.kernel.bpf import RunStatistics
 from krie.kernel.maps import possible_cpus
 from krie.kernel.ring import Ring
@@ -348,6 +349,59 @@ def test_at_the_end_all_that_is_in_the_ring_is_taken_and_the_last_loss_told(sett
     lines = setting.journal(agent)
     assert kinds(lines) == ["krie.started", *["sample.seen"] * 12, "krie.loss", "krie.stopped"]
     assert (lines[-1]["event"]["events"], lines[-1]["event"]["lost"]) == (14, 1)
+
+
+def ends_once_a_line_says(agent: Agent, journal: Path, kind: str, *, signals: tuple[signal.Signals, ...] = ()) -> None:
+    """Take the journal's file away while the agent runs, send it these signals, and end it when it tells that."""
+    moved = journal.with_name("taken")
+
+    def take() -> None:
+        while not journal.read_bytes():
+            time.sleep(0.01)
+        journal.rename(moved)
+        for number in signals:
+            os.kill(os.getpid(), number)
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end and not (journal.exists() and kind in journal.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    assert agent.run(2 * PATIENCE_S) == "SIGTERM"
+    taker.join()
+    agent.finish()
+
+
+def test_a_journal_that_is_taken_away_is_told_in_the_new_one(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert LOOK_S < 1
+    agent = setting.start()
+    path = setting.folder / "journal.jsonl"
+    ends_once_a_line_says(agent, path, "krie.journal")
+    told, stopped = setting.journal(agent)
+    assert (told["kind"], stopped["kind"]) == ("krie.journal", "krie.stopped")
+    assert told["event"] == {"lines": 0, "bytes": 0, "path": str(path), "detail": "", "state": "moved"}
+    assert f"journal {path}: moved; 0 lines went elsewhere" in caplog.text
+
+
+def test_sighup_opens_the_journal_anew(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krie.journal.LOOK_S", 10 * PATIENCE_S)  # nobody looks
+    agent = setting.start()
+    ends_once_a_line_says(agent, setting.folder / "journal.jsonl", "krie.journal", signals=(signal.SIGHUP,))
+    assert kinds(setting.journal(agent))[0] == "krie.journal"
+
+
+def test_the_file_for_what_matters_is_watched_too(setting: Setting) -> None:
+    agent = setting.start()
+    setting.probes.changed = [probe("silent")]  # severe: it is in both files
+    agent._check_probes()
+    important = setting.folder / "journal.important.jsonl"
+    ends_once_a_line_says(agent, important, "krie.journal")
+    (told,) = (json.loads(line) for line in important.read_text().splitlines())
+    assert (told["event"]["state"], told["event"]["path"]) == ("moved", str(important))
+    assert "krie.journal" in kinds(setting.journal(agent))
 
 
 def test_the_fault_of_a_plugin_is_told_at_the_next_tick(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from krie.errors import ConfigError
-from krie.journal import JournalFile, LineWriter
+from krie.journal import LineWriter
+from krie.journal_file import JournalFile
 
 
 class Memory:
@@ -28,6 +29,12 @@ class Memory:
         if self.error is not None:
             raise OSError(self.error, os.strerror(self.error))
         self.data += data
+
+    def look(self) -> None:
+        pass
+
+    def reopen(self) -> None:
+        pass
 
     def close(self) -> None:
         self.go.set()
@@ -122,7 +129,7 @@ def test_a_link_or_a_device_is_refused(tmp_path: Path) -> None:
 FULL_DISK = """
 import pathlib, subprocess, sys
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", sys.argv[1]], check=True)
-from krie.journal import JournalFile
+from krie.journal_file import JournalFile
 path = pathlib.Path(sys.argv[1]) / "journal.jsonl"
 file = JournalFile(path, 1 << 20, 2)
 file.write(b"x" * 30000 + b"\\n")

@@ -8,7 +8,8 @@ from krie.agent_events import Stopped
 from krie.config import JournalConfig
 from krie.decision import Decision, Mode, merge
 from krie.enforcer import Outcome
-from krie.journal import JournalFile, important_path, open_writers
+from krie.journal import important_path, open_writers
+from krie.journal_file import JournalFile
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.policy.engine import Rule
 from krie.policy.metadata import Metadata
@@ -114,7 +115,7 @@ def test_an_hour_of_flood_turns_the_line_of_a_kill_not_over(tmp_path: Path) -> N
 
 
 def test_both_files_are_opened_beside_each_other(tmp_path: Path) -> None:
-    made = open_writers(JournalConfig(path=str(tmp_path / "journal.jsonl")), None)
+    made = open_writers(JournalConfig(path=str(tmp_path / "journal.jsonl")), None, lambda _: None)
     (everything,), (important,) = made.everything, made.important
     everything.write("all")
     important.write("matters")
@@ -124,4 +125,4 @@ def test_both_files_are_opened_beside_each_other(tmp_path: Path) -> None:
         "journal.jsonl": "all\n",
         "journal.important.jsonl": "matters\n",
     }
-    assert open_writers(JournalConfig(path=""), None).all == ()
+    assert open_writers(JournalConfig(path=""), None, lambda _: None).all == ()
