@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .kernel.syscalls import numbers_of
     from .layout import Doc, Inline
     from .path import path_text
-    from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+    from .probe import Alternative, AttachType, CannotProve, Enforcement, Probe, Program, Sensor
     from .roaming import Trap
     from .trust import read_trusted
     from .wire import (
@@ -72,6 +72,7 @@ __all__ = [
     "Bool",
     "Btf",
     "Bytes",
+    "CannotProve",
     "Chars",
     "Check",
     "Child",
@@ -143,7 +144,7 @@ _MODULES = {
     "kernel.syscalls": "numbers_of",
     "layout": "Doc Inline",
     "path": "path_text",
-    "probe": "Alternative AttachType Enforcement Probe Program Sensor",
+    "probe": "Alternative AttachType CannotProve Enforcement Probe Program Sensor",
     "roaming": "Trap",
     "trust": "read_trusted",
     "wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json "

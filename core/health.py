@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .event import EventTypes
 from .kernel import alternatives
 from .kernel.maps import Map, total
-from .probe import Alternative, Probe, Program, Sensor
+from .probe import Alternative, CannotProve, Probe, Program, Sensor
 from .wire import Json
 
 
@@ -28,6 +28,8 @@ class ProbeReport:
     """`alive`, `attached` (no canary can prove more), `silent` (its canary did not arrive) or `missing`."""
     reasons: Mapping[str, str]
     """For each alternative why it was taken or not."""
+    unproven: str = ""
+    """Why its canary could prove nothing."""
 
     @property
     def name(self) -> str:
@@ -42,7 +44,8 @@ class ProbeReport:
         limits = [self.alternative.limits] if self.alternative.limits else []
         cost = ["every system call is slower"] if self.alternative.every_syscall else []
         state = ["its canary did not arrive"] if self.state == "silent" else []
-        return "; ".join([*state, *cost, *limits])
+        unproven = [self.unproven] if self.unproven else []
+        return "; ".join([*state, *unproven, *cost, *limits])
 
 
 class Canaries:
@@ -59,16 +62,23 @@ class Canaries:
         self._report = report
         self.raised: dict[str, str] = {}
         """What canaries raised when they last ran, by probe."""
+        self._unproven: dict[Callable[[], None], str] = {}
 
     def run(self, probes: Iterable[str]) -> None:
         """Run the canaries of these probes, each once even where several probes share one."""
-        self.raised = {}
+        self.raised, self._unproven = {}, {}
         for canary, name in {self._canaries[each]: each for each in probes if each in self._canaries}.items():
             try:
                 canary()
+            except CannotProve as why:
+                self._unproven[canary] = str(why)
             except Exception as error:  # a plugin's function: whatever it raises must not end the agent
                 self.raised[name] = str(error)
                 self._report(name, error)
+
+    def unproven(self, probe: str) -> str:
+        """Why the canary of a probe could prove nothing when it last ran; empty where it could."""
+        return self._unproven.get(self._canaries[probe], "") if probe in self._canaries else ""
 
 
 class ProbeHealth:
@@ -124,9 +134,9 @@ class ProbeHealth:
         ran = frozenset(label for label, count in after.items() if count > before[label])
         changed = []
         for index, old in enumerate(self.reports):
-            new = self._state(old, ran)
+            new, why = self._state(old, ran)
             if new != old.state:
-                self.reports[index] = ProbeReport(old.plugin, old.probe, old.alternative, new, old.reasons)
+                self.reports[index] = ProbeReport(old.plugin, old.probe, old.alternative, new, old.reasons, why)
                 changed.append(self.reports[index])
         return changed
 
@@ -141,14 +151,18 @@ class ProbeHealth:
             each.name: alternatives.silent(self._unheard[each.name]) for each in self.reports if each.state == "silent"
         }
 
-    def _state(self, report: ProbeReport, ran: Collection[str]) -> str:
+    def _state(self, report: ProbeReport, ran: Collection[str]) -> tuple[str, str]:
+        """And why a canary could prove nothing."""
         if report.alternative is None:
-            return "missing"
+            return "missing", ""
         if report.probe.canary is None:
-            return "attached"
+            return "attached", ""
         due = [each for each in report.alternative.programs if each.proven and each.label in self._attached]
         self._unheard[report.name] = [each for each in due if each.label not in ran]
-        return "silent" if self._unheard[report.name] else "alive"
+        if not self._unheard[report.name]:
+            return "alive", ""
+        why = self._canaries.unproven(report.name)
+        return ("attached", why) if why else ("silent", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,11 @@ class Alternative:
     """What this way does not see, in one sentence for `krie doctor`."""
 
 
+class CannotProve(Exception):
+    """Raised by a canary where the kernel refuses its operation before any program is asked, as a setting demands: its
+    text says which. A probe whose programs did not run then counts as attached, not as silent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A place in the kernel to observe, with the ways to do so in order of preference."""

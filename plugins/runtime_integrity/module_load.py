@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -14,6 +15,7 @@ from krie import (
     AttachType,
     Bool,
     Bytes,
+    CannotProve,
     Chars,
     Choice,
     Doc,
@@ -29,7 +31,7 @@ from krie import (
 )
 
 from . import code_owner
-from .topic import PREFIX, SYSCALL_LIMITS, Topic, called, hooked
+from .topic import PREFIX, SYSCALL_LIMITS, Topic, called, hooked, is_set
 
 STEPS = {1: "file", 2: "memory", 3: "linked"}
 FLAGS = {1: "ignore_modversions", 2: "ignore_vermagic", 4: "compressed_file"}
@@ -43,6 +45,7 @@ TAINTS = {
     1 << 18: "test",
 }
 _PATH_BYTES = 512
+_NO_MODULES = Path("/proc/sys/kernel/modules_disabled")
 _SYS_INIT_MODULE, _SYS_FINIT_MODULE = 175, 313  # x86-64
 
 
@@ -139,7 +142,8 @@ def _probe() -> Probe:
 def _canary() -> None:
     """Ask for modules out of a file that is none, and out of memory that cannot be read.
 
-    The file's size is not what its status says, so that it is given up before it is parsed. Raises `OSError`.
+    The file's size is not what its status says, so that it is given up before it is parsed. Raises `OSError`,
+    `CannotProve`.
     """
     libc = ctypes.CDLL(None)
     descriptor = os.open("/sys/kernel/uevent_seqnum", os.O_RDONLY | os.O_CLOEXEC)
@@ -148,3 +152,5 @@ def _canary() -> None:
     finally:
         os.close(descriptor)
     libc.syscall(_SYS_INIT_MODULE, ctypes.c_void_p(None), ctypes.c_ulong(4096), b"")
+    if is_set(_NO_MODULES, "1"):
+        raise CannotProve(f"{_NO_MODULES} is 1, and the kernel takes no modules")

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -16,6 +17,7 @@ from krie import (
     Alternative,
     AttachType,
     Bool,
+    CannotProve,
     Choice,
     Doc,
     Event,
@@ -26,7 +28,7 @@ from krie import (
     own_fields,
 )
 
-from .topic import NATIVE_ONLY, PREFIX, REFUSES, Topic, called, hooked
+from .topic import NATIVE_ONLY, PREFIX, REFUSES, Topic, called, hooked, is_set
 
 OPERATIONS = {
     1: "attach",
@@ -40,6 +42,7 @@ OPERATIONS = {
 }
 _SYS_PTRACE, _SYS_VM_READ, _SYS_VM_WRITE = 101, 310, 311  # x86-64
 _PTRACE_TRACEME, _PTRACE_ATTACH = 0, 16
+_NO_ATTACH = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def _canary() -> None:
     """A child of the agent's asks to be traced, and the agent opens and touches the child's memory.
 
     What it reads and writes there lies at an address that nobody has. It also asks for a thread that nobody has, which
-    only a program at the system call's entry sees. Raises `OSError`.
+    only a program at the system call's entry sees. Raises `OSError`, `CannotProve`.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall(_SYS_PTRACE, _PTRACE_ATTACH, 0, 0, 0)
@@ -160,3 +163,5 @@ def _canary() -> None:
         os.close(done)
         os.close(ready)
         os.waitpid(child, 0)
+    if is_set(_NO_ATTACH, "3"):
+        raise CannotProve(f"{_NO_ATTACH} is 3, and the kernel lets nobody trace")

@@ -90,3 +90,11 @@ def called(
     return Alternative(
         str(AttachType.SYSCALL), (*programs, *also), fields=fields, can=KILLS, every_syscall=True, limits=limits
     )
+
+
+def is_set(setting: Path, value: str) -> bool:
+    """Whether a setting of the kernel has this value; False where this kernel has no such setting."""
+    try:
+        return setting.read_text().strip() == value
+    except OSError:
+        return False

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from krie import Alternative, AttachType, Probe, Program, Sensor
+from krie import Alternative, AttachType, CannotProve, Probe, Program, Sensor
 from krie.agent_events import AGENT_EVENTS
 from krie.event import EventTypes
 from krie.health import Canaries, Losses, ProbeHealth, health_facts
@@ -112,6 +112,33 @@ def test_attached_is_not_alive() -> None:
         "probes_not_alive": ["s.b", "s.d", "s.e"],
         "degraded": ["p"],
     }
+
+
+def test_a_canary_that_the_kernel_refuses_is_no_silence() -> None:
+    """Such as `kernel.yama.ptrace_scope` 3 and `kernel.modules_disabled` demand, which nobody resets."""
+    heard, refuses = [True], [False]
+    runs = Array((0,))
+
+    def canary() -> None:
+        runs.values[0] = (runs.values[0][0] + heard[0],)
+        if refuses[0]:
+            raise CannotProve("the kernel refuses")
+
+    sensor = Sensor("s", "1", (probe("a", canary),))
+    health = ProbeHealth([sensor], {"s.a": "raw"}, {}, ("s_a",), runs, Canaries([sensor], lambda *_: None))  # type: ignore[arg-type]
+
+    def state() -> tuple[str, str]:
+        health.check()
+        return health.reports[0].state, health.reports[0].reason
+
+    assert state() == ("alive", "")
+    refuses[0] = True
+    assert state() == ("alive", "")  # it was heard nevertheless
+    heard[0] = False
+    assert state() == ("attached", "the kernel refuses")
+    assert (health.silent(), health.raised) == ({}, {})
+    refuses[0] = False
+    assert state() == ("silent", "its canary did not arrive")
 
 
 def test_a_canary_that_raised_once_and_no_more_is_well() -> None:
