@@ -4,7 +4,8 @@ and copies of programs he makes.
 An ordinary user is one principal: whatever his logins, cron jobs and services start, and what that becomes later (a
 set-uid program, root by an exploit). So is a container, whose root may take any user. Of what root has run all the way
 down from the first process, each program that was there before the agent counts by itself; programs made since count by
-their lineage, which is what descends from one child of tgid 1, also by double fork.
+their lineage, which is what descends from one child of tgid 1, also by double fork. All whose descent is not known are
+one: who forks fast enough has records of it lost, and may have been anybody.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .event import Event
-from .process import CONTAINED, Identity, Key, Process, ProcessTable
+from .process import CONTAINED, UNKNOWN_LINEAGE, Identity, Key, Process, ProcessTable
 
 
 class Principal(NamedTuple):
@@ -40,7 +41,8 @@ class Principals:
         process = self._table.actor(event)
         if process.user > 0:
             return Principal("user", process.user)
-        if process.user != CONTAINED and self._is_older(process):
+        known = process.lineage != UNKNOWN_LINEAGE
+        if known and process.user != CONTAINED and self._is_older(process):
             return Principal("program", process.identity)
         return Principal("lineage", process.lineage)
 

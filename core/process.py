@@ -43,7 +43,7 @@ class Key(NamedTuple):
 
 
 NOTHING = Identity(0, 0, 0)
-_UNKNOWN_LINEAGE = Key(0, 0)
+UNKNOWN_LINEAGE = Key(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,11 @@ class Process:
     uid: int
     euid: int
     gid: int
-    lineage: Key = _UNKNOWN_LINEAGE
-    """The child of tgid 1 from which it descends by fork, whoever its parent is now."""
+    lineage: Key = UNKNOWN_LINEAGE
+    """The child of tgid 1 from which it descends by fork, whoever its parent is now.
+
+    `UNKNOWN_LINEAGE` where the records of that were lost.
+    """
     user: int = 0
     """The first user other than root among those from which it descends and itself, or `CONTAINED`; whatever it becomes
     later. 0: root all the way."""
@@ -161,7 +164,7 @@ class ProcessTable:
         """Give a process from /proc, and those above it, what they have from their ancestors."""
         line: list[Process] = []
         process = self.find(key)
-        while process is not None and process.lineage == _UNKNOWN_LINEAGE and process not in line:
+        while process is not None and process.lineage == UNKNOWN_LINEAGE and process not in line:
             line.append(process)
             process = self.find(process.parent)
         while line:
@@ -173,6 +176,13 @@ class ProcessTable:
         if parent is None or parent.key.tgid == _INIT_TGID or parent.key == process.key:
             return replace(process, lineage=process.key)
         return replace(process, lineage=parent.lineage, user=parent.user or process.user)
+
+    def _stranger(self, process: Process) -> Process:
+        """The same of one whose fork nobody told: whoever is its parent now may have adopted it."""
+        parent = self.find(process.parent)
+        if process.parent.tgid == _INIT_TGID or (parent is None and process.parent.tgid):
+            return process
+        return self._child(process)
 
     def _fork(self, record: ProcessFork) -> None:
         maker = self.actor(record)
@@ -210,7 +220,7 @@ class ProcessTable:
         """A process as it is now, with the ancestry that is known of it."""
         before = self.find(key)
         if before is None:
-            return self._child(replace(process, user=_user_of(event)))
+            return self._stranger(replace(process, user=_user_of(event)))
         return replace(process, lineage=before.lineage, user=before.user or _user_of(event))
 
     def _exit(self, record: ProcessExit) -> None:
@@ -302,7 +312,7 @@ def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Proc
     known = path != UNKNOWN
     user = CONTAINED if len(ids.get(b"NSpid", ())) > 1 else uid
     process = Process(
-        key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0], _UNKNOWN_LINEAGE, user
+        key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0], UNKNOWN_LINEAGE, user
     )
     return process, int(fields[1])
 

@@ -11,7 +11,7 @@ from krie import Event
 from krie.event import CONTAINER
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.principal import Principal, Principals
-from krie.process import NOTHING, Key, ProcessTable
+from krie.process import NOTHING, UNKNOWN_LINEAGE, Key, ProcessTable
 from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build
 
@@ -130,6 +130,20 @@ def test_copies_of_programs_count_by_their_lineage(machine: Machine) -> None:
     machine.end(between)
     (found,) = counted(machine, *copies, *orphans)
     assert found == Principal("lineage", Key(service, service * 10))
+
+
+def test_whose_forks_were_lost_are_one(machine: Machine) -> None:
+    """A user can fork faster than all of it is told, and then become root by an exploit."""
+    shell = machine.run(machine.init, 110, uid=1000)
+    found = []
+    for number in range(30):
+        machine.running[machine.tgids] = {**machine.running[shell], "uid": 0, "exe_ino": 120 + number}
+        machine.running[machine.tgids] |= {"parent_tgid": (1, 99_999)[number % 2], "parent_start_time": 10}
+        found.append(machine.tgids)
+        machine.tgids += 1
+    assert counted(machine, *found) == {Principal("lineage", UNKNOWN_LINEAGE)}
+    children = [machine.run(found[0], 150 + number) for number in range(9)]
+    assert counted(machine, *children) == {Principal("lineage", UNKNOWN_LINEAGE)}
 
 
 def test_programs_that_cannot_be_looked_at_count_by_their_lineage(machine: Machine) -> None:
