@@ -93,7 +93,8 @@ class Agent:
         cgroups = Cgroups(cgroup2)
         stack.callback(cgroups.close)
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
-        self._enforcing = Enforcing(config, armed, stack, principal_of=Principals(table, time.time_ns()))
+        principal_of = Principals(table, time.time_ns())
+        self._enforcing = Enforcing(config, armed, stack, principal_of=principal_of)
         numbers = lambda: self._enforcing.tier.numbers  # noqa: E731
         late = lambda: self._inbox.hold()  # noqa: E731, PLW0108 - there is none yet
         self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, late)
@@ -109,7 +110,8 @@ class Agent:
         for each in self._writers.all:
             stack.callback(each.close)
         own = (*AGENT_EVENTS, *ENFORCEMENT_EVENTS)
-        self._selection = Selection(Action[config.journal.min_action.upper()], [each.KIND for each in own])
+        least = Action[config.journal.min_action.upper()]
+        self._selection = Selection(least, [each.KIND for each in own], whose=principal_of)
         self._selection.policy_changed(self._policy.rules)
         self._bus = Bus(
             armed.types,

@@ -1,14 +1,15 @@
 """Which lines are written at all, and which of them also to the file that keeps what matters.
 
-That file has a retention of its own, and nobody fills it: of lines of one kind by the same rules about one user some
-are taken at once and then a few a minute. The rest is in the journal like every line, and counted here.
+That file has a retention of its own, and nobody fills it: of lines of one kind by the same rules about one user,
+whatever users he becomes, some are taken at once and then a few a minute. The rest is in the journal like every line,
+and counted here.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from .decision import Action, Decision
 from .enforcer import Outcome
@@ -22,9 +23,19 @@ _KEYS = 16384
 class Selection:
     """Asked for each event."""
 
-    def __init__(self, min_action: Action, always: Iterable[int], clock: Callable[[], float] = time.monotonic) -> None:
-        """`always`: kinds whose lines are written whatever was decided, which are the agent's own."""
-        self._min_action, self._always, self._clock = min_action, frozenset(always), clock
+    def __init__(
+        self,
+        min_action: Action,
+        always: Iterable[int],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        whose: Callable[[Event], Hashable] = lambda event: event.uid,
+    ) -> None:
+        """`always`: kinds whose lines are written whatever was decided, which are the agent's own.
+
+        `whose`: who stands behind an event, however many users he has.
+        """
+        self._min_action, self._always, self._clock, self._whose = min_action, frozenset(always), clock, whose
         self._severe: frozenset[str] = frozenset()
         self._due: OrderedDict[tuple[object, ...], float] = OrderedDict()
         self.left_out = 0
@@ -43,7 +54,7 @@ class Selection:
         fired = [each.id for each in decision.rules if each.id in self._severe or each.action > Action.LOG]
         if not fired and not outcome.done:
             return False
-        key = (event.kind, event.uid, *fired, *outcome.done)
+        key = (event.kind, self._whose(event), *fired, *outcome.done)
         now = self._clock()
         due = max(self._due.pop(key, 0.0), now - _AT_ONCE * _EACH_S)
         if kept := due <= now:

@@ -1,6 +1,7 @@
 """Which lines are written, which are kept longer, and that a flood of the ones turns nothing over of the others."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from krie import Action, Event, FiredRule
@@ -13,6 +14,10 @@ from krie.journal_file import JournalFile
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.policy.engine import Rule
 from krie.policy.metadata import Metadata
+from krie.principal import Principals
+from krie.process import NOTHING as NOTHING_KNOWN
+from krie.process import ProcessTable
+from krie.process_sensor import ProcessExec, ProcessFork
 from krie.selection import Selection
 from krie.testing.events import build
 
@@ -35,8 +40,8 @@ class Clock:
         return self.now
 
 
-def selection(min_action: Action = Action.ALLOW, clock: Clock | None = None) -> Selection:
-    made = Selection(min_action, [Stopped.KIND], clock or Clock())
+def selection(min_action: Action = Action.ALLOW, clock: Clock | None = None, **how: Any) -> Selection:
+    made = Selection(min_action, [Stopped.KIND], clock or Clock(), **how)
     made.policy_changed([rule("LOW", "low"), rule("MEDIUM", "medium"), rule("HIGH", "high"), rule("WORST", "critical")])
     return made
 
@@ -81,6 +86,17 @@ def test_many_alike_are_few_a_minute_and_counted() -> None:
     assert made.matters(build(Ptrace, uid=7), decided(("WORST", Action.LOG)), NOTHING)  # another rule
     clock.now += 60
     assert 9 <= sum(made.matters(build(Ptrace, uid=7), high, NOTHING) for _ in range(1000)) <= 11
+
+
+def test_who_has_many_users_fills_it_no_faster() -> None:
+    """Whoever has subordinate users takes one after the other, in a user namespace of his own."""
+    table = ProcessTable(1000, lambda _: NOTHING_KNOWN)
+    table.feed(build(ProcessExec, tgid=5, start_time=50, parent_tgid=1, uid=1000))
+    child = {"child_tgid": 6, "child_start_time": 60, "child_parent_tgid": 5, "child_parent_start_time": 50}
+    table.feed(build(ProcessFork, tgid=5, start_time=50, parent_tgid=1, uid=1000, **child))
+    made, high = selection(whose=Principals(table, 0)), decided(("HIGH", Action.LOG))
+    acts = [build(Ptrace, tgid=6, start_time=60, parent_tgid=5, uid=100_000 + number) for number in range(1000)]
+    assert sum(made.matters(each, high, NOTHING) for each in acts) == 51
 
 
 def test_users_without_number_fill_no_memory() -> None:
