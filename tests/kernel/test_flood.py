@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+from krie.admin import ask
 from krie.kernel.maps import possible_cpus
 from krie.testing.agent import Line, RunningAgent
 
@@ -237,6 +239,45 @@ def test_a_flood_delays_no_decision(site: Site) -> None:
         time.sleep(1)
         grown = os.stat(site.agent.journal).st_size - before
     assert grown < 2000 * possible_cpus() * 150  # bytes of a line, times records a second
+
+
+MANY = """
+for number in range(30):
+    child = os.fork()
+    if child == 0:
+        if number % 3 and os.fork():
+            os._exit(0)  # whose child is the first process's now, or a reaper's
+        if number % 3 == 2:
+            os.setsid()
+        if number % 3 == 0:
+            program = f'{folder}/{{number}}'
+            shutil.copy('{python}', program)
+            os.execve(program, [program, '-IS', '-c', code + 'ask(7002)'], {{'PYTHONHOME': '{home}'}})
+        ask(7002)
+        os._exit(1)
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_user_trips_no_breaker(site: Site, tmp_path: Path) -> None:
+    """By no number of processes, orphans and copies of programs: what he tries next is killed as the first one was."""
+    for each in (tmp_path, *tmp_path.parents):
+        each.chmod(each.stat().st_mode | 0o111)
+    tmp_path.chmod(0o777)
+    names = {"folder": str(tmp_path), "home": sys.base_prefix, "python": os.path.realpath(sys.executable)}
+    code = f"import shutil\ncode = {CODE!r}\n{MANY.format(**names)}"
+    hit = "KERNEL"
+
+    def state() -> dict[str, Any]:
+        site.agent.settle()
+        return next(each for each in ask(site.agent.run_dir, {"ask": "status"})["breakers"] if each["rule"] == hit)
+
+    killed = len(site.told(lambda line: "killed" in line["done"]))
+    with site.process(NOBODY, f"{code}\nask(7002)\nprint('went on', flush=True)") as made:
+        out, _ = made.communicate("\n")
+        assert (made.returncode, out) == (-signal.SIGKILL, "")
+    assert len(site.told(lambda line: "killed" in line["done"])) == killed + 31
+    assert (state()["processes"], state()["tripped"]) == (1, False)
 
 
 SPAWNS = """
