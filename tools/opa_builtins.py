@@ -24,7 +24,16 @@ def type_of(node: dict[str, Any]) -> Any:
     if kind == "set":
         return {"set": type_of(node.get("of", {"type": "any"}))}
     if kind == "array":
+        closed = "static" in node and "dynamic" not in node
+        if closed:
+            return {"tuple": [type_of(each) for each in node["static"]]}
         return {"array": type_of(node["dynamic"]) if "dynamic" in node else "any"}
+    if kind == "object":
+        others = [type_of(node["dynamic"][each]) for each in ("key", "value")] if "dynamic" in node else None
+        fields = {each["key"]: type_of(each["value"]) for each in node.get("static", ())}
+        if not fields and others in (None, ["any", "any"]):
+            return kind
+        return {"object": fields} | ({"others": others} if others else {})
     return kind
 
 
@@ -37,7 +46,8 @@ def table(capabilities: dict[str, Any]) -> dict[str, Any]:
             "arguments": [type_of(argument) for argument in declared.get("args", ())],
             "result": type_of(declared.get("result", {"type": "any"})),
         }
-        row |= {name: True for name in ("deprecated",) if each.get(name)}
+        row |= {name: True for name in ("deprecated", "relation") if each.get(name)}
+        row |= {"void": True} if "result" not in declared else {}
         row |= {"variadic": True} if "variadic" in declared else {}
         row |= {"lacking": True} if lacking(each["name"], len(row["arguments"])) else {}
         found[each["name"]] = row

@@ -183,7 +183,7 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
             package, definition, _ = walked
             concerned = kinds.get(id(definition), known)
             if concerned not in inferences:
-                world = World(types.input(concerned), types.data, schemas=True)
+                world = World(types.input(concerned), types.data)
                 inferences[concerned] = Inference(analysis.scoped, world, found_by(""), passed)
             users = sorted(rules.get(id(definition), ()))
             name = users[0] if len(users) == 1 else _named(package, definition)

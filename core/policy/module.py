@@ -64,6 +64,8 @@ def module_of(node: Node, owners: Mapping[str, str]) -> Module:
             full = (target[0], *target[1])
             alias = text_at(source, each["as"]) if each.get("as") else full[-1]
             place = f"{file}:{each['span']['line']}"
+            if alias in ("input", "data") and full != (alias,):
+                raise PolicyError(f"{place}: an import cannot be named {alias}; name it otherwise (`import ... as`)")
             if full[0] in ("input", "data"):
                 imports[alias] = Import(alias, full, place)
             elif full not in _LANGUAGE:

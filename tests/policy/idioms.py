@@ -125,4 +125,31 @@ IDIOMS = {
     "reference to another package": with_body("data.krie.s.u == 1", "u := 1\n"),
     "text from an array": with_body('concat("/", [input.event.name, "x"]) == "a/x"'),
     "time": with_body("time.now_ns() > 0"),
+    "an array's elements": with_body("x := [1, 2]\nx[1] == input.process.uid"),
+    "an array's elements by a variable": with_body("x := [1, 2]\nx[i] == input.process.uid\ni > 0"),
+    "keys of an object that is worked out": with_body(
+        "x := {k: v | some k, v in data.named}\nx.anything != input.process.uid"
+    ),
+    "iterating what is empty": with_body("every x in [] { x == 1 }\ncount([y | some y in {}]) == 0"),
+    "an empty set and a set": with_body("u != {1}", "u := set()\n"),
+    "objects of data": with_body("not data.limits[100] == 1"),
+    "a rule of two types": with_body(
+        'u == "a"', 'u := 1 if input.process.uid == 1\nu := "a" if input.process.uid == 0\n'
+    ),
+    "a function of two types": with_body('f("a") == 1\nf(1) == 1', 'f("a") := 1\nf(1) := 1\n'),
+    "a rule that `with` replaces": with_body('u == "a" with u as "a"', "u := 1\n"),
+    "what depends on a rule that `with` replaces": with_body('v == "a" with u as "a"', "u := 1\nv := u\n"),
+    "a function that a value replaces": with_body("f(1) == 1 with f as 1", "f(x) := x\n"),
+    "a function of a package by another": with_body("count([1]) == 2 with count as f", "f(x) := 2 if x\n"),
+    "names below names": with_body("u.a.b == 1", "u.a.b := 1\nu.a.c := 2\nu.d := 3\n"),
+    "keys beside names": with_body("u.a == 1", 'u.a := 1\nu[k] := 2 if some k in ["b"]\n'),
+    "sets by key beside a set": with_body("1 in u.a", "u.a contains 1\nu.b contains 2\n"),
+    "a union in brackets": with_body("({1} | {2}) == {1, 2}"),
+    "a union behind": with_body("{1, 2} == {1} | {2}"),
+    "a union's value": with_body("x := {1} | {2}\ncount(x) == 2"),
+    "print in `not`": with_body('not print("a")'),
+    "a variable named contains": with_body("contains := 1\ncontains == 1"),
+    "a variable of a comprehension and then of the rule": with_body("y := [x | x = 1]\nx := 1\n[x] == y"),
+    "the parts of a date": with_body("[year, _, _] := time.date(time.now_ns())\nyear > 2000"),
+    "a comprehension's variable of the same name": with_body("x := {x: x | x = input.process.uid}\nx != {}"),
 }

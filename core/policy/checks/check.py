@@ -9,12 +9,16 @@ from ...inline import Path
 from ...wire import Json
 from ..module import Import, Module
 from ..ownership import Packages
+from .braces import check_braces
+from .conflicts import check_conflicts
 from .functions import Functions
-from .inference import Definitions, Found, Inference, World
+from .inference import Definitions, Found
 from .mentions import mentions
 from .recursion import CallGraph
 from .safety import Safety
 from .scope import Scope
+from .typing import Typing
+from .walk import Common
 
 
 def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapping[str, str]) -> Definitions:
@@ -30,6 +34,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
             packages.rule(module.package, each.name, f"{each.place}:{each.line}")
     packages.data(data, data_places)
     _imports(modules)
+    check_conflicts(modules)
     functions = Functions(modules)
     safety = Safety(functions.arity)
     graph = CallGraph()
@@ -40,6 +45,7 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
     for module in modules:
         scope = Scope(module, frozenset(names[module.package]))
         for each in module.definitions:
+            check_braces(each, scope)
             mentioned = list(mentions(each, scope))
             for mention in mentioned:
                 functions.check(mention)
@@ -47,16 +53,11 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
             graph.add(module.package, each, mentioned)
             path = (*module.package.split("."), each.name, *each.path)
             found.setdefault(path, []).append((module.package, each, scope))
-    graph.check()
-    inference = Inference(found, World(), _refuse)
-    for definitions in found.values():
-        for one in definitions:
-            inference.definition(one)
+    scopes = {id(each): scope for definitions in found.values() for _, each, scope in definitions}
+    typing = Typing(Common(ordered=safety.ordered, dependents=graph.dependents))
+    for each in graph.check():
+        typing.definition(each, scopes[id(each)])
     return found
-
-
-def _refuse(place: str, what: str, mend: str) -> None:
-    raise PolicyError(f"{place}: {what}; {mend}")
 
 
 def _imports(modules: Sequence[Module]) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 
 from ...errors import PolicyError
 from ...inline import Path
-from ..definition import Definition, Node, parameters, reference
+from ..definition import Node, parameters, reference
 from ..module import Module
+from .head import Head
 from .mentions import Mention
 from .scope import Scope
 
+_FIXED = ("eq", "rego.metadata.chain", "rego.metadata.rule")
+"""What OPA works out while it compiles."""
 _ALWAYS_THERE = ("print",)
 """No function of the engine's, but it is compiled away."""
 
@@ -26,10 +29,15 @@ class Builtin:
     """A function that OPA has."""
 
     arguments: tuple[Any, ...]
-    """Types: a name, a list of types one of which it must be, or {"array": TYPE} and {"set": TYPE}."""
+    """Types: a name, a list of types one of which it must be, {"array": TYPE}, {"set": TYPE}, {"tuple": [TYPES]} or
+    {"object": {KEY: TYPE}}, maybe with "others": [KEY TYPE, TYPE]."""
     result: Any
     deprecated: bool = False
     variadic: bool = False
+    relation: bool = False
+    """It has several answers, such as `walk`."""
+    void: bool = False
+    """It has none, such as `print`."""
     lacking: bool = False
     """The embedded engine does not have it."""
 
@@ -42,26 +50,17 @@ def builtins() -> Mapping[str, Builtin]:
 
 
 class Functions:
-    """The functions of all packages. Raises `PolicyError` for definitions that exclude each other."""
+    """The functions of all packages."""
 
     def __init__(self, modules: Iterable[Module]) -> None:
         """Read all heads."""
         self._arities: dict[Path, int] = {}
         self._rules: set[Path] = set()
-        first: dict[Path, tuple[str, str]] = {}
-        defaults: dict[Path, str] = {}
         for module in modules:
             for each in module.definitions:
                 path = (*module.package.split("."), each.name, *each.path)
-                place = f"{each.place}:{each.line}"
-                if each.is_default and (other := defaults.setdefault(path, place)) != place:
-                    raise PolicyError(f"{place}: {each.name} has a default already, at {other}; keep one of them")
-                shape = _shape(each)
-                known, where = first.setdefault((*path, "" if each.plain else " "), (shape, place))
-                if known != shape:
-                    raise PolicyError(f"{place}: {each.name} is {shape} here and {known} at {where}; rename one")
                 self._rules.add(path)
-                if each.is_function:
+                if each.is_function and len(Head.of(each, module.package).ground) == len(path):
                     self._arities[path] = len(parameters(each))
 
     def arity(self, scope: Scope, call: Node) -> int | None:
@@ -79,13 +78,7 @@ class Functions:
         """Refuse a call of what is no function, with too few or too many arguments, and a function that is read."""
         path = mention.path
         if mention.replaced:
-            place = mention.scope.place(mention.node)
-            if any(path[:size] in self._rules for size in range(1, len(path))):
-                raise PolicyError(
-                    f"{place}: `with` replaces a rule as a whole only, not a part of it: {'.'.join(path)}"
-                )
-            if path[0] not in ("input", "data") and ".".join(path) not in builtins():
-                raise PolicyError(f"{place}: `with` replaces input, data and functions only, not {'.'.join(path)}")
+            self._replaced(mention)
             return
         if mention.arguments is None:
             function = next((path[:size] for size in range(1, len(path) + 1) if path[:size] in self._arities), None)
@@ -102,18 +95,37 @@ class Functions:
             arity = self._arities[path]
         else:
             builtin = builtins().get(name)
-            if builtin is None or name.startswith("internal."):
+            if builtin is not None and path[0] == "internal":
+                raise PolicyError(f"{place}: {name} is what OPA makes of an operator; write the operator, such as `in`")
+            if builtin is None:
                 shown = name or "of a variable's name"
                 raise PolicyError(f"{place}: there is no function {shown}{self._similar(path, mention.scope)}")
             if builtin.deprecated:
                 raise PolicyError(f"{place}: {name} is deprecated, and Rego v1 refuses it; write it otherwise")
             if builtin.lacking and name not in _ALWAYS_THERE:
                 raise PolicyError(f"{place}: the embedded engine does not have OPA's function {name}; do without it")
+            if builtin.void and not mention.statement:
+                raise PolicyError(f"{place}: {name} has no value; write it as a statement of its own")
             if builtin.variadic:
                 return
             arity = len(builtin.arguments)
         if count != arity and not (mention.statement and count == arity + 1):
             raise PolicyError(f"{place}: {name} takes {arity} argument{'s' if arity != 1 else ''}, not {count}")
+
+    def _replaced(self, mention: Mention) -> None:
+        """Refuse what `with` cannot replace."""
+        path, place, name = mention.path, mention.scope.place(mention.node), ".".join(mention.path)
+        if any(path[:size] in self._rules for size in range(1, len(path) + (not mention.whole))):
+            raise PolicyError(f"{place}: `with` replaces a rule as a whole only, not a part of it: {name}")
+        if path[0] in ("input", "data"):
+            return
+        builtin = builtins().get(name)
+        if builtin is None:
+            raise PolicyError(f"{place}: `with` replaces input, data and functions only, not {name}")
+        if builtin.relation or builtin.void or path[0] == "internal" or name in _FIXED:
+            raise PolicyError(
+                f"{place}: `with` cannot replace OPA's {name}; replace what calls it, or what it is given"
+            )
 
     def _similar(self, path: Path, scope: Scope | None = None) -> str:
         name = ".".join(path)
@@ -125,11 +137,3 @@ class Functions:
             ]
         close = get_close_matches(name, own, 1) if name else []
         return f"; did you mean {close[0]}?" if close else "; define it, or look up its name"
-
-
-def _shape(definition: Definition) -> str:
-    if definition.is_function:
-        return f"a function of {len(parameters(definition))}"
-    if definition.is_default:
-        return "a value"
-    return "a set" if "Set" in definition.tree["head"] else "a value"

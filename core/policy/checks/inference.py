@@ -1,7 +1,7 @@
 """Walks a policy with what is known of every value, and tells what cannot be meant.
 
-Without schemas it finds what OPA's type checker refuses. With them it finds comparisons that always fail, names that
-nothing has, and values that no field takes. What it does not understand is anything, of which nothing is told.
+It finds comparisons that always fail, names that nothing has, and values that no field takes. What it does not
+understand is anything, of which nothing is told.
 """
 
 from __future__ import annotations
@@ -54,8 +54,6 @@ class World:
 
     input: Type = ANY
     data: Type = ANY
-    schemas: bool = False
-    """Whether these are known: then calls pass on what is known of their arguments."""
 
 
 Found = tuple[str, Definition, Scope]
@@ -257,7 +255,7 @@ class Inference:
         written = list(start[1:])
         while steps and "String" in steps[0]:
             written.append(str(steps.pop(0)["String"]["value"]))
-        if start[0] == "data" and written[:1] == ["krie"]:
+        if start[0] == "data" and written[:1] == ["krie"] and "data" not in self._replaced:
             return self._of_package(("data", *written), steps, node, scope, known)
         unknown = start[0] in self._replaced
         value = ANY if unknown else self.world.input if start[0] == "input" else self.world.data
@@ -274,7 +272,7 @@ class Inference:
                 return self._follow(self._answer(found), rest, node, scope, known)
         packages = {tuple(package.split(".")) for each in self.definitions.values() for package, _, _ in each}
         below = any(each[: len(path)] == path for each in (*packages, *self.definitions))
-        if not below and self.world.schemas and not steps:
+        if not below and not steps:
             names = [".".join(each) for each in self.definitions]
             self._tell(scope, node, f"{'.'.join(path)} is no rule and no package", similar(".".join(path), names))
         for each in steps:
@@ -317,8 +315,6 @@ class Inference:
             self._expression(node["key"], scope, known)
         value = self._expression(node["value"], scope, known)
         collection = self._expression(node["collection"], scope, known)
-        if not self.world.schemas:
-            return BOOLEAN
         if collection.known and not collection.kinds & {"array", "set", "object"}:
             mend = (
                 "compare by ==, or look for a part of a text by contains()"
@@ -343,9 +339,8 @@ class Inference:
             new = position == arity and builtin is not None and "Call" not in each
             types.append(ANY if new else self._expression(each, scope, known))
         if path in self.definitions:
-            if self.world.schemas:
-                before = self.passed.get(path, types)
-                self.passed[path] = [shared(union(pair)) for pair in zip(before, types, strict=False)]
+            before = self.passed.get(path, types)
+            self.passed[path] = [shared(union(pair)) for pair in zip(before, types, strict=False)]
             return self._answer(path)
         if builtin is None or builtin.variadic:
             return ANY
@@ -366,6 +361,5 @@ class Inference:
                 self._tell(scope, node, f"{words} is {what}", f"it must be {expected.shown}{elements}")
 
     def _compare(self, scope: Scope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
-        if self.world.schemas or operator in ("==", "="):
-            for what, mend in differences(*types, operator):
-                self._tell(scope, node, what, mend)
+        for what, mend in differences(*types, operator):
+            self._tell(scope, node, what, mend)

@@ -61,7 +61,7 @@ def _query(query: Node, scope: Scope) -> Iterator[Mention]:
             name, rest, whole = reference(each["refr"]) or ("", (), False)
             yield Mention((*(scope.meaning(name) or (name,)), *rest), whole, each["refr"], scope, replaced=True)
             if (found := scope.full(each["as"])) is not None:  # maybe a function that takes another one's place
-                yield Mention(*found, each["as"], scope, replaces=True)
+                yield Mention(*found, each["as"], scope, replaces=scope.meaning(name)[:1] != ("input",))
             else:
                 yield from _expression(each["as"], scope)
         ((kind, node),) = statement["literal"].items()

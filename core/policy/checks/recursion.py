@@ -14,12 +14,16 @@ Node = tuple[Path, Definition]
 
 
 class CallGraph:
-    """What each definition mentions. A path stands for all that is defined at it, above it and below it."""
+    """What each definition mentions. A path stands for all that is defined at it, above it and below it.
+
+    Keys that are no names end a path, as they do for the embedded engine, which takes `u[1] := u[2]` for recursive.
+    """
 
     def __init__(self) -> None:
         """Empty."""
         self._packages: dict[Path, dict[str, list[Node]]] = {}
         self._mentioned: dict[int, list[tuple[Path, str]]] = {}
+        self._users: dict[int, list[Node]] | None = None
 
     def add(self, package: str, definition: Definition, mentioned: Iterable[Mention]) -> None:
         """`package`: such as `data.krie.site`."""
@@ -30,14 +34,34 @@ class CallGraph:
             (each.path, each.scope.place(each.node)) for each in mentioned if each.path[:1] == ("data",)
         ]
 
-    def check(self) -> None:
-        """Raise `PolicyError` for the first circle, with all of its places."""
-        done: set[int] = set()
+    def check(self) -> list[Definition]:
+        """All definitions, each after those that it mentions.
+
+        Raises `PolicyError` for the first circle, with all of its places.
+        """
+        done: dict[int, Definition] = {}
         for names in self._packages.values():
             for start in (node for nodes in names.values() for node in nodes):
                 self._follow(start, done)
+        return list(done.values())
 
-    def _follow(self, start: Node, done: set[int]) -> None:
+    def dependents(self, path: Path) -> Iterator[Path]:
+        """Paths of the rules that a reference may mean, and of all that depend on them."""
+        if self._users is None:
+            self._users = {}
+            for names in self._packages.values():
+                for node in (node for nodes in names.values() for node in nodes):
+                    for used, _ in self._next(node):
+                        self._users.setdefault(id(used[1]), []).append(node)
+        todo, seen = list(self._at(path)), set[int]()
+        while todo:
+            found, definition = todo.pop()
+            if id(definition) not in seen:
+                seen.add(id(definition))
+                yield found
+                todo += self._users.get(id(definition), ())
+
+    def _follow(self, start: Node, done: dict[int, Definition]) -> None:
         """Depth first, without recursion of its own."""
         way: list[tuple[Node, str, Iterator[tuple[Node, str]]]] = []
         on_way: dict[int, int] = {}
@@ -50,7 +74,7 @@ class CallGraph:
             if todo is None:
                 if way:
                     (_, definition), _, _ = way.pop()
-                    done.add(id(definition))
+                    done[id(definition)] = definition
                     del on_way[id(definition)]
                 continue
             if (first := on_way.get(id(todo[0][1]))) is not None:

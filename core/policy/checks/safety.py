@@ -15,6 +15,7 @@ from ..definition import Definition, Node, parameters
 from .scope import CLOSURES, LOCAL, Scope, children, declarations, pattern_variables
 
 Names = frozenset[str]
+_KEYWORDS = frozenset("as default else every if import in not null package some true false with".split())
 Arity = Callable[[Scope, Node], int | None]
 """How many arguments a call's function takes; None where it is not known."""
 
@@ -36,12 +37,16 @@ class Safety:
     """Checks definitions. Raises `PolicyError` at the first unsafe variable."""
 
     arity: Arity
+    ordered: dict[int, list[Node]] = field(default_factory=dict)
+    """The statements of each query (by its identity) in an order in which they can be evaluated."""
 
     def definition(self, definition: Definition, scope: Scope) -> None:
         """`scope`: that of its file."""
         arguments = frozenset(name for each in parameters(definition) for name, _ in pattern_variables(each))
-        if taken := sorted(arguments & {"input", "data"}):
-            raise PolicyError(f"{definition.place}:{definition.line}: an argument hides {taken[0]}; rename it")
+        if taken := sorted(arguments & (_KEYWORDS | {"input", "data"})):
+            raise PolicyError(f"{definition.place}:{definition.line}: an argument is named {taken[0]}; rename it")
+        if definition.plain and definition.name == "contains":
+            raise PolicyError(f"{definition.place}:{definition.line}: a rule is named `contains`, a keyword; rename it")
         scope = scope.within(arguments)
         tree = definition.tree
         if definition.is_default:
@@ -59,6 +64,9 @@ class Safety:
             reference = next(iter(reference.values()))["refr"]
         bodies = tree["bodies"] or [{"query": {"stmts": []}, "is_else": False}]
         for body in bodies:
+            for name, node in declarations(body["query"], scope):
+                if name in arguments:
+                    raise PolicyError(f"{scope.place(node)}: {name} is an argument already; rename one")
             own = [body["assign"]["value"]] if body.get("assign") else [] if body["is_else"] else values
             self._query(body["query"], own, arguments, scope)
 
@@ -71,11 +79,17 @@ class Safety:
             if "SomeVars" in statement["literal"]
             for name in _some(statement, scope)
         }
+        used: set[str] = set()
         for statement in query["stmts"]:
             own = list(declarations({"stmts": [statement]}, scope))
+            if "SomeVars" not in statement["literal"]:
+                used |= self._used_first(statement, scope) - declared
+            for name, node in own:
+                if name in used and name not in declared:
+                    raise PolicyError(f"{scope.place(node)}: variable {name} is used before it is declared; rename one")
             for number, (name, node) in enumerate(own):
                 # The patterns of one `some ... in` may name a variable twice: both must be equal.
-                again = name in {other for other, _ in own[:number]} and "SomeIn" not in statement["literal"]
+                again = name in {other for other, _ in own[:number]} - {"_"} and "SomeIn" not in statement["literal"]
                 if name in declared or again:
                     raise PolicyError(f"{scope.place(node)}: variable {name} is declared already; rename one")
             declared |= {name for name, _ in own} - {"_"}
@@ -84,17 +98,18 @@ class Safety:
         statements = [_Statement.of(self, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]]
         statements += [_Statement(self._terms([each], scope), scope) for each in results]
         inner = {id(each): self._enclosed(each, scope) for each in statements}
-        used = {name for each in statements for name in (*each.terms.variables, *inner[id(each)])}
-        if unused := sorted(named - used):
+        mentioned = {name for each in statements for name in (*each.terms.variables, *inner[id(each)])}
+        if unused := sorted(named - mentioned):
             raise PolicyError(f"{scope.place(query)}: variable {unused[0]} is declared and not used; drop it")
         outer = safe | {name for each in statements for name in each.terms.variables}
+        ordered = self.ordered[id(query)] = []
         waiting = statements
         while waiting:
             left = []
             for each in waiting:
-                needed = each.needed | (inner[id(each)] & outer)
-                if needed <= safe | each.given(safe, self):
+                if each.needed <= safe | each.given(safe, self) and inner[id(each)] & outer <= safe:
                     safe |= each.needed
+                    ordered += [each.node] if each.node is not None else []
                 else:
                     left.append(each)
             if len(left) == len(waiting):
@@ -102,7 +117,11 @@ class Safety:
             waiting = left
         for each in statements:
             if each.every is not None:
-                names = frozenset(scope.text(each.every[part]) for part in ("key", "value") if each.every.get(part))
+                parts = [scope.text(each.every[part]) for part in ("key", "value") if each.every.get(part)]
+                names = frozenset(parts)
+                if len(parts) == 2 and parts[0] == parts[1] != "_":
+                    place = scope.place(each.node)
+                    raise PolicyError(f"{place}: variable {parts[0]} is declared already; rename one")
                 if unread := sorted(names - {"_"} - self._free(each.every["query"], [], scope.within(names))):
                     place = scope.place(each.node)
                     raise PolicyError(f"{place}: variable {unread[0]} of `every` is not used; write _ for it")
@@ -110,6 +129,20 @@ class Safety:
             for closure in each.terms.closures:
                 ((_, inner),) = closure.items()
                 self._query(inner["query"], _results(inner), safe, scope)
+
+    def _used_first(self, statement: Node, scope: Scope) -> Names:
+        """Variables that a statement uses before it declares some, outside of closures."""
+        ((kind, node),) = statement["literal"].items()
+        uses = [each["as"] for each in statement.get("with_mods") or ()]
+        if kind == "SomeIn":
+            uses.append(node["collection"])
+        elif kind == "Every":
+            uses.append(node["domain"])
+        elif (assigned := node["expr"].get("AssignExpr")) is not None and assigned["op"] == "ColEq":
+            uses.append(assigned["rhs"])
+        else:
+            uses.append(node["expr"])
+        return frozenset(self._terms(uses, scope).variables)
 
     def _unsafe(self, left: list[_Statement], safe: Names, outer: Names, scope: Scope) -> PolicyError:
         bound = {name for each in left for name in each.given(outer, self)}
@@ -132,6 +165,8 @@ class Safety:
     def _enclosed(self, statement: _Statement, scope: Scope) -> Names:
         """Variables that the statement's closures need from outside."""
         found = self._inner(statement.terms, scope)
+        if statement.node is not None:  # what it declares, it does not use: theirs are variables of the same names
+            found -= {name for name, _ in declarations({"stmts": [statement.node]}, scope)}
         if (every := statement.every) is not None:
             names = frozenset(scope.text(every[part]) for part in ("key", "value") if every.get(part))
             found |= self._free(every["query"], [], scope.within(names)) - names
@@ -149,10 +184,16 @@ class Safety:
         own = frozenset(name for name, _ in declarations(query, scope))
         scope = scope.within(own)
         found: set[str] = set()
+        hidden: set[str] = set()
+        before: set[str] = set()
+        for each in query["stmts"]:
+            if "SomeVars" not in each["literal"]:
+                before |= self._used_first(each, scope) - hidden
+            hidden |= {name for name, _ in declarations({"stmts": [each]}, scope)}
         statements = [_Statement.of(self, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]]
         for each in (*statements, *(_Statement(self._terms([each], scope), scope) for each in results)):
             found |= {*each.terms.variables, *self._enclosed(each, scope)}
-        return frozenset(found) - own
+        return frozenset(found) - own | before
 
     def _terms(self, nodes: list[Node], scope: Scope) -> _Terms:
         terms = _Terms()
@@ -256,6 +297,8 @@ class _Statement:
         found: set[str] = set()
         # What a reference starts at must have its value before: the statement cannot give it.
         before = {name for start, _ in self.terms.lookups for name in start} - safe
+        if len(self.patterns) > 1:  # but the value's pattern may look into the key
+            before -= set(_pattern(self.patterns[0]))
         size = -1
         while len(found) != size:
             size = len(found)

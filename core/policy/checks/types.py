@@ -173,7 +173,11 @@ def of_builtin(declared: Any) -> Type:
     if isinstance(declared, list):
         return union(of_builtin(each) for each in declared)
     if isinstance(declared, dict):
+        if "object" in declared:
+            return OBJECT
         ((kind, items),) = declared.items()
+        if kind == "tuple":
+            return Type(ARRAY.kinds, items=union(map(of_builtin, items)))
         return Type(frozenset({kind}), items=None if items == "any" else of_builtin(items))
     return ANY if declared == "any" else Type(frozenset({declared}))
 
