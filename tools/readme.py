@@ -17,6 +17,7 @@ from krie.enforcement_events import ENFORCEMENT_EVENTS
 from krie.enforcer import WORDS
 from krie.errors import ExitCode
 from krie.event import EventType, own_fields
+from krie.installed import available
 from krie.kernel.features import Features
 from krie.plugin_manager import Plugins
 from krie.policy.embedded import EmbeddedEngine
@@ -37,12 +38,18 @@ def pages() -> dict[Path, str]:
     """What is written, by its place: the manual with its tables as the code has them now, and the rules' page."""
     place = ROOT / "krie.toml"
     config = load_config(place)
+    config = config.model_copy(update={"plugins": {**{each: {} for each in _shipped()}, **config.plugins}})
     plugins = Plugins.load(config, str(place), Features(), lambda fault: _fail(fault.error))
 
     def fresh(text: str) -> str:
         return _BLOCK.sub(lambda block: f"{block[1]}{TABLES[block[2]](config, plugins)}{block[3]}", text)
 
     return {MANUAL: fresh(MANUAL.read_text()), RULES: _rules_page(config, plugins)}
+
+
+def _shipped() -> list[str]:
+    """Also those that krie.toml leaves for the administrator to switch on."""
+    return sorted(name for name, entry in available().items() if entry.dist is not None and entry.dist.name == "krie")
 
 
 def _events(_: Config, plugins: Plugins) -> str:

@@ -1,4 +1,46 @@
-"""Which places may call the kernel's sensitive functions: derived from its code, kept in reviewed lock files.
+"""Locked functions of the kernel: called from their callers only.
 
-So far these are the derivation, the lock files and the command `krie cfi`. Nothing is attached to a kernel yet.
+The attack: whoever controls what the kernel executes next, or has code of their own in it, calls functions that give
+power: commit_creds, prepare_kernel_cred, call_usermodehelper_exec, set_memory_*, switch_task_namespaces
+(`locked.toml`). `smep_smap` tells the chains that give themselves away by their stack, or by a return address that no
+call precedes. This plugin knows the callers: in 6.12 commit_creds() has 32, where some 207,000 places are behind a
+call.
+
+The mechanism observed: a kprobe at the entry of each locked function looks up the return address among the legal ones.
+These come from the lock file of this build (`locks/`, made by `krie cfi derive`), so that its functions are locked when
+the agent is armed. A process of its own derives them from the running kernel's code meanwhile (direct calls; tail calls
+followed): what differs is told in `cfi.lock`, and functions that no file knows are locked then. A call from elsewhere
+is decided in the kernel: in mode `enforce` the process is poisoned and killed by the program that saw it, before the
+function runs. Functions that calls by a pointer may reach, by ways that `locked.toml` does not name, are `certain:
+false`: calls from unknown places are told, and nobody is killed.
+
+Credentials that are committed, by whomever, may have what the task's own have not (root's user, capabilities, another
+user or user namespace) in a few system calls only, each a row of `locked.toml`; elsewhere, and in kernel threads, that
+is decided likewise. There is no program at the entry of system calls: the number is read where credentials gain. Where
+a tracer follows a function's return (kretprobe, fprobe, function_graph), the return address is the tracer's and says
+nothing of the caller; such calls are counted as `traced`, and what they gain is looked at all the same.
+
+Where kernel.kptr_restrict is 2 or the kernel's memory cannot be read, nothing is locked, and the plugin says so.
+
+What is not seen: attacks on data only (a credential overwritten, a page table, modprobe_path); who forges a return
+address that is a legal caller's (or a tracer's) and gains nothing, or gains it in a system call that may give it; who
+enters a function behind its begin (the traps of smep_smap look at the stack there); who gains credentials in a system
+call that may give them, past its checks; calls through a legal indirect call with a forged pointer; functions that the
+compiler copied into their callers (override_creds in newer kernels); all other functions.
+
+Not there yet: rights judged again where an act happens (a file capability written, a set-uid file made); whether a
+system call's checks were made before credentials were committed; that the outermost frame of the stack is an entry of
+the kernel (the stack is in the event, as evidence); callers in modules by their files. A module that calls
+prepare_kernel_cred() is therefore no rule's business, since network file systems do; one that calls commit_creds() with
+a gain is. It is a lock on chosen doors, and no control-flow integrity of the kernel: kCFI, FineIBT and shadow stacks
+check every call.
+
+False positives: code of live patches that calls a locked function is a module's. A live patch that replaces a system
+call which gives rights gets its callers killed, so this plugin is not for machines that are patched so. Modules that
+call call_usermodehelper() or set_memory functions are told by CFI004. A tracer's probe that stands as a jump on a call
+of a locked function when the agent starts is told as a difference.
+
+Cost: each call of a locked function takes a kprobe, one read of kernel memory and a few lookups; smep_smap has a probe
+of its own at most of them, and the kernel runs both programs from one breakpoint or ftrace call. The derivation takes
+a second of CPU time and 100 MB, in a process that yields to others and ends.
 """

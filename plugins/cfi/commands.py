@@ -13,7 +13,7 @@ from krie.output import complain, say, say_json, say_text
 from . import lock_file
 from .boot_image import kernel_in
 from .declaration import Declaration, shipped
-from .live import Kcore, running_build_id, running_code
+from .live import BOUNDS, Kcore, code_of, layout, locate, running_build_id
 from .lock_file import LockFile, lock_file_of
 
 cfi = click.Group("cfi")
@@ -58,7 +58,7 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 @_kernel
 @json_option
 def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> None:
-    """Tell who may call a function, and why it is declared as one to lock.
+    """Tell who may call a function, why it is locked, and what a call from elsewhere gets.
 
     FUNCTION may be any function of the kernel. Of the running kernel the shipped lock file is shown, if there is one.
     """
@@ -69,6 +69,7 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
     if function not in lock.functions:
         raise click.ClickException(f"{lock.release or lock.build_id} has no function {function}, or has several")
     found = lock.functions[function]
+    open_ = [each for each in found.taken if each not in declared.indirect]
     answer = {
         "function": function,
         "release": lock.release,
@@ -76,7 +77,8 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
         "why": declared.functions[function].why if function in declared.functions else "",
         "callers": found.callers,
         "by_pointer": {each: declared.indirect[each].callers for each in found.taken if each in declared.indirect},
-        "open": [each for each in found.taken if each not in declared.indirect],
+        "open": open_,
+        "gains": {name: each.gain for name, each in declared.gains.items()} if function == "commit_creds" else {},
     }
     if as_json:
         say_json(answer)
@@ -90,12 +92,22 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
             else "by pointers that nothing here knows of"
         )
         say(f"through {each}, {how}")
+    if function == "commit_creds":
+        say("credentials may gain, in system call:")
+        say(*(f"  {name}: {', '.join(each.gain)}; {each.why}" for name, each in declared.gains.items()))
+    unknown = "not acted upon, since callers by pointer are not known."
+    say(f"A call from anywhere else: told (CFI004), {unknown if open_ else _consequence(function)}")
 
 
 def _why(declared: Declaration, function: str) -> str:
     """In words."""
     known = declared.functions.get(function)
-    return f"declared, since it {known.why}" if known else "not declared in locked.toml"
+    return f"locked, since it {known.why}" if known else "not locked; `functions` in [plugins.cfi] locks it"
+
+
+def _consequence(function: str) -> str:
+    credentials = function in ("commit_creds", "prepare_kernel_cred")
+    return "and the process killed before the function runs, in mode enforce (CFI001)." if credentials else "no more."
 
 
 def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFile:
@@ -107,7 +119,7 @@ def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFi
     need_root()
     kcore = Kcore()
     try:
-        code = running_code(kcore.read)
+        code = code_of(kcore.read, layout(locate(BOUNDS)))
     finally:
         kcore.close()
     return lock_file_of(os.uname().release, running_build_id(), code, code.callers(declared.functions))

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Literal
 
-from krie import ConfigError
+from krie import ConfigError, numbers_of
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 FIRST_CONFIGURED = 32
 MOST_CONFIGURED = 16
 _FILE = "locked.toml"
+GAINS: Mapping[str, int] = {"euid0": 1 << 0, "caps": 1 << 1, "userns": 1 << 2, "uid": 1 << 3}
+"""What credentials may have that the task's own have not, with its bit in records and maps."""
+_COMPAT = 1 << 16
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=63)]
 
 
@@ -35,10 +38,18 @@ class Indirect(_Model):
     why: Annotated[str, Field(min_length=1)]
 
 
+class SystemCall(_Model):
+    """A system call in which credentials may gain something."""
+
+    gain: Annotated[list[Literal["euid0", "caps", "userns", "uid"]], Field(min_length=1)]
+    why: Annotated[str, Field(min_length=1)]
+
+
 class _File(_Model):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     functions: dict[Symbol, Function]
     indirect: dict[Symbol, Indirect] = {}
+    gains: dict[Symbol, SystemCall] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +58,16 @@ class Declaration:
 
     functions: Mapping[str, Function]
     indirect: Mapping[str, Indirect]
+    gains: Mapping[str, SystemCall]
 
-    def callers_by_pointer(self) -> dict[str, tuple[str, ...]]:
-        """By function that is called by a pointer."""
-        return {name: tuple(each.callers) for name, each in self.indirect.items()}
+    def paths(self) -> dict[int, int]:
+        """Bits of what may be gained by number of the system call; those of 32-bit callers have a bit more."""
+        found = {}
+        for name, each in self.gains.items():
+            numbers = numbers_of(name)
+            for number in (*numbers.native, *(_COMPAT | ia32 for ia32 in numbers.ia32)):
+                found[number] = sum(GAINS[gain] for gain in set(each.gain))
+        return found
 
     def with_functions(self, configured: Sequence[str]) -> Declaration:
         """And these, of the configuration."""
@@ -59,7 +76,7 @@ class Declaration:
             name: Function(number=FIRST_CONFIGURED + index, why="locked by the configuration")
             for index, name in enumerate(further)
         }
-        return Declaration({**self.functions, **added}, self.indirect)
+        return Declaration({**self.functions, **added}, self.indirect, self.gains)
 
 
 def parse(text: str, place: str) -> Declaration:
@@ -76,7 +93,10 @@ def parse(text: str, place: str) -> Declaration:
         if numbers.count(function.number) > 1 or function.number >= FIRST_CONFIGURED:
             problem = f"must be below {FIRST_CONFIGURED} and no other function's"
             raise ConfigError(place, f"functions.{name}.number: {function.number} {problem}")
-    return Declaration(found.functions, found.indirect)
+    for name in found.gains:
+        if not any((numbers_of(name).native, numbers_of(name).ia32)):
+            raise ConfigError(place, f"gains.{name}: no system call that KRIe knows has this name")
+    return Declaration(found.functions, found.indirect, found.gains)
 
 
 def shipped() -> Declaration:

@@ -16,7 +16,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _BRANCH = re.compile(rb"[\xe8\xe9\xcc](?=...[\x00\x01\xfe\xff])", re.DOTALL)
@@ -26,7 +26,8 @@ _CALL, _BREAKPOINT = 0xE8, 0xCC
 _LOAD_ADDRESS = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
 """`lea` of an address relative to the instruction pointer."""
 _INDIRECT = re.compile(rb"\xff(?=[\x10-\x17\x50-\x57\x90-\x97\xd0-\xd7])", re.DOTALL)
-_THUNKS = ("__x86_indirect_", "__SCT__")
+THUNKS = ("__x86_indirect_", "__SCT__")
+"""Begins of the names of code that stands for a call by a pointer."""
 _STATIC_CALL = "__SCT__"
 """Trampolines of static calls: what takes their address is the list by which the kernel patches the calls, and those
 are direct."""
@@ -97,24 +98,14 @@ class Code:
         return {each: _closure(address, calls, jumpers, taken) for each, address in wanted.items()}
 
     def indirect_calls(self, name: str) -> set[int]:
-        """Return addresses of the calls by a pointer in a function: of `call r/m64`, and of calls of a thunk that
-        stands for one where Spectre is mitigated. Without a disassembler a few more than there are may be found."""
+        """Return addresses of the calls by a pointer in a function; none where there are several of this name."""
         start = self._by_name.get(name, 0)
         if not start:
             return set()
         index = bisect_right(self._starts, start)
         end = self._starts[index] if index < len(self._starts) else self.base + len(self.text)
         code = self.text[start - self.base : end - self.base]
-        found = {
-            start + match.start() + size
-            for match in _INDIRECT.finditer(code)
-            for size in _indirect_sizes(code, match.start())
-        }
-        for match in _BRANCH.finditer(code):
-            target = start + match.start() + 5 + _DISTANCE.unpack_from(code, match.start() + 1)[0]
-            if self.name(target).startswith(_THUNKS):
-                found.add(start + match.start() + 5)
-        return found
+        return indirect_calls(code, start, lambda target: self.name(target).startswith(THUNKS))
 
     def _function(self, address: int) -> int:
         index = bisect_right(self._starts, address) - 1
@@ -170,6 +161,22 @@ class Code:
                 if address in targets:
                     found.add(address)
         return frozenset(each for each in found if not self.name(each).startswith(_STATIC_CALL))
+
+
+def indirect_calls(code: bytes, start: int, is_thunk: Callable[[int], bool]) -> set[int]:
+    """Return addresses of the calls by a pointer in a function that begins at `start`: of `call r/m64`, and of calls of
+    a thunk that stands for one where Spectre is mitigated. Without a disassembler a few more than there are may be
+    found."""
+    found = {
+        start + match.start() + size
+        for match in _INDIRECT.finditer(code)
+        for size in _indirect_sizes(code, match.start())
+    }
+    for match in _BRANCH.finditer(code):
+        end = start + match.start() + 5
+        if is_thunk(end + _DISTANCE.unpack_from(code, match.start() + 1)[0]):
+            found.add(end)
+    return found
 
 
 def _indirect_sizes(code: bytes, at: int) -> tuple[int, ...]:

@@ -1,10 +1,11 @@
-"""The running kernel's code, for the derivation."""
+"""The running kernel's code, for the derivation, and where in it functions lie."""
 
 from __future__ import annotations
 
 import os
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from krie import ConfigError, KernelError
@@ -14,9 +15,14 @@ from .derivation import Code
 
 _FUNCTIONS = frozenset(b"tTwW")
 _KIND, _NAME = 17, 19  # where a line of kallsyms has them
+_FUNCTION = re.compile(rb"^([0-9a-f]+) [tTwW] ", re.MULTILINE)
 _NOTES, _KALLSYMS, _KCORE = Path("/sys/kernel/notes"), Path("/proc/kallsyms"), Path("/proc/kcore")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _LOADED = 1  # PT_LOAD
+TEXT = ("_stext", "_etext")
+_DATA = (("__start_rodata", "__end_rodata"), ("_sdata", "_edata"))
+BOUNDS = (*TEXT, *(name for names in _DATA for name in names))
+"""Symbols that `Layout` needs."""
 Read = Callable[[int, int], bytes]
 """Memory of the kernel: address, size. Raises `KernelError`."""
 
@@ -29,29 +35,51 @@ def running_build_id(notes: Path = _NOTES) -> str:
         raise ConfigError(str(notes), f"holds no build id: {error}") from error
 
 
-def running_code(read: Read, kallsyms: Path = _KALLSYMS) -> Code:
-    """Takes some 50 ms to read, and memory as much as the kernel's text and data have. Raises `KernelError`."""
+def locate(names: Collection[str], begins: Collection[str] = (), kallsyms: Path = _KALLSYMS) -> Mapping[str, range]:
+    """Addresses from each of these symbols up to the next function, of those that the kernel itself has once.
+
+    `begins`: all that begin so, too.
+
+    One pass over some 200,000 lines. Raises `KernelError` where kernel.kptr_restrict hides the addresses.
+    """
+    text = kallsyms.read_bytes()
+    patterns = [*map(re.escape, sorted(names)), *(re.escape(each) + r"\S*" for each in begins)]
+    either = "|".join(patterns).encode()
+    found: dict[str, range] = {}
+    several = set()
+    for match in re.finditer(rb"^([0-9a-f]+) [A-Za-z] (" + either + rb")$", text, re.MULTILINE):
+        name, start = match[2].decode(), int(match[1], 16)
+        following = (int(each[1], 16) for each in _FUNCTION.finditer(text, match.end()))
+        if name in found:
+            several.add(name)
+        found[name] = range(start, next((each for each in following if each > start), start))
+    if not any(each.start for each in found.values()):
+        raise KernelError("finding the kernel's functions", 0, "kernel.kptr_restrict hides them")
+    return {name: each for name, each in found.items() if name not in several}
+
+
+def layout(known: Mapping[str, range]) -> list[range]:
+    """The kernel's text and, where they are known, its data, by what `locate` says of BOUNDS. Raises `KernelError`."""
+
+    def between(first: str, last: str) -> range:
+        return range(known[first].start, known[last].start) if first in known and last in known else range(0)
+
+    text = between(*TEXT)
+    if not text:
+        raise KernelError("finding the kernel's code", 0, f"it has no symbols {' and '.join(TEXT)}")
+    return [text, *(each for each in (between(*names) for names in _DATA) if each)]
+
+
+def code_of(read: Read, ranges: list[range], kallsyms: Path = _KALLSYMS) -> Code:
+    """Takes memory as much as the kernel's text and data have. `ranges`: what `layout` gives. Raises `KernelError`."""
     symbols: list[tuple[int, str]] = []
-    known: dict[bytes, int] = {}
-    wanted = (b"_stext", b"_etext", b"__start_rodata", b"__end_rodata", b"_sdata", b"_edata")
     with kallsyms.open("rb") as lines:
         for line in lines:
             name = line[_NAME:-1]
-            if b"\t" in name:
-                continue  # of a module: never believed
-            if line[_KIND] in _FUNCTIONS:
+            if line[_KIND] in _FUNCTIONS and b"\t" not in name:  # those of modules are never believed
                 symbols.append((int(line[: _KIND - 1], 16), name.decode()))
-            if name in wanted:
-                known[name] = int(line[: _KIND - 1], 16)
-    start, end = known.get(b"_stext", 0), known.get(b"_etext", 0)
-    if not start or not end:
-        raise KernelError("finding the kernel's code", 0, "kernel.kptr_restrict hides it")
-    data = [
-        read(known[first], known[last] - known[first])
-        for first, last in ((b"__start_rodata", b"__end_rodata"), (b"_sdata", b"_edata"))
-        if known.get(first) and known.get(last)
-    ]
-    return Code(read(start, end - start), start, symbols, data)
+    text, *data = ranges
+    return Code(read(text.start, len(text)), text.start, symbols, [read(each.start, len(each)) for each in data])
 
 
 class Kcore:

@@ -41,7 +41,7 @@ MANY = {"user_burst": 10_000, "user_rate": 10_000}
 def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     plugins: dict[str, Any] = {"runtime_integrity": whole_plugin, "syscall_table": {"required": False}}
     if AttachType.KPROBE not in features.refused:
-        plugins["smep_smap"] = {"required": False}
+        plugins |= {"smep_smap": {"required": False}, "cfi": {"required": False}}
     return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20, **MANY}}
 
 

@@ -1,4 +1,7 @@
-"""Ordinary work that reaches the guarded functions in every legal way: no check may fail, and many were made."""
+"""Ordinary work that reaches the guarded functions in every legal way: no check may fail, and many were made.
+
+Those of smep_smap, and those of cfi, which locks some of the same functions.
+"""
 
 import os
 import subprocess
@@ -7,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from krie.testing.agent import RunningAgent
+from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule
 
 pytestmark = [pytest.mark.needs("guest", "kprobe"), pytest.mark.slow]
-CHECK = "smep_smap.register_check"
+CHECKS = ("smep_smap.register_check", "cfi.caller")
 TRACEFS = Path("/sys/kernel/tracing")
 STRESSORS = "--set 1 --cap 1 --exec 1 --clone 1 --key 1 --personality 1 --prctl 1"
 Record = Callable[[str, object], None]
@@ -59,23 +62,30 @@ class Silence:
         self._agent, self._record = agent, record
         agent.settle()  # attacks of the tests before may wait to be decided
         self._start = time.monotonic()
-        self._failed = len(agent.lines(CHECK))
-        self._checks = self._sum()
+        self._failed = len(self._failures())
+        self._checks, self._callers = self._sums()
 
-    def _sum(self) -> int:
+    def _failures(self) -> list[Line]:
+        return [line for kind in CHECKS for line in self._agent.lines(kind)]
+
+    def _sums(self) -> tuple[int, int]:
         count = len(self._agent.lines("smep_smap.activity"))
         self._agent.wait("smep_smap.activity", count=count + 1)  # one look more
-        return sum(line["event"]["checks"] for line in self._agent.lines("smep_smap.activity"))
+        self._agent.settle()  # which cfi takes at the same time
+        kinds = ("smep_smap.activity", "cfi.activity")
+        smep_smap, cfi = (sum(line["event"]["checks"] for line in self._agent.lines(kind)) for kind in kinds)
+        return smep_smap, cfi
 
     def checks(self, name: str) -> int:
         """How many were made, of which none failed; they are part of the test's report."""
         subprocess.run(["/bin/true"], check=True)
         os.access("/", os.R_OK)
         self._agent.settle()
-        failed = self._agent.lines(CHECK)[self._failed :]
-        assert not failed, failed[0]
-        made = self._sum() - self._checks
+        assert len(self._failures()) == self._failed, self._failures()[-1]
+        checks, callers = self._sums()
+        made = checks - self._checks
         self._record(name, f"{made:,} ({made / (time.monotonic() - self._start):,.0f}/s)")
+        self._record(f"{name}, callers", f"{callers - self._callers:,}")
         return made
 
 

@@ -8,7 +8,7 @@ import pytest
 from krie.errors import ConfigError
 from krie.plugins.cfi import boot_image, lock_file, locks
 from krie.plugins.cfi.declaration import parse, shipped
-from krie.plugins.cfi.live import running_code
+from krie.plugins.cfi.live import BOUNDS, code_of, layout, locate
 from krie.testing.lab import kernels
 from krie.testing.lab.cache import Cache
 
@@ -27,6 +27,8 @@ GOOD = {"schema": 1, "release": "6.1", "build_id": "00112233", "functions": {"f"
             'schema = 1\n[functions.f]\nnumber = 1\nwhy = "a"\n[functions.g]\nnumber = 1\nwhy = "a"',
             "no other function's",
         ),
+        ('schema = 1\n[functions]\n[gains.f]\ngain = ["uid"]\nwhy = "a"', "no system call that KRIe knows"),
+        ('schema = 1\n[functions]\n[gains.write]\ngain = ["all"]\nwhy = "a"', r"gains\.write\.gain"),
         ("schema = ", "is no TOML"),
         ('schema = 1\n[functions]\n[indirect.g]\ncallers = []\nwhy = "a"', r"indirect\.g\.callers"),
     ],
@@ -125,5 +127,6 @@ def test_modules_are_not_believed(tmp_path: Path) -> None:
         "ffffffffc0000000 t f\t[evil]",
     ]
     (tmp_path / "kallsyms").write_text("\n".join(lines) + "\n")
-    code = running_code(lambda _, size: bytes(size), tmp_path / "kallsyms")
+    ranges = layout(locate(BOUNDS, (), tmp_path / "kallsyms"))
+    code = code_of(lambda _, size: bytes(size), ranges, tmp_path / "kallsyms")
     assert code.address("f") == 0xFFFFFFFF81000010

@@ -14,7 +14,8 @@
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
  *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK
- *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there likewise
+ *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there likewise;
+ *                                 then STACK is the number of words of `struct hijack`
  *
  * Addresses and bytes are hexadecimal, without 0x. With the parameter probed=ADDRESS (with 0x) it registers a kprobe when it
  * is loaded; with diverted="WHAT HOW ADDRESS ORIGINAL TEXT_POKE" it has a system call led to itself.
@@ -114,13 +115,14 @@ static struct effect *perform(const char *command)
 
 static int hijacked(const char *command)
 {
-	unsigned long code, stack;
+	unsigned long code, stack = 0;
 	struct hijack how = {};
 	int error = -EINVAL;
 
 	if (sscanf(command, "hijack %15s %lx %lx %lx %lx %lx %lx", how.shape, &how.init_task, &how.init_cred, &how.entry,
 		   &how.user, &code, &stack) == 7)
 		error = 0;
+	how.words = stack; /* where CODE is 0 */
 	kfree(command);
 	error = error ? error : hijack(&how);
 	if (!error && code)

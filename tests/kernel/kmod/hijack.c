@@ -52,6 +52,38 @@ static noinline void jump_and_return_to(unsigned long entry, const struct cred *
 }
 STACK_FRAME_NON_STANDARD(jump_and_return_to);
 
+/* By a jump that returns to an instruction of the kernel's, behind a call: by its return address it was called there. What
+ * follows takes so many words from the stack, some into registers that are not its own, and returns. */
+static noinline void jump_and_return_through(unsigned long entry, const struct cred *cred, unsigned long place,
+					     unsigned long words)
+{
+	asm volatile("pushq %%rbx\n\t"
+		     "pushq %%rbp\n\t"
+		     "pushq %%r12\n\t"
+		     "pushq %%r13\n\t"
+		     "pushq %%r14\n\t"
+		     "pushq %%r15\n\t"
+		     "leaq 1f(%%rip), %%rax\n\t"
+		     "pushq %%rax\n\t"
+		     "2: testq %[words], %[words]\n\t"
+		     "jz 3f\n\t"
+		     "pushq $0\n\t"
+		     "decq %[words]\n\t"
+		     "jmp 2b\n\t"
+		     "3: pushq %[place]\n\t" ANNOTATE_RETPOLINE_SAFE "\n\t"
+		     "jmp *%[entry]\n\t"
+		     "1: popq %%r15\n\t"
+		     "popq %%r14\n\t"
+		     "popq %%r13\n\t"
+		     "popq %%r12\n\t"
+		     "popq %%rbp\n\t"
+		     "popq %%rbx"
+		     : "+D"(cred), [words] "+r"(words)
+		     : [entry] "r"(entry), [place] "r"(place)
+		     : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "memory", "cc");
+}
+STACK_FRAME_NON_STANDARD(jump_and_return_through);
+
 /* The processor would not let it happen, and that would be the end of this kernel. */
 static bool prevented(const char *shape)
 {
@@ -65,6 +97,8 @@ int hijack(const struct hijack *how)
 
 	if (prevented(how->shape))
 		return -EOPNOTSUPP;
+	if (!strcmp(how->shape, "inside")) /* a whole function of the kernel's, which itself calls commit_creds() */
+		return ((int (*)(unsigned long))how->entry)(how->user);
 	/* An exploit does not count itself among its users, and the kernel notices at the attacker's end. */
 	if (cred)
 		get_cred(cred);
@@ -76,6 +110,8 @@ int hijack(const struct hijack *how)
 		commit_creds((struct cred *)cred);
 	else if (!strcmp(how->shape, "jump"))
 		jump_to(how->entry, cred);
+	else if (!strcmp(how->shape, "forged"))
+		jump_and_return_through(how->entry, cred, how->user, how->words);
 	else if (!strcmp(how->shape, "user_code"))
 		jump_and_return_to(how->entry, cred, how->user);
 	else if (!strcmp(how->shape, "user_stack"))

@@ -50,11 +50,12 @@ int become_root(unsigned long init_task);
 
 /* How commit_creds() is entered. Its credentials are `init_cred` or, where that is 0, a copy of those of `init_task`. */
 struct hijack {
-	char shape[16]; /* call, jump, user_code, user_stack or kernel_stack */
+	char shape[16]; /* call, jump, forged, inside, user_code, user_stack or kernel_stack */
 	unsigned long init_task;
 	unsigned long init_cred;
 	unsigned long entry; /* commit_creds(), or an instruction in it */
-	unsigned long user; /* memory: a stack, or code that jumps to where %rbx points */
+	unsigned long user; /* memory: a stack, or code that jumps to where %rbx points. Or the kernel's: where to return to, or an argument */
+	unsigned long words; /* that the code there takes from the stack */
 };
 int hijack(const struct hijack *how);
 

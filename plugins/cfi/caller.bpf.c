@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * One function at the entry of each locked function. Which one it is comes with krie_self(). The return address must be one
+ * of those that the agent found in the kernel's code, and credentials that gain something must be committed in a system call
+ * that may give it; nothing is sent unless that is not so.
+ */
+
+#define CFI_NUMBER 0x3f /* part of the argument: number of the function */
+#define CFI_CREDENTIALS 0x40 /* part of the argument: its first argument are credentials */
+#define CFI_OWNER_KERNEL 1 /* values of `owner`: OWNERS in events.py */
+#define CFI_OWNER_MODULE 2
+#define CFI_OWNER_OTHER 3
+#define CFI_GAIN_EUID0 (1 << 0) /* bits of `gain`: GAINS in events.py */
+#define CFI_GAIN_CAPS (1 << 1)
+#define CFI_GAIN_USERNS (1 << 2)
+#define CFI_GAIN_UID (1 << 3)
+#define CFI_LOCK_CALLER 1 /* values of `lock`: WHICH in events.py */
+#define CFI_LOCK_PATH 2
+#define CFI_COMPAT 0x10000 /* a number of 32-bit callers: paths() in declaration.py */
+#define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
+#define CFI_AGAIN_NS 1000000000ULL
+
+/* What the agent read in kallsyms, and what it found: `_kernel()` in lock.py. */
+struct cfi_kernel {
+	u64 locked, certain; /* by number of the function, a bit each */
+	u64 text, text_end; /* the kernel's own code */
+	u64 modules, modules_end;
+	u64 trampolines[3]; /* where functions return to that are traced */
+};
+BPF_ARRAY(cfi_kernel, struct cfi_kernel, 1);
+
+struct cfi_place {
+	u64 return_address;
+	u64 function; /* its number */
+};
+BPF_HASH(cfi_legal, struct cfi_place, u32, 8192);
+
+/* By system call: bits of `gain` that credentials may have that are committed in it. Others may have none. */
+BPF_HASH(cfi_paths, u32, u32, 256);
+
+struct cfi_count {
+	u64 checks, failed, traced;
+};
+BPF_PERCPU_ARRAY(cfi_counts, struct cfi_count, CFI_NUMBER + 1);
+
+/* What a check found, on its way from there to what is done about it: programs of kprobes do not interrupt one another. */
+struct cfi_found {
+	u64 return_address, argument, gain, number, lock;
+};
+BPF_PERCPU_ARRAY(cfi_found, struct cfi_found, 1);
+BPF_PROG_ARRAY(cfi_failing, 1);
+
+/* Threads that a record was sent for, and when. */
+struct cfi_thread {
+	u64 start_time;
+	u32 tid, function;
+};
+BPF_TABLE("lru_hash", struct cfi_thread, u64, cfi_told, 1024);
+
+static __always_inline u64 cfi_within(u64 address, u64 begin, u64 end)
+{
+	return krie_less(address - begin, end - begin);
+}
+
+static __always_inline u64 cfi_permitted(struct cred *cred)
+{
+	u64 bits = 0;
+
+	bpf_probe_read_kernel(&bits, sizeof(bits), KRIE_ADDRESS(cred, cred, cap_permitted));
+	return bits;
+}
+
+/* What the new credentials have that the task's own have not. */
+static __always_inline u32 cfi_gain(struct cred *new)
+{
+	struct cred *old = (void *)KRIE_READ(task_struct, krie_current(), real_cred);
+	u32 before = KRIE_READ(cred, old, euid.val), after = KRIE_READ(cred, new, euid.val);
+	u64 uid = krie_truth((before ^ after) | (KRIE_READ(cred, old, uid.val) ^ KRIE_READ(cred, new, uid.val)));
+	u64 namespace = krie_truth((u64)KRIE_READ(cred, old, user_ns) ^ (u64)KRIE_READ(cred, new, user_ns));
+
+	return krie_truth(before) * (1 - krie_truth(after)) * CFI_GAIN_EUID0 |
+	       krie_truth(cfi_permitted(new) & ~cfi_permitted(old)) * CFI_GAIN_CAPS | namespace * CFI_GAIN_USERNS |
+	       uid * CFI_GAIN_UID;
+}
+
+/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads, which may give nothing. */
+static __always_inline u32 cfi_system_call(void)
+{
+	struct krie_syscall call = krie_syscall_now();
+
+	return (u32)call.number | call.compat * CFI_COMPAT * krie_truth(~call.number);
+}
+
+/* Whether credentials that gain this may be committed in this system call. */
+static __always_inline bool cfi_may_gain(u32 gain, u32 number)
+{
+	u32 *allowed = cfi_paths.lookup(&number);
+
+	return !(gain & ~(allowed ? *allowed : 0));
+}
+
+int cfi_check(struct pt_regs *ctx)
+{
+	u32 argument = krie_self() >> 32;
+	u32 zero = 0, number = argument & CFI_NUMBER;
+	struct cfi_place place = { .function = number };
+	struct cfi_kernel *kernel;
+	struct cfi_count *count;
+	struct cfi_found *found;
+	u32 gain = 0, call = CFI_NO_CALL, legal, traced;
+
+	if (!krie_enter())
+		return 0;
+	kernel = cfi_kernel.lookup(&zero);
+	count = cfi_counts.lookup(&number);
+	if (!kernel || !count || !(kernel->locked >> number & 1))
+		return 0;
+	count->checks += 1;
+	/* Not readable where the stack is user memory: then it is no caller's, either. */
+	bpf_probe_read_kernel(&place.return_address, sizeof(place.return_address), (void *)ctx->sp);
+	if (argument & CFI_CREDENTIALS)
+		gain = cfi_gain((void *)ctx->di);
+	if (gain)
+		call = cfi_system_call();
+	traced = krie_truth(place.return_address) * (krie_equal(place.return_address, kernel->trampolines[0]) |
+						     krie_equal(place.return_address, kernel->trampolines[1]) |
+						     krie_equal(place.return_address, kernel->trampolines[2]));
+	count->traced += traced;
+	/* Who traces a function hides its caller, but not what credentials gain. */
+	legal = traced || cfi_legal.lookup(&place);
+	if (legal && (!gain || cfi_may_gain(gain, call)))
+		return 0;
+	count->failed += 1;
+	found = cfi_found.lookup(&zero);
+	if (!found)
+		return 0;
+	found->return_address = place.return_address;
+	found->argument = argument;
+	found->gain = gain;
+	found->number = call;
+	found->lock = legal ? CFI_LOCK_PATH : CFI_LOCK_CALLER;
+	cfi_failing.call(ctx, 0);
+	return 0;
+}
+
+/* Whether a record was sent for this thread and function a moment ago; else one is now. */
+static __always_inline bool cfi_was_told(u32 function)
+{
+	struct task_struct *task = krie_current();
+	struct cfi_thread thread = {
+		.start_time = KRIE_READ(task_struct, task, start_boottime),
+		.tid = KRIE_READ(task_struct, task, pid),
+		.function = function,
+	};
+	u64 now = bpf_ktime_get_boot_ns();
+	u64 *before = cfi_told.lookup(&thread);
+
+	if (before && now - *before < CFI_AGAIN_NS)
+		return true;
+	cfi_told.update(&thread, &now);
+	return false;
+}
+
+/* It was called from elsewhere, or gains what it may not. One program for all functions: each of them is small. */
+int cfi_failed(struct pt_regs *ctx)
+{
+	struct cfi_caller_inline known = {};
+	struct cfi_caller *record;
+	struct cfi_kernel *kernel;
+	struct cfi_found *found;
+	struct krie_answer answer;
+	u64 address, in_kernel, in_module;
+	u32 zero = 0, number;
+
+	found = cfi_found.lookup(&zero);
+	kernel = cfi_kernel.lookup(&zero);
+	if (!found || !kernel)
+		return 0;
+	address = found->return_address;
+	number = found->argument & CFI_NUMBER;
+	in_kernel = cfi_within(address, kernel->text, kernel->text_end);
+	in_module = cfi_within(address, kernel->modules, kernel->modules_end);
+	known.function = number;
+	known.owner = in_kernel * CFI_OWNER_KERNEL + in_module * CFI_OWNER_MODULE +
+		      (1 - (in_kernel | in_module)) * CFI_OWNER_OTHER;
+	known.certain = kernel->certain >> number & 1;
+	known.gain = found->gain;
+	known.lock = found->lock;
+	krie_forget(&known, sizeof(known));
+	answer = krie_decide_cfi_caller(&known, KRIE_CAN_KILL);
+	if (cfi_was_told(number))
+		return 0;
+	record = krie_reserve_cfi_caller();
+	if (!record)
+		return 0;
+	krie_stamp(&record->header, &answer);
+	krie_put_cfi_caller(record, &known);
+	record->return_address = address;
+	record->number = found->number;
+	bpf_get_stack(ctx, record->kernel_stack, sizeof(record->kernel_stack), 0);
+	krie_submit_cfi_caller(record);
+	return 0;
+}

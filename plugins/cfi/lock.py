@@ -1,0 +1,152 @@
+"""The lock on the running kernel: fills the programs' maps, names addresses, tells what was found and counted."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from krie import Json, KernelMemory, Maps, Symbols, total
+
+from .background import Derivation
+from .declaration import Declaration
+from .derivation import THUNKS
+from .derived import Callers, Derived, filed, named_by
+from .events import FIRST_BYTES, Activity, Caller, Lock
+from .live import BOUNDS, layout, locate
+from .lock_file import LockFile
+
+_TRAMPOLINES = (
+    ("__kretprobe_trampoline", "kretprobe_trampoline"),
+    ("arch_rethook_trampoline",),
+    ("return_to_handler",),
+)
+"""Where the kernel lets functions return to that a tracer follows, by names that it has or had."""
+_TRACERS = frozenset(name for names in _TRAMPOLINES for name in names)
+_MODULES_START = "_end"
+_MODULES_END = 0xFFFFFFFFFF000000  # MODULES_END of x86-64
+_MODULES = Path("/proc/modules")
+_log = logging.getLogger("krie")
+
+
+class Live:
+    """While the agent is armed."""
+
+    def __init__(
+        self, maps: Maps, memory: KernelMemory, declared: Declaration, lock: LockFile | None, further: Sequence[str]
+    ) -> None:
+        """Lock what the lock file has at once, and begin to derive the rest and to compare. Raises `KernelError`.
+
+        `lock`: of this build, None where there is none. `further`: functions of the configuration.
+        """
+        self._counts, self._legal, self._kernel = (maps[f"cfi_{each}"] for each in ("counts", "legal", "kernel"))
+        self._declared, self._file = declared, lock
+        self._known = locate(
+            {*BOUNDS, *_TRACERS, _MODULES_START, *declared.functions, *(named_by(lock, declared) if lock else ())},
+            THUNKS if lock is not None else (),
+        )
+        self._modules = ""
+        self._symbols: Symbols | None = None  # read when an event has addresses
+        self._before = (0, 0, 0)
+        self._untold: Lock | None = None
+        self.locked: dict[str, bool] = {}
+        """Functions that are locked; whether all callers are known."""
+        for number, gain in declared.paths().items():
+            maps["cfi_paths"].set(struct.pack("=I", number), struct.pack("=I", gain))
+        self._filed = filed(lock, declared, self._known, memory.read) if lock is not None else Callers({}, ())
+        self._put(self._filed, self._filed.legal)
+        self._derivation = Derivation(
+            memory, layout(self._known), lock.build_id if lock is not None else "", further, self._derived, self._failed
+        )
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        self._derivation.stop()
+
+    def facts(self, event: Caller) -> dict[str, Json]:
+        """Names for the addresses of an event; symbols are read again where modules came or went."""
+        modules = _MODULES.read_text()
+        if self._symbols is None or modules != self._modules:
+            self._modules, self._symbols = modules, Symbols()
+        found = self._symbols.find(event.return_address)
+        addresses = (each for (each,) in struct.iter_unpack("=Q", event.kernel_stack) if each)
+        return {
+            "return_symbol": str(found or ""),
+            "return_module": found.module if found is not None else "",
+            "stack_symbols": [str(self._symbols.find(each) or "") for each in addresses],
+        }
+
+    def scan(self) -> Iterator[Lock | Activity]:
+        """What the lock was made of, once that is known; what was checked since the last time."""
+        if self._untold is not None:
+            yield self._untold
+            self._untold = None
+        columns = zip(*(total(each, "=QQQ") for each in self._counts.array()), strict=True)
+        now = tuple(map(sum, columns))
+        checks, failed, traced = (after - before for after, before in zip(now, self._before, strict=True))
+        self._before = (now[0], now[1], now[2])
+        if checks:
+            yield Activity.without_header(checks=checks, failed=failed, traced=traced)
+
+    def _put(self, callers: Callers, functions: Collection[str]) -> None:
+        """First who may call, then that it counts."""
+        numbers = {name: each.number for name, each in self._declared.functions.items()}
+        for name in functions:
+            for address in callers.legal[name]:
+                self._legal.set(struct.pack("=QQ", address, numbers[name]), struct.pack("=I", 1))
+        self.locked |= {name: name in callers.certain for name in functions}
+        locked = sum(1 << numbers[name] for name in self.locked)
+        certain = sum(1 << numbers[name] for name, each in self.locked.items() if each)
+        self._kernel.set(bytes(4), _kernel(self._known, locked, certain))
+
+    def _derived(self, derived: Derived) -> None:
+        self._put(derived, derived.legal.keys() - self._filed.legal.keys())
+        for name in sorted(self._declared.functions.keys() - self.locked.keys()):
+            why = "no direct call of it" if name in self._known else "no such function, or several"
+            _log.warning("plugin cfi does not lock %s: this kernel has %s", name, why)
+        differences = derived.differences
+        self._tell(derived.callers, len(differences), differences[0] if differences else "")
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("plugin cfi: %s; what the lock file does not have stays unlocked", error)
+        self._tell(0, 0, "", str(error))
+
+    def _tell(self, callers: int, differing: int, first: str, problem: str = "") -> None:
+        self._untold = Lock.without_header(
+            locked=len(self.locked),
+            callers=callers,
+            filed=sum(len(each.callers) for each in self._file.functions.values()) if self._file is not None else 0,
+            differing=differing,
+            source="filed" if self._file is not None else "derived",
+            release=self._file.release if self._file is not None else "",
+            first=first[: FIRST_BYTES - 1],
+            unlocked=" ".join(sorted(self._declared.functions.keys() - self.locked.keys()))[: FIRST_BYTES - 1],
+            problem=problem[: FIRST_BYTES - 1],
+        )
+
+
+def _kernel(known: Mapping[str, range], locked: int, certain: int) -> bytes:
+    """`struct cfi_kernel`."""
+
+    def address(*names: str) -> int:
+        return next((known[name].start for name in names if name in known), 0)
+
+    bounds = map(address, ("_stext", "_etext", _MODULES_START))
+    return struct.pack("=9Q", locked, certain, *bounds, _MODULES_END, *(address(*names) for names in _TRAMPOLINES))
+
+
+def facts_schema() -> Mapping[str, Json]:
+    """Of `Live.facts`."""
+    return {
+        "return_symbol": {"type": "string", "description": "function and offset of `return_address`"},
+        "return_module": {
+            "type": "string",
+            "description": "the module that it is in; `bpf` and `ftrace` for theirs, empty for the kernel",
+        },
+        "stack_symbols": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "functions and offsets of `kernel_stack`",
+        },
+    }

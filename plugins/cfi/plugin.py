@@ -1,0 +1,158 @@
+"""What cfi gives to KRIe: a probe at each locked function, rules, and what the lock was made of."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from typing import Annotated
+
+from krie import (
+    Alternative,
+    AttachType,
+    ConfigError,
+    Enforcement,
+    Event,
+    Features,
+    Json,
+    KernelMemory,
+    Maps,
+    PluginConfig,
+    PluginError,
+    Probe,
+    Program,
+    Sensor,
+    hookimpl,
+    own_fields,
+)
+from pydantic import Field
+
+from . import lock_file
+from .declaration import MOST_CONFIGURED, Declaration, Symbol, shipped
+from .events import Activity, Caller, Lock
+from .live import running_build_id
+from .lock import Live, facts_schema
+
+_NAME = "cfi"
+_CREDENTIALS = 0x40
+"""What `Program.argument` says besides the function's number: CFI_CREDENTIALS in caller.bpf.c."""
+_FAILED = Program(AttachType.KPROBE, "commit_creds", f"{_NAME}_failed", through=f"{_NAME}_failing", proven=False)
+"""What all checks go on to where something is wrong."""
+_SYS_SETUID = 105  # x86-64
+_log = logging.getLogger("krie")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class CfiConfig(PluginConfig):
+    """Keys of `[plugins.cfi]`."""
+
+    functions: Annotated[list[Symbol], Field(max_length=MOST_CONFIGURED)] = Field(
+        [], description="further functions to lock: a call from elsewhere than their callers is told"
+    )
+
+
+@hookimpl
+def krie_config() -> type[PluginConfig]:
+    """See `krie.hookspecs`."""
+    return CfiConfig
+
+
+@hookimpl
+def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
+    """See `krie.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
+    if refused := features.refused.get(AttachType.KPROBE):
+        raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
+    declared = shipped().with_functions(config.functions)
+    lock = _lock_of_this_build() if features.tried else None
+    return Sensor(
+        name=_NAME,
+        version="1",
+        probes=tuple(
+            _probe(name, each.number, _known(name, lock, declared) if features.tried else "")
+            for name, each in declared.functions.items()
+        ),
+        events=(Caller, Lock, Activity),
+        sources=(files(__package__).joinpath("caller.bpf.c"),),
+        policies=files("krie.policies").joinpath(_NAME),
+    )
+
+
+class _Live:
+    """What there is while the agent is armed."""
+
+    lock: Live | None = None
+
+
+_live = _Live()
+
+
+@hookimpl
+def krie_attached(maps: Maps, memory: KernelMemory, config: CfiConfig) -> None:
+    """See `krie.hookspecs`. Raises `KernelError` where the kernel's code cannot be read: then nothing is locked."""
+    declared = shipped().with_functions(config.functions)
+    _live.lock = Live(maps, memory, declared, _lock_of_this_build(), config.functions)
+
+
+@hookimpl
+def krie_detaching() -> None:
+    """See `krie.hookspecs`."""
+    if _live.lock is not None:
+        _live.lock.close()
+    _live.lock = None
+
+
+@hookimpl
+def krie_facts(kind: str) -> Mapping[str, Json] | None:
+    """See `krie.hookspecs`."""
+    return facts_schema() if kind == Caller.NAME else None
+
+
+@hookimpl
+def krie_enrich(event: Event) -> Mapping[str, Json] | None:
+    """See `krie.hookspecs`."""
+    return _live.lock.facts(event) if isinstance(event, Caller) and _live.lock is not None else None
+
+
+@hookimpl
+def krie_scan() -> Iterable[Event]:
+    """See `krie.hookspecs`."""
+    return _live.lock.scan() if _live.lock is not None else ()
+
+
+def _become_whom_we_are() -> None:
+    _libc.syscall(_SYS_SETUID, os.getuid())
+
+
+def _lock_of_this_build() -> lock_file.LockFile | None:
+    """Raises `ConfigError` where it does not follow the schema."""
+    try:
+        build_id = running_build_id()
+    except ConfigError as error:
+        _log.warning("plugin %s: %s; callers are derived only", _NAME, error)
+        return None
+    return lock_file.shipped(build_id)
+
+
+def _known(function: str, lock: lock_file.LockFile | None, declared: Declaration) -> str:
+    """What the lock rests on, in words."""
+    if lock is None or (found := lock.functions.get(function)) is None:
+        return "locked when its callers were derived, some seconds after the start: this build's lock file has none; "
+    if all(each in declared.indirect for each in found.taken):
+        return "locked to the callers in this build's lock file; "
+    return "locked to the callers in this build's lock file, and to none that call it by a pointer: these are told; "
+
+
+def _probe(function: str, number: int, known: str) -> Probe:
+    argument = number | (_CREDENTIALS if function == "commit_creds" else 0)
+    alternative = Alternative(
+        "kprobe",
+        (_FAILED, Program(AttachType.KPROBE, function, f"{_NAME}_check", argument=argument)),
+        fields=own_fields(Caller),
+        can=frozenset({Enforcement.KILL}),
+        limits=f"{known}does not see who enters it behind its begin, or forges a caller's return address"
+        + ("" if function == "commit_creds" else "; no canary can prove it alive"),
+    )
+    canary = _become_whom_we_are if function == "commit_creds" else None
+    return Probe(function.replace(".", "_").lower(), Caller, (alternative,), canary, optional=True)

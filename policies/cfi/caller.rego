@@ -1,0 +1,108 @@
+package krie.cfi
+
+# METADATA
+# title: Credentials made or changed from a place that is no caller
+# description: |
+#   commit_creds() or prepare_kernel_cred() was called from code of the kernel that does not call it, or from no code at
+#   all: a chain of return addresses, or a jump to a chosen address.
+# custom:
+#   id: CFI001
+#   severity: critical
+#   action: kill
+#   technique: T1068
+#   seen: |
+#     The process ends by SIGKILL, before the function runs. No legal code of the kernel is known that meets it.
+rules contains {"id": "CFI001", "action": "kill", "scope": "process"} if {
+	input.event.kind == "cfi.caller"
+	input.event.lock == "caller"
+	input.event.function in {"commit_creds", "prepare_kernel_cred"}
+	input.event.owner in {"kernel", "other"}
+	input.event.certain
+}
+
+# METADATA
+# title: A module gives the current task more rights
+# description: |
+#   commit_creds() was called from a module, with credentials that have what the task has not: root's user, further
+#   capabilities, another user or user namespace. No module of the kernel does that; rootkits do.
+# custom:
+#   id: CFI002
+#   severity: critical
+#   action: kill
+#   technique: T1014
+#   seen: |
+#     The process ends by SIGKILL, before the function runs. A module from elsewhere that is meant to do this meets it.
+rules contains {"id": "CFI002", "action": "kill", "scope": "process"} if {
+	input.event.kind == "cfi.caller"
+	input.event.lock == "caller"
+	input.event.function == "commit_creds"
+	input.event.owner == "module"
+	some gain in {"euid0", "caps", "userns", "uid"}
+	gain in input.event.gain
+}
+
+# METADATA
+# title: Credentials gain what this system call may not give
+# description: |
+#   commit_creds() was called by one of its callers, with credentials that have what the task has not, in a system call
+#   in which the kernel never does that: the caller was reached by another way than its own.
+# custom:
+#   id: CFI003
+#   severity: critical
+#   action: kill
+#   technique: T1068
+#   seen: |
+#     The process ends by SIGKILL, before the function runs. No legal code of the kernel is known that meets it.
+rules contains {"id": "CFI003", "action": "kill", "scope": "process"} if {
+	input.event.kind == "cfi.caller"
+	input.event.lock == "path"
+}
+
+# METADATA
+# title: A locked function was called from elsewhere
+# description: |
+#   A function that gives power over the kernel was called from a place that is none of its callers, but what for
+#   cannot be told, or there may be callers by pointer that are not known. Modules may make credentials of the kernel's:
+#   network file systems do.
+# custom:
+#   id: CFI004
+#   severity: high
+#   action: log
+#   technique: T1068
+#   seen: |
+#     A line in the journal. Modules from elsewhere that change what memory may be executed or written meet it.
+rules contains {"id": "CFI004", "action": "log"} if {
+	input.event.kind == "cfi.caller"
+	input.event.lock == "caller"
+	not spoken_of
+}
+
+# METADATA
+# title: The kernel's code is not that of its lock file
+# description: |
+#   The running kernel calls locked functions from other places than the build that the lock file was made of: its code
+#   was changed before KRIe started.
+# custom:
+#   id: CFI006
+#   severity: high
+#   action: log
+#   technique: T1014
+#   seen: |
+#     A line in the journal. What was found in the code counts as legal all the same. A tracer's probe at such a call
+#     does not meet it.
+rules contains {"id": "CFI006", "action": "log"} if {
+	input.event.kind == "cfi.lock"
+	input.event.differing > 0
+}
+
+# Modules may make credentials. Of those from the kernel's own code CFI001 speaks, but where callers are not known.
+spoken_of if {
+	input.event.function == "prepare_kernel_cred"
+	input.event.owner == "module"
+}
+
+spoken_of if {
+	input.event.function in {"commit_creds", "prepare_kernel_cred"}
+	input.event.owner in {"kernel", "other"}
+	input.event.certain
+}
