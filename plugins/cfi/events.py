@@ -67,7 +67,8 @@ class Caller(Event):
         Bool,
         Inline(),
         Doc(
-            "all callers of the function are known; if not, calls by a pointer may be legal that nothing here knows of"
+            "all callers of the function are known; if not, calls by a pointer, or by a live patch, may be legal that "
+            "nothing here knows of"
         ),
     ]
     pad: Pad4 = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ _TRAMPOLINES = (
 _TRACERS = frozenset(name for names in _TRAMPOLINES for name in names)
 _MODULES_START = "_end"
 _MODULES_END = 0xFFFFFFFFFF000000  # MODULES_END of x86-64
-_MODULES = Path("/proc/modules")
+_MODULES, _LIVE_PATCHES = Path("/proc/modules"), Path("/sys/kernel/livepatch")
 _log = logging.getLogger("krie")
 
 
@@ -49,6 +50,8 @@ class Live:
         self._modules = ""
         self._symbols: Symbols | None = None  # read when an event has addresses
         self._before = (0, 0, 0)
+        self._patched = _live_patched()
+        self._putting = threading.Lock()  # the derivation's thread does so, too
         self._untold: Lock | None = None
         self.locked: dict[str, bool] = {}
         """Functions that are locked; whether all callers are known."""
@@ -78,7 +81,13 @@ class Live:
         }
 
     def scan(self) -> Iterator[Lock | Activity]:
-        """What the lock was made of, once that is known; what was checked since the last time."""
+        """What the lock was made of, once that is known; what was checked since the last time.
+
+        Where live patches came or went, what is certain changes: their functions take the place of legal callers.
+        """
+        if (patched := _live_patched()) != self._patched:
+            self._patched = patched
+            self._switch({})
         if self._untold is not None:
             yield self._untold
             self._untold = None
@@ -95,10 +104,15 @@ class Live:
         for name in functions:
             for address in callers.legal[name]:
                 self._legal.set(struct.pack("=QQ", address, numbers[name]), struct.pack("=I", 1))
-        self.locked |= {name: name in callers.certain for name in functions}
-        locked = sum(1 << numbers[name] for name in self.locked)
-        certain = sum(1 << numbers[name] for name, each in self.locked.items() if each)
-        self._kernel.set(bytes(4), _kernel(self._known, locked, certain))
+        self._switch({name: name in callers.certain for name in functions})
+
+    def _switch(self, further: Mapping[str, bool]) -> None:
+        """Lock these functions, too, and say which are certain."""
+        with self._putting:
+            self.locked |= further
+            numbers = {name: 1 << self._declared.functions[name].number for name in self.locked}
+            certain = sum(numbers[name] for name, each in self.locked.items() if each and not self._patched)
+            self._kernel.set(bytes(4), _kernel(self._known, sum(numbers.values()), certain))
 
     def _derived(self, derived: Derived) -> None:
         self._put(derived, derived.legal.keys() - self._filed.legal.keys())
@@ -124,6 +138,11 @@ class Live:
             unlocked=" ".join(sorted(self._declared.functions.keys() - self.locked.keys()))[: FIRST_BYTES - 1],
             problem=problem[: FIRST_BYTES - 1],
         )
+
+
+def _live_patched() -> bool:
+    """Whether the kernel runs functions of live patches, or is about to."""
+    return _LIVE_PATCHES.is_dir() and any(_LIVE_PATCHES.iterdir())
 
 
 def _kernel(known: Mapping[str, range], locked: int, certain: int) -> bytes:

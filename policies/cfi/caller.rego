@@ -24,7 +24,8 @@ rules contains {"id": "CFI001", "action": "kill", "scope": "process"} if {
 # title: A module gives the current task more rights
 # description: |
 #   commit_creds() was called from a module, with credentials that have what the task has not: root's user, further
-#   capabilities, another user or user namespace. No module of the kernel does that; rootkits do.
+#   capabilities, another user or user namespace. No module of the kernel does that; rootkits do. While live patches are
+#   loaded, whose functions may be callers, it is only told (CFI004).
 # custom:
 #   id: CFI002
 #   severity: critical
@@ -37,6 +38,7 @@ rules contains {"id": "CFI002", "action": "kill", "scope": "process"} if {
 	input.event.lock == "caller"
 	input.event.function == "commit_creds"
 	input.event.owner == "module"
+	input.event.certain
 	some gain in {"euid0", "caps", "userns", "uid"}
 	gain in input.event.gain
 }

@@ -29,6 +29,8 @@ test_a_module_gives_rights if {
 	}
 }
 
+test_a_live_patch_may_be_a_caller if call("commit_creds", "module", false, ["euid0"]) == {"CFI004"}
+
 test_a_module_gives_nothing if call("commit_creds", "module", true, []) == {"CFI004"}
 
 test_a_module_makes_credentials if call("prepare_kernel_cred", "module", true, []) == set()

@@ -29,6 +29,8 @@ from ..policy.test_classify import Sample
 
 _EXAMPLE = Path(__file__).parents[2] / "examples/krie-clock"
 SHIPPED = ("runtime_integrity", "smep_smap", "syscall_table")
+LOCKS = "cfi"
+"""Which few agents of the tests have."""
 EXAMPLES = {
     "attach_types": ((), test_attach_types.SOURCE, example.COUNT),
     "enforcement": (("runtime_integrity",), enforcing.HIJACKED, example.COUNT),
@@ -52,8 +54,9 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: krie-clock\nVersion: 1.0\n")
         (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin\n")
         shipped = (Configuration(each) for each in ((), *((one,) for one in SHIPPED), SHIPPED[:2], SHIPPED))
+        locks = (Configuration((*others, LOCKS)) for others in (SHIPPED, ("smep_smap",)))
         written = (Configuration((*EXAMPLES[name][0], "example"), (place,)) for name, place in plugins.items())
-        compile_for(kernel, [*shipped, *written, Configuration(("clock",), (clock,))], folder)
+        compile_for(kernel, [*shipped, *locks, *written, Configuration(("clock",), (clock,))], folder)
         timed = Path(work) / "example.bpf.c"
         timed.write_text(test_background.SOURCE)
         example_sensor = Sensor("example", "1", (), (test_background.Timed,), (timed,))

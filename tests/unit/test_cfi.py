@@ -107,6 +107,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "kallsyms").write_text(KALLSYMS)
     (tmp_path / "modules").write_text("krie_test 16384 0 - Live 0x0\n")
     monkeypatch.setattr(lock, "_MODULES", tmp_path / "modules")
+    monkeypatch.setattr(lock, "_LIVE_PATCHES", tmp_path / "livepatch")
     monkeypatch.setattr(lock, "Symbols", lambda: Symbols((), tmp_path / "kallsyms"))
     monkeypatch.setattr(lock, "locate", lambda names, begins: locate(names, begins, tmp_path / "kallsyms"))
     monkeypatch.setattr(lock, "Derivation", Background)
@@ -188,6 +189,21 @@ def test_what_is_derived_locks_the_others(kernel: Path) -> None:
     Background.last.done(FOUND)
     assert maps.legal == [*before, (0x33, 6)]  # of commit_creds only what the lock file has is legal
     assert maps.kernel[:2] == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
+
+
+def test_while_there_are_live_patches_nothing_is_certain(kernel: Path) -> None:
+    (kernel / "livepatch/one").mkdir(parents=True)
+    maps = Maps()
+    watched = live(maps)
+    assert maps.kernel[:2] == (1 << 1, 0)
+    Background.last.done(FOUND)
+    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 0)
+    (kernel / "livepatch/one").rmdir()
+    list(watched.scan())
+    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
+    (kernel / "livepatch/two").mkdir()
+    list(watched.scan())
+    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 0)
 
 
 def test_who_may_gain_what(kernel: Path) -> None:
