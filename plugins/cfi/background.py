@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from krie import KernelError
@@ -37,69 +37,58 @@ class Derivation:
         ranges: Sequence[range],
         build_id: str,
         functions: Sequence[str],
-        done: Callable[[Derived], None],
-        failed: Callable[[Exception], None],
         program: Sequence[str] = _PROGRAM,
     ) -> None:
         """Copy the kernel's code, which takes some 20 ms, and start the process. Raises `KernelError`.
 
-        `ranges`: see `live.layout`. `functions`: those of the configuration. `done` or `failed` is called once, by
-        another thread.
+        `ranges`: see `live.layout`. `functions`: those of the configuration.
         """
-        copy = _copy(memory, ranges)
-        try:
-            self._process = subprocess.Popen(
-                program,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=_ENVIRONMENT,
-                pass_fds=(copy,),
-            )
-        except OSError as error:
-            raise KernelError(_OPERATION, error.errno or 0) from error
-        finally:
-            os.close(copy)
-        question = {
-            "copy": copy,
-            "ranges": [(each.start, len(each)) for each in ranges],
-            "build_id": build_id,
-            "functions": list(functions),
-        }
-        self._done, self._failed = done, failed
-        self._stopped = False
-        self._thread = threading.Thread(target=self._wait, args=(json.dumps(question).encode(),), name="krie-cfi")
-        self._thread.start()
+        with ExitStack() as files:
+            copy = _file("krie-code", files)
+            question = _file("krie-question", files)  # not by arguments: everybody may read where the kernel lies
+            places = [(each.start, len(each)) for each in ranges]
+            asked = {"copy": copy, "ranges": places, "build_id": build_id, "functions": list(functions)}
+            try:
+                os.pwrite(question, json.dumps(asked).encode(), 0)
+                _copy(memory, ranges, copy)
+                self._process = subprocess.Popen(
+                    program,
+                    stdin=question,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=_ENVIRONMENT,
+                    pass_fds=(copy,),
+                )
+            except OSError as error:
+                raise KernelError(_OPERATION, error.errno or 0) from error
+
+    def answer(self) -> Derived | None:
+        """What it found, once; None while it runs. Raises `KernelError` where it failed."""
+        if self._process.poll() is None:
+            return None
+        answer, said = self._process.communicate()
+        return _derived(answer, said, self._process.returncode)
 
     def stop(self) -> None:
-        """End it, if it still runs: then neither `done` nor `failed` is called."""
-        self._stopped = True
+        """End it, if it still runs."""
         self._process.kill()
-        self._thread.join()
-
-    def _wait(self, question: bytes) -> None:
-        answer, said = self._process.communicate(question)
-        if self._stopped:
-            return
-        try:
-            self._done(_derived(answer, said, self._process.returncode))
-        except Exception as error:  # nobody else would hear of it
-            self._failed(error)
+        self._process.communicate()
 
 
-def _copy(memory: Memory, ranges: Sequence[range]) -> int:
-    """A descriptor of a file in memory. Raises `KernelError`."""
-    copy = os.memfd_create("krie-code", os.MFD_CLOEXEC)
-    try:
-        at = 0
-        for each in ranges:
-            for offset, piece in memory.pieces(each.start, len(each)):
-                os.pwrite(copy, piece, at + offset)
-            at += len(each)
-    except (KernelError, OSError) as error:
-        os.close(copy)
-        raise error if isinstance(error, KernelError) else KernelError(_OPERATION, error.errno or 0) from error
-    return copy
+def _file(name: str, files: ExitStack) -> int:
+    """A descriptor of a file in memory."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    files.callback(os.close, descriptor)
+    return descriptor
+
+
+def _copy(memory: Memory, ranges: Sequence[range], copy: int) -> None:
+    """Raises `KernelError`, `OSError`."""
+    at = 0
+    for each in ranges:
+        for offset, piece in memory.pieces(each.start, len(each)):
+            os.pwrite(copy, piece, at + offset)
+        at += len(each)
 
 
 def _derived(answer: bytes, said: bytes, status: int) -> Derived:

@@ -122,9 +122,10 @@ def main() -> None:
     try:
         lock = lock_file.shipped(question["build_id"]) if question["build_id"] else None
         found = derive(code_of(read, ranges), shipped().with_functions(question["functions"]), lock)
-        print(json.dumps(asdict(found)))
+        answer = asdict(found)
     except KrieError as error:
-        print(json.dumps({"problem": str(error)}))
+        answer = {"problem": str(error)}
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import struct
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelMemory, Maps, Symbols, total
+from krie import Json, KernelError, KernelMemory, Maps, Symbols, total
 
 from .background import Derivation
 from .declaration import Declaration
 from .derivation import THUNKS
-from .derived import Callers, Derived, filed, named_by
+from .derived import Callers, filed, named_by
 from .events import FIRST_BYTES, Activity, Caller, Lock
 from .live import BOUNDS, layout, locate
 from .lock_file import LockFile
@@ -51,21 +50,19 @@ class Live:
         self._symbols: Symbols | None = None  # read when an event has addresses
         self._before = (0, 0, 0)
         self._patched = _live_patched()
-        self._putting = threading.Lock()  # the derivation's thread does so, too
-        self._untold: Lock | None = None
         self.locked: dict[str, bool] = {}
         """Functions that are locked; whether all callers are known."""
         for number, gain in declared.paths().items():
             maps["cfi_paths"].set(struct.pack("=I", number), struct.pack("=I", gain))
         self._filed = filed(lock, declared, self._known, memory.read) if lock is not None else Callers({}, ())
         self._put(self._filed, self._filed.legal)
-        self._derivation = Derivation(
-            memory, layout(self._known), lock.build_id if lock is not None else "", further, self._derived, self._failed
-        )
+        build_id = lock.build_id if lock is not None else ""
+        self._derivation: Derivation | None = Derivation(memory, layout(self._known), build_id, further)
 
     def close(self) -> None:
         """Wait for nothing any more."""
-        self._derivation.stop()
+        if self._derivation is not None:
+            self._derivation.stop()
 
     def facts(self, event: Caller) -> dict[str, Json]:
         """Names for the addresses of an event; symbols are read again where modules came or went."""
@@ -80,17 +77,33 @@ class Live:
             "stack_symbols": [str(self._symbols.find(each) or "") for each in addresses],
         }
 
-    def scan(self) -> Iterator[Lock | Activity]:
-        """What the lock was made of, once that is known; what was checked since the last time.
+    def poll(self) -> Iterator[Lock]:
+        """What the lock was made of, once: when that is known."""
+        if self._derivation is None:
+            return
+        try:
+            derived = self._derivation.answer()
+        except (KernelError, ValueError) as error:
+            _log.error("plugin cfi: %s; what the lock file does not have stays unlocked", error)
+            self._derivation = None
+            yield self._told(0, [], str(error))
+            return
+        if derived is not None:
+            self._derivation = None
+            self._put(derived, derived.legal.keys() - self._filed.legal.keys())
+            for name in sorted(self._declared.functions.keys() - self.locked.keys()):
+                why = "no direct call of it" if name in self._known else "no such function, or several"
+                _log.warning("plugin cfi does not lock %s: this kernel has %s", name, why)
+            yield self._told(derived.callers, derived.differences)
+
+    def scan(self) -> Iterator[Activity]:
+        """What was checked since the last time.
 
         Where live patches came or went, what is certain changes: their functions take the place of legal callers.
         """
         if (patched := _live_patched()) != self._patched:
             self._patched = patched
             self._switch({})
-        if self._untold is not None:
-            yield self._untold
-            self._untold = None
         columns = zip(*(total(each, "=QQQ") for each in self._counts.array()), strict=True)
         now = tuple(map(sum, columns))
         checks, failed, traced = (after - before for after, before in zip(now, self._before, strict=True))
@@ -108,33 +121,20 @@ class Live:
 
     def _switch(self, further: Mapping[str, bool]) -> None:
         """Lock these functions, too, and say which are certain."""
-        with self._putting:
-            self.locked |= further
-            numbers = {name: 1 << self._declared.functions[name].number for name in self.locked}
-            certain = sum(numbers[name] for name, each in self.locked.items() if each and not self._patched)
-            self._kernel.set(bytes(4), _kernel(self._known, sum(numbers.values()), certain))
+        self.locked |= further
+        numbers = {name: 1 << self._declared.functions[name].number for name in self.locked}
+        certain = sum(numbers[name] for name, each in self.locked.items() if each and not self._patched)
+        self._kernel.set(bytes(4), _kernel(self._known, sum(numbers.values()), certain))
 
-    def _derived(self, derived: Derived) -> None:
-        self._put(derived, derived.legal.keys() - self._filed.legal.keys())
-        for name in sorted(self._declared.functions.keys() - self.locked.keys()):
-            why = "no direct call of it" if name in self._known else "no such function, or several"
-            _log.warning("plugin cfi does not lock %s: this kernel has %s", name, why)
-        differences = derived.differences
-        self._tell(derived.callers, len(differences), differences[0] if differences else "")
-
-    def _failed(self, error: Exception) -> None:
-        _log.error("plugin cfi: %s; what the lock file does not have stays unlocked", error)
-        self._tell(0, 0, "", str(error))
-
-    def _tell(self, callers: int, differing: int, first: str, problem: str = "") -> None:
-        self._untold = Lock.without_header(
+    def _told(self, callers: int, differences: Sequence[str], problem: str = "") -> Lock:
+        return Lock.without_header(
             locked=len(self.locked),
             callers=callers,
             filed=sum(len(each.callers) for each in self._file.functions.values()) if self._file is not None else 0,
-            differing=differing,
+            differing=len(differences),
             source="filed" if self._file is not None else "derived",
             release=self._file.release if self._file is not None else "",
-            first=first[: FIRST_BYTES - 1],
+            first=(differences[0] if differences else "")[: FIRST_BYTES - 1],
             unlocked=" ".join(sorted(self._declared.functions.keys() - self.locked.keys()))[: FIRST_BYTES - 1],
             problem=problem[: FIRST_BYTES - 1],
         )

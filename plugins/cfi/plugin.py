@@ -116,6 +116,12 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
 
 
 @hookimpl
+def krie_poll() -> Iterable[Event]:
+    """See `krie.hookspecs`."""
+    return _live.lock.poll() if _live.lock is not None else ()
+
+
+@hookimpl
 def krie_scan() -> Iterable[Event]:
     """See `krie.hookspecs`."""
     return _live.lock.scan() if _live.lock is not None else ()

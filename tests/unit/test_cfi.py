@@ -1,9 +1,11 @@
 """The plugin without a kernel: its probes, what it puts into its maps, what it tells."""
 
+import io
 import json
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,13 +92,18 @@ class Memory:
 class Background:
     """Takes the place of a derivation."""
 
-    def __init__(self, _memory: object, ranges: list[range], build_id: str, functions: list[str], *then: Any) -> None:
+    last: "Background"
+
+    def __init__(self, _memory: object, ranges: list[range], build_id: str, functions: list[str]) -> None:
         self.asked = (ranges, build_id, functions)
-        self.done, self.failed = then
+        self.found: Derived | Exception | None = None
         self.stopped = False
         Background.last = self
 
-    last: "Background"
+    def answer(self) -> Derived | None:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
 
     def stop(self) -> None:
         self.stopped = True
@@ -112,6 +119,15 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lock, "locate", lambda names, begins: locate(names, begins, tmp_path / "kallsyms"))
     monkeypatch.setattr(lock, "Derivation", Background)
     return tmp_path
+
+
+def told(watched: Live, found: Derived | Exception) -> Lock:
+    """What it tells when this is found; and nothing before and after that."""
+    assert list(watched.poll()) == []
+    Background.last.found = found
+    (event,) = watched.poll()
+    assert list(watched.poll()) == []
+    return event
 
 
 def live(maps: Maps, file: LockFile | None = FILE) -> Live:
@@ -184,9 +200,9 @@ def test_the_lock_file_locks_at_once(kernel: Path) -> None:
 
 def test_what_is_derived_locks_the_others(kernel: Path) -> None:
     maps = Maps()
-    live(maps)
+    watched = live(maps)
     before = list(maps.legal)
-    Background.last.done(FOUND)
+    told(watched, FOUND)
     assert maps.legal == [*before, (0x33, 6)]  # of commit_creds only what the lock file has is legal
     assert maps.kernel[:2] == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
 
@@ -196,7 +212,7 @@ def test_while_there_are_live_patches_nothing_is_certain(kernel: Path) -> None:
     maps = Maps()
     watched = live(maps)
     assert maps.kernel[:2] == (1 << 1, 0)
-    Background.last.done(FOUND)
+    told(watched, FOUND)
     assert maps.kernel[:2] == (1 << 1 | 1 << 6, 0)
     (kernel / "livepatch/one").rmdir()
     list(watched.scan())
@@ -219,12 +235,10 @@ def test_the_lock_is_told_once_and_checks_are_counted(kernel: Path) -> None:
     maps = Maps()
     watched = live(maps)
     assert list(watched.scan()) == []
-    Background.last.done(Derived(FOUND.legal, FOUND.certain, 3, ["+ commit_creds <- f+0x1", "more"]))
-    (told,) = watched.scan()
-    assert isinstance(told, Lock)
-    assert (told.locked, told.callers, told.filed, told.differing, told.source) == (2, 3, 2, 2, "filed")
-    assert (told.first, told.release, told.problem) == ("+ commit_creds <- f+0x1", "6.1", "")
-    assert "prepare_kernel_cred" in told.unlocked.split()
+    event = told(watched, Derived(FOUND.legal, FOUND.certain, 3, ["+ commit_creds <- f+0x1", "more"]))
+    assert (event.locked, event.callers, event.filed, event.differing, event.source) == (2, 3, 2, 2, "filed")
+    assert (event.first, event.release, event.problem) == ("+ commit_creds <- f+0x1", "6.1", "")
+    assert "prepare_kernel_cred" in event.unlocked.split()
     maps.counts = struct.pack("=QQQ", 7, 2, 1)
     (counted,) = watched.scan()
     assert isinstance(counted, Activity)
@@ -236,12 +250,13 @@ def test_the_lock_is_told_once_and_checks_are_counted(kernel: Path) -> None:
 
 
 def test_a_derivation_that_fails_is_told(kernel: Path, caplog: pytest.LogCaptureFixture) -> None:
-    watched = live(Maps(), None)
-    Background.last.failed(KernelError("deriving", 0, "no memory"))
-    (told,) = watched.scan()
-    assert isinstance(told, Lock)
-    assert (told.locked, told.source, told.problem) == (0, "derived", "deriving; no memory")
+    event = told(live(Maps(), None), KernelError("deriving", 0, "no memory"))
+    assert (event.locked, event.source, event.problem) == (0, "derived", "deriving; no memory")
     assert "no memory" in caplog.text
+
+
+def test_an_end_ends_the_derivation(kernel: Path) -> None:
+    watched = live(Maps())
     watched.close()
     assert Background.last.stopped
 
@@ -295,14 +310,12 @@ print(json.dumps({{"legal": {{"f": [len(code), code[0]]}}, "certain": question["
 """
 
 
-def derivation(act: str = "", more: str = "", memory: Any = None) -> Derived | Exception:
+def derivation(act: str = "", more: str = "", memory: Any = None) -> Derived:
     """By a child like this one."""
-    answers: list[Derived | Exception] = []
     program = [sys.executable, "-I", "-c", CHILD.format(act=act, more=more)]
-    ranges = [range(4, 8), range(16, 20)]
-    made = Derivation(memory or Memory(), ranges, "00", ["f"], answers.append, answers.append, program)
-    made._thread.join()
-    (answer,) = answers
+    made = Derivation(memory or Memory(), [range(4, 8), range(16, 20)], "00", ["f"], program)
+    while (answer := made.answer()) is None:
+        time.sleep(0.01)
     return answer
 
 
@@ -320,14 +333,8 @@ def test_the_child_gets_a_copy_and_hands_over_what_it_found() -> None:
     ],
 )
 def test_a_child_that_fails_says_why(act: str, more: str, said: str) -> None:
-    error = derivation(act, more)
-    assert isinstance(error, KernelError)
-    assert said in str(error)
-
-
-def test_what_raises_in_the_thread_is_told() -> None:
-    error = derivation("print('no JSON')")
-    assert isinstance(error, ValueError)
+    with pytest.raises(KernelError, match=said):
+        derivation(act, more)
 
 
 def test_memory_that_cannot_be_read_starts_no_child() -> None:
@@ -342,11 +349,10 @@ def test_memory_that_cannot_be_read_starts_no_child() -> None:
 
 
 def test_a_stop_waits_for_nothing() -> None:
-    answers: list[object] = []
     program = [sys.executable, "-I", "-c", "import time; time.sleep(600)"]
-    made = Derivation(Memory(), [range(4)], "", [], answers.append, answers.append, program)
+    made = Derivation(Memory(), [range(4)], "", [], program)
+    assert made.answer() is None
     made.stop()
-    assert answers == []
 
 
 def test_the_program_derives(
@@ -356,14 +362,11 @@ def test_the_program_derives(
     copy = os.memfd_create("copy")
     os.write(copy, call.ljust(0x1000, b"\xcc"))
     (tmp_path / "kallsyms").write_text(KALLSYMS)
-    (tmp_path / "question").write_text(
-        json.dumps({"copy": copy, "ranges": [[BASE, 0x1000]], "build_id": "", "functions": ["twice"]})
-    )
+    question = {"copy": copy, "ranges": [[BASE, 0x1000]], "build_id": "", "functions": ["twice"]}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(question)))
     monkeypatch.setattr(derived, "code_of", lambda read, ranges: code_of(read, ranges, tmp_path / "kallsyms"))
     monkeypatch.setattr(os, "nice", lambda _: 0)
-    with (tmp_path / "question").open() as question:
-        monkeypatch.setattr(sys, "stdin", question)
-        derived.main()
+    derived.main()
     os.close(copy)
     found = json.loads(capsys.readouterr().out)
     assert found == {"legal": {"commit_creds": [BASE + 5]}, "certain": [], "callers": 1, "differences": []}
