@@ -38,8 +38,7 @@ check every call.
 False positives: none is known among what kills. While live patches are loaded, whose functions may take the place of
 legal callers, no function is `certain`, and calls from modules are only told (CFI004); between the moment when a patch
 is loaded and the next scan it would be taken for any other module. Modules that call call_usermodehelper() or
-set_memory functions are told by CFI004. A tracer's probe that stands as a jump on a call of a locked function when the
-agent starts is told as a difference.
+set_memory functions are told by CFI004.
 
 Cost: each call of a locked function takes a kprobe, one read of kernel memory and a few lookups; smep_smap has a probe
 of its own at most of them, and the kernel runs both programs from one breakpoint or ftrace call. The derivation takes

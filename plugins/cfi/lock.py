@@ -83,18 +83,19 @@ class Live:
             return
         try:
             derived = self._derivation.answer()
-        except (KernelError, ValueError) as error:
-            _log.error("plugin cfi: %s; what the lock file does not have stays unlocked", error)
-            self._derivation = None
-            yield self._told(0, [], str(error))
-            return
-        if derived is not None:
+            if derived is None:
+                return
             self._derivation = None
             self._put(derived, derived.legal.keys() - self._filed.legal.keys())
-            for name in sorted(self._declared.functions.keys() - self.locked.keys()):
-                why = "no direct call of it" if name in self._known else "no such function, or several"
-                _log.warning("plugin cfi does not lock %s: this kernel has %s", name, why)
-            yield self._told(derived.callers, derived.differences)
+        except (KernelError, ValueError) as error:
+            self._derivation = None
+            _log.error("plugin cfi: %s; what the lock file does not have stays unlocked", error)
+            yield self._told(0, [], str(error))
+            return
+        for name in sorted(self._declared.functions.keys() - self.locked.keys()):
+            why = "no direct call of it" if name in self._known else "no such function, or several"
+            _log.warning("plugin cfi does not lock %s: this kernel has %s", name, why)
+        yield self._told(derived.callers, derived.differences)
 
     def scan(self) -> Iterator[Activity]:
         """What was checked since the last time.

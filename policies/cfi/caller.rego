@@ -90,8 +90,7 @@ rules contains {"id": "CFI004", "action": "log"} if {
 #   action: log
 #   technique: T1014
 #   seen: |
-#     A line in the journal. What was found in the code counts as legal all the same. A tracer's probe at such a call
-#     does not meet it.
+#     A line in the journal. Only what the lock file has counts as legal. A tracer's probe at a call does not meet it.
 rules contains {"id": "CFI006", "action": "log"} if {
 	input.event.kind == "cfi.lock"
 	input.event.differing > 0

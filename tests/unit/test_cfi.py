@@ -255,6 +255,19 @@ def test_a_derivation_that_fails_is_told(kernel: Path, caplog: pytest.LogCapture
     assert "no memory" in caplog.text
 
 
+def test_a_full_map_is_told(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = Maps()
+    watched = live(maps)
+
+    def full(key: bytes, value: bytes) -> None:
+        raise KernelError("changing a map", 7)
+
+    monkeypatch.setattr(maps, "set", full)
+    event = told(watched, FOUND)
+    assert (event.locked, event.source) == (1, "filed")
+    assert event.problem.startswith("changing a map")
+
+
 def test_an_end_ends_the_derivation(kernel: Path) -> None:
     watched = live(Maps())
     watched.close()
