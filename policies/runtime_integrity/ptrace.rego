@@ -59,8 +59,8 @@ rules contains {"id": "PTRACE003", "action": "log"} if {
 # METADATA
 # title: A protected program is taken control of
 # description: |
-#   Or its memory is read. The target's executable is named in data.protected_programs. Whose process that is, is known in user space only, so
-#   the first attempt goes through.
+#   Or its memory is read. The target's executable is named in data.protected_programs. Whose process that is, is known
+#   in user space only, so the first attempt goes through.
 # custom:
 #   id: PTRACE004
 #   severity: high
