@@ -68,16 +68,19 @@ class Roaming:
             _Roamer(probe, program, descriptors[f"program:{program.label}"][0]) for probe, program in programs
         ]
         targets = {each.program.target for each in self._roamers}
+        self._late = False
         self._code = code_of(targets) if targets else {}
         self._opcodes = {target: _opcodes(memory, code) for target, code in self._code.items()}
 
     def move(self) -> dict[str, str]:
         """Attach each at a new place, and only then detach them from the ones before.
 
-        Returns why not, by probe: such a program stays where it was, if it was anywhere.
+        Returns why not, by probe: such a program stays where it was, if it was anywhere. Where what was left before is
+        not out of the text yet, that is said when it has taken until the next time; `draw_again` makes up for it.
         """
-        if not self._ground.settled():
-            return dict.fromkeys((each.probe for each in self._roamers), _LEAVING)
+        late, self._late = self._late, not self._ground.settled()
+        if self._late:
+            return dict.fromkeys((each.probe for each in self._roamers), _LEAVING) if late else {}
         for each in self._roamers:
             each.draws = _MOST_DRAWS if each.program.busy else 0
         return self._move(self._roamers)
@@ -88,6 +91,8 @@ class Roaming:
         Answers as `move` does, but for what keeps all of them where they are."""
         if self._ground.obstacle() or not self._ground.settled():
             return {}
+        if self._late:
+            return self.move()
         breakpoints = [
             each
             for each in self._roamers

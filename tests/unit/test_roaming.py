@@ -196,9 +196,15 @@ def test_nothing_is_attached_near_what_has_not_left_yet(made: tuple[Roaming, Att
     roaming, attach_ = made
     roaming.move()
     ground.busy = True
+    assert roaming.move() == {}
     assert "not out of the kernel's text" in roaming.move()["p.one"]
     assert roaming.draw_again() == {}
     assert len(attach_.links) == 2
+    ground.busy = False
+    assert roaming.draw_again() == {}
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 12),)
+    assert roaming.move() == {}
+    assert len(attach_.links) == 6
 
 
 def test_all_are_attached_before_one_is_released(
