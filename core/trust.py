@@ -29,6 +29,8 @@ def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
     user could change it or a folder above it.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened, which does something to some devices
+            raise UntrustedFileError(str(path), "is not a regular file")
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
@@ -38,14 +40,18 @@ def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
             raise UntrustedFileError(str(path), "is not a regular file")
         _require(path, status)
         require_trusted(path)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)
+        if status.st_size > most:
+            raise ConfigError(str(path), f"is larger than {most >> 20} MiB")
+        # Never more than it says to have: some files of /proc and /sys have no end, or are emptied by reading.
+        content = b""
+        while len(content) < status.st_size and (piece := os.read(descriptor, status.st_size - len(content))):
+            content += piece
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     finally:
         os.close(descriptor)
-    if len(content) > most:
-        raise ConfigError(str(path), f"is larger than {most >> 20} MiB")
+    if len(content) != status.st_size:
+        raise ConfigError(str(path), f"has {len(content)} bytes, and says to have {status.st_size}: no file on a disk")
     return content
 
 

@@ -84,6 +84,8 @@ class Analysis:
 
     def _read(self) -> None:
         self._definitions: dict[str, list[Definition]] = {}
+        self._named: dict[str, dict[str, list[Definition]]] = {}
+        self._known: dict[tuple[str, str], frozenset[str]] = {}
         self._imports: dict[str, Mapping[str, Path]] = {}
         self._of_rule: dict[str, Definition] = {}
         self.annotations: dict[str, Annotations] = {}
@@ -102,6 +104,9 @@ class Analysis:
 
     def _add(self, module: Module) -> None:
         self._definitions.setdefault(module.package, []).extend(module.definitions)
+        named = self._named.setdefault(module.package, {})
+        for each in module.definitions:
+            named.setdefault(each.name, []).append(each)
         self._imports[module.file] = {each.alias: each.target for each in module.imports.values()}
         lines = module.source.splitlines()
         for line in (module.line, *(each.line for each in module.definitions)):
@@ -114,7 +119,7 @@ class Analysis:
 
     def definitions(self, package: str, name: str) -> list[Definition]:
         """Everything in a package that defines this name."""
-        return [each for each in self._definitions.get(package, ()) if each.name == name]
+        return self._named.get(package, {}).get(name, [])
 
     def imports(self, definition: Definition) -> Mapping[str, Path]:
         """What the file of a definition calls by another name."""
@@ -126,7 +131,10 @@ class Analysis:
         return Package(name, rules, all(_pure(each.tree, self._names(home, each)) for home, each in reached))
 
     def _names(self, package: str, definition: Definition) -> frozenset[str]:
-        return frozenset(each.name for each in self._definitions[package]) | frozenset(self.imports(definition))
+        if (package, definition.place) not in self._known:
+            names = frozenset(self._named[package]) | frozenset(self.imports(definition))
+            self._known[package, definition.place] = names
+        return self._known[package, definition.place]
 
     def reached(self, package: str, start: list[Definition]) -> Iterator[tuple[str, Definition]]:
         """The definitions and all that they refer to, in their own and in other packages."""
@@ -142,7 +150,8 @@ class Analysis:
                 full = self.imports(definition).get(root, (root,)) + path
                 if full[0] != "data":
                     # Rego knows no recursion: a definition's own name in its tree is its head.
-                    todo += [(home, each) for each in self._definitions[home] if root == each.name != definition.name]
+                    if root != definition.name:
+                        todo += [(home, each) for each in self._named[home].get(root, ())]
                     continue
                 for other, others in self._definitions.items():
                     parts = tuple(other.split("."))

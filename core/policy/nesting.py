@@ -9,11 +9,19 @@ from ..errors import PolicyError
 MOST_COLLECTIONS = 12
 """Of `[` and `{`: a quarter of a second."""
 MOST_BRACKETS = 64
+_REFUSED = re.compile("[\0\ufeff]")
+_SHOWN = {"\0": "a null character", "\ufeff": "a byte-order mark"}
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*|[\[{(]|[\]})]')
 
 
-def check_nesting(text: str, place: str) -> None:
-    """Raise `PolicyError` with FILE:LINE:COLUMN for what is nested deeper than that; what is no Rego is left alone."""
+def check_text(text: str, place: str) -> None:
+    """Raise `PolicyError` with FILE:LINE:COLUMN for what is nested deeper than that, and for what OPA reads nowhere.
+
+    What is no Rego otherwise is left alone.
+    """
+    if (found := _REFUSED.search(text)) is not None:
+        line, start = text.count("\n", 0, found.start()) + 1, text.rfind("\n", 0, found.start())
+        raise PolicyError(f"{place}:{line}:{found.start() - start}: holds {_SHOWN[found[0]]}; drop it")
     collections = brackets = 0
     for token in _TOKEN.finditer(text):
         if token[0] in ("[", "{", "("):

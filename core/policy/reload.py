@@ -24,8 +24,9 @@ from .compiled import Job, compile_and_serve
 from .domain import Numbers
 from .engine import Rule
 from .evaluator import Compiling, Evaluator
+from .lookout import Lookout
 from .policy import Policy
-from .snapshot import Stamp, stamp_of
+from .snapshot import Stamp
 from .tier import Tiers
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class PolicyFiles:
         self._meanwhile = meanwhile
         self._loading: _Loading | None = None
         self._in_force: Candidate | None = None
-        self._stamp: Stamp = frozenset()
+        self._lookout = Lookout(self._folders)
+        self._stamp: Stamp | None = frozenset()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -132,7 +134,7 @@ class PolicyFiles:
 
     def begin(self) -> None:
         """Begin to read and compile everything anew, in another process. Raises `PolicyError`, `KernelError`."""
-        self._stamp = stamp_of(self._folders)
+        self._stamp = self._lookout.look()
         executables = resolve(self._config.executables, self._armed.inspector.identify)
         job = Job(
             self._config.policy,
@@ -188,7 +190,10 @@ class PolicyFiles:
 
     def changed(self) -> bool:
         """Whether any file is another than at the last load, which may have been refused."""
-        return stamp_of(self._folders) != self._stamp
+        found = self._lookout.look()
+        if self._stamp is None:  # the folders gave no answer then
+            self._stamp = found
+        return found is not None and found != self._stamp
 
 
 def programs_differ(overlaid: Iterable[str]) -> str:

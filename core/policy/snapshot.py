@@ -7,6 +7,7 @@ it, a deployment copies file after file, a network file system goes away. None o
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +18,17 @@ from ..errors import KrieError, PolicyError
 
 _TRIES, _PAUSE_S = 5, 0.1
 _DEEPEST = 32
+MOST_ENTRIES = 4096
+"""In all folders below the one that is named: they are looked at again and again."""
 _T = TypeVar("_T")
 Stamp = frozenset[tuple[str, tuple[int, ...]]]
 """Path with device, inode, size and times of each file, or with the error number of what could not be looked at."""
 
 
 def place_of(file: object) -> str:
-    """A path as messages show it; what is no UTF-8 in it is escaped, since the journal could not hold it."""
-    return os.fsencode(str(file)).decode(errors="backslashreplace")
+    """A path as messages show it, with what cannot be printed escaped: the end of a line would end the message."""
+    text = os.fsencode(str(file)).decode(errors="backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def policy_files(folder: Traversable) -> Iterator[Traversable]:
@@ -32,12 +36,14 @@ def policy_files(folder: Traversable) -> Iterator[Traversable]:
     try:
         if not folder.is_dir():
             raise PolicyError(f"{place_of(folder)}: there is no such folder of policies")
-        yield from _below(folder, (), set())
+        yield from _below(folder, (), set(), itertools.count(1))
     except OSError as error:
         raise PolicyError(f"{place_of(error.filename or folder)}: cannot be read: {error.strerror}") from error
 
 
-def _below(folder: Traversable, above: tuple[str, ...], seen: set[str]) -> Iterator[Traversable]:
+def _below(
+    folder: Traversable, above: tuple[str, ...], seen: set[str], counted: Iterator[int]
+) -> Iterator[Traversable]:
     real = os.path.realpath(str(folder))
     if real in above:
         raise PolicyError(f"{place_of(folder)}: leads back to a folder above it; remove the link")
@@ -46,13 +52,27 @@ def _below(folder: Traversable, above: tuple[str, ...], seen: set[str]) -> Itera
     seen.add(real)
     if len(above) >= _DEEPEST:
         raise PolicyError(f"{place_of(folder)}: is more than {_DEEPEST} folders deep")
-    for each in sorted(folder.iterdir(), key=lambda entry: entry.name):
+    for name in _names(str(folder), counted):
+        each = folder / name
         if each.name.startswith((".", "_")):
             continue
         if each.is_dir():
-            yield from _below(each, (*above, real), seen)
+            yield from _below(each, (*above, real), seen, counted)
         elif each.name.endswith((".rego", ".json")) and not each.name.endswith("_test.rego"):
             yield each
+
+
+def _names(folder: str, counted: Iterator[int]) -> list[str]:
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if next(counted) > MOST_ENTRIES:
+                raise PolicyError(
+                    f"{place_of(folder)}: with this there are more than {MOST_ENTRIES} files and folders; keep what is "
+                    "no policy elsewhere"
+                )
+            found.append(entry.name)
+    return sorted(found)
 
 
 def stamp_of(folders: Iterable[Traversable]) -> Stamp:

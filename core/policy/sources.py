@@ -11,8 +11,11 @@ from importlib.resources.abc import Traversable
 from ..errors import PolicyError
 from ..wire import Json
 from .json_text import read_json
-from .nesting import check_nesting
+from .nesting import check_text
 from .snapshot import place_of, policy_files
+
+MOST_BYTES = 32 << 20
+"""Of all rules and data, which the agent keeps to compile them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,23 @@ def read_sources(
     files: list[PolicyFile] = []
     merged: dict[str, Json] = dict(data)
     owners = dict.fromkeys(data, "krie.toml")
+    left = MOST_BYTES
+
+    def text_of(file: Traversable) -> str:
+        nonlocal left
+        text = _text(file, read)
+        left -= len(text)
+        if left < 0:
+            raise PolicyError(f"{place_of(file)}: all policies and data are larger than {MOST_BYTES >> 20} MiB")
+        return text
+
     for folder in folders:
         for file in policy_files(folder):
             if file.name.endswith(".rego"):
-                files.append(PolicyFile(place_of(file), _text(file, read), place_of(folder)))
-                check_nesting(files[-1].text, files[-1].place)
+                files.append(PolicyFile(place_of(file), text_of(file), place_of(folder)))
+                check_text(files[-1].text, files[-1].place)
                 continue
-            for key, value in _object(file, read).items():
+            for key, value in _object(text_of(file), place_of(file)).items():
                 if key in owners:
                     raise PolicyError(f"{place_of(file)}: sets data.{key}, which {owners[key]} sets too; rename one")
                 owners[key] = place_of(file)
@@ -74,15 +87,15 @@ def read_sources(
 
 def _text(file: Traversable, read: Callable[[Traversable], bytes]) -> str:
     try:
-        return read(file).decode()
+        return read(file).decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise PolicyError(f"{place_of(file)}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
     except OSError as error:
         raise PolicyError(f"{place_of(file)}: cannot be read: {error.strerror}") from error
 
 
-def _object(file: Traversable, read: Callable[[Traversable], bytes]) -> dict[str, Json]:
-    content = read_json(_text(file, read), place_of(file))
+def _object(text: str, place: str) -> dict[str, Json]:
+    content = read_json(text, place)
     if not isinstance(content, dict):
-        raise PolicyError(f"{place_of(file)}:1: must hold one JSON object, whose keys become keys of data")
+        raise PolicyError(f"{place}:1: must hold one JSON object, whose keys become keys of data")
     return content

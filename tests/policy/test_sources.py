@@ -7,7 +7,7 @@ import pytest
 from krie.errors import PolicyError
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.json_text import MOST_DEPTH, read_json
-from krie.policy.nesting import MOST_BRACKETS, MOST_COLLECTIONS, check_nesting
+from krie.policy.nesting import MOST_BRACKETS, MOST_COLLECTIONS, check_text
 from krie.policy.snapshot import stamp_of
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
 
@@ -162,14 +162,14 @@ def test_nan_in_a_folder_names_the_file(tmp_path: Path) -> None:
 )
 def test_deep_text_is_refused_before_it_is_parsed(text: str, place: str) -> None:
     with pytest.raises(PolicyError, match=f"^p.rego:{place}: is nested deeper than .*; break it into helper rules"):
-        check_nesting(text, "p.rego")
+        check_text(text, "p.rego")
 
 
 def test_brackets_in_texts_and_comments_do_not_count() -> None:
     deep = "[" * 200
-    check_nesting(f'# {deep}\nx := "{deep}\\"{deep}"\ny := `{deep}`\nz := {"[]" * 200}\n', "p.rego")
+    check_text(f'# {deep}\nx := "{deep}\\"{deep}"\ny := `{deep}`\nz := {"[]" * 200}\n', "p.rego")
     for file in (*ROOT.glob("policies/**/*.rego"), *ROOT.glob("examples/**/*.rego")):
-        check_nesting(file.read_text(), str(file))
+        check_text(file.read_text(), str(file))
 
 
 def test_a_few_links_do_not_make_millions_of_folders(tmp_path: Path) -> None:
@@ -179,3 +179,10 @@ def test_a_few_links_do_not_make_millions_of_folders(tmp_path: Path) -> None:
         for name in "ab":
             (tmp_path / f"{number}" / name).symlink_to(f"../{number + 1}")
     assert "which is read already" in str(stamp_of([tmp_path / "0"]))
+
+
+@pytest.mark.parametrize(("character", "shown"), [("\0", "a null character"), ("\ufeff", "a byte-order mark")])
+@pytest.mark.parametrize("text", ["u := 1\n%s\n", 'u := 1\n"%s"\n', "u := 1\n# %s\n"])
+def test_characters_that_opa_reads_nowhere(text: str, character: str, shown: str) -> None:
+    with pytest.raises(PolicyError, match=rf"^p.rego:2:[123]: holds {shown}; drop it$"):
+        check_text(text % character, "p.rego")

@@ -1,9 +1,11 @@
 """Policy files as one agent loads them, again and again; a load that fails leaves everything as it was."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import cast
 
@@ -15,7 +17,9 @@ from krie.errors import ConfigError, PolicyError
 from krie.health import ProbeReport
 from krie.policy.domain import Numbers
 from krie.policy.reload import Candidate, PolicyFiles, event_fields, programs_differ
+from krie.policy.snapshot import Stamp, stamp_of
 from krie.process import Identity
+from krie.testing.patience import PATIENCE_S
 
 from ..policy.test_classify import Sample
 from .kernel_side import KernelSide, armed
@@ -215,6 +219,32 @@ def test_what_makes_it_load_again(tmp_path: Path) -> None:
     setting.load()
     (setting.folder / "deeper/more.json").unlink()
     assert setting.files.changed()
+
+
+def test_folders_that_do_not_answer_block_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    setting = Setting(tmp_path)
+    setting.load()
+    answers, looked = Event(), []
+
+    def look(folders: Iterable[Traversable]) -> Stamp:
+        looked.append(1)
+        answers.wait(PATIENCE_S)
+        return stamp_of(folders)
+
+    monkeypatch.setattr("krie.policy.lookout.stamp_of", look)
+    monkeypatch.setattr("krie.policy.lookout._LATE_S", 0.0)
+    setting.rule("R2")
+    assert not setting.files.changed()  # and goes on, without the answer
+    assert setting.rules == {"R2"}  # as a signal makes it load
+    assert not setting.files.changed()
+    assert caplog.text.count("no answer for") == len(looked) == 1
+    answers.set()
+    while not setting.files.changed():
+        setting.rule("R3")
+    assert setting.rules == {"R3"}
+    assert not setting.files.changed()
 
 
 def test_a_file_that_is_gone_while_we_look_changes_nothing_else(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,10 +148,10 @@ def test_odd_folders(tmp_path: Path, make: Callable[[Path], None], message: str)
 def test_a_file_system_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     (tmp_path / "below").mkdir()
 
-    def fail(path: Path) -> object:
-        raise OSError(number, os.strerror(number), str(path))
+    def fail(path: str) -> object:
+        raise OSError(number, os.strerror(number), path)
 
-    monkeypatch.setattr(Path, "iterdir", fail)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(PolicyError, match=f"{tmp_path}: cannot be read: {os.strerror(number)}"):
         read(tmp_path)
     assert stamp_of([tmp_path]) == stamp_of([tmp_path])
@@ -172,3 +173,46 @@ def test_hidden_files_and_tests_count_for_nothing(tmp_path: Path) -> None:
     (tmp_path / ".git/x.rego").touch()
     assert list(policy_files(tmp_path)) == []
     assert stamp_of([tmp_path]) == frozenset()
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["in one folder", "in many"])
+def test_a_folder_of_very_many_files_is_one_error_before_all_are_listed(
+    tmp_path: Path, below: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krie.policy.snapshot.MOST_ENTRIES", 50)
+    for number in range(60):
+        place = tmp_path / f"{number % 10}" if below else tmp_path
+        place.mkdir(exist_ok=True)
+        (place / f"{number}.txt").touch()  # no policies: they are listed too
+    with pytest.raises(PolicyError, match="there are more than 50 files and folders; keep what is no policy elsewhere"):
+        list(policy_files(tmp_path))
+    assert stamp_of([tmp_path]) == stamp_of([tmp_path])
+    for each in tmp_path.glob("[5-8]" if below else "5*"):
+        shutil.rmtree(each) if below else each.unlink()
+    assert list(policy_files(tmp_path)) == []
+
+
+def test_names_are_shown_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a\nb\x1b[31m.json").write_text("{")
+    with pytest.raises(PolicyError) as caught:
+        read_sources([tmp_path], {})
+    assert str(caught.value).startswith(f"{tmp_path}/a\\nb\\x1b[31m.json:1:2: is no JSON")
+
+
+def test_all_policies_together_have_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krie.policy.sources.MOST_BYTES", 1 << 20)
+    for name in ("a.json", "b.rego"):
+        (tmp_path / name).write_text("{}" + " " * ((1 << 19) - 2))
+        read_sources([tmp_path], {})
+    (tmp_path / "c.json").write_text("{}")
+    with pytest.raises(PolicyError, match=r"c.json: all policies and data are larger than 1 MiB"):
+        read_sources([tmp_path], {})
+
+
+@pytest.mark.parametrize("name", ["site.rego", "mine.json"])
+def test_a_byte_order_mark_is_skipped_at_the_beginning_only(tmp_path: Path, name: str) -> None:
+    text = RULE % "R1" if name == "site.rego" else '{"mine": 1}'
+    (tmp_path / name).write_text(f"\ufeff{text}")
+    plain = read_sources([tmp_path], {}).revision
+    (tmp_path / name).write_text(text)
+    assert read_sources([tmp_path], {}).revision == plain

@@ -13,6 +13,7 @@ from typing import Any, Union
 
 Key = tuple[str, Any]
 """A constant as a key: its kind and its value, so that 1 and true differ."""
+MOST_PARTS = 2000
 NULL, BOOLEAN, NUMBER, TEXT = "null", "boolean", "number", "string"
 
 
@@ -69,6 +70,26 @@ def unknown(kind: Kind | None) -> bool:
     if isinstance(kind, Function):
         return any(map(unknown, (*kind.arguments, kind.result)))
     return kind is None
+
+
+def small(kind: Kind) -> Kind:
+    """The same, or anything where it has very many parts: each level of nested variables could double them."""
+    left = [MOST_PARTS]
+    return kind if _counted(kind, left) else ANY
+
+
+def _counted(kind: Kind | None, left: list[int]) -> bool:
+    left[0] -= 1
+    parts: Iterable[Kind | None] = ()
+    if isinstance(kind, Array):
+        parts = (*kind.items, kind.rest)
+    elif isinstance(kind, Object):
+        parts = (*(each for _, each in kind.fields), *(kind.rest or ()))
+    elif isinstance(kind, Set):
+        parts = (kind.of,)
+    elif isinstance(kind, OneOf):
+        parts = kind.kinds
+    return left[0] > 0 and all(_counted(each, left) for each in parts)
 
 
 def filled(kind: Kind | None) -> Kind:

@@ -8,7 +8,7 @@ from typing import NoReturn
 from ...errors import PolicyError
 from ..definition import Node
 from .head import constant
-from .kinds import ANY, NUMBER, Array, Kind, Object, OneOf, Set, any_of, at, can_equal, either, unknown
+from .kinds import ANY, NUMBER, Array, Kind, Object, OneOf, Set, any_of, at, can_equal, either, small, unknown
 from .scope import LOCAL, Scope, children
 
 
@@ -40,9 +40,9 @@ class Terms:
         if name == "Var":
             return self.known.get(str(inner["value"])) if inner["value"] != "_" else None
         if name == "Array":
-            return Array(tuple(map(self.kind, inner["items"])))
+            return small(Array(tuple(map(self.kind, inner["items"]))))
         if name == "Set":
-            return Set(any_of(map(self.kind, inner["items"])))
+            return small(Set(any_of(map(self.kind, inner["items"]))))
         if name == "Object":
             fields, rest = {}, None
             for _, key, value in inner["fields"]:
@@ -50,7 +50,7 @@ class Terms:
                     fields[known] = self.kind(value)
                 else:
                     rest = self.kind(key), self.kind(value)
-            return Object(tuple(fields.items()), rest)
+            return small(Object(tuple(fields.items()), rest))
         return NUMBER if name == "UnaryExpr" else None
 
     def learn(self, node: Node, kind: Kind | None, *, several: bool = False) -> bool:
