@@ -43,7 +43,7 @@ def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: Eve
             living = [each for each in reports if each.state in ("alive", "attached")]
             if reports and not living:
                 yield BlindRule(rule, ", ".join(f"probe {each.name} is {each.state}" for each in reports))
-            read = {path[1] for path in rule.reads if path[0] == "event" and len(path) > 1}
+            read = {path[1] for path in rule.reads if path[:1] == ("event",) and len(path) > 1}
             for report in living:
                 if unfilled := sorted(read & missing[report.name]):
                     yield BlindRule(rule, f"probe {report.name} does not fill {', '.join(unfilled)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..definition import Definition, Node, parameters
 from .head import Head
-from .kinds import BOOLEAN, Function, Kind, Object, Set, filled
+from .kinds import BOOLEAN, Function, Kind, Object, Set, filled, small
 from .rule_tree import Tree
 from .scope import Scope, pattern_variables
 from .walk import Common, Walk
@@ -34,7 +34,7 @@ class Typing:
                 walk.visit(each)
             kind = self._kind(head, body.results, walk, patterns)
             if kind is not None:
-                self.rules.add(head.ground, kind)
+                self.rules.add(head.ground, small(kind))
 
     def _kind(self, head: Head, results: Sequence[Node], walk: Walk, patterns: Sequence[Node]) -> Kind | None:
         value = walk.kind(results[0]) if results else BOOLEAN

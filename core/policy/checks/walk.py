@@ -23,6 +23,7 @@ from .kinds import (
     either,
     keys,
     of_description,
+    small,
     unknown,
     values,
     words,
@@ -187,8 +188,8 @@ class Walk(References):
             return None
         kinds = [strict.kind(each) or ANY for each in parts]
         if name == "ObjectCompr":
-            return Object((), (kinds[0], kinds[1]))
-        return Array((), kinds[0]) if name == "ArrayCompr" else Set(kinds[0])
+            return small(Object((), (kinds[0], kinds[1])))
+        return small(Array((), kinds[0]) if name == "ArrayCompr" else Set(kinds[0]))
 
     def _membership(self, inner: Node) -> Kind | None:
         if self.loose:
