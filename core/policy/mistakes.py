@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from ..decision import Action
 from ..enrich import PROCESS_SCHEMA
 from ..wire import Json
 from .analysis import Analysis
 from .annotations import Annotations, Text
 from .checks.inference import Inference, Report, World
 from .checks.types import ANY, OBJECT, TEXT, Type, of_data, of_schema, union
-from .definition import Definition
+from .definition import Definition, Node
 from .engine import Rule
 
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -143,16 +144,37 @@ def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
 
 
 def _names_like_rules(analysis: Analysis) -> Iterator[Mistake]:
-    """Sets of objects with an id and an action by another name than `rules`, which alone is asked for."""
+    """Objects with an id and an action of rules by another name than `rules`, which alone is asked for."""
     for module in analysis.modules:
         for each in module.definitions:
-            if each.name == "rules" or "Set" not in (each.tree.get("head") or {}):
+            if each.name == "rules" or each.is_function or not any(map(_looks_like_a_rule, _answers(each))):
                 continue
-            fields = (each.tree["head"]["Set"]["key"].get("Object") or {}).get("fields", ())
-            keys = {str(key["String"]["value"]) for _, key, _ in fields if "String" in key}
-            if {"id", "action"} <= keys:
-                what = f"{each.name} contains what looks like rules, and nobody asks for it"
-                yield Mistake(f"{each.place}:{each.line}", "rules", _named(module.package, each), what, "name it rules")
+            verb = "contains" if "Set" in (each.tree.get("head") or {}) else "is"
+            what = f"{each.name} {verb} what looks like rules, and nobody asks for it"
+            mend = "write `rules contains ...`" if verb == "is" else "name it rules"
+            yield Mistake(f"{each.place}:{each.line}", "rules", _named(module.package, each), what, mend)
+
+
+def _answers(definition: Definition) -> Iterator[Node]:
+    """What a definition's values are, also by variables."""
+    shapes = [*(definition.tree.get("head") or {}).values()]
+    values = [*(shape["key"] for shape in shapes if shape.get("key"))]
+    values += [shape["assign"]["value"] for shape in shapes if shape.get("assign")]
+    values += [definition.tree["value"]] if definition.is_default else []
+    yield from values
+    names = {str(each["Var"]["value"]) for each in values if "Var" in each}
+    for body in definition.tree.get("bodies") or ():
+        for statement in body["query"]["stmts"]:
+            assigned = statement["literal"].get("Expr", {}).get("expr", {}).get("AssignExpr")
+            if assigned and "Var" in assigned["lhs"] and str(assigned["lhs"]["Var"]["value"]) in names:
+                yield assigned["rhs"]
+
+
+def _looks_like_a_rule(node: Node) -> bool:
+    fields = (node.get("Object") or {}).get("fields", ())
+    found = {str(key["String"]["value"]): value for _, key, value in fields if "String" in key}
+    action = found.get("action", {}).get("String", {}).get("value")
+    return "id" in found and str(action).upper() in Action.__members__
 
 
 def _named(package: str, definition: Definition) -> str:

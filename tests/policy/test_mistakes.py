@@ -351,6 +351,34 @@ TOLD = {
         'package krie.site\ndetections contains {"id": "R2", "action": "kill", "scope": "process"} if true\n',
         "p0.rego:2: rule detections of krie.site: detections contains what looks like rules",
     ),
+    "rules as a value": (
+        rule("\ttrue", 'rule := {"id": "R2", "action": "log"} if input.process.uid == 5\n'),
+        "p0.rego:7: rule rule of krie.site: rule is what looks like rules, and nobody asks for it; write `rules",
+    ),
+    "rules as an object": (
+        rule("\ttrue", 'rule[name] := {"id": "R2", "action": "kill"} if name := input.event.name\n'),
+        "p0.rego:7: rule rule of krie.site: rule is what looks like rules",
+    ),
+    "rules by a variable": (
+        rule("\ttrue", 'rule contains r if {\n\tr := {"id": "R2", "action": "log"}\n\tinput.process.uid == 5\n}\n'),
+        "p0.rego:7: rule rule of krie.site: rule contains what looks like rules, and nobody asks for it; name it rules",
+    ),
+    "a value looked up in a set": (
+        rule('\t{"lower", "highr"}[input.event.change]'),
+        'p0.rego:5:21: rule R1: "highr" is not a value of input.event.change; did you mean higher?',
+    ),
+    "a value looked up in a rule's set": (
+        rule("\tchanges[input.event.change]", 'changes contains "lower"\nchanges contains "highr"\n'),
+        'p0.rego:5:10: rule R1: "highr" is not a value of input.event.change; did you mean higher?',
+    ),
+    "a value looked up in an object": (
+        rule('\t{"lower": 1, "highr": 2}[input.event.change] == 1'),
+        'p0.rego:5:27: rule R1: "highr" is not a value of input.event.change; did you mean higher?',
+    ),
+    "a number looked up among texts": (
+        rule('\t{"1": 1, "2": 2}[input.event.new_int] == 1'),
+        "p0.rego:5:19: rule R1: compares input.event.new_int (a number) with text by in, which is never true",
+    ),
     "in what no rule uses": (
         rule("\ttrue", 'unused if input.process.parent.com == "x"\n'),
         "p0.rego:7:11: rule unused of krie.site: input.process.parent has no com; did you mean comm?",
@@ -428,6 +456,11 @@ FINE = {
     "METADATA of the package": "# METADATA\n# title: t\n# authors:\n# - me\npackage krie.site\n",
     "a helper of objects": rule(
         "\tsome r in ranges\n\tinput.event.new_int > r.least", 'ranges contains {"id": "a", "least": 5}\n'
+    ),
+    "an object that is no rule": rule("\ttrue", 'kinds := {"id": "a", "action": "open"}\n'),
+    "a value looked up in data": rule("\tdata.named[input.event.name] == 1"),
+    "a value looked up in what is worked out": rule(
+        "\tseen[input.event.name]", "seen contains name if some name in data.programs\n"
     ),
     "an action alone": rule(
         "\tsome a in acts\n\tinput.event.name == a.action", 'acts contains {"action": "x"} if true\n'

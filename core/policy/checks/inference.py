@@ -7,7 +7,7 @@ understand is anything, of which nothing is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...inline import Path
 from ..definition import Definition, Node, parameters, reference
@@ -307,8 +307,12 @@ class Inference:
         name = str(step["Var"]["value"]) if "Var" in step else ""
         if name and name not in known and scope.meaning(name) == LOCAL:
             known[name] = value.key() if name != "_" else ANY
-        else:
-            self._expression(step, scope, known)
+            return
+        index = self._expression(step, scope, known)
+        literal = value.kinds == OBJECT.kinds and value.members and value.items is None and not value.name
+        if value.kinds == SET.kinds or literal:  # what is looked up in a set, or among the keys of a literal object
+            keys = replace(TEXT, texts=frozenset(value.members or ())) if literal else value.element()
+            self._compare(scope, step, "in", (index, keys))
 
     def _membership(self, node: Node, scope: Scope, known: Types) -> Type:
         if node.get("key") is not None:
