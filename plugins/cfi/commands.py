@@ -12,7 +12,7 @@ from krie.output import complain, say, say_json, say_text
 
 from . import lock_file
 from .boot_image import kernel_in
-from .declaration import Declaration, shipped
+from .declaration import Declaration, Indirect, shipped
 from .live import BOUNDS, Kcore, code_of, layout, locate, running_build_id
 from .lock_file import LockFile, lock_file_of
 
@@ -76,7 +76,7 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
         "locked": function in declared.functions,
         "why": declared.functions[function].why if function in declared.functions else "",
         "callers": found.callers,
-        "by_pointer": {each: declared.indirect[each].callers for each in found.taken if each in declared.indirect},
+        "by_pointer": {each: _by(declared.indirect[each]) for each in found.taken if each in declared.indirect},
         "open": open_,
         "gains": {name: each.gain for name, each in declared.gains.items()} if function == "commit_creds" else {},
     }
@@ -87,7 +87,7 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
     say(f"{len(found.callers)} direct callers:", *(f"  {each}" for each in found.callers))
     for each in found.taken:
         how = (
-            f"by pointers in {', '.join(declared.indirect[each].callers)}: {declared.indirect[each].why}"
+            f"by pointers in {', '.join(_by(declared.indirect[each]))}: {declared.indirect[each].why}"
             if each in declared.indirect
             else "by pointers that nothing here knows of"
         )
@@ -97,6 +97,10 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
         say(*(f"  {name}: {', '.join(each.gain)}; {each.why}" for name, each in declared.gains.items()))
     unknown = "not acted upon, since callers by pointer are not known."
     say(f"A call from anywhere else: told (CFI004), {unknown if open_ else _consequence(function)}")
+
+
+def _by(row: Indirect) -> list[str]:
+    return [*row.callers, *row.jumps]
 
 
 def _why(declared: Declaration, function: str) -> str:
@@ -115,14 +119,18 @@ def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFi
         raise click.UsageError("say one of --vmlinux FILE and --kernel NAME")
     if vmlinux is not None or kernel:
         found = kernel_in(vmlinux or _lab_image(kernel))
-        return lock_file_of(found.release, found.build_id, found.code, found.code.callers(declared.functions))
+        return lock_file_of(
+            found.release, found.build_id, found.code, found.code.callers(declared.functions, declared.jumps())
+        )
     need_root()
     kcore = Kcore()
     try:
         code = code_of(kcore.read, layout(locate(BOUNDS)))
     finally:
         kcore.close()
-    return lock_file_of(os.uname().release, running_build_id(), code, code.callers(declared.functions))
+    return lock_file_of(
+        os.uname().release, running_build_id(), code, code.callers(declared.functions, declared.jumps())
+    )
 
 
 def _lab_image(kernel: str) -> Path:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Annotated, Literal
 
 from krie import ConfigError, numbers_of
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 FIRST_CONFIGURED = 32
 MOST_CONFIGURED = 16
@@ -34,8 +34,17 @@ class Function(_Model):
 class Indirect(_Model):
     """A function that is called by a pointer, and who does so."""
 
-    callers: Annotated[list[Symbol], Field(min_length=1)]
+    callers: list[Symbol] = []
+    """Every call by a pointer in these may lead to it."""
+    jumps: list[Symbol] = []
+    """These jump to it by a pointer as the last thing that they do: who calls them has called it."""
     why: Annotated[str, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _by_somebody(self) -> Indirect:
+        if not self.callers and not self.jumps:
+            raise ValueError("say who calls it: callers or jumps")
+        return self
 
 
 class SystemCall(_Model):
@@ -68,6 +77,10 @@ class Declaration:
             for number in (*numbers.native, *(_COMPAT | ia32 for ia32 in numbers.ia32)):
                 found[number] = sum(GAINS[gain] for gain in set(each.gain))
         return found
+
+    def jumps(self) -> dict[str, list[str]]:
+        """Functions that jump by a pointer, by the function that they come to."""
+        return {name: each.jumps for name, each in self.indirect.items() if each.jumps}
 
     def with_functions(self, configured: Sequence[str]) -> Declaration:
         """And these, of the configuration."""

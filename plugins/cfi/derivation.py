@@ -81,8 +81,16 @@ class Code:
         start = self._named[index]
         return f"{self._names[start]}+{address - start:#x}" if address > start else self._names[start]
 
-    def callers(self, functions: Collection[str]) -> dict[str, Callers]:
-        """By function, for those that this kernel has under one address."""
+    def callers(self, functions: Collection[str], jumps: Mapping[str, Collection[str]]) -> dict[str, Callers]:
+        """By function, for those that this kernel has under one address.
+
+        `jumps`: functions that are known to jump by a pointer, by the function that they come to.
+        """
+        by_pointer = {
+            self._by_name[name]: {self._by_name[each] for each in jumping if each in self._by_name}
+            for name, jumping in jumps.items()
+            if name in self._by_name
+        }
         wanted = {each: address for each in functions if (address := self._by_name.get(each))}
         calls: dict[int, frozenset[int]] = {}
         jumpers: dict[int, frozenset[int]] = {}
@@ -90,9 +98,10 @@ class Code:
         while todo:
             found = self._sites(todo)
             for target in todo:
-                returns, jumps = found[target]
+                returns, direct = found[target]
                 calls[target] = frozenset(returns)
-                jumpers[target] = frozenset(self._function(each) for each in jumps) - {target, 0}
+                found_jumpers = {self._function(each) for each in direct} | by_pointer.get(target, set())
+                jumpers[target] = frozenset(found_jumpers) - {target, 0}
             todo = {each for target in todo for each in jumpers[target]} - calls.keys()
         taken = self._taken(calls)
         return {each: _closure(address, calls, jumpers, taken) for each, address in wanted.items()}

@@ -75,7 +75,7 @@ def filed(lock: lock_file.LockFile, declared: Declaration, known: Mapping[str, r
 
 def derive(code: Code, declared: Declaration, lock: lock_file.LockFile | None) -> Derived:
     """What the running kernel's code says, held against the lock file. `lock`: None where this build has none."""
-    callers = code.callers(declared.functions)
+    callers = code.callers(declared.functions, declared.jumps())
     legal: dict[str, list[int]] = {}
     certain: list[str] = []
     for name, found in callers.items():

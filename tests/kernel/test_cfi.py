@@ -186,7 +186,7 @@ def test_who_forges_the_return_to_a_caller_is_killed_for_the_gain(
     locked: RunningAgent, test_module: TestModule, tmp_path: Path, code: Code, lacks: Lacks
 ) -> None:
     """The lock on callers takes it for one. It is another system call that the caller belongs to."""
-    callers = code.callers(["commit_creds"])["commit_creds"].returns
+    callers = code.callers(["commit_creds"], {})["commit_creds"].returns
     found = ((each, words) for each in sorted(callers) if (words := returns_after(code, each)) is not None)
     place, words = next(found, (0, 0))
     if not place:
@@ -237,7 +237,9 @@ def test_a_tracer_hides_the_caller_but_no_gain(
 
 def elsewhere(code: Code) -> Iterator[tuple[int, int, str]]:
     """Places behind calls where the kernel returns, of functions that call nothing locked; and words, see below."""
-    legal = {each for callers in code.callers(shipped().functions).values() for each in callers.returns}
+    legal = {
+        each for callers in code.callers(shipped().functions, shipped().jumps()).values() for each in callers.returns
+    }
     for match in re.finditer(rb"\xe8...[\x00\xff](?=[\x5b\xc3\xe9])", code.text, re.DOTALL):
         place = code.base + match.end()
         if place not in legal and (words := returns_after(code, place)) is not None:
