@@ -92,6 +92,7 @@ def locked(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         agent={"scan_interval_s": 5},
         enforcement={"guard": False, "breaker_processes": 10_000},
     ) as agent:
+        agent.wait("cfi.lock")  # where this build has no lock file, nothing is locked before
         yield agent
 
 
