@@ -26,7 +26,7 @@ from krie.resident import Resident, resident
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import kernel_tier
+from tests.bench import integrity, kernel_tier
 
 _EVENTS = 40_000
 _BURST = 100_000
@@ -279,6 +279,8 @@ def main() -> None:
         kernel_tier.refusing_probe,
         kernel_tier.user_tier,
         kernel_tier.table_build,
+        integrity.code_pass,
+        integrity.looks,
     )
     table = Table(box=None, header_style="bold")
     for column in ("what", "figure", "and"):
