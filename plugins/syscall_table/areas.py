@@ -26,6 +26,8 @@ from .runs import Ranges
 _TRIES, _BETWEEN_S = 5, 0.05
 _PAGE = 4096
 _JUMP, _CALL = 0xE9, 0xE8
+_OF_THE_KERNEL = re.compile(rb"^([0-9a-f]+) [tTwW] ([^\t\n]+)$", re.MULTILINE)
+_OF_MODULES = re.compile(rb"^([0-9a-f]+) [tTwW] ([^\t\n]+)\t\[([^]\n]+)\]$", re.MULTILINE)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -119,16 +121,19 @@ def trapped(content: bytearray, start: int, lists: Lists, within: Ranges) -> set
     return found
 
 
-def functions_within(kallsyms: bytes, owner: bytes = b"") -> Iterator[tuple[int, str]]:
-    """Address and name of each of the kernel's functions, or of a module's."""
-    behind = rb"\t\[" + re.escape(owner) + rb"\]$" if owner else rb"$"
-    for each in re.finditer(rb"^([0-9a-f]+) [tTwW] ([^\t\n]+)" + behind, kallsyms, re.MULTILINE):
-        yield int(each[1], 16), each[2].decode()
+def module_functions(kallsyms: bytes) -> dict[str, list[tuple[int, str]]]:
+    """By module the address and name of each function. Also of `bpf` and the like, for code that these made."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for each in _OF_MODULES.finditer(kallsyms):
+        found.setdefault(each[3].decode(), []).append((int(each[1], 16), each[2].decode()))
+    return found
 
 
 def _handled(kallsyms: bytes, lists: Lists) -> Iterator[int]:
     handled = lists.handled
-    yield from (begin for begin, name in functions_within(kallsyms) if handled is None or name in handled)
+    for each in _OF_THE_KERNEL.finditer(kallsyms):
+        if handled is None or each[2].decode() in handled:
+            yield int(each[1], 16)
 
 
 def _none(_address: int, _size: int) -> bytes:

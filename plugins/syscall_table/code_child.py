@@ -10,29 +10,30 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from krie import KernelError, KernelMemory, Link, Symbols, memory_of
 
-from .areas import Stored, areas_of, functions_within, store, trapped, without_tracers
+from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
 from .comparison import Area, Comparison, Wrong
 from .explain import MODULES_RANGE, Code, Lists, brief_lists, read_lists, read_tables, target
-from .kallsyms import KALLSYMS, addresses_in
+from .kallsyms import CODE, KALLSYMS, addresses_in
+from .lists import SYMBOLS, Entry, FunctionLists, offsets
+from .modules import Module, extents_of, loaded, ranges
+from .programs import Program, programs
 from .runs import Ranges
 
 NAME = "krie-code"
 _NICE = 10
-_PAGE = 4096
 _MOST = 64
 """Differences that are told one by one."""
 _SHOWN = 16
 _CALL, _JUMP = 0xE8, 0xE9
 _SETTLES_S = 0.2
-_MODULES = Path("/proc/modules")
 _NO_KPROBES, _NO_HANDLED = "the list of kprobes (debugfs)", "ftrace's list of functions (tracefs)"
 """Then a breakpoint anywhere passes for a kprobe, and any function for one that ftrace handles."""
 
@@ -68,15 +69,6 @@ class Report:
     """What could not be looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Module:
-    name: str
-    start: int
-    size: int
-    identity: int
-    """Of its folder below /sys/module, which another load of it makes anew."""
-
-
 def serve(link: Link) -> None:
     """Until the agent has gone."""
     os.nice(_NICE)
@@ -104,13 +96,17 @@ class _Looks:
     def __init__(self, memory: KernelMemory, stored: Stored, file: int, kallsyms: bytes, symbols: Symbols) -> None:
         self._memory, self._unknown = memory, stored.unknown
         areas, locks = areas_of(stored, file)
-        address = addresses_in(kallsyms)
+        address = addresses_in(kallsyms, (*CODE, *SYMBOLS))
         self._text = range(address("_stext"), address("_etext"))
         self._symbols = symbols
         tables = read_tables(memory, address, kallsyms)
         code = Code(self._text, _nothing, _nothing, self._symbols, tables, (), locks=locks.end)
         self._code, self._kernel = code, areas
-        self._modules: dict[_Module, Area | None] = {}
+        self._modules: dict[Module, Area | None] = {}
+        self._programs: dict[Program, Area] = {}
+        self._functions = FunctionLists(memory, address, offsets())
+        self._without: tuple[str, ...] = ()
+        self._without_programs = False
         self._comparison = Comparison(memory, areas, code, self._lists, self._brief_lists)
         self._no_kprobes = b" register_kprobe\n" not in kallsyms
         self._no_ftrace = b" ftrace_caller\n" not in kallsyms
@@ -120,14 +116,20 @@ class _Looks:
         before = self._comparison.compared
         try:
             self._look_for_modules()
+            self._look_for_programs()
+            areas = (each for each in self._modules.values() if each is not None)
+            self._comparison.areas = [*self._kernel, *areas, *self._programs.values()]
             wrong = self._comparison.look()
+            strays = self._strays()
         except KernelError as error:
             return Report(0, unknown=(*self._unknown, f"code: {error}"))
-        now = set(_modules())
+        now, run = set(loaded()), _present()
         gone = [area for module, area in self._modules.items() if module not in now and area is not None]
+        gone += [area for program, area in self._programs.items() if program not in (run or ())]
         real = [each for each in wrong if not any(_inside(each, area) for area in gone)]
-        told = tuple(self._named(each) for each in real[:_MOST])
-        return Report(self._comparison.compared - before, told, len(real) - len(told), self._limits())
+        found = [*map(self._stray, strays), *map(self._named, real[:_MOST])]
+        others = len(strays) + len(real) - len(found[:_MOST])
+        return Report(self._comparison.compared - before, tuple(found[:_MOST]), others, self._limits())
 
     def _limits(self) -> tuple[str, ...]:
         lists = self._brief_lists(())
@@ -136,38 +138,54 @@ class _Looks:
             *self._unknown,
             *((_NO_KPROBES,) if lists.kprobes is None else ()),
             *((_NO_HANDLED,) if lists.handled is None else ()),
+            *(("code of BPF",) if self._without_programs else ()),
+            *((f"functions in lists: {', '.join(self._without)}",) if self._without else ()),
             *((f"code of modules {', '.join(without)}",) if without else ()),
         )
 
     def _look_for_modules(self) -> None:
         """Take a new module's code as it is, once it is loaded and its init code has gone."""
-        present = set(_modules())
+        present = set(loaded())
         if present == self._modules.keys():
             return
-        extents = dict(_extents(present))
         new = [each for each in present if each not in self._modules]
+        functions = module_functions(KALLSYMS.read_bytes())
+        extents = extents_of(new, functions)
         if new:
             time.sleep(_SETTLES_S)
-            again = dict(_extents(present))
-            extents = {each: extent for each, extent in again.items() if extents.get(each) == extent}
-        lists, kallsyms = self._lists(), KALLSYMS.read_bytes()
+            functions = module_functions(KALLSYMS.read_bytes())
+            extents = {
+                each: extent for each, extent in extents_of(new, functions).items() if extents.get(each) == extent
+            }
+        lists = self._lists()
         self._symbols = Symbols()
         for gone in self._modules.keys() - present:
             del self._modules[gone]
         for each in new:
-            if each in extents:
-                self._modules[each] = self._new_area(each, extents[each], lists, kallsyms)
-        areas = [each for each in self._modules.values() if each is not None]
-        self._comparison.areas = [*self._kernel, *areas]
+            if each.name not in functions:
+                self._modules[each] = None
+            elif each in extents:  # else its init code is about to go
+                self._modules[each] = self._new_area(extents[each], functions[each.name], lists)
         self._comparison.renew(self._symbols)
 
-    def _new_area(self, module: _Module, extent: range, lists: Lists, kallsyms: bytes) -> Area | None:
+    def _look_for_programs(self) -> None:
+        """Take the code of new BPF programs as it is."""
+        present = _present()
+        self._without_programs = present is None
+        self._programs = {each: area for each, area in self._programs.items() if each in (present or ())}
+        for each in present or ():
+            if each not in self._programs:
+                with suppress(KernelError):  # it has gone
+                    content = self._memory.read(each.start, each.size)
+                    self._programs[each] = Area("bpf", each.start, content, f"bpf_prog {each.name}", near=True)
+
+    def _new_area(self, extent: range, functions: list[tuple[int, str]], lists: Lists) -> Area | None:
         try:
             content = bytearray(self._memory.read(extent.start, len(extent)))
         except KernelError:
             return None
         code = Code(self._text, _nothing, _nothing, self._symbols, self._code.tables, (lists,))
-        begins = (begin for begin, name in functions_within(kallsyms, module.name.encode()) if _is_handled(name, lists))
+        begins = (begin for begin, name in functions if begin in extent and _is_handled(name, lists))
         without_tracers(content, extent.start, begins, code)
         traps = trapped(content, extent.start, lists, Ranges([(extent.start, len(extent))]))
         return Area("module", extent.start, bytes(content), near=True, traps=traps)
@@ -187,8 +205,34 @@ class _Looks:
             handled=nothing if self._no_ftrace else lists.handled,
         )
 
+    def _strays(self) -> list[Entry]:
+        """Functions in the kernel's lists that are nobody's at two looks: modules come and go."""
+        entries, without = self._functions.entries()
+        self._without = tuple(without)
+        present = ranges()
+        strays = [each for each in entries if not self._has_owner(each.function, present, ())]
+        if not strays:
+            return []
+        time.sleep(_SETTLES_S)
+        present, lists = ranges(), self._lists()
+        again, _ = self._functions.entries()
+        return [each for each in again if each in strays and not self._has_owner(each.function, present, (lists,))]
+
+    def _has_owner(self, function: int, modules: Iterable[range], lists: tuple[Lists, ...]) -> bool:
+        owned = function in self._text or any(function in each for each in modules)
+        return owned or any(each.kind(function) for each in lists)
+
+    def _stray(self, entry: Entry) -> Difference:
+        now = entry.function.to_bytes(8, "little")
+        found = self._symbols.find(entry.function)
+        return Difference(
+            "list", entry.address, 8, b"", now, now, entry.list, "", entry.function, str(found or ""), "?"
+        )
+
     def _named(self, wrong: Wrong) -> Difference:
         found = self._symbols.find(wrong.address)
+        area = next((each for each in self._programs.values() if _inside(wrong, each)), None)
+        place = f"{area.name}+{wrong.address - area.start:#x}" if area is not None else str(found or "")
         to = self._target(wrong)
         leads_to = self._symbols.find(to) if to else None
         return Difference(
@@ -198,8 +242,8 @@ class _Looks:
             wrong.was[:_SHOWN],
             wrong.now[:_SHOWN],
             hashlib.blake2b(wrong.now, digest_size=16).digest(),
-            str(found or f"{wrong.address:#x}"),
-            found.module if found is not None else "",
+            place or f"{wrong.address:#x}",
+            found.module if found is not None and area is None else "",
             to,
             str(leads_to or ""),
             self._owner(to) if to else "",
@@ -231,6 +275,13 @@ class _Looks:
         return (found.module if found is not None else "") or "?"
 
 
+def _present() -> set[Program] | None:
+    try:
+        return set(programs())
+    except KernelError:
+        return None
+
+
 def _nothing(_address: int, _size: int) -> bytes:
     return b""
 
@@ -241,28 +292,3 @@ def _is_handled(name: str, lists: Lists) -> bool:
 
 def _inside(wrong: Wrong, area: Area) -> bool:
     return area.start <= wrong.address < area.start + len(area.content)
-
-
-def _modules() -> Iterator[_Module]:
-    """Those that are loaded, and not on their way in or out."""
-    if not _MODULES.exists():  # this kernel has none
-        return
-    for line in _MODULES.read_text().splitlines():
-        name, size, _, _, state, start = line.split()[:6]
-        try:
-            identity = os.stat(f"/sys/module/{name}").st_ino
-        except OSError:
-            continue
-        if state == "Live":
-            yield _Module(name, int(start, 16), int(size), identity)
-
-
-def _extents(modules: Iterable[_Module]) -> Iterator[tuple[_Module, range]]:
-    """Where each one's code lies, by its functions: whole pages, since nothing but code is in them."""
-    kallsyms = KALLSYMS.read_bytes()
-    for each in modules:
-        inside = range(each.start, each.start + each.size)
-        functions = [begin for begin, _ in functions_within(kallsyms, each.name.encode()) if begin in inside]
-        if functions:
-            first, last = min(functions) // _PAGE * _PAGE, max(functions) // _PAGE * _PAGE + _PAGE
-            yield each, range(first, last)

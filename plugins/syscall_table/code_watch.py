@@ -19,6 +19,8 @@ from .events import Code
 _MODULES = Path("/proc/modules")
 _AGAIN_S = 60.0
 """How long to wait before another process is started in the place of one that ended."""
+_MODULES_S = 5.0
+"""Looks for the sake of modules that come and go are at least so far apart: each reads all symbols anew."""
 _ANSWERS_WITHIN_S = 900.0
 """Where everything is emulated, to unpack an image alone takes minutes."""
 _CHARS = 127
@@ -49,6 +51,16 @@ class CodeWatch:
         self._start()
 
     @property
+    def idle(self) -> bool:
+        """Whether all looks that were asked for are over."""
+        return not self._waiting and not self._wanted
+
+    @property
+    def tgid(self) -> int:
+        """Of the process; 0 while there is none."""
+        return self._child.tgid if self._child is not None else 0
+
+    @property
     def reference(self) -> str:
         """What code is compared with."""
         return self._stored.reference if self._stored is not None else "none"
@@ -75,7 +87,7 @@ class CodeWatch:
                 self._start()
             return
         modules = _loaded()
-        if modules != self._modules:
+        if modules != self._modules and time.monotonic() - self._asked > _MODULES_S:
             self._modules, self._wanted = modules, True
         try:
             while True:

@@ -14,12 +14,14 @@ from typing import Protocol
 
 from krie import KernelError, KernelMemory, Symbols
 
-from .explain import Code, Lists, Tables
+from .explain import MODULES_RANGE, Code, Lists, Tables, target
 from .runs import runs
 
 _PAGE = 4096
 _NEAR = 16
 """Bytes around a difference that its explanation may need, and differences so near to one another are told as one."""
+_REACH, _LEAD = 4, (0xE8, 0xE9)
+"""Bytes of a call or jump behind its first one, and what that is."""
 _WAITS_S = (0.05, 0.25, 1.0)
 """Before each further look. An optimized kprobe that is unregistered is off the list long before its jump is gone."""
 
@@ -41,6 +43,8 @@ class Area:
     section: str
     start: int
     content: Bytes
+    name: str = ""
+    """What it is called where the kernel's symbols do not tell."""
     near: bool = False
     """Code whose own tables are not known: see `Code.near`."""
     traps: set[int] = field(default_factory=set)
@@ -166,13 +170,24 @@ class Comparison:
             if not wrong:
                 return []
             self._sleep(wait)
-            before, views = self._lists(), list(self._again(wrong))
-            lists = self._lists()
+            before, views = lists, list(self._again(wrong))
+            lists = self._lists() if any(map(self._may_lead_out, wrong.values())) else self._brief(self._generated)
             self._generated = lists.generated
             found = self._unexplained(views, (before, lists))
             wrong = {key: each for key, each in found.items() if wrong.get(key) == each}
         wrong = {key: each for key, each in wrong.items() if not self._learn(each)}
         return list(_joined(wrong.values(), self.areas))
+
+    def _may_lead_out(self, wrong: Wrong) -> bool:
+        """Whether a jump or call of these bytes may lead to generated code: only then all symbols need be read."""
+        area = next(each for each in self.areas if wrong.address in range(each.start, each.start + len(each.content)))
+        first = max(area.start, wrong.address - _REACH)
+        code = area.before(first, wrong.address - first) + wrong.now
+        code += area.before(wrong.address + len(wrong.now), _REACH)
+        return any(
+            code[place] in _LEAD and target(code[place : place + 5], first + place) in MODULES_RANGE
+            for place in range(len(code) - _REACH)
+        )
 
     def _again(self, wrong: dict[tuple[int, int], Wrong]) -> Iterator[_View]:
         for area in self.areas:

@@ -33,7 +33,7 @@ TRIGGERS = {
 """Numbers of what a look was taken for; a program's argument is one of them."""
 TARGETS = {1: "kernel", 2: "module", 3: "other", 4: "none"}
 REFERENCES = {0: "none", 1: "image", 2: "start"}
-SECTIONS = {1: "text", 2: "rodata", 3: "module"}
+SECTIONS = {1: "text", 2: "rodata", 3: "module", 4: "list", 5: "bpf"}
 PIECE_BYTES = 128
 """Most bytes that are hashed, and told, at a time."""
 
@@ -113,7 +113,12 @@ class Code(Event):
         ),
     ]
     section: Annotated[
-        str, Choice("B", SECTIONS), Doc("`text`, `rodata`: of the kernel itself; `module`: a module's code")
+        str,
+        Choice("B", SECTIONS),
+        Doc(
+            "`text`, `rodata`: of the kernel itself; `module`, `bpf`: code of a module, or that BPF made; `list`: no "
+            "code, but a pointer in one of the kernel's lists of functions, which `symbol` names; `target` is nobody's"
+        ),
     ]
     reference: Annotated[
         str,

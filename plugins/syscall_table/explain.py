@@ -120,8 +120,8 @@ class Code:
     boot: Callable[[int], int] = lambda _: 0
     """Where the place ends that the kernel patches while it boots, and that has this address; 0: it is none."""
     near: range = range(0)
-    """Code whose own tables are not known, such as a module's: jumps within it may become nops, and nops such jumps;
-    calls of the kernel's functions may become others."""
+    """Code whose own tables are not known, a module's or BPF's: jumps within it may become nops, and nops such jumps;
+    calls of the kernel's functions, or of code that BPF or ftrace made, may become others."""
     locks: Callable[[int], int] = lambda _: 0
     """As `boot`, for prefixes that the kernel changes where its second processor comes (.smp_locks)."""
 
@@ -255,6 +255,8 @@ class Code:
         if len(code) < 5 or code[0] not in (_CALL, _JUMP):
             return False
         to = target(code, site)
+        if any(each.kind(to) in ("bpf", "ftrace") for each in self.lists):
+            return True
         return (code[0] == _JUMP and to in self.near) or (to in self.text and bool(self.symbols.names(to)))
 
     def _is_short(self, code: bytes, site: int) -> bool:

@@ -18,15 +18,15 @@ _ADDRESS = 16
 _HANDLER = re.compile(rb" (__(?:x64|ia32|x32)_\S*sys_\S+|sys_ni_syscall|__do_sys_\S+)\n")
 
 
-def addresses_in(kallsyms: bytes) -> Callable[[str], int]:
-    """Addresses of `CODE` by name; 0 for those that the kernel does not tell."""
-    known = {each: _find(each, kallsyms) for each in CODE}
-    return lambda name: known.get(name, 0)
-
-
-def _find(name: str, kallsyms: bytes) -> int:
-    match = re.search(rb"^([0-9a-f]+) . " + re.escape(name.encode()) + rb"$", kallsyms, re.MULTILINE)
-    return int(match[1], 16) if match else 0
+def addresses_in(kallsyms: bytes, names: Collection[str] = CODE) -> Callable[[str], int]:
+    """Addresses of the kernel's symbols of these names; 0 for what it does not tell, or has several of."""
+    either = b"|".join(re.escape(each.encode()) for each in names)
+    known: dict[str, set[int]] = {}
+    for match in re.finditer(rb" (" + either + rb")\n", kallsyms):
+        start = kallsyms.rfind(b"\n", 0, match.start()) + 1
+        known.setdefault(match[1].decode(), set()).add(int(kallsyms[start : start + _ADDRESS], 16))
+    unique = {name: min(addresses) for name, addresses in known.items() if len(addresses) == 1}
+    return lambda name: unique.get(name, 0)
 
 
 class Kallsyms:

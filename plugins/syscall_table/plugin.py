@@ -187,7 +187,7 @@ def _compared_with(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
         return "the kernel's code is not compared (code = false)"
     if symbols is not None and not symbols.address("__start___jump_table"):
         return "the kernel's code is not compared: this kernel does not tell where its jump labels are"
-    without = "code of BPF is not compared, nor a module's before it is loaded"
+    without = "code of modules and of BPF is compared with what it is when it is first seen"
     if symbols is None or any(Path(each.format(os.uname().release)).exists() for each in PLACES):
         return without
     return f"there is no boot image, so the kernel's code is compared with what it is at the agent's start; {without}"

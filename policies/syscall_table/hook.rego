@@ -111,6 +111,7 @@ rules contains {"id": "SYSCALL004", "action": "log"} if {
 #     A line in the journal with the function, the bytes before and now, and whose code a jump there leads to.
 rules contains {"id": "SYSCALL005", "action": "log"} if {
 	input.event.kind == "syscall_table.code"
+	input.event.section != "list"
 	not input.event.restored
 }
 
@@ -129,6 +130,24 @@ rules contains {"id": "SYSCALL005", "action": "log"} if {
 rules contains {"id": "SYSCALL006", "action": "log"} if {
 	input.event.kind == "syscall_table.wrapped"
 	input.event.target in {"module", "other"}
+}
+
+# METADATA
+# title: The kernel calls a function that belongs to nobody
+# description: |
+#   A function in one of the kernel's lists (notifiers, tracepoints, ftrace, packet filters, formats of executables) lies
+#   neither in the kernel, nor in a module that is listed, nor in code that BPF or ftrace made: a module that hides.
+# custom:
+#   id: SYSCALL008
+#   severity: critical
+#   action: log
+#   technique: T1014
+#   seen: |
+#     A line in the journal with the list and the function's address.
+rules contains {"id": "SYSCALL008", "action": "log"} if {
+	input.event.kind == "syscall_table.code"
+	input.event.section == "list"
+	not input.event.restored
 }
 
 # METADATA

@@ -77,7 +77,14 @@ test_wrapped if {
 }
 
 test_all_code if {
-	fired({"kind": "syscall_table.code"}) == {"SYSCALL005"}
+	every section in ["text", "rodata", "module", "bpf"] {
+		fired({"kind": "syscall_table.code", "section": section}) == {"SYSCALL005"}
+	}
 	fired({"kind": "syscall_table.code", "restored": true}) == {"SYSCALL007"}
 	fired({"kind": "syscall_table.activity"}) == set()
+}
+
+test_a_function_in_a_list if {
+	fired({"kind": "syscall_table.code", "section": "list"}) == {"SYSCALL008"}
+	fired({"kind": "syscall_table.code", "section": "list", "restored": true}) == {"SYSCALL007"}
 }

@@ -16,6 +16,8 @@ from krie.testing.patience import PATIENCE_S
 
 HOOK, WRAPPED, ACTIVITY = "syscall_table.hook", "syscall_table.wrapped", "syscall_table.activity"
 MODULE = "krie_test"
+PLUGIN = {"syscall_table": {"code": False}}
+"""Code as a whole is the subject of test_syscall_table_code.py; to compare it takes guests long."""
 RARE = "sysfs"
 """A system call that nobody makes meanwhile."""
 _SLOT = 8
@@ -26,7 +28,7 @@ _BREAKPOINT = 3
 def watching(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("agent")
     folder.chmod(0o700)
-    with RunningAgent(folder, plugins={"syscall_table": {}}, agent={"scan_interval_s": 5}) as agent:
+    with RunningAgent(folder, plugins=PLUGIN, agent={"scan_interval_s": 5}) as agent:
         yield agent
 
 
@@ -323,7 +325,7 @@ def test_a_system_that_was_hooked_before_is_told(
         test_module.effect(*words[0]),
         test_module.effect(*words[1]),
         test_module.effect(*words[2]),
-        RunningAgent(tmp_path, plugins={"syscall_table": {}}, agent={"scan_interval_s": 5}) as agent,
+        RunningAgent(tmp_path, plugins=PLUGIN, agent={"scan_interval_s": 5}) as agent,
     ):
         agent.wait(HOOK, count=3)
         agent.wait(ACTIVITY, count=2)
@@ -351,7 +353,7 @@ def test_who_is_caught_is_killed_where_that_is_enforced(
     parameter = " ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])
     test_module.unload()
     load = [sys.executable, "-c", _LOAD, str(test_module.file), f'diverted="{parameter}"']
-    with RunningAgent(tmp_path, plugins={"syscall_table": {"mode": "enforce"}}) as agent:
+    with RunningAgent(tmp_path, plugins={"syscall_table": {"mode": "enforce", "code": False}}) as agent:
         loader = subprocess.Popen(load)  # insmod has ended before user space decides
         assert loader.wait(PATIENCE_S) == -signal.SIGKILL
         (line,) = agent.wait(HOOK)

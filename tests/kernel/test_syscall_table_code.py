@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from krie.kernel.memory import open_memory
+from krie.plugins.syscall_table.programs import programs
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.lab.cache import Cache
 from krie.testing.module import TestModule, address_of
@@ -16,6 +20,7 @@ from .test_syscall_table import ACTIVITY, MODULE, RARE, of, read_memory, rules_o
 CODE = "syscall_table.code"
 FUNCTION, INSIDE = "reboot_pid_ns", 0x20
 """A function that nobody calls meanwhile, and a place behind what ftrace may change."""
+SO_TIMESTAMP = 29
 TRACEFS = Path("/sys/kernel/tracing")
 PLUGIN = {"syscall_table": {"wrapped": [], "shipped_pointers": False}}
 
@@ -29,11 +34,11 @@ def comparing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield agent
 
 
-def looked(agent: RunningAgent, times: int = 2) -> None:
-    """Looks that began after this call have come to their end: of the first, a part may lie before it."""
+def looked(agent: RunningAgent, times: int = 1) -> None:
+    """So many looks that began after this call have come to their end: one that is under way ends before them."""
     agent.settle()
     told = len(agent.lines(ACTIVITY, _compared))
-    agent.wait(ACTIVITY, _compared, count=told + times)
+    agent.wait(ACTIVITY, _compared, count=told + times + 1)
 
 
 def _compared(line: Line) -> bool:
@@ -99,15 +104,71 @@ def test_a_jump_to_a_module_says_whose_code_it_leads_to(comparing: RunningAgent,
     assert line["event"]["restored"]
 
 
+@pytest.mark.needs("test_module")
+def test_code_of_a_bpf_program(comparing: RunningAgent, test_module: TestModule) -> None:
+    before = len(comparing.lines(CODE))
+    with ExitStack() as stack:
+        open_memory(stack)  # a program that nobody runs
+        made = max((each for each in programs() if each.name == "krie_read"), key=lambda each: each.number)
+        looked(comparing)
+        address = made.start + made.size - 1
+        with test_module.effect("write", address, flipped(address)):
+            (line,) = code_lines(comparing, before, 1)
+            assert of(line, "section", "symbol") == ("bpf", f"bpf_prog krie_read+{made.size - 1:#x}")
+            assert rules_of(line) == {"SYSCALL005"}
+        (line,) = code_lines(comparing, before + 1, 1)
+        assert line["event"]["restored"]
+
+
+@pytest.mark.needs("test_module")
+def test_a_hidden_modules_function_in_a_list(comparing: RunningAgent, test_module: TestModule) -> None:
+    before = len(comparing.lines(CODE))
+    with test_module.effect("notify"):
+        looked(comparing)
+        assert len(comparing.lines(CODE)) == before  # it is a module's that is listed
+        with test_module.effect("hide list"):
+            (line,) = code_lines(comparing, before, 1)
+            assert of(line, "section", "symbol", "owner") == ("list", "module_notify_list", "?")
+            assert rules_of(line) == {"SYSCALL008"}
+        (line,) = code_lines(comparing, before + 1, 1)
+        assert of(line, "section", "restored") == ("list", True)
+
+
+@contextmanager
+def traced(tracer: str, functions: str) -> Iterator[None]:
+    """Those of this pattern."""
+    (TRACEFS / "set_ftrace_filter").write_text(functions)
+    (TRACEFS / "current_tracer").write_text(tracer)
+    try:
+        yield
+    finally:
+        (TRACEFS / "current_tracer").write_text("nop")
+        (TRACEFS / "set_ftrace_filter").write_text("")
+
+
+@pytest.mark.needs("guest", "kprobe")
+@pytest.mark.parametrize(
+    ("tracer", "functions"),
+    [
+        ("function", "vfs_*"),
+        ("function_graph", "vfs_*"),
+        pytest.param("function", "", marks=pytest.mark.slow, id="all functions"),  # to explain takes guests minutes
+    ],
+)
+def test_traced_functions_are_silent(comparing: RunningAgent, tracer: str, functions: str) -> None:
+    before = len(comparing.lines(CODE))
+    with traced(tracer, functions):
+        looked(comparing)
+    looked(comparing)
+    lines = comparing.lines(CODE)[before:]
+    assert not lines, [line["event"] for line in lines]
+
+
 @pytest.mark.needs("test_module", "kprobe")
-def test_tracers_that_come_and_go_are_silent(comparing: RunningAgent, test_module: TestModule) -> None:
-    """Also a hundred probes that are registered and removed while the code is being compared."""
+def test_probes_that_come_and_go_are_silent(comparing: RunningAgent, test_module: TestModule) -> None:
+    """A hundred that are registered and removed while code is being compared; static keys; one inside a function."""
     before = len(comparing.lines(CODE))
     events = TRACEFS / "kprobe_events"
-    for tracer in ("function", "function_graph"):  # of all functions
-        (TRACEFS / "current_tracer").write_text(tracer)
-        looked(comparing, 1)
-        (TRACEFS / "current_tracer").write_text("nop")
     for number in range(100):
         name = f"krie_quiet/p{number}"
         events.write_text(f"{'pr'[number % 2]}:{name} __x64_sys_{(RARE, 'kill', 'getpid', 'openat')[number % 4]}\n")
@@ -116,11 +177,14 @@ def test_tracers_that_come_and_go_are_silent(comparing: RunningAgent, test_modul
             pass
         (TRACEFS / f"events/{name}/enable").write_text("0")
         events.write_text(f"-:{name}\n")
+    for _ in range(20):  # each flips static keys
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
     start = address_of(f"__x64_sys_{RARE}")
     for offset in range(5, 40):  # those inside of functions are optimized
         try:
             with test_module.effect("kprobe", start + offset):
-                looked(comparing, 1)
+                looked(comparing)
             break
         except OSError:
             continue

@@ -158,6 +158,7 @@ CASES = [
     (hook(target="kernel"), {"SYSCALL004"}, hook(where="idt", target="kernel", restored=True)),
     (hook(where="pointer"), {"SYSCALL004"}, hook(where="pointer", restored=True)),
     (build(Code), {"SYSCALL005"}, build(Code, restored=True)),
+    (build(Code, section="list"), {"SYSCALL008"}, build(Code, section="module")),
     (build(Wrapped, target="module"), {"SYSCALL006"}, build(Wrapped, target="kernel")),
     (hook(restored=True), {"SYSCALL007"}, hook()),
     (build(Code, restored=True), {"SYSCALL007"}, build(Code)),

@@ -9,6 +9,7 @@
  *   divert WHAT HOW ADDRESS ORIGINAL TEXT_POKE
  *                                 have a system call led to this module, see divert.c
  *   entry                         have system calls enter the kernel through this module, on this processor
+ *   notify                        be called when modules come and go
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
@@ -106,6 +107,8 @@ static struct effect *perform(const char *command)
 		return diverted_by(command + 7);
 	if (!strcmp(command, "entry"))
 		return divert_entry();
+	if (!strcmp(command, "notify"))
+		return be_notified();
 	if (!strcmp(command, "hide list"))
 		return hide_from_list();
 	if (!strcmp(command, "hide kset"))

@@ -3,6 +3,8 @@
 #include <linux/err.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/notifier.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
@@ -133,6 +135,38 @@ struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count
 	made->count = count;
 	if (!copy_from_kernel_nofault(made->before, (void *)address, count))
 		error = write_by_alias(address, bytes, count);
+	if (error) {
+		kfree(made);
+		return ERR_PTR(error);
+	}
+	return &made->effect;
+}
+
+struct notify_effect {
+	struct effect effect;
+	struct notifier_block block;
+};
+
+static int notified(struct notifier_block *block, unsigned long action, void *data)
+{
+	return NOTIFY_DONE;
+}
+
+static void be_notified_no_more(struct effect *effect)
+{
+	unregister_module_notifier(&container_of(effect, struct notify_effect, effect)->block);
+}
+
+struct effect *be_notified(void)
+{
+	struct notify_effect *made = kzalloc(sizeof(*made), GFP_KERNEL);
+	int error;
+
+	if (!made)
+		return ERR_PTR(-ENOMEM);
+	made->effect.undo = be_notified_no_more;
+	made->block.notifier_call = notified;
+	error = register_module_notifier(&made->block);
 	if (error) {
 		kfree(made);
 		return ERR_PTR(error);

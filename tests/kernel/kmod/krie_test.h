@@ -21,6 +21,9 @@ struct effect *patch_function(unsigned long address);
 struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address);
 struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count);
 
+/* Have a function of this module called when modules come and go. */
+struct effect *be_notified(void);
+
 /* Have a system call led to this module. */
 struct diversion {
 	char what[8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump, see divert.c */

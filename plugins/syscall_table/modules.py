@@ -1,0 +1,54 @@
+"""Modules of the kernel that are loaded, and where their code lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_MODULES, _FOLDER = Path("/proc/modules"), Path("/sys/module")
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One of them. Another load of it makes another one."""
+
+    name: str
+    start: int
+    size: int
+    identity: int
+    """Of its folder below /sys/module, which each load makes anew."""
+
+
+def loaded() -> Iterator[Module]:
+    """Those that are not on their way in or out."""
+    for name, size, _, _, state, start in _lines():
+        try:
+            identity = (_FOLDER / name).stat().st_ino
+        except OSError:
+            continue
+        if state == "Live":
+            yield Module(name, int(start, 16), int(size), identity)
+
+
+def ranges() -> list[range]:
+    """Addresses of all of them, also of those that are on their way."""
+    return [range(int(start, 16), int(start, 16) + int(size)) for _, size, _, _, _, start in _lines()]
+
+
+def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, str]]]) -> dict[Module, range]:
+    """Where each one's code lies, by its functions: whole pages, since nothing but code is in them."""
+    found = {}
+    for each in modules:
+        inside = range(each.start, each.start + each.size)
+        begins = [begin for begin, _ in functions.get(each.name, ()) if begin in inside]
+        if begins:
+            found[each] = range(min(begins) // _PAGE * _PAGE, max(begins) // _PAGE * _PAGE + _PAGE)
+    return found
+
+
+def _lines() -> Iterator[list[str]]:
+    """Name, size, users, who they are, state and address of each; none where this kernel has no modules."""
+    if _MODULES.exists():
+        yield from (line.split()[:6] for line in _MODULES.read_text().splitlines())
