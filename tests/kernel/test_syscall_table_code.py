@@ -68,7 +68,7 @@ def test_the_reference_is_said(comparing: RunningAgent) -> None:
 
 
 @pytest.mark.needs("test_module")
-@pytest.mark.parametrize("section", ["text", "rodata", "module"])
+@pytest.mark.parametrize("section", ["text", pytest.param("rodata", marks=pytest.mark.long), "module"])
 def test_a_byte_that_was_flipped(comparing: RunningAgent, test_module: TestModule, section: str) -> None:
     name, offset = {
         "text": (FUNCTION, INSIDE),
@@ -104,6 +104,7 @@ def test_a_jump_to_a_module_says_whose_code_it_leads_to(comparing: RunningAgent,
     assert line["event"]["restored"]
 
 
+@pytest.mark.long
 @pytest.mark.needs("test_module")
 def test_code_of_a_bpf_program(comparing: RunningAgent, test_module: TestModule) -> None:
     before = len(comparing.lines(CODE))
@@ -120,6 +121,7 @@ def test_code_of_a_bpf_program(comparing: RunningAgent, test_module: TestModule)
         assert line["event"]["restored"]
 
 
+@pytest.mark.long
 @pytest.mark.needs("test_module")
 def test_a_hidden_modules_function_in_a_list(comparing: RunningAgent, test_module: TestModule) -> None:
     before = len(comparing.lines(CODE))
@@ -146,6 +148,7 @@ def traced(tracer: str, functions: str) -> Iterator[None]:
         (TRACEFS / "set_ftrace_filter").write_text("")
 
 
+@pytest.mark.long
 @pytest.mark.needs("guest", "kprobe")
 @pytest.mark.parametrize(
     ("tracer", "functions"),
@@ -209,6 +212,7 @@ def boot_image(lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
     there.unlink()
 
 
+@pytest.mark.long
 @pytest.mark.needs("test_module", "guest")
 def test_what_was_changed_before_the_agent_is_told_by_the_image(
     alone: None, test_module: TestModule, boot_image: Path, tmp_path: Path
