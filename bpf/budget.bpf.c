@@ -21,6 +21,7 @@ BPF_ARRAY(krie_limits, struct krie_limits, 1);
 /* Of the policy in force, by kind. */
 #define KRIE_MATTERS 1 /* a rule of severity high or critical, or with an action, looks at it */
 #define KRIE_UNLIKE 2 /* such a rule reads more than is compared: no two of them are alike */
+#define KRIE_UNJUDGED 4 /* a rule may act that only the agent knows: what it is not told of, nobody judges */
 BPF_ARRAY(krie_importance, u32, KRIE_SLOTS);
 
 struct krie_spender {
@@ -142,6 +143,33 @@ static __always_inline u64 krie_unread_bytes(void)
 	u64 (*bpf_ringbuf_reserve)(void *ring, u64 what, u64 none) = (void *)134;
 
 	return (u64)krie_ring.ringbuf_reserve(BPF_RB_AVAIL_DATA);
+}
+
+/* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: it is beyond both budgets,
+ * and unlike those of late. Whoever floods a kind could else do one more thing of it unseen. */
+static __always_inline bool krie_goes_unjudged(u32 slot)
+{
+	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
+	u32 *importance = krie_importance.lookup(&slot);
+	struct krie_limits *limits = krie_limits_now();
+	struct krie_spender spender = { .what = slot * 2 };
+	struct krie_alike alike = { .slot = slot };
+	u64 now = bpf_ktime_get_boot_ns(), *until;
+	struct krie_budget *budget;
+
+	if (!attempt || !importance || !limits || !(*importance & KRIE_UNJUDGED))
+		return false;
+	spender.user = alike.user = krie_payer();
+	budget = krie_budgets.lookup(&spender);
+	if (!budget || budget->next <= now)
+		return false;
+	if (budget->other <= now && krie_unread_bytes() < limits->common_bytes)
+		return false;
+	if (*importance & KRIE_UNLIKE || attempt->thread != krie_thread())
+		return true;
+	alike.digest = attempt->digest;
+	until = krie_alikes.lookup(&alike);
+	return !until || *until <= now;
 }
 
 /* Whether a record of the process table's may be sent: in the common part of the ring. No budget holds one back, since each

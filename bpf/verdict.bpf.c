@@ -28,8 +28,10 @@
 #define KRIE_BY_VERDICT 2
 #define KRIE_BY_TABLE 3
 #define KRIE_BY_PROGRAM 4
+#define KRIE_BY_BUDGET 5
 
 #define KRIE_EPERM 1
+#define KRIE_EAGAIN 11
 #define KRIE_EINVAL 22
 #define KRIE_SIGKILL 9
 #define KRIE_TGID_INIT 1
@@ -204,6 +206,15 @@ static __always_inline bool krie_is_spared(u32 tgid)
 
 	return !agent || !agent->armed || tgid == KRIE_TGID_INIT || tgid == agent->tgid ||
 	       krie_is_own_child(agent) || krie_is_protected();
+}
+
+/* Of an attempt that the agent would have to judge, and cannot be told of. */
+static __always_inline void krie_refuse_unjudged(struct krie_answer *answer)
+{
+	if (krie_is_spared(KRIE_LOAD(task_struct, krie_current_btf(), tgid)))
+		return;
+	answer->by = KRIE_BY_BUDGET;
+	answer->error = KRIE_EAGAIN;
 }
 
 static __always_inline void krie_signal(struct krie_answer *answer)

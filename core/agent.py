@@ -130,7 +130,7 @@ class Agent:
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._missed = MissedRuns(armed.programs())
         self._budgets = Budgets(armed.types, armed.loaded.loaded.kinds, armed.maps)
-        self._budgets.matter(self._policy.rules)
+        self._budgets.matter(self._policy.rules, self._enforcing.tier.left_out(first.tiers))
         self._budgets.limit(config.agent.user_burst, config.agent.user_rate)
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
@@ -380,7 +380,7 @@ class Agent:
         self._policy = self._bus.judge = prepared.policy
         self._selection.policy_changed(self._policy.rules)
         try:
-            self._budgets.matter(self._policy.rules)
+            self._budgets.matter(self._policy.rules, self._enforcing.tier.left_out(prepared.candidate.tiers))
         except KernelError as error:  # the budgets go on by the rules before these
             _log.error("which kinds matter to the new policy could not be told to the kernel: %s", error)
 

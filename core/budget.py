@@ -1,15 +1,16 @@
 """What a user may send of each kind before records are held back (`bpf/budget.bpf.c`), and what was.
 
-Held back is only the telling: programs decide about every attempt. Within its budget, what matters to the policy may
-use all of the ring; beyond it, an attempt unlike those of late is sent while there is room in the common part of the
-ring and in a second budget. What was not sent is counted exactly by kind.
+Held back is only the telling: programs decide about every attempt. Where a rule that only the agent knows might refuse
+or kill, though, what it cannot be told of is refused, if the program can. Within its budget, what matters to the policy
+may use all of the ring; beyond it, an attempt unlike those of late is sent while there is room in the common part of
+the ring and in a second budget. What was not sent is counted exactly by kind.
 """
 
 from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .decision import Action
@@ -24,7 +25,7 @@ _LIMITS = struct.Struct("=7Q")
 _SPENDER = struct.Struct("=II")
 _FIRST = bytes(4)
 _SECOND_NS = 1_000_000_000
-_MATTERS, _UNLIKE = 1, 2  # KRIE_MATTERS, KRIE_UNLIKE
+_MATTERS, _UNLIKE, _UNJUDGED = 1, 2, 4  # KRIE_MATTERS, KRIE_UNLIKE, KRIE_UNJUDGED
 _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
 )
@@ -93,10 +94,12 @@ class Budgets:
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
         self._limits.set(_FIRST, _LIMITS.pack(seed, common, *own, *other, _SECOND_NS))
 
-    def matter(self, rules: Sequence[Rule]) -> None:
-        """Let programs know what matters to the rules in force."""
+    def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
+        """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all
+        that is to be done."""
         for slot, kind in enumerate(self._kinds):
             flags = importance(rules, self._types[kind])
+            flags |= _UNJUDGED if self._types[kind].name in unjudged else 0
             self._importance.set(struct.pack("=I", slot), struct.pack("=I", flags))
 
     def look(self) -> Iterator[HeldReport]:

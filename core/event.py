@@ -18,7 +18,7 @@ from .wire import U16, U32, U64, Comm, Json
 
 DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "killing failed", 16: "poisoning failed"}
 """Bits of `Event.done`; `KRIE_DONE_...` in C."""
-DECIDED_BY = {1: "poison", 2: "verdict", 3: "table", 4: "program"}
+DECIDED_BY = {1: "poison", 2: "verdict", 3: "table", 4: "program", 5: "budget"}
 """Values of `Event.decided_by`; `KRIE_BY_...` in C."""
 BY_TABLE = 3
 KERNEL_THREAD, CONTAINER = 1, 2

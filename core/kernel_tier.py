@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .armed import Armed
-from .decision import Mode
+from .decision import Action, Mode
 from .event import BY_TABLE, Event
 from .kernel_tables import Generation, KernelTables
 from .policy.domain import Numbers
@@ -51,6 +51,11 @@ class KernelTier:
     def rules(self) -> Mapping[str, frozenset[str]]:
         """Ids of the rules in force by kind."""
         return {kind: rules for kind in self._enforced if (rules := self._in_force.tiers.in_kernel(kind))}
+
+    def left_out(self, tiers: Tiers) -> frozenset[str]:
+        """Kinds that are enforced, and about which a rule acts that the kernel does not decide."""
+        acting = (each for each in tiers.placements if each.why and each.rule.fired.action >= Action.OVERRIDE)
+        return frozenset(each.kind for each in acting if each.kind in self._enforced)
 
     def install(self, tiers: Tiers, numbers: Numbers, only_refuse: frozenset[str] = frozenset()) -> None:
         """Bring a policy's tables into force. Raises `KernelError`, `PolicyError`; then those before stay."""

@@ -109,6 +109,8 @@ static __always_inline struct krie_answer krie_decide_{name}(struct {name}_inlin
 	}}
 	krie_forget(&answer, sizeof(answer));
 	krie_attempts_to({slot}, known, sizeof(*known), (u64)answer.by << 32 | answer.rule);
+	if (can & KRIE_CAN_REFUSE && !answer.by && krie_goes_unjudged({slot}))
+		krie_refuse_unjudged(&answer);
 	return answer;
 }}
 static __always_inline void krie_put_{name}(struct {name} *record, struct {name}_inline *known)

@@ -148,14 +148,16 @@ rules contains {"id": "AGENT010", "action": "log"} if input.event.kind == "krie.
 # title: A user did more of something than is told
 # description: |
 #   Unlike attempts of one kind were beyond the user's budget. The kernel's part of the policy was asked about each of
-#   them, the rest of it was not: a flood may hide what the same user did besides.
+#   them, the rest of it was not. Where an enforced rule of that rest refuses or kills, the attempt was refused with
+#   EAGAIN, if its probe can refuse; if not, the flood may hide what the same user did besides.
 # custom:
 #   id: AGENT011
 #   severity: high
 #   action: log
 #   technique: T1499
 #   seen: |
-#     Nothing. A program that does thousands of unlike things in a second causes it; raise agent.user_burst for it.
+#     Nothing, or EAGAIN. A program that does thousands of unlike things in a second causes it; raise agent.user_burst
+#     for it.
 rules contains {"id": "AGENT011", "action": "log"} if {
 	input.event.kind == "krie.held"
 	input.event.over > 0

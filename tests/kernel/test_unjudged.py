@@ -1,0 +1,127 @@
+"""Whoever floods a kind hides nothing of it: where only the agent would know whether to refuse, nothing goes by it."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from krie.kernel.features import Features
+from krie.testing.agent import RunningAgent
+from krie.testing.victims import Interpreter, Victims
+
+from . import example
+from .enforcing import copied_python, running
+
+pytestmark = [pytest.mark.once, pytest.mark.needs("cgroup_sysctl")]
+SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
+FIRST = 4_242_000
+"""Only numbers from here on are looked at, which nobody else writes."""
+BURST, COUNT = 5, 400
+FIELDS = """number: Annotated[S64, Inline(), Doc("the number written")]"""
+PROGRAM = f"""
+int example_sysctl(struct bpf_sysctl *ctx)
+{{
+    struct example_seen_inline known = {{}};
+    struct example_seen *record;
+    struct krie_answer answer;
+    char text[16] = {{}};
+    long number = 0;
+    int allow;
+
+    if (!krie_enter() || !ctx->write)
+        return KRIE_CGROUP_ALLOW;
+    bpf_sysctl_get_new_value(ctx, text, sizeof(text));
+    bpf_strtol(text, sizeof(text), 0, &number);
+    if (number < {FIRST} || number > {FIRST} + 1000000)
+        return KRIE_CGROUP_ALLOW;
+    known.number = number;
+    answer = krie_decide_example_seen(&known, KRIE_CAN_REFUSE);
+    allow = krie_cgroup_answer(&answer);
+    record = krie_reserve_example_seen();
+    if (!record)
+        return allow;
+    krie_stamp(&record->header, &answer);
+    krie_put_example_seen(record, &known);
+    krie_submit_example_seen(record);
+    return allow;
+}}
+"""
+RULES = """
+package krie.site
+
+rules contains {"id": "USER", "action": "%s", "errno": 13} if {
+	input.event.kind == "example.seen"
+	input.event.number == 4242001
+	input.process.exe_known
+}
+"""
+WRITES = f"""
+import json
+file = os.open({SYSCTL!r}, os.O_WRONLY)
+
+def write(number):
+    try:
+        return 0 * os.pwrite(file, b'%d' % number, 0)
+    except OSError as error:
+        return error.errno
+
+first, count = json.loads(sys.argv[1])
+print(json.dumps([os.getpid(), [write(first + number) for number in range(count)]]))
+"""
+
+
+class Site:
+    """Agents with one rule each, whose action differs, and victims whose writes are looked at."""
+
+    def __init__(self, folder: Path, python: Interpreter) -> None:
+        self.folder, self.python = folder, python
+
+    def agent(self, action: str) -> RunningAgent:
+        folder = self.folder / action
+        folder.mkdir(mode=0o700)
+        (folder / "policy").mkdir()
+        (folder / "policy/site.rego").write_text(RULES % action)
+        places = {"sysctl": ("cgroup_sysctl", "", "example_sysctl", 0)}
+        canary = "from pathlib import Path; Path('/proc/sys/kernel/ostype').read_bytes()"
+        return RunningAgent(
+            folder,
+            plugins={"example": {"mode": "enforce"}},
+            agent={"user_burst": BURST, "user_rate": 1},
+            policies=[folder / "policy"],
+            plugin_folders=[example.write(folder / "plugin", places, PROGRAM, canary, FIELDS)],
+        )
+
+
+@pytest.fixture(scope="module")
+def site(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("unjudged")
+    folder.chmod(0o700)
+    before = Path(SYSCTL).read_text()
+    with tempfile.TemporaryDirectory(dir="/run") as place, running(copied_python(Path(place))) as python:
+        yield Site(folder, python)
+    Path(SYSCTL).write_text(before)
+
+
+def written(site: Site, victims: Victims, agent: RunningAgent, first: int, count: int) -> tuple[list[int], list[int]]:
+    """Errors of writes, each of another number, and the numbers that were told."""
+    tgid, errors = json.loads(victims.run(WRITES, json.dumps([first, count]), interpreter=site.python).stdout)
+    agent.settle()
+    lines = agent.lines("example.seen", lambda line: line["process"]["tgid"] == tgid)
+    return errors, [line["event"]["number"] for line in lines if "refused" not in line["done"]]
+
+
+def test_what_the_agent_cannot_be_told_of_is_refused(site: Site, victims: Victims, features: Features) -> None:
+    with site.agent("override") as agent:
+        errors, told = written(site, victims, agent, FIRST + 10, COUNT)
+        went = [FIRST + 10 + number for number, error in enumerate(errors) if not error]
+        assert went == told
+        assert len(went) < COUNT
+        assert {*errors} == {0, 11 if features.set_retval else 1}
+
+
+def test_where_the_agent_only_logs_all_goes_on(site: Site, victims: Victims) -> None:
+    with site.agent("log") as agent:
+        errors, told = written(site, victims, agent, FIRST + 10, COUNT)
+        assert {*errors} == {0}
+        assert len(told) < COUNT
