@@ -114,6 +114,21 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 	return 0;
 }
 
+#define RUNTIME_INTEGRITY_CALL 0xe8
+
+/* Whether commit_creds() calls nobody first, and so no program either: of what was legal meanwhile, nothing is known. */
+static __always_inline bool runtime_integrity_commits_unseen(void)
+{
+	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
+	u32 start[2] = {};
+
+	if (!settings || !settings->commit_creds)
+		return false;
+	if (bpf_probe_read_kernel(start, sizeof(start), (void *)settings->commit_creds))
+		return false;
+	return (u8)start[0] != RUNTIME_INTEGRITY_CALL && (u8)start[1] != RUNTIME_INTEGRITY_CALL; /* behind an endbr */
+}
+
 /* Whether the current thread has other credentials than it was given legally; `error` is what the operation shall return. */
 static __always_inline int runtime_integrity_compare(u8 operation, const u32 can)
 {
@@ -143,6 +158,11 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 			   RUNTIME_INTEGRITY_CRED_SUBJECTIVE;
 	if (!changed)
 		return 0;
+	if (runtime_integrity_commits_unseen()) {
+		runtime_integrity_blind_until(bpf_ktime_get_boot_ns());
+		runtime_integrity_follow(task, &now);
+		return 0;
+	}
 	known.changed = changed;
 	known.uid_before = before->words[0];
 	known.euid_before = before->words[4];

@@ -11,8 +11,9 @@ is not seen; since then it is not where his credentials were replaced as a whole
 noted lies in kernel memory, too.
 
 Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
-renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when a canary arrives again, and
-when the kernel has left out runs of both programs that see commits; the last two are known at the next look only.
+renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when commit_creds() begins with a
+call again (which is looked at before anybody is judged), when a canary arrives again, and when the kernel has left out
+runs of both programs that see commits; the last two are known at the next look only.
 """
 
 from __future__ import annotations

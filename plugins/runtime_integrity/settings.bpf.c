@@ -7,6 +7,8 @@ struct runtime_integrity_settings { /* tell() in settings.py */
 	u32 map_access; /* 1: calls that read or write map elements are events */
 	u32 kprobe_type; /* types of performance events that sysfs gives; 0: none */
 	u32 uprobe_type;
+	u32 unused;
+	u64 commit_creds; /* where that function begins; 0: not known */
 };
 BPF_ARRAY(runtime_integrity_settings, struct runtime_integrity_settings, 1);
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from krie.kernel.memory import open_memory
 from krie.testing.agent import RunningAgent
+from krie.testing.module import TestModule, address_of
 from krie.testing.victims import Victims
 
 pytestmark = [pytest.mark.needs("guest", "fentry", "fmod_ret")]
@@ -97,5 +99,33 @@ def test_nobody_is_told_for_what_happened_while_ftrace_was_off(
         if said[0] == "refused":
             lacks(f"ftrace_switch: this kernel does not let it be switched off while it is used: {said[1]}")
         assert said == ["went", "on", "0", "0", "0"]
+    patient.settle()
+    assert patient.lines("runtime_integrity.cred_tamper", victims.mine) == []
+
+
+WHILE_NOBODY_IS_CALLED = """
+worker(become_nobody)
+worker(lambda: os.setgroups([1, 2, 3]))
+tell()
+for _ in children:
+    os.read(answers[0], 1)
+tell()
+print("went on", *statuses())
+"""
+NOTHING, ENDBR_BYTES = "0f1f440000", 4
+
+
+@pytest.mark.needs("test_module")
+def test_nobody_is_told_for_what_happened_while_a_program_was_not_called(
+    patient: RunningAgent, victims: Victims, folder: Path, test_module: TestModule
+) -> None:
+    """Its canary is silent then, which is known half a minute later."""
+    function = address_of("commit_creds")
+    with contextlib.ExitStack() as stack:
+        memory, _ = open_memory(stack)
+        (call,) = (each for each in (function, function + ENDBR_BYTES) if memory.read(each, 1) == b"\xe8")
+    with test_module.effect("write", call, NOTHING):
+        said = victims.run(WORKERS + WHILE_NOBODY_IS_CALLED, str(folder)).stdout.split()
+    assert said == ["went", "on", "0", "0"]
     patient.settle()
     assert patient.lines("runtime_integrity.cred_tamper", victims.mine) == []
