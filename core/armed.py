@@ -5,6 +5,7 @@ Used by the agent, and by `krie doctor`, which looks at the result and goes.
 
 from __future__ import annotations
 
+import errno
 import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,9 +20,9 @@ from .containment import NAME as CONTAINMENT
 from .containment import containment_sensor
 from .decision import Mode
 from .enforcement_events import ENFORCEMENT_EVENTS
-from .errors import PluginError
+from .errors import KernelError, PluginError
 from .event import Event, EventType, EventTypes
-from .ground import Ground, new_ground, standing_probes
+from .ground import SYMBOLS, Ground, new_ground, programs_of, standing_probes
 from .health import Canaries, ProbeHealth
 from .inline import shape_of
 from .inspection import Inspector
@@ -35,7 +36,8 @@ from .kernel.origin import Origin
 from .kernel.record_source import RecordSource
 from .kernel.ring import ring_pages
 from .kernel.source import CFile
-from .kernel.symbols import functions
+from .kernel.static_keys import StaticKeys, key_addresses, symbols_of
+from .kernel.symbols import addresses, functions
 from .plugin_guard import PluginFault
 from .plugin_manager import Plugins
 from .probe import Program, Sensor
@@ -46,6 +48,10 @@ from .verdicts import Verdicts
 
 _log = logging.getLogger("krie")
 _WAIT = "wait for the loader"
+_WRITTEN = (
+    "its static key was written in memory and says another thing than the text does: the kernel would stop with a BUG "
+    "when the text changes; restart this machine"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +138,21 @@ def load_sensors(
             compiled_dir=config.agent.compiled_dir,
         )
         essential = frozenset((core.name, containment.name))
+        memory, windows = open_memories(stack)
+        with timings.phase("static keys"):
+            programs = tuple(programs_of(sensors))
+            found = addresses(SYMBOLS | symbols_of(programs))
+            keys = key_addresses(programs, found)
+            if lying := StaticKeys(memory.read).lying(set(keys.values())):
+                place = next(each.target or str(each.attach) for each, key in keys.items() if key == lying)
+                raise KernelError(f"attaching to {place}", errno.EBUSY, _WRITTEN)
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
-        memory, windows = open_memories(stack)
         loaded_maps = {
             name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"
         }
         maps = Maps({**loaded_maps, "krie_window": windows[0], "krie_spare_window": windows[1]})
-        ground = new_ground(loaded, maps, memory, stack)
+        ground = new_ground(loaded, maps, memory, found, stack)
         stack.callback(ground.end)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
@@ -173,7 +186,7 @@ def load_sensors(
                 held.loaded = child.fall_back(request, held.loaded, silent)
             probes = prove()
     with timings.phase("keeper"):
-        for link, address, kind in standing_probes(sensors, held.loaded):
+        for link, address, kind in standing_probes(sensors, held.loaded, keys):
             ground.hold(link, address, kind)
         ground.start()
     timings.merge(held.loaded.timings)

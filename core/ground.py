@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import count
@@ -19,15 +19,18 @@ from .enforcement_events import Guarded
 from .event import Event
 from .guard import open_file_system
 from .kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
-from .kernel.keeper import BREAKPOINT, IDLE_SLOT, TRAMPOLINE, Held, places_of
+from .kernel.dispatch import FUNCTION as DISPATCHER
+from .kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, Held, places_of
 from .kernel.keeping import Keeper
 from .kernel.launcher import LoadedSet
 from .kernel.maps import Maps
 from .kernel.memory import KernelMemory
 from .kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, Addresses, Switches
-from .kernel.symbols import addresses, functions
-from .probe import AttachType, Sensor
+from .kernel.symbols import functions
+from .probe import AttachType, Program, Sensor
 
+SYMBOLS = frozenset({*VARIABLES, *IDLE})
+"""Whose addresses `new_ground` needs."""
 _AGAIN_S = 1.0
 _log = logging.getLogger("krie")
 
@@ -172,13 +175,17 @@ class Ground:
                 ask(self._keeper)
 
 
-def new_ground(loaded: LoadedSet, maps: Maps, memory: KernelMemory, stack: ExitStack) -> Ground:
-    """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs."""
+def new_ground(
+    loaded: LoadedSet, maps: Maps, memory: KernelMemory, found: Mapping[str, Sequence[int]], stack: ExitStack
+) -> Ground:
+    """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs.
+
+    `found`: addresses of `SYMBOLS`.
+    """
     debugfs, tracefs = opened = [open_file_system(each) for each in ("debugfs", "tracefs")]
     for each in opened:
         if each >= 0:
             stack.callback(os.close, each)
-    found = addresses({*VARIABLES, *IDLE})
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
     idle = next((address[each] for each in IDLE if address.get(each)), 0)
     places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle)
@@ -195,16 +202,15 @@ def new_ground(loaded: LoadedSet, maps: Maps, memory: KernelMemory, stack: ExitS
     return Ground(Switches(memory.read, debugfs, places, kprobe_type()), partial(Keeper, numbers, places))
 
 
-def standing_probes(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tuple[int, int, str]]:
-    """What holds the probes that change the kernel's text and do not roam: see `Ground.hold`."""
-    programs = [
-        program
-        for sensor in sensors
-        for probe in sensor.probes
-        for each in probe.alternatives
-        for program in each.programs
-        if program.attach in KPROBES | TRAMPOLINES and program.label in loaded.loaded.attached
-    ]
+def standing_probes(
+    sensors: Iterable[Sensor], loaded: LoadedSet, keys: Mapping[Program, int]
+) -> Iterator[tuple[int, int, str]]:
+    """What holds the probes that change the kernel's text and do not roam: see `Ground.hold`.
+
+    `keys`: the static keys that attaching programs changes.
+    """
+    attached = [each for each in programs_of(sensors) if each.label in loaded.loaded.attached]
+    programs = [each for each in attached if each.attach in KPROBES | TRAMPOLINES]
     functions_of = {
         each: f"bpf_lsm_{each.target}" if each.attach is AttachType.LSM else each.target for each in programs
     }
@@ -214,3 +220,18 @@ def standing_probes(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tu
         known = code[function] and (kind == TRAMPOLINE or each.offset)
         address = code[function].start + each.offset if known else 0
         yield from ((link, address, kind) for link in loaded.descriptors.get(f"link:{each.label}", ()))
+    for each in attached:
+        if key := keys.get(each, 0):
+            # The entry of all system calls is that of programs that go on to these.
+            names = [f"link:{each.label}"]
+            if each.attach is AttachType.SYSCALL:
+                names = [name for name in loaded.descriptors if name.startswith(f"link:{DISPATCHER}")]
+            yield from ((link, key, KEY) for name in names for link in loaded.descriptors.get(name, ()))
+
+
+def programs_of(sensors: Iterable[Sensor]) -> Iterator[Program]:
+    """All programs of all alternatives."""
+    for sensor in sensors:
+        for probe in sensor.probes:
+            for each in probe.alternatives:
+                yield from each.programs

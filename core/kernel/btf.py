@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 
 from ..errors import KernelError
-from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, slice_digest, values
+from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, numbers, slice_digest
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 _NAMED = (STRUCT, UNION, ENUM, TYPEDEF, ENUM64)
@@ -143,7 +143,11 @@ class Btf:
 
     def values(self, enum: str) -> frozenset[str]:
         """The names of an enum's values; none where there is no such enum."""
-        return values(self, enum)
+        return frozenset(self.numbers(enum))
+
+    def numbers(self, enum: str) -> dict[str, int]:
+        """The lower 32 bits of an enum's values, by their names; none where there is no such enum."""
+        return numbers(self, enum)
 
     def find(self, name: str) -> int:
         """Id of the struct, union, enum or typedef of this name; not above 0 when there is none."""

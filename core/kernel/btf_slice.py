@@ -115,10 +115,10 @@ class _Slice:
         return f"{type_.kind}:{type_.number}{{{';'.join(members)}}}"
 
 
-def values(types: Types, enum: str) -> frozenset[str]:
-    """The names of an enum's values; none where there is no such enum."""
+def numbers(types: Types, enum: str) -> dict[str, int]:
+    """The lower 32 bits of an enum's values, by their names; none where there is no such enum."""
     found = types.type(max(0, types.find(enum)))
     if found.kind not in _ENUMS:
-        return frozenset()
+        return {}
     form = "=II" if found.kind == ENUM else "=III"
-    return frozenset(types.text(name) for name, *_ in types.words(found, form, found.length))
+    return {types.text(name): number for name, number, *_ in types.words(found, form, found.length)}

@@ -41,8 +41,9 @@ Answered by `LEFT` (behind a zero) when nothing of all that was closed is left, 
 `IDLE_SLOT` is answered by `DONE`. `END`: the agent holds nothing any more. Answered by `DONE` when all has been let go
 of, or by why it has not."""
 DONE = "done"
-BREAKPOINT, TRAMPOLINE = "k", "f"
-"""Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline."""
+BREAKPOINT, TRAMPOLINE, KEY = "k", "f", "s"
+"""Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline; or
+that of the static key that says that somebody is attached."""
 IDLE_SLOT = 0xFFFFFFFF
 """The slot of the kprobe at the idle function."""
 _PR_SET_NAME = 15
@@ -64,10 +65,10 @@ class Held(NamedTuple):
 
 def places_of(held: Iterable[Held]) -> Places:
     """Where these should show in the kernel's text."""
-    found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set()}
+    found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set(), KEY: set()}
     for each in held:
         found[each.kind].add(each.address)
-    return Places(frozenset(found[BREAKPOINT] - {0}), frozenset(found[TRAMPOLINE] - {0}))
+    return Places(*(frozenset(found[each] - {0}) for each in (BREAKPOINT, TRAMPOLINE, KEY)))
 
 
 class _Keeper:
@@ -207,7 +208,7 @@ class _Keeper:
     def _look(self) -> str:
         """Why the kernel would leave something of ours behind; empty where it would not."""
         places = places_of(self._held.values())
-        wanted = Places(places.breakpoints | self._stand_ins.places, places.called)
+        wanted = places._replace(breakpoints=places.breakpoints | self._stand_ins.places)
         found, why = self._switches.look(wanted, self._close_idle)
         return why if found == LIES else ""
 

@@ -3,7 +3,8 @@
 While `kprobes_all_disarmed` is set, unregister_kprobe() leaves the text alone (kernel/kprobes.c, __disable_kprobe()),
 and so does ftrace_shutdown() while `ftrace_enabled` is 0 (kernel/trace/ftrace.c). After an honest switching off,
 nothing is left to take out. Where only the variable was written, in memory, a breakpoint stays without an owner, or a
-call of a trampoline that is freed: the next CPU that comes by panics.
+call of a trampoline that is freed: the next CPU that comes by panics. Of static keys: see
+`krie.kernel.static_keys`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
+from .static_keys import StaticKeys
 
 ARMED, OFF, RIGHTED, LIES = "armed", "off", "put right", "lies"
 """What `Switches.look` finds: probes are on; off, and the text agrees; said to be off although they were on, and that
@@ -29,7 +31,8 @@ VARIABLES = ("kprobes_all_disarmed", "kprobe_ftrace_enabled", "ftrace_enabled", 
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
 _PERF_FLAG_FD_CLOEXEC = 8
 _BREAKPOINT, _JUMP, _CALL = 0xCC, 0xE9, 0xE8
-_ENDBR = bytes.fromhex("f30f1efa")
+_BEFORE_A_CALL = tuple(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
+"""An endbr, or what the kernel puts in its place where nothing needs one (ed53a0d97192)."""
 _AGAIN_S = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,6 +54,8 @@ class Places(NamedTuple):
     breakpoints: frozenset[int] = frozenset()
     called: frozenset[int] = frozenset()
     """Functions that call a trampoline first."""
+    keys: frozenset[int] = frozenset()
+    """Not in the text: the static keys of what is in use."""
 
 
 class Switches:
@@ -62,6 +67,7 @@ class Switches:
         """`read`: bytes of the kernel's memory, raises `KernelError`; `debugfs`: its root; `kprobe_type`: of such perf
         events; `idle`: the kprobe at the idle function, where it is open already."""
         self._read, self._debugfs, self._at, self._type = read, debugfs, addresses, kprobe_type
+        self._keys = StaticKeys(read)
         self.idle = idle
 
     def off(self) -> bool:
@@ -87,6 +93,8 @@ class Switches:
 
     def look(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         """What it finds, and for `LIES` why it could not be put right. `let_go_of_idle` closes `idle` everywhere."""
+        if lying := self._keys.lying(places.keys):
+            return LIES, f"the static key at {lying:#x} says another thing than its branches do"
         ftrace, why = self._look_at_ftrace(places.called)
         if ftrace == LIES:
             return ftrace, why
@@ -95,8 +103,8 @@ class Switches:
 
     def agree(self, places: Places) -> bool:
         """Whether nothing that is said to be off shows at these places; puts nothing right."""
-        return not self.any_off() or not (
-            self._text_is_armed(places.breakpoints) or any(map(self.calls, places.called))
+        return not self._keys.lying(places.keys) and (
+            not self.any_off() or not (self._text_is_armed(places.breakpoints) or any(map(self.calls, places.called)))
         )
 
     def _look_at_ftrace(self, called: Iterable[int]) -> tuple[str, str]:
@@ -193,7 +201,7 @@ class Switches:
         """Whether a function calls ftrace, or a trampoline, first."""
         with suppress(KernelError):
             code = self._read(function, 5) if function else bytes(5)
-            return code[4 if code.startswith(_ENDBR) else 0] == _CALL
+            return code[4 if code.startswith(_BEFORE_A_CALL) else 0] == _CALL
         return False
 
     def _number(self, address: int) -> int:

@@ -36,6 +36,14 @@ def test_a_kprobe_is_disarmed_and_armed_again(test_module: TestModule) -> None:
             pass
 
 
+def test_a_kprobe_is_said_to_be_disarmed(test_module: TestModule) -> None:
+    with test_module.effect("kprobe", address_of(PROBED)):
+        (line,) = _listed()
+        with test_module.effect("flag", address_of("get_kprobe"), int(line.split()[0], 16)):
+            assert "[DISABLED]" in _listed()[0]
+        assert _listed() == [line]
+
+
 def test_a_variable_is_written_and_restored(test_module: TestModule) -> None:
     seen = Path("/proc/sys/kernel/randomize_va_space")
     before = seen.read_text()

@@ -16,9 +16,11 @@ from krie import Alternative, AttachType, Probe, Program, Sensor
 from krie.errors import KernelError
 from krie.ground import Ground, standing_probes
 from krie.kernel import switches
-from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, MESSAGE, TRAMPOLINE, Held
+from krie.kernel.dispatch import FUNCTION as DISPATCHER
+from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, KEY, MESSAGE, TRAMPOLINE, Held
 from krie.kernel.keeping import Keeper
 from krie.kernel.launcher import LoadedSet
+from krie.kernel.static_keys import USERS
 from krie.kernel.switches import ARMED, LIES, OFF, RIGHTED, Addresses, Places, Switches
 
 VARIABLE, COUNTER, IDLE, TRAP, OTHER = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
@@ -166,6 +168,13 @@ def test_calls_that_ftrace_would_leave(ftrace: Kernel) -> None:
     ftrace.ftrace_file.unlink()
     assert ftrace.switch.look(where, ftrace.closes_idle) == (ARMED, "")  # of kprobes; ftrace is off, and left alone
     assert not ftrace.ftrace_file.exists()
+
+
+@pytest.mark.parametrize("before", ["", "f30f1efa", "660f1f00", "0f1f40d6"])
+def test_a_call_behind_an_endbr_or_what_replaced_it(ftrace: Kernel, before: str) -> None:
+    for code, calls in ((CALLED, True), (NOT_CALLED, False)):
+        ftrace.memory[FUNCTION] = bytes.fromhex(before) + code
+        assert ftrace.switch.calls(FUNCTION) is calls
 
 
 def test_calls_that_cannot_be_taken_out_any_more(ftrace: Kernel) -> None:
@@ -490,13 +499,15 @@ def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process) -> None:
 
 def test_every_way_to_change_the_text_is_held() -> None:
     """A kind of attachment that is forgotten here ends with the agent, whatever the kernel's switches are."""
-    others = {AttachType.CGROUP_SYSCTL, AttachType.PERF_EVENT, AttachType.SYSCALL}
-    others |= {AttachType.TRACEPOINT, AttachType.RAW_TRACEPOINT}
     programs = tuple(Program(each, "vfs_read", f"p_{each}") for each in AttachType)
     sensor = Sensor("p", "1", probes=(Probe("all", None, (Alternative("all", programs),)),))
     links = {f"link:{each.label}": (number,) for number, each in enumerate(programs)}
+    call = next(each for each in programs if each.attach is AttachType.SYSCALL)
+    links[f"link:{DISPATCHER}-0"] = links.pop(f"link:{call.label}")
+    keys = {each: 0x100 for each in programs if each.attach in USERS}
     loaded = SimpleNamespace(descriptors=links, loaded=SimpleNamespace(attached=[each.label for each in programs]))
-    held = {programs[link].attach: kind for link, _, kind in standing_probes([sensor], cast("LoadedSet", loaded))}
+    held = {programs[link].attach: kind for link, _, kind in standing_probes([sensor], cast("LoadedSet", loaded), keys)}
     trampolines = {AttachType.LSM, AttachType.FMOD_RET, AttachType.FENTRY}
-    assert set(held) == set(AttachType) - others
+    assert set(held) == set(AttachType) - {AttachType.PERF_EVENT}
+    assert {each for each, kind in held.items() if kind == KEY} == USERS
     assert {each for each, kind in held.items() if kind == TRAMPOLINE} == trampolines

@@ -5,6 +5,7 @@
  *   kprobe ADDRESS                register a kprobe
  *   patch ADDRESS                 handle a function by ftrace
  *   disarm GET_KPROBE ADDRESS     disarm the kprobe at an address, whoever's it is
+ *   flag GET_KPROBE ADDRESS       only say so of it, as a write of its flags does: it stays in the text
  *   write ADDRESS BYTES           overwrite up to 16 bytes, also of read-only data
  *   divert WHAT HOW ADDRESS ORIGINAL TEXT_POKE
  *                                 have a system call led to this module, see divert.c
@@ -101,6 +102,8 @@ static struct effect *perform(const char *command)
 		return patch_function(address);
 	if (sscanf(command, "disarm %lx %lx", &other, &address) == 2)
 		return disarm_kprobe_at(other, address);
+	if (sscanf(command, "flag %lx %lx", &other, &address) == 2)
+		return flag_kprobe_at(other, address);
 	if (sscanf(command, "write %lx %33s", &address, bytes) == 2)
 		return overwrite(address, bytes);
 	if (!strncmp(command, "divert ", 7))

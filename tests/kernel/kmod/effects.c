@@ -47,6 +47,7 @@ struct effect *register_kprobe_at(unsigned long address)
 
 struct disarm_effect {
 	struct effect effect;
+	struct kprobe *flagged; /* only compared, since its owner may have gone */
 	struct kprobe *(*get_kprobe)(void *address); /* not exported: its address comes from the caller */
 	void *address;
 };
@@ -90,6 +91,35 @@ struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address)
 		kfree(made);
 		return ERR_PTR(error);
 	}
+	return &made->effect;
+}
+
+static void unflag(struct effect *effect)
+{
+	struct disarm_effect *made = container_of(effect, struct disarm_effect, effect);
+	struct kprobe *found = find(made);
+
+	if (found && found == made->flagged)
+		found->flags &= ~KPROBE_FLAG_DISABLED;
+}
+
+struct effect *flag_kprobe_at(unsigned long get_kprobe, unsigned long address)
+{
+	struct disarm_effect *made = kzalloc(sizeof(*made), GFP_KERNEL);
+	struct kprobe *found;
+
+	if (!made)
+		return ERR_PTR(-ENOMEM);
+	made->effect.undo = unflag;
+	made->get_kprobe = (void *)get_kprobe;
+	made->address = (void *)address;
+	found = find(made);
+	if (!found) {
+		kfree(made);
+		return ERR_PTR(-ENOENT);
+	}
+	found->flags |= KPROBE_FLAG_DISABLED;
+	made->flagged = found;
 	return &made->effect;
 }
 

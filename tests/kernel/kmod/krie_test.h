@@ -19,6 +19,7 @@ int krie_test_permitted(void);
 struct effect *register_kprobe_at(unsigned long address);
 struct effect *patch_function(unsigned long address);
 struct effect *disarm_kprobe_at(unsigned long get_kprobe, unsigned long address);
+struct effect *flag_kprobe_at(unsigned long get_kprobe, unsigned long address);
 struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count);
 
 /* Have a function of this module called when modules come and go. */
