@@ -80,6 +80,9 @@ test_all_code if {
 	every section in ["text", "rodata", "module", "bpf"] {
 		fired({"kind": "syscall_table.code", "section": section}) == {"SYSCALL005"}
 	}
+}
+
+test_code_that_is_restored if {
 	fired({"kind": "syscall_table.code", "restored": true}) == {"SYSCALL007"}
 	fired({"kind": "syscall_table.activity"}) == set()
 }

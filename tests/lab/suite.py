@@ -120,7 +120,9 @@ SUITES = (
         may_lack="kprobe_override no_smep no_smap override_creds ftrace_switch",
         shows_programs=True,
     ),
-    Suite("override", "override", "lsm", may_lack="boot_image lock_file no_smep no_smap", shows_programs=True, stock=False),
+    Suite(
+        "override", "override", "lsm", may_lack="boot_image lock_file no_smep no_smap", shows_programs=True, stock=False
+    ),
 )
 
 

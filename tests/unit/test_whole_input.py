@@ -16,6 +16,7 @@ from krie.policy.reload import event_fields
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.policy.subject import subject_of
 from krie.policy.warnings import warnings
+from krie.wire import Json
 
 CONFIG = Config.model_validate({"plugins": {"runtime_integrity": {}, "smep_smap": {}}})
 KIND = "runtime_integrity.sysctl_write"
@@ -52,6 +53,6 @@ def test_rules_that_read_more_than_fields(name: str, kinds: str, monkeypatch: py
         [KIND] if kinds != "true" else [each.name for each in types]
     )
     policy = Policy(engine, on_error=Action.LOG, memo=8)
-    document = {"event": {"kind": KIND, "value": 5}, "process": {"uid": 0}}
+    document: dict[str, Json] = {"event": {"kind": KIND, "value": 5}, "process": {"uid": 0}}
     for _ in range(2):
         assert [each.id for each in policy.decide(KIND, document).rules] == ["R1"]
