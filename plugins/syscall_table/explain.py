@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +68,9 @@ class Lists:
     kprobes: frozenset[int] | None = None
     handled: frozenset[str] | None = None
     """Functions that ftrace handles."""
+    direct: Mapping[str, str] = field(default_factory=dict)
+    """By the name of such a function that of what its first instruction calls without ftrace between, which may be a
+    module's (763e34e74bb7): told by rule PROBE004."""
     generated: tuple[tuple[int, str], ...] = ()
     """Begin and kind of code that the kernel makes: `bpf`, `ftrace`, `kprobes`. In order."""
 
@@ -93,8 +96,20 @@ def brief_lists(generated: tuple[tuple[int, str], ...]) -> Lists:
     return Lists(
         None if kprobes is None else frozenset(int(each.split()[0], 16) for each in kprobes if "[GONE]" not in each),
         None if handled is None else frozenset(each.split()[0] for each in handled if each[:1].strip()),
+        _direct(handled or ()),
         generated,
     )
+
+
+def _direct(handled: Iterable[str]) -> dict[str, str]:
+    found, function = {}, ""
+    for line in handled:
+        if line[:1].strip():
+            function = line.split()[0]
+        _, arrow, to = line.partition("-->")
+        if arrow and "direct" in line:
+            found[function] = to.split("+")[0].strip()
+    return found
 
 
 def _lines(kind: str, name: str, usual: Path) -> list[str] | None:
@@ -201,7 +216,9 @@ class Code:
             code = self.now(site, 5)
             if code in NOPS:
                 return site + 5
-            if len(code) == 5 and code[0] == _CALL and self.is_tracer(target(code, site)) and self._is_handled(begin):
+            if len(code) < 5 or code[0] != _CALL or not self._is_handled(begin):
+                continue
+            if self.is_tracer(to := target(code, site)) or self._is_direct(begin, to):
                 return site + 5
         return 0
 
@@ -214,6 +231,10 @@ class Code:
     def _is_handled(self, begin: int) -> bool:
         names = self.symbols.names(begin)
         return any(each.handled is None or names & each.handled for each in self.lists)
+
+    def _is_direct(self, begin: int, to: int) -> bool:
+        called = {each.direct[name] for name in self.symbols.names(begin) for each in self.lists if name in each.direct}
+        return bool(called & self.symbols.names(to))
 
     def _ftrace_call(self, address: int) -> int:
         for site in range(address, address - 5, -1):

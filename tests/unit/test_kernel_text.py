@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from krie import Symbols
-from krie.plugins.syscall_table.explain import Code, Lists, Tables, read_lists
+from krie.plugins.syscall_table import explain
+from krie.plugins.syscall_table.explain import Code, Lists, Tables, brief_lists, read_lists
 from krie.plugins.syscall_table.image import NOP5, Image
 from krie.plugins.syscall_table.runs import Ranges, runs
 
@@ -97,6 +98,21 @@ def test_ftrace_sites_call_tracers_where_they_are_listed(symbols: Symbols, offse
         assert wrong(symbols, site, leading(0xE8, site, to), **listed)  # no ftrace site
     for to in (MODULE, OTHER, KPROBES):
         assert wrong(symbols, site, leading(0xE8, site, to), NOP5, **listed)
+
+
+def test_a_module_may_be_called_directly_where_ftrace_says_so(
+    symbols: Symbols, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["plain (1)  \tD", "\tdirect-->hook+0x0/0x20 [evil]", "other (1) R \ttramp: 0x1 (x) ->y"]
+    monkeypatch.setattr(explain, "_lines", lambda *_: lines if _[0] == "tracefs" else [])
+    lists = brief_lists(GENERATED)
+    assert lists.handled == frozenset({"plain", "other"})
+    assert lists.direct == {"plain": "hook"}
+    listed: dict[str, Any] = {"handled": lists.handled, "direct": lists.direct}
+    assert wrong(symbols, PLAIN, leading(0xE8, PLAIN, MODULE), NOP5, **listed) == []
+    assert wrong(symbols, PLAIN, leading(0xE8, PLAIN, MODULE + 1), NOP5, **listed)
+    assert wrong(symbols, PLAIN, leading(0xE9, PLAIN, MODULE), NOP5, **listed)
+    assert wrong(symbols, OTHER, leading(0xE8, OTHER, MODULE), NOP5, **listed)
 
 
 def test_kprobes_stand_where_they_are_listed(symbols: Symbols) -> None:
