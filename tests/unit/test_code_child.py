@@ -1,0 +1,107 @@
+"""What the process that compares code reports: names, owners, modules and BPF programs that come and go."""
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from krie import Symbols
+from krie.plugins.syscall_table import code_child
+from krie.plugins.syscall_table.areas import Stored
+from krie.plugins.syscall_table.code_child import Report, _Looks
+from krie.plugins.syscall_table.explain import Lists
+from krie.plugins.syscall_table.lists import Entry
+from krie.plugins.syscall_table.modules import Module
+from krie.plugins.syscall_table.programs import Program
+
+from .test_code_comparison import FUNCTION, MODULE, TEXT, Memory
+
+KALLSYMS = f"""\
+{TEXT.start:016x} T _stext
+{FUNCTION:016x} T function
+{TEXT.stop:016x} T _etext
+{MODULE.start + 0x10:016x} t hook\t[evil]
+"""
+EVIL = Module("evil", MODULE.start, len(MODULE), 1)
+PROGRAM = Program(7, "filter", MODULE.stop + 0x10, 0x40)
+
+
+class Setting:
+    """A kernel with one module and one BPF program, if they are there."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.memory = Memory()
+        self.memory.parts[range(MODULE.stop, MODULE.stop + 0x100)] = bytearray(0x100)
+        self.modules, self.programs = [EVIL], [PROGRAM]
+        self.entries: list[Entry] = []
+        place = folder / "kallsyms"
+        place.write_text(KALLSYMS)
+        self.file = os.memfd_create("reference")
+        os.write(self.file, bytes(self.memory.parts[TEXT]))
+        monkeypatch.setattr(code_child, "KALLSYMS", place)
+        monkeypatch.setattr(code_child, "Symbols", lambda: Symbols(place=place))
+        monkeypatch.setattr(code_child, "loaded", lambda: iter(self.modules))
+        monkeypatch.setattr(
+            code_child, "ranges", lambda: [range(each.start, each.start + each.size) for each in self.modules]
+        )
+        monkeypatch.setattr(code_child, "programs", lambda: iter(self.programs))
+        monkeypatch.setattr(code_child, "offsets", dict)
+        monkeypatch.setattr(code_child, "_SETTLES_S", 0)
+        monkeypatch.setattr(code_child, "brief_lists", lambda generated: Lists(None, frozenset(), {}, generated))
+        stored = Stored("start", "", (("text", TEXT.start, len(TEXT), 0),), (0, 0), (), ("code before",))
+        symbols = Symbols(place=place)
+        self.looks = _Looks(self.memory.kernel, stored, self.file, place.read_bytes(), symbols)
+        self.looks._comparison._sleep = lambda _: None
+        monkeypatch.setattr(self.looks._functions, "entries", lambda: (self.entries, []))
+
+
+@pytest.fixture
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
+    made = Setting(tmp_path, monkeypatch)
+    yield made
+    os.close(made.file)
+
+
+def test_where_a_jump_leads_is_named(setting: Setting) -> None:
+    report = setting.looks.take()
+    assert report == Report(len(TEXT) + 0x1000 + 0x40, unknown=("code before",))
+    setting.memory.write(FUNCTION + 2, b"\xe9" + struct.pack("<i", MODULE.start + 0x10 - FUNCTION - 7))
+    (found,) = setting.looks.take().differences
+    assert (found.section, found.place, found.length, found.module) == ("text", "function+0x2", 5, "")
+    assert (found.target_symbol, found.owner) == ("hook+0x0 [evil]", "evil")
+    setting.memory.write(FUNCTION + 2, b"\xe9" + struct.pack("<i", 0x100))
+    (found,) = setting.looks.take().differences
+    assert found.owner == "kernel"
+
+
+def test_code_of_modules_and_programs(setting: Setting) -> None:
+    setting.looks.take()
+    setting.memory.write(MODULE.start + 0x20, b"\x41")
+    setting.memory.write(PROGRAM.start + 1, b"\x42")
+    module, program = setting.looks.take().differences
+    assert (module.section, module.place, module.module) == ("module", "hook+0x10 [evil]", "evil")
+    assert (program.section, program.place, program.module) == ("bpf", "bpf_prog filter+0x1", "")
+    setting.modules, setting.programs = [], []
+    assert setting.looks.take().differences == ()
+
+
+def test_functions_in_lists_belong_to_somebody(setting: Setting) -> None:
+    setting.entries = [Entry("die_chain", 0x1000, FUNCTION), Entry("die_chain", 0x1010, MODULE.start + 0x10)]
+    assert setting.looks.take().differences == ()
+    setting.modules = []
+    (found,) = setting.looks.take().differences
+    assert (found.section, found.place, found.address, found.target) == (
+        "list",
+        "die_chain",
+        0x1010,
+        MODULE.start + 0x10,
+    )
+    assert found.owner == "?"
+
+
+def test_what_cannot_be_read_is_said(setting: Setting) -> None:
+    del setting.memory.parts[TEXT]
+    report = setting.looks.take()
+    assert report.compared == 0
+    assert "EFAULT" in report.unknown[-1]
