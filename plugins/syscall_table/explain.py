@@ -135,8 +135,8 @@ class Code:
     boot: Callable[[int], int] = lambda _: 0
     """Where the place ends that the kernel patches while it boots, and that has this address; 0: it is none."""
     near: range = range(0)
-    """Code whose own tables are not known, a module's or BPF's: jumps within it may become nops, and nops such jumps;
-    calls of the kernel's functions, or of code that BPF or ftrace made, may become others."""
+    """Code whose own tables are not known, a module's or BPF's: jumps within it may become nops, and nops such jumps,
+    but none another jump; calls of the kernel's functions, or of code that BPF or ftrace made, may become others."""
     locks: Callable[[int], int] = lambda _: 0
     """As `boot`, for prefixes that the kernel changes where its second processor comes (.smp_locks)."""
 
@@ -264,22 +264,29 @@ class Code:
     def _near(self, address: int) -> int:
         for site in range(address, address - 5, -1) if self.near else ():
             before, now = self.before(site, 5), self.now(site, 5)
-            if self._is_flexible(before, site) and self._is_flexible(now, site):
+            if (before in NOPS and self._is_known(now, site)) or (now in NOPS and self._is_known(before, site)):
                 return site + 5
-            if address < site + 2 and self._is_short(before, site) and self._is_short(now, site):
+            if self._leads_out(before, site) and self._leads_out(now, site):  # of a static call
+                return site + 5
+            short = (before[:2] == NOP2 and self._is_short(now, site)) or (
+                now[:2] == NOP2 and self._is_short(before, site)
+            )
+            if address < site + 2 and short:
                 return site + 2
         return 0
 
-    def _is_flexible(self, code: bytes, site: int) -> bool:
-        if code in NOPS:
-            return True
+    def _is_known(self, code: bytes, site: int) -> bool:
+        """A jump within this code, or what leads to a function."""
+        jumps = len(code) == 5 and code[0] == _JUMP and target(code, site) in self.near
+        return jumps or code in NOPS or self._leads_out(code, site)
+
+    def _leads_out(self, code: bytes, site: int) -> bool:
         if len(code) < 5 or code[0] not in (_CALL, _JUMP):
             return False
         to = target(code, site)
-        if any(each.kind(to) in ("bpf", "ftrace") for each in self.lists):
-            return True
-        return (code[0] == _JUMP and to in self.near) or (to in self.text and bool(self.symbols.names(to)))
+        generated = any(each.kind(to) in ("bpf", "ftrace") for each in self.lists)
+        return generated or (to in self.text and bool(self.symbols.names(to)))
 
     def _is_short(self, code: bytes, site: int) -> bool:
-        leads = site + 2 + struct.unpack("b", code[1:2])[0] if code[:1] == b"\xeb" and len(code) > 1 else 0
-        return code[:2] == NOP2 or leads in self.near
+        """A short jump within this code."""
+        return code[:1] == b"\xeb" and len(code) > 1 and site + 2 + struct.unpack("b", code[1:2])[0] in self.near

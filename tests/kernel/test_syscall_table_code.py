@@ -179,7 +179,7 @@ def test_probes_that_come_and_go_are_silent(comparing: RunningAgent, test_module
         with test_module.effect("patch", address_of(FUNCTION)):
             pass
         (TRACEFS / f"events/{name}/enable").write_text("0")
-        events.write_text(f"-:{name}\n")
+        events.write_text("\n")  # opening it to write has removed all
     for _ in range(20):  # each flips static keys
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)

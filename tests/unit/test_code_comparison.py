@@ -163,6 +163,13 @@ def test_a_modules_jumps_may_become_nops_and_nothing_else(memory: Memory, symbol
         assert compared.look() == []
     memory.write(site + 5, b"\x66\x90")
     assert compared.look() == []
+    memory.write(site + 5, b"\xeb\x12")  # another jump
+    assert len(compared.look()) == 1
+    memory.write(site + 5, b"\xeb\x10")
+    memory.write(site, inside)
+    again = comparison(memory, symbols)
+    memory.write(site, b"\xe9" + struct.pack("<i", 0x30))
+    assert len(again.look()) == 1
     for other in (b"\xe9" + struct.pack("<i", 0x2000), b"\xe8" + struct.pack("<i", 0x20), b"\x41" * 5):
         memory.write(site, other)
         assert len(compared.look()) == 1
