@@ -11,11 +11,11 @@ if __name__ == "__main__":
     isolate("krie.agent")
 
 import argparse
+import fcntl
 import logging
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -70,11 +70,14 @@ class Agent:
         place: str,
         stack: ExitStack,
         *,
-        to_stdout: bool,
+        output: int | None,
         load: LoadSensors = load_sensors,
         new_ring: Callable[[Map], Ring] = Ring,
     ) -> None:
-        """Arm. Raises `KrieError`; whatever was set up by then is undone by `stack`."""
+        """Arm. Raises `KrieError`; whatever was set up by then is undone by `stack`.
+
+        `output`: descriptor of standard output, where the journal's lines go, too.
+        """
         started = time.monotonic()
         self._config = config
         self._stop_reason = ""
@@ -82,11 +85,12 @@ class Agent:
         self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._reload_wanted = False
         signal.signal(signal.SIGHUP, self._want_reload)  # from here on: unhandled, it would end the agent
+        self._continued = False
+        signal.signal(signal.SIGCONT, self._note_continued)
         self._faults: list[PluginFault] = []
         self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
-        self._pulse, self._continued = Pulse(), False
         self._armed = armed = load(config, place, self._fault, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.inspector.identify)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
@@ -105,8 +109,8 @@ class Agent:
         self._policy = first.policy
         self._journal_changes = Changes()
         stack.callback(self._journal_changes.close)
-        gone = (lambda: self._stop("the reader of standard output has gone")) if to_stdout else None
-        self._writers = open_writers(config.journal, gone, self._journal_changes.put)
+        gone = (lambda: self._stop("the reader of standard output has gone")) if output is not None else None
+        self._writers = open_writers(config.journal, gone, self._journal_changes.put, output or 1)
         for each in self._writers.all:
             stack.callback(each.close)
         own = (*AGENT_EVENTS, *ENFORCEMENT_EVENTS)
@@ -165,6 +169,7 @@ class Agent:
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
         self._tick()
+        self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
         armed.timings.stop()
         self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
         self._update_health()
@@ -176,7 +181,6 @@ class Agent:
         self._ring.wait_on(poll)
         self._control.wait_on(poll)
         self._journal_changes.wait_on(poll)
-        self._pulse = Pulse()
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
         timers = (
@@ -390,7 +394,8 @@ class Agent:
     def _handle_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._stop(signal.Signals(number).name))
-        signal.signal(signal.SIGCONT, self._note_continued)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever a plugin has done
+        self._armed.plugins.watch()
 
     def _note_continued(self, _number: int, _frame: object) -> None:
         self._continued = True
@@ -412,12 +417,20 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(options)
 
 
+def _own_output() -> int:
+    """Have standard output for the journal alone; returns the descriptor. What plugins print goes to standard error."""
+    own = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.dup2(2, 1)
+    return own
+
+
 def _run(options: argparse.Namespace) -> int:
+    output = _own_output() if options.stdout else None
     try:
         config = load_config(options.config)
         with ExitStack() as stack:
             stack.enter_context(only_trusted_imports())
-            agent = Agent(config, str(options.config), stack, to_stdout=options.stdout)
+            agent = Agent(config, str(options.config), stack, output=output)
             try:
                 agent.run(options.duration)
             finally:
@@ -432,4 +445,4 @@ def _run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # threads that a plugin left behind are not waited for

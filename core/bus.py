@@ -9,7 +9,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from .decision import Decision
@@ -98,7 +97,7 @@ class Bus:
         kind = self._names[event.kind]
         decision = self.judge.decide(kind, document)
         if event.decided_by == BY_TABLE:
-            decision = replace(decision, tier="kernel")
+            decision = decision._replace(tier="kernel")
         outcome = self._carry_out(event, decision)
         self.judged += 1
         if self._selection.wanted(event, decision, outcome):

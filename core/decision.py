@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from .wire import Json
 
@@ -53,9 +53,11 @@ class Mode(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class FiredRule:
-    """One rule that fired for an event."""
+class FiredRule(NamedTuple):
+    """One rule that fired for an event.
+
+    A tuple, as `Decision`: decisions are remembered and shown to plugins, and no trick of theirs may change them.
+    """
 
     id: str
     action: Action
@@ -72,11 +74,10 @@ class FiredRule:
 
     def refusing(self) -> FiredRule:
         """The same rule, asking for no more than that this operation fails."""
-        return replace(self, action=Action.OVERRIDE, scope=Scope.EVENT, errno=self.errno or _EPERM, ttl_s=0)
+        return self._replace(action=Action.OVERRIDE, scope=Scope.EVENT, errno=self.errno or _EPERM, ttl_s=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the policy answers for one event."""
 
     action: Action

@@ -138,9 +138,9 @@ class LineWriter:
 class StandardOutput:
     """Standard output as a target; a reader that has gone is told by `on_gone`, once."""
 
-    def __init__(self, on_gone: Callable[[], None]) -> None:
-        """`on_gone` is called by the writer's thread."""
-        self._on_gone = on_gone
+    def __init__(self, on_gone: Callable[[], None], descriptor: int = 1) -> None:
+        """`on_gone` is called by the writer's thread. `descriptor`: where standard output is by now."""
+        self._on_gone, self._descriptor = on_gone, descriptor
         self._torn = False
 
     def write(self, data: bytes) -> None:
@@ -150,9 +150,9 @@ class StandardOutput:
         try:
             while done < len(view):
                 try:
-                    done += os.write(1, view[done:])
+                    done += os.write(self._descriptor, view[done:])
                 except BlockingIOError:  # whoever started us made it so
-                    select.select([], [1], [])
+                    select.select([], [self._descriptor], [])
         except BrokenPipeError:
             self._on_gone()
             raise
@@ -222,11 +222,14 @@ def important_path(path: Path) -> Path:
 
 
 def open_writers(
-    config: JournalConfig, reader_gone: Callable[[], None] | None, on_change: Callable[[Change], None]
+    config: JournalConfig,
+    reader_gone: Callable[[], None] | None,
+    on_change: Callable[[Change], None],
+    output: int = 1,
 ) -> Writers:
     """The journal's files, and standard output if `reader_gone` says what to do once that is closed.
 
-    `on_change` is called by the writers' threads. Raises `ConfigError`.
+    `on_change` is called by the writers' threads. `output`: standard output's descriptor. Raises `ConfigError`.
     """
     everything: list[LineWriter] = []
     important: list[LineWriter] = []
@@ -240,5 +243,5 @@ def open_writers(
         everything.append(file(path, config.max_mib, config.keep))
         important.append(file(important_path(path), config.important_max_mib, config.important_keep))
     if reader_gone is not None:
-        everything.append(LineWriter(StandardOutput(reader_gone), config.queue, lambda _: None))
+        everything.append(LineWriter(StandardOutput(reader_gone, output), config.queue, lambda _: None))
     return Writers(tuple(everything), tuple(important))

@@ -5,6 +5,7 @@ After repeated failures in a row the function is no longer called. A `required` 
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .errors import PluginError
+from .plugin_watch import Watch
 
 FAILURES_UNTIL_DEGRADED = 5
-RAISED = (Exception, SystemExit)
-"""What a plugin's code may raise; `sys.exit` in a plugin must not end the agent without a word."""
+RAISED = BaseException
+"""What a plugin's code may raise: neither sys.exit() in a plugin nor a panic in a library of its own, which is no
+`Exception`, must end the agent."""
 _ONCE = frozenset({"krie_attached"})
 """Hooks that are called once: without them the plugin does not work, so one failure degrades it."""
 _T = TypeVar("_T")
@@ -33,6 +36,12 @@ class PluginFault:
     """This was one too many: the hook is no longer called, or the plugin was left out."""
 
 
+def reraise_ctrl_c(error: BaseException) -> None:
+    """Raise a KeyboardInterrupt that may be the user's: an agent that does not run yet handles no SIGINT."""
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        raise error
+
+
 def fault_of(plugin: str, hook: str, error: BaseException, *, degraded: bool) -> PluginFault:
     """What an exception tells."""
     text = f"{type(error).__name__}: {error}"
@@ -47,6 +56,7 @@ class Guard:
         self._report = report
         self._failures: Counter[tuple[str, str]] = Counter()
         self._degraded: dict[str, str] = {}
+        self.watch = Watch()
         self.required: set[str] = set()
         """Plugins whose end is the agent's."""
 
@@ -68,19 +78,26 @@ class Guard:
         key = (plugin, hook)
         if self._failures[key] >= FAILURES_UNTIL_DEGRADED:
             return failed
+        self.watch.enter(plugin, hook)
         try:
             answer = function(*arguments)
         except RAISED as error:
+            self.watch.leave()
+            reraise_ctrl_c(error)
             self._failed(plugin, hook, error)
             return failed
-        if self._failures[key]:
+        if (misbehaved := self.watch.leave()) is not None:
+            self._failed(plugin, hook, misbehaved, for_good=misbehaved.for_good)
+        elif self._failures[key]:
             self._failures[key] = 0
         return answer
 
-    def _failed(self, plugin: str, hook: str, error: BaseException) -> None:
+    def _failed(self, plugin: str, hook: str, error: BaseException, *, for_good: bool = False) -> None:
         self._failures[plugin, hook] += 1
         count = self._failures[plugin, hook]
-        if count >= FAILURES_UNTIL_DEGRADED or hook in _ONCE:
+        if for_good:
+            self._failures[plugin, hook] = FAILURES_UNTIL_DEGRADED
+        if count >= FAILURES_UNTIL_DEGRADED or for_good or hook in _ONCE:
             times = f" {count} times" if count > 1 else ""
             fault = fault_of(plugin, hook, error, degraded=True)
             self.degrade(plugin, f"{hook} failed{times}: {error}", fault)

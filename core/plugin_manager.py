@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -18,7 +20,7 @@ from .decision import Decision, Mode
 from .errors import ConfigError, KrieError, PluginError
 from .event import Event
 from .installed import GROUP, available, require_installed
-from .plugin_guard import RAISED, Guard, PluginFault, fault_of
+from .plugin_guard import RAISED, Guard, PluginFault, fault_of, reraise_ctrl_c
 from .probe import Sensor
 from .sensor_check import check_sensor
 from .trusted_code import only_trusted_imports, require_own_code_trusted, require_package_trusted
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from .roaming import Trap
 
 _T = TypeVar("_T")
+_MOST_FOUND = 10_000
+"""Events of one scan: a plugin that yields for ever would be waited for so long."""
+_MOST_FACTS = 64 << 10
+_LONGEST_TEXT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,10 @@ class Plugins:
     def required(self) -> frozenset[str]:
         """Plugins without which the agent must not go on."""
         return frozenset(self._guard.required)
+
+    def watch(self) -> None:
+        """From now on interrupt what takes too long, and keep signals handled as they are now. In the main thread."""
+        self._guard.watch.start()
 
     def degrade(self, name: str, reason: str) -> None:
         """Note that a plugin does not work. Raises `PluginError` if it is required."""
@@ -159,9 +169,15 @@ class Plugins:
         if not self._manager.has_plugin(plugin) or not self._has(plugin, "krie_restore"):
             return None
         function = self._bound(plugin, "krie_restore", ("event",))
-        return lambda event: self._guard.call(
-            plugin, "krie_restore", "the plugin failed; see its event", function, event
-        )
+
+        def restore(event: Event) -> str | None:
+            answer = function(event)
+            if not (answer is None or isinstance(answer, str)):
+                raise TypeError(f"krie_restore returned {type(answer).__name__}, neither a text nor None")
+            return answer if answer is None else answer[:_LONGEST_TEXT]
+
+        failed: str | None = "the plugin failed; see its event"
+        return lambda event: self._guard.call(plugin, "krie_restore", failed, restore, event)
 
     def _load_or_leave_out(
         self, name: str, installed: Mapping[str, EntryPoint], raw: Mapping[str, Any], place: str, features: Features
@@ -178,6 +194,7 @@ class Plugins:
                 raise
             self._guard.degrade(name, str(error))
         except RAISED as error:
+            reraise_ctrl_c(error)
             fault = fault_of(name, "import", error, degraded=True)
             if name in self._guard.required:
                 raise PluginError(name, fault.error) from error
@@ -234,7 +251,11 @@ class Plugins:
         own = frozenset(each.sensor.events if each.sensor is not None else ())
 
         def completed(answers: Any) -> list[Event]:
-            return [complete(_own_event(event, own, hook)) for answer in answers for event in answer or ()]
+            found = islice((event for answer in answers for event in answer or ()), _MOST_FOUND + 1)
+            events = [complete(_own_event(event, own, hook)) for event in found]
+            if len(events) > _MOST_FOUND:
+                raise ValueError(f"{hook} yielded more than {_MOST_FOUND} events")
+            return events
 
         return self._call(each.name, hook, completed) or []
 
@@ -248,7 +269,8 @@ class Plugins:
 
     def _observer(self, plugin: str) -> Callable[[Event, Decision], None]:
         function = self._bound(plugin, "krie_decided", ("event", "decision"))
-        return lambda event, decision: self._guard.call(plugin, "krie_decided", None, function, event, decision)
+        # Nobody can change a decision, but a frozen event has ways around it: others shall not see what one does to it.
+        return lambda event, decision: self._guard.call(plugin, "krie_decided", None, function, copy(event), decision)
 
     def _bound(self, plugin: str, hook: str, names: tuple[str, ...]) -> Callable[..., Any]:
         """The plugin's own function: pluggy's machinery is left out where every event passes."""
@@ -280,20 +302,29 @@ def _declared(answer: Any) -> Mapping[str, Json]:
 def _facts(facts: Mapping[str, Json], declared: frozenset[str]) -> Mapping[str, Json]:
     if facts and facts.keys() != declared:
         raise ValueError(f"krie_enrich added {sorted(facts)}, krie_facts declares {sorted(declared)}")
+    left = _MOST_FACTS
     for name, value in facts.items():
-        if not _is_json(value):
-            raise TypeError(f"krie_enrich added {name} = {value!r}, which is no JSON")
+        if (left := left - _weight(name, value)) < 0:
+            raise ValueError(f"krie_enrich added more than {_MOST_FACTS >> 10} KiB of facts")
     return facts
 
 
-def _is_json(value: object) -> bool:
-    if value is None or isinstance(value, str | int):
-        return True
+def _weight(name: str, value: object) -> int:
+    """About so many characters of JSON. Raises `TypeError` for what is none that policies and the journal can hold."""
+    if value is None or isinstance(value, bool):
+        return 5
+    if isinstance(value, str):
+        return len(value.encode()) + 2
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
+        return 20
+    if isinstance(value, float) and math.isfinite(value):
+        return 20
     if isinstance(value, list):
-        return all(map(_is_json, value))
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_json(each) for key, each in value.items())
-    return isinstance(value, float) and math.isfinite(value)
+        return 2 + sum(_weight(name, each) for each in value)
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return 2 + sum(_weight(name, key) + _weight(name, each) for key, each in value.items())
+    shown = "an integer of more than 64 bits" if isinstance(value, int) else repr(value)[:80]
+    raise TypeError(f"krie_enrich added {name} with {shown}, which is no JSON")
 
 
 def _own_event(event: object, own: frozenset[type[Event]], hook: str) -> Event:

@@ -16,6 +16,8 @@ _LATEST_S = 1 << 40
 """No clock says more, s: some 35,000 years."""
 OWN_WAITING_S = 10.0
 """More the agent never waits between two beats: probes that are detached take the kernel up to 6 s, elsewhere less."""
+_BETWEEN_BEATS_S = 1.5
+"""It waits so long in any case, for the next one."""
 _TGIDS = 1 << 22  # PID_MAX_LIMIT
 
 
@@ -94,12 +96,13 @@ class Pulse:
         """To be called about once a second. Returns for how long the process was held up since the last time, s; 0 for
         what may be its own waiting, for time or for the kernel.
 
-        `continued`: it got SIGCONT since, so that it was stopped, for however short a time.
+        `continued`: it got SIGCONT since, so that it may have been stopped for a short time. Service managers send that
+        to processes that run, too.
         """
         now = (self._now_s(), self._busy_s())
         idle_s = (now[0] - self._last[0]) - (now[1] - self._last[1])
         self._last = now
-        return idle_s if continued or idle_s > OWN_WAITING_S else 0.0
+        return idle_s if idle_s > (_BETWEEN_BEATS_S if continued else OWN_WAITING_S) else 0.0
 
 
 def _busy_s(file: Path = Path("/proc/thread-self/schedstat")) -> float:

@@ -28,7 +28,9 @@ Test = Callable[[Line], bool]
 ARMED_S = 900
 """Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
 _STATUS = {"ask": "status"}
-_PLUGIN_FOLDERS = "import sys; sys.path[:0] = {folders!r}; from krie.agent import main; sys.exit(main(sys.argv[1:]))"
+_PLUGIN_FOLDERS = (
+    "import os, sys; sys.path[:0] = {folders!r}; from krie.agent import main; os._exit(main(sys.argv[1:]))"
+)
 
 
 class AgentFailed(AssertionError):

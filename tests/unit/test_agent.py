@@ -170,7 +170,7 @@ class Setting:
             self.config,
             "krie.toml",
             self.stack,
-            to_stdout=False,
+            output=None,
             load=self.load,
             new_ring=lambda _: cast("Ring", self.ring),
         )

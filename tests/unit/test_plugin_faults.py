@@ -1,7 +1,9 @@
 """Mistakes of plugins that would go unnoticed, or end the agent without a word."""
 
+import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Annotated, Any
 
 import krie.plugin_manager
 import pytest
-from krie import U64, Doc, Event, Sensor, hookimpl
+from krie import U64, Action, Decision, Doc, Event, FiredRule, Sensor, hookimpl
 from krie.agent_events import OwnEvents
 from krie.config import Config
+from krie.decision import merge
 from krie.errors import PluginError, UntrustedFileError
 from krie.event import EventTypes
 from krie.kernel.features import Features
@@ -168,6 +171,231 @@ def test_leaving_in_a_hook_is_a_fault(setting: Setting) -> None:
     plugins = setting.load(krie_facts=hookimpl(facts), krie_enrich=hookimpl(lambda event: leaving()))
     assert plugins.enrichers()["example.thing"](build(Thing)) == {}
     assert setting.faults[0].error == "SystemExit: 3"
+
+
+class PanicError(BaseException):
+    """As a library in another language raises."""
+
+
+def recurse(n: int = 0) -> int:
+    return recurse(n + 1) + 1
+
+
+def raise_(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.fixture
+def handled() -> Iterator[None]:
+    """Ctrl-C is handled, as in an agent that runs."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handled")
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (lambda: raise_(PanicError("no")), "PanicError: no"),
+        (lambda: raise_(KeyboardInterrupt()), "KeyboardInterrupt: "),
+        (lambda: raise_(GeneratorExit()), "GeneratorExit: "),
+        (lambda: raise_(SystemExit(3)), "SystemExit: 3"),
+        (recurse, "RecursionError: "),
+        (lambda: bytearray(1 << 62), "MemoryError: "),
+    ],
+)
+def test_nothing_that_a_plugin_raises_goes_further(setting: Setting, what: Callable[[], Any], told: str) -> None:
+    plugins = setting.load(krie_enrich=hookimpl(lambda event: what()), krie_decided=hookimpl(lambda event: what()))
+    assert plugins.enrichers()["example.thing"](build(Thing)) == {}
+    (observe,) = plugins.observers()
+    observe(build(Thing), merge([], tier="user", revision=""))
+    assert [each.hook for each in setting.faults] == ["krie_enrich", "krie_decided"]
+    assert all(each.error.startswith(told) for each in setting.faults)
+    assert setting.load(krie_sensor=hookimpl(lambda: what())).degraded.keys() == {"example"}
+
+
+def test_ctrl_c_ends_a_start(setting: Setting) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        setting.load(krie_sensor=hookimpl(lambda: raise_(KeyboardInterrupt())))
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (10**5000, "is no JSON"),
+        (-(1 << 64), "is no JSON"),
+        ("\ud800", "surrogates not allowed"),
+        ("x" * 100_000, "more than 64 KiB of facts"),
+        ([0] * 10_000, "more than 64 KiB of facts"),
+    ],
+    ids=["wide", "low", "surrogate", "long", "many"],
+)
+def test_a_fact_that_the_journal_cannot_hold_is_a_fault(setting: Setting, value: object, problem: str) -> None:
+    plugins = setting.load(krie_facts=hookimpl(facts), krie_enrich=hookimpl(lambda event: {"colour": value}))
+    assert plugins.enrichers()["example.thing"](build(Thing)) == {}
+    assert problem in setting.faults[0].error
+
+
+def test_a_fact_that_is_nested_without_end_is_a_fault(setting: Setting) -> None:
+    value: list[object] = []
+    value.append(value)
+    plugins = setting.load(krie_facts=hookimpl(facts), krie_enrich=hookimpl(lambda event: {"colour": value}))
+    assert plugins.enrichers()["example.thing"](build(Thing)) == {}
+    assert setting.faults[0].error.startswith("RecursionError")
+
+
+@pytest.mark.parametrize("answer", [5, b"done", ["x"]])
+def test_a_restoration_answers_with_a_text_or_none(setting: Setting, answer: object) -> None:
+    restore = setting.load(krie_restore=hookimpl(lambda event: answer)).restorer("example")
+    assert restore is not None
+    assert restore(build(Thing)) == "the plugin failed; see its event"
+    assert "krie_restore returned" in setting.faults[0].error
+
+
+def test_a_scan_without_end_is_given_up(setting: Setting) -> None:
+    def endless() -> Iterator[Event]:
+        while True:
+            yield Thing.without_header(value=1)
+
+    plugins = setting.load(krie_scan=hookimpl(endless))
+    assert list(plugins.scan(lambda event: event)) == []
+    assert "krie_scan yielded more than 10000 events" in setting.faults[0].error
+
+
+def spoil(event: Thing, decision: Decision) -> None:
+    object.__setattr__(event, "value", 666)
+    for shared in (decision, *decision.rules):
+        for name in ("action", "scope"):
+            with pytest.raises(AttributeError):
+                object.__setattr__(shared, name, None)
+
+
+def test_no_plugin_changes_what_others_see(setting: Setting) -> None:
+    """A decision is remembered, and answers many events."""
+    (observe,) = setting.load(krie_decided=hookimpl(spoil)).observers()
+    event = build(Thing, value=5)
+    decision = merge([FiredRule("T1", Action.KILL)], tier="user", revision="r")
+    observe(event, decision)
+    assert setting.faults == []
+    assert event == build(Thing, value=5)
+    assert decision == merge([FiredRule("T1", Action.KILL)], tier="user", revision="r")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("krie.plugin_watch.time.monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(
+    ("takes", "others", "between_s", "calls"),
+    [
+        (2.0, 0, 0, 3),  # until 5 s are exceeded
+        (2.0, 50, 0, 3),  # however many it is quick for
+        (0.5, 0, 0, 5),  # five in a row
+        (0.5, 1, 0, 11),
+        (0.5, 1, 30, 20),  # now and then
+        (0.1, 0, 0, 20),
+    ],
+)
+def test_who_is_slow_for_events_is_left_alone(
+    setting: Setting, clock: list[float], takes: float, others: int, between_s: float, calls: int
+) -> None:
+    slow: list[Event] = []
+
+    def decided(event: Thing) -> None:
+        if event.value == 1:
+            slow.append(event)
+            clock[0] += takes
+
+    (observe,) = (plugins := setting.load(krie_decided=hookimpl(decided))).observers()
+    for _ in range(20):
+        clock[0] += between_s
+        for value in (1, *[0] * others):
+            observe(build(Thing, value=value), merge([], tier="user", revision=""))
+    assert len(slow) == calls
+    assert plugins.degraded.keys() == ({"example"} if calls < 20 else set())
+    if calls < 20:
+        assert f"it took {takes} s for one event; 0.2 s are the most" in plugins.degraded["example"]
+
+
+def test_a_scan_may_take_its_time(setting: Setting, clock: list[float]) -> None:
+    def scan() -> tuple[Event, ...]:
+        clock[0] += 9
+        return ()
+
+    plugins = setting.load(krie_scan=hookimpl(scan))
+    for _ in range(9):
+        assert list(plugins.scan(lambda event: event)) == []
+    assert (plugins.degraded, clock[0]) == ({}, 81)
+
+
+AGENT = """
+import os, signal, sys, time
+from krie.plugin_guard import Guard
+faults = []
+guard = Guard(lambda fault: faults.append(fault.error))
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT):
+    signal.signal(number, lambda *_: None)
+guard.watch.start()
+
+def call(function, hook="krie_decided"):
+    return guard.call("bad", hook, "failed", function)
+
+def handlers():
+    return [signal.getsignal(number).__name__ for number in (signal.SIGTERM, signal.SIGALRM)]
+"""
+
+
+def in_an_agent(code: str) -> list[str]:
+    """What code says that calls a plugin's functions as an agent does, in a process of its own."""
+    done = subprocess.run([sys.executable, "-I", "-c", AGENT + code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_handler_of_signals_is_put_back() -> None:
+    said = in_an_agent(
+        "call(lambda: [signal.signal(each, signal.SIG_IGN) for each in (signal.SIGTERM, signal.SIGALRM)])\n"
+        "print(faults, *handlers())"
+    )
+    assert said == [
+        "['MisbehavedError: it changed how SIGTERM is handled, which was put back'] <lambda> _interrupt",
+    ]
+
+
+def test_who_hangs_is_interrupted() -> None:
+    said = in_an_agent(
+        "import krie.plugin_watch\n"
+        "krie.plugin_watch._INTERRUPTED_AFTER_S['krie_decided'] = 0.5\n"
+        "def stubborn():\n"
+        "    while True:\n"
+        "        try:\n"
+        "            time.sleep(100)\n"
+        "        except Exception:\n"
+        "            pass\n"
+        "print(call(stubborn), faults)\n"
+        "def busy():\n"
+        "    while True: pass\n"
+        "print(call(busy), len(faults))"
+    )
+    assert said[0].startswith("failed ['OverdueError: it was interrupted after ")
+    assert said[1] == "failed 1"
+
+
+def test_a_forked_process_does_not_go_on_as_an_agent() -> None:
+    said = in_an_agent(
+        "tgid = os.getpid()\n"
+        "child = call(os.fork)\n"
+        "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "print(child > 0, os.getpid() == tgid, status, faults, flush=True)\n"
+        "def fork_and_raise():\n"
+        "    if not os.fork(): raise ValueError\n"
+        "call(fork_and_raise)\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]), faults)\n"
+    )
+    assert said == ["True True 1 []", "1 []"]
 
 
 def test_a_package_that_others_could_change_is_not_imported(
