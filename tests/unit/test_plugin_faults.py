@@ -388,14 +388,16 @@ def test_a_forked_process_does_not_go_on_as_an_agent() -> None:
     said = in_an_agent(
         "tgid = os.getpid()\n"
         "child = call(os.fork)\n"
+        "print('returned', flush=True)\n"
         "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
         "print(child > 0, os.getpid() == tgid, status, faults, flush=True)\n"
         "def fork_and_raise():\n"
         "    if not os.fork(): raise ValueError\n"
         "call(fork_and_raise)\n"
+        "print('returned', flush=True)\n"
         "print(os.waitstatus_to_exitcode(os.wait()[1]), faults)\n"
     )
-    assert said == ["True True 1 []", "1 []"]
+    assert said == ["returned", "True True 1 []", "returned", "1 []"]
 
 
 def test_a_package_that_others_could_change_is_not_imported(
