@@ -150,6 +150,7 @@ IDIOMS = {
     "print in `not`": with_body('not print("a")'),
     "a variable named contains": with_body("contains := 1\ncontains == 1"),
     "a variable of a comprehension and then of the rule": with_body("y := [x | x = 1]\nx := 1\n[x] == y"),
+    "wildcards of a function": with_body("f(1, 2)", "f(_, _) if {\n\tsome _ in [1]\n}\n"),
     "the parts of a date": with_body("[year, _, _] := time.date(time.now_ns())\nyear > 2000"),
     "a comprehension's variable of the same name": with_body("x := {x: x | x = input.process.uid}\nx != {}"),
 }

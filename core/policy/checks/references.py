@@ -85,6 +85,8 @@ class References(Terms):
                     self.refuse(node, f"{root} has names here, and no other keys", "write a name")
                 if key is None and self.is_variable(step):
                     self.index(step, keys(tree.extent()), node)
+                elif key is None and not {"Array", "Object", "Set"} & step.keys():
+                    self._worked_out(step, keys(tree.extent()), node)
                 tree = tree.children.get(key) if key is not None else None
                 if tree is None:
                     break
@@ -135,11 +137,16 @@ class References(Terms):
             elif "Array" in step or "Object" in step or "Set" in step:
                 if not self.learn(step, possible):
                     self.refuse(node, f"the keys here are {words(possible)}", "index by what can be a key")
-            elif (exist := self.kind(step)) is not None and not can_equal(exist, possible):
-                what = f"looks up {words(exist)}, and the keys here are {words(possible)}"
-                self.refuse(node, what, "index by what can be a key")
+            else:
+                self._worked_out(step, possible, node)
             kind = values(kind)
         return kind
+
+    def _worked_out(self, step: Node, possible: Kind | None, node: Node) -> None:
+        """Check an index that is an expression."""
+        if (own := self.kind(step)) is not None and possible is not None and not can_equal(own, possible):
+            what = f"looks up {words(own)}, and the keys here are {words(possible)}"
+            self.refuse(node, what, "index by what can be a key")
 
     def _lacks(self, kind: Kind | None, key: object, node: Node) -> NoReturn:
         shown = words(kind)

@@ -65,7 +65,7 @@ class Safety:
         bodies = tree["bodies"] or [{"query": {"stmts": []}, "is_else": False}]
         for body in bodies:
             for name, node in declarations(body["query"], scope):
-                if name in arguments:
+                if name in arguments - {"_"}:
                     raise PolicyError(f"{scope.place(node)}: {name} is an argument already; rename one")
             own = [body["assign"]["value"]] if body.get("assign") else [] if body["is_else"] else values
             self._query(body["query"], own, arguments, scope)
@@ -259,6 +259,8 @@ class _Statement:
     """Of `some ... in`."""
     out: Node = None
     """The last argument of a call that has one more than its function takes."""
+    inputs: Names = frozenset()
+    """Variables in its other arguments."""
     every: Node = None
     modified: Names = frozenset()
     """Variables in what `with` sets."""
@@ -288,6 +290,7 @@ class _Statement:
             arity = safety.arity(scope, call)
             if arity is not None and len(call["params"]) == arity + 1:
                 made.out = call["params"][-1]
+                made.inputs = frozenset(collect(call["params"][:-1], scope).variables)
         return made
 
     def given(self, safe: Names, safety: Safety) -> Names:
@@ -309,7 +312,8 @@ class _Statement:
                 self._unify(*self.sides, safe, found, safety)
             names = [each for each in (*self.patterns, self.out) if each is not None]
             bound = {name for each in names for name in _pattern(each)}
-            if (self.patterns or self.out is not None) and self.needed - bound <= safe | found:
+            inputs = (self.needed - bound) | self.inputs
+            if (self.patterns or self.out is not None) and inputs <= safe | found:
                 found |= bound
             found -= before
         return frozenset(found)
