@@ -7,29 +7,15 @@ when no further statement can be evaluated is unsafe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...errors import PolicyError
 from ..definition import Definition, Node, parameters
-from .scope import CLOSURES, LOCAL, Scope, children, declarations, pattern_variables
+from .scope import Scope, declarations, pattern_variables
+from .statements import Arity, Names, Parts, Statement, parts_of, results_of
 
-Names = frozenset[str]
 _KEYWORDS = frozenset("as default else every if import in not null package some true false with".split())
-Arity = Callable[[Scope, Node], int | None]
-"""How many arguments a call's function takes; None where it is not known."""
-
-
-@dataclass(slots=True)
-class _Terms:
-    """What an expression is made of."""
-
-    variables: dict[str, Node] = field(default_factory=dict)
-    """Those outside of closures, each with its first place."""
-    lookups: list[tuple[Names, Names]] = field(default_factory=list)
-    """References: variables that it starts at, and those in its brackets, which it gives values to."""
-    closures: list[Node] = field(default_factory=list)
-    calls: list[Node] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -50,8 +36,8 @@ class Safety:
         scope = scope.within(arguments)
         tree = definition.tree
         if definition.is_default:
-            terms = self._terms([tree["value"]], scope)
-            for node in terms.variables.values():
+            parts = parts_of([tree["value"]], scope)
+            for node in parts.variables.values():
                 raise PolicyError(f"{scope.place(node)}: a default value must be a constant, without variables")
             return
         shape = next(iter(tree["head"].values()))
@@ -95,19 +81,21 @@ class Safety:
             declared |= {name for name, _ in own} - {"_"}
         scope = scope.within(frozenset(declared))
         safe -= declared
-        statements = [_Statement.of(self, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]]
-        statements += [_Statement(self._terms([each], scope), scope) for each in results]
+        statements = [
+            Statement.of(self.arity, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]
+        ]
+        statements += [Statement(parts_of([each], scope), scope) for each in results]
         inner = {id(each): self._enclosed(each, scope) for each in statements}
-        mentioned = {name for each in statements for name in (*each.terms.variables, *inner[id(each)])}
+        mentioned = {name for each in statements for name in (*each.parts.variables, *inner[id(each)])}
         if unused := sorted(named - mentioned):
             raise PolicyError(f"{scope.place(query)}: variable {unused[0]} is declared and not used; drop it")
-        outer = safe | {name for each in statements for name in each.terms.variables}
+        outer = safe | {name for each in statements for name in each.parts.variables}
         ordered = self.ordered[id(query)] = []
         waiting = statements
         while waiting:
             left = []
             for each in waiting:
-                if each.needed <= safe | each.given(safe, self) and inner[id(each)] & outer <= safe:
+                if each.needed <= safe | each.given(safe) and inner[id(each)] & outer <= safe:
                     safe |= each.needed
                     ordered += [each.node] if each.node is not None else []
                 else:
@@ -126,9 +114,9 @@ class Safety:
                     place = scope.place(each.node)
                     raise PolicyError(f"{place}: variable {unread[0]} of `every` is not used; write _ for it")
                 self._query(each.every["query"], [], safe | names, scope.within(names))
-            for closure in each.terms.closures:
+            for closure in each.parts.closures:
                 ((_, inner),) = closure.items()
-                self._query(inner["query"], _results(inner), safe, scope)
+                self._query(inner["query"], results_of(inner), safe, scope)
 
     def _used_first(self, statement: Node, scope: Scope) -> Names:
         """Variables that a statement uses before it declares some, outside of closures."""
@@ -142,15 +130,20 @@ class Safety:
             uses.append(assigned["rhs"])
         else:
             uses.append(node["expr"])
-        return frozenset(self._terms(uses, scope).variables)
+        return frozenset(parts_of(uses, scope).variables)
 
-    def _unsafe(self, left: list[_Statement], safe: Names, outer: Names, scope: Scope) -> PolicyError:
-        bound = {name for each in left for name in each.given(outer, self)}
+    def _statements(self, query: Node, scope: Scope) -> list[Statement]:
+        """Those that are evaluated."""
+        found = (each for each in query["stmts"] if "SomeVars" not in each["literal"])
+        return [Statement.of(self.arity, each, scope) for each in found]
+
+    def _unsafe(self, left: list[Statement], safe: Names, outer: Names, scope: Scope) -> PolicyError:
+        bound = {name for each in left for name in each.given(outer)}
         unbound = [
             (name in bound, each, name, node)
             for each in left
-            for name, node in each.terms.variables.items()
-            if name not in safe | each.given(safe, self)
+            for name, node in each.parts.variables.items()
+            if name not in safe | each.given(safe)
         ]
         for _, each, name, node in sorted(unbound, key=lambda found: found[0]):
             shown = "_" if name.startswith("_ ") else name
@@ -162,9 +155,9 @@ class Safety:
         )
         return PolicyError(f"{scope.place(at)}: variable {name} is unsafe: nothing gives it a value")
 
-    def _enclosed(self, statement: _Statement, scope: Scope) -> Names:
+    def _enclosed(self, statement: Statement, scope: Scope) -> Names:
         """Variables that the statement's closures need from outside."""
-        found = self._inner(statement.terms, scope)
+        found = self._inner(statement.parts, scope)
         if statement.node is not None:  # what it declares, it does not use: theirs are variables of the same names
             found -= {name for name, _ in declarations({"stmts": [statement.node]}, scope)}
         if (every := statement.every) is not None:
@@ -172,12 +165,12 @@ class Safety:
             found |= self._free(every["query"], [], scope.within(names)) - names
         return found
 
-    def _inner(self, terms: _Terms, scope: Scope) -> Names:
+    def _inner(self, parts: Parts, scope: Scope) -> Names:
         """Variables in closures that are not their own."""
         found: set[str] = set()
-        for closure in terms.closures:
+        for closure in parts.closures:
             ((_, inner),) = closure.items()
-            found |= self._free(inner["query"], _results(inner), scope)
+            found |= self._free(inner["query"], results_of(inner), scope)
         return frozenset(found)
 
     def _free(self, query: Node, results: list[Node], scope: Scope) -> Names:
@@ -190,153 +183,13 @@ class Safety:
             if "SomeVars" not in each["literal"]:
                 before |= self._used_first(each, scope) - hidden
             hidden |= {name for name, _ in declarations({"stmts": [each]}, scope)}
-        statements = [_Statement.of(self, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]]
-        for each in (*statements, *(_Statement(self._terms([each], scope), scope) for each in results)):
-            found |= {*each.terms.variables, *self._enclosed(each, scope)}
+        statements = [
+            Statement.of(self.arity, each, scope) for each in query["stmts"] if "SomeVars" not in each["literal"]
+        ]
+        for each in (*statements, *(Statement(parts_of([each], scope), scope) for each in results)):
+            found |= {*each.parts.variables, *self._enclosed(each, scope)}
         return frozenset(found) - own | before
-
-    def _terms(self, nodes: list[Node], scope: Scope) -> _Terms:
-        terms = _Terms()
-        for each in nodes:
-            self._collect(each, scope, terms)
-        return terms
-
-    def _collect(self, node: Node, scope: Scope, terms: _Terms) -> None:
-        ((kind, inner),) = node.items()
-        if kind == "Var":
-            if scope.meaning(str(inner["value"])) == LOCAL:
-                terms.variables.setdefault(_name(node), node)
-        elif kind in ("RefDot", "RefBrack"):
-            indices, base = [], node
-            while "RefDot" in base or "RefBrack" in base:
-                if "RefBrack" in base:
-                    indices.append(base["RefBrack"]["index"])
-                base = next(iter(base.values()))["refr"]
-            start, inside = self._terms([base], scope), self._terms(indices, scope)
-            terms.lookups.append((frozenset(start.variables), frozenset(inside.variables)))
-            for part in (start, inside):
-                for name, where in part.variables.items():
-                    terms.variables.setdefault(name, where)
-                terms.lookups += part.lookups
-                terms.closures += part.closures
-                terms.calls += part.calls
-        elif kind == "Call":
-            terms.calls.append(node)
-            for each in inner["params"]:
-                self._collect(each, scope, terms)
-        elif kind in CLOSURES:
-            terms.closures.append(node)
-        else:
-            for each in children(kind, inner):
-                self._collect(each, scope, terms)
 
 
 def _some(statement: Node, scope: Scope) -> Iterator[str]:
     yield from (scope.text(each) for each in statement["literal"]["SomeVars"]["vars"])
-
-
-def _results(closure: Node) -> list[Node]:
-    return [closure[part] for part in ("term", "key", "value") if closure.get(part) is not None]
-
-
-def _name(node: Node) -> str:
-    """Each `_` is a variable of its own."""
-    name = str(node["Var"]["value"])
-    return name if name != "_" else f"_ {node['Var']['span']['start']}"
-
-
-@dataclass(slots=True)
-class _Statement:
-    """One statement of a query, or one expression that is its result."""
-
-    terms: _Terms
-    scope: Scope
-    node: Node = None
-    negated: bool = False
-    sides: tuple[Node, Node] | None = None
-    """Of `=` and `:=`."""
-    patterns: tuple[Node, ...] = ()
-    """Of `some ... in`."""
-    out: Node = None
-    """The last argument of a call that has one more than its function takes."""
-    inputs: Names = frozenset()
-    """Variables in its other arguments."""
-    every: Node = None
-    modified: Names = frozenset()
-    """Variables in what `with` sets."""
-
-    @property
-    def needed(self) -> Names:
-        return frozenset(self.terms.variables)
-
-    @classmethod
-    def of(cls, safety: Safety, statement: Node, scope: Scope) -> _Statement:
-        """Read a statement."""
-        ((kind, node),) = statement["literal"].items()
-        collect = safety._terms  # noqa: SLF001 - both are one
-        modifiers = [each["as"] for each in statement.get("with_mods") or ()]
-        modified = frozenset(collect(modifiers, scope).variables)
-        if kind == "SomeIn":
-            patterns = tuple(node[part] for part in ("key", "value") if node.get(part) is not None)
-            terms = collect([*patterns, node["collection"], *modifiers], scope)
-            return cls(terms, scope, statement, patterns=patterns, modified=modified)
-        if kind == "Every":
-            return cls(collect([node["domain"], *modifiers], scope), scope, statement, every=node, modified=modified)
-        expression = node["expr"]
-        made = cls(collect([expression, *modifiers], scope), scope, statement, kind == "NotExpr", modified=modified)
-        if kind == "Expr" and (assigned := expression.get("AssignExpr")) is not None:
-            made.sides = assigned["lhs"], assigned["rhs"]
-        elif kind == "Expr" and (call := expression.get("Call")) is not None:
-            arity = safety.arity(scope, call)
-            if arity is not None and len(call["params"]) == arity + 1:
-                made.out = call["params"][-1]
-                made.inputs = frozenset(collect(call["params"][:-1], scope).variables)
-        return made
-
-    def given(self, safe: Names, safety: Safety) -> Names:
-        """Variables that it gives values to when these have some."""
-        if self.negated or not self.modified <= safe:
-            return frozenset()
-        found: set[str] = set()
-        # What a reference starts at must have its value before: the statement cannot give it.
-        before = {name for start, _ in self.terms.lookups for name in start} - safe
-        if len(self.patterns) > 1:  # but the value's pattern may look into the key
-            before -= set(_pattern(self.patterns[0]))
-        size = -1
-        while len(found) != size:
-            size = len(found)
-            for start, inside in self.terms.lookups:
-                if start <= safe | found:
-                    found |= inside
-            if self.sides is not None:
-                self._unify(*self.sides, safe, found, safety)
-            names = [each for each in (*self.patterns, self.out) if each is not None]
-            bound = {name for each in names for name in _pattern(each)}
-            inputs = (self.needed - bound) | self.inputs
-            if (self.patterns or self.out is not None) and inputs <= safe | found:
-                found |= bound
-            found -= before
-        return frozenset(found)
-
-    def _unify(self, left: Node, right: Node, safe: Names, found: set[str], safety: Safety) -> None:
-        for one, other in ((left, right), (right, left)):
-            if safety._terms([other], self.scope).variables.keys() <= safe | found:  # noqa: SLF001
-                found |= {name for name in _pattern(one) if self.scope.meaning(name) == LOCAL}
-        if "Array" in left and "Array" in right:
-            for one, other in zip(left["Array"]["items"], right["Array"]["items"], strict=False):
-                self._unify(one, other, safe, found, safety)
-        if "Object" in left and "Object" in right:
-            fields: Mapping[str, Node] = {repr(_value(key)): value for _, key, value in right["Object"]["fields"]}
-            for _, key, value in left["Object"]["fields"]:
-                if (other := fields.get(repr(_value(key)))) is not None:
-                    self._unify(value, other, safe, found, safety)
-
-
-def _pattern(node: Node) -> Iterator[str]:
-    for _, each in pattern_variables(node):
-        yield _name(each)
-
-
-def _value(node: Node) -> object:
-    ((kind, inner),) = node.items()
-    return kind, inner.get("value") if isinstance(inner, dict) else inner
