@@ -232,6 +232,7 @@ def test_random_modules_are_judged_as_opa_does(checker: Checker) -> None:
         (TYPES["a text among numbers"], "p0.rego:4:1: looks for text in an array of 2, where it never is"),
         (WITH["walk"], "p0.rego:4:14: `with` cannot replace OPA's walk; replace what calls it"),
         (BELOW["a value by name"], "p0.rego:7: u.a.b lies below u.a, which is a value at p0.rego:6; rename one"),
+        (NAMES["an argument declared"], "p0.rego:6:11: x is an argument already; rename one"),
         (NAMES["an import named input"], "p0.rego:2: an import cannot be named input; name it otherwise"),
         (HEADS["two arities"], "p0.rego:7: f is a function of 2 here and a function of 1 at p0.rego:6"),
         (with_body('crypto.sha256("x") == ""'), "p0.rego:4:1: .* does not have OPA's function crypto.sha256"),
