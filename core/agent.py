@@ -44,7 +44,7 @@ from .kernel.mounts import mounted
 from .kernel.ring import Ring
 from .lock import hold
 from .missed import MissedRuns
-from .output import complain_of, complain_of_bug, log_to_stderr, visible_streams
+from .output import complain_of, log_to_stderr, visible_streams
 from .plugin_guard import PluginFault
 from .policy.reload import PolicyFiles
 from .presence import Presence, Pulse
@@ -435,12 +435,8 @@ def _run(options: argparse.Namespace) -> int:
                 agent.run(options.duration)
             finally:
                 agent.finish()
-    except KrieError as error:
-        complain_of(error)
-        return error.exit_code
-    except Exception:
-        complain_of_bug()
-        return ExitCode.INTERNAL
+    except Exception as error:
+        return complain_of(error)
     return ExitCode.OK
 
 

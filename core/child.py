@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import KernelError
+from .errors import ForkError, KernelError
 
 _LENGTH = struct.Struct("=Q")
 _TGID = struct.Struct("=i")
@@ -34,6 +34,8 @@ _SLICE_S = 0.02
 _ANSWERS_WITHIN_S = 5.0
 _LEAVES_WITHIN_S, _DIES_WITHIN_S = 0.2, 1.0
 _SAID = 300
+_LOW = 256
+"""Descriptors below are closed without being listed, since a listing needs one."""
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 NAME = "krie-policy"
 """What these processes are called in /proc and by ps."""
@@ -176,7 +178,7 @@ def _pair() -> tuple[socket.socket, socket.socket, int]:
             mine, theirs = map(opened.enter_context, socket.socketpair())
             said = os.memfd_create("krie-said", os.MFD_CLOEXEC)
         except OSError as error:
-            raise KernelError("forking an evaluator of policies", error.errno or 0) from error
+            raise ForkError("an evaluator of policies", error.errno or 0) from error
         opened.pop_all()
     return mine, theirs, said
 
@@ -191,7 +193,7 @@ def forked(run: Run, name: str = NAME) -> Child:
         mine.close()
         theirs.close()
         os.close(said)
-        raise KernelError(f"forking {name}", error.errno or 0) from error
+        raise ForkError(name, error.errno or 0) from error
     if not tgid:
         _become(theirs, said, parent, run, name)
     theirs.close()
@@ -272,12 +274,7 @@ def _become(sock: socket.socket, said: int, parent: int, run: Run, name: str = N
             )  # the agent's, which a service manager sends to all of its processes
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, said), (2, said)):
-            os.dup2(source, descriptor)
-        for number in map(int, os.listdir("/proc/self/fd")):
-            if number > 2 and number != sock.fileno():
-                with suppress(OSError):  # the listing's own
-                    os.close(number)
+        keep_only(sock.fileno(), said)
         sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
         with suppress(OSError):  # it is a wish: before anything else ends for want of memory, this one does
@@ -293,6 +290,24 @@ def _become(sock: socket.socket, said: int, parent: int, run: Run, name: str = N
         with suppress(BaseException):
             sys.stderr.flush()
         os._exit(status)
+
+
+def keep_only(kept: int, said: int) -> None:
+    """Let this process have nothing but this descriptor, nothing to read, and `said` to write to.
+
+    It takes no descriptor more than there are: a parent that has used up all of them is to be told so.
+    """
+    for written in (1, 2):
+        os.dup2(said, written)
+    with suppress(OSError):  # it may be closed
+        os.close(0)
+    os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # as 0, the lowest that is free
+    os.closerange(3, kept)
+    os.closerange(kept + 1, max(kept + 1, _LOW))
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number != kept:
+            with suppress(OSError):  # the listing's own
+                os.close(number)
 
 
 class ForkServer:

@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from .command import PATH, config_file, config_file_if_any, config_option, json_option, need_root
-from .errors import ExitCode, KrieError
+from .errors import ExitCode
 from .groups import Commands, LazyGroup, ReaderGoneError
-from .output import complain, complain_of, complain_of_bug, complain_text, say, say_json, visible_streams
+from .output import complain, complain_of, complain_text, say, say_json, visible_streams
 
 _HELP = """Detect Linux kernel exploits and kernel tampering with BPF; Rego policies decide.
 
@@ -243,9 +243,6 @@ def _run() -> int:
             status: object = krie(prog_name="krie", standalone_mode=False)
         finally:
             sys.stdout.flush()
-    except KrieError as error:
-        complain_of(error)
-        return error.exit_code
     except click.ClickException as error:
         _complain_of_usage(error)
         return ExitCode.USAGE
@@ -255,9 +252,8 @@ def _run() -> int:
         # The end that any command has whose reader leaves; what is still to be written goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except Exception:
-        complain_of_bug()
-        return ExitCode.INTERNAL
+    except Exception as error:
+        return complain_of(error)
     return status if isinstance(status, int) else ExitCode.OK  # what --help and --version end with
 
 

@@ -10,6 +10,8 @@ import errno as errno_names
 import os
 from enum import IntEnum
 
+from .exhaustion import EXHAUSTED, NO_PROCESS
+
 
 class ExitCode(IntEnum):
     """Exit codes of every `krie` command."""
@@ -32,6 +34,7 @@ class ExitCode(IntEnum):
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"
     NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent runs here"
     TAMPERED = 9, "`krie integrity`: the kernel's memory differs from its boot image, and nothing legal explains it"
+    EXHAUSTED = 10, "files, memory, processes or a file system of this machine are used up; the message says which"
 
 
 class KrieError(Exception):
@@ -109,14 +112,31 @@ class PluginError(KrieError):
 
 
 class KernelError(KrieError):
-    """A system call that KRIe needs was refused."""
+    """A system call that KRIe needs was refused.
+
+    Where its errno says that something is used up, that is the hint and the exit code, whatever the call was for:
+    `exhausted` is true, and nothing follows for what the kernel or a plugin can do.
+    """
 
     exit_code = ExitCode.KERNEL
 
     def __init__(self, operation: str, errno: int = 0, hint: str = "", details: str = "") -> None:
         self.operation, self.errno = operation, errno
+        self.exhausted = errno in EXHAUSTED
+        if self.exhausted:
+            self.exit_code, hint = ExitCode.EXHAUSTED, EXHAUSTED[errno]
+        self.hint = hint
         name = f": {errno_names.errorcode.get(errno, errno)} ({os.strerror(errno)})" if errno else ""
         super().__init__(f"{operation}{name}" + (f"; {hint}" if hint else ""), details)
+
+
+class ForkError(KernelError):
+    """A process of KRIe's own could not be started."""
+
+    def __init__(self, what: str, errno: int) -> None:
+        super().__init__(f"starting {what}", errno, NO_PROCESS if errno == errno_names.EAGAIN else "")
+        if errno == errno_names.EAGAIN:  # which means other things where no process is started
+            self.exhausted, self.exit_code = True, ExitCode.EXHAUSTED
 
 
 class CompileError(KrieError):

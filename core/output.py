@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from .errors import KrieError
+from .errors import ExitCode, KernelError, KrieError
+from .exhaustion import EXHAUSTED, exhausted
 from .printable import json_line, lines_of, one_line
 
 _STDOUT, _STDERR = 1, 2
@@ -54,14 +55,18 @@ def complain_text(text: str) -> None:
     sys.stderr.write("".join(f"{each}\n" for each in lines_of(text)))
 
 
-def complain_of(error: KrieError) -> None:
-    """Tell an error that was raised on purpose."""
-    complain(error.headline, error.details)
-
-
-def complain_of_bug() -> None:
-    """Tell the exception that is being handled, with its traceback: nobody raised it on purpose."""
-    complain("this is a bug in KRIe", traceback.format_exc())
+def complain_of(error: Exception) -> ExitCode:
+    """Tell what ended a command; returns its exit code. What nobody raised on purpose is told with its traceback."""
+    number = exhausted(error)
+    if isinstance(error, KrieError):
+        used_up = number and not (isinstance(error, KernelError) and error.exhausted)
+        complain(f"{error.headline}; {EXHAUSTED[number]}" if used_up else error.headline, error.details)
+        return ExitCode.EXHAUSTED if used_up else error.exit_code
+    if number:
+        where = error.filename if isinstance(error, OSError) and error.filename else "this command"
+        return complain_of(KernelError(str(where), number))
+    complain("this is a bug in KRIe", "".join(traceback.format_exception(error)))
+    return ExitCode.INTERNAL
 
 
 def pass_through(data: bytes) -> None:

@@ -17,8 +17,9 @@ import pluggy
 from . import hookspecs
 from .config import Config, PluginConfig, plugin_config
 from .decision import Decision, Mode
-from .errors import ConfigError, KrieError, PluginError
+from .errors import ConfigError, KernelError, KrieError, PluginError
 from .event import Event
+from .exhaustion import exhausted
 from .installed import GROUP, available, require_installed
 from .plugin_guard import RAISED, Guard, PluginFault, fault_of, reraise_ctrl_c
 from .probe import Sensor
@@ -190,11 +191,13 @@ class Plugins:
         except ConfigError:
             raise
         except KrieError as error:
-            if name in self._guard.required:
+            if name in self._guard.required or exhausted(error):
                 raise
             self._guard.degrade(name, str(error))
         except RAISED as error:
             reraise_ctrl_c(error)
+            if number := exhausted(error):
+                raise KernelError(f"importing plugin {name}", number) from error
             fault = fault_of(name, "import", error, degraded=True)
             if name in self._guard.required:
                 raise PluginError(name, fault.error) from error

@@ -130,6 +130,8 @@ class Alternatives:
             try:
                 return self._attach(choice, candidate, before)
             except KernelError as error:
+                if error.exhausted:
+                    raise  # it tells nothing about the kernel
                 choice.reasons[candidate.name] = str(error)
         return []
 

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 
 from ..errors import KernelError
+from ..exhaustion import exhausted
 from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, numbers, slice_digest
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
@@ -31,7 +32,7 @@ def _library() -> C.CDLL:
     try:
         library = C.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
-        raise KernelError("loading libbpf.so.1", 0, f"install the package libbpf1 ({error})") from error
+        raise KernelError("loading libbpf.so.1", exhausted(error), f"install the package libbpf1 ({error})") from error
     library.btf__parse.restype = C.c_void_p
     library.btf__parse.argtypes = [C.c_char_p, C.c_void_p]
     library.btf__new.restype = C.c_void_p

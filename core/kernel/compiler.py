@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import KernelError
+from ..exhaustion import exhausted
 from .interception import without_kernel
 from .object import Object, with_maps
 
@@ -68,7 +69,8 @@ def _library() -> Any:
     try:
         from bcc.libbcc import lib  # noqa: PLC0415 - brings LLVM: as late as possible, and here only
     except (ImportError, OSError) as error:
-        raise KernelError("loading the compiler", 0, f"install the package python3-bpfcc ({error})") from error
+        hint = f"install the package python3-bpfcc ({error})"
+        raise KernelError("loading the compiler", exhausted(error), hint) from error
     for name in ("bpf_table_name", "bpf_function_name"):
         getattr(lib, name).restype = ctypes.c_char_p  # bcc leaves them undeclared
     for name in ("bpf_num_tables", "bpf_table_fd_id", "bpf_table_name"):

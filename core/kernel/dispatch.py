@@ -49,9 +49,7 @@ class Dispatcher:
             (each for each in range(LAYERS) if not any((each, index) in self._taken for index in indexes)), None
         )
         if layer is None:
-            raise AttachError(
-                f"syscall {program.target}", errno.ENOSPC, f"{LAYERS} programs are attached to it already"
-            )
+            raise AttachError(f"syscall {program.target}", errno.EBUSY, f"{LAYERS} programs are attached to it already")
         self._placed[program] = [(layer, index) for index in indexes]
         for place in self._placed[program]:
             self._taken.add(place)

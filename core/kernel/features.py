@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import AttachError, KernelError
+from ..errors import KernelError
 from ..probe import AttachType, Program
 from . import attach, bpf
 from .btf import Btf
@@ -98,7 +98,9 @@ def _refused(type_: AttachType, array: int, places: attach.Places) -> str:
     program = Program(type_, _HARMLESS_TARGETS[type_], "krie_try")
     try:
         os.close(attach.load(program, counting(type_, array, 0), places))
-    except (AttachError, KernelError) as error:
+    except KernelError as error:
+        if error.exhausted:
+            raise
         return str(error)
     return ""
 
@@ -114,6 +116,8 @@ def _walks(btf: Btf, *, cgroups: bool) -> bool:
 def _accepts(program: bpf.ProgramSpec, instructions: bytes) -> bool:
     try:
         os.close(bpf.prog_load(program, instructions))
-    except KernelError:
+    except KernelError as error:
+        if error.exhausted:
+            raise
         return False
     return True

@@ -7,12 +7,15 @@ import os
 import signal
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, NoReturn
 
-from ..errors import CompileError, KernelError, LoaderError
+from ..errors import CompileError, ForkError, KernelError, LoaderError
+from ..exhaustion import exhausted_in
 from .btf import Btf
 from .compiler import CompilationError, compile_unit
+from .messages import Failure
 from .object import Object
 from .source import Unit
 
@@ -24,8 +27,16 @@ _ERROR_LINES = 20
 
 def compile_isolated(unit: Unit, btf: Btf, flags: Sequence[str]) -> Object:
     """Compile a unit. Raises `CompileError`, `KernelError` where there is no compiler, `LoaderError` for a crash."""
-    with tempfile.TemporaryFile() as result, tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory() as tree:
-        tgid = os.fork()
+    with ExitStack() as stack:
+        try:
+            result, said = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            tree = stack.enter_context(tempfile.TemporaryDirectory())
+        except OSError as error:
+            raise KernelError("making a temporary folder", error.errno or 0, "name one by TMPDIR") from error
+        try:
+            tgid = os.fork()
+        except OSError as error:
+            raise ForkError("the compiler", error.errno or 0) from error
         if not tgid:
             _compile(unit, btf, flags, Path(tree), result, said)
         status = os.waitstatus_to_exitcode(os.waitpid(tgid, 0)[1])
@@ -33,10 +44,12 @@ def compile_isolated(unit: Unit, btf: Btf, flags: Sequence[str]) -> Object:
         diagnostics = [line for line in _all(said).decode(errors="replace").splitlines() if line]
     if status == _MADE:
         return Object.from_json(json.loads(text))
+    if status != _MADE and (number := exhausted_in("\n".join(diagnostics))):
+        raise KernelError("compiling", number, details="\n".join(diagnostics[-_ERROR_LINES:]))
     if status == _REFUSED:
         raise CompileError(", ".join(unit.sensors), "\n".join(diagnostics or ["no diagnostics"]))
     if status == _NO_COMPILER:
-        raise KernelError(text)
+        raise Failure(**json.loads(text)).error(())
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
     raise LoaderError(f"the compiler {how}" + (":" if diagnostics else ""), "\n".join(diagnostics[-_ERROR_LINES:]))
 
@@ -60,7 +73,7 @@ def _compile(unit: Unit, btf: Btf, flags: Sequence[str], tree: Path, result: IO[
     except CompilationError:
         status = _REFUSED
     except KernelError as error:
-        os.pwrite(result.fileno(), str(error).encode(), 0)
+        os.pwrite(result.fileno(), json.dumps(Failure.of(error).to_json()).encode(), 0)
         status = _NO_COMPILER
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())

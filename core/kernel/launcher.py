@@ -11,19 +11,20 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import IO, Any, NoReturn
 
-from ..errors import CompileError, KernelError, KrieError, LoaderError
+from ..child import keep_only
+from ..errors import CompileError, ForkError, KernelError, KrieError, LoaderError
+from ..exhaustion import exhausted_in
 from .channel import Channel, ChannelClosed
 from .detach import detach
 from .features import Features
-from .messages import Loaded, Purpose, Request
+from .messages import Failure, Loaded, Purpose, Request
 
 _ERROR_LINES = 20
 _LEAVES_WITHIN_S = 0.5
@@ -63,12 +64,19 @@ class LoaderProcess:
     """
 
     def __init__(self, timeout_s: float, serve: Callable[[socket.socket], None] = _serve) -> None:
-        """Start the child, which runs `serve`. `timeout_s` is for each answer that it owes."""
-        mine, theirs = socket.socketpair()
+        """Start the child, which runs `serve`. `timeout_s` is for each answer that it owes. Raises `KernelError`."""
+        with ExitStack() as opened:
+            try:
+                mine, theirs = map(opened.enter_context, socket.socketpair())
+                self._stderr: IO[bytes] = opened.enter_context(
+                    os.fdopen(os.memfd_create("krie-said", os.MFD_CLOEXEC), "w+b")
+                )
+                self._tgid = os.fork()
+            except OSError as error:
+                raise ForkError("the process that compiles and attaches", error.errno or 0) from error
+            opened.pop_all()
         mine.settimeout(timeout_s)
         self._timeout_s = timeout_s
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._tgid = os.fork()
         if not self._tgid:
             _become_loader(theirs, self._stderr.fileno(), serve)
         theirs.close()
@@ -143,11 +151,8 @@ class LoaderProcess:
         return message[key], descriptors
 
     def _raise_failure(self, message: Mapping[str, Any], request: Request | None) -> None:
-        if (failure := message.get("failure")) is None:
-            return
-        if failure["stage"] == "compile" and request is not None:
-            raise CompileError(", ".join(request.sensors), failure["text"])
-        raise KernelError(failure["text"])
+        if (failure := message.get("failure")) is not None:
+            raise Failure(**failure).error(request.sensors if request is not None else ())
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
@@ -161,7 +166,7 @@ class LoaderProcess:
         except (ChannelClosed, TimeoutError) as error:
             raise self._died(error) from error
 
-    def _died(self, error: Exception) -> LoaderError:
+    def _died(self, error: Exception) -> KrieError:
         if isinstance(error, TimeoutError):
             return LoaderError(
                 f"the loader gave no answer for {self._timeout_s:g} s (agent.loader_timeout_s); it was ended"
@@ -172,7 +177,10 @@ class LoaderProcess:
         )
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").splitlines()[-_ERROR_LINES:]
-        return LoaderError(f"the loader {how}" + (":" if lines else ""), "\n".join(lines))
+        details = "\n".join(lines)
+        if number := exhausted_in(details):
+            return KernelError("compiling and attaching", number, details=details)
+        return LoaderError(f"the loader {how}" + (":" if lines else ""), details)
 
 
 def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.socket], None]) -> NoReturn:
@@ -181,12 +189,7 @@ def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        for descriptor, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, stderr), (2, stderr)):
-            os.dup2(source, descriptor)
-        for name in os.listdir("/proc/self/fd"):
-            if int(name) > 2 and int(name) != channel.fileno():
-                with suppress(OSError):  # the listing's own
-                    os.close(int(name))
+        keep_only(channel.fileno(), stderr)
         sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
         warnings.simplefilter("ignore")  # whatever the agent makes of them
         os.environ.clear()

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import KernelError
+from ..exhaustion import exhausted_in
 from ..probe import AttachType, Program
 from ..timings import Timings
 from . import attach, bpf, dispatch, mounts
@@ -87,7 +88,10 @@ class Loader:
             self._attach(request, compiled, unit)
 
     def _refuse(self, diagnostics: list[str]) -> None:
-        self._channel.send({"failure": Failure("compile", "\n".join(_errors(diagnostics))).to_json()})
+        lines = "\n".join(_errors(diagnostics))
+        number = exhausted_in(lines)
+        failure = Failure("compiling", number, details=lines) if number else Failure("", details=lines)
+        self._channel.send({"failure": failure.to_json()})
 
     def _compile(self, request: Request, sources: tuple[SensorSource, ...]) -> tuple[Compiled | None, Unit]:
         check = request.purpose is Purpose.CHECK
@@ -247,7 +251,7 @@ def serve(sock: socket.socket) -> None:
         loader = Loader(channel, mounts.private_namespace())
         channel.send({"features": loader.features.to_json()})
         loader.run(Request.from_json(channel.receive()[0]))
-    except KernelError as error:
-        channel.send({"failure": Failure("kernel", str(error)).to_json()})
     except ChannelClosed:
         return  # the agent needs nothing more, or has gone
+    except (KernelError, OSError, MemoryError) as error:
+        channel.send({"failure": Failure.of(error).to_json()})

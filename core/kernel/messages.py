@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from ..errors import CompileError, KernelError
+from ..exhaustion import exhausted
+from ..privileges import REFUSALS, why_refused
 from ..probe import AttachType, Program
 from .alternatives import Candidate
 from .record_source import RecordSource
@@ -145,14 +148,34 @@ def _programs(data: Iterable[Mapping[str, Any]]) -> tuple[Program, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the child could not serve the request. `stage`: `kernel` or `compile`."""
+    """Why the child could not serve the request: a `KernelError` or, without an operation, what the compiler says."""
 
-    stage: str
-    text: str
+    operation: str
+    errno: int = 0
+    hint: str = ""
+    details: str = ""
 
-    def to_json(self) -> dict[str, str]:
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Of what was raised. Raises it again where nobody raised it on purpose, and nothing is used up."""
+        number = exhausted(error)
+        if not isinstance(error, KernelError):
+            if not number:
+                raise error
+            return cls("compiling and attaching", number)
+        if error.errno in REFUSALS and not error.hint:
+            return cls(error.operation, error.errno, why_refused(), error.details)
+        return cls(error.operation, error.errno or number, error.hint, error.details)
+
+    def to_json(self) -> dict[str, Any]:
         """For the channel."""
         return asdict(self)
+
+    def error(self, sensors: Iterable[str]) -> KernelError | CompileError:
+        """As it was raised, or is to be for these sensors."""
+        if not self.operation:
+            return CompileError(", ".join(sensors), self.details)
+        return KernelError(self.operation, self.errno, self.hint, self.details)
 
 
 @dataclass(frozen=True, slots=True)

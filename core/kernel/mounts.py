@@ -43,7 +43,7 @@ def private_namespace() -> Path:
     Raises `KernelError`.
     """
     if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
-        raise KernelError("making a private mount namespace", ctypes.get_errno(), "run as root")
+        raise KernelError("making a private mount namespace", ctypes.get_errno())
     _mount("tmpfs", _FOLDER)
     return _FOLDER
 

@@ -150,7 +150,7 @@ def obtain(
     try:
         made = compile_(unit, btf, flags)
     except KernelError as error:
-        raise KernelError("; ".join([*problems, str(error)])) from error
+        raise KernelError("; ".join([*problems, error.operation]), error.errno, error.hint) from error
     if cache is not None:
         cache.keep(own_key, made, _KEPT)
         problems += [f"agent.cache_dir: {cache.problem}"] if cache.problem else []

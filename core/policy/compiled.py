@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ..child import Link, limit_memory, limit_time, memory_unlimited, serve_forks
 from ..config import PolicyConfig
-from ..errors import ConfigError, KrieError, PolicyError, UntrustedFileError
+from ..errors import ConfigError, KernelError, KrieError, PolicyError, UntrustedFileError
 from ..event import EventType, EventTypes
+from ..exhaustion import exhausted
 from ..trust import read_trusted
 from ..wire import Json
 from .ability import Ways, cannot, sent_kinds
@@ -68,9 +69,13 @@ class Failure:
     text: str
     place: str = ""
     untrusted: bool = False
+    exhausted: int = 0
+    """The errno of what was used up; then nothing follows for the policy."""
 
     def error(self) -> KrieError:
         """As it was raised."""
+        if self.exhausted:
+            return KernelError(self.text, self.exhausted)
         if self.place:
             return (UntrustedFileError if self.untrusted else ConfigError)(self.place, self.text)
         headline, _, details = self.text.partition("\n")
@@ -85,11 +90,8 @@ def compile_and_serve(types: EventTypes, link: Link) -> None:
     limit_time(job.limits.load_s)
     try:
         engine, answer = _compiled(job, types)
-    except ConfigError as error:
-        link.send(Failure(error.problem, error.place, isinstance(error, UntrustedFileError)))
-        return
-    except KrieError as error:
-        link.send(Failure(str(error)))
+    except (KrieError, OSError) as error:
+        link.send(_failure(error))
         return
     except (RecursionError, MemoryError) as error:
         why = "is nested too deeply" if isinstance(error, RecursionError) else "needs too much memory"
@@ -99,6 +101,17 @@ def compile_and_serve(types: EventTypes, link: Link) -> None:
     link.send(answer)
     limit_time(None)
     serve_forks(link, partial(evaluate, engine))
+
+
+def _failure(error: KrieError | OSError) -> Failure:
+    """Raises the error again where nobody raised it on purpose, and nothing is used up."""
+    if number := exhausted(error):
+        return Failure("compiling the policy", exhausted=number)
+    if isinstance(error, OSError):
+        raise error
+    if isinstance(error, ConfigError):
+        return Failure(error.problem, error.place, isinstance(error, UntrustedFileError))
+    return Failure(str(error))
 
 
 def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:

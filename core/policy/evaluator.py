@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -13,6 +14,7 @@ from ..child import Child, ChildEnded, forked_by
 from ..config import PolicyConfig
 from ..decision import FiredRule
 from ..errors import DecisionError, KernelError, PolicyError
+from ..exhaustion import exhausted_in
 from .compiled import ANSWERED, Compiled, Failure, Job, request
 from .debts import Debts
 from .engine import Package, Rule, fired_rules
@@ -51,9 +53,10 @@ class Compiling:
                 "large numbers"
             ) from None
         except ChildEnded:
-            raise PolicyError(
-                f"the policy cannot be compiled and tried: the process that did {self._child.end()}; {_HINT}"
-            ) from None
+            how = self._child.end()
+            if (number := exhausted_in(how)) in (errno.EMFILE, errno.ENFILE):  # memory has a limit of the policy's own
+                raise KernelError("compiling the policy", number) from None
+            raise PolicyError(f"the policy cannot be compiled and tried: the process that did {how}; {_HINT}") from None
         if isinstance(answer, Failure):
             self._child.end()
             raise answer.error()

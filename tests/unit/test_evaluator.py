@@ -345,7 +345,7 @@ def test_no_descriptors_are_left(setting: Setting) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (4, before[1]))
     try:
-        assert "nothing can decide: forking an evaluator of policies: EMFILE" in str(asked(made)["good"])
+        assert "nothing can decide: starting an evaluator of policies: EMFILE" in str(asked(made)["good"])
         with pytest.raises(KernelError):
             setting.server.fork()
     finally:

@@ -127,8 +127,9 @@ def test_another_way_to_attach_the_same_function_takes_the_place_of_the_first_on
 @pytest.mark.parametrize(
     ("failure", "error", "text"),
     [
-        (Failure("compile", "a.c:1: error: x"), CompileError, "a.c:1: error: x"),
-        (Failure("kernel", "loading: EPERM"), KernelError, "loading: EPERM"),
+        (Failure("", details="a.c:1: error: x"), CompileError, "a.c:1: error: x"),
+        (Failure("loading", 1, "why"), KernelError, r"loading: EPERM \(Operation not permitted\); why"),
+        (Failure("loading", 24), KernelError, r"loading: EMFILE \(Too many open files\); this process may not"),
     ],
 )
 def test_failures_have_the_words_of_whoever_failed(failure: Failure, error: type[Exception], text: str) -> None:
@@ -223,7 +224,7 @@ class Compiler:
         if "crash" in faults:
             os.abort()
         if "error" in faults:
-            channel.send({"failure": Failure("compile", f"in {', '.join(asked.sensors)}").to_json()})
+            channel.send({"failure": Failure("", details=f"in {', '.join(asked.sensors)}").to_json()})
             return
         names = () if asked.purpose is Purpose.CHECK else tuple(f"map:{name}" for name in asked.sensors)
         channel.send({"loaded": loaded(*names).to_json(), "timings": []}, [null() for _ in names])
@@ -269,7 +270,7 @@ def test_a_failure_that_no_single_sensor_causes_is_raised() -> None:
             channel = Channel(sock)
             channel.send({"features": Features().to_json()})
             if len(Request.from_json(channel.receive()[0]).requests) > 2:
-                channel.send({"failure": Failure("compile", "too much").to_json()})
+                channel.send({"failure": Failure("", details="too much").to_json()})
             else:
                 channel.send({"loaded": loaded().to_json(), "timings": []})
 

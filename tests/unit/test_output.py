@@ -39,7 +39,8 @@ def said(code: str, *, close: str = "", **environment: str) -> subprocess.Comple
         "logging.getLogger('x').error('%s happened', evil, extra={'details': evil})",
         "logging.getLogger('x').error('happened: ' + evil)",
         "exec('try: int(evil)\\nexcept ValueError: logging.exception(evil)')",
-        "exec('try: int(evil)\\nexcept ValueError: output.complain_of_bug()')",
+        "output.complain_of(ValueError(evil))",
+        "output.complain_of(OSError(24, evil, evil))",
         "print(evil, file=sys.stderr); print(evil)",
         "sys.stderr.writelines([evil, evil])",
         "warnings.warn(evil)",
@@ -97,9 +98,9 @@ MAY = {
     "core/child.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
     "core/kernel/launcher.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
     "core/kernel/loader.py": (CHILDREN, {"print", "sys.stderr"}),
+    "plugins/cfi/derived.py": (CHILDREN, {"sys.stdout"}),
     "core/kernel/isolated.py": (CHILDREN, {"os.write to 1 or 2"}),
     "core/policy/compiled.py": (CHILDREN, {"os.write to 1 or 2"}),
-    "plugins/cfi/derived.py": (CHILDREN, {"sys.stdout"}),
 }
 
 

@@ -1,0 +1,115 @@
+"""Every exit code that the manual has, from a command that ends with it."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from krie.errors import ExitCode
+from krie.lock import hold
+
+_RUN = "import sys; sys.argv[0] = 'krie'; from krie.cli import main; main()"
+_BUG = f"import krie.plugin_list as module; module.installed = lambda _: 1 / 0; {_RUN}"
+_TAMPERED = (
+    "import krie.integrity as module; from krie.integrity import Check, Difference; "
+    f"module.look = lambda _: [Check('text', 1, 'image', differences=(Difference(1, 'a', '00', '01', ''),))]; {_RUN}"
+)
+_NOT_ROOT = f"import os; os.geteuid = lambda: 1000; {_RUN}"
+
+
+@contextmanager
+def another_agent(folder: Path) -> Iterator[None]:
+    descriptor = hold(folder / "run")
+    yield
+    os.close(descriptor)
+
+
+@contextmanager
+def broken_rule(folder: Path) -> Iterator[None]:
+    (folder / "rules" / "x.rego").write_text("package krie.x\n\nrules contains 1 if nowhere\n")
+    yield
+
+
+@contextmanager
+def nothing(folder: Path) -> Iterator[None]:
+    yield
+
+
+def few_files() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
+
+
+@dataclass(frozen=True)
+class Case:
+    arguments: tuple[str, ...]
+    said: str
+    program: str = _RUN
+    before: Callable[[Path], AbstractContextManager[None]] = nothing
+    limit: Callable[[], None] | None = None
+
+
+CASES = {
+    ExitCode.OK: Case(("plugins",), ""),
+    ExitCode.INTERNAL: Case(("plugins",), "krie: this is a bug in KRIe\n  | Traceback (most recent", _BUG),
+    ExitCode.USAGE: Case(("events", "--config", "none.toml"), "krie: none.toml: cannot be read: No such file"),
+    ExitCode.KERNEL: Case(("doctor",), "needs root; use sudo", _NOT_ROOT),
+    ExitCode.POLICY: Case(("policy", "check"), "x.rego:3:", before=broken_rule),
+    ExitCode.DEGRADED: Case(("plugins", "--config", "other.toml"), "names no installed plugin"),
+    ExitCode.ALREADY_RUNNING: Case(("run",), "another agent is running on this machine", before=another_agent),
+    ExitCode.LAB: Case(("lab", "fetch", "debian-0"), "debian-0"),
+    ExitCode.NOT_RUNNING: Case(("status",), "no agent runs here"),
+    ExitCode.TAMPERED: Case(("integrity",), "", _TAMPERED),
+    ExitCode.EXHAUSTED: Case(("policy", "eval"), "ulimit -n", limit=few_files),
+}
+
+
+def test_every_exit_code_has_a_case_and_a_number_of_its_own() -> None:
+    assert set(CASES) == set(ExitCode)
+    assert [int(each) for each in ExitCode] == list(range(len(ExitCode)))
+
+
+@pytest.mark.parametrize("code", ExitCode, ids=lambda code: code.name)
+def test_a_command_ends_with_it(code: ExitCode, tmp_path: Path) -> None:
+    case = CASES[code]
+    tmp_path.chmod(0o700)
+    (tmp_path / "rules").mkdir(mode=0o700)
+    keys = f"[agent]\nrun_dir = '{tmp_path}/run'\n[policy]\nopa = ''\npaths = ['{tmp_path}/rules']\n"
+    for name, more in (("krie.toml", ""), ("other.toml", "[plugins.nobody]\n")):
+        (tmp_path / name).write_text(keys + more)
+        (tmp_path / name).chmod(0o600)
+    with case.before(tmp_path):
+        result = subprocess.run(
+            [sys.executable, "-I", "-c", case.program, *case.arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            input='{"kind": "krie.loss", "event": {}}',
+            text=True,
+            preexec_fn=case.limit,
+            timeout=120,
+        )
+    assert result.returncode == code, result.stderr
+    assert case.said in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nosuch",),
+        ("run", "--nosuch"),
+        ("clear",),
+        ("cfi", "diff"),
+        ("lab", "run"),
+        ("cfi", "explain", "f", "--kernel"),
+    ],
+)
+def test_a_wrong_command_line_is_no_bug(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", _RUN, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == ExitCode.USAGE, result.stderr
+    assert "Traceback" not in result.stderr
