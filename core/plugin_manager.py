@@ -196,7 +196,7 @@ class Plugins:
             self._guard.degrade(name, str(error))
         except RAISED as error:
             reraise_ctrl_c(error)
-            if number := exhausted(error):
+            if not isinstance(error, MemoryError) and (number := exhausted(error)):  # that may be its own
                 raise KernelError(f"importing plugin {name}", number) from error
             fault = fault_of(name, "import", error, degraded=True)
             if name in self._guard.required:
