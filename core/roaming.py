@@ -5,7 +5,8 @@ The loader child loads them; it has gone by the time they move, so the agent att
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import errno
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import AttachError, KernelError
@@ -15,7 +16,7 @@ from .kernel.detach import detach
 from .kernel.memory import KernelMemory
 from .probe import Program
 
-Attach = Callable[[Program, int, range, Mapping[int, int]], tuple[int, int]]
+Attach = Callable[[Program, int, range, Container[int]], tuple[int, int]]
 _LEAVING = "the probes that moved before are not out of the kernel's text yet"
 _MOST_BYTES = 4096
 """Of a function that are looked at: no program roams further."""
@@ -103,20 +104,27 @@ class Roaming:
         return self._move(breakpoints)
 
     def _move(self, roamers: Iterable[_Roamer]) -> dict[str, str]:
-        """Nothing is attached between the first and the last that is released (see `Ground.settled`)."""
+        """Nothing is attached between the first and the last that is released (see `Ground.settled`), and nothing so
+        near to another one that the jump of either would reach it: see `krie.kernel.stand_ins`."""
         failed: dict[str, str] = {}
         left = []
+        taken = {(each.program.target, each.offset) for each in self._roamers if each.link >= 0}
         for each in roamers:
             if why := self._ground.obstacle():
                 failed[each.probe] = why
                 continue
             code = self._code[each.program.target]
             opcodes = self._opcodes[each.program.target]
+            near = (offset for target, offset in taken if target == each.program.target)
+            avoided = {at for offset in near for at in range(offset - _JUMP_BYTES + 1, offset + _JUMP_BYTES)}
+            avoided.update(at for at in range(_MOST_BYTES) if opcodes and at not in opcodes)
             try:
-                offset, link = self._attach(each.program, each.descriptor, code, opcodes)
+                offset, link = self._attach(each.program, each.descriptor, code, avoided)
             except AttachError as error:
-                failed[each.probe] = str(error)
+                if each.link < 0 or error.errno != errno.ENOENT:  # it has no other place
+                    failed[each.probe] = str(error)
                 continue
+            taken.add((each.program.target, offset))
             self._ground.hold(link, code.start + offset, opcode=opcodes.get(offset, -1))
             left += [each.link] if each.link >= 0 else []
             each.offset, each.link = offset, link

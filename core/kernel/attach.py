@@ -12,7 +12,7 @@ import fcntl
 import os
 import random
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,15 +158,15 @@ def kprobe_type() -> int:
     return int(_KPROBE_TYPE.read_text()) if _KPROBE_TYPE.exists() else -1
 
 
-def attach_somewhere(program: Program, descriptor: int, code: range, opcodes: Mapping[int, int]) -> tuple[int, int]:
+def attach_somewhere(program: Program, descriptor: int, code: range, avoided: Container[int]) -> tuple[int, int]:
     """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
 
     No disassembler is needed: the kernel refuses what is no instruction's begin. `code`: addresses of the target. They
-    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. `opcodes`: by the
-    offsets that may be taken; empty where all may. Raises `AttachError`.
+    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. `avoided`:
+    offsets that are not to be taken. Raises `AttachError`.
     """
     interior = range(_FIRST_INTERIOR, min(len(code), program.roaming))
-    offsets = [each for each in interior if not opcodes or each in opcodes]
+    offsets = [each for each in interior if each not in avoided]
     random.SystemRandom().shuffle(offsets)
     for offset in offsets:
         try:

@@ -5,8 +5,9 @@ it, whether its breakpoint has gone or not. No look of ours is so near that noth
 a stand-in is registered at the place, the kernel knows whose breakpoint it is, and it goes when the stand-in is enabled
 and disabled again. Stand-ins are events of tracefs. They outlive who made them, and cost nothing while disabled.
 
-Until then, no kprobe should be put near: the kernel believes of a place that is disabled that nothing is there, and
-puts a breakpoint into the jump that has replaced one (unoptimize_kprobe()).
+Until then, no kprobe should be within a jump's length: the kernel believes of a place that is disabled that nothing is
+there. It puts a breakpoint into the jump that has replaced one, or another jump over it (unoptimize_kprobe(),
+arch_check_optimized_kprobe()).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import os
 import struct
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -52,7 +52,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], Kernel]:
     return make
 
 
-OPCODES = {each: 0x48 for each in range(400) if each != JUMP}
+AVOIDED = {JUMP}
 
 
 def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int]], Kernel]) -> None:
@@ -60,7 +60,7 @@ def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int
     tried = kernel(boundaries)
     found = set()
     for _ in range(200):
-        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), OPCODES)
+        offset, link = attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), AVOIDED)
         os.close(link)
         found.add(offset)
     assert found == {9, 12}  # behind the entry, within the first 32 bytes, and no jump
@@ -70,16 +70,16 @@ def test_offsets_are_tried_until_one_is_an_instruction(kernel: Callable[[set[int
 def test_a_trap_stays_within_its_function(kernel: Callable[[set[int]], Kernel]) -> None:
     tried = kernel({JUMP})
     with pytest.raises(AttachError, match="no instruction in it can be probed"):
-        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16), OPCODES)
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 16), AVOIDED)
     assert max(tried.tried) == 15
     with pytest.raises(AttachError, match="no such function, or hides where it is"):
-        attach_somewhere(TRAP, 7, range(0), OPCODES)
+        attach_somewhere(TRAP, 7, range(0), AVOIDED)
 
 
 def test_what_the_kernel_refuses_otherwise_is_said(kernel: Callable[[set[int]], Kernel]) -> None:
     kernel(set()).error = 1
     with pytest.raises(AttachError, match=r"commit_creds\+\d+: EPERM"):
-        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), OPCODES)
+        attach_somewhere(TRAP, 7, range(BEGIN, BEGIN + 400), AVOIDED)
 
 
 class Attach:
@@ -89,13 +89,14 @@ class Attach:
         self.offset = 9
         self.links: list[int] = []
         self.refuses: set[str] = set()
-        self.opcodes: list[Mapping[int, int]] = []
+        self.error = 1
+        self.avoided: list[Container[int]] = []
 
-    def __call__(self, program: Program, descriptor: int, code: range, opcodes: Mapping[int, int]) -> tuple[int, int]:
+    def __call__(self, program: Program, descriptor: int, code: range, avoided: Container[int]) -> tuple[int, int]:
         assert len(code) == len(program.target)
-        self.opcodes.append(opcodes)
+        self.avoided.append(avoided)
         if program.target in self.refuses:
-            raise AttachError("attaching", 1)
+            raise AttachError("attaching", self.error)
         self.offset += 1
         self.links.append(os.open("/dev/null", os.O_RDONLY))
         return self.offset, self.links[-1]
@@ -224,10 +225,29 @@ def test_all_are_attached_before_one_is_released(
 
 
 def test_where_nobody_knows_what_was_there_nothing_is_attached(made: tuple[Roaming, Attach]) -> None:
-    _, attach_ = made
-    made[0].move()
-    assert set(attach_.opcodes[0]) == {0, 1, 7, 9, 10, 11}
-    assert set(attach_.opcodes[0].values()) == {0x48}
+    roaming, attach_ = made
+    roaming.move()
+    assert [each for each in range(12) if each not in attach_.avoided[0]] == [0, 1, 7, 9, 10, 11]
+
+
+def test_nothing_is_attached_within_reach_of_a_jump(made: tuple[Roaming, Attach]) -> None:
+    """Nor is anything whose own jump would reach another one."""
+    roaming, attach_ = made
+    roaming.move()  # to 10
+    attach_.offset = 15
+    roaming.move()  # to 16
+    assert [each in attach_.avoided[2] for each in (5, 6, 10, 14, 15)] == [True, True, True, True, True]
+
+
+def test_what_has_no_other_place_stays_without_a_word(made: tuple[Roaming, Attach]) -> None:
+    roaming, attach_ = made
+    attach_.refuses, attach_.error = {"commit_creds"}, 2
+    assert roaming.move().keys() == {"p.one"}  # it was nowhere
+    attach_.refuses = set()
+    roaming.move()
+    attach_.refuses = {"commit_creds"}
+    assert roaming.move() == {}
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 11),)
 
 
 def test_what_cannot_move_stays(made: tuple[Roaming, Attach]) -> None:
