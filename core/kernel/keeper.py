@@ -22,11 +22,11 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from threading import Thread
 from typing import NamedTuple
 
 from ..errors import KernelError
 from . import bpf
+from .detach import detach
 from .mounts import mounted
 from .stand_ins import StandIns
 from .switches import LIES, Addresses, Places, Switches
@@ -134,11 +134,15 @@ class _Keeper:
         return True
 
     def _leave(self) -> None:
-        """Let go of what the agent does not want any more, where the switches agree with the text there."""
+        """Let go of what the agent does not want any more, one by one, each right behind a look at the switches."""
         self._fresh = False
-        agreeing = [each for each in self._leaving if self._agrees(each)]
-        self._leaving = [each for each in self._leaving if each not in agreeing]
-        self._close(agreeing)
+        leaving, self._leaving = self._leaving, []
+        for each in leaving:
+            self._put_stand_ins([each])
+            if self._agrees(each):
+                os.close(each.descriptor)
+            else:
+                self._leaving.append(each)
         if self._stand_ins.remove(lambda: not self._switches.any_off()) and not self._leaving:
             self._tell(LEFT.pack(b"\0", self._closed))
 
@@ -148,14 +152,8 @@ class _Keeper:
         except Exception:  # whatever is wrong, it is not known to be safe
             return False
 
-    def _close(self, some: list[Held]) -> None:
-        """Side by side: each waits for grace periods."""
+    def _put_stand_ins(self, some: Iterable[Held]) -> None:
         self._stand_ins.put({each.address: each.opcode for each in some if each.kind == BREAKPOINT and each.address})
-        threads = [Thread(target=os.close, args=(each.descriptor,)) for each in some]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
 
     def _let_go(self, asked: bool) -> None:
         try:
@@ -191,9 +189,13 @@ class _Keeper:
         self._held.update({each.slot: each for each in self._leaving})
         self._leaving = []
         while self._held:
+            some = list(self._held.values())[:_AT_ONCE]
+            self._put_stand_ins(some)
             if why := self._look():
                 return why
-            self._close([self._held.pop(slot) for slot in list(self._held)[:_AT_ONCE]])
+            for each in some:
+                del self._held[each.slot]
+            detach(each.descriptor for each in some)
             self._stand_ins.remove(lambda: not self._look())
         if not self._stand_ins.remove(lambda: not self._look()):
             return self._look() or "a breakpoint was left behind"
