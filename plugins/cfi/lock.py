@@ -46,7 +46,7 @@ class Live:
             {*BOUNDS, *_TRACERS, _MODULES_START, *declared.functions, *(named_by(lock, declared) if lock else ())},
             THUNKS if lock is not None else (),
         )
-        self._modules = ""
+        self._modules: list[tuple[str, str]] = []
         self._symbols: Symbols | None = None  # read when an event has addresses
         self._before = (0, 0, 0)
         self._patched = _live_patched()
@@ -66,7 +66,8 @@ class Live:
 
     def facts(self, event: Caller) -> dict[str, Json]:
         """Names for the addresses of an event; symbols are read again where modules came or went."""
-        modules = _MODULES.read_text()
+        # Without the number of their users, which an attack changes, too: reading symbols takes tens of milliseconds.
+        modules = [(line[0], line[5]) for line in map(str.split, _MODULES.read_text().splitlines())]
         if self._symbols is None or modules != self._modules:
             self._modules, self._symbols = modules, Symbols()
         found = self._symbols.find(event.return_address)
