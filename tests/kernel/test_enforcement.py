@@ -333,6 +333,9 @@ os.write(1, b"%d %d" % (os.getpid(), refused))
     with subprocess.Popen(["/bin/sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bystander:
         assert bystander.stdin is not None
         assert bystander.stdout is not None
+        bystander.stdin.write("echo ready\n")
+        bystander.stdin.flush()
+        assert bystander.stdout.readline() == "ready\n"  # or what it maps when it starts would be refused
         tgid, refused = map(int, victim(code).stdout.split())
         assert refused == 1
         assert status(enforcing)["host"]["rule"] == "SITE005"  # the agent answers
