@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from krie.testing.agent import RunningAgent
+from krie.testing.agent import Line, RunningAgent
 from krie.testing.bpf_objects import Objects, bpf_objects, leftovers, objects_of
 from krie.testing.module import TestModule, address_of
 
@@ -54,8 +54,9 @@ def guarding(alone: None, tmp_path_factory: pytest.TempPathFactory, before: Obje
 
 def attempts(agent: RunningAgent, attempt: str, count: int = 1) -> None:
     """It is told, with who did it."""
-    lines = agent.wait("krie.guarded", lambda line: line["event"]["attempt"] == attempt)
-    assert sum(line["event"]["count"] for line in lines) >= count
+    lines: list[Line] = []
+    while sum(line["event"]["count"] for line in lines) < count:
+        lines = agent.wait("krie.guarded", lambda line: line["event"]["attempt"] == attempt, count=len(lines) + 1)
     if attempt != "kprobes_off":
         assert {line["event"]["stranger_tgid"] for line in lines} == {os.getpid()}
         assert lines[0]["event"]["stranger"]["exe"] == os.path.realpath(sys.executable)
