@@ -62,7 +62,9 @@ def test_status_of_a_running_agent(agent: RunningAgent) -> None:
     assert answer["events"] > 0
     assert "runtime_integrity.bpf" in [each["name"] for each in answer["probes"]]
     assert ("agent", "baselines") in {(each["process"], each["phase"]) for each in answer["timings"]}
-    assert answer["memory"]["pss_by_part_kib"][RING] >= 8192  # its ring
+    assert (
+        answer["memory"]["pss_by_part_kib"][RING] >= 4096
+    )  # its ring of 8 MiB; the process that compares code maps it, too
     assert (answer["poisoned"], answer["bound_count"], answer["host"], answer["breakers"]) == ([], 0, None, [])
 
 

@@ -32,8 +32,6 @@ for _ in range(int(sys.argv[1])):
 # The same for each line of standard input, which says how many.
 LOAD = """
 import ctypes, sys
-
-from .descriptors import descriptions
 libc, attr = ctypes.CDLL(None), ctypes.create_string_buffer(8)
 call, pointer = libc.syscall, ctypes.byref(attr)
 for line in sys.stdin:

@@ -34,7 +34,7 @@ def fork(event, decision): os.fork()
 def recurse(event, decision): recurse(event, decision)
 def grow(event, decision): bytearray(1 << 62)
 def spoil(event, decision): object.__setattr__(decision, "action", None)
-def sleep(event, decision): time.sleep(2)
+def sleep(event, decision): time.sleep(4)
 
 DEEDS = [panic, interrupt, leave, talk, close, ignore, fork, recurse, grow, spoil, sleep, sleep, sleep]
 
