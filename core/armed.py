@@ -164,7 +164,9 @@ def load_sensors(
         inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
         agent = inspector.agent()
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
-        roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory, ground)
+        roaming = Roaming(
+            list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump, ground
+        )
         stack.callback(roaming.close)
         stack.callback(ground.settle)
         with timings.phase("traps"):

@@ -1,8 +1,7 @@
 """The kernel's text under the agent's probes: none is moved or removed while something of it would stay behind there.
 
-See `krie.kernel.switches` for why it would, and `krie.kernel.stand_ins` for what is written between the last look and
-the removal of a kprobe. What remains: such a write to `ftrace_enabled`, before a trampoline is removed; and a SIGKILL
-of agent and keeper at once before a switch is put right, which takes a second.
+See `krie.kernel.switches` for why it would. What remains: a write to a variable between the last look and the removal,
+and a SIGKILL of agent and keeper at once before it is put right, which takes a second.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ class Ground:
         self._started = True
         self._restart_keeper()
 
-    def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT, opcode: int = -1) -> None:
-        """A probe was attached: see `krie.kernel.keeper` for kinds, their addresses, and opcodes."""
-        held = self._held[descriptor] = Held(next(self._slots), kind, address, descriptor, opcode)
+    def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT) -> None:
+        """A probe was attached: see `krie.kernel.keeper` for kinds and their addresses."""
+        held = self._held[descriptor] = Held(next(self._slots), kind, address, descriptor)
         self._ask_keeper(lambda keeper: keeper.hold(held))
 
     def release(self, descriptor: int) -> None:
@@ -182,10 +181,9 @@ def new_ground(
 
     `found`: addresses of `SYMBOLS`.
     """
-    debugfs, tracefs = opened = [open_file_system(each) for each in ("debugfs", "tracefs")]
-    for each in opened:
-        if each >= 0:
-            stack.callback(os.close, each)
+    debugfs = open_file_system("debugfs")
+    if debugfs >= 0:
+        stack.callback(os.close, debugfs)
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
     idle = next((address[each] for each in IDLE if address.get(each)), 0)
     places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle)
@@ -196,7 +194,6 @@ def new_ground(
         "answer_bytes": answer.value_bytes,
         "state": maps["krie_agent"].descriptor,
         "debugfs": debugfs,
-        "tracefs": tracefs,
         "kprobe_type": kprobe_type(),
     }
     return Ground(Switches(memory.read, debugfs, places, kprobe_type()), partial(Keeper, numbers, places))

@@ -9,18 +9,15 @@ import errno
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .errors import AttachError, KernelError
+from .errors import AttachError
 from .ground import Ground
 from .kernel.attach import attach_somewhere
 from .kernel.detach import detach
-from .kernel.memory import KernelMemory
 from .probe import Program
 
 Attach = Callable[[Program, int, range, Container[int]], tuple[int, int]]
 _LEAVING = "the probes that moved before are not out of the kernel's text yet"
-_MOST_BYTES = 4096
-"""Of a function that are looked at: no program roams further."""
-_BREAKPOINT, _JUMP, _JUMP_BYTES = 0xCC, 0xE9, 5
+_JUMP_BYTES = 5
 _MOST_DRAWS = 8
 """Where kprobes are never optimized (sysctl debug.kprobes-optimization), a busy place keeps its breakpoint."""
 
@@ -58,20 +55,19 @@ class Roaming:
         programs: Iterable[tuple[str, Program]],
         descriptors: Mapping[str, Sequence[int]],
         code_of: Callable[[Collection[str]], Mapping[str, range]],
-        memory: KernelMemory,
+        is_jump: Callable[[int], bool],
         ground: Ground,
         attach: Attach = attach_somewhere,
     ) -> None:
         """Attach nothing yet. `programs`: (`<plugin>.<probe>`, program); `descriptors`: of what the loader handed over;
-        `code_of`: addresses of kernel functions, asked once for all."""
-        self._attach, self._is_jump, self._ground = attach, memory.is_jump, ground
+        `code_of`: addresses of kernel functions, asked once for all; `is_jump`: what stands at an address now."""
+        self._attach, self._is_jump, self._ground = attach, is_jump, ground
         self._roamers = [
             _Roamer(probe, program, descriptors[f"program:{program.label}"][0]) for probe, program in programs
         ]
         targets = {each.program.target for each in self._roamers}
         self._late = False
         self._code = code_of(targets) if targets else {}
-        self._opcodes = {target: _opcodes(memory, code) for target, code in self._code.items()}
 
     def move(self) -> dict[str, str]:
         """Attach each at a new place, and only then detach them from the ones before.
@@ -105,7 +101,8 @@ class Roaming:
 
     def _move(self, roamers: Iterable[_Roamer]) -> dict[str, str]:
         """Nothing is attached between the first and the last that is released (see `Ground.settled`), and nothing so
-        near to another one that the jump of either would reach it: see `krie.kernel.stand_ins`."""
+        near to another one that the jump of either would reach it: of a probe that is disabled the kernel believes that
+        nothing of it is there, and writes over what was left (arch_check_optimized_kprobe())."""
         failed: dict[str, str] = {}
         left = []
         taken = {(each.program.target, each.offset) for each in self._roamers if each.link >= 0}
@@ -114,10 +111,8 @@ class Roaming:
                 failed[each.probe] = why
                 continue
             code = self._code[each.program.target]
-            opcodes = self._opcodes[each.program.target]
             near = (offset for target, offset in taken if target == each.program.target)
             avoided = {at for offset in near for at in range(offset - _JUMP_BYTES + 1, offset + _JUMP_BYTES)}
-            avoided.update(at for at in range(_MOST_BYTES) if opcodes and at not in opcodes)
             try:
                 offset, link = self._attach(each.program, each.descriptor, code, avoided)
             except AttachError as error:
@@ -125,7 +120,7 @@ class Roaming:
                     failed[each.probe] = str(error)
                 continue
             taken.add((each.program.target, offset))
-            self._ground.hold(link, code.start + offset, opcode=opcodes.get(offset, -1))
+            self._ground.hold(link, code.start + offset)
             left += [each.link] if each.link >= 0 else []
             each.offset, each.link = offset, link
         for link in left:
@@ -146,16 +141,3 @@ class Roaming:
         detach(each.link for each in attached)
         for each in attached:
             each.link = -1
-
-
-def _opcodes(memory: KernelMemory, code: range) -> dict[int, int]:
-    """First bytes of instructions, by offset; not where a breakpoint or a jump is, and what a jump covers: who knows
-    what was there before. Empty where the kernel cannot be read."""
-    try:
-        found = memory.read(code.start, min(len(code), _MOST_BYTES))
-    except KernelError:
-        return {}
-    covered = {offset for offset, byte in enumerate(found) if byte == _BREAKPOINT}
-    for offset, byte in enumerate(found):
-        covered.update(range(offset, offset + _JUMP_BYTES) if byte == _JUMP else ())
-    return {offset: byte for offset, byte in enumerate(found) if offset not in covered}

@@ -3,8 +3,7 @@
 A probe ends with its last holder. When the agent was killed, or has let go, the keeper looks at the kernel's switches
 (see `krie.kernel.switches`) and lets go of some probes, until none is left. It waits for as long as a switch lies.
 
-It also lets go of what the agent does not want any more: each removal waits for grace periods, and leaves a stand-in
-behind until its breakpoint has gone (see `krie.kernel.stand_ins`).
+It also lets go of what the agent does not want any more, right behind a look: each removal waits for grace periods.
 
 It is started as a program of its own, and lives as long as the agent: it imports little.
 """
@@ -28,13 +27,12 @@ from ..errors import KernelError
 from . import bpf
 from .detach import detach
 from .mounts import mounted
-from .stand_ins import StandIns
 from .switches import LIES, Addresses, Places, Switches
 
 HOLD, CLOSE, END = b"h", b"c", b"e"
-MESSAGE = struct.Struct("=ccIQh")
+MESSAGE = struct.Struct("=ccIQ")
 LEFT = struct.Struct("=cI")
-"""To the keeper: a command, and of a probe the kind, the slot, the address, and the byte that is there without it.
+"""To the keeper: a command, and of a probe the kind, the slot and the address.
 
 `HOLD` comes with a descriptor, which is held from then on. `CLOSE`: the agent does not hold that one any more.
 Answered by `LEFT` (behind a zero) when nothing of all that was closed is left, with how many that were. `CLOSE` of
@@ -59,8 +57,6 @@ class Held(NamedTuple):
     kind: str
     address: int
     descriptor: int
-    opcode: int = -1
-    """What is there without it, the first byte; -1 where that is not known."""
 
 
 def places_of(held: Iterable[Held]) -> Places:
@@ -83,11 +79,9 @@ class _Keeper:
         self._switches = Switches(
             self._read, numbers["debugfs"], addresses, numbers["kprobe_type"], -1 if idle is None else idle.descriptor
         )
-        self._stand_ins = StandIns(numbers["tracefs"], self._switches)
 
     def run(self) -> None:
         """Hold, until the agent has gone."""
-        self._stand_ins.take_over()
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(self._agent, select.POLLIN)  # readable when it is dead, and its descriptors are closed
@@ -110,13 +104,13 @@ class _Keeper:
     def _waits_ms(self) -> float | None:
         if self._fresh:
             return 0  # all that was closed at once leaves at once
-        return _AGAIN_S * 1000 if self._leaving or self._stand_ins.places else None
+        return _AGAIN_S * 1000 if self._leaving else None
 
     def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         return self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)[:2]
 
     def _serve(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> bool:
-        command, kind, slot, address, opcode = MESSAGE.unpack(data)
+        command, kind, slot, address = MESSAGE.unpack(data)
         if command == END:
             return False
         new = next((array.array("i", payload)[0] for _, _, payload in ancillary), -1)
@@ -127,7 +121,7 @@ class _Keeper:
             if command == CLOSE:
                 self._tell(DONE.encode())
         elif command == HOLD:
-            self._held[slot] = Held(slot, kind.decode(), address, new, opcode)
+            self._held[slot] = Held(slot, kind.decode(), address, new)
         else:
             self._closed, self._fresh = self._closed + 1, True
             self._leaving += [self._held.pop(slot)] if slot in self._held else []
@@ -138,12 +132,11 @@ class _Keeper:
         self._fresh = False
         leaving, self._leaving = self._leaving, []
         for each in leaving:
-            self._put_stand_ins([each])
             if self._agrees(each):
                 os.close(each.descriptor)
             else:
                 self._leaving.append(each)
-        if self._stand_ins.remove(lambda: not self._switches.any_off()) and not self._leaving:
+        if not self._leaving:
             self._tell(LEFT.pack(b"\0", self._closed))
 
     def _agrees(self, held: Held) -> bool:
@@ -151,9 +144,6 @@ class _Keeper:
             return self._switches.agree(places_of([held]))
         except Exception:  # whatever is wrong, it is not known to be safe
             return False
-
-    def _put_stand_ins(self, some: Iterable[Held]) -> None:
-        self._stand_ins.put({each.address: each.opcode for each in some if each.kind == BREAKPOINT and each.address})
 
     def _let_go(self, asked: bool) -> None:
         try:
@@ -190,15 +180,11 @@ class _Keeper:
         self._leaving = []
         while self._held:
             some = list(self._held.values())[:_AT_ONCE]
-            self._put_stand_ins(some)
             if why := self._look():
                 return why
             for each in some:
                 del self._held[each.slot]
             detach(each.descriptor for each in some)
-            self._stand_ins.remove(lambda: not self._look())
-        if not self._stand_ins.remove(lambda: not self._look()):
-            return self._look() or "a breakpoint was left behind"
         if self._switches.idle >= 0:
             if why := self._look():
                 return why
@@ -209,9 +195,7 @@ class _Keeper:
 
     def _look(self) -> str:
         """Why the kernel would leave something of ours behind; empty where it would not."""
-        places = places_of(self._held.values())
-        wanted = places._replace(breakpoints=places.breakpoints | self._stand_ins.places)
-        found, why = self._switches.look(wanted, self._close_idle)
+        found, why = self._switches.look(places_of(self._held.values()), self._close_idle)
         return why if found == LIES else ""
 
     def _close_idle(self) -> None:

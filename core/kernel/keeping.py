@@ -43,9 +43,7 @@ class Keeper:
         own = {"agent": agent, "socket": theirs.fileno()}
         given = {"numbers": {**numbers, **own}, "addresses": addresses, "held": kept}
         package = Path(keeper.__file__).parents[1]
-        descriptors = {
-            numbers[each] for each in ("debugfs", "tracefs", "program", "answer", "state") if numbers[each] >= 0
-        }
+        descriptors = {numbers[each] for each in ("debugfs", "program", "answer", "state") if numbers[each] >= 0}
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(package), json.dumps(given)],
@@ -77,7 +75,7 @@ class Keeper:
 
     def hold(self, held: Held) -> None:
         """Hold this one too; one in the idle slot instead of the one before."""
-        message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address, held.opcode)
+        message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address)
         socket.send_fds(self._socket, [message], [held.descriptor])
 
     def close(self, slot: int) -> None:
@@ -111,7 +109,7 @@ class Keeper:
         return answer
 
     def _send(self, command: bytes, slot: int) -> None:
-        self._socket.send(keeper.MESSAGE.pack(command, b" ", slot, 0, -1))
+        self._socket.send(keeper.MESSAGE.pack(command, b" ", slot, 0))
 
     def _answer(self) -> str:
         while not (text := self._note(self._socket.recv(_ANSWER))):

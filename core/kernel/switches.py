@@ -180,19 +180,6 @@ class Switches:
             return self._read(place, 1)[0] in (_BREAKPOINT, _JUMP)
         return False
 
-    def differs(self, place: int, opcode: int) -> bool:
-        """Whether another byte stands there; of -1, whether a breakpoint or a jump does. True where nobody can tell."""
-        try:
-            found = self._read(place, 1)[0]
-        except KernelError:
-            return True
-        return found in (_BREAKPOINT, _JUMP) if opcode < 0 else found != opcode
-
-    def is_held(self, place: int) -> bool:
-        """Whether a kprobe there is enabled. Raises `OSError`."""
-        lines = (each.split() for each in self._file(_LIST).decode().splitlines())
-        return any(int(each[0], 16) == place and "[DISABLED]" not in each[3:] for each in lines)
-
     def idle_is_called(self) -> bool:
         """Whether ftrace calls somebody when the idle function runs."""
         return self.calls(self._at.idle)

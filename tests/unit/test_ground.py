@@ -409,7 +409,7 @@ class Process:
         self.agent = subprocess.Popen(["sleep", "60"])
         self.read, self.write = os.pipe()
         null = os.open("/dev/null", os.O_RDONLY)
-        numbers = dict.fromkeys(("program", "answer", "state", "debugfs", "tracefs"), null)
+        numbers = dict.fromkeys(("program", "answer", "state", "debugfs"), null)
         agent = os.pidfd_open(self.agent.pid)
         with monkeypatch.context() as context:
             context.setattr("os.pidfd_open", lambda _: agent)
@@ -420,7 +420,7 @@ class Process:
         os.close(self.write)
 
     def tell(self, command: bytes, slot: int, descriptor: int = -1) -> None:
-        message = MESSAGE.pack(command, BREAKPOINT.encode(), slot, 0, -1)
+        message = MESSAGE.pack(command, BREAKPOINT.encode(), slot, 0)
         socket.send_fds(self.mine, [message], [descriptor] if descriptor >= 0 else [])
 
     def ask(self, command: bytes, slot: int) -> bytes:
