@@ -3,7 +3,6 @@
 Where it does not, the guest is lost: a jump that nobody owns leads to memory that was freed.
 """
 
-import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from krie.testing.agent import RunningAgent
-from krie.testing.module import TestModule, address_of
+from krie.testing.module import TestModule
 
 from .hijacks import LIST, places_in
 from .test_switches import forged, healthy, is_forged, keepers, use, wait_for
@@ -27,11 +26,6 @@ def optimized() -> dict[int, str]:
     """The agent's traps that are jumps, by their addresses."""
     lines = [line for line in LIST.read_text().splitlines() if "[OPTIMIZED]" in line]
     return {int(line.split()[0], 16): line for line in lines}
-
-
-def breakpoints() -> set[int]:
-    """Addresses of all kprobes that are not at a function's entry."""
-    return {int(line.split()[0], 16) for line in LIST.read_text().splitlines() if "[FTRACE]" not in line}
 
 
 def trace(place: int) -> subprocess.Popen[bytes] | None:
@@ -74,20 +68,6 @@ def jumping(standing: RunningAgent) -> Iterator[RunningAgent]:
 
 def told(agent: RunningAgent) -> int:
     return len(agent.lines("krie.guarded", is_forged))
-
-
-def test_traps_that_are_said_to_be_disabled_leave(jumping: RunningAgent, test_module: TestModule) -> None:
-    """Their own flags say so, while the other switch says nothing."""
-    places = set()
-    with contextlib.ExitStack() as effects:
-        for each in breakpoints():
-            with contextlib.suppress(FileNotFoundError):  # it was just left
-                effects.enter_context(test_module.effect("flag", address_of("get_kprobe"), each))
-                places.add(each)
-        assert places
-        wait_for(lambda: len(places & breakpoints()) < len(places) / 2)  # some are drawn again
-        use()
-    healthy()
 
 
 @pytest.mark.long
