@@ -163,7 +163,8 @@ class Watch:
 
     def _renew(self) -> None:
         """Where modules came or went since the symbols were read, they are read again: hooks are rare."""
-        modules = _MODULES.read_text() if _MODULES.exists() else ""
+        lines = _MODULES.read_text().splitlines() if _MODULES.exists() else []
+        modules = "\n".join(f"{each[0]} {each[5]}" for each in map(str.split, lines))  # not how many use one
         if self._symbols is None or modules != self._modules:
             self._read_symbols(modules)
 

@@ -36,14 +36,14 @@ def grow(event, decision): bytearray(1 << 62)
 def spoil(event, decision): object.__setattr__(decision, "action", None)
 def sleep(event, decision): time.sleep(4)
 
-DEEDS = [panic, interrupt, leave, talk, close, ignore, fork, recurse, grow, spoil, sleep, sleep, sleep]
+DEEDS = [panic, interrupt, leave, talk, close, ignore, fork, recurse, grow, spoil] + [sleep] * 9
 
 @krie.hookimpl
 def krie_decided(event, decision):
     if type(event).__name__ == "Ptrace" and DEEDS:
         DEEDS.pop(0)(event, decision)
 """
-DEEDS = 13
+DEEDS = 19
 
 
 def write(folder: Path) -> Path:

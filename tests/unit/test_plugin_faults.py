@@ -296,10 +296,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize(
     ("takes", "others", "between_s", "calls"),
     [
-        (4.0, 0, 0, 3),  # until 10 s are exceeded
-        (2.0, 50, 0, 6),  # however many it is quick for
+        (8.0, 0, 0, 4),  # until 30 s are exceeded
+        (2.0, 50, 0, 16),  # however many it is quick for
         (0.5, 0, 0, 5),  # five in a row
-        (1.5, 1, 0, 7),
+        (3.0, 1, 0, 11),
         (0.5, 1, 30, 20),  # now and then
         (0.1, 0, 0, 20),
     ],
