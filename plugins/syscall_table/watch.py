@@ -164,7 +164,7 @@ class Watch:
     def _renew(self) -> None:
         """Where modules came or went since the symbols were read, they are read again: hooks are rare."""
         lines = _MODULES.read_text().splitlines() if _MODULES.exists() else []
-        modules = "\n".join(f"{each[0]} {each[5]}" for each in map(str.split, lines))  # not how many use one
+        modules = "\n".join(f"{each[0]} {each[1]} {each[5]}" for each in map(str.split, lines))  # without users
         if self._symbols is None or modules != self._modules:
             self._read_symbols(modules)
 
@@ -182,7 +182,7 @@ class Watch:
         if address in self.derived.text:
             return "kernel"
         for line in self._modules.splitlines():
-            name, size, *_, start = line.split()[:6]
+            name, size, start = line.split()
             if int(start, 16) <= address < int(start, 16) + int(size):
                 return name
         if time.monotonic() - self._read_at > _FRESH_S:  # tracers and BPF make and remove code without a module
