@@ -16,7 +16,7 @@ from itertools import count
 
 from .enforcement_events import Guarded
 from .event import Event
-from .guard import open_file_system
+from .guard import open_debugfs
 from .kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
 from .kernel.dispatch import FUNCTION as DISPATCHER
 from .kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, Held, places_of
@@ -181,7 +181,7 @@ def new_ground(
 
     `found`: addresses of `SYMBOLS`.
     """
-    debugfs = open_file_system("debugfs")
+    debugfs = open_debugfs()
     if debugfs >= 0:
         stack.callback(os.close, debugfs)
     address = {name: each[0] for name, each in found.items() if len(each) == 1}

@@ -19,9 +19,9 @@ _SWITCH = "kprobes/enabled"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def open_file_system(type_: str) -> int:
-    """The root of debugfs or tracefs, mounted nowhere; -1 where the kernel has none."""
-    context = _libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
+def open_debugfs() -> int:
+    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
+    context = _libc.syscall(_SYS_FSOPEN, b"debugfs", _CLOEXEC)
     if context < 0:
         return -1
     try:
@@ -36,13 +36,13 @@ class Guard:
     """Knows the agent's own things; the programs of the containment sensor refuse access to them."""
 
     def __init__(
-        self, open_root: Callable[[str], int] = open_file_system, number_of: Callable[[int], int] = bpf.map_id
+        self, open_debugfs: Callable[[], int] = open_debugfs, number_of: Callable[[int], int] = bpf.map_id
     ) -> None:
         """Open debugfs for ourselves alone: whether and where it is mounted is not ours to depend on.
 
         `number_of` tells the number of a map by its descriptor.
         """
-        self._debugfs, self._number_of = open_root("debugfs"), number_of
+        self._debugfs, self._number_of = open_debugfs(), number_of
 
     def close(self) -> None:
         """Let go of it."""

@@ -80,7 +80,7 @@ class Setting:
         )
 
     def _guard(self) -> Guard:
-        return Guard(lambda _: os.open(self.debugfs, os.O_PATH), self.kernel.number_of)
+        return Guard(lambda: os.open(self.debugfs, os.O_PATH), self.kernel.number_of)
 
     def started(self) -> "Setting":
         self.enforcing.start(candidate())

@@ -21,7 +21,7 @@ def debugfs(tmp_path: Path) -> Path:
 
 
 def guard(kernel: KernelSide, debugfs: Path | None) -> Guard:
-    return Guard(lambda _: os.open(debugfs, os.O_PATH) if debugfs is not None else -1, kernel.number_of)
+    return Guard(lambda: os.open(debugfs, os.O_PATH) if debugfs is not None else -1, kernel.number_of)
 
 
 def prepared(debugfs: Path | None) -> tuple[KernelSide, list[str]]:
