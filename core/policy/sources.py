@@ -10,6 +10,7 @@ from importlib.resources.abc import Traversable
 
 from ..errors import PolicyError
 from ..wire import Json
+from .entry_points import entry_points
 from .json_text import read_json
 from .nesting import check_text
 from .snapshot import place_of, policy_files
@@ -78,11 +79,18 @@ def read_sources(
                     raise PolicyError(f"{place_of(file)}: sets data.{key}, which {owners[key]} sets too; rename one")
                 owners[key] = place_of(file)
                 merged[key] = value
+    texts = [file.text for file in files]
+    revision = revision_of([*texts, *entry_points(texts).values()], merged)
+    return PolicySources(tuple(files), merged, revision, owners)
+
+
+def revision_of(texts: Iterable[str], data: Mapping[str, Json]) -> str:
+    """Digest over all modules, KRIe's entry points among them, and all data: what a bundle's manifest says."""
     digest = hashlib.sha256()
-    for text in sorted(file.text for file in files):
+    for text in sorted(texts):
         digest.update(hashlib.sha256(text.encode()).digest())
-    digest.update(json.dumps(merged, sort_keys=True).encode())
-    return PolicySources(tuple(files), merged, digest.hexdigest()[:16], owners)
+    digest.update(json.dumps(data, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
 
 
 def _text(file: Traversable, read: Callable[[Traversable], bytes]) -> str:
