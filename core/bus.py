@@ -31,6 +31,9 @@ class Judge(Protocol):
     def decide(self, kind: str, document: Mapping[str, Json]) -> Decision:
         """Answer for one event."""
 
+    def describe(self, rule: str) -> Mapping[str, Json]:
+        """What its METADATA say about a rule of such a decision: severity, title and technique."""
+
 
 class Bus:
     """Takes records and the agent's own events; gives journal lines to sinks and decisions to observers."""
@@ -59,6 +62,7 @@ class Bus:
         self.judge = judge
         """Replaced when a policy is reloaded."""
         self.host: dict[str, Json] = {}
+        """`input.host`, and the same in each line."""
         self.health: dict[str, Json] = {}
         """`input.health`; replaced when it changes."""
         self.received: Counter[int] = Counter()
@@ -120,15 +124,21 @@ class Bus:
         outcome: Outcome,
     ) -> str:
         del facts["kind"]  # the line says it already
+        decided = decision.to_json()
+        decided["rules"] = [
+            {"id": each.id, "action": str(each.action), **self.judge.describe(each.id)} for each in decision.rules
+        ]
         line = _encode(
             {
                 "v": JOURNAL_VERSION,
                 "seq": self.judged,
                 "time": self._wall.rfc3339(event.time),
+                "since_boot_ns": event.time,
+                "host": self.host,
                 "kind": kind,
                 "process": process,
                 "event": facts,
-                "decision": decision.to_json(),
+                "decision": decided,
                 "mode": str(outcome.mode),
                 "would": outcome.would,
                 "done": outcome.done,

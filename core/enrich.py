@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from .cgroups import Cgroups
 from .event import CONTAINER, KERNEL_THREAD, Event, EventType, EventTypes
@@ -11,6 +13,7 @@ from .process import UNKNOWN, Identity, Key, Process, ProcessTable
 from .wire import Json
 
 Facts = Callable[[Event], Mapping[str, Json]]
+_MACHINE_ID = re.compile("[0-9a-f]{32}")
 _NAMESPACES = ("mnt", "pid", "net", "user", "uts", "ipc", "cgroup")
 
 
@@ -147,6 +150,27 @@ PROCESS_SCHEMA: Json = _closed(_PROCESS)
 
 
 def host() -> dict[str, Json]:
-    """`input.host`."""
+    """`input.host`, which is also the journal's: which machine this is, and since which boot."""
     system = os.uname()
-    return {"name": system.nodename, "release": system.release, "machine": system.machine}
+    return {
+        "name": system.nodename,
+        "release": system.release,
+        "machine": system.machine,
+        "machine_id": machine_id(),
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    }
+
+
+def machine_id(file: Path = Path("/etc/machine-id")) -> str:
+    """The machine's own id, 32 hexadecimal digits; empty where it has none, as in an image that never booted."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        text = os.read(descriptor, 64).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return text if _MACHINE_ID.fullmatch(text) else ""

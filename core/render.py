@@ -19,6 +19,8 @@ from .printable import lines_of, one_line
 
 _AS_WIDE_AS_NEEDED = 1 << 16
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
+SEVERITIES = {"low": "cyan", "medium": "yellow", "high": "bold magenta", "critical": "bold red"}
+"""From the least to the worst, with their colours."""
 ACTIONS = {"allow": "dim", "log": "yellow", "override": "bold magenta", "kill": "bold red"}
 Part = str | int | tuple[str, str] | Text
 """Of a line: a text, a text and its style, or what is a line already."""

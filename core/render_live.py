@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .containment import NAME as CONTAINMENT
-from .render import ACTIONS, Part, line, lines, state, table
+from .render import ACTIONS, SEVERITIES, Part, line, lines, state, table
 
 
 class Live:
@@ -53,10 +53,13 @@ class Live:
 def _event(entry: Mapping[str, Any]) -> Text:
     process, decision, parent = entry["process"], entry["decision"], entry["process"]["parent"]
     action = decision["action"]
-    rules = " ".join(each["id"] for each in decision["rules"])
+    rules = sorted(decision["rules"], key=_weight, reverse=True)
+    severity, title = (rules[0].get("severity", ""), rules[0].get("title", "")) if rules else ("", "")
     who = process["exe"] if process["exe_known"] else process["comm"]
     by = parent["exe"] if parent["exe_known"] else parent["comm"]
     return line(
+        (f"{severity or '-':<8}", SEVERITIES.get(severity, "dim")),
+        (f" {title} " if title else " ", "bold"),
         (entry["time"][11:23], "dim"),
         " ",
         (f"{action:<8}", ACTIONS[action]),
@@ -65,10 +68,16 @@ def _event(entry: Mapping[str, Any]) -> Text:
         f" {_text(who)} ",
         (f"({process['tgid']}, user {process['uid']}, by {_text(by)})", "dim"),
         f" {_details(entry['event'])} ",
-        (rules, "yellow"),
+        (" ".join(each["id"] for each in rules), "yellow"),
         (f" would {'+'.join(entry['would'])}" if entry["would"] else "", "bold"),
         (f" {', '.join(entry['done'])}" if entry["done"] else "", "bold red"),
     )
+
+
+def _weight(rule: Mapping[str, Any]) -> tuple[int, int]:
+    """Of a rule that fired: what makes one line be called by it, and not by another."""
+    severity = rule.get("severity", "")
+    return (list(SEVERITIES).index(severity) if severity in SEVERITIES else -1, list(ACTIONS).index(rule["action"]))
 
 
 def _details(event: Mapping[str, Any]) -> str:

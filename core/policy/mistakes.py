@@ -22,7 +22,7 @@ from .engine import Rule
 SEVERITIES = ("low", "medium", "high", "critical")
 HOST_SCHEMA: Json = {
     "type": "object",
-    "properties": {name: {"type": "string"} for name in ("name", "release", "machine")},
+    "properties": {name: {"type": "string"} for name in ("name", "release", "machine", "machine_id", "boot_id")},
     "additionalProperties": False,
 }
 """JSON Schema of `input.host`."""

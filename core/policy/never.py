@@ -35,7 +35,7 @@ _AROUND: dict[Path, WireType | None] = {
     **{("process", name): _NUMBER for name in ("tgid", "tid", "start_time")},
     **{("process", name): _TEXT for name in ("comm", "exe")},
     ("process", "exe_known"): Boolean(),
-    **{("host", name): _TEXT for name in ("name", "release", "machine")},
+    **{("host", name): _TEXT for name in ("name", "release", "machine", "machine_id", "boot_id")},
     **{("health", name): _NUMBER for name in ("lost", "missed")},
 }
 """What rules see beside the event, as far as it has one value."""

@@ -15,6 +15,7 @@ from .engine import Engine, Package, Path, Rule
 ON_ERROR = "policy.on_error"
 """Id of the reaction that is added where a package cannot be evaluated."""
 _ABSENT = object()
+_UNDESCRIBED: Mapping[str, Json] = {"severity": "", "title": "", "technique": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class Policy:
         """Decisions that came out of the memo."""
         self.errors: Counter[str] = Counter()
         """Failed evaluations by package."""
+        self._described: dict[str, Mapping[str, Json]] = {
+            ON_ERROR: {"severity": "high", "title": "Part of the policy could not be evaluated", "technique": ""}
+        }
+        for rule in self.rules:
+            about = rule.metadata
+            described = {"severity": about.severity, "title": about.title, "technique": about.technique}
+            self._described.setdefault(rule.id, described)
 
     @property
     def revision(self) -> str:
@@ -69,6 +77,10 @@ class Policy:
             if len(self._memo) > self._limit:
                 self._memo.popitem(last=False)
         return decision
+
+    def describe(self, rule: str) -> Mapping[str, Json]:
+        """Severity, title and technique of a rule, empty where its METADATA do not say them."""
+        return self._described.get(rule, _UNDESCRIBED)
 
     def _evaluate(self, plan: _Plan, document: str) -> Decision:
         fired: list[FiredRule] = []

@@ -25,6 +25,12 @@ from .patience import PATIENCE_S
 Line = dict[str, Any]
 Test = Callable[[Line], bool]
 
+
+def fired(line: Line) -> list[tuple[str, str]]:
+    """Id and action of each rule that fired for the event of a journal line, by id."""
+    return [(each["id"], each["action"]) for each in line["decision"]["rules"]]
+
+
 ARMED_S = 900
 """Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
 _STATUS = {"ask": "status"}

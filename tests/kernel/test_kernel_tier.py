@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from krie.admin import ask
 from krie.kernel.features import Features
-from krie.testing.agent import Line, RunningAgent
+from krie.testing.agent import Line, RunningAgent, fired
 from krie.testing.victims import Interpreter, Victims
 
 from . import example
@@ -191,10 +191,7 @@ def test_the_first_write_is_refused(site: Site, victims: Victims, old: int, feat
     assert int(Path("/proc/sys", SYSCTL).read_text()) == old
     (line,) = site.told(tgid)
     assert (line["done"], line["would"]) == (["refused"], [])
-    assert (line["decision"]["tier"], line["decision"]["rules"]) == (
-        "kernel",
-        [{"id": "REFUSE", "action": "override"}],
-    )
+    assert (line["decision"]["tier"], fired(line)) == ("kernel", [("REFUSE", "override")])
     status = ask(site.agent.run_dir, {"ask": "status"})
     assert status["kernel_tier"]["rules"] == {"example.seen": ["POISON", "REFUSE"]}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.testing.agent import Line, RunningAgent
+from krie.testing.agent import Line, RunningAgent, fired
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
@@ -90,7 +90,7 @@ def test_a_disarmed_trap_is_told(agent: RunningAgent, test_module: TestModule) -
             break
     assert told, "no disarmed trap was told"
     assert told[0]["event"]["state"] == "disarmed"
-    assert told[0]["decision"]["rules"] == [{"id": "SMEP005", "action": "log"}]
+    assert fired(told[0]) == [("SMEP005", "log")]
 
 
 def test_traps_move(agent: RunningAgent) -> None:

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from krie.testing.agent import RunningAgent
+from krie.enrich import host
+from krie.testing.agent import RunningAgent, fired
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
@@ -55,8 +57,12 @@ def test_ptrace_of_another_users_process(journal: JournalOfVictims, victims: Vic
     victims.run(TRACE, "16", "as another user")
     (line,) = journal.exactly("runtime_integrity.ptrace", 1)
     assert line["event"]["target_uid"] == 12345
-    assert line["decision"]["rules"] == [{"id": "PTRACE003", "action": "log"}]
+    (rule,) = line["decision"]["rules"]
+    assert (rule["id"], rule["action"], rule["severity"]) == ("PTRACE003", "log", "low")
+    assert (bool(rule["title"]), rule["technique"]) == (True, "T1055.008")
     assert line["decision"]["action"] == "log"
+    assert line["host"] == host()
+    assert line["process"]["start_time"] < line["since_boot_ns"] < time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def test_traceme(journal: JournalOfVictims, victims: Victims) -> None:
@@ -291,7 +297,7 @@ def test_a_weakened_sysctl_would_be_refused_and_is_not(journal: JournalOfVictims
     finally:
         path.write_text("2\n")
     (line,) = journal.exactly("runtime_integrity.sysctl_write", 1)
-    assert line["decision"]["rules"] == [{"id": "SYSCTL001", "action": "override"}]
+    assert fired(line) == [("SYSCTL001", "override")]
     assert (line["mode"], line["would"], line["done"]) == ("observe", ["override"], [])
 
 

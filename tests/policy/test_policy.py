@@ -47,6 +47,15 @@ def test_packages_are_merged_by_the_strongest_action() -> None:
     assert [each.id for each in decided.rules] == ["A", "B"]
 
 
+def test_a_rule_is_described_by_its_metadata() -> None:
+    about = "# METADATA\n# title: A title\n# custom: {id: A, severity: high, technique: T1562.001}\n"
+    told = policy(rule("a", "A", "true").replace("rules contains", f"{about}rules contains"), rule("b", "B", "true"))
+    assert told.describe("A") == {"severity": "high", "title": "A title", "technique": "T1562.001"}
+    for each in ("B", "not there"):
+        assert told.describe(each) == {"severity": "", "title": "", "technique": ""}
+    assert told.describe(ON_ERROR)["severity"] == "high"
+
+
 def test_only_packages_that_name_the_kind_are_evaluated() -> None:
     broken = rule("a", "A", 'input.event.kind == "x.y"\nto_number(input.event.text) > 1')
     deciding = policy(broken, rule("b", "B", 'input.event.kind == "x.z"'))

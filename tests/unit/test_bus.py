@@ -36,6 +36,9 @@ class Judge:
         self.asked: list[tuple[str, Mapping[str, Json]]] = []
         self._decision = decision
 
+    def describe(self, rule: str) -> Mapping[str, Json]:
+        return {"severity": "high", "title": f"Title of {rule}", "technique": "T1068"}
+
     def decide(self, kind: str, document: Mapping[str, Json]) -> Decision:
         self.asked.append((kind, document))
         return self._decision
@@ -76,18 +79,22 @@ class Setting:
 
 def test_the_journals_shape() -> None:
     setting = Setting()
+    setting.bus.host = {"name": "web1", "machine_id": "0" * 32}
     event = build(SysctlWrite, name="kernel/x", new="1\n", exe_dev=8, exe_ino=9, cgroup=1, time=10**12)
     setting.enricher.programs = {Identity(8, 9, 0): "tool"}
     setting.bus.take(encode(event))
     (line,) = setting.lines
-    assert list(line) == "v seq time kind process event decision mode would done".split()
+    assert list(line) == "v seq time since_boot_ns host kind process event decision mode would done".split()
     assert (line["v"], line["seq"], line["kind"]) == (1, 1, "runtime_integrity.sysctl_write")
+    assert (line["since_boot_ns"], line["host"]) == (10**12, {"name": "web1", "machine_id": "0" * 32})
     assert line["decision"] == {
         "action": "kill",
         "scope": "process",
         "errno": 0,
         "ttl_s": 600,
-        "rules": [{"id": "T1", "action": "kill"}],
+        "rules": [
+            {"id": "T1", "action": "kill", "severity": "high", "title": "Title of T1", "technique": "T1068"},
+        ],
         "tier": "user",
         "revision": "r1",
     }
@@ -213,3 +220,13 @@ def test_lines_below_the_least_action_are_not_written_but_judged() -> None:
     setting.judge._decision = merge([], tier="user", revision="r1")
     setting.bus.take(encode(build(Ptrace)))
     assert (setting.lines, len(setting.seen), setting.bus.judged) == ([], 1, 1)
+
+
+def test_a_hosts_name_ends_no_line() -> None:
+    setting = Setting()
+    kept: list[str] = setting.important
+    setting.bus.host = {"name": 'web\n{"v": 1}\x1b[2J\u202e', "boot_id": "b"}
+    setting.bus.take(encode(build(Ptrace)))
+    (line,) = kept
+    assert line.isprintable()
+    assert json.loads(line)["host"] == setting.bus.host

@@ -1,10 +1,12 @@
 """What policies and the journal see of the process that an event happened in, and of others that it is about."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from krie.cgroups import Cgroups
-from krie.enrich import OTHER_PROCESS, PROCESS_NAMES, Enricher
+from krie.enrich import OTHER_PROCESS, PROCESS_NAMES, Enricher, host, machine_id
 from krie.event import CONTAINER, KERNEL_THREAD, EventTypes
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.process import NOTHING, Identity, ProcessTable
@@ -120,3 +122,32 @@ def test_others_that_an_event_is_about(setting: Setting) -> None:
     assert isinstance(OTHER_PROCESS, dict)
     required: Any = OTHER_PROCESS["required"]
     assert seen.keys() == unseen.keys() == set(required)
+
+
+def test_a_host_is_known_by_more_than_its_name() -> None:
+    told = host()
+    assert told["name"] == os.uname().nodename
+    assert told["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert told["machine_id"] == machine_id()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"0123456789abcdef0123456789abcdef\n", "0123456789abcdef0123456789abcdef"),
+        (b"", ""),
+        (b"uninitialized\n", ""),
+        (b"0123456789abcdef0123456789abcdef\n{}", ""),
+        (b"\xff" * 32, ""),
+        (b"\x1b" * 10_000, ""),
+    ],
+)
+def test_a_machines_id_is_one_or_none(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "machine-id").write_bytes(content)
+    assert machine_id(tmp_path / "machine-id") == told
+
+
+def test_a_machine_without_an_id(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("none", "fifo", "."):
+        assert machine_id(tmp_path / name) == ""

@@ -1,0 +1,54 @@
+"""How an event looks on the terminal of an agent: what matters of it comes first."""
+
+from typing import Any
+
+import pytest
+from krie.render import SEVERITIES, console
+from krie.render_live import Live
+
+from .test_hostile_names import entry
+
+
+def shown(capsys: pytest.CaptureFixture[str], *rules: dict[str, Any]) -> str:
+    Live(console()).show(entry(decision={"action": "kill", "rules": list(rules)}))
+    text = capsys.readouterr().out
+    assert text.count("\n") == 1
+    return text
+
+
+def rule(id_: str, severity: str, action: str = "log", title: str = "") -> dict[str, Any]:
+    return {"id": id_, "action": action, "severity": severity, "title": title or f"Title of {id_}", "technique": ""}
+
+
+def test_severity_and_title_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, rule("A", "critical", "kill"))
+    assert text.startswith("critical Title of A 16:41:48.577 kill     a.b /bin/x (7, user 0, by /bin/sh) ")
+
+
+@pytest.mark.parametrize(
+    ("rules", "first"),
+    [
+        ([rule("A", "low", "kill"), rule("B", "high")], "high     Title of B "),
+        ([rule("A", "high"), rule("B", "high", "override")], "high     Title of B "),
+        ([rule("A", "no such", "kill"), rule("B", "low")], "low      Title of B "),
+        ([rule("A", "")], "-        Title of A "),
+    ],
+)
+def test_a_line_is_called_by_the_worst_of_its_rules(
+    capsys: pytest.CaptureFixture[str], rules: list[dict[str, Any]], first: str
+) -> None:
+    text = shown(capsys, *rules)
+    assert text.startswith(first)
+    assert all(f" {each['id']}" in text for each in rules)
+
+
+def test_nothing_that_no_rule_is_about_looks_severe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys).startswith("-        16:41:48.577 ")
+
+
+def test_lines_of_an_agent_that_did_not_tell_severities(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, {"id": "A", "action": "kill"}).startswith("-        16:41:48.577 ")
+
+
+def test_the_worst_severity_is_the_last() -> None:
+    assert list(SEVERITIES) == ["low", "medium", "high", "critical"]
