@@ -16,6 +16,7 @@ from .enforcer import Carry, Outcome
 from .enrich import Enricher
 from .errors import DecodeError
 from .event import BY_TABLE, Event, EventTypes
+from .given import Told, named
 from .printable import json_line
 from .process import ProcessTable
 from .selection import Selection
@@ -59,6 +60,7 @@ class Bus:
         self._table_kinds = table.kinds
         self._names = {each.kind: each.name for each in types}
         self._wall = Wall()
+        self._told, self._told_important = Told(), Told()
         self.judge = judge
         """Replaced when a policy is reloaded."""
         self.host: dict[str, Json] = {}
@@ -92,11 +94,16 @@ class Bus:
         """One event: enrich, decide, carry out, journal, observe."""
         facts = self._enricher.event(event)
         process = self._enricher.process(event)
-        document: dict[str, Json] = {
-            "event": facts,
-            "process": {**process, "ancestors": self._enricher.ancestors(event)},
+        given: dict[str, Json] = {
             "host": self.host,
             "health": self.health,
+            "ancestors": self._enricher.ancestors(event),
+        }
+        document: dict[str, Json] = {
+            "event": facts,
+            "process": {**process, "ancestors": given["ancestors"]},
+            "host": given["host"],
+            "health": given["health"],
         }
         kind = self._names[event.kind]
         decision = self.judge.decide(kind, document)
@@ -105,12 +112,11 @@ class Bus:
         outcome = self._carry_out(event, decision)
         self.judged += 1
         if self._selection.wanted(event, decision, outcome):
-            line = self._line(event, kind, process, facts, decision, outcome)
-            for sink in self._sinks:
-                sink(line)
+            digests = named(given)
+            line = self._line(event, kind, process, facts, digests, decision, outcome)
+            _write(line, digests, self._told, self._sinks)
             if self._important and self._selection.matters(event, decision, outcome):
-                for sink in self._important:
-                    sink(line)
+                _write(line, digests, self._told_important, self._important)
         for observe in self._observers:
             observe(event, decision)
 
@@ -120,6 +126,7 @@ class Bus:
         kind: str,
         process: Mapping[str, Json],
         facts: dict[str, Json],
+        digests: Mapping[str, tuple[str, str]],
         decision: Decision,
         outcome: Outcome,
     ) -> str:
@@ -142,9 +149,19 @@ class Bus:
                 "mode": str(outcome.mode),
                 "would": outcome.would,
                 "done": outcome.done,
+                "given": {part: digest for part, (digest, _) in digests.items()},
             }
         )
         return json_line(line)
+
+
+def _write(
+    line: str, digests: Mapping[str, tuple[str, str]], told: Told, sinks: Iterable[Callable[[str], bool]]
+) -> None:
+    completed = told.completed(line, digests)
+    taken = [sink(completed) for sink in sinks]  # all of them, whatever the first one says
+    if not all(taken):
+        told.lost(digests)
 
 
 class Wall:

@@ -84,7 +84,8 @@ def test_the_journals_shape() -> None:
     setting.enricher.programs = {Identity(8, 9, 0): "tool"}
     setting.bus.take(encode(event))
     (line,) = setting.lines
-    assert list(line) == "v seq time since_boot_ns host kind process event decision mode would done".split()
+    expected = "v seq time since_boot_ns host kind process event decision mode would done given values"
+    assert list(line) == expected.split()
     assert (line["v"], line["seq"], line["kind"]) == (1, 1, "runtime_integrity.sysctl_write")
     assert (line["since_boot_ns"], line["host"]) == (10**12, {"name": "web1", "machine_id": "0" * 32})
     assert line["decision"] == {
