@@ -20,7 +20,7 @@ test-fast: ## checks, unit and policy tests: what fails between two edits
 	@tools/setup test
 	@$(BIN)/python -m tests.everything --fast
 
-test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their tables in README.md
+test-kernels: ## run the kernel tests, the slow ones too, on all stock kernels, in QEMU, and renew their tables in docs/reference/kernels.md
 	@tools/setup kernels
 	@$(BIN)/python -m tests.lab.all_suites $(ARGS)
 
@@ -34,7 +34,7 @@ bench-here: ## what KRIe costs on this machine
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.run $(ARGS)
 
-bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (eleven boots, emulated); renews README.md
+bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (eleven boots, emulated); renews docs/reference/cost.md
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.lab
 	@$(BIN)/python -m tests.bench.start --kernel debian-5.10 debian-6.1 debian-6.12 debian-newest
@@ -43,9 +43,9 @@ bench-start: ## what a start and an end wait for, in a guest (ARGS="--kernel deb
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.start $(ARGS)
 
-docs:     ## renew the tables of README.md, and policies/README.md
+docs:     ## renew the generated parts of README.md and docs/
 	@tools/setup test
-	@$(BIN)/python tools/readme.py
+	@$(BIN)/python -m tools.docs
 
 format:   ## format Python and Rego
 	@tools/setup test

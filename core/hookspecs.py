@@ -7,7 +7,7 @@ by name: an implementation may leave out those that it does not need.
     [project.entry-points.krie]
     my_plugin = "my_package.plugin"
 
-`krie plugin new NAME` writes a plugin that works, to start from; `examples/README.md` goes on to a rule in force.
+`krie plugin new NAME` writes a working plugin to start from; docs/tutorial/first-plugin.md goes on to an enforced rule.
 
 A plugin that raises is reported once with its traceback and counted; after repeated failures in a row the hook of that
 plugin is no longer called, the journal says so and `input.health.degraded` names it. It never hides an event from

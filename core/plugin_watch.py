@@ -2,7 +2,7 @@
 
 It shares the agent's process and its only thread, so: a call that takes too long is interrupted, signals are handled as
 they were before it, and a process that it forked does not return from it as a second agent. Against a plugin that means
-to end the agent nothing helps but not to install it: see "What a plugin can still do" in README.md.
+to end the agent nothing helps but not to install it: see docs/explanation/plugins.md.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from krie.errors import KrieError
 from krie.testing.lab import boot
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import find
+from krie.version import version
 from rich.console import Console
 
 _ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def _boot(machine: boot.Machine, how: str, name: str) -> Path:
 
 
 def main() -> None:
-    """Boot ten times, print ratios, and renew the table in README.md."""
+    """Boot ten times, print ratios, and renew the table in docs/reference/cost.md."""
     boots = [(how, number) for number in range(_BOOTS) for how in _HOWS] + [("timed", 0)]
     done: dict[tuple[str, int], dict[str, Any]] = {}
     pool = ThreadPoolExecutor(os.cpu_count())  # of instructions, those of others are not counted
@@ -82,10 +84,11 @@ def main() -> None:
     rows.append(["the agent itself, meanwhile", "", *(f"{each:.3f}" for each in own), *[""] * 4])
     runs_of = [["program", "ns a run", "runs"]]
     runs_of += [[name, f"{ns / runs:.0f}", f"{runs:,}"] for name, (ns, runs) in _by_name(done["timed", 0]) if runs]
-    made = f"{_markdown(rows)}\n{_markdown(runs_of)}"
+    of = f"Measured on {date.today().isoformat()} on {_KERNEL}, version {version()}, {_BOOTS} boots of each kind."
+    made = f"{of}\n\n{_markdown(rows)}\n{_markdown(runs_of)}"
     print(made)
-    readme = _ROOT / "README.md"
-    readme.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], readme.read_text()))
+    page = _ROOT / "docs/reference/cost.md"
+    page.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], page.read_text()))
 
 
 def _by_name(timed: dict[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:

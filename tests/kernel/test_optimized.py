@@ -101,7 +101,7 @@ def test_a_tracer_comes_into_a_jump_and_goes(jumping: RunningAgent, test_module:
     healthy()
 
 
-@pytest.mark.long  # a switch that is written in the moment in which a trap moves loses the guest (README)
+@pytest.mark.long  # a switch that is written while a trap moves loses the guest: docs/explanation/forged-switches.md
 def test_jumps_roam_and_are_undone(jumping: RunningAgent, test_module: TestModule) -> None:
     before, traps = told(jumping), places_in("commit_creds")
     with forged(test_module):

@@ -106,7 +106,7 @@ def told(agent: RunningAgent) -> int:
 
 @pytest.mark.long
 def test_traps_roam(options: dict[str, Any], tmp_path: Path, test_module: TestModule) -> None:
-    """Not in `make test`: a switch that is written in the moment in which a trap moves loses the guest (README)."""
+    """Not in `make test`: a switch written while a trap moves loses the guest: docs/explanation/forged-switches.md."""
     tmp_path.chmod(0o700)
     agent = {**options["agent"], "roaming_interval_s": ROAMS_S}
     with RunningAgent(tmp_path, **{**options, "agent": agent}) as roaming:

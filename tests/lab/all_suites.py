@@ -1,4 +1,4 @@
-"""`make test-kernels`: the suites on all kernels, two at once, and their tables in README.md, renewed."""
+"""`make test-kernels`: runs all suites, two at once, and renews the tables of docs/reference/kernels.md."""
 
 import re
 import signal
@@ -29,7 +29,7 @@ def _part(suite: Suite) -> Part:
 
 
 def renewed(text: str) -> str:
-    """README.md with the tables in which each column is of a suite's last run."""
+    """The page with the tables in which each column is of a suite's last run."""
     ran = [each for each in map(findings, SUITES) if each.doctor]
     for block, made in (("kernels", table(ran)), ("checks", checks([each for each in ran if each.figures]))):
         text = re.sub(_BLOCK.format(block), rf"\g<1>{made}\g<2>", text, flags=re.DOTALL)
@@ -42,8 +42,8 @@ def main(labels: list[str]) -> int:
     start = time.monotonic()
     schedule = Schedule(parts(labels), ROOT / ".cache/test", lambda text: print(text, flush=True), at_once=_AT_ONCE)
     well = schedule.run()
-    readme = ROOT / "README.md"
-    readme.write_text(renewed(readme.read_text()))
+    page = ROOT / "docs/reference/kernels.md"
+    page.write_text(renewed(page.read_text()))
     print(times(schedule.ended, time.monotonic() - start))
     return 0 if well else 1
 

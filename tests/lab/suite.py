@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -141,6 +142,8 @@ class Findings:
     """What the guest compiled, though `units.py` should have had it."""
     figures: Mapping[str, str] = field(default_factory=dict)
     """What tests recorded as their properties."""
+    day: str = ""
+    """When that was."""
 
 
 def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
@@ -205,7 +208,7 @@ def findings(suite: Suite) -> Findings:
     file = suite.results / "junit.xml"
     if not file.exists():
         return Findings(suite, _doctor(suite.results), 0, ("no test ran",))
-    cases = list(ET.parse(file).iter("testcase"))
+    cases, ran = list(ET.parse(file).iter("testcase")), file.stat().st_mtime
     problems = {
         f"{case.get('classname')}::{case.get('name')}": found.text or ""
         for case in cases
@@ -216,7 +219,8 @@ def findings(suite: Suite) -> Findings:
     why = tuple(each[-_TEXT:] for each in problems.values())
     file = suite.results / _COMPILED_ANYWAY
     anyway = tuple(file.read_text().split()) if file.exists() else ()
-    return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, anyway, figures)
+    day = date.fromtimestamp(ran).isoformat()
+    return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, anyway, figures, day)
 
 
 def passed(outcome: boot.Outcome, found: Findings) -> bool:
@@ -243,13 +247,19 @@ def _doctor(results: Path) -> dict[str, Any]:
 def table(results: list[Findings]) -> str:
     """Probe by kernel, as Markdown."""
     probes = [each["name"] for each in next((r.doctor for r in results if r.doctor), {"probes": []})["probes"]]
-    rows = [["probe", *(f"{r.suite.label}<br>{r.doctor.get('kernel', {}).get('release', '?')}" for r in results)]]
+    rows = [["probe", *map(_column, results)]]
     rows.append(["---"] * len(rows[0]))
     for probe in probes:
         rows.append([f"`{probe}`", *(_cell(r.doctor, probe) for r in results)])
     rows.append(["poison: guarded operations refused", *(_poison(r.doctor) for r in results)])
     rows.append(["tests passed", *map(_passed, results)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _column(found: Findings) -> str:
+    """Which kernel, and what of KRIe the column is about."""
+    of = (found.doctor.get("kernel", {}).get("release", "?"), f"KRIe {found.doctor.get('version', '?')}", found.day)
+    return "<br>".join([found.suite.label, *filter(None, of)])
 
 
 def checks(results: list[Findings]) -> str:

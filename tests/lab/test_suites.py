@@ -13,10 +13,10 @@ def test_the_table_has_a_row_a_probe() -> None:
     probe = {"name": "p.a", "alternative": "lsm", "state": "alive", "can": ["kill", "refuse"]}
     contained = {"refused": 1, "of": 2, "probes": [{"alternative": "lsm"}, {"alternative": None}]}
     probes = [probe, {**probe, "name": "p.b", "alternative": None}]
-    doctor = {"kernel": {"release": "9.9"}, "probes": probes, "containment": contained}
-    found = suite.Findings(suite.SUITES[0], doctor, 5, ("t::x",), 1)
+    doctor = {"version": "0.2", "kernel": {"release": "9.9"}, "probes": probes, "containment": contained}
+    found = suite.Findings(suite.SUITES[0], doctor, 5, ("t::x",), 1, day="2026-11-28")
     assert suite.table([found]).splitlines() == [
-        "| probe | debian-5.10<br>9.9 |",
+        "| probe | debian-5.10<br>9.9<br>KRIe 0.2<br>2026-11-28 |",
         "| --- | --- |",
         "| `p.a` | lsm, alive (kill, refuse) |",
         "| `p.b` | alive |",

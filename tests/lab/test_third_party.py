@@ -11,7 +11,9 @@ import pytest
 
 from ..environment import PIP, ROOT, Environment
 
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "examples/README.md").read_text(), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(
+    r"^```sh\n(.*?)^```", (ROOT / "docs/tutorial/first-plugin.md").read_text(), re.MULTILINE | re.DOTALL
+)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,59 @@
+"""The documentation's tables are those of the code, and it names what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.docs import BLOCKS, pages
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = (README, *(ROOT / f"{each}.md" for each in ("CONTRIBUTING", "examples/README", "policies/README")))
+PAGES = (*PAGES, *sorted((ROOT / "docs").rglob("*.md")))
+TEXT = "\n".join(each.read_text() for each in PAGES)
+
+
+def test_the_tables_are_fresh() -> None:
+    for page, text in pages().items():
+        assert page.read_text() == text, f"{page.relative_to(ROOT)}: run `make docs`"
+
+
+def test_every_table_is_somewhere() -> None:
+    assert set(re.findall(r"<!-- table: (\w+) -->", TEXT)) == set(BLOCKS)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_the_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z-]+)`", TEXT)) <= targets
+
+
+def test_the_files_exist() -> None:
+    named = set(re.findall(r"`((?:core|bpf|plugins|policies|tests|tools|contrib)/[\w./-]*)`", TEXT))
+    assert named
+    assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_lead_somewhere(page: Path) -> None:
+    """Also those from the README into the pages, which the site's generator does not see."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", _without_code(page.read_text())):
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.exists(), f"{page.relative_to(ROOT)} links to {target}"
+        if anchor:
+            assert anchor in _anchors(there.read_text()), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(text: str) -> set[str]:
+    """As GitHub and the site make them of headings."""
+    headings = re.findall(r"^#+ (.*)", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
