@@ -30,6 +30,9 @@ class Judge:
     def decide(self, kind: str, document: object) -> Any:
         return merge([FiredRule("T1", Action.KILL, Scope.EVENT)], tier="user", revision="r")
 
+    def describe(self, rule: str) -> dict[str, Json]:
+        return {"severity": rule}
+
 
 def bus(lines: list[str], important: list[str], taken: Any = None) -> Bus:
     def sink(line: str) -> bool:
