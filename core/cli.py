@@ -24,6 +24,7 @@ Start with krie doctor: it tells what this kernel offers. Then krie run shows an
 _EXIT_CODES = "\b\nExit codes: " + "\n  ".join(f"{each.value} {each.meaning}" for each in ExitCode)
 
 _GROUPS = (
+    LazyGroup("config", ".config_command:config", "Write a sample configuration, and check one."),
     LazyGroup("plugin", ".new_plugin:plugin", "Write plugins."),
     LazyGroup(
         "cfi", "krie.plugins.cfi.commands:cfi", "Derive and explain who may call the kernel's sensitive functions."
@@ -214,17 +215,21 @@ def plugins(config: Path | None, load: bool, as_json: bool) -> None:
 
 
 @krie.command()
+@click.argument("kind", required=False, default="")
 @config_option
 @click.option("--schema", is_flag=True, help="Print the JSON Schemas of what policies see.")
-def events(config: Path | None, schema: bool) -> None:
-    """List the events that the configured plugins emit, with their fields."""
+def events(kind: str, config: Path | None, schema: bool) -> None:
+    """List the events that the configured plugins emit, with their fields.
+
+    KIND names one event, such as runtime_integrity.ptrace; a plugin's name stands for all of its events.
+    """
     from . import event_list
 
     path = config_file_if_any(config)
     if schema:
-        say_json(event_list.schemas(path))
+        say_json(event_list.schemas(path, kind))
     else:
-        event_list.show(path)
+        event_list.show(path, kind)
 
 
 for _each in _GROUPS:

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .config import Config, load_config
 from .enrich import PROCESS_SCHEMA, document_schema
+from .errors import ConfigError
+from .event import EventType
 from .offline import event_types, load_plugins
 from .plugin_manager import Plugins
 from .render import console, table
 from .wire import Json
 
 
-def schemas(path: Path | None) -> dict[str, Json]:
-    """JSON Schemas of what policies see, with the configuration at `path`. Raises `KrieError`."""
+def schemas(path: Path | None, kind: str = "") -> dict[str, Json]:
+    """JSON Schemas of what policies see, with the configuration at `path`; `kind` as in `show`. Raises `KrieError`."""
     loaded = _load(path)
     events: dict[str, Json] = {
-        each.name: document_schema(each, loaded.facts(each.name)) for each in event_types(loaded)
+        each.name: document_schema(each, loaded.facts(each.name)) for each in _wanted(loaded, kind)
     }
     return {"event": events, "process": PROCESS_SCHEMA}
 
 
-def show(path: Path | None) -> None:
-    """Print one table an event. Raises `KrieError`."""
+def show(path: Path | None, kind: str = "") -> None:
+    """Print one table an event: all events, those of one plugin, or one of them. Raises `KrieError`."""
     loaded = _load(path)
-    for each in event_types(loaded):
+    for each in _wanted(loaded, kind):
         rows = [(field.name, _type_of(field.wire.schema()), field.doc) for field in each.own_fields]
         rows += [(name, "process", "what is known of it") for name in each.event.PROCESSES]
         rows += [(name, "fact", _description(fact)) for name, fact in loaded.facts(each.name).items()]
@@ -36,6 +39,17 @@ def show(path: Path | None) -> None:
 
 def _load(path: Path | None) -> Plugins:
     return load_plugins(load_config(path) if path is not None else Config(), str(path))[0]
+
+
+def _wanted(loaded: Plugins, kind: str) -> list[EventType]:
+    """Raises `ConfigError` for a kind that no configured plugin has."""
+    known = list(event_types(loaded))
+    wanted = [each for each in known if kind in ("", each.name, each.name.partition(".")[0])]
+    if not wanted:
+        near = difflib.get_close_matches(kind, [each.name for each in known], 1)
+        hint = f"did you mean {near[0]}?" if near else "the plugin that has it must be in the configuration"
+        raise ConfigError(f"krie events {kind}", f"no such event; {hint}")
+    return wanted
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:

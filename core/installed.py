@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 
-from .errors import PluginError
+from .errors import ConfigError, PluginError
 
 GROUP = "krie"
 """The entry-point group, and the name that pluggy knows the hooks by."""
@@ -22,9 +22,9 @@ def available() -> dict[str, EntryPoint]:
 
 
 def require_installed(name: str, installed: Mapping[str, EntryPoint], place: str) -> None:
-    """Raise `PluginError` for a name in the configuration, `place`, that no installed plugin has."""
+    """Raise `ConfigError` for a name in the configuration, `place`, that no installed plugin has."""
     if name not in installed:
-        raise PluginError(name, f"[plugins.{name}] in {place} names no installed plugin; {_hint(name, installed)}")
+        raise ConfigError(f"{place}: [plugins.{name}]", f"names no installed plugin; {_hint(name, installed)}")
 
 
 def _hint(name: str, installed: Mapping[str, EntryPoint]) -> str:

@@ -96,19 +96,16 @@ class Layout:
             wire, doc, inline = _wire_type(name, each.name, hints[each.name])
             width = WIDTHS.get(wire.code, 1)
             if offset % width:
-                gap = width - offset % width
-                raise LayoutError(
-                    name, each.name, f"needs {gap} bytes of explicit padding before it, or reorder fields"
-                )
+                mend = f"move it before {_first_narrower(fields, width)}: fields are ordered by size, the largest first"
+                raise LayoutError(name, each.name, f"is not aligned to {width} bytes; {mend}")
             size = struct.calcsize("<" + wire.code)
             if fields and _is_padding(fields[-1]):
-                raise LayoutError(name, fields[-1].name, "padding must come last; order the fields by size")
+                mend = "order the fields by size, the largest first"
+                raise LayoutError(name, fields[-1].name, f"padding must come last; {mend}")
             fields.append(Field(each.name, wire, offset, size, doc, inline))
             offset += size
         if offset % alignment:
-            raise LayoutError(
-                name, fields[-1].name, f"record ends at {offset}; add {-offset % alignment} bytes of padding"
-            )
+            raise LayoutError(name, fields[-1].name, f"the record has {offset} bytes, {_mend(fields[-1], alignment)}")
         self.size = offset
         self.fields = tuple(fields)
         self._struct = struct.Struct("<" + "".join(each.wire.code for each in fields))
@@ -164,3 +161,17 @@ def layout_of(record: type[Any]) -> Layout:
 
 def _is_padding(each: Field) -> bool:
     return isinstance(each.wire, Bytes) and each.wire.padding
+
+
+def _first_narrower(fields: list[Field], width: int) -> str:
+    return next(each.name for each in fields if WIDTHS.get(each.wire.code, 1) < width)
+
+
+def _mend(last: Field, alignment: int) -> str:
+    """How a record gets a size that is a multiple of `alignment`."""
+    used = last.offset if _is_padding(last) else last.offset + last.size
+    wanted = -used % alignment
+    of_them = f"which is no multiple of {alignment}; "
+    if not _is_padding(last):
+        return f'{of_them}add `pad: Pad{wanted} = b""` behind it'
+    return of_them + (f"make it Pad{wanted}" if wanted else "remove it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from .render import line, lines, state, table, told
 def doctor(console: Console, report: Mapping[str, Any]) -> None:
     """The whole report."""
     kernel, probes = report["kernel"], report["probes"]
+    _verdict(console, report)
     console.print(line(("KRIe", "bold"), f" {report['version']}, ", ("kernel", "bold"), f" {kernel['release']}"))
     source = report["from"]
     here = "tried now, nothing stays attached"
@@ -43,11 +44,43 @@ def doctor(console: Console, report: Mapping[str, Any]) -> None:
         console.print(line(("note", "yellow"), f" {problem}"))
     for plugin, reason in report["degraded"].items():
         console.print(line(("degraded", "bold red"), f" {plugin}: ", told(reason)))
-    without = [each["name"] for each in probes if each["state"] == "missing" and each["optional"]]
+
+
+def _verdict(console: Console, report: Mapping[str, Any]) -> None:
+    """Whether everything works, and what to do about what does not."""
+    without = [each["name"] for each in report["probes"] if each["state"] == "missing" and each["optional"]]
     works = f"all probes work but {', '.join(without)}, which this kernel lacks" if without else "all probes work"
     well, ill = (f"{works}; no rule is blind", "green"), ("something does not work", "bold red")
-    console.print()
     console.print(line(f"{report['rules']} rules; ", well if report["healthy"] else ill))
+    for each in _advice(report):
+        console.print(line(("  -> ", "yellow"), each))
+    console.print()
+
+
+def _advice(report: Mapping[str, Any]) -> Iterator[str]:
+    """One sentence for each sort of trouble; the tables below have the details."""
+    for name in report["degraded"]:
+        yield f"plugin {name} is degraded, for the reason at the end: correct it, or take [plugins.{name}] out"
+    states = {state: [e["name"] for e in report["probes"] if e["state"] == state] for state in ("silent", "missing")}
+    if states["silent"]:
+        what = (
+            "attached, but did not see a test operation; compare kernel.ftrace_enabled (1), kprobes/enabled in debugfs"
+        )
+        yield f"{_few(states['silent'])}: {what} (1), and for lsm that /sys/kernel/security/lsm names bpf"
+    if needed := [e["name"] for e in report["probes"] if e["state"] == "missing" and not e["optional"]]:
+        yield f"{_few(needed)}: this kernel has no way to see this; the table says what it lacks"
+    if blind := sorted({each["id"] for each in report["blind_rules"]}):
+        yield f"{_few(blind)}: cannot fire here, for lack of a probe or a field; rely on others, or on another kernel"
+    if report["containment"]["enforces"] and report["containment"]["refused"] < report["containment"]["of"]:
+        yield "a plugin enforces, but poison does not hold: a kill can be survived for a moment; see below"
+    if slow := [each["name"] for each in report["probes"] if each["every_syscall"]]:
+        yield f"{_few(slow)}: every system call is slower; agent.allow_syscall_tracepoints = false leaves these out"
+
+
+def _few(names: Sequence[str], most: int = 4) -> str:
+    """The first ones, and how many there are besides."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _containment(console: Console, found: Mapping[str, Any]) -> None:

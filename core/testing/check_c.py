@@ -1,5 +1,6 @@
 """Compile the C of plugins, all alternatives and with warnings: `python -m krie.testing.check_c [PLUGIN...]`.
 
+A field that the event class marks `Inline` and that the C never fills is an error: the kernel would decide by a zero.
 Without names, all plugins that come with KRIe. Needs root and BPF, attaches nothing. Exit code 1 for any warning.
 """
 
@@ -18,6 +19,7 @@ from ..kernel.messages import Purpose, Request
 from ..output import complain_text
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
+from .inline_fields import unfilled
 
 _ANSWER_S = 600
 """Longest time for the compiler, on a machine that is busy."""
@@ -38,7 +40,8 @@ def warnings(plugins: list[str]) -> list[str]:
     with LoaderProcess(_ANSWER_S) as child:
         child.features()
         answer = child.load(Request(requests, 16, allow_every_syscall=True, purpose=Purpose.CHECK)).loaded
-    return [*answer.warnings, *(f"wrong offset: {each}" for each in answer.wrong_offsets)]
+    never = (each for sensor in sensors for each in unfilled(sensor))
+    return [*answer.warnings, *(f"wrong offset: {each}" for each in answer.wrong_offsets), *never]
 
 
 def main() -> int:

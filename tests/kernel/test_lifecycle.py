@@ -244,7 +244,7 @@ def test_mistakes_end_the_start_with_their_exit_code(folder: Path) -> None:
     agent = RunningAgent(folder, plugins={"runtime_integirty": {}})
     with pytest.raises(AgentFailed, match=r"names no installed plugin; did you mean 'runtime_integrity'\?"):
         agent.__enter__()
-    assert agent.stop() == 5
+    assert agent.stop() == 2
     agent = RunningAgent(folder, plugins={"runtime_integrity": {"map_acess": True}})
     with pytest.raises(
         AgentFailed, match=r"plugins.runtime_integrity.map_acess: no such key; did you mean 'map_access'\?"

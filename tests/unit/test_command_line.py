@@ -1,5 +1,6 @@
 """The command as a user without root runs it: what it imports, where it finds its configuration, how it ends."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,12 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from krie import command
 from krie.agent_events import ProbeState
+from krie.command import SYSTEM
+from krie.errors import ConfigError
 from krie.event import EventType
 from krie.testing.imports import imported_by
 from krie.version import version
 
 KRIE = ("-c", "from krie.cli import main; main()")
+not_configured = pytest.mark.skipif(SYSTEM.exists(), reason=f"this machine has a {SYSTEM}")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "KRIE_CONFIG")}
 
 
@@ -31,8 +36,8 @@ def configure(folder: Path, text: str) -> Path:
 
 
 def krie(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", *KRIE, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**ENVIRONMENT, **environment})
+    called = [sys.executable, "-I", *KRIE, *arguments]
+    return subprocess.run(called, cwd=folder, capture_output=True, text=True, env={**ENVIRONMENT, **environment})
 
 
 @pytest.mark.parametrize(
@@ -74,10 +79,11 @@ def test_groups_are_found_when_asked_for(folder: Path) -> None:
     assert "No such command 'chek'" in misspelt.stderr
 
 
+@not_configured
 def test_without_a_file_the_defaults_serve(folder: Path) -> None:
     listed = krie(folder, "plugins")
     assert listed.returncode == 0
-    assert listed.stderr == "krie: there is no krie.toml here: the default configuration is used\n"
+    assert listed.stderr == f"krie: neither krie.toml nor {SYSTEM} exists: the default configuration is used\n"
     assert re.search(r"^runtime_integrity +not configured +krie ", listed.stdout, re.MULTILINE)
     assert krie(folder, "plugins", "--load").stderr == listed.stderr
     assert krie(folder, "plugins", "--help").returncode == 0
@@ -95,9 +101,71 @@ def test_a_file_that_was_named_must_be_there(folder: Path, arguments: list[str])
     assert krie(folder, *arguments, KRIE_CONFIG="krie.toml").returncode == 2
 
 
+@not_configured
 def test_what_needs_a_file_says_so(folder: Path) -> None:
     result = krie(folder, "policy", "check")
-    assert (result.returncode, result.stderr) == (2, "krie: krie.toml: cannot be read: No such file or directory\n")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"krie: krie.toml: not found, nor is {SYSTEM}; `krie config init` writes that one")
+
+
+def test_the_working_folder_comes_before_the_system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = folder / "etc.toml"
+    monkeypatch.setattr(command, "SYSTEM", system)
+    monkeypatch.chdir(folder)
+    assert command.config_file_if_any(None) is None
+    with pytest.raises(ConfigError, match=r"etc\.toml; `krie config init`"):
+        command.config_file(None)
+    system.touch()
+    assert command.config_file(None) == command.config_file_if_any(None) == system
+    (folder / "krie.toml").symlink_to("nowhere")  # what is there and cannot be read is told, not passed over
+    assert command.config_file(None) == command.config_file_if_any(None) == Path("krie.toml")
+    assert command.config_file(Path("given")) == Path("given")
+
+
+def test_a_sample_is_written_once_and_is_valid(folder: Path) -> None:
+    made = krie(folder, "config", "init", "--output", "etc/krie.toml")
+    written = folder / "etc/krie.toml"
+    assert (made.returncode, made.stderr) == (0, "")
+    assert written.stat().st_mode & 0o777 == 0o644
+    checked = krie(folder, "config", "check", "--config", "etc/krie.toml")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    plugins = ("runtime_integrity", "smep_smap", "syscall_table")
+    assert checked.stdout == f"etc/krie.toml: valid; {', '.join(f'{each} observes' for each in plugins)}\n"
+    written.write_text("")
+    again = krie(folder, "config", "init", "--output", "etc/krie.toml")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "etc/krie.toml: exists already" in again.stderr
+    assert written.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[plugins.smep_smpa]", "krie.toml: [plugins.smep_smpa]: names no installed plugin; did you mean 'smep_smap'?"),
+        ("[plugin.smep_smap]", "krie.toml: plugin: no such key; did you mean 'plugins'?"),
+        ("[plugins.smep_smap]\ntrap = true", "krie.toml: plugins.smep_smap.trap: no such key; did you mean 'traps'?"),
+    ],
+)
+def test_mistakes_are_found_before_a_start(folder: Path, text: str, problem: str) -> None:
+    configure(folder, text)
+    result = krie(folder, "config", "check")
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"krie: {problem}\n")
+
+
+def test_one_event_or_those_of_one_plugin(folder: Path) -> None:
+    configure(folder, "[plugins.syscall_table]\n[plugins.smep_smap]")
+    titles = re.compile(r"^([a-z_]+\.[a-z_]+) \(0x", re.MULTILINE)
+    assert titles.findall(krie(folder, "events", "krie.loss").stdout) == ["krie.loss"]
+    assert titles.findall(krie(folder, "events", "smep_smap").stdout) == [
+        "smep_smap.register_check",
+        "smep_smap.trap",
+        "smep_smap.activity",
+    ]
+    schema = json.loads(krie(folder, "events", "syscall_table.hook", "--schema").stdout)
+    assert list(schema["event"]) == ["syscall_table.hook"]
+    unknown = krie(folder, "events", "krie.lost")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert unknown.stderr == "krie: krie events krie.lost: no such event; did you mean krie.loss?\n"
 
 
 @pytest.mark.parametrize(
@@ -133,8 +201,8 @@ def test_a_reader_that_leaves_ends_it_quietly(folder: Path, arguments: list[str]
     configure(folder, "")
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-I", *KRIE, *arguments]
-    result = subprocess.run(command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    called = [sys.executable, "-I", *KRIE, *arguments]
+    result = subprocess.run(called, cwd=folder, stdout=writer, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")  # 128 + SIGPIPE, as a shell says of any other command
 

@@ -19,6 +19,11 @@ _TAMPERED = (
     "import krie.integrity as module; from krie.integrity import Check, Difference; "
     f"module.look = lambda _: [Check('text', 1, 'image', differences=(Difference(1, 'a', '00', '01', ''),))]; {_RUN}"
 )
+_DEGRADED = (
+    "import krie.plugin_manager as module; from krie.errors import PluginError; "
+    "failing = lambda *_: (_ for _ in ()).throw(PluginError('runtime_integrity', 'this one does not work')); "
+    f"module.require_package_trusted = failing; {_RUN}"
+)
 _NOT_ROOT = f"import os; os.geteuid = lambda: 1000; {_RUN}"
 
 
@@ -59,7 +64,7 @@ CASES = {
     ExitCode.USAGE: Case(("events", "--config", "none.toml"), "krie: none.toml: cannot be read: No such file"),
     ExitCode.KERNEL: Case(("doctor",), "needs root; use sudo", _NOT_ROOT),
     ExitCode.POLICY: Case(("policy", "check"), "x.rego:3:", before=broken_rule),
-    ExitCode.DEGRADED: Case(("plugins", "--config", "other.toml"), "names no installed plugin"),
+    ExitCode.DEGRADED: Case(("config", "check"), "this one does not work", _DEGRADED),
     ExitCode.ALREADY_RUNNING: Case(("run",), "another agent is running on this machine", before=another_agent),
     ExitCode.LAB: Case(("lab", "fetch", "debian-0"), "debian-0"),
     ExitCode.NOT_RUNNING: Case(("status",), "no agent runs here"),
@@ -79,9 +84,8 @@ def test_a_command_ends_with_it(code: ExitCode, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     (tmp_path / "rules").mkdir(mode=0o700)
     keys = f"[agent]\nrun_dir = '{tmp_path}/run'\n[policy]\nopa = ''\npaths = ['{tmp_path}/rules']\n"
-    for name, more in (("krie.toml", ""), ("other.toml", "[plugins.nobody]\n")):
-        (tmp_path / name).write_text(keys + more)
-        (tmp_path / name).chmod(0o600)
+    (tmp_path / "krie.toml").write_text(keys + "[plugins.runtime_integrity]\n")
+    (tmp_path / "krie.toml").chmod(0o600)
     with case.before(tmp_path):
         result = subprocess.run(
             [sys.executable, "-I", "-c", case.program, *case.arguments],

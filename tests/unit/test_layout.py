@@ -177,10 +177,15 @@ def _declared(**annotations: object) -> type[Any]:
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ({"a": U8, "b": U32}, "Broken.b: needs 3 bytes of explicit padding before it, or reorder fields"),
-        ({"a": U32}, "Broken.a: record ends at 4; add 4 bytes of padding"),
+        (
+            {"a": U8, "b": U32},
+            "Broken.b: is not aligned to 4 bytes; move it before a: fields are ordered by size, the largest first",
+        ),
+        ({"a": U32}, 'Broken.a: the record has 4 bytes, which is no multiple of 8; add `pad: Pad4 = b""` behind it'),
+        ({"a": U32, "p": Pad1}, "Broken.p: the record has 5 bytes, which is no multiple of 8; make it Pad4"),
+        ({"a": U64, "p": Pad5}, "Broken.p: the record has 13 bytes, which is no multiple of 8; remove it"),
         ({"a": int}, "Broken.a: <class 'int'> is no wire type; use the names of krie.wire, such as U32 or Bool"),
-        ({"a": Pad4, "b": U32}, "Broken.a: padding must come last; order the fields by size"),
+        ({"a": Pad4, "b": U32}, "Broken.a: padding must come last; order the fields by size, the largest first"),
         ({"a": Annotated[int, Doc("no type")]}, "is no wire type"),
         ({"short": U64}, "Broken.short: is a word of C; give the field another name"),
     ],

@@ -69,9 +69,9 @@ def test_only_what_is_configured_is_imported(setting: Setting) -> None:
 
 def test_a_name_that_is_not_installed(setting: Setting) -> None:
     setting.install("example", krie_sensor=lambda: sensor())
-    with pytest.raises(PluginError) as caught:
+    with pytest.raises(ConfigError) as caught:
         setting.load(exampel={})
-    message = "plugin exampel: [plugins.exampel] in krie.toml names no installed plugin; did you mean 'example'?"
+    message = "krie.toml: [plugins.exampel]: names no installed plugin; did you mean 'example'?"
     assert str(caught.value) == message
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from krie import KernelError, Map, Maps
-from krie.errors import PluginError
+from krie.errors import ConfigError
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
@@ -40,7 +40,7 @@ def test_tiers(rules: Rules) -> None:
 
 
 def test_a_plugin_that_is_not_installed() -> None:
-    with pytest.raises(PluginError, match="names no installed plugin"):
+    with pytest.raises(ConfigError, match="names no installed plugin"):
         Rules("runtime_integrit")
 
 

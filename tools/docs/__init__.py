@@ -19,6 +19,8 @@ from . import api, commands, rules, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
+SAMPLE = ROOT / "core/sample.toml"
+"""What `krie config init` writes: a copy of krie.toml, which is not installed."""
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCKS: dict[str, Callable[[Config, Plugins], str]] = {
     "api": api.names,
@@ -45,7 +47,8 @@ def pages() -> dict[Path, str]:
     def fresh(text: str) -> str:
         return _BLOCK.sub(lambda block: f"{block[1]}{BLOCKS[block[2]](config, plugins)}{block[3]}", text)
 
-    return {page: fresh(page.read_text()) for page in (README, *sorted(DOCS.rglob("*.md")))}
+    made = {page: fresh(page.read_text()) for page in (README, *sorted(DOCS.rglob("*.md")))}
+    return {**made, SAMPLE: (ROOT / "krie.toml").read_text()}
 
 
 def everything() -> tuple[Config, Plugins]:

@@ -1,0 +1,35 @@
+"""Whether the C of a sensor fills the fields by which its rules are decided in the kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..event import EventType
+from ..probe import Sensor
+
+_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+
+
+def unfilled(sensor: Sensor) -> Iterator[str]:
+    """A line for each inline field that no source sets in any `struct <event>_inline`, with what to do about it.
+
+    It is read from the text: `known.field`, `known->field`, or `.field =` where such a variable is declared.
+    """
+    sources = [(each.name, _COMMENT.sub(" ", each.read_text(encoding="utf-8"))) for each in sensor.sources]
+    for event in map(EventType, sensor.events):
+        struct = f"{event.name.replace('.', '_')}_inline"
+        using = [(name, text) for name, text in sources if re.search(rf"\b{struct}\b", text)]
+        for field in (each.name for each in event.own_fields if each.inline):
+            if not any(_filled(text, struct, field) for _, text in using):
+                where = ", ".join(name for name, _ in using) or "no source, which never declares it"
+                mend = f"set it in struct {struct} ({where}), or take Inline from the field"
+                yield f"{event.event.__name__}.{field}: marked Inline, and never filled by the C; {mend}"
+
+
+def _filled(text: str, struct: str, field: str) -> bool:
+    declared = re.findall(rf"\b{struct}\s*\*?\s*(\w+)(\s*=\s*\{{[^}}]*\}})?", text)
+    return any(
+        re.search(rf"\.{field}\s*=", initial) or re.search(rf"\b{name}(\.|->){field}\b", text)
+        for name, initial in declared
+    )
