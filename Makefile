@@ -1,6 +1,6 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-kernels check bench bench-here bench-lab bench-start docs format lock clean
+.PHONY: help run test test-fast test-kernels check bench bench-here bench-lab bench-start docs docs-check format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
@@ -43,9 +43,16 @@ bench-start: ## what a start and an end wait for, in a guest (ARGS="--kernel deb
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.start $(ARGS)
 
-docs:     ## renew the generated parts of README.md and docs/
+docs:     ## renew the generated parts of README.md and docs/; build the site (build/site) and the manual pages (build/man)
 	@tools/setup test
 	@$(BIN)/python -m tools.docs
+	@$(BIN)/python -m tools.docs --man build/man
+	@tools/site build/site
+
+docs-check: ## are the generated parts fresh, and do all links and anchors lead somewhere? (part of `make check` and `make test`)
+	@tools/setup test
+	@$(BIN)/python -m pytest -q tests/unit/test_docs.py
+	@tools/site .cache/site
 
 format:   ## format Python and Rego
 	@tools/setup test

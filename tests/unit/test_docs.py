@@ -4,8 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from krie import hookspecs
+from krie.cli import krie
 
-from tools.docs import BLOCKS, pages
+from tools.docs import BLOCKS, everything, man, pages
+from tools.docs.commands import every
+from tools.docs.tables import every_key
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -21,6 +25,16 @@ def test_the_tables_are_fresh() -> None:
 
 def test_every_table_is_somewhere() -> None:
     assert set(re.findall(r"<!-- table: (\w+) -->", TEXT)) == set(BLOCKS)
+
+
+def test_manual_pages_name_everything(tmp_path: Path) -> None:
+    config, plugins = everything()
+    man.write(tmp_path, config, plugins)
+    made = {each.name: each.read_text().replace("\\-", "-").replace("\\", "") for each in tmp_path.iterdir()}
+    assert [each for each, _ in every("krie", krie) if each not in made["krie.1"]] == []
+    keys = [key.rpartition(".")[2] for key, _, _ in every_key(config, plugins)]
+    assert [each for each in keys if each not in made["krie.toml.5"]] == []
+    assert [each for each in dir(hookspecs) if each.startswith("krie_") and each not in made["krie-plugin.7"]] == []
 
 
 def test_the_readme_is_short() -> None:

@@ -1,6 +1,14 @@
-"""`python -m tools.docs`: renew the pages."""
+"""`python -m tools.docs [--man FOLDER]`: renew the pages; make the manual pages."""
 
-from . import pages
+import sys
+from pathlib import Path
 
-for page, text in pages().items():
-    page.write_text(text)
+from . import everything, pages
+
+if sys.argv[1:2] == ["--man"]:
+    from .man import write
+
+    write(Path(sys.argv[2]), *everything())
+else:
+    for page, text in pages().items():
+        page.write_text(text)

@@ -38,20 +38,20 @@ def _c(wire: Any) -> str:
 
 def _section(name: str, what: Any) -> str:
     if inspect.isclass(what) and issubclass(what, enum.Enum):
-        signature = ", ".join(each.name for each in what)
+        shape = ", ".join(each.name for each in what)
     else:
-        signature = f"{name}{_signature(what)}"
+        shape = f"{name}{signature(what)}"
     doc = _prose(inspect.getdoc(what) or "")
     rows = [
-        (f"`{each}{_signature(method)}`", first_paragraph(inspect.getdoc(method)))
+        (f"`{each}{signature(method)}`", first_paragraph(inspect.getdoc(method)))
         for each, method in vars(what).items()
         if inspect.isclass(what) and not each.startswith("_") and inspect.isfunction(method) and method.__doc__
     ]
     methods = f"\n{table(('method', 'what it does'), rows)}" if rows else ""
-    return f"### {name}\n\n```python\n{signature}\n```\n\n{doc}\n{methods}"
+    return f"### {name}\n\n```python\n{shape}\n```\n\n{doc}\n{methods}"
 
 
-def _signature(what: Any) -> str:
+def signature(what: Any) -> str:
     """Annotations as they are written; of defaults that are objects, whose text differs from run to run, only dots."""
     try:
         text = str(inspect.signature(what))

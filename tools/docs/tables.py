@@ -64,26 +64,28 @@ def _alternatives(sensor: str, probe: Probe) -> Iterator[Row]:
         )
 
 
-def keys(_: Config, plugins: Plugins) -> str:
+def keys(config: Config, plugins: Plugins) -> str:
     """Each key of krie.toml with its default."""
-    rows: list[Row] = []
-    sections = {"agent", "journal", "policy", "enforcement"}
-    for name, field in Config.model_fields.items():
-        if name in sections:
-            assert isinstance(field.annotation, type)
-            rows += _keys_of(name, field.annotation)
-        elif name == "executables":
-            rows.append(("`executables.<name>`", "", field.description or ""))
-    for each in plugins.loaded:
-        rows += _keys_of(f"plugins.{each.name}", type(each.config))
+    rows = [(f"`{key}`", f"`{default}`" if default else "", text) for key, default, text in every_key(config, plugins)]
     return table(("key", "default", "meaning"), rows)
 
 
-def _keys_of(section: str, model: type[BaseModel]) -> Iterator[Row]:
+def every_key(_: Config, plugins: Plugins) -> Iterator[tuple[str, str, str]]:
+    """Each key of krie.toml, its default as TOML or nothing, and what it means."""
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys_of(name, field.annotation)
+        elif name == "executables":
+            yield "executables.<name>", "", field.description or ""
+    for each in plugins.loaded:
+        yield from _keys_of(f"plugins.{each.name}", type(each.config))
+
+
+def _keys_of(section: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     for name, field in model.model_fields.items():
         default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)
         shown = "[]" if field.default == () else default.replace("'", '"')
-        yield f"`{section}.{name}`", f"`{shown}`", field.description or ""
+        yield f"{section}.{name}", shown, field.description or ""
 
 
 def exit_codes(_config: Config, _plugins: Plugins) -> str:
