@@ -1,6 +1,6 @@
 # Two commands do all: `make run` and `make test`. Both install what is missing (as root, on Debian 12 or later).
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-kernels check bench bench-here bench-lab bench-start docs docs-check format lock clean
+.PHONY: help run test test-fast test-kernels check bench bench-here bench-lab bench-start docs docs-check coverage release format lock clean
 CONFIG ?= krie.toml
 ARGS ?=
 BIN := .venv/bin
@@ -53,6 +53,15 @@ docs-check: ## are the generated parts fresh, and do all links and anchors lead 
 	@tools/setup test
 	@$(BIN)/python -m pytest -q tests/unit/test_docs.py
 	@tools/site .cache/site
+
+coverage: ## run the unit and policy tests, and print which lines they leave out (what kernels and guests run is not in it)
+	@tools/setup test
+	@$(BIN)/python -m coverage run -m pytest -q -p no:cacheprovider tests/unit tests/policy $(ARGS)
+	@$(BIN)/python -m coverage combine -q && $(BIN)/python -m coverage report
+
+release:  ## build into build/release: sdist, wheel, SBOM, provenance, checksums (of a tagged commit; ARGS=--snapshot: any)
+	@tools/setup test
+	@$(BIN)/python tools/release.py $(ARGS)
 
 format:   ## format Python and Rego
 	@tools/setup test

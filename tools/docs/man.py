@@ -71,8 +71,8 @@ def _configuration(config: Config, plugins: Plugins) -> Blocks:
     yield _section("DESCRIPTION")
     yield inline(
         f"TOML. Without `--config` KRIe reads `{HERE}` in the working folder or, where there is none, `{SYSTEM}`. "
-        "Every key has a default; unknown keys are errors. Nobody but root may be able to write to the file, to policies, "
-        "and to the folders above them. `krie config init` writes a sample, `krie config check` checks a file."
+        "Every key has a default; unknown keys are errors. Nobody but root may be able to write to the file, to "
+        "policies, and to the folders above them. `krie config init` writes a sample, `krie config check` checks one."
     )
     section = ""
     for key, default, meaning in every_key(config, plugins):
