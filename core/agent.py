@@ -138,7 +138,7 @@ class Agent:
         self._budgets.limit(config.agent.user_burst, config.agent.user_rate)
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
-        self._inbox = Inbox(self._ring, self._bus.take)
+        self._inbox = Inbox(self._ring, self._bus.take, settle=self._bus.settle)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
         with armed.timings.phase("baselines"):
             armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
@@ -162,6 +162,7 @@ class Agent:
                 "remembered": self._from_memo(),
                 "policy_failures": self._policy_failures,
                 "evaluator": self._policy_files.evaluator.worker if self._policy_files.evaluator is not None else None,
+                "engine": self._engine(),
             },
             lambda: self._inbox.backlog,
             self._diagnosis,
@@ -265,6 +266,7 @@ class Agent:
         for fault in faults:
             self._reports.plugin(fault)
         failed_policy = self._tell_policy_failures()
+        other_engine = self._tell_engine()
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
         self._scan_what_is_put_right()
@@ -274,7 +276,7 @@ class Agent:
             self._reports.tell(event, **fields)
         self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()
-        if lost or faults or failed_policy:
+        if lost or faults or failed_policy or other_engine:
             self._update_health()
 
     def _tell_journal(self) -> None:
@@ -291,8 +293,31 @@ class Agent:
             self._reports.policy_failed(self._policy, failure)
         return bool(failures)
 
+    def _tell_engine(self) -> bool:
+        """Whether another engine decides than a moment ago."""
+        opa = self._policy_files.opa
+        if opa is None:
+            return False
+        opa.look(self._policy.revision)
+        changes = list(opa.changes)
+        opa.changes.clear()
+        for change in changes:
+            self._reports.engine(change, self._policy, opa.stood_in)
+        return bool(changes)
+
     def _diagnosis(self) -> dict[str, Any]:
-        return diagnose(self._armed, self._policy.rules, self._policy_files.problems, agent=os.getpid()).to_json()
+        return diagnose(
+            self._armed,
+            self._policy.rules,
+            self._policy_files.problems,
+            agent=os.getpid(),
+            revision=self._policy.revision,
+            engine=self._engine(),
+        ).to_json()
+
+    def _engine(self) -> dict[str, Any] | None:
+        opa = self._policy_files.opa
+        return opa.to_json() if opa is not None else None
 
     def _from_memo(self) -> int:
         return self._remembered + self._policy.remembered
@@ -304,6 +329,7 @@ class Agent:
             self._policy_failures,
             self._armed.probes.reports,
             self._armed.plugins.degraded,
+            stands_in=self._policy_files.opa is not None and self._policy_files.opa.engine != "opa",
         )
 
     def _check_probes(self) -> None:

@@ -17,6 +17,7 @@ CAUSES = {1: "ring_full", 2: "undecodable", 3: "missing", 4: "journal_full", 5: 
 PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}
 POLICY_STATES = {1: "loaded", 2: "refused", 3: "failed"}
 PLUGIN_STATES = {1: "fault", 2: "degraded"}
+ENGINES = {1: "opa", 2: "embedded"}
 JOURNAL_STATES = {1: "moved", 2: "removed", 3: "replaced", 4: "emptied", 5: "changed", 6: "opened", 7: "stuck"}
 
 
@@ -173,6 +174,21 @@ class JournalState(Event):
     pad: Pad7 = b""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineState(Event):
+    """Another engine decides what user space decides: the configured OPA server, or the embedded one, which stands in
+    while the server cannot. Both have the same policy."""
+
+    KIND: ClassVar[int] = 0x0030
+    NAME: ClassVar[str] = "krie.engine"
+
+    revision: Annotated[str, Chars(32), Doc("digest of the policy in force")]
+    reason: Annotated[str, Chars(504), Doc("why the server does not decide; empty where it does")]
+    stood_in: Annotated[U64, Doc("decisions of the embedded engine instead of the server since the start")]
+    engine: Annotated[str, Choice("B", ENGINES), Doc("which one decides from now on")]
+    pad: Pad7 = b""
+
+
 AGENT_EVENTS: tuple[type[Event], ...] = (
     Started,
     Stopped,
@@ -183,6 +199,7 @@ AGENT_EVENTS: tuple[type[Event], ...] = (
     Missed,
     Held,
     JournalState,
+    EngineState,
 )
 _E = TypeVar("_E", bound=Event)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from .decision import Decision
@@ -34,6 +35,26 @@ class Judge(Protocol):
 
     def describe(self, rule: str) -> Mapping[str, Json]:
         """What its METADATA say about a rule of such a decision: severity, title and technique."""
+
+    def decide_many(self, events: Sequence[tuple[str, Mapping[str, Json]]]) -> list[Decision]:
+        """Answer for several at once, in their order."""
+
+    @property
+    def together(self) -> int:
+        """How many it is worth to ask about at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An event with what was known when it was taken."""
+
+    event: Event
+    kind: str
+    process: Mapping[str, Json]
+    facts: dict[str, Json]
+    document: Mapping[str, Json]
+    given: dict[str, Json]
+    """Of the document what lines name by digest."""
 
 
 class Bus:
@@ -61,6 +82,8 @@ class Bus:
         self._names = {each.kind: each.name for each in types}
         self._wall = Wall()
         self._told, self._told_important = Told(), Told()
+        self._waiting: list[_Seen] = []
+        self._their_processes: set[int] = set()
         self.judge = judge
         """Replaced when a policy is reloaded."""
         self.host: dict[str, Json] = {}
@@ -86,12 +109,33 @@ class Bus:
             return
         self.received[event.kind] += 1
         if event.kind in self._table_kinds:
+            if event.tgid in self._their_processes:  # what it did before is carried out by what is known of it till now
+                self.settle()
             self._table.feed(event)
+        elif self.judge.together > 1:
+            self._waiting.append(self._seen(event))
+            self._their_processes.add(event.tgid)
+            if len(self._waiting) >= self.judge.together:
+                self.settle()
         else:
             self.handle(event)
 
+    def settle(self) -> None:
+        """Decide what waits to be decided together. To be called when no further record is at hand."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._their_processes.clear()
+            decisions = self.judge.decide_many([(each.kind, each.document) for each in waiting])
+            for each, decision in zip(waiting, decisions, strict=True):
+                self._carried_out(each, decision)
+
     def handle(self, event: Event) -> None:
         """One event: enrich, decide, carry out, journal, observe."""
+        self.settle()
+        seen = self._seen(event)
+        self._carried_out(seen, self.judge.decide(seen.kind, seen.document))
+
+    def _seen(self, event: Event) -> _Seen:
         facts = self._enricher.event(event)
         process = self._enricher.process(event)
         given: dict[str, Json] = {
@@ -105,15 +149,17 @@ class Bus:
             "host": given["host"],
             "health": given["health"],
         }
-        kind = self._names[event.kind]
-        decision = self.judge.decide(kind, document)
+        return _Seen(event, self._names[event.kind], process, facts, document, given)
+
+    def _carried_out(self, seen: _Seen, decision: Decision) -> None:
+        event = seen.event
         if event.decided_by == BY_TABLE:
             decision = decision._replace(tier="kernel")
         outcome = self._carry_out(event, decision)
         self.judged += 1
         if self._selection.wanted(event, decision, outcome):
-            digests = named(given)
-            line = self._line(event, kind, process, facts, digests, decision, outcome)
+            digests = named(seen.given)
+            line = self._line(event, seen.kind, seen.process, seen.facts, digests, decision, outcome)
             _write(line, digests, self._told, self._sinks)
             if self._important and self._selection.matters(event, decision, outcome):
                 _write(line, digests, self._told_important, self._important)

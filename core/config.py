@@ -6,13 +6,15 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, get_args
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .config_file import MODE, RUN_DIR, PluginMode, read_content
 from .errors import ConfigError
 
+_LONGEST_SOCKET = 107
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 """Else pydantic imports what any installed package announces to it, with the first model: here that runs as root."""
 
@@ -117,6 +119,11 @@ class PolicyConfig(_Section):
     """`[policy]`"""
 
     paths: tuple[str, ...] = Field((), description="further folders with .rego rules and .json data")
+    engine: Literal["embedded", "opa"] = Field(
+        "embedded",
+        description="who decides what user space decides: the engine in the agent, or the server of `[opa]`, for which "
+        "the embedded one stands in whenever it cannot",
+    )
     on_error: Literal["allow", "log"] = Field(
         "log", description="reaction that is added where a policy cannot be evaluated"
     )
@@ -135,6 +142,51 @@ class PolicyConfig(_Section):
     opa: str = Field(
         "", description="path of an `opa` whose checker policies must pass too; empty: the agent asks none"
     )
+
+
+def _server(url: str) -> str:
+    """One of http://HOST[:PORT], https://HOST[:PORT] and unix:///PATH; empty stays empty."""
+    if not url:
+        return url
+    if url.startswith("unix:///"):
+        if len(os.fsencode(url.removeprefix("unix://"))) > _LONGEST_SOCKET:
+            raise ValueError(f"names a socket of more than {_LONGEST_SOCKET} bytes, which Linux cannot take")
+        return url
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isascii()
+    except ValueError:
+        whole = False
+    if not whole or parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise ValueError("must be http://HOST:PORT, https://HOST:PORT or unix:///PATH, with nothing behind it")
+    return url.rstrip("/")
+
+
+class OpaConfig(_Section):
+    """`[opa]`: the server that decides where `policy.engine` is `opa`."""
+
+    url: Annotated[str, AfterValidator(_server)] = Field(
+        "", description="the server: `http://HOST:PORT`, `https://HOST:PORT` (port 8181 if not said) or `unix:///PATH`"
+    )
+    token: str = Field("", description="file with the bearer token that the server wants; empty: none")
+    ca: str = Field("", description="file with the certificates (PEM) that vouch for the server; empty: the usual ones")
+    certificate: str = Field("", description="file with the agent's own certificate (PEM), for servers that ask for it")
+    key: str = Field("", description="file with the certificate's private key; empty: it is in the same file")
+    timeout_ms: int = Field(
+        100, ge=5, le=10000, description="longest time that one query may take, ms; then the embedded engine decides"
+    )
+    batch: int = Field(64, ge=1, le=1024, description="events that wait together and are decided by one query, at most")
+
+    @model_validator(mode="after")
+    def _keeps_the_token(self) -> Self:
+        host = urlsplit(self.url).hostname
+        if self.token and self.url.startswith("http://") and host not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError("opa.token would be sent in clear; use https, or a server on this host")
+        if (self.ca or self.certificate) and self.url and not self.url.startswith("https://"):
+            raise ValueError("opa.ca and opa.certificate need a url with https")
+        if self.key and not self.certificate:
+            raise ValueError("opa.key needs opa.certificate")
+        return self
 
 
 class EnforcementConfig(_Section):
@@ -178,6 +230,7 @@ class Config(_Section):
     agent: AgentConfig = AgentConfig()
     journal: JournalConfig = JournalConfig()
     policy: PolicyConfig = PolicyConfig()
+    opa: OpaConfig = OpaConfig()
     enforcement: EnforcementConfig = EnforcementConfig()
     executables: dict[Annotated[str, AfterValidator(_named)], Annotated[str, AfterValidator(_absolute)]] = Field(
         default_factory=dict, description="`data.executables`: names that rules give to executables"
@@ -186,7 +239,18 @@ class Config(_Section):
         default_factory=dict, description="the plugins that are loaded; no other one is even imported"
     )
 
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        if self.policy.engine == "opa":
+            if not self.opa.url:
+                raise ValueError('policy.engine is "opa", and opa.url names no server')
+            if self.opa.timeout_ms >= self.policy.decision_ms:
+                raise ValueError("opa.timeout_ms must be less than policy.decision_ms, which is for both engines")
+        return self
 
+
+_FILES = ("token", "ca", "certificate", "key")
+"""Of `[opa]`."""
 _Model = TypeVar("_Model", bound=_Section)
 _KEY = "[key]"
 """What pydantic adds to the place of an error that is in a key, not in its value."""
@@ -199,10 +263,11 @@ def load_config(path: Path) -> Config:
     update = {"paths": tuple(str(folder / each) for each in config.policy.paths)}
     opa = {"opa": str(folder / config.policy.opa)} if config.policy.opa else {}
     policy = config.policy.model_copy(update={**update, **opa})
+    files = {name: str(folder / value) for name in _FILES if (value := getattr(config.opa, name))}
     journal = config.journal
     if journal.path:
         journal = journal.model_copy(update={"path": str(folder / journal.path)})
-    return config.model_copy(update={"policy": policy, "journal": journal})
+    return config.model_copy(update={"policy": policy, "journal": journal, "opa": config.opa.model_copy(update=files)})
 
 
 def plugin_config(name: str, raw: Mapping[str, Any], model: type[_Model], place: str) -> _Model:
@@ -216,7 +281,7 @@ def _validate(model: type[_Model], content: Mapping[str, Any], place: str, prefi
     except ValidationError as error:
         first = error.errors()[0]
         where = prefix + ".".join(str(part) for part in first["loc"] if part not in ("", _KEY))
-        raise ConfigError(f"{place}: {where}", _problem(model, dict(first))) from error
+        raise ConfigError(f"{place}: {where}" if where else place, _problem(model, dict(first))) from error
 
 
 def _tuples(value: Any) -> Any:
@@ -227,7 +292,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
-    *parents, key = error["loc"]
+    *parents, key = error["loc"] or ("",)  # a rule about the whole file
     if error["type"] == "extra_forbidden":
         known = _keys(model, parents)
         near = difflib.get_close_matches(str(key), known, 1)

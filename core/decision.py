@@ -92,6 +92,8 @@ class Decision(NamedTuple):
     """Digest over all policies and data that were in force."""
     error: str = ""
     """Why part of the policy could not be evaluated; the configured reaction was added to the rules."""
+    engine: str = ""
+    """Who decided, where an OPA server is configured: `opa`, or `embedded`, which stood in; else empty."""
 
     def to_json(self) -> dict[str, Json]:
         """As the journal writes it."""
@@ -104,6 +106,8 @@ class Decision(NamedTuple):
             "tier": self.tier,
             "revision": self.revision,
         }
+        if self.engine:
+            answer["engine"] = self.engine
         return {**answer, "error": self.error} if self.error else answer
 
 

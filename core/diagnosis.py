@@ -49,6 +49,10 @@ class Report:
     """Where the programs come from."""
     programs_problem: str = ""
     """Why a folder of compiled programs was of no use; empty where all is well."""
+    revision: str = ""
+    """Of the policy."""
+    engine: Mapping[str, Any] | None = None
+    """How the OPA server stands that is to decide; None: there is none, or it was not asked for this report."""
 
     @property
     def enforces(self) -> bool:
@@ -57,7 +61,8 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """All configured probes and plugins work, no rule is blind and, where something enforces, poison holds.
+        """All configured probes and plugins work, no rule is blind, an OPA server that is to decide does so and, where
+        something enforces, poison holds.
 
         Optional probes may be missing.
         """
@@ -65,6 +70,7 @@ class Report:
         return (
             not self.degraded
             and not self.blind
+            and (self.engine is None or self.engine["deciding"] == "opa")
             and all(
                 each.state in ("alive", "attached") or (each.state == "missing" and each.probe.optional)
                 for each in needed
@@ -99,6 +105,8 @@ class Report:
                 "of": len(OPERATIONS),
                 "probes": [{**_stand(each), "refuses": each in contained} for each in self.containment],
             },
+            "policy": self.revision,
+            "engine": dict(self.engine) if self.engine is not None else None,
             "rules": self.rules,
             "blind_rules": [{"id": each.rule.id, "place": each.rule.place, "why": each.why} for each in self.blind],
             "problems": list(self.problems),
@@ -117,10 +125,18 @@ def _stand(report: ProbeReport) -> dict[str, Any]:
     }
 
 
-def diagnose(armed: Armed, rules: Sequence[Rule], problems: Iterable[str], *, agent: int | None) -> Report:
+def diagnose(
+    armed: Armed,
+    rules: Sequence[Rule],
+    problems: Iterable[str],
+    *,
+    agent: int | None,
+    revision: str = "",
+    engine: Mapping[str, Any] | None = None,
+) -> Report:
     """Look at what is loaded, in the state of its last check, and at the policy's rules.
 
-    `problems`: what `krie.policy.reload.problems_of` finds. `agent`: see `Report`.
+    `problems`: what `krie.policy.reload.problems_of` finds. For the others see `Report`.
     """
     reports = armed.probes.reports
     return Report(
@@ -138,4 +154,6 @@ def diagnose(armed: Armed, rules: Sequence[Rule], problems: Iterable[str], *, ag
         timings=armed.timings.phases(),
         programs=armed.origin,
         programs_problem=armed.loaded.loaded.cache_problem,
+        revision=revision,
+        engine=engine,
     )

@@ -30,12 +30,13 @@ class _Tried:
     ways: Ways
     tiers: Tiers
     problems: tuple[str, ...]
+    revision: str
 
 
 def examine(config: Config, place: str) -> Report:
     """What `krie doctor` tells. Raises `KrieError` where an agent would not start."""
     with _tried(config, place) as tried:
-        return diagnose(tried.armed, tried.rules, tried.problems, agent=None)
+        return diagnose(tried.armed, tried.rules, tried.problems, agent=None, revision=tried.revision)
 
 
 def explain_here(config: Config, place: str) -> list[Explained]:
@@ -62,4 +63,4 @@ def _tried(config: Config, place: str) -> Iterator[_Tried]:
                 programs_differ=programs_differ(executables.overlaid),
             )
         problems = problems_of(engine.rules, armed.types, armed.plugins.facts, executables.unresolved)
-        yield _Tried(armed, engine.rules, ways, tiers, problems)
+        yield _Tried(armed, engine.rules, ways, tiers, problems, engine.revision)

@@ -221,9 +221,15 @@ class Losses:
 
 
 def health_facts(
-    lost: int, missed: int, policy_failures: int, reports: Iterable[ProbeReport], degraded: Iterable[str]
+    lost: int,
+    missed: int,
+    policy_failures: int,
+    reports: Iterable[ProbeReport],
+    degraded: Iterable[str],
+    *,
+    stands_in: bool = False,
 ) -> dict[str, Json]:
-    """`input.health`."""
+    """`input.health`. `stands_in`: the embedded engine decides instead of a configured OPA server."""
     not_alive: list[Json] = [each.name for each in reports if each.state not in ("alive", "attached")]
     return {
         "lost": lost,
@@ -231,4 +237,5 @@ def health_facts(
         "policy_failures": policy_failures,
         "probes_not_alive": not_alive,
         "degraded": list[Json](sorted(degraded)),
+        "engine_stands_in": stands_in,
     }

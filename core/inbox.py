@@ -13,9 +13,12 @@ _MOST = 65536
 class Inbox:
     """Takes records out of the ring, and keeps those that came while an event was being decided."""
 
-    def __init__(self, ring: Ring, take: Callable[[bytes], None], most: int = _MOST) -> None:
-        """`take` gets each record, in order; `most`: how many may be kept here."""
-        self._ring, self._take, self._most = ring, take, most
+    def __init__(
+        self, ring: Ring, take: Callable[[bytes], None], most: int = _MOST, settle: Callable[[], object] = list
+    ) -> None:
+        """`take` gets each record, in order, and `settle` is called behind each batch; `most`: how many are kept here
+        at most."""
+        self._ring, self._take, self._most, self._settle = ring, take, most, settle
         self._held: deque[bytes] = deque()
         self.backlog = False
         """Whether records are known to wait."""
@@ -33,6 +36,7 @@ class Inbox:
         take, count = self._take, min(len(held), batch)
         for _ in range(count):
             take(held.popleft())
+        self._settle()
         self.backlog = count == batch or bool(held)
         return self.backlog
 

@@ -117,6 +117,17 @@ def _kernel_tier(console: Console, tier: Mapping[str, Any]) -> None:
         console.print(line(f"decided in the kernel, from the first occurrence on: {', '.join(rules)}"))
 
 
+def engine(console: Console, found: Mapping[str, Any] | None) -> None:
+    """Who decides, where an OPA server is to."""
+    if found is None:
+        return
+    if found["deciding"] == "opa":
+        console.print(line(("OPA", "bold"), f" at {found['server']} decides: {found['answered']} answers"))
+    else:
+        why: list[Part] = [f" instead of OPA at {found['server']}: ", told(found["reason"])]
+        console.print(line(("The embedded engine decides", "bold red"), *why))
+
+
 def status(console: Console, answer: Mapping[str, Any]) -> None:
     """The answer of a running agent."""
     modes = ", ".join(f"{name} {mode}s" for name, mode in answer["modes"].items()) or "no plugins"
@@ -129,6 +140,7 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     console.print(line(events, *lost, f", {rate} % decided from memory"))
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
     console.print(line(f"{len(works)} of {len(answer['probes'])} probes alive"))
+    engine(console, answer["engine"])
     rows = [(each["name"], state(each["state"]), each["by"] or "-") for each in answer["probes"] if each not in works]
     if rows:
         console.print(table("Not alive", ("probe", "state", "by"), rows, apart=True))

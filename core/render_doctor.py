@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from .kernel.origin import Origin
-from .render import line, lines, state, table, told
+from .render import engine, line, lines, state, table, told
 
 
 def doctor(console: Console, report: Mapping[str, Any]) -> None:
@@ -44,6 +44,7 @@ def doctor(console: Console, report: Mapping[str, Any]) -> None:
         console.print(line(("note", "yellow"), f" {problem}"))
     for plugin, reason in report["degraded"].items():
         console.print(line(("degraded", "bold red"), f" {plugin}: ", told(reason)))
+    engine(console, report["engine"])
 
 
 def _verdict(console: Console, report: Mapping[str, Any]) -> None:
@@ -51,7 +52,7 @@ def _verdict(console: Console, report: Mapping[str, Any]) -> None:
     without = [each["name"] for each in report["probes"] if each["state"] == "missing" and each["optional"]]
     works = f"all probes work but {', '.join(without)}, which this kernel lacks" if without else "all probes work"
     well, ill = (f"{works}; no rule is blind", "green"), ("something does not work", "bold red")
-    console.print(line(f"{report['rules']} rules; ", well if report["healthy"] else ill))
+    console.print(line(f"{report['rules']} rules, revision {report['policy']}; ", well if report["healthy"] else ill))
     for each in _advice(report):
         console.print(line(("  -> ", "yellow"), each))
     console.print()

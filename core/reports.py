@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 
 from .agent_events import (
+    EngineState,
     Held,
     JournalState,
     Loss,
@@ -30,6 +31,7 @@ from .health import LossReport, ProbeReport
 from .journal_file import Change
 from .missed import MissedReport
 from .plugin_guard import PluginFault
+from .policy.opa_server import Change as EngineChange
 from .policy.policy import Policy
 from .presence import Presence
 from .version import version
@@ -148,6 +150,15 @@ class Reports:
         """The policy in force could not decide something, or its process was replaced; the log has it already."""
         rules = len(policy.rules)
         self.tell(PolicyState, state="failed", reason=reason, revision=policy.revision, rules=rules, blind="")
+
+    def engine(self, change: EngineChange, policy: Policy, stood_in: int) -> None:
+        """Another engine decides from now on."""
+        if change.engine == "opa":
+            _log.info("the OPA server decides by policy %s", policy.revision)
+        else:
+            _log.warning("the embedded engine decides, since the OPA server does not: %s", change.reason)
+        fields = {"engine": change.engine, "reason": change.reason, "stood_in": stood_in}
+        self.tell(EngineState, revision=policy.revision, **fields)
 
     def _to_be_judged_with(self, report: ProbeReport) -> list[ProbeReport]:
         """All probes of the same event, if this is the last of them: only together they say which rules are blind."""

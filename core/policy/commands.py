@@ -21,6 +21,7 @@ from ..offline import load_plugins
 from ..output import complain, say, say_json, say_text
 from ..render import console, progress
 from .ability import ways_anywhere
+from .bundle_command import policy_bundle
 from .explain import Explained, explain, modes_by_kind
 from .opa_check import ask_opa
 from .policy import Policy
@@ -31,6 +32,7 @@ from .verify import python_look_up, verify
 from .warnings import warnings
 
 policy = click.Group("policy")
+policy.add_command(policy_bundle)
 
 
 @policy.command("check")

@@ -37,6 +37,9 @@ batch := [answer |
 	some each in input.batch
 	answer := {"n": each.n, "fired": {name: rules_of(name) | some name in each.packages}} with input as each.input
 ]
+
+# So that there is such a function where there is no package.
+rules_of("") := set()
 """
 
 

@@ -31,6 +31,7 @@ HEALTH_SCHEMA: Json = {
     "properties": {
         **{name: {"type": "integer"} for name in ("lost", "missed", "policy_failures")},
         **{name: {"type": "array", "items": {"type": "string"}} for name in ("probes_not_alive", "degraded")},
+        "engine_stands_in": {"type": "boolean"},
     },
     "additionalProperties": False,
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..decision import Action, Decision, FiredRule, merge
 from ..wire import Json
+from .delegated import Answered, Many
 from .engine import Engine, Package, Path, Rule
 
 ON_ERROR = "policy.on_error"
@@ -33,9 +34,14 @@ class _Plan:
 class Policy:
     """One policy in force. A reload makes a new one, so that nothing remembered outlives its rules."""
 
-    def __init__(self, engine: Engine, *, on_error: Action, memo: int) -> None:
-        """`on_error` is added to the answers of a package that fails; `memo`: answers that are remembered."""
-        self._engine, self._on_error, self._limit = engine, on_error, memo
+    def __init__(self, engine: Engine, *, on_error: Action, memo: int, many: Many | None = None) -> None:
+        """`on_error` is added to the answers of a package that fails; `memo`: answers that are remembered.
+
+        `many` decides instead of `engine`, which has the same policy, where several documents are better asked at once.
+        """
+        self._engine, self._on_error, self._limit, self._many = engine, on_error, memo, many
+        self.together = many.together if many is not None else 1
+        """Events that it is worth to decide at once."""
         self._memo: OrderedDict[tuple[str, tuple[Any, ...]], Decision] = OrderedDict()
         self._plans: dict[str, _Plan] = {}
         self.decided = 0
@@ -63,37 +69,62 @@ class Policy:
 
     def decide(self, kind: str, document: Mapping[str, Json]) -> Decision:
         """The decision for one event; never raises for what a policy does."""
-        self.decided += 1
-        plan = self._plans.get(kind) or self._planned(kind)
-        values = plan.values(document)
-        key = (kind, values)
-        if plan.pure and (known := self._memo.get(key)) is not None:
-            self.remembered += 1
-            self._memo.move_to_end(key)
-            return known
-        decision = self._evaluate(plan, plan.document(values))
-        if plan.pure and not decision.error and self._limit:
-            self._memo[key] = decision
-            if len(self._memo) > self._limit:
-                self._memo.popitem(last=False)
-        return decision
+        return self.decide_many([(kind, document)])[0]
 
     def describe(self, rule: str) -> Mapping[str, Json]:
         """Severity, title and technique of a rule, empty where its METADATA do not say them."""
         return self._described.get(rule, _UNDESCRIBED)
 
-    def _evaluate(self, plan: _Plan, document: str) -> Decision:
+    def decide_many(self, events: Sequence[tuple[str, Mapping[str, Json]]]) -> list[Decision]:
+        """The same for several, each of a kind and with a document, in their order."""
+        self.decided += len(events)
+        found: dict[int, Decision] = {}
+        asked: dict[tuple[str, tuple[Any, ...]] | int, tuple[_Plan, str, list[int]]] = {}
+        for number, (kind, document) in enumerate(events):
+            plan = self._plans.get(kind) or self._planned(kind)
+            values = plan.values(document)
+            key = (kind, values)
+            if plan.pure and (known := self._memo.get(key)) is not None:
+                self.remembered += 1
+                self._memo.move_to_end(key)
+                found[number] = known
+            elif plan.pure and key in asked:
+                asked[key][2].append(number)
+            else:
+                asked[key if plan.pure else number] = plan, plan.document(values), [number]
+        decisions = self._evaluate([each[:2] for each in asked.values()])
+        for (question, (_, _, numbers)), decision in zip(asked.items(), decisions, strict=True):
+            found |= dict.fromkeys(numbers, decision)
+            self.remembered += len(numbers) - 1
+            if isinstance(question, tuple) and not decision.error and self._limit:
+                self._memo[question] = decision
+                if len(self._memo) > self._limit:
+                    self._memo.popitem(last=False)
+        return [found[number] for number in range(len(events))]
+
+    def _evaluate(self, asked: Sequence[tuple[_Plan, str]]) -> list[Decision]:
+        """Decide about each plan's document."""
+        if self._many is None:
+            return [
+                self._merged(plan, Answered(self._engine.evaluate(plan.packages, text) if plan.packages else (), ""))
+                for plan, text in asked
+            ]
+        some = [(plan.packages, text) for plan, text in asked if plan.packages]
+        answered = iter(self._many.evaluate_many(some) if some else ())
+        return [self._merged(plan, next(answered) if plan.packages else Answered((), "")) for plan, _ in asked]
+
+    def _merged(self, plan: _Plan, answered: Answered) -> Decision:
         fired: list[FiredRule] = []
         errors: list[str] = []
-        answers = self._engine.evaluate(plan.packages, document) if plan.packages else []
-        for package, answer in zip(plan.packages, answers, strict=True):
+        for package, answer in zip(plan.packages, answered.answers, strict=True):
             if isinstance(answer, str):
                 self.errors[package.name] += 1
                 errors.append(answer)
                 fired.append(FiredRule(ON_ERROR, self._on_error))
             else:
                 fired += answer
-        return merge(fired, tier="user", revision=self.revision, error="; ".join(errors))
+        merged = merge(fired, tier="user", revision=self.revision, error="; ".join(errors))
+        return merged._replace(engine=answered.engine) if answered.engine else merged
 
     def _planned(self, kind: str) -> _Plan:
         packages = tuple(package for package in self._engine.packages if package.concerns(kind))

@@ -21,10 +21,12 @@ from ..wire import Json
 from .ability import ways_here
 from .analysis import unknown_names
 from .compiled import Job, compile_and_serve
+from .delegated import Delegated
 from .domain import Numbers
 from .engine import Rule
 from .evaluator import Compiling, Evaluator
 from .lookout import Lookout
+from .opa_server import OpaServer
 from .policy import Policy
 from .snapshot import Stamp
 from .tier import Tiers
@@ -94,6 +96,8 @@ class PolicyFiles:
         self._folders = policy_folders(config, armed.plugins)
         self._server = ForkServer(partial(compile_and_serve, armed.types))
         self._meanwhile = meanwhile
+        self.opa = OpaServer(config.opa, meanwhile) if config.policy.engine == "opa" else None
+        """The server that decides; None: the embedded engine does."""
         self._loading: _Loading | None = None
         self._in_force: Candidate | None = None
         self._lookout = Lookout(self._folders)
@@ -123,6 +127,8 @@ class PolicyFiles:
         in_force, self._in_force = self._in_force, None
         if in_force is not None:
             in_force.close()
+        if self.opa is not None:
+            self.opa.close()
         self._server.close()
 
     def load(self) -> Candidate:
@@ -178,7 +184,8 @@ class PolicyFiles:
         for problem in problems:
             _log.warning("policy: %s", problem)
         policy = self._config.policy
-        made = Policy(evaluator, on_error=Action[policy.on_error.upper()], memo=policy.memo)
+        many = Delegated(self.opa, evaluator) if self.opa is not None else None
+        made = Policy(evaluator, on_error=Action[policy.on_error.upper()], memo=policy.memo, many=many)
         return Candidate(made, compiled.tiers, compiled.numbers, executables, problems, evaluator)
 
     def adopt(self, candidate: Candidate) -> None:

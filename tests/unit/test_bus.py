@@ -1,7 +1,7 @@
 """The bus against fakes: bytes in, journal lines out, and nothing that raises on the way."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jsonschema
@@ -35,6 +35,8 @@ class Judge:
     def __init__(self, decision: Decision = KILL) -> None:
         self.asked: list[tuple[str, Mapping[str, Json]]] = []
         self._decision = decision
+        self.together = 1
+        self.batches: list[int] = []
 
     def describe(self, rule: str) -> Mapping[str, Json]:
         return {"severity": "high", "title": f"Title of {rule}", "technique": "T1068"}
@@ -42,6 +44,10 @@ class Judge:
     def decide(self, kind: str, document: Mapping[str, Json]) -> Decision:
         self.asked.append((kind, document))
         return self._decision
+
+    def decide_many(self, events: Sequence[tuple[str, Mapping[str, Json]]]) -> list[Decision]:
+        self.batches.append(len(events))
+        return [self.decide(*each) for each in events]
 
 
 class Setting:

@@ -32,7 +32,10 @@ def test_an_empty_file_is_a_valid_configuration(write: Writer) -> None:
 
 
 def test_relative_paths_are_below_the_files_folder(write: Writer, tmp_path: Path) -> None:
-    config = load_config(write('journal.path = "j.jsonl"\npolicy.paths = ["rules", "/etc/krie"]'))
+    config = load_config(
+        write('journal.path = "j.jsonl"\npolicy.paths = ["rules", "/etc/krie"]\nopa.token = "t"\nopa.ca = "/etc/ca"')
+    )
+    assert (config.opa.token, config.opa.ca, config.opa.key) == (str(tmp_path / "t"), "/etc/ca", "")
     assert config.journal.path == str(tmp_path / "j.jsonl")
     assert config.policy.paths == (str(tmp_path / "rules"), "/etc/krie")
 
@@ -55,13 +58,42 @@ def test_relative_paths_are_below_the_files_folder(write: Writer, tmp_path: Path
         ('[executables]\napt = "apt"', "executables.apt", "must be an absolute path, not 'apt'"),
         ("[journal]\nkeep = 0", "journal.keep", "Input should be greater than or equal to 1, not 0"),
         ("[plugins]\nx = 1", "plugins.x", "Input should be a valid dictionary, not 1"),
-    ],
+        ('[policy]\nengine = "opa"', "", 'policy.engine is "opa", and opa.url names no server'),
+        (
+            '[policy]\nengine = "opa"\ndecision_ms = 100\n[opa]\nurl = "http://127.0.0.1:1"',
+            "",
+            "opa.timeout_ms must be less than policy.decision_ms",
+        ),
+        *(
+            (f'[opa]\nurl = "{url}"', "opa.url", "must be http://HOST:PORT, https://HOST:PORT or unix:///PATH")
+            for url in (
+                "127.0.0.1:8181",
+                "ftp://x",
+                "http://",
+                "http://a:b@c",
+                "http://a/v1",
+                "http://a?b",
+                "http://a:0",
+                "http://a:99999",
+                "http://a:x",
+                "http://[::1",
+                "unix://run/opa.sock",
+                "http://\u00e9:1",
+            )
+        ),
+        (f'[opa]\nurl = "unix:///{"x" * 120}"', "opa.url", "names a socket of more than 107 bytes"),
+        ('[opa]\nurl = "http://far:1"\ntoken = "t"', "opa", "opa.token would be sent in clear"),
+        ('[opa]\nurl = "http://127.0.0.1:1"\nca = "t"', "opa", "opa.ca and opa.certificate need a url with https"),
+        ('[opa]\nurl = "https://a"\nkey = "t"', "opa", "opa.key needs opa.certificate"),
+        ("[opa]\nbatch = 0", "opa.batch", "Input should be greater than or equal to 1, not 0"),
+    ],  # fmt: skip
 )
 def test_mistakes_name_the_place_and_the_mend(write: Writer, text: str, place: str, problem: str) -> None:
     path = write(text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
-    assert str(caught.value).startswith(f"{path}: {place}: {problem}")
+    where = f"{path}: {place}" if place else str(path)
+    assert str(caught.value).startswith(f"{where}: {problem}")
 
 
 def test_pydantic_imports_nothing_that_a_package_announces(tmp_path: Path) -> None:

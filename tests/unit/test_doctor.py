@@ -99,7 +99,7 @@ def test_people_see_what_needs_their_attention() -> None:
     assert ["sample.a", "lsm", "EPERM"] in lines
     assert "degraded other: it [raised]" in text
     assert "note executables.x: gone" in text
-    assert text.startswith(f"{len(POLICY.rules)} rules; something does not work\n")
+    assert text.startswith(f"{len(POLICY.rules)} rules, revision ; something does not work\n")
 
 
 def test_it_begins_with_what_to_do() -> None:
@@ -198,3 +198,13 @@ def test_an_agent_that_may_not_be_asked_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(socket.socket, "connect", refused)
     with pytest.raises(KernelError, match="EACCES"):
         consult(tmp_path, never)
+
+
+def test_an_opa_server_that_does_not_decide_is_no_good_health() -> None:
+    kernel = armed(KernelSide(), reports=[probe("a", "alive")], modes={}, plugins=SimpleNamespace(degraded={}))
+    deciding = {"deciding": "opa", "server": "http://x:1", "reason": "", "answered": 1}
+    standing_in = {**deciding, "deciding": "embedded", "reason": "it cannot be reached"}
+    well, ill = (diagnose(kernel, (), (), agent=7, revision="r1", engine=each) for each in (deciding, standing_in))
+    assert (well.healthy, ill.healthy) == (True, False)
+    assert "0 rules, revision r1; all probes work" in shown(well)
+    assert "The embedded engine decides instead of OPA at http://x:1: it cannot be reached" in shown(ill)

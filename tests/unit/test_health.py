@@ -111,7 +111,9 @@ def test_attached_is_not_alive() -> None:
         "policy_failures": 2,
         "probes_not_alive": ["s.b", "s.d", "s.e"],
         "degraded": ["p"],
+        "engine_stands_in": False,
     }
+    assert health_facts(0, 0, 0, [], [], stands_in=True)["engine_stands_in"] is True
 
 
 def test_a_canary_that_the_kernel_refuses_is_no_silence() -> None:

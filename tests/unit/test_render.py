@@ -21,6 +21,7 @@ QUIET: dict[str, Any] = {
     "remembered": 50,
     "probes": [{"name": "p.a", "state": "alive", "by": "lsm"}],
     "degraded": {},
+    "engine": None,
     "modes": {"p": "enforce"},
     "guard": True,
     "guarded_operations": {"refused": 18, "of": 18},
@@ -49,6 +50,13 @@ def test_a_quiet_agent() -> None:
         "",
         "0 poisoned (of 18 guarded operations 18 are refused to them), 0 verdicts on single operations",
     ]
+
+
+def test_who_decides_where_an_opa_server_is_to() -> None:
+    engine = {"deciding": "opa", "server": "unix:///run/opa.sock", "reason": "", "answered": 7}
+    assert "OPA at unix:///run/opa.sock decides: 7 answers" in shown(engine=engine)
+    text = shown(engine={**engine, "deciding": "embedded", "reason": "it cannot be reached: [x]"})
+    assert "The embedded engine decides instead of OPA at unix:///run/opa.sock: it cannot be reached: [x]" in text
 
 
 def test_what_needs_attention() -> None:

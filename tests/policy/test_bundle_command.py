@@ -1,0 +1,82 @@
+"""`krie policy bundle`: what a configuration has in force, as OPA takes it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from krie.errors import KrieError, PolicyError
+from krie.policy.bundle import read_bundle
+from krie.policy.commands import policy as policy_command
+
+OPA = Path(__file__).parents[2] / ".cache/tools/opa"
+SITE = 'package krie.site\n\nrules contains {"id": "SITE", "action": "log"} if input.process.program == "tool"\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/site.rego").write_text(SITE)
+    (tmp_path / "site/site_test.rego").write_text("package krie.site_test\n\ntest_x if true\n")
+    (tmp_path / "krie.toml").write_text(
+        f'[policy]\npaths = ["site"]\n[executables]\ntool = "{tmp_path}/tool"\n[plugins.runtime_integrity]\n'
+    )
+    return tmp_path / "krie.toml"
+
+
+def run(*arguments: object) -> str:
+    answer = CliRunner().invoke(policy_command, list(map(str, arguments)), catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout
+
+
+def test_it_has_all_that_is_in_force_and_its_revision(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "b.tar.gz"
+    shown = json.loads(run("bundle", "--config", config, "--output", output, "--json"))
+    bundle = read_bundle(output.read_bytes(), "b")
+    assert shown["revision"] == bundle.revision == json.loads(run("check", "--config", config, "--json"))["revision"]
+    assert (shown["bytes"], shown["signed"]) == (output.stat().st_size, False)
+    assert {"site/site.rego", "runtime_integrity/ptrace.rego", "agent/agent.rego"} <= bundle.files.keys()
+    assert not any("_test" in each or "smep" in each for each in bundle.files)
+    assert bundle.sources.data["executables"] == {"tool": f"{tmp_path}/tool"}
+    before = output.read_bytes()
+    said = run("bundle", "--config", config, "--output", output)
+    assert said == f"{output}: revision {bundle.revision}, {len(before)} bytes, not signed\n"
+    assert output.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir() if "tar" in each.name] == ["b.tar.gz"]
+    assert output.stat().st_mode & 0o777 == 0o644
+
+
+def test_opa_takes_it_signed_and_inspects_it(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("0123456789abcdef0123456789abcdef\n")
+    output = tmp_path / "b.tar.gz"
+    options = ("--sign", tmp_path / "secret", "--algorithm", "HS256")
+    revision = json.loads(run("bundle", "--config", config, "--output", output, *options, "--json"))["revision"]
+    key = ("--verification-key", "0123456789abcdef0123456789abcdef", "--signing-alg", "HS256")
+    built = subprocess.run([OPA, "build", "-b", output, *key, "-o", tmp_path / "out.tar.gz"], check=False)
+    assert built.returncode == 0
+    inspected = subprocess.run([OPA, "inspect", "-f", "json", output], capture_output=True, check=True).stdout
+    assert json.loads(inspected)["manifest"]["revision"] == revision
+    document = json.dumps({"event": {"kind": "a.b"}, "process": {"program": "tool"}})
+    asked: list[str | Path] = [OPA, "eval", "-b", output, "-I", "--format", "raw", "data.krie.decision.result.rules"]
+    answer = subprocess.run(asked, input=document.encode(), capture_output=True, check=True).stdout
+    assert json.loads(answer) == [{"id": "SITE", "action": "log"}]
+
+
+def test_what_does_not_compile_or_cannot_be_written_leaves_the_file_before(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "b.tar.gz"
+    output.write_bytes(b"before")
+    (tmp_path / "site/site.rego").write_text(SITE + "x := y\n")
+    with pytest.raises(PolicyError, match=r"site\.rego:4"):
+        run("bundle", "--config", config, "--output", output)
+    (tmp_path / "site/site.rego").write_text(SITE.replace("krie.site", "krie.decision"))
+    with pytest.raises(PolicyError, match=r"site\.rego:1: package krie.decision is KRIe's own"):
+        run("bundle", "--config", config, "--output", output)
+    (tmp_path / "site/site.rego").write_text(SITE)
+    for wrong, problem in ((tmp_path, "is a folder"), (tmp_path / "none/b", "writing .*ENOENT")):
+        with pytest.raises(KrieError, match=problem):
+            run("bundle", "--config", config, "--output", wrong)
+    with pytest.raises(PolicyError, match="this key cannot sign"):
+        run("bundle", "--config", config, "--output", output, "--sign", tmp_path / "krie.toml")
+    assert output.read_bytes() == b"before"
