@@ -38,9 +38,10 @@ class Both:
             here = [self.engine.evaluate(packages, document) for packages, document in batch]
             wrong = [any(isinstance(each, str) for each in answers) for answers in here]
             for (packages, document), answers, is_wrong in zip(batch, here, wrong, strict=True):
-                if is_wrong:  # OPA must say so too: its answer then is the embedded engine's
+                if is_wrong:  # by the type of a field, which no event has: OPA may not get as far as that
                     (told,) = self._delegated.evaluate_many([(packages, document)])
-                    assert told.engine == "embedded", (document, answers)
+                    for there, mine in zip(told.answers, answers, strict=True):
+                        assert isinstance(mine, str) or set(there) == set(mine), document
                     self.server._declined_in_a_row = 0
             right = [
                 (asked, answers) for asked, answers, is_wrong in zip(batch, here, wrong, strict=True) if not is_wrong

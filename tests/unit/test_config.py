@@ -86,7 +86,7 @@ def test_relative_paths_are_below_the_files_folder(write: Writer, tmp_path: Path
         ('[opa]\nurl = "http://127.0.0.1:1"\nca = "t"', "opa", "opa.ca and opa.certificate need a url with https"),
         ('[opa]\nurl = "https://a"\nkey = "t"', "opa", "opa.key needs opa.certificate"),
         ("[opa]\nbatch = 0", "opa.batch", "Input should be greater than or equal to 1, not 0"),
-    ],  # fmt: skip
+    ],
 )
 def test_mistakes_name_the_place_and_the_mend(write: Writer, text: str, place: str, problem: str) -> None:
     path = write(text)
