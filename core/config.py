@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from .config_file import MODE, RUN_DIR, PluginMode, read_content
+from .config_section import Section
 from .errors import ConfigError
+from .services.config import BundleConfig, DecisionLogsConfig, StatusConfig, is_url, problems
 
 _LONGEST_SOCKET = 107
-os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
-"""Else pydantic imports what any installed package announces to it, with the first model: here that runs as root."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _power_of_two(value: int) -> int:
@@ -45,7 +41,7 @@ def _named(name: str) -> str:
     return name
 
 
-class AgentConfig(_Section):
+class AgentConfig(Section):
     """`[agent]`"""
 
     run_dir: Annotated[str, AfterValidator(_absolute)] = Field(
@@ -91,7 +87,7 @@ class AgentConfig(_Section):
     processes: int = Field(65536, ge=1024, le=1 << 22, description="processes that the process table holds")
 
 
-class JournalConfig(_Section):
+class JournalConfig(Section):
     """`[journal]`"""
 
     path: str = Field("/var/log/krie/journal.jsonl", description="the journal's file; empty: none is written")
@@ -115,7 +111,7 @@ class JournalConfig(_Section):
     )
 
 
-class PolicyConfig(_Section):
+class PolicyConfig(Section):
     """`[policy]`"""
 
     paths: tuple[str, ...] = Field((), description="further folders with .rego rules and .json data")
@@ -123,6 +119,11 @@ class PolicyConfig(_Section):
         "embedded",
         description="who decides what user space decides: the engine in the agent, or the server of `[opa]`, for which "
         "the embedded one stands in whenever it cannot",
+    )
+    bundle: str = Field(
+        "",
+        description="URL or file of a bundle, as OPA has it, which is then all that decides; empty: the rules of KRIe, "
+        "its plugins and `paths` do",
     )
     on_error: Literal["allow", "log"] = Field(
         "log", description="reaction that is added where a policy cannot be evaluated"
@@ -162,7 +163,7 @@ def _server(url: str) -> str:
     return url.rstrip("/")
 
 
-class OpaConfig(_Section):
+class OpaConfig(Section):
     """`[opa]`: the server that decides where `policy.engine` is `opa`."""
 
     url: Annotated[str, AfterValidator(_server)] = Field(
@@ -189,7 +190,7 @@ class OpaConfig(_Section):
         return self
 
 
-class EnforcementConfig(_Section):
+class EnforcementConfig(Section):
     """`[enforcement]`: how plugins in mode `enforce` may act."""
 
     protected: tuple[Annotated[str, AfterValidator(_absolute)], ...] = Field(
@@ -215,7 +216,7 @@ class EnforcementConfig(_Section):
     breaker_period_s: int = Field(60, ge=1, le=86400, description="that period, s")
 
 
-class PluginConfig(_Section):
+class PluginConfig(Section):
     """Keys that every `[plugins.<name>]` has. Plugins add their own in a subclass."""
 
     mode: PluginMode = Field(
@@ -224,13 +225,16 @@ class PluginConfig(_Section):
     required: bool = Field(False, description="end the agent when this plugin does not work or is not alive")
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file. Relative paths are below the file's folder."""
 
     agent: AgentConfig = AgentConfig()
     journal: JournalConfig = JournalConfig()
     policy: PolicyConfig = PolicyConfig()
     opa: OpaConfig = OpaConfig()
+    bundle: BundleConfig = BundleConfig()
+    decision_logs: DecisionLogsConfig = DecisionLogsConfig()
+    status: StatusConfig = StatusConfig()
     enforcement: EnforcementConfig = EnforcementConfig()
     executables: dict[Annotated[str, AfterValidator(_named)], Annotated[str, AfterValidator(_absolute)]] = Field(
         default_factory=dict, description="`data.executables`: names that rules give to executables"
@@ -251,7 +255,7 @@ class Config(_Section):
 
 _FILES = ("token", "ca", "certificate", "key")
 """Of `[opa]`."""
-_Model = TypeVar("_Model", bound=_Section)
+_Model = TypeVar("_Model", bound=Section)
 _KEY = "[key]"
 """What pydantic adds to the place of an error that is in a key, not in its value."""
 
@@ -263,11 +267,21 @@ def load_config(path: Path) -> Config:
     update = {"paths": tuple(str(folder / each) for each in config.policy.paths)}
     opa = {"opa": str(folder / config.policy.opa)} if config.policy.opa else {}
     policy = config.policy.model_copy(update={**update, **opa})
+    if policy.bundle and not is_url(policy.bundle):
+        policy = policy.model_copy(update={"bundle": str(folder / policy.bundle)})
     files = {name: str(folder / value) for name in _FILES if (value := getattr(config.opa, name))}
     journal = config.journal
     if journal.path:
         journal = journal.model_copy(update={"path": str(folder / journal.path)})
-    return config.model_copy(update={"policy": policy, "journal": journal, "opa": config.opa.model_copy(update=files)})
+    for where, problem in problems(policy.bundle, config.bundle, config.decision_logs, config.status):
+        raise ConfigError(f"{path}: {where}", problem)
+    services = {
+        "opa": config.opa.model_copy(update=files),
+        "bundle": config.bundle.below(folder),
+        "decision_logs": config.decision_logs.below(folder),
+        "status": config.status.below(folder),
+    }
+    return config.model_copy(update={"policy": policy, "journal": journal, **services})
 
 
 def plugin_config(name: str, raw: Mapping[str, Any], model: type[_Model], place: str) -> _Model:
@@ -313,7 +327,7 @@ def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
 def _keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
     fields = model.model_fields
     for parent in parents:
-        if isinstance(parent, int):  # within a list, whose models were found already
+        if isinstance(parent, int) or parent not in fields:  # within a list or a table, whose models were found already
             continue
         annotation = fields[parent].annotation
         model_of = next((each for each in (annotation, *get_args(annotation)) if _is_model(each)), None)

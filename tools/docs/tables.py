@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from krie.agent_events import AGENT_EVENTS
 from krie.config import Config
@@ -83,9 +83,24 @@ def every_key(_: Config, plugins: Plugins) -> Iterator[tuple[str, str, str]]:
 
 def _keys_of(section: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     for name, field in model.model_fields.items():
-        default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)
+        if (nested := _values(field.annotation)) is not None:
+            yield from _keys_of(f"{section}.{name}.<name>", nested)
+            continue
+        default = (
+            ""
+            if field.is_required()
+            else str(field.default).lower()
+            if isinstance(field.default, bool)
+            else repr(field.default)
+        )
         shown = "[]" if field.default == () else default.replace("'", '"')
-        yield f"{section}.{name}", shown, field.description or ""
+        yield f"{section}.{name}", "" if field.is_required() else shown, field.description or ""
+
+
+def _values(annotation: Any) -> type[BaseModel] | None:
+    """The model of a table's values, where each key names a table of its own."""
+    values = get_args(annotation)[1:] if get_origin(annotation) is dict else ()
+    return values[0] if values and isinstance(values[0], type) and issubclass(values[0], BaseModel) else None
 
 
 def exit_codes(_config: Config, _plugins: Plugins) -> str:
