@@ -17,11 +17,16 @@ from ..config import Config, load_config
 from ..decision import Action
 from ..errors import ExitCode, PolicyError
 from ..examination import explain_here
+from ..given import Values
+from ..journal_reader import MOST_LINE, pieces_of
 from ..offline import load_plugins
 from ..output import complain, say, say_json, say_text
+from ..printable import json_line
 from ..render import console, progress
 from .ability import ways_anywhere
 from .bundle_command import policy_bundle
+from .chosen import chosen
+from .eval_lines import are_lines, decided, document_of
 from .explain import Explained, explain, modes_by_kind
 from .opa_check import ask_opa
 from .policy import Policy
@@ -78,19 +83,37 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
 
 @policy.command("eval")
 @config_option
-def policy_eval(config: Path | None) -> None:
-    """Decide one event from standard input: a line of the journal, or a document {"event": ..., "process": ...}.
+@click.option("--policy", "by", metavar="POLICY", help="Decide by another one: a folder, a bundle, a revision of git.")
+@click.option("--lines", is_flag=True, help="Take each line for a document, also where there is but one.")
+def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
+    """Decide events from standard input: lines of the journal, or documents {"event": ..., "process": ...}.
 
-    Prints the decision as JSON. Needs no root.
+    Prints the decision as JSON; of several lines, each with a document, one line for each, with its number. Needs no
+    root. Exits with 4 where a line could not be decided.
     """
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
-    document = _document(sys.stdin.buffer.read())
-    with closing(evaluator(settings, loaded)) as engine:
-        policy = Policy(engine, on_error=Action[settings.policy.on_error.upper()], memo=0)
-        decision = policy.decide(document["event"]["kind"], document)
-    say_json(decision.to_json())
+    start = sys.stdin.buffer.readline(MOST_LINE + 1)
+    while start and not start.strip():
+        start = sys.stdin.buffer.readline(MOST_LINE + 1)
+    start += sys.stdin.buffer.readline(MOST_LINE + 1)
+    many = lines or are_lines(start)
+    document = {} if many else _document(start + sys.stdin.buffer.read())
+    sources = chosen(by, settings, loaded).sources if by is not None else None
+    with closing(evaluator(settings, loaded, sources)) as engine:
+        on_error = Action[settings.policy.on_error.upper()]
+        if not many:
+            decided_one = Policy(engine, on_error=on_error, memo=0).decide(document["event"]["kind"], document)
+            say_json(decided_one.to_json())
+            return
+        failed = False
+        for answer in decided(
+            pieces_of(sys.stdin.buffer, start=start), Policy(engine, on_error=on_error, memo=settings.policy.memo)
+        ):
+            failed = failed or "action" not in answer
+            say(json_line(json.dumps(answer)))
+    sys.exit(ExitCode.POLICY if failed else ExitCode.OK)
 
 
 @policy.command("explain")
@@ -170,17 +193,10 @@ def _document(text: bytes) -> dict[str, Any]:
         raise PolicyError(f"<stdin>: is no UTF-8 text: byte {text[error.start]:#04x} at {error.start}") from error
     except json.JSONDecodeError as error:
         raise PolicyError(f"<stdin>:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("event"), dict):
-        raise PolicyError('<stdin>:1:1: must be an object with "event", such as a line of the journal')
-    kind = content.get("kind", content["event"].get("kind"))
-    if not isinstance(kind, str):
-        raise PolicyError('<stdin>:1:1: has no "kind", in the event or beside it')
-    return {
-        "event": {"kind": kind, **content["event"]},
-        "process": content.get("process", {}),
-        "host": content.get("host", {}),
-        "health": content.get("health", {}),
-    }
+    try:
+        return document_of(content, Values())
+    except PolicyError as error:
+        raise PolicyError(f"<stdin>:1:1: {error}") from error
 
 
 def _explained(config: Config, place: str) -> list[Explained]:

@@ -44,7 +44,7 @@ class Job:
     data: Mapping[str, Json] = field(default_factory=dict)
     """What the configuration adds to the folders' data."""
     sources: PolicySources | None = None
-    """What was read before: nothing is read again, and no tables are made."""
+    """What was read before: nothing is read again. Without `ways` it is not tried and gets no tables."""
     ways: Ways = field(default_factory=dict)
     numbers: Numbers = field(default_factory=Numbers)
     programs_differ: str = ""
@@ -116,9 +116,10 @@ def _failure(error: KrieError | OSError) -> Failure:
 
 def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
     sources = job.sources or read_policy(job.folders, job.data)
-    unchecked = unchecked_by_opa(job.limits, sources) if job.sources is None else ()
+    again = job.sources is not None and not job.ways
+    unchecked = () if again else unchecked_by_opa(job.limits, sources)
     engine = EmbeddedEngine(sources, note)
-    if job.sources is not None:
+    if again:
         return engine, Compiled(sources, engine.packages, Tiers(), Numbers())
     attempt(engine, types)
     note("at the kernel's tables")

@@ -55,32 +55,33 @@ def read_sources(
     The keys of a data file become keys of `data`. Raises `PolicyError` for a file that cannot be read and for a key
     that two files set.
     """
+    return gathered(
+        ((place_of(file), place_of(folder), _text(file, read)) for folder in folders for file in policy_files(folder)),
+        data,
+    )
+
+
+def gathered(texts: Iterable[tuple[str, str, str]], data: Mapping[str, Json]) -> PolicySources:
+    """The same of texts, each with its file's place and the folder that was named. Raises `PolicyError`."""
     files: list[PolicyFile] = []
     merged: dict[str, Json] = dict(data)
     owners = dict.fromkeys(data, "krie.toml")
     left = MOST_BYTES
-
-    def text_of(file: Traversable) -> str:
-        nonlocal left
-        text = _text(file, read)
+    for place, folder, text in texts:
         left -= len(text)
         if left < 0:
-            raise PolicyError(f"{place_of(file)}: all policies and data are larger than {MOST_BYTES >> 20} MiB")
-        return text
-
-    for folder in folders:
-        for file in policy_files(folder):
-            if file.name.endswith(".rego"):
-                files.append(PolicyFile(place_of(file), text_of(file), place_of(folder)))
-                check_text(files[-1].text, files[-1].place)
-                continue
-            for key, value in _object(text_of(file), place_of(file)).items():
-                if key in owners:
-                    raise PolicyError(f"{place_of(file)}: sets data.{key}, which {owners[key]} sets too; rename one")
-                owners[key] = place_of(file)
-                merged[key] = value
-    texts = [file.text for file in files]
-    revision = revision_of([*texts, *entry_points(texts).values()], merged)
+            raise PolicyError(f"{place}: all policies and data are larger than {MOST_BYTES >> 20} MiB")
+        if place.endswith(".rego"):
+            files.append(PolicyFile(place, text, folder))
+            check_text(text, place)
+            continue
+        for key, value in _object(text, place).items():
+            if key in owners:
+                raise PolicyError(f"{place}: sets data.{key}, which {owners[key]} sets too; rename one")
+            owners[key] = place
+            merged[key] = value
+    rego = [file.text for file in files]
+    revision = revision_of([*rego, *entry_points(rego).values()], merged)
     return PolicySources(tuple(files), merged, revision, owners)
 
 
@@ -95,11 +96,17 @@ def revision_of(texts: Iterable[str], data: Mapping[str, Json]) -> str:
 
 def _text(file: Traversable, read: Callable[[Traversable], bytes]) -> str:
     try:
-        return read(file).decode().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{place_of(file)}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        return text_of(read(file), place_of(file))
     except OSError as error:
         raise PolicyError(f"{place_of(file)}: cannot be read: {error.strerror}") from error
+
+
+def text_of(raw: bytes, place: str) -> str:
+    """A file's text. Raises `PolicyError`."""
+    try:
+        return raw.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{place}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def _object(text: str, place: str) -> dict[str, Json]:

@@ -24,26 +24,32 @@ def sources_of(config: Config, plugins: Plugins) -> PolicySources:
     return read_policy(policy_folders(config, plugins), policy_data(config))
 
 
-def tried_engine(config: Config, plugins: Plugins) -> EmbeddedEngine:
-    """An engine in this process. Raises `PolicyError`, `ConfigError`, also for what takes too much time or memory."""
-    compiled, child = _tried(config, plugins, event_types(plugins))
+def tried_engine(config: Config, plugins: Plugins, sources: PolicySources | None = None) -> EmbeddedEngine:
+    """An engine in this process. Raises `PolicyError`, `ConfigError`, also for what takes too much time or memory.
+
+    `sources`: the policy; None: what the configuration has in force.
+    """
+    compiled, child = _tried(config, plugins, event_types(plugins), sources)
     child.end()
     return EmbeddedEngine(compiled.sources)
 
 
-def evaluator(config: Config, plugins: Plugins) -> Evaluator:
+def evaluator(config: Config, plugins: Plugins, sources: PolicySources | None = None) -> Evaluator:
     """As an agent has it. Raises as `tried_engine` does."""
     types = event_types(plugins)
-    compiled, child = _tried(config, plugins, types)
+    compiled, child = _tried(config, plugins, types, sources)
     return Evaluator(compiled, child, partial(forked, partial(compile_and_serve, types)), config.policy)
 
 
-def _tried(config: Config, plugins: Plugins, types: EventTypes) -> tuple[Compiled, Child]:
+def _tried(
+    config: Config, plugins: Plugins, types: EventTypes, sources: PolicySources | None
+) -> tuple[Compiled, Child]:
     numbers = Numbers().following({Identity(1, at, 0): name for at, name in enumerate(config.executables, 1)})
     job = Job(
         config.policy,
         policy_folders(config, plugins),
         policy_data(config),
+        sources,
         ways=ways_anywhere(plugins.sensors),
         numbers=numbers,
     )

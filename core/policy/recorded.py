@@ -1,0 +1,176 @@
+"""A line of the journal as the input that rules saw: exactly that, or what the line lacks of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..enrich import PROCESS_NAMES, document_schema
+from ..event import EventTypes
+from ..given import PARTS, Values
+from ..wire import Json
+from .engine import Package, Path
+from .policy import least
+
+_LABEL = 200
+
+
+class Unreadable(Exception):
+    """A line is none of the journal's; the text says why."""
+
+
+class Recorded(NamedTuple):
+    """One line."""
+
+    kind: str
+    document: dict[str, Any]
+    """The input: without host, health and ancestors where those are not known."""
+    decision: dict[str, Any]
+    """What was decided then."""
+    line: dict[str, Any]
+    missing: tuple[str, ...]
+    """Parts of `krie.given.PARTS` that are not known."""
+    old: bool
+    """The line is of a KRIe that did not write these parts."""
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is too large for a number")
+    return number
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key is there twice")
+    return made
+
+
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_once).decode
+
+
+def object_of(text: bytes) -> dict[str, Any]:
+    """One line as an object. Raises `Unreadable`."""
+    try:
+        found = _decode(text.decode())
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"no UTF-8 text at byte {error.start + 1}") from error
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"no JSON at character {error.pos + 1}: {error.msg}") from error
+    except RecursionError as error:
+        raise Unreadable("nested too deep") from error
+    except ValueError as error:  # also numbers of too many digits
+        raise Unreadable(str(error)) from error
+    if not isinstance(found, dict):
+        raise Unreadable("no object")
+    return found
+
+
+def recorded(text: bytes, values: Values) -> Recorded:
+    """Read one line; values that it tells are learnt. Raises `Unreadable`."""
+    line = object_of(text)
+    if line.get("v") != 1:
+        raise Unreadable("no line of the journal's version 1")
+    kind, event, process, decision = (line.get(name) for name in ("kind", "event", "process", "decision"))
+    if not isinstance(kind, str) or not all(isinstance(each, dict) for each in (event, process, decision)):
+        raise Unreadable("kind, event, process or decision is not there or has another type")
+    assert isinstance(event, dict)
+    assert isinstance(process, dict)
+    assert isinstance(decision, dict)
+    if "values" in line:
+        values.learn(line["values"])
+    given = line.get("given")
+    old = not isinstance(given, dict)
+    found = {part: values.get(given.get(part)) for part in PARTS} if isinstance(given, dict) else dict.fromkeys(PARTS)
+    document: dict[str, Any] = {"event": {"kind": kind, **event}, "process": process}
+    for part in ("host", "health"):
+        if (text_of := found[part]) is not None:
+            document[part] = json.loads(text_of)
+    if (text_of := found["ancestors"]) is not None:
+        document["process"] = {**process, "ancestors": json.loads(text_of)}
+    missing = tuple(part for part in PARTS if found[part] is None)
+    return Recorded(kind, document, decision, line, missing, old)
+
+
+@dataclass(slots=True)
+class Needs:
+    """What policies read of events of each kind, so that a line that lacks something else is as good as a whole one."""
+
+    packages: Iterable[Package]
+    types: EventTypes
+    facts: Callable[[str], Mapping[str, Json]]
+    _by_kind: dict[str, tuple[frozenset[str], tuple[tuple[str, str], ...]] | None] = field(default_factory=dict)
+
+    def lacks(self, line: Recorded) -> tuple[str, ...]:
+        """What rules read and the line does not say; ("kind",): nobody knows such events."""
+        if line.kind not in self._by_kind:
+            self._by_kind[line.kind] = self._needed(line.kind)
+        needed = self._by_kind[line.kind]
+        if needed is None:
+            return ("kind",)
+        parts, fields = needed
+        lacking = [each for each in line.missing if each in parts]
+        lacking += [f"{part}.{name}" for part, name in fields if name not in line.document[part]]
+        return tuple(lacking)
+
+    def _needed(self, kind: str) -> tuple[frozenset[str], tuple[tuple[str, str], ...]] | None:
+        try:
+            schema = document_schema(self.types.named(kind), self.facts(kind))
+        except KeyError:
+            return None
+        required = schema["required"]
+        assert isinstance(required, list)
+        names = {"event": frozenset(map(str, required)), "process": PROCESS_NAMES - {"ancestors"}}
+        concerned = (package for package in self.packages if package.concerns(kind))
+        paths = least(path for package in concerned for path in package.reads(kind))
+        parts = {part for path in paths for part in PARTS if _touches(path, part)}
+        fields = {
+            (part, name) for path in paths for part, known in names.items() for name in _fields(path, part, known)
+        }
+        return frozenset(parts), tuple(sorted(fields))
+
+
+def _touches(path: Path, part: str) -> bool:
+    whole = ("process", "ancestors") if part == "ancestors" else (part,)
+    shorter = min(len(path), len(whole))
+    return path[:shorter] == whole[:shorter]
+
+
+def _fields(path: Path, part: str, known: frozenset[str]) -> Iterable[str]:
+    if path in ((), (part,)):
+        return known
+    return known & {path[1]} if path[0] == part else ()
+
+
+def label(value: object) -> str:
+    """A name as reports group by it."""
+    return value[:_LABEL] if isinstance(value, str) else "?"
+
+
+def program_of(process: Mapping[str, Any]) -> str:
+    """What people call the program of a process."""
+    return label(process.get("program") or process.get("exe") or process.get("comm") or "?")
+
+
+def host_of(line: Recorded) -> str:
+    """The name of the host that a line is of; `?` where it does not say."""
+    told, seen = line.line.get("host"), line.document.get("host")
+    name = told.get("name") if isinstance(told, dict) else told
+    if not isinstance(name, str) and isinstance(seen, dict):
+        name = seen.get("name")
+    return label(name or "?")
+
+
+def day_of(line: Recorded) -> str:
+    """The day of a line, in UTC; `?` where it does not say."""
+    time = line.line.get("time")
+    day = time[:10] if isinstance(time, str) else ""
+    return day if len(day) == 10 and day[:4].isdigit() and day[4] == day[7] == "-" and day[:10].isascii() else "?"

@@ -1,0 +1,113 @@
+"""`krie policy eval` of many lines: one answer a line, in order, whatever the lines are."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.decision import Action
+from krie.given import Values, named
+from krie.journal_reader import MOST_LINE, pieces_of
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.eval_lines import are_lines, decided, document_of
+from krie.policy.policy import Policy
+from krie.policy.sources import PolicyFile, PolicySources
+
+RULES = """package krie.site
+rules contains {"id": "A", "action": "log"} if input.event.name == "a"
+rules contains {"id": "H", "action": "kill"} if input.host.name == "h"
+rules contains {"id": "P", "action": "log"} if input.process.ancestors[_].comm == "sh"
+"""
+
+
+def answers(text: bytes) -> list[dict[str, Any]]:
+    engine = EmbeddedEngine(PolicySources((PolicyFile("p.rego", RULES),), {}, "r"))
+    policy = Policy(engine, on_error=Action.LOG, memo=100)
+    return list(decided(pieces_of(io.BytesIO(text)), policy))
+
+
+def rules(answer: dict[str, Any]) -> list[str]:
+    return [each["id"] for each in answer["rules"]]
+
+
+def event(name: str, **more: Any) -> bytes:
+    return json.dumps({"kind": "x.y", "event": {"name": name}, **more}).encode() + b"\n"
+
+
+def test_each_line_gets_its_answer() -> None:
+    found = answers(event("a") + b"\n" + event("b") + event("a").rstrip())
+    assert [(each["line"], rules(each)) for each in found] == [(1, ["A"]), (3, []), (4, ["A"])]
+
+
+def test_what_a_line_names_is_looked_up() -> None:
+    given = named({"host": {"name": "h"}, "health": {}, "ancestors": [{"comm": "sh"}]})
+    names = {part: digest for part, (digest, _) in given.items()}
+    values = {digest: json.loads(text) for digest, text in given.values()}
+    found = answers(event("a", given=names, values=values) + event("b", given=names) + event("b", given={"host": "no"}))
+    assert [rules(each) for each in found] == [["A", "H", "P"], ["H", "P"], []]
+
+
+BAD = {
+    "no JSON": b"{",
+    "deep": b'{"event":' + b"[" * 100_000,
+    "twice": b'{"kind":"x.y","event":{"a":1,"a":2}}',
+    "NaN": b'{"kind":"x.y","event":{"a":NaN}}',
+    "too large": b'{"kind":"x.y","event":{"a":1e999}}',
+    "digits": b'{"kind":"x.y","event":{"a":' + b"9" * 10_000 + b"}}",
+    "no object": b"[1]",
+    "no kind": b'{"event":{}}',
+    "no event": b'{"kind":"x.y","event":5}',
+    "NUL": b"\0\0\0",
+    "no text": b'{"kind":"\xff","event":{}}',
+    "long": b'{"event":"' + b"x" * MOST_LINE,
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_line_is_told_and_costs_no_other(name: str) -> None:
+    before, bad, after = answers(event("a") + BAD[name] + b"\n" + event("a"))
+    assert rules(before) == rules(after) == ["A"]
+    assert (bad["line"], after["line"]) == (2, 3)
+    assert bad["error"]
+    assert "action" not in bad
+
+
+@pytest.mark.parametrize(
+    ("text", "many"),
+    [
+        (b'{"event": {}}\n{"event": {}}\n', True),
+        (b'\n{"event": {}}\n\n', False),
+        (b'{\n"event": {}}\n', False),
+        (b'{"event": {}}', False),
+        (b"", False),
+    ],
+)
+def test_lines_are_told_from_a_document_of_many_lines(text: bytes, many: bool) -> None:
+    assert are_lines(text) is many
+
+
+def test_a_document_says_what_it_says() -> None:
+    assert document_of({"event": {"kind": "k"}, "host": {"name": "x"}, "process": {"uid": 1}}, Values()) == {
+        "event": {"kind": "k"},
+        "process": {"uid": 1},
+        "host": {"name": "x"},
+        "health": {},
+    }
+
+
+def test_the_command(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "krie.toml").write_text("[plugins.runtime_integrity]\n")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "p.rego").write_text(RULES)
+    command = [sys.executable, "-I", "-c", "from krie.cli import main; main()", "policy", "eval", "--policy", "site"]
+    lines = event("a") + b"{\n" + event("b")
+    ran = subprocess.run(command, cwd=tmp_path, input=lines, capture_output=True, timeout=60)
+    told = [json.loads(each) for each in ran.stdout.splitlines()]
+    assert [(each["line"], "error" in each) for each in told] == [(1, False), (2, True), (3, False)], ran.stderr
+    assert ran.returncode == 4
+    one = subprocess.run([*command, "--lines"], cwd=tmp_path, input=event("a"), capture_output=True, timeout=60)
+    assert (one.returncode, rules(json.loads(one.stdout))) == (0, ["A"])
