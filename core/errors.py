@@ -35,6 +35,8 @@ class ExitCode(IntEnum):
     NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent runs here"
     TAMPERED = 9, "`krie integrity`: the kernel's memory differs from its boot image, and nothing legal explains it"
     EXHAUSTED = 10, "files, memory, processes or a file system of this machine are used up; the message says which"
+    DIFFERENT = 11, "`krie policy replay`, `krie policy diff`: the two policies differ"
+    UNDECIDED = 12, "`krie policy replay`: no difference was found, but some recorded events could not be decided again"
 
 
 class KrieError(Exception):

@@ -99,6 +99,10 @@ class Values:
             _, dropped = self._texts.popitem(last=False)
             self._bytes -= len(dropped)
 
+    def items(self) -> list[tuple[str, str]]:
+        """All of them, those told last at the end."""
+        return list(self._texts.items())
+
     def get(self, digest: object) -> str | None:
         """The value with this digest, as text."""
         return self._texts.get(digest) if isinstance(digest, str) else None

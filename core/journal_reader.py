@@ -92,8 +92,17 @@ class JournalReader:
         self._files: list[IO[bytes]] = []
         self.total = 0
         """Bytes on disk of all files; standard input has none."""
+        try:
+            self._open_all()
+        except ConfigError:
+            self.close()
+            raise
+        self._before = 0
+        self._at: IO[bytes] | None = None
+
+    def _open_all(self) -> None:
         seen: dict[tuple[int, int], Path] = {}
-        for path in paths:
+        for path in self.paths:
             if path == STANDARD_INPUT:
                 self._files.append(os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
                 continue
@@ -103,8 +112,6 @@ class JournalReader:
             if other is not path:
                 raise ConfigError(str(path), f"is {other}, which is read already")
             self.total += status.st_size
-        self._before = 0
-        self._at: IO[bytes] | None = None
 
     @property
     def done(self) -> int:

@@ -30,6 +30,7 @@ from .eval_lines import are_lines, decided, document_of
 from .explain import Explained, explain, modes_by_kind
 from .opa_check import ask_opa
 from .policy import Policy
+from .review_commands import policy_replay
 from .subject import subject_of
 from .trial import Trial
 from .tried import evaluator, tried_engine
@@ -184,6 +185,9 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
         for each in found.disagreements:
             say_text(f"\n{each.as_rego(subject.tiers.in_kernel(each.kind))}")
     sys.exit(ExitCode.POLICY if found.disagreements else ExitCode.OK)
+
+
+policy.add_command(policy_replay)
 
 
 def _document(text: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..enrich import PROCESS_NAMES, document_schema
 from ..event import EventTypes
-from ..given import PARTS, Values
+from ..given import PARTS, Values, encoded
 from ..wire import Json
 from .engine import Package, Path
 from .policy import least
@@ -19,7 +19,11 @@ _LABEL = 200
 
 
 class Unreadable(Exception):
-    """A line is none of the journal's; the text says why."""
+    """A line is none of the journal's; `what` says why, and the text also where."""
+
+    def __init__(self, what: str, where: str = "") -> None:
+        self.what = what
+        super().__init__(what + where)
 
 
 class Recorded(NamedTuple):
@@ -62,13 +66,13 @@ def object_of(text: bytes) -> dict[str, Any]:
     try:
         found = _decode(text.decode())
     except UnicodeDecodeError as error:
-        raise Unreadable(f"no UTF-8 text at byte {error.start + 1}") from error
+        raise Unreadable("no UTF-8 text", f" at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
-        raise Unreadable(f"no JSON at character {error.pos + 1}: {error.msg}") from error
+        raise Unreadable(f"no JSON: {error.msg}", f" at character {error.pos + 1}") from error
     except RecursionError as error:
         raise Unreadable("nested too deep") from error
     except ValueError as error:  # also numbers of too many digits
-        raise Unreadable(str(error)) from error
+        raise Unreadable("a number that is none, or a key that is there twice", f": {str(error)[:_LABEL]}") from error
     if not isinstance(found, dict):
         raise Unreadable("no object")
     return found
@@ -90,6 +94,8 @@ def recorded(text: bytes, values: Values) -> Recorded:
     given = line.get("given")
     old = not isinstance(given, dict)
     found = {part: values.get(given.get(part)) for part in PARTS} if isinstance(given, dict) else dict.fromkeys(PARTS)
+    if isinstance(line.get("host"), dict):
+        found["host"] = encoded(line["host"])
     document: dict[str, Any] = {"event": {"kind": kind, **event}, "process": process}
     for part in ("host", "health"):
         if (text_of := found[part]) is not None:
@@ -100,13 +106,26 @@ def recorded(text: bytes, values: Values) -> Recorded:
     return Recorded(kind, document, decision, line, missing, old)
 
 
+Needed = frozenset[str]
+"""Names that `input.event` has in each event of a kind."""
+
+
+def fields_of(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) -> dict[str, Needed]:
+    """By kind. `facts`: what plugins add."""
+    found = {}
+    for each in types:
+        required = document_schema(each, facts(each.name))["required"]
+        assert isinstance(required, list)
+        found[each.name] = frozenset(map(str, required))
+    return found
+
+
 @dataclass(slots=True)
 class Needs:
     """What policies read of events of each kind, so that a line that lacks something else is as good as a whole one."""
 
     packages: Iterable[Package]
-    types: EventTypes
-    facts: Callable[[str], Mapping[str, Json]]
+    fields: Mapping[str, Needed]
     _by_kind: dict[str, tuple[frozenset[str], tuple[tuple[str, str], ...]] | None] = field(default_factory=dict)
 
     def lacks(self, line: Recorded) -> tuple[str, ...]:
@@ -122,13 +141,9 @@ class Needs:
         return tuple(lacking)
 
     def _needed(self, kind: str) -> tuple[frozenset[str], tuple[tuple[str, str], ...]] | None:
-        try:
-            schema = document_schema(self.types.named(kind), self.facts(kind))
-        except KeyError:
+        if kind not in self.fields:
             return None
-        required = schema["required"]
-        assert isinstance(required, list)
-        names = {"event": frozenset(map(str, required)), "process": PROCESS_NAMES - {"ancestors"}}
+        names = {"event": self.fields[kind], "process": PROCESS_NAMES - {"ancestors"}}
         concerned = (package for package in self.packages if package.concerns(kind))
         paths = least(path for package in concerned for path in package.reads(kind))
         parts = {part for path in paths for part in PARTS if _touches(path, part)}
@@ -157,7 +172,8 @@ def label(value: object) -> str:
 
 def program_of(process: Mapping[str, Any]) -> str:
     """What people call the program of a process."""
-    return label(process.get("program") or process.get("exe") or process.get("comm") or "?")
+    names = (process.get(name) for name in ("program", "exe", "comm"))
+    return label(next((name for name in names if name not in ("", "?", None)), "?"))
 
 
 def host_of(line: Recorded) -> str:

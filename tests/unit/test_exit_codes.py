@@ -1,5 +1,6 @@
 """Every exit code that the manual has, from a command that ends with it."""
 
+import json
 import os
 import resource
 import subprocess
@@ -10,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from krie.agent_events import Loss
+from krie.enrich import PROCESS_NAMES
 from krie.errors import ExitCode
+from krie.event import EventType
 from krie.lock import hold
+from krie.testing.events import build
 
 _RUN = "import sys; sys.argv[0] = 'krie'; from krie.cli import main; main()"
 _BUG = f"import krie.plugin_list as module; module.installed = lambda _: 1 / 0; {_RUN}"
@@ -45,6 +50,19 @@ def nothing(folder: Path) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """A journal with a line, and beside the rules in force others, one of which would have fired."""
+    process = dict.fromkeys(PROCESS_NAMES - {"ancestors"}, 0)
+    line = {"v": 1, "kind": "krie.loss", "event": EventType(Loss).json(build(Loss)), "process": process, "decision": {}}
+    (folder / "journal.jsonl").write_text(json.dumps(line) + "\n")
+    (folder / "torn.jsonl").write_text('{"v":1,')
+    (folder / "other").mkdir()
+    rule = 'rules contains {"id": "X", "action": "log"} if input.event.kind == "krie.loss"'
+    (folder / "other" / "x.rego").write_text(f"package krie.x\n\n{rule}\n")
+    yield
+
+
 def few_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
 
@@ -70,6 +88,8 @@ CASES = {
     ExitCode.NOT_RUNNING: Case(("status",), "no agent runs here"),
     ExitCode.TAMPERED: Case(("integrity",), "", _TAMPERED),
     ExitCode.EXHAUSTED: Case(("policy", "eval"), "ulimit -n", limit=few_files),
+    ExitCode.DIFFERENT: Case(("policy", "replay", "--against", "other", "journal.jsonl"), "", before=recorded),
+    ExitCode.UNDECIDED: Case(("policy", "replay", "torn.jsonl"), "", before=recorded),
 }
 
 

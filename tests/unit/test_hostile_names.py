@@ -135,6 +135,8 @@ CASES: list[tuple[int, tuple[str, ...]]] = [
     (0, ("policy", "explain", "EVIL001")),
     (2, ("policy", "verify", "--config", EVIL)),
     (4, ("policy", "eval")),
+    (2, ("policy", "replay", EVIL)),
+    (12, ("policy", "replay", "krie.toml", "--against", EVIL)),
     (2, ("lab", "kernels", EVIL)),
     (7, ("lab", "fetch", EVIL)),
     (7, ("lab", "run", "--kernel", EVIL, "--", EVIL)),

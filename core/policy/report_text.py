@@ -1,0 +1,170 @@
+"""Reports as texts that other programs show: JSON, JUnit, SARIF, Markdown, HTML.
+
+Names in reports are others' to choose. In each format they stay text: nothing of them is markup, a link, a mention of
+somebody or a control character.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+from ..printable import json_line, one_line
+from ..version import version
+from .report import Finding, Report
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24;"
+    "background:#fff}table{border-collapse:collapse;margin:.5rem 0 1.5rem;width:100%}th,td{border:1px solid #d0d7de;"
+    "padding:.3rem .6rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#f6f8fa}"
+    "code{font:13px/1.4 ui-monospace,monospace}.warning{border-left:4px solid #bf8700;padding:.3rem .8rem;"
+    "background:#fff8e5}@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}"
+    "th{background:#161b22}th,td{border-color:#30363d}.warning{background:#272115}}"
+)
+_PUNCTUATION = re.compile(r"[^\w ]", re.ASCII)
+
+
+def as_json(report: Report) -> str:
+    """What `data` says, with the report's texts."""
+    findings = [
+        {"rule": each.rule, "what": each.what, "severity": each.severity, "title": each.title, "place": each.place}
+        for each in report.findings
+    ]
+    content = {"title": report.title, "findings": findings, "warnings": list(report.warnings), **report.data}
+    return json_line(json.dumps(content, indent=2))
+
+
+def as_junit(report: Report) -> str:
+    """A test case for each rule: it fails where something of it differs; warnings are the suite's output."""
+    by_rule: dict[str, list[Finding]] = {rule: [] for rule in report.passed}
+    for each in report.findings:
+        by_rule.setdefault(each.rule, []).append(each)
+    failures = sum(map(bool, by_rule.values()))
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites name="krie" tests="{len(by_rule)}" failures="{failures}">',
+        f'  <testsuite name="{_xml(report.title)}" tests="{len(by_rule)}" failures="{failures}" errors="0">',
+    ]
+    for rule, findings in sorted(by_rule.items()):
+        case = f'    <testcase classname="{_xml(report.title)}" name="{_xml(rule)}"'
+        if not findings:
+            lines.append(f"{case}/>")
+            continue
+        text = "\n".join(_xml(line) for each in findings for line in (each.what, *each.details))
+        message = _xml("; ".join(each.what for each in findings))
+        lines += [f"{case}>", f'      <failure message="{message}">{text}</failure>', "    </testcase>"]
+    told = "\n".join(_xml(each) for each in (*(f"{name}: {value}" for name, value in report.facts), *report.warnings))
+    return "\n".join([*lines, f"    <system-out>{told}</system-out>", "  </testsuite>", "</testsuites>"])
+
+
+def as_sarif(report: Report) -> str:
+    """SARIF 2.1.0: a result for each finding, at the rule's place."""
+    rules = {each.rule: each for each in report.findings}
+    described = [
+        {"id": one_line(name), "shortDescription": {"text": _sarif(each.title or name)}}
+        for name, each in sorted(rules.items())
+    ]
+    run = {
+        "tool": {"driver": {"name": "KRIe", "version": version(), "rules": described}},
+        "invocations": [
+            {
+                "executionSuccessful": True,
+                "toolExecutionNotifications": [
+                    {"level": "warning", "message": {"text": _sarif(each)}} for each in report.warnings
+                ],
+            }
+        ],
+        "results": [_result(each) for each in report.findings],
+    }
+    content = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
+    return json_line(json.dumps(content, indent=2))
+
+
+def _result(finding: Finding) -> dict[str, object]:
+    text = "\n".join(map(_sarif, (f"{finding.rule}: {finding.what}", *finding.details)))
+    result: dict[str, object] = {"ruleId": one_line(finding.rule), "level": finding.level, "message": {"text": text}}
+    file, _, line = finding.place.rpartition(":")
+    if file and line.isdecimal():
+        place = {
+            "artifactLocation": {"uri": quote(file.encode("utf-8", "backslashreplace"))},
+            "region": {"startLine": max(1, int(line))},
+        }
+        result["locations"] = [{"physicalLocation": place}]
+    return result
+
+
+def as_markdown(report: Report) -> str:
+    """For a comment on a pull request."""
+    lines = [f"## {_plain(report.title)}", ""]
+    lines += [f"- {_plain(name)}: {_code(value)}" for name, value in report.facts]
+    for warning in report.warnings:
+        lines += ["", f"> **Note:** {_code(warning)}"]
+    for table in report.tables:
+        lines += ["", f"### {_plain(table.title)}", "", _row(map(_plain, table.columns))]
+        lines += [_row("---" for _ in table.columns), *(_row(map(_code, row)) for row in table.rows)]
+    return "\n".join(lines)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def as_html(report: Report) -> str:
+    """One file that needs no other, and may run nothing."""
+    body = [f"<h1>{_html(report.title)}</h1>", "<table>"]
+    body += [f"<tr><th>{_html(name)}</th><td>{_html(value)}</td></tr>" for name, value in report.facts]
+    body += ["</table>", *(f'<p class="warning">{_html(each)}</p>' for each in report.warnings)]
+    for table in report.tables:
+        body += [f"<h2>{_html(table.title)}</h2>", "<table>"]
+        body.append("<tr>" + "".join(f"<th>{_html(each)}</th>" for each in table.columns) + "</tr>")
+        for row in table.rows:
+            body.append("<tr>" + "".join(f"<td><code>{_html(each)}</code></td>" for each in row) + "</tr>")
+        body.append("</table>")
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{_html(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            *body,
+            "</body>\n</html>",
+        ]
+    )
+
+
+FORMATS: Mapping[str, Callable[[Report], str]] = {
+    "json": as_json,
+    "junit": as_junit,
+    "sarif": as_sarif,
+    "markdown": as_markdown,
+    "html": as_html,
+}
+"""By the name that --format has."""
+
+
+def _xml(text: str) -> str:
+    return escape(one_line(text), {'"': "&quot;"})
+
+
+def _html(text: str) -> str:
+    return html.escape(one_line(text))
+
+
+def _sarif(text: str) -> str:
+    """Brackets make links of what they hold."""
+    return re.sub(r"([\[\]\\])", r"\\\1", one_line(text))
+
+
+def _plain(text: str) -> str:
+    """As the text that it is: no character of it means anything to Markdown."""
+    return _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};" if ord(found[0]) < 128 else found[0], one_line(text))
+
+
+def _code(text: str) -> str:
+    """The same where nobody is mentioned by it, and no issue."""
+    return f"<code>{_plain(text)}</code>" if text else ""

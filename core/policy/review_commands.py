@@ -1,0 +1,123 @@
+"""`krie policy replay` and `krie policy diff`: what a change of the policy would do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from .. import render_review
+from ..command import PATH, config_file, config_option
+from ..config import Config, load_config
+from ..errors import ConfigError, ExitCode
+from ..journal_reader import STANDARD_INPUT, JournalReader, Piece, in_order, rotated
+from ..offline import event_types, load_plugins
+from ..output import say_text
+from ..plugin_manager import Plugins
+from ..render import console
+from .chosen import Chosen, chosen, in_force
+from .compared import Tally
+from .recorded import fields_of
+from .replay import Side, report_of
+from .replay_pool import Pool
+from .report import Report
+from .report_text import FORMATS
+from .tried import tried_engine
+
+format_option = click.option(
+    "--format",
+    "shape",
+    type=click.Choice(["table", *FORMATS]),
+    default="table",
+    help="How to print what was found.",
+    show_default=True,
+)
+
+
+@click.command("replay")
+@click.argument("journal", type=PATH, nargs=-1, required=True)
+@click.option(
+    "--against",
+    metavar="POLICY",
+    help="The new policy: a folder, a bundle, or a revision of git. Without it, what the configuration has is tried "
+    "against what was recorded.",
+)
+@click.option("--rotated", "with_rotated", is_flag=True, help="Also read each journal's rotated files.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes that decide; as many as there are cores.")
+@config_option
+@format_option
+def policy_replay(
+    journal: tuple[Path, ...],
+    against: str | None,
+    with_rotated: bool,
+    jobs: int | None,
+    config: Path | None,
+    shape: str,
+) -> None:
+    r"""Decide recorded events again, by what the configuration has in force and by another policy: what differs?
+
+    JOURNAL: files of the journal, compressed or not, rotated ones in any order; - is standard input. Needs no root.
+
+    \b
+    Exit codes: 0 nothing differs; 11 something does;
+    12 nothing does, but some lines could not be decided again: the report says which and why.
+    """
+    path = config_file(config)
+    settings = load_config(path)
+    loaded, _ = load_plugins(settings, str(path))
+    old = in_force(settings, loaded)
+    new = chosen(against, settings, loaded) if against is not None else old
+    sides = _tried(settings, loaded, old, new)
+    reader = JournalReader(in_order(each for given in journal for each in _files(given, with_rotated)))
+    with ExitStack() as stack:
+        stack.callback(reader.close)
+        fields = fields_of(event_types(loaded), loaded.facts)
+        pool = Pool(old.sources, new.sources, settings.policy, fields, jobs or len(os.sched_getaffinity(0)))
+        stack.callback(pool.close)
+        pool.start()
+        tally = _replayed(pool, reader)
+    report = report_of(tally, *sides, reader.paths, (*old.notes, *new.notes))
+    show(report, shape)
+    sys.exit(_exit_code(tally))
+
+
+def _files(given: Path, with_rotated: bool) -> list[Path]:
+    return rotated(given) if with_rotated and given != STANDARD_INPUT else [given]
+
+
+def _tried(config: Config, plugins: Plugins, *policies: Chosen) -> tuple[Side, Side]:
+    old, new = (
+        Side(each.name, each.revision, tried_engine(config, plugins, each.sources).packages) for each in policies
+    )
+    return old, new
+
+
+def _replayed(pool: Pool, reader: JournalReader) -> Tally:
+    with render_review.bar("deciding", reader.total) as tell:
+
+        def pieces() -> Iterator[Piece]:
+            for piece in reader.pieces():
+                tell(reader.done)
+                yield piece
+
+        return pool.run(pieces(), lambda file, line: f"{reader.paths[file]}:{line}")
+
+
+def _exit_code(tally: Tally) -> ExitCode:
+    if not tally.lines:
+        raise ConfigError("JOURNAL", "has no line: nothing was decided")
+    if tally.different or tally.in_force_then > tally.reproduced:
+        return ExitCode.DIFFERENT
+    return ExitCode.UNDECIDED if tally.undecided else ExitCode.OK
+
+
+def show(report: Report, shape: str) -> None:
+    """Print a report."""
+    if shape == "table":
+        render_review.report(console(), report)
+    else:
+        say_text(FORMATS[shape](report))
