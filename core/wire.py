@@ -207,7 +207,7 @@ class Choice:
         return None
 
     def schema(self) -> dict[str, Json]:  # noqa: D102
-        return {"enum": [*sorted(set(self.names.values())), "other"]}
+        return {"enum": list(dict.fromkeys([*sorted(set(self.names.values())), "other"]))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from .bundle_command import policy_bundle
 from .chosen import chosen
 from .eval_lines import are_lines, decided, document_of
 from .explain import Explained, explain, modes_by_kind
+from .lint_command import COMMANDS as LINT_COMMANDS
 from .opa_check import ask_opa
 from .policy import Policy
 from .review_commands import policy_replay
@@ -39,6 +40,8 @@ from .warnings import warnings
 
 policy = click.Group("policy")
 policy.add_command(policy_bundle)
+for _each in LINT_COMMANDS:
+    policy.add_command(_each)
 
 
 @policy.command("check")

@@ -1,0 +1,57 @@
+"""What regal says of folders of policies: style, and what is likely a bug in any Rego.
+
+It reads the folders themselves, so that a configuration of its own (`.regal/config.yaml`) is honoured. Where there is
+none, the rules that contradict how KRIe's policies are made are off.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .findings import ERROR, REGAL, WARNING, Finding, Place, near
+from .tool import ToolError, run
+
+TIMEOUT_S = 120.0
+_UNSUITABLE = (
+    "directory-package-mismatch",  # folders are the administrator's; packages are `krie.<name>`
+    "unresolved-reference",  # data come from krie.toml, and from .json files
+    "external-reference",  # a helper may look at input and data
+)
+_CONFIGURATIONS = (".regal/config.yaml", ".regal.yaml")
+
+
+def regal_findings(regal: str, folders: Sequence[Path]) -> list[Finding]:
+    """Raises `ToolError`."""
+    options = [] if any(map(configured, folders)) else [f"--disable={each}" for each in _UNSUITABLE]
+    with tempfile.TemporaryDirectory(prefix="krie-regal-") as name:
+        command = [regal, "lint", "--format", "json", *options, *(str(each.absolute()) for each in folders)]
+        answer = run(command, Path(name), TIMEOUT_S)
+    try:
+        return list(_findings(json.loads(answer.output)["violations"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ToolError(answer.failure(regal)) from error
+
+
+def configured(folder: Path) -> bool:
+    """Whether regal finds a configuration for it, which is looked for upwards."""
+    real = folder.resolve()
+    return any((above / name).exists() for above in (real, *real.parents) for name in _CONFIGURATIONS)
+
+
+def _findings(violations: list[dict[str, Any]]) -> Iterator[Finding]:
+    for each in violations:
+        where, links = each["location"], each.get("related_resources") or []
+        url = str(links[0]["ref"]) if links else ""
+        yield Finding(
+            Place(near(str(where["file"])), max(0, int(where.get("row", 0))), max(0, int(where.get("col", 0)))),
+            REGAL,
+            f"{each['category']}/{each['title']}",
+            " ".join(str(each["description"]).split()),
+            f"see {url}" if url else "see regal's manual",
+            WARNING if each["level"] == "warning" else ERROR,
+            url=url,
+        )
