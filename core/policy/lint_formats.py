@@ -6,6 +6,7 @@ All texts may be chosen by whoever wrote the policy. Each format escapes what wo
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -122,10 +123,15 @@ def _result(finding: Finding, number: int) -> Json:
         "ruleId": finding.name,
         "ruleIndex": number,
         "level": finding.severity,
-        "message": {"text": f"{one_line(finding.told)}\n\nHow to fix: {one_line(finding.fix)}"},
+        "message": {"text": f"{_no_link(finding.told)}\n\nHow to fix: {_no_link(finding.fix)}"},
         "locations": [{"physicalLocation": where}],
         "partialFingerprints": {"krie/v1": finding.fingerprint},
     }
+
+
+def _no_link(text: str) -> str:
+    """Brackets in a message of SARIF's make a link of what they hold."""
+    return re.sub(r"([\[\]\\])", r"\\\1", one_line(text))
 
 
 def _uri(place: Place) -> dict[str, Json]:

@@ -21,17 +21,25 @@ _UNSUITABLE = (
     "unresolved-reference",  # data come from krie.toml, and from .json files
     "external-reference",  # a helper may look at input and data
 )
+_NEVER = ("no-defined-entrypoint",)  # the entry point is KRIe's own, which asks every package
 _CONFIGURATIONS = (".regal/config.yaml", ".regal.yaml")
 
 
 def regal_findings(regal: str, folders: Sequence[Path]) -> list[Finding]:
     """Raises `ToolError`."""
-    options = [] if any(map(configured, folders)) else [f"--disable={each}" for each in _UNSUITABLE]
+    off = _NEVER if any(map(configured, folders)) else (*_NEVER, *_UNSUITABLE)
     with tempfile.TemporaryDirectory(prefix="krie-regal-") as name:
-        command = [regal, "lint", "--format", "json", *options, *(str(each.absolute()) for each in folders)]
+        command = [
+            regal,
+            "lint",
+            "--format",
+            "json",
+            *(f"--disable={each}" for each in off),
+            *(str(each.absolute()) for each in folders),
+        ]
         answer = run(command, Path(name), TIMEOUT_S)
     try:
-        return list(_findings(json.loads(answer.output)["violations"]))
+        return list(_findings(json.loads(answer.output)["violations"], str(folders[0])))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ToolError(answer.failure(regal)) from error
 
@@ -42,12 +50,14 @@ def configured(folder: Path) -> bool:
     return any((above / name).exists() for above in (real, *real.parents) for name in _CONFIGURATIONS)
 
 
-def _findings(violations: list[dict[str, Any]]) -> Iterator[Finding]:
+def _findings(violations: list[dict[str, Any]], folder: str) -> Iterator[Finding]:
+    """`folder`: where what no file is to blame for is told."""
     for each in violations:
         where, links = each["location"], each.get("related_resources") or []
+        file = near(str(where.get("file") or folder))
         url = str(links[0]["ref"]) if links else ""
         yield Finding(
-            Place(near(str(where["file"])), max(0, int(where.get("row", 0))), max(0, int(where.get("col", 0)))),
+            Place(file, max(0, int(where.get("row", 0))), max(0, int(where.get("col", 0)))),
             REGAL,
             f"{each['category']}/{each['title']}",
             " ".join(str(each["description"]).split()),

@@ -153,6 +153,13 @@ def test_sarif_says_where() -> None:
     assert absolute["locations"][0]["physicalLocation"]["artifactLocation"] == {"uri": "file:///a%20b"}
 
 
+def test_sarif_has_no_links() -> None:
+    (result,) = json.loads(as_sarif(made((Finding(Place("a"), KRIE, "x", "[click](https://x)", "f"),))))["runs"][0][
+        "results"
+    ]
+    assert result["message"]["text"].startswith(r"\[click\](https://x)")
+
+
 def test_a_fingerprint_stays_while_lines_move() -> None:
     one, other = (Finding(Place("a", line), KRIE, "x", "w", "f") for line in (1, 9))
     assert one.fingerprint == other.fingerprint != Finding(Place("b", 1), KRIE, "x", "w", "f").fingerprint
