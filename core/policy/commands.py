@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -26,8 +27,10 @@ from ..render import console, progress
 from .ability import ways_anywhere
 from .bundle_command import policy_bundle
 from .chosen import chosen
+from .definition import written
 from .eval_lines import are_lines, decided, document_of
 from .explain import Explained, explain, modes_by_kind
+from .explain_page import explain_page
 from .lint_command import COMMANDS as LINT_COMMANDS
 from .opa_check import ask_opa
 from .policy import Policy
@@ -124,8 +127,9 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
 @click.argument("rule", default="")
 @config_option
 @click.option("--here", is_flag=True, help="Attach the probes for a moment, and say what holds on this machine (root).")
+@click.option("--html", "as_html", is_flag=True, help="Print a page for reviewers, which needs no other file.")
 @json_option
-def policy_explain(rule: str, config: Path | None, here: bool, as_json: bool) -> None:
+def policy_explain(rule: str, config: Path | None, here: bool, as_html: bool, as_json: bool) -> None:
     """Say of each rule whether the kernel or user space decides it, why, and what a first attempt gets.
 
     Without --here it says what some kernel can do: which probes are attached decides about the rest.
@@ -141,7 +145,11 @@ def policy_explain(rule: str, config: Path | None, here: bool, as_json: bool) ->
     chosen = [each for each in explained if rule in ("", each.placement.rule.id)]
     if not chosen:
         raise PolicyError(f"no rule has the id {rule}; krie policy check lists them")
-    if as_json:
+    if as_html:
+        engine = tried_engine(settings, load_plugins(settings, str(path))[0])
+        sources = {each.id: written(engine.analysis.definition(each)) for each in engine.rules}
+        say_text(explain_page(chosen, engine.revision, sources, os.uname().release if here else ""))
+    elif as_json:
         say_json([each.to_json() for each in chosen])
     elif rule:
         render_policy.explained(console(), chosen)

@@ -64,6 +64,11 @@ def text_at(source: str, span: Node) -> str:
     return source.encode()[span["start"] : span["end"]].decode()
 
 
+def written(definition: Definition) -> str:
+    """The whole of it as text, without the comment above it."""
+    return text_at(definition.source, definition.tree["span"])
+
+
 def head_values(definition: Definition) -> list[Node]:
     """What a head says of the answer: its value, the keys in it; not those of `rules`, which are literals."""
     if definition.name == "rules" and definition.plain:

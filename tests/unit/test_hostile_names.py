@@ -133,6 +133,7 @@ CASES: list[tuple[int, tuple[str, ...]]] = [
     (4, ("policy", "explain", EVIL)),
     (0, ("policy", "explain")),
     (0, ("policy", "explain", "EVIL001")),
+    (0, ("policy", "explain", "--html")),
     (2, ("policy", "verify", "--config", EVIL)),
     (0, ("policy", "lint")),
     (4, ("policy", "lint", "--config", "broken.toml")),
