@@ -1,13 +1,14 @@
 """Host, health and ancestors in the journal: by digest, and told again once in a while."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from krie.bus import Bus
 from krie.cgroups import Cgroups
-from krie.decision import Action, FiredRule, Mode, Scope, merge
+from krie.decision import Action, Decision, FiredRule, Mode, Scope, merge
 from krie.enforcer import Outcome
 from krie.enrich import Enricher
 from krie.event import EventTypes
@@ -32,6 +33,13 @@ class Judge:
 
     def describe(self, rule: str) -> dict[str, Json]:
         return {"severity": rule}
+
+    def decide_many(self, events: Sequence[tuple[str, Mapping[str, Json]]]) -> list[Decision]:
+        return [self.decide(*each) for each in events]
+
+    @property
+    def together(self) -> int:
+        return 1
 
 
 def bus(lines: list[str], important: list[str], taken: Any = None) -> Bus:
