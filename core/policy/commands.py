@@ -34,6 +34,7 @@ from .explain_page import explain_page
 from .lint_command import COMMANDS as LINT_COMMANDS
 from .opa_check import ask_opa
 from .policy import Policy
+from .rego_test_command import policy_test
 from .review_commands import policy_replay
 from .subject import subject_of
 from .trial import Trial
@@ -45,6 +46,7 @@ policy = click.Group("policy")
 policy.add_command(policy_bundle)
 for _each in LINT_COMMANDS:
     policy.add_command(_each)
+policy.add_command(policy_test)
 
 
 @policy.command("check")

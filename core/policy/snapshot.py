@@ -31,18 +31,21 @@ def place_of(file: object) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def policy_files(folder: Traversable) -> Iterator[Traversable]:
-    """The `.rego` (but `*_test.rego`) and `.json` files below a folder, in order. Raises `PolicyError`."""
+def policy_files(folder: Traversable, *, tests: bool = False) -> Iterator[Traversable]:
+    """The `.rego` (but `*_test.rego`) and `.json` files below a folder, in order; or the tests alone.
+
+    Raises `PolicyError`.
+    """
     try:
         if not folder.is_dir():
             raise PolicyError(f"{place_of(folder)}: there is no such folder of policies")
-        yield from _below(folder, (), set(), itertools.count(1))
+        yield from _below(folder, (), set(), itertools.count(1), tests)
     except OSError as error:
         raise PolicyError(f"{place_of(error.filename or folder)}: cannot be read: {error.strerror}") from error
 
 
 def _below(
-    folder: Traversable, above: tuple[str, ...], seen: set[str], counted: Iterator[int]
+    folder: Traversable, above: tuple[str, ...], seen: set[str], counted: Iterator[int], tests: bool
 ) -> Iterator[Traversable]:
     real = os.path.realpath(str(folder))
     if real in above:
@@ -57,8 +60,8 @@ def _below(
         if each.name.startswith((".", "_")):
             continue
         if each.is_dir():
-            yield from _below(each, (*above, real), seen, counted)
-        elif each.name.endswith((".rego", ".json")) and not each.name.endswith("_test.rego"):
+            yield from _below(each, (*above, real), seen, counted, tests)
+        elif each.name.endswith("_test.rego") is tests and each.name.endswith((".rego", ".json")):
             yield each
 
 

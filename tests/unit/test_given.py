@@ -28,6 +28,11 @@ JSON = st.recursive(
 
 
 class Judge:
+    together = 1
+
+    def decide_many(self, events: Any) -> list[Any]:
+        return [self.decide(*each) for each in events]
+
     def decide(self, kind: str, document: object) -> Any:
         return merge([FiredRule("T1", Action.KILL, Scope.EVENT)], tier="user", revision="r")
 
