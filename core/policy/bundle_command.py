@@ -15,6 +15,7 @@ from ..offline import load_plugins
 from ..output import say, say_json
 from ..trust import read_trusted
 from .bundle import bundle_of
+from .serial import MOST, with_serial
 from .signature import ALGORITHMS, KEY_ID, sign
 from .subject import subject_of
 from .tried import tried_engine
@@ -28,9 +29,16 @@ _MOST_KEY = 1 << 16
 @click.option("--sign", "key", type=PATH, metavar="KEY", help="Sign it by this private key (PEM), or secret for HS256.")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), default="RS256", show_default=True, help="How to sign it.")
 @click.option("--key-id", default=KEY_ID, show_default=True, help="The key's name in the configuration of servers.")
+@click.option("--serial", type=click.IntRange(0, MOST), help="A number that grows: hosts refuse a lower one then.")
 @json_option
 def policy_bundle(
-    config: Path | None, output: Path, key: Path | None, algorithm: str, key_id: str, as_json: bool
+    config: Path | None,
+    output: Path,
+    key: Path | None,
+    algorithm: str,
+    key_id: str,
+    serial: int | None,
+    as_json: bool,
 ) -> None:
     """Make an OPA bundle of everything that decides by this configuration. Needs no root.
 
@@ -43,6 +51,8 @@ def policy_bundle(
     engine = tried_engine(settings, loaded)
     subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
     bundle = bundle_of(engine.sources)
+    if serial is not None:
+        bundle = with_serial(bundle, serial)
     if key is not None:
         bundle = sign(bundle, read_trusted(key, _MOST_KEY), algorithm, key_id)
     raw = bundle.to_bytes()

@@ -26,7 +26,8 @@ from krie.resident import Resident, resident
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import integrity, kernel_tier
+from tests.bench import integrity, kernel_tier, opa
+from tests.unit.opa import free_port
 
 _EVENTS = 40_000
 _BURST = 100_000
@@ -63,14 +64,14 @@ print((time.monotonic_ns() - start) / int(sys.argv[1]))
 class Agent:
     """One agent as `krie run` starts it, without a terminal."""
 
-    def __init__(self, folder: Path, memo: int) -> None:
+    def __init__(self, folder: Path, memo: int, more: str = "") -> None:
         """Start it, and wait until it is armed."""
         self.journal = folder / "journal.jsonl"
         config = folder / "krie.toml"
         config.write_text(
             f'[agent]\nrun_dir = "{folder}/run"\nallow_syscall_tracepoints = true\nring_mib = 64\n'
             f'[journal]\npath = "{self.journal}"\nqueue = 262144\nmax_mib = 4096\n'
-            f"[policy]\nmemo = {memo}\n[plugins.runtime_integrity]\n"
+            f"[policy]\nmemo = {memo}\n{more}[plugins.runtime_integrity]\n"
         )
         start = time.monotonic()
         self._process = subprocess.Popen(
@@ -125,6 +126,18 @@ class Agent:
         """What it holds now."""
         return resident(self._process.pid)
 
+    def family(self) -> dict[str, int]:
+        """KiB (Pss, without the maps of BPF) of the agent and its children, by name; children of a name together."""
+        found: dict[str, int] = {}
+        todo = [self._process.pid]
+        while todo:
+            tgid = todo.pop()
+            for task in Path(f"/proc/{tgid}/task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+            name = "agent" if tgid == self._process.pid else Path(f"/proc/{tgid}/comm").read_text().strip()
+            found[name] = found.get(name, 0) + resident(tgid).without_ring
+        return found
+
     def stop(self) -> dict[str, Any]:
         """End it; returns its last line."""
         self._process.terminate()
@@ -148,10 +161,10 @@ class Agent:
 
 
 @contextmanager
-def agent(memo: int = 8192) -> Iterator[Agent]:
-    """An agent for one measurement."""
+def agent(memo: int = 8192, more: str = "") -> Iterator[Agent]:
+    """An agent for one measurement. `more`: keys of `[policy]`, and other tables."""
     with tempfile.TemporaryDirectory(prefix="krie-bench-", dir="/var/tmp") as folder:
-        running = Agent(Path(folder), memo)
+        running = Agent(Path(folder), memo, more)
         try:
             yield running
         finally:
@@ -181,6 +194,17 @@ def start_and_memory(row: Callable[..., None]) -> None:
     row("agent's RssAnon", _mib(memory.rss_anonymous), "")
     for part, size in list(memory.pss.items())[:_PARTS]:
         row(f"  Pss of {part}", _mib(size), "")
+
+
+def memory_with_opa(row: Callable[..., None]) -> None:
+    """What an agent and its processes hold where an OPA server decides, and where none does."""
+    url = f"http://127.0.0.1:{free_port()}"
+    for name, more in (("embedded", ""), ("opa", f'engine = "opa"\n[opa]\nurl = "{url}"\n')):
+        with agent(more=more) as running:
+            time.sleep(3.0)  # the worker has imported what it needs, and found nobody
+            family = running.family()
+        parts = ", ".join(f"{each} {_mib(size)}" for each, size in sorted(family.items()))
+        row(f'Pss with engine = "{name}"', _mib(sum(family.values())), parts)
 
 
 def _mib(kib: int) -> str:
@@ -281,6 +305,9 @@ def main() -> None:
         kernel_tier.table_build,
         integrity.code_pass,
         integrity.looks,
+        memory_with_opa,
+        opa.decisions,
+        opa.bundle_of_200_rules,
     )
     table = Table(box=None, header_style="bold")
     for column in ("what", "figure", "and"):

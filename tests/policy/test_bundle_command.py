@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from krie.errors import KrieError, PolicyError
 from krie.policy.bundle import read_bundle
 from krie.policy.commands import policy as policy_command
+from krie.policy.serial import serial_of
 
 OPA = Path(__file__).parents[2] / ".cache/tools/opa"
 SITE = 'package krie.site\n\nrules contains {"id": "SITE", "action": "log"} if input.process.program == "tool"\n'
@@ -51,8 +52,9 @@ def test_it_has_all_that_is_in_force_and_its_revision(config: Path, tmp_path: Pa
 def test_opa_takes_it_signed_and_inspects_it(config: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("0123456789abcdef0123456789abcdef\n")
     output = tmp_path / "b.tar.gz"
-    options = ("--sign", tmp_path / "secret", "--algorithm", "HS256")
+    options = ("--sign", tmp_path / "secret", "--algorithm", "HS256", "--serial", 7)
     revision = json.loads(run("bundle", "--config", config, "--output", output, *options, "--json"))["revision"]
+    assert serial_of(read_bundle(output.read_bytes(), "b")) == 7
     key = ("--verification-key", "0123456789abcdef0123456789abcdef", "--signing-alg", "HS256")
     built = subprocess.run([OPA, "build", "-b", output, *key, "-o", tmp_path / "out.tar.gz"], check=False)
     assert built.returncode == 0
