@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from .policy.report import Report
 from .render import console as console_of
-from .render import line, table
+from .render import line, progress, table
 
 _SEVERITIES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "dim"}
 
@@ -37,3 +37,10 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=shown, transient=True) as progress:
         task = progress.add_task(what, total=total or None)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def waiting_for(what: str, *, quiet: bool) -> Iterator[None]:
+    """Show on the terminal what is waited for."""
+    with progress(what, quiet=quiet):
+        yield

@@ -35,7 +35,7 @@ from .lint_command import COMMANDS as LINT_COMMANDS
 from .opa_check import ask_opa
 from .policy import Policy
 from .rego_test_command import policy_test
-from .review_commands import policy_replay
+from .review_commands import policy_diff, policy_replay
 from .subject import subject_of
 from .trial import Trial
 from .tried import evaluator, tried_engine
@@ -201,6 +201,7 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
 
 
 policy.add_command(policy_replay)
+policy.add_command(policy_diff)
 
 
 def _document(text: bytes) -> dict[str, Any]:

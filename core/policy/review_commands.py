@@ -13,19 +13,25 @@ import click
 from .. import render_review
 from ..command import PATH, config_file, config_option
 from ..config import Config, load_config
+from ..decision import Action
 from ..errors import ConfigError, ExitCode
 from ..journal_reader import STANDARD_INPUT, JournalReader, Piece, in_order, rotated
 from ..offline import event_types, load_plugins
 from ..output import say_text
 from ..plugin_manager import Plugins
 from ..render import console
+from . import difference_report
+from .apart import compared_apart
 from .chosen import Chosen, chosen, in_force
 from .compared import Tally
+from .difference import Comparer, sides
 from .recorded import fields_of
 from .replay import Side, report_of
 from .replay_pool import Pool
 from .report import Report
 from .report_text import FORMATS
+from .subject import subject_of
+from .tier import Tiers
 from .tried import tried_engine
 
 format_option = click.option(
@@ -113,6 +119,60 @@ def _exit_code(tally: Tally) -> ExitCode:
     if tally.different or tally.in_force_then > tally.reproduced:
         return ExitCode.DIFFERENT
     return ExitCode.UNDECIDED if tally.undecided else ExitCode.OK
+
+
+@click.command("diff")
+@click.argument("old")
+@click.argument("new", required=False)
+@click.option(
+    "--tries",
+    type=click.IntRange(0, 1_000_000),
+    default=2000,
+    help="Inputs to try for each rule and kind that cannot be compared exactly.",
+    show_default=True,
+)
+@click.option("--seed", type=int, default=0, help="Try other inputs.", show_default=True)
+@config_option
+@format_option
+def policy_diff(old: str, new: str | None, tries: int, seed: int, config: Path | None, shape: str) -> None:
+    r"""Tell for which inputs two policies decide differently, and what else differs about their rules.
+
+    OLD, NEW: a folder, a bundle, or a revision of git; without NEW, what the configuration has in force. Exact and
+    complete for rules that compare fields with constants, as all do that the kernel decides; others are tried, which is
+    said. Needs no root.
+
+    \b
+    Exit codes: 0 nothing differs; 11 something does.
+    """
+    path = config_file(config)
+    settings = load_config(path)
+    loaded, _ = load_plugins(settings, str(path))
+    first = chosen(old, settings, loaded)
+    second = chosen(new, settings, loaded) if new is not None else in_force(settings, loaded)
+    engines = [tried_engine(settings, loaded, each.sources) for each in (first, second)]
+    types = list(event_types(loaded))
+    facts = {each.name: loaded.facts(each.name) for each in types}
+    with render_review.waiting_for("comparing the policies", quiet=shape != "table"):
+        pair = sides(engines[0], engines[1], Action[settings.policy.on_error.upper()])
+        found = compared_apart(Comparer(*pair, types, facts, tries, seed), settings.policy)
+        tiers = tier_changes(*(subject_of(settings, loaded, each).tiers for each in engines))
+    rules = {rule.id: rule for engine in engines for rule in engine.rules}
+    show(difference_report.report_of(found, first, second, rules, tiers), shape)
+    sys.exit(ExitCode.OK if found.is_empty else ExitCode.DIFFERENT)
+
+
+def tier_changes(old: Tiers, new: Tiers) -> list[str]:
+    """Which rules the kernel decides now, and which it does no longer."""
+    before, after = ({(each.rule.id, each.kind): each for each in tiers.placements} for tiers in (old, new))
+    found = []
+    for rule, kind in sorted(before.keys() & after.keys()):
+        was, now = before[rule, kind], after[rule, kind]
+        if was.tier != now.tier:
+            reason = f": {now.why}" if now.why else ""
+            found.append(
+                f"{rule} is decided by the {now.tier} tier for {kind}, and no longer by the {was.tier} tier{reason}"
+            )
+    return found
 
 
 def show(report: Report, shape: str) -> None:

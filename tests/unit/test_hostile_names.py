@@ -145,6 +145,8 @@ CASES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("policy", "schemas", f"krie.toml/{EVIL}")),
     (4, ("policy", "eval")),
     (2, ("policy", "replay", EVIL)),
+    (4, ("policy", "diff", f"git:{EVIL}")),
+    (0, ("policy", "diff", EVIL)),
     (12, ("policy", "replay", "krie.toml", "--against", EVIL)),
     (2, ("lab", "kernels", EVIL)),
     (7, ("lab", "fetch", EVIL)),
