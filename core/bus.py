@@ -138,15 +138,11 @@ class Bus:
     def _seen(self, event: Event) -> _Seen:
         facts = self._enricher.event(event)
         process = self._enricher.process(event)
-        given: dict[str, Json] = {
-            "host": self.host,
-            "health": self.health,
-            "ancestors": self._enricher.ancestors(event),
-        }
+        given: dict[str, Json] = {"health": self.health, "ancestors": self._enricher.ancestors(event)}
         document: dict[str, Json] = {
             "event": facts,
             "process": {**process, "ancestors": given["ancestors"]},
-            "host": given["host"],
+            "host": self.host,
             "health": given["health"],
         }
         return _Seen(event, self._names[event.kind], process, facts, document, given)

@@ -1,4 +1,4 @@
-"""What rules saw besides an event and its process: host, health and ancestors, which lines of the journal repeat.
+"""What rules saw besides an event, its process and its host: health and ancestors, which lines of the journal repeat.
 
 A line names each of these values by a digest. The value itself is in the first line that needs it, and again once in a
 while, since files are rotated away and lines can be lost. A digest depends on nothing but the value, so that it does
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from .printable import json_line
 from .wire import Json
 
-PARTS = ("host", "health", "ancestors")
-"""Of the input: `input.host`, `input.health`, `input.process.ancestors`."""
+PARTS = ("health", "ancestors")
+"""Of the input: `input.health`, `input.process.ancestors`."""
 _AGAIN = 256
 """So many lines later, a value that is still in use is written again."""
 _KNOWN = 4096

@@ -18,7 +18,7 @@ EXAMPLES = 3
 OLD, NEW = 1, 2
 """Whose turn it is to decide."""
 SIDES = {OLD: "the old policy", NEW: "the new policy"}
-UNKNOWN_VALUES = "the lines that tell host, health or ancestors are not in these files"
+UNKNOWN_VALUES = "the lines that tell health or ancestors are not in these files"
 _UNTOLD = "the lines do not tell what rules read"
 _OTHERS = "(others)"
 _MOST_KEYS, _MOST_REASONS = 50_000, 200  # names and reasons come out of the journal: whoever made it chose them
@@ -154,7 +154,7 @@ class Comparison:
         if lacking := self._needs.lacks(line):
             if lacking == ("kind",):
                 tally.left_out(f"{label(line.kind)} is no event of the configured plugins", file, number)
-            elif set(lacking) <= set(line.missing) and not line.old:
+            elif set(lacking) <= set(line.missing) - {"host"} and not line.old:
                 if last:
                     tally.left_out(UNKNOWN_VALUES, file, number)
                 else:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..enrich import PROCESS_NAMES, document_schema
 from ..event import EventTypes
-from ..given import PARTS, Values, encoded
+from ..given import PARTS, Values
 from ..wire import Json
 from .engine import Package, Path
 from .policy import least
@@ -36,7 +36,7 @@ class Recorded(NamedTuple):
     """What was decided then."""
     line: dict[str, Any]
     missing: tuple[str, ...]
-    """Parts of `krie.given.PARTS` that are not known."""
+    """`host` and parts of `krie.given.PARTS` that are not known."""
     old: bool
     """The line is of a KRIe that did not write these parts."""
 
@@ -93,17 +93,15 @@ def recorded(text: bytes, values: Values) -> Recorded:
         values.learn(line["values"])
     given = line.get("given")
     old = not isinstance(given, dict)
-    found = {part: values.get(given.get(part)) for part in PARTS} if isinstance(given, dict) else dict.fromkeys(PARTS)
+    texts = {part: values.get(given.get(part)) for part in PARTS} if isinstance(given, dict) else {}
+    known = {part: json.loads(text) for part, text in texts.items() if text is not None}
     if isinstance(line.get("host"), dict):
-        found["host"] = encoded(line["host"])
+        known["host"] = line["host"]
+    missing = tuple(part for part in ("host", *PARTS) if part not in known)
     document: dict[str, Any] = {"event": {"kind": kind, **event}, "process": process}
-    for part in ("host", "health"):
-        if (text_of := found[part]) is not None:
-            document[part] = json.loads(text_of)
-    if (text_of := found["ancestors"]) is not None:
-        document["process"] = {**process, "ancestors": json.loads(text_of)}
-    missing = tuple(part for part in PARTS if found[part] is None)
-    return Recorded(kind, document, decision, line, missing, old)
+    if "ancestors" in known:
+        document["process"] = {**process, "ancestors": known.pop("ancestors")}
+    return Recorded(kind, document | known, decision, line, missing, old)
 
 
 Needed = frozenset[str]
@@ -146,7 +144,7 @@ class Needs:
         names = {"event": self.fields[kind], "process": PROCESS_NAMES - {"ancestors"}}
         concerned = (package for package in self.packages if package.concerns(kind))
         paths = least(path for package in concerned for path in package.reads(kind))
-        parts = {part for path in paths for part in PARTS if _touches(path, part)}
+        parts = {part for path in paths for part in ("host", *PARTS) if _touches(path, part)}
         fields = {
             (part, name) for path in paths for part, known in names.items() for name in _fields(path, part, known)
         }
@@ -178,11 +176,8 @@ def program_of(process: Mapping[str, Any]) -> str:
 
 def host_of(line: Recorded) -> str:
     """The name of the host that a line is of; `?` where it does not say."""
-    told, seen = line.line.get("host"), line.document.get("host")
-    name = told.get("name") if isinstance(told, dict) else told
-    if not isinstance(name, str) and isinstance(seen, dict):
-        name = seen.get("name")
-    return label(name or "?")
+    host = line.document.get("host")
+    return label(host.get("name") or "?") if isinstance(host, dict) else "?"
 
 
 def day_of(line: Recorded) -> str:

@@ -18,7 +18,7 @@ from krie.policy.sources import PolicyFile, PolicySources
 
 RULES = """package krie.site
 rules contains {"id": "A", "action": "log"} if input.event.name == "a"
-rules contains {"id": "H", "action": "kill"} if input.host.name == "h"
+rules contains {"id": "H", "action": "kill"} if input.health.lost == 9
 rules contains {"id": "P", "action": "log"} if input.process.ancestors[_].comm == "sh"
 """
 
@@ -43,10 +43,12 @@ def test_each_line_gets_its_answer() -> None:
 
 
 def test_what_a_line_names_is_looked_up() -> None:
-    given = named({"host": {"name": "h"}, "health": {}, "ancestors": [{"comm": "sh"}]})
+    given = named({"health": {"lost": 9}, "ancestors": [{"comm": "sh"}]})
     names = {part: digest for part, (digest, _) in given.items()}
     values = {digest: json.loads(text) for digest, text in given.values()}
-    found = answers(event("a", given=names, values=values) + event("b", given=names) + event("b", given={"host": "no"}))
+    found = answers(
+        event("a", given=names, values=values) + event("b", given=names) + event("b", given={"health": "no"})
+    )
     assert [rules(each) for each in found] == [["A", "H", "P"], ["H", "P"], []]
 
 

@@ -1,19 +1,21 @@
-"""Host, health and ancestors in the journal: by digest, and told again once in a while."""
+"""Health and ancestors in the journal: by digest, and told again once in a while."""
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from krie.bus import Bus
 from krie.cgroups import Cgroups
-from krie.decision import Action, Decision, FiredRule, Mode, Scope, merge
+from krie.decision import Action, Mode
 from krie.enforcer import Outcome
 from krie.enrich import Enricher
 from krie.event import EventTypes
 from krie.given import Told, Values, digest_of, encoded, named
 from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.policy import Policy
+from krie.policy.sources import PolicyFile, PolicySources
 from krie.process import NOTHING, ProcessTable
 from krie.selection import Selection
 from krie.testing.events import build, encode
@@ -27,24 +29,7 @@ JSON = st.recursive(
 )
 
 
-class Judge:
-    together = 1
-
-    def decide_many(self, events: Any) -> list[Any]:
-        return [self.decide(*each) for each in events]
-
-    def decide(self, kind: str, document: object) -> Any:
-        return merge([FiredRule("T1", Action.KILL, Scope.EVENT)], tier="user", revision="r")
-
-    def describe(self, rule: str) -> dict[str, Json]:
-        return {"severity": rule}
-
-    def decide_many(self, events: Sequence[tuple[str, Mapping[str, Json]]]) -> list[Decision]:
-        return [self.decide(*each) for each in events]
-
-    @property
-    def together(self) -> int:
-        return 1
+RULE = 'package krie.t\n\nrules contains {"id": "T1", "action": "kill"} if input.process.uid == 1000\n'
 
 
 def bus(lines: list[str], important: list[str], taken: Any = None) -> Bus:
@@ -57,14 +42,14 @@ def bus(lines: list[str], important: list[str], taken: Any = None) -> Bus:
         TYPES,
         table,
         Enricher(TYPES, table, Cgroups(None), {}),
-        Judge(),
+        Policy(EmbeddedEngine(PolicySources((PolicyFile("t.rego", RULE),), {}, "r")), on_error=Action.LOG, memo=9),
         [sink],
         [],
         lambda event, decision: Outcome(Mode.OBSERVE),
         Selection(Action.ALLOW, [], clock=lambda: 0.0),
         [lambda line: important.append(line) or True],  # type: ignore[func-returns-value]
     )
-    made.host, made.health = {"name": "h\x7f\u202e"}, {"lost": 0}
+    made.health = {"lost": 0, "degraded": ["h\x7f\u202e"]}
     return made
 
 
@@ -90,8 +75,7 @@ def test_whoever_reads_a_line_can_look_its_values_up() -> None:
     line, known = json.loads(lines[0]), Values()
     assert set(known.learn(line["values"])) == set(line["given"].values())
     assert {part: json.loads(known.get(digest) or "") for part, digest in line["given"].items()} == {
-        "host": {"name": "h\x7f\u202e"},
-        "health": {"lost": 0},
+        "health": {"lost": 0, "degraded": ["h\x7f\u202e"]},
         "ancestors": [],
     }
 
@@ -115,7 +99,7 @@ def test_a_value_whose_line_was_dropped_is_told_with_the_next() -> None:
     assert [bool(each) for each in values_of(lines)] == [True, True, False]
 
 
-@given(st.dictionaries(st.sampled_from(["host", "health", "ancestors"]), JSON, min_size=1))
+@given(st.dictionaries(st.sampled_from(["health", "ancestors"]), JSON, min_size=1))
 def test_any_value_is_the_same_for_whoever_reads_it(values: dict[str, Json]) -> None:
     line = json.loads(Told().completed('{"v":1}', named(values)))
     known = Values()

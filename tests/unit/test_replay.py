@@ -178,7 +178,7 @@ def test_an_event_of_a_plugin_that_is_not_configured_is_told(tmp_path: Path) -> 
 
 
 def test_values_are_found_in_other_files_and_in_later_lines(tmp_path: Path) -> None:
-    policy = sources(rule("A", "log", 'input.host.name == "here"'))
+    policy = sources(rule("A", "log", "input.health.lost == 0"))
     recorder = Recorder(policy)
     for _ in range(700):
         recorder.sysctl("kernel/a")
@@ -193,12 +193,11 @@ def test_values_are_found_in_other_files_and_in_later_lines(tmp_path: Path) -> N
 
 
 def test_a_value_that_was_changed_is_none(tmp_path: Path) -> None:
-    policy = sources(rule("A", "log", 'input.host.name == "here"'))
+    policy = sources(rule("A", "log", "input.health.lost == 0"))
     recorder = Recorder(policy)
     recorder.sysctl("kernel/a")
     line = json.loads(recorder.lines[0])
-    line.pop("host", None)
-    line["values"] = {digest: {"name": "forged"} for digest in line["values"]}
+    line["values"] = {digest: {"lost": 0, "forged": 1} for digest in line["values"]}
     (tmp_path / "j").write_text(json.dumps(line))
     assert replayed(policy, policy, [tmp_path / "j"]).undecided == {UNKNOWN_VALUES: 1}
 
