@@ -41,7 +41,7 @@ class Chosen:
 
 def in_force(config: Config, plugins: Plugins) -> Chosen:
     """What the configuration has in force. Raises `PolicyError`, `ConfigError`."""
-    return Chosen("the configuration", sources_of(config, plugins))
+    return Chosen("the policy in force", sources_of(config, plugins))
 
 
 def chosen(name: str, config: Config, plugins: Plugins) -> Chosen:

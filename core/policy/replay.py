@@ -60,7 +60,7 @@ def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: 
         by_name = {name: _top(each) for name, each in (("programs", programs), ("hosts", hosts), ("days", days))}
         changes.append({"rule": rule, "change": change, "events": count, **by_name, "examples": list[Json](examples)})
     return Report(
-        f"What {new.name} would have decided, beside {old.name}",
+        f"What {new.name} would have decided, compared with {old.name}",
         _facts(tally, old, new),
         tuple(each for each in (_outcomes(tally), _changed(rows), _examples(findings)) if each.rows),
         tuple(findings),

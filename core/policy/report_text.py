@@ -50,7 +50,7 @@ def as_junit(report: Report) -> str:
         f'  <testsuite name="{_xml(report.title)}" tests="{len(by_rule)}" failures="{failures}" errors="0">',
     ]
     for rule, findings in sorted(by_rule.items()):
-        case = f'    <testcase classname="{_xml(report.title)}" name="{_xml(rule)}"'
+        case = f'    <testcase classname="krie.policy" name="{_xml(rule)}"'
         if not findings:
             lines.append(f"{case}/>")
             continue
