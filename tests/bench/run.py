@@ -26,7 +26,7 @@ from krie.resident import Resident, resident
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import integrity, kernel_tier, opa
+from tests.bench import integrity, kernel_tier, opa, policy_review
 from tests.unit.opa import free_port
 
 _EVENTS = 40_000
@@ -308,6 +308,7 @@ def main() -> None:
         memory_with_opa,
         opa.decisions,
         opa.bundle_of_200_rules,
+        policy_review.replay,
     )
     table = Table(box=None, header_style="bold")
     for column in ("what", "figure", "and"):

@@ -1,0 +1,90 @@
+"""What it costs to decide recorded events again: part of `make bench`. By CPU time, which others on the machine disturb
+less."""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from krie.bus import Bus
+from krie.cgroups import Cgroups
+from krie.config import Config
+from krie.decision import Action, Mode
+from krie.enforcer import Outcome
+from krie.enrich import Enricher, host
+from krie.journal_reader import JournalReader
+from krie.kernel.features import Features
+from krie.offline import event_types
+from krie.plugin_manager import Plugins
+from krie.policy.chosen import in_force
+from krie.policy.draw import Records
+from krie.policy.policy import Policy
+from krie.policy.recorded import fields_of
+from krie.policy.replay_pool import Pool
+from krie.policy.subject import subject_of
+from krie.policy.tried import tried_engine
+from krie.process import NOTHING, ProcessTable
+from krie.selection import Selection
+
+Row = Callable[..., None]
+_UNLIKE, _TIMES = 10_000, 10
+_CONFIG = Config.model_validate({"plugins": {"runtime_integrity": {}, "smep_smap": {}, "syscall_table": {}}})
+
+
+def replay(row: Row) -> None:
+    """Recorded events decided by two policies, one process a core: all unlike, and each ten times."""
+    plugins = Plugins.load(_CONFIG, "krie.toml", Features(), print)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        path.write_text(_journal(plugins))
+        for what, files in (("all unlike", 1), ("each ten times", _TIMES)):
+            policy = in_force(_CONFIG, plugins)
+            cores = len(os.sched_getaffinity(0))
+            fields = fields_of(event_types(plugins), plugins.facts)
+            pool = Pool(policy.sources, policy.sources, _CONFIG.policy, fields, cores)
+            pool.start()
+            start, cpu, lines = time.monotonic(), _cpu_s(), 0
+            for _ in range(files):
+                reader = JournalReader([path])
+                lines += pool.run(reader.pieces(), lambda file, line: f"{file}:{line}").lines
+                reader.close()
+            wall = time.monotonic() - start
+            pool.close()
+            used = _cpu_s() - cpu
+            rate = f"{lines / used:,.0f} lines a second and core"
+            row(f"policy replay, {what}", rate, f"{lines / wall:,.0f} a second on {cores} cores; {lines:,} lines")
+
+
+def _cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _journal(plugins: Plugins) -> str:
+    """Lines of the real bus for events near the constants of the shipped rules."""
+    engine, types = tried_engine(_CONFIG, plugins), event_types(plugins)
+    table = ProcessTable(1000, lambda _: NOTHING)
+    lines: list[str] = []
+    bus = Bus(
+        types,
+        table,
+        Enricher(types, table, Cgroups(None), {}),
+        Policy(engine, on_error=Action.LOG, memo=8192),
+        [lambda line: lines.append(line) or True],  # type: ignore[func-returns-value]
+        [],
+        lambda event, decision: Outcome(Mode.OBSERVE),
+        Selection(Action.ALLOW, []),
+    )
+    bus.host = host()
+    bus.health = {"lost": 0, "missed": 0, "policy_failures": 0, "probes_not_alive": [], "degraded": []}
+    subject, random = subject_of(_CONFIG, plugins, engine), Random(1)
+    records = [Records(subject, each) for each in subject.types if each.kind not in table.kinds]
+    for _ in range(_UNLIKE):
+        each = random.choice(records)
+        bus.take(each.whole(each.draw(random)))
+    return "".join(f"{line}\n" for line in lines)
