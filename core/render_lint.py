@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from .policy.findings import ERROR, WARNING, Report
-from .policy.lint_formats import summary
+from .policy.lint_formats import counted_as, summary
 from .render import Part, line
 
 _STYLES = {ERROR: "bold red", WARNING: "bold yellow"}
@@ -21,7 +21,7 @@ def lint(console: Console, report: Report) -> None:
     if report.findings:
         console.print()
     for looked in report.looked:
-        counted = f"{report.count(ERROR, looked.tool):,} errors, {report.count(WARNING, looked.tool):,} warnings"
+        counted = ", ".join(counted_as(report.count(each, looked.tool), each) for each in (ERROR, WARNING))
         path = f" ({looked.path})" if looked.path and not looked.why else ""
         shown: Part = (f"did not look: {_harmless(looked.why)}", "bold yellow") if looked.why else f"{counted}{path}"
         console.print(line((f"{looked.tool:<6}", "bold"), shown), soft_wrap=True)

@@ -214,13 +214,15 @@ def literal(text: str) -> str:
 
 def summary(report: Report) -> str:
     """One line: how many, and who did not look."""
-    counts = ", ".join(
-        f"{count:,} {severity}{'s' if count != 1 else ''}"
-        for severity in (ERROR, WARNING)
-        if (count := report.count(severity)) or severity == ERROR
-    )
+    found = {each: report.count(each) for each in (ERROR, WARNING)}
+    counts = ", ".join(counted_as(count, each) for each, count in found.items() if count or each == ERROR)
     silent = [each.tool for each in report.looked if each.why]
     return f"{counts}; did not look: {', '.join(silent)}" if silent else counts
+
+
+def counted_as(count: int, severity: str) -> str:
+    """Such as 1 error, or 2 errors."""
+    return f"{count:,} {severity}{'s' if count != 1 else ''}"
 
 
 FORMATS: Mapping[str, Callable[[Report], str]] = {

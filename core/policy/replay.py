@@ -47,6 +47,7 @@ def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: 
         metadata = known.metadata if known is not None else None
         severity = metadata.severity if metadata is not None else ""
         title = metadata.title if metadata is not None else ""
+        technique = metadata.technique if metadata is not None else ""
         programs, hosts, days = grouped[rule, change]
         examples = [
             f"{_place(files, each.file, each.line)} {each.time} {each.process}: {each.old} -> {each.new}"
@@ -56,7 +57,7 @@ def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: 
         details = (f"programs: {_most(programs)}", f"hosts: {_most(hosts)}", f"days: {_days(days)}", *examples)
         place = known.place if known is not None else ""
         what = f"{change} for {count:,} recorded event{'s' if count != 1 else ''}"
-        findings.append(Finding(rule, what, severity, title, place, details))
+        findings.append(Finding(rule, what, severity, title, place, details, technique))
         by_name = {name: _top(each) for name, each in (("programs", programs), ("hosts", hosts), ("days", days))}
         changes.append({"rule": rule, "change": change, "events": count, **by_name, "examples": list[Json](examples)})
     return Report(

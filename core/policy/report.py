@@ -23,6 +23,8 @@ class Finding:
     place: str = ""
     """FILE:LINE of the rule."""
     details: tuple[str, ...] = ()
+    technique: str = ""
+    """ATT&CK's id."""
 
     @property
     def level(self) -> str:

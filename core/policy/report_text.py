@@ -6,7 +6,6 @@ somebody or a control character.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,15 +15,8 @@ from xml.sax.saxutils import escape
 from ..printable import json_line, one_line
 from ..version import version
 from .report import Finding, Report
+from .review_page import as_html
 
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24;"
-    "background:#fff}table{border-collapse:collapse;margin:.5rem 0 1.5rem;width:100%}th,td{border:1px solid #d0d7de;"
-    "padding:.3rem .6rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#f6f8fa}"
-    "code{font:13px/1.4 ui-monospace,monospace}.warning{border-left:4px solid #bf8700;padding:.3rem .8rem;"
-    "background:#fff8e5}@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}"
-    "th{background:#161b22}th,td{border-color:#30363d}.warning{background:#272115}}"
-)
 _PUNCTUATION = re.compile(r"[^\w ]", re.ASCII)
 
 
@@ -113,30 +105,6 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def as_html(report: Report) -> str:
-    """One file that needs no other, and may run nothing."""
-    body = [f"<h1>{_html(report.title)}</h1>", "<table>"]
-    body += [f"<tr><th>{_html(name)}</th><td>{_html(value)}</td></tr>" for name, value in report.facts]
-    body += ["</table>", *(f'<p class="warning">{_html(each)}</p>' for each in report.warnings)]
-    for table in report.tables:
-        body += [f"<h2>{_html(table.title)}</h2>", "<table>"]
-        body.append("<tr>" + "".join(f"<th>{_html(each)}</th>" for each in table.columns) + "</tr>")
-        for row in table.rows:
-            body.append("<tr>" + "".join(f"<td><code>{_html(each)}</code></td>" for each in row) + "</tr>")
-        body.append("</table>")
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{_html(report.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-            *body,
-            "</body>\n</html>",
-        ]
-    )
-
-
 FORMATS: Mapping[str, Callable[[Report], str]] = {
     "json": as_json,
     "junit": as_junit,
@@ -149,10 +117,6 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 
 def _xml(text: str) -> str:
     return escape(one_line(text), {'"': "&quot;"})
-
-
-def _html(text: str) -> str:
-    return html.escape(one_line(text))
 
 
 def _sarif(text: str) -> str:

@@ -16,7 +16,7 @@ from ..trust import require_trusted
 
 _DEVELOPERS = Path(".cache/tools")
 """Beside krie.toml: where `make` puts them in a clone of the project."""
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 16 << 20
 """That it may write to a file."""
 
 

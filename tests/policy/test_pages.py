@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 from krie.policy.commands import policy as policy_command
 from krie.policy.page import Html, element, joined, lines, page, technique, text
+from krie.policy.report import Finding, Report, Table
+from krie.policy.review_page import as_html
 
 ROOT = Path(__file__).parents[2]
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=y>&amp;\x1b[2J\u202e</style></title><!--"
@@ -160,3 +162,36 @@ def test_whatever_is_put_into_a_page_is_text() -> None:
 )
 def test_techniques(name: str, shown: str) -> None:
     assert technique(name) == shown
+
+
+def review(text: str = "x") -> Report:
+    return Report(
+        text,
+        (("old policy", text), ("recorded events", "1,234")),
+        (Table("By rule", ("rule", "severity"), (("A1", "critical"), (text, text))),),
+        (
+            Finding("A1", "fires", "critical", "A title", "a.rego:3", ("hosts: web1 3", text), "T1068"),
+            Finding(text, text, text, text, text, (text,), text),
+        ),
+        (text,),
+        ("C", text),
+    )
+
+
+def test_a_review_shows_everything() -> None:
+    read = check(as_html(review()))
+    assert read.found["b"] == ["1,234"]
+    for each in ("A title", "a.rego:3", "hosts", "web1 3", "T1068", "Rules of which nothing differs: 2", "By rule"):
+        assert each in read.shown
+    assert read.found["article"].count("") == len(read.found["article"]) == 2
+    assert "critical" in read.found["span"]
+
+
+def test_a_review_of_hostile_texts() -> None:
+    read = check(as_html(review(EVIL)))
+    assert read.shown.count("<script>alert(1)</script>") >= 12
+    assert [each for each in read.found if each == "script"] == []
+
+
+def test_a_review_in_which_nothing_differs() -> None:
+    assert "Nothing that was found." in check(as_html(Report("x", (), (), ()))).shown

@@ -205,8 +205,8 @@ def test_people_see_place_and_fix(capsys: pytest.CaptureFixture[str]) -> None:
         "policies/b.rego:1:1: warning: format it [regal/style/opa-fmt]",
         "    fix: see https://x/z",
         "",
-        "krie  1 errors, 0 warnings",
-        "opa   1 errors, 0 warnings (/usr/bin/opa)",
+        "krie  1 error, 0 warnings",
+        "opa   1 error, 0 warnings (/usr/bin/opa)",
         "regal did not look: none is installed",
         "2 errors, 1 warning; did not look: regal",
     ]

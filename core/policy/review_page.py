@@ -1,0 +1,62 @@
+"""What a review found, as a page: of `krie policy diff` and `krie policy replay`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from .page import SEVERITIES, Html, choices, element, facts, page, row, severity_tag, table, technique, tiles
+from .report import Finding, Report, Table
+
+_NUMBER = re.compile(r"[\d,]+")
+_NAMED = re.compile(r"([a-z ]{1,20}): (.*)", re.DOTALL)
+_CHOOSABLE = {"severity": (*SEVERITIES, "none")}
+
+
+def as_html(report: Report) -> str:
+    """One file that needs no other, and runs nothing."""
+    numbers = [(name, value) for name, value in report.facts if _NUMBER.fullmatch(value)]
+    texts = [(name, value) for name, value in report.facts if not _NUMBER.fullmatch(value)]
+    body = [element("h1", report.title), facts(texts)]
+    body += [tiles((name, "", value) for name, value in numbers)] if numbers else []
+    body += [element("p", each, class_="note") for each in report.warnings]
+    body += [element("h2", "What differs")]
+    if report.findings:
+        body += [choices(name, values) for name, values in _CHOOSABLE.items()]
+    else:
+        body.append(element("p", "Nothing that was found.", class_="about"))
+    body += [_card(each) for each in report.findings]
+    for each in report.tables:
+        body += [element("h2", each.title), _table(each)]
+    if report.passed:
+        names = (element("span", element("code", each), " ") for each in report.passed)
+        summary = element("summary", f"Rules of which nothing differs: {len(report.passed):,}")
+        body.append(element("details", summary, element("p", *names)))
+    return page(report.title, body, _CHOOSABLE)
+
+
+def _card(finding: Finding) -> Html:
+    severity = finding.severity if finding.severity in SEVERITIES else ""
+    head = element("h3", element("code", finding.rule), " ", finding.title)
+    parts = [element("div", severity_tag(finding.severity), head, class_="head")]
+    parts += [element("div", finding.place, class_="place")] if finding.place else []
+    parts.append(element("p", finding.what))
+    parts.append(facts(_told(finding)))
+    return element("article", *parts, class_=f"card {severity}".strip(), data_severity=severity or "none")
+
+
+def _told(finding: Finding) -> Iterator[tuple[str, object]]:
+    if finding.technique:
+        yield "ATT&CK", technique(finding.technique)
+    for each in finding.details:
+        named = _NAMED.fullmatch(each)
+        yield (named[1], element("code", named[2])) if named is not None else ("for example", element("code", each))
+
+
+def _table(found: Table) -> Html:
+    return table(found.columns, (row(*_cells(found.columns, each)) for each in found.rows))
+
+
+def _cells(columns: Sequence[str], values: Sequence[str]) -> Iterator[Html]:
+    for column, value in zip(columns, values, strict=True):
+        yield severity_tag(value) if column == "severity" else element("code", value)
