@@ -73,6 +73,7 @@ td:has(> a), td > .tag { white-space: nowrap; }
 h3 code { font-size: .95em; }
 .wide { min-width: 12rem; }
 details { margin-top: .6rem; }
+dd details { margin: 0; }
 summary { cursor: pointer; color: var(--muted); font-size: .9rem; }
 .note { margin: .75rem 0; padding: .6rem 1rem; border: 1px solid var(--line); border-left: 4px solid var(--medium);
   border-radius: 6px; background: var(--medium-ground); color: var(--text); }

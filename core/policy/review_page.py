@@ -10,6 +10,7 @@ from .report import Finding, Report, Table
 
 _NUMBER = re.compile(r"[\d,]+")
 _NAMED = re.compile(r"([a-z ]{1,20}): (.*)", re.DOTALL)
+_LONG, _START = 240, 100
 _CHOOSABLE = {"severity": (*SEVERITIES, "none")}
 
 
@@ -25,7 +26,7 @@ def as_html(report: Report) -> str:
         body += [choices(name, values) for name, values in _CHOOSABLE.items()]
     else:
         body.append(element("p", "Nothing that was found.", class_="about"))
-    body += [_card(each) for each in report.findings]
+    body += [_card(each) for each in sorted(report.findings, key=_weight)]
     for each in report.tables:
         body += [element("h2", each.title), _table(each)]
     if report.passed:
@@ -33,6 +34,11 @@ def as_html(report: Report) -> str:
         summary = element("summary", f"Rules of which nothing differs: {len(report.passed):,}")
         body.append(element("details", summary, element("p", *names)))
     return page(report.title, body, _CHOOSABLE)
+
+
+def _weight(finding: Finding) -> int:
+    """The worst first."""
+    return SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else len(SEVERITIES)
 
 
 def _card(finding: Finding) -> Html:
@@ -50,7 +56,12 @@ def _told(finding: Finding) -> Iterator[tuple[str, object]]:
         yield "ATT&CK", technique(finding.technique)
     for each in finding.details:
         named = _NAMED.fullmatch(each)
-        yield (named[1], element("code", named[2])) if named is not None else ("for example", element("code", each))
+        name, value = (named[1], named[2]) if named is not None else ("for example", each)
+        code = element("code", value)
+        yield (
+            name,
+            code if len(value) <= _LONG else element("details", element("summary", f"{value[:_START]} ..."), code),
+        )
 
 
 def _table(found: Table) -> Html:

@@ -187,6 +187,14 @@ def test_a_review_shows_everything() -> None:
     assert "critical" in read.found["span"]
 
 
+def test_long_values_are_folded_and_the_worst_comes_first() -> None:
+    findings = [Finding("L", "x", "low"), Finding("C", "x", "critical", details=(f"input: {'v' * 300}",))]
+    read = check(as_html(Report("x", (), (), tuple(findings))))
+    codes = [each for each in read.found["code"] if each]
+    assert codes == ["C", "v" * 300, "L"]
+    assert read.found["summary"] == ["v" * 100 + " ..."]
+
+
 def test_a_review_of_hostile_texts() -> None:
     read = check(as_html(review(EVIL)))
     assert read.shown.count("<script>alert(1)</script>") >= 12

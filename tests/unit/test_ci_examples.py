@@ -33,11 +33,12 @@ PROVIDED = {
     "github.token": "stand-in",
 }
 """What GitHub puts in the place of expressions."""
-CONDITIONS = {
-    None: True,
-    "!cancelled()": True,
-    "!cancelled() && github.event.pull_request.head.repo.full_name == github.repository": True,
-}
+CONDITIONS = (
+    None,  # where no step before has failed
+    "!cancelled()",
+    "!cancelled() && github.event.pull_request.head.repo.full_name == github.repository",
+)
+"""Those that steps have. The last one is true here."""
 needs_all = pytest.mark.skipif(
     not {"lint", "test", "diff", "replay"} <= set(policy_command.commands), reason="not all of these commands exist yet"
 )
@@ -114,10 +115,12 @@ def on_github(repository: Repository) -> tuple[dict[str, int], str]:
         file.touch()
     env = {name: str(file) for name, file in runner.items()}
     env |= {name: filled_in(value) for name, value in job["env"].items()}
-    codes, output = {}, ""
+    codes: dict[str, int] = {}
+    output = ""
     for step in job["steps"]:
-        assert CONDITIONS[step.get("if")] is True
-        if "run" not in step:
+        condition = step.get("if")
+        assert condition in CONDITIONS
+        if "run" not in step or (condition is None and any(codes.values())):
             continue
         assert "${{" not in step["run"], "what others choose becomes code"
         found = runner["GITHUB_PATH"].read_text().split()
@@ -126,8 +129,6 @@ def on_github(repository: Repository) -> tuple[dict[str, int], str]:
         done = repository.run(step["run"], {**env, **own, "PATH": path}, "-e")
         codes[step["name"]] = done.returncode
         output += f"== {step['name']}\n{done.stdout}{done.stderr}"
-        if done.returncode and "if" not in step:
-            break
     return codes, output
 
 
