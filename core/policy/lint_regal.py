@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .findings import ERROR, REGAL, WARNING, Finding, Place, near
+from .snapshot import place_of
 from .tool import ToolError, run
 
 TIMEOUT_S = 120.0
@@ -39,7 +40,9 @@ def regal_findings(regal: str, folders: Sequence[Path]) -> list[Finding]:
         ]
         answer = run(command, Path(name), TIMEOUT_S)
     try:
-        return list(_findings(json.loads(answer.output)["violations"], str(folders[0])))
+        return list(
+            _findings(json.loads(answer.output.decode(errors="surrogateescape"))["violations"], str(folders[0]))
+        )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ToolError(answer.failure(regal)) from error
 
@@ -54,7 +57,7 @@ def _findings(violations: list[dict[str, Any]], folder: str) -> Iterator[Finding
     """`folder`: where what no file is to blame for is told."""
     for each in violations:
         where, links = each["location"], each.get("related_resources") or []
-        file = near(str(where.get("file") or folder))
+        file = near(place_of(where.get("file") or folder))
         url = str(links[0]["ref"]) if links else ""
         yield Finding(
             Place(file, max(0, int(where.get("row", 0))), max(0, int(where.get("col", 0)))),

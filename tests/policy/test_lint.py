@@ -264,3 +264,27 @@ def test_schemas_for_others(repository: Path) -> None:
     assert schema["properties"]["event"]["properties"]["kind"]["type"] == "string"
     shutil.copytree(repository / "types", repository / "again")
     assert CliRunner().invoke(policy_command, ["schemas", "types"]).exit_code == 0
+
+
+NAMES = (
+    "a%0A::error::x,line=1.rego",
+    "::stop-commands::x.rego",
+    "--config-file=x.rego",
+    "new\nline.rego",
+    "\udcff.rego",
+)
+
+
+def test_names_of_files_that_mean_something_to_others(repository: Path) -> None:
+    install(repository, "opa", "regal")
+    for number, name in enumerate(NAMES):
+        text = MANY.replace("krie.site", f"krie.s{number}").replace("SITE001", f"SITE10{number}")
+        (repository / "policies" / name).write_text(text.replace("\tunused", "  unused"))
+    found = report("opa", "regal")
+    shown = {f"policies/{name}" for name in (*NAMES[:3], "new\\nline.rego", "\\xff.rego")}
+    for tool in (KRIE, OPA, REGAL):
+        assert {each.place.file for each in found.findings if each.tool == tool} == shown
+    lines = run("--format", "github").stdout.splitlines()
+    assert len(lines) == len(found.findings) + 1
+    assert all(line.startswith("::error file=policies/") for line in lines[:-1])
+    assert not any(line.startswith("::") for line in run().stdout.splitlines())
