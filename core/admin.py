@@ -39,7 +39,7 @@ def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = TIMEOUT_S) ->
         except OSError as error:
             raise KernelError(f"asking the agent at {path}", error.errno or 0) from error
     if not raw:
-        raise KernelError(f"the agent at {path} ended the talk without an answer")
+        raise KernelError(f"the agent at {path} closed the connection without replying")
     answer = json.loads(raw)
     if "error" in answer:
         raise RefusedError(f"the agent refuses: {answer['error']}")

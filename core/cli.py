@@ -146,7 +146,7 @@ def compile_programs(
     configuration may be another one that names the same plugins. What is there already is not compiled again.
     """
     if (btf is not None) + (vmlinux is not None) + bool(kernel) != 1:
-        raise click.UsageError("say one of --btf FILE, --vmlinux FILE and --kernel NAME")
+        raise click.UsageError("give exactly one of --btf FILE, --vmlinux FILE or --kernel NAME")
     from .compile_command import compile_command
 
     compile_command(config_file(config), output, btf=btf, vmlinux=vmlinux, kernel=kernel, as_json=as_json)
@@ -184,7 +184,7 @@ def clear(tgid: int | None, rule: str | None, everything: bool, config: Path | N
     A poisoned process cannot do so itself: use another session, or wait until the time is over.
     """
     if (tgid is not None) + (rule is not None) + everything != 1:
-        raise click.UsageError("say one of TGID, --rule ID and --all")
+        raise click.UsageError("give exactly one of TGID, --rule ID or --all")
     need_root()
     from .admin import ask
     from .config_file import run_dir

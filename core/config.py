@@ -48,15 +48,15 @@ class AgentConfig(Section):
         RUN_DIR, description="folder of the agent's lock and of its socket for `krie status` and `krie clear`"
     )
     state_dir: Annotated[str, AfterValidator(_absolute)] = Field(
-        "/var/lib/krie", description="folder where the agent notes that it lives, for the next one"
+        "/var/lib/krie", description="directory of the heartbeat file, by which the next start detects an unclean exit"
     )
     cache_dir: Annotated[str, AfterValidator(_absolute_or_empty)] = Field(
         "/var/cache/krie",
-        description="folder of compiled programs, which the next start with the same ones takes; empty: none are kept",
+        description="directory where compiled programs are cached; empty disables the cache",
     )
     compiled_dir: Annotated[str, AfterValidator(_absolute_or_empty)] = Field(
         "",
-        description="folder of programs that `krie compile` made, maybe elsewhere; taken before those of `cache_dir`",
+        description="directory of programs made by `krie compile`, possibly on another host; preferred to `cache_dir`",
     )
     ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
         32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"
@@ -81,9 +81,7 @@ class AgentConfig(Section):
     roaming_interval_s: int = Field(
         300, ge=1, le=86400, description="how often probes that roam are moved to other instructions, s"
     )
-    loader_timeout_s: int = Field(
-        300, ge=1, le=3600, description="longest time that one answer of the compiler may take, s"
-    )
+    loader_timeout_s: int = Field(300, ge=1, le=3600, description="timeout for each reply from the loader process, s")
     processes: int = Field(65536, ge=1024, le=1 << 22, description="processes that the process table holds")
 
 

@@ -24,7 +24,7 @@ WORDS: Mapping[str, str] = {
     "host": "everybody's guarded operations are refused, but those of the agent, tgid 1 and protected programs",
     "killed": "the process has ended, or the kernel took the signal before the process left it",
     "signalled": "the signal was sent; the process had not ended yet when the line was written",
-    "restored": "what a comparison found changed was put back, by the interface that the kernel has for it",
+    "restored": "the value that a scan found changed was restored through the kernel's own interface",
     "spared": "what was asked for was not done, for the reason behind the colon: whom no verdict may hit, or a tripped "
     "breaker, which still lets the operation be refused",
     "failed": "something of it could not be done, for the reason behind the colon",

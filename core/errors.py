@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     OK = 0, "all is well"
     INTERNAL = 1, "a bug in KRIe: a traceback was printed"
     USAGE = 2, "the command line or the configuration is wrong"
-    KERNEL = 3, "not root, or the kernel lacks something without which nothing works (BPF, BTF)"
+    KERNEL = 3, "not root, or the kernel lacks a required feature (BPF, BTF)"
     POLICY = 4, "a policy does not compile; `krie policy check --strict`: or has warnings"
     DEGRADED = 5, "something needed does not work; `krie doctor`: any that is configured; `krie integrity`: all of it"
     ALREADY_RUNNING = 6, "another agent runs on this machine"

@@ -142,7 +142,7 @@ class Reports:
     def policy_refused(self, policy: Policy, reason: str) -> None:
         """A changed policy is wrong; `policy` stays in force."""
         first, _, others = reason.partition("\n")
-        _log.error("policy refused, the one before stays in force: %s", first, extra={"details": others})
+        _log.error("new policy rejected, keeping the previous one: %s", first, extra={"details": others})
         rules = len(policy.rules)
         self.tell(PolicyState, state="refused", reason=reason, revision=policy.revision, rules=rules, blind="")
 

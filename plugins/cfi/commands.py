@@ -116,7 +116,7 @@ def _consequence(function: str) -> str:
 
 def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFile:
     if vmlinux is not None and kernel:
-        raise click.UsageError("say one of --vmlinux FILE and --kernel NAME")
+        raise click.UsageError("give exactly one of --vmlinux FILE or --kernel NAME")
     if vmlinux is not None or kernel:
         found = kernel_in(vmlinux or _lab_image(kernel))
         return lock_file_of(

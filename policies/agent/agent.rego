@@ -50,7 +50,7 @@ rules contains {"id": "AGENT003", "action": "log"} if input.event.kind == "krie.
 # METADATA
 # title: A changed policy was refused
 # description: |
-#   The one before stays in force.
+#   The previous policy stays in force.
 # custom:
 #   id: AGENT004
 #   severity: medium

@@ -224,7 +224,7 @@ def test_a_reload_under_load_loses_nothing_and_refuses_what_is_broken(folder: Pa
     seen = [line["decision"]["rules"][0]["id"] for line in lines]
     assert set(seen) == {"SITE1", "SITE2"}
     assert seen == sorted(seen)
-    assert "policy refused, the one before stays in force" in agent.stderr
+    assert "new policy rejected, keeping the previous one" in agent.stderr
 
 
 @pytest.mark.once

@@ -16,8 +16,11 @@ COMPILER_GONE = "import sys; sys.modules['bcc'] = None; from krie.cli import mai
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "say one of --btf FILE, --vmlinux FILE and --kernel NAME"),
-        (["--btf", "btf", "--kernel", "debian-6.12"], "say one of --btf FILE, --vmlinux FILE and --kernel NAME"),
+        ([], "give exactly one of --btf FILE, --vmlinux FILE or --kernel NAME"),
+        (
+            ["--btf", "btf", "--kernel", "debian-6.12"],
+            "give exactly one of --btf FILE, --vmlinux FILE or --kernel NAME",
+        ),
         (["--btf", "none"], "krie: none: cannot be read: No such file or directory"),
         (["--vmlinux", "krie.toml"], "krie: krie.toml: holds no types of a kernel: it is no BTF, no 64-bit ELF file"),
         (["--kernel", "windows"], "krie: no kernel is named 'windows'; known are debian-5.10"),

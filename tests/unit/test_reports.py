@@ -208,4 +208,4 @@ def test_a_policy_that_came_into_force_or_did_not(caplog: pytest.LogCaptureFixtu
     setting.events.clear()
     setting.reports.policy_refused(POLICY, "a.rego:1:1: wrong")
     assert setting.told == {**told, "state": "refused", "reason": "a.rego:1:1: wrong", "blind": ""}
-    assert "the one before stays in force: a.rego:1:1: wrong" in caplog.text
+    assert "keeping the previous one: a.rego:1:1: wrong" in caplog.text
