@@ -274,7 +274,6 @@ class Agent:
             self._bus.handle(found)
         for event, fields in self._armed.ground.tick():
             self._reports.tell(event, **fields)
-        self._tell_stuck(self._armed.roaming.draw_again())
         self._status.note()
         if lost or faults or failed_policy or other_engine:
             self._update_health()

@@ -26,6 +26,7 @@ from .ground import SYMBOLS, Ground, new_ground, programs_of, standing_probes
 from .health import Canaries, ProbeHealth
 from .inline import shape_of
 from .inspection import Inspector
+from .kernel.attach import attach_somewhere
 from .kernel.dispatch import FUNCTION as DISPATCHER
 from .kernel.features import Features
 from .kernel.launcher import LoadedSet, LoaderProcess, load
@@ -152,7 +153,9 @@ def load_sensors(
             name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"
         }
         maps = Maps({**loaded_maps, "krie_window": windows[0], "krie_spare_window": windows[1]})
-        ground = new_ground(loaded, maps, memory, found, stack)
+        inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
+        agent = inspector.agent()
+        ground, traps = new_ground(loaded, maps, memory, found, agent.tgid, stack)
         stack.callback(ground.end)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
@@ -161,12 +164,9 @@ def load_sensors(
             plugins.degrade(name, str(error))
         for problem in loaded.loaded.wrong_offsets:
             _degrade_readers(plugins, sensors, problem)
-        inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
-        agent = inspector.agent()
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
-        roaming = Roaming(
-            list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, memory.is_jump, ground
-        )
+        attach = partial(attach_somewhere, traps, memory.read)
+        roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
         stack.callback(roaming.close)
         stack.callback(ground.settle)
         with timings.phase("traps"):

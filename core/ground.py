@@ -1,7 +1,8 @@
 """The kernel's text under the agent's probes: none is moved or removed while something of it would stay behind there.
 
-See `krie.kernel.switches` for why it would. What remains: a write to a variable between the last look and the removal,
-and a SIGKILL of agent and keeper at once before it is put right, which takes a second.
+See `krie.kernel.switches` for why it would, and `krie.kernel.traps` for why traps can be moved all the same. What
+remains, of kprobes at functions' begins and of trampolines: a write to a variable between the last look and the
+removal, and a SIGKILL of agent and keeper at once before it is put right, which takes a second.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from itertools import count
 
 from .enforcement_events import Guarded
 from .event import Event
-from .guard import open_debugfs
+from .guard import open_debugfs, open_tracefs
 from .kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
 from .kernel.dispatch import FUNCTION as DISPATCHER
-from .kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, Held, places_of
+from .kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, TRAP, Held, places_of
 from .kernel.keeping import Keeper
 from .kernel.launcher import LoadedSet
 from .kernel.maps import Maps
 from .kernel.memory import KernelMemory
 from .kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, Addresses, Switches
 from .kernel.symbols import functions
+from .kernel.traps import Traps
 from .probe import AttachType, Program, Sensor
 
 SYMBOLS = frozenset({*VARIABLES, *IDLE})
@@ -37,11 +39,12 @@ _log = logging.getLogger("krie")
 class Ground:
     """All probes of one agent that change the kernel's text, and the keeper that holds them too."""
 
-    def __init__(self, switches: Switches, new_keeper: Callable[[Iterable[Held]], Keeper]) -> None:
-        """Start no keeper yet, and hold nothing but the kprobe at the idle function."""
-        self._switches, self._new_keeper = switches, new_keeper
+    def __init__(self, switches: Switches, traps: Traps, new_keeper: Callable[[Iterable[Held]], Keeper]) -> None:
+        """Start no keeper yet, and hold nothing but the kprobe at the idle function. `traps`: this agent's."""
+        self._switches, self._traps, self._new_keeper = switches, traps, new_keeper
         self._held: dict[int, Held] = {}
         self._waiting: list[int] = []
+        self._left: set[str] = set()
         self._slots = count()
         self._keeper: Keeper | None = None
         self._started = self._off = False
@@ -68,7 +71,10 @@ class Ground:
             return
         held = self._held.pop(descriptor)
         os.close(descriptor)
-        self._ask_keeper(lambda keeper: keeper.close(held.slot))  # it is the last to hold it, and does the rest
+        if self._keeper is not None:
+            self._ask_keeper(lambda keeper: keeper.close(held.slot))  # it is the last to hold it, and does the rest
+        elif held.kind == TRAP:
+            self._left.add(self._traps.name(held.address))
 
     def obstacle(self) -> str:
         """Why probes must stay where they are; empty where they need not."""
@@ -86,15 +92,6 @@ class Ground:
             return f"the kernel would leave breakpoints and calls behind: {why}"
         return ""
 
-    def settled(self) -> bool:
-        """Whether nothing that was released is left: until then, none should be attached near."""
-        if self._keeper is None or self._waiting:
-            return not self._waiting
-        try:
-            return self._keeper.settled()
-        except OSError:  # it has gone, as the next tick finds
-            return False
-
     def turned_off(self) -> bool:
         """Whether a switch is off, and none was when this was last asked."""
         before, self._off = self._off, self._switches.any_off()
@@ -106,6 +103,7 @@ class Ground:
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 self.release(each)
+            self._left = {each for each in self._left if self._traps.remove(each)}
             self._open_idle()
         if self._started and not self._keeper_lives():
             _log.error("the process that keeps probes has gone; another one is started")
@@ -129,6 +127,9 @@ class Ground:
         self._waiting, self._switches.idle = [], -1
         keeper, self._keeper = self._keeper, None
         if keeper is None:
+            for name in self._traps.own():
+                if why := self._traps.remove(name):
+                    _log.error("a kprobe that is disabled stays in tracefs (%s): %s", name, why)
             return
         try:
             why = keeper.end()
@@ -175,15 +176,21 @@ class Ground:
 
 
 def new_ground(
-    loaded: LoadedSet, maps: Maps, memory: KernelMemory, found: Mapping[str, Sequence[int]], stack: ExitStack
-) -> Ground:
-    """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs.
+    loaded: LoadedSet,
+    maps: Maps,
+    memory: KernelMemory,
+    found: Mapping[str, Sequence[int]],
+    agent: int,
+    stack: ExitStack,
+) -> tuple[Ground, Traps]:
+    """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs and tracefs.
 
-    `found`: addresses of `SYMBOLS`.
+    `found`: addresses of `SYMBOLS`; `agent`: its tgid.
     """
-    debugfs = open_debugfs()
-    if debugfs >= 0:
-        stack.callback(os.close, debugfs)
+    debugfs, tracefs = open_debugfs(), open_tracefs()
+    for each in (debugfs, tracefs):
+        if each >= 0:
+            stack.callback(os.close, each)
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
     idle = next((address[each] for each in IDLE if address.get(each)), 0)
     places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle)
@@ -193,10 +200,14 @@ def new_ground(
         "answer": answer.descriptor,
         "answer_bytes": answer.value_bytes,
         "state": maps["krie_agent"].descriptor,
+        "agent_tgid": agent,
         "debugfs": debugfs,
+        "tracefs": tracefs,
         "kprobe_type": kprobe_type(),
     }
-    return Ground(Switches(memory.read, debugfs, places, kprobe_type()), partial(Keeper, numbers, places))
+    traps = Traps(tracefs, agent, memory.read)
+    switches = Switches(memory.read, debugfs, places, kprobe_type())
+    return Ground(switches, traps, partial(Keeper, numbers, places)), traps
 
 
 def standing_probes(

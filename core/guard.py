@@ -21,7 +21,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def open_debugfs() -> int:
     """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
-    context = _libc.syscall(_SYS_FSOPEN, b"debugfs", _CLOEXEC)
+    return _open_root("debugfs")
+
+
+def open_tracefs() -> int:
+    """The same of tracefs."""
+    return _open_root("tracefs")
+
+
+def _open_root(type_: str) -> int:
+    context = _libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
     if context < 0:
         return -1
     try:

@@ -64,14 +64,14 @@ class Program:
     places, and knows by it in which one it runs. Not 0 where a function is attached more than once."""
     roaming: int = 0
     """For kprobes: attached not at `offset` but at an instruction drawn at random among the first so many bytes of the
-    target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Whether it ever runs is up to chance."""
+    target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Only calls and jumps are drawn (see
+    `krie.kernel.traps`): where none of them is free there, the next one behind, and where the target has none at all,
+    the program is not attached. Whether it ever runs is up to chance. Each run takes an exception: this is not for
+    functions that ordinary work calls all the time."""
     through: str = ""
     """Not attached, but loaded as if it were: other programs of the same attach type and target go on to it, by a tail
     call to element 0 of this map (BPF_PROG_ARRAY) of the C source. It comes before them in its alternative, has a map
     that no other attach type uses, and cannot be `proven`."""
-    busy: bool = False
-    """For roaming kprobes: ordinary work calls the target all the time. Where the kernel has to keep a breakpoint and
-    cannot put a jump in its place, each run takes an exception: another place is drawn, some times."""
 
     @property
     def label(self) -> str:

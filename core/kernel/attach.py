@@ -1,37 +1,33 @@
 """Loading and attaching one program, each attach type in one place.
 
-Whatever `attach` returns ends with its holder: links and perf events, never something that stays behind a SIGKILL (a
-program attached to a cgroup by BPF_PROG_ATTACH or a kprobe written to tracefs would).
+Whatever `attach` returns ends with its holder: links and perf events, never something that stays behind a SIGKILL, as a
+program attached to a cgroup by BPF_PROG_ATTACH would. Of traps a disabled kprobe stays, see `krie.kernel.traps`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import random
 import struct
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import AttachError
+from ..errors import AttachError, KernelError
 from ..probe import AttachType, Program
 from . import bpf
+from .perf_event import SOFTWARE, TRACEPOINT, perf_event
+from .traps import Read, Traps, suits
 
-_SYS_PERF_EVENT_OPEN = 298  # x86-64
-_PERF_TYPE_SOFTWARE, _PERF_TYPE_TRACEPOINT = 1, 2
-_PERF_FLAG_FD_CLOEXEC = 8
-_IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
-_libc = ctypes.CDLL(None, use_errno=True)
 _KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
 _RETURN = 1
 """PERF_PROBE_CONFIG_IS_RETPROBE, what kprobe/format/retprobe says since e12f03d7031a."""
 _FIRST_INTERIOR = 5
 """Below this lie the call of ftrace, and with IBT the endbr before it."""
-_NO_INSTRUCTION = (errno.EILSEQ, errno.EINVAL)
-"""What the kernel answers for a kprobe inside an instruction, or at one that cannot be probed."""
+_NO_PLACE = (errno.EILSEQ, errno.EINVAL, errno.EEXIST)
+"""What the kernel answers for a kprobe inside an instruction, at one that cannot be probed, or where ours is left."""
 
 _TYPES: Mapping[AttachType, tuple[bpf.ProgType, int]] = {
     AttachType.LSM: (bpf.ProgType.LSM, 27),
@@ -150,7 +146,7 @@ def _kretprobe(program: Program, descriptor: int, _places: Places) -> list[int]:
 
 def _kprobe_event(symbol: int, place: int, descriptor: int, config: int = 0) -> int:
     """`symbol`: pointer to a name, behind whose address `place` counts; or 0, where `place` is an address itself."""
-    return _perf_event(int(_KPROBE_TYPE.read_text()), config, 0, symbol, place, 0, descriptor)
+    return perf_event(int(_KPROBE_TYPE.read_text()), config, config1=symbol, config2=place, program=descriptor)
 
 
 def kprobe_type() -> int:
@@ -158,31 +154,37 @@ def kprobe_type() -> int:
     return int(_KPROBE_TYPE.read_text()) if _KPROBE_TYPE.exists() else -1
 
 
-def attach_somewhere(program: Program, descriptor: int, code: range, avoided: Container[int]) -> tuple[int, int]:
+def attach_somewhere(traps: Traps, read: Read, program: Program, descriptor: int, code: range) -> tuple[int, int]:
     """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
 
-    No disassembler is needed: the kernel refuses what is no instruction's begin. `code`: addresses of the target. They
-    are what is asked for: kernels before 6.2 (60443c88f3a8) go through all symbols for a name. `avoided`:
-    offsets that are not to be taken. Raises `AttachError`.
+    Where none of those that are wanted is free, it is the next one behind. No disassembler is needed: the kernel
+    refuses what is no instruction's begin. `code`: addresses of the target. They are what is asked for: kernels before
+    6.2 (60443c88f3a8) go through all symbols for a name. Raises `AttachError`.
     """
-    interior = range(_FIRST_INTERIOR, min(len(code), program.roaming))
-    offsets = [each for each in interior if each not in avoided]
-    random.SystemRandom().shuffle(offsets)
-    for offset in offsets:
+    where = f"attaching {program.function} inside {program.target}"
+    if not code:
+        raise AttachError(where, errno.ENOENT, "the kernel has no such function, or hides where it is")
+    try:
+        text = read(code.start, len(code))
+    except KernelError as error:
+        raise AttachError(where, error.errno, "the function's code cannot be read") from error
+    # Where there is a trap now, a breakpoint stands, which is none of these.
+    offsets = [each for each in range(_FIRST_INTERIOR, len(code)) if suits(text, each)]
+    wanted = [each for each in offsets if each < program.roaming]
+    random.SystemRandom().shuffle(wanted)
+    for offset in (*wanted, *offsets[len(wanted) :]):
         try:
-            return offset, _kprobe_event(0, code.start + offset, descriptor)
+            return offset, traps.attach(code.start + offset, descriptor)
         except OSError as error:
-            if error.errno not in _NO_INSTRUCTION:
-                raise AttachError(
-                    f"attaching {program.function} to {program.target}+{offset}", error.errno or 0
-                ) from error
-    hint = "the kernel has no such function, or hides where it is" if not code else "no instruction in it can be probed"
-    raise AttachError(f"attaching {program.function} inside {program.target}", errno.ENOENT, hint)
+            if error.errno not in _NO_PLACE:
+                place = f"attaching {program.function} to {program.target}+{offset}"
+                raise AttachError(place, error.errno or 0) from error
+    raise AttachError(where, errno.ENOENT, "no call or jump in it is free for a trap")
 
 
 def _tracepoint(program: Program, descriptor: int, places: Places) -> list[int]:
     identity = int((places.tracefs / "events" / program.target / "id").read_text())
-    return [_perf_event(_PERF_TYPE_TRACEPOINT, identity, 1, 0, 0, 0, descriptor)]
+    return [perf_event(TRACEPOINT, identity, period=1, program=descriptor)]
 
 
 def online_cpus() -> list[int]:
@@ -196,7 +198,7 @@ def _perf_clock(program: Program, descriptor: int, _places: Places) -> list[int]
     events: list[int] = []
     try:
         for cpu in online_cpus():
-            events.append(_perf_event(_PERF_TYPE_SOFTWARE, 0, int(program.target), 0, 0, cpu, descriptor))
+            events.append(perf_event(SOFTWARE, 0, period=int(program.target), cpu=cpu, program=descriptor))
     except OSError:
         for event in events:
             os.close(event)
@@ -216,21 +218,3 @@ _ATTACH: Mapping[AttachType, Callable[[Program, int, Places], list[int]]] = {
     AttachType.CGROUP_SYSCTL: _cgroup_sysctl,
     AttachType.PERF_EVENT: _perf_clock,
 }
-
-
-def _perf_event(type_: int, config: int, period: int, config1: int, config2: int, cpu: int, program: int) -> int:
-    """Open a perf event for all processes on one CPU, give it the program and enable it."""
-    size = 112
-    attributes = struct.pack("=IIQQQQQIIQQ", type_, size, config, period, 0, 0, 1, 0, 0, config1, config2)
-    buffer = ctypes.create_string_buffer(attributes.ljust(size, b"\0"), size)
-    event: int = _libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, cpu, -1, _PERF_FLAG_FD_CLOEXEC)
-    if event < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    try:
-        fcntl.ioctl(event, _IOC_SET_BPF, program)
-        fcntl.ioctl(event, _IOC_ENABLE, 0)
-    except OSError:
-        os.close(event)
-        raise
-    return event

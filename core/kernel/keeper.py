@@ -3,7 +3,8 @@
 A probe ends with its last holder. When the agent was killed, or has let go, the keeper looks at the kernel's switches
 (see `krie.kernel.switches`) and lets go of some probes, until none is left. It waits for as long as a switch lies.
 
-It also lets go of what the agent does not want any more, right behind a look: each removal waits for grace periods.
+It also lets go of what the agent does not want any more, right behind a look: each removal waits for grace periods. Of
+traps it removes the events, once their breakpoints have gone (see `krie.kernel.traps`).
 
 It is started as a program of its own, and lives as long as the agent: it imports little.
 """
@@ -28,20 +29,19 @@ from . import bpf
 from .detach import detach
 from .mounts import mounted
 from .switches import LIES, Addresses, Places, Switches
+from .traps import Traps, address_of
 
 HOLD, CLOSE, END = b"h", b"c", b"e"
 MESSAGE = struct.Struct("=ccIQ")
-LEFT = struct.Struct("=cI")
 """To the keeper: a command, and of a probe the kind, the slot and the address.
 
-`HOLD` comes with a descriptor, which is held from then on. `CLOSE`: the agent does not hold that one any more.
-Answered by `LEFT` (behind a zero) when nothing of all that was closed is left, with how many that were. `CLOSE` of
+`HOLD` comes with a descriptor, which is held from then on. `CLOSE`: the agent does not hold that one any more; that of
 `IDLE_SLOT` is answered by `DONE`. `END`: the agent holds nothing any more. Answered by `DONE` when all has been let go
 of, or by why it has not."""
 DONE = "done"
-BREAKPOINT, TRAMPOLINE, KEY = "k", "f", "s"
+BREAKPOINT, TRAP, TRAMPOLINE, KEY = "k", "t", "f", "s"
 """Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline; or
-that of the static key that says that somebody is attached."""
+that of the static key that says that somebody is attached. Of a trap an event is to be removed, too."""
 IDLE_SLOT = 0xFFFFFFFF
 """The slot of the kprobe at the idle function."""
 _PR_SET_NAME = 15
@@ -63,7 +63,7 @@ def places_of(held: Iterable[Held]) -> Places:
     """Where these should show in the kernel's text."""
     found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set(), KEY: set()}
     for each in held:
-        found[each.kind].add(each.address)
+        found[BREAKPOINT if each.kind == TRAP else each.kind].add(each.address)
     return Places(*(frozenset(found[each] - {0}) for each in (BREAKPOINT, TRAMPOLINE, KEY)))
 
 
@@ -74,7 +74,9 @@ class _Keeper:
         self._socket = socket.socket(fileno=numbers["socket"])
         self._held = {each.slot: each for each in held}
         self._leaving: list[Held] = []
-        self._closed, self._fresh = 0, False
+        self._fresh = False
+        self._traps = Traps(numbers["tracefs"], numbers["agent_tgid"], self._read)
+        self._left = set(self._traps.of_the_dead())
         idle = self._held.pop(IDLE_SLOT, None)
         self._switches = Switches(
             self._read, numbers["debugfs"], addresses, numbers["kprobe_type"], -1 if idle is None else idle.descriptor
@@ -104,7 +106,7 @@ class _Keeper:
     def _waits_ms(self) -> float | None:
         if self._fresh:
             return 0  # all that was closed at once leaves at once
-        return _AGAIN_S * 1000 if self._leaving else None
+        return _AGAIN_S * 1000 if self._leaving or self._left else None
 
     def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         return self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)[:2]
@@ -123,7 +125,7 @@ class _Keeper:
         elif command == HOLD:
             self._held[slot] = Held(slot, kind.decode(), address, new)
         else:
-            self._closed, self._fresh = self._closed + 1, True
+            self._fresh = True
             self._leaving += [self._held.pop(slot)] if slot in self._held else []
         return True
 
@@ -134,10 +136,16 @@ class _Keeper:
         for each in leaving:
             if self._agrees(each):
                 os.close(each.descriptor)
+                self._left |= {self._traps.name(each.address)} if each.kind == TRAP else set()
             else:
                 self._leaving.append(each)
-        if not self._leaving:
-            self._tell(LEFT.pack(b"\0", self._closed))
+        self._left = {each for each in self._left if self._remove(each)}
+
+    def _remove(self, name: str) -> str:
+        try:
+            return self._traps.remove(name)
+        except Exception as error:  # as above
+            return f"{type(error).__name__}: {error}"
 
     def _agrees(self, held: Held) -> bool:
         try:
@@ -177,7 +185,7 @@ class _Keeper:
     def _what_keeps(self) -> str:
         """Close what can be closed; empty when that was all."""
         self._held.update({each.slot: each for each in self._leaving})
-        self._leaving = []
+        self._leaving, self._left = [], set()
         while self._held:
             some = list(self._held.values())[:_AT_ONCE]
             if why := self._look():
@@ -185,6 +193,8 @@ class _Keeper:
             for each in some:
                 del self._held[each.slot]
             detach(each.descriptor for each in some)
+        if why := self._remove_traps():
+            return why
         if self._switches.idle >= 0:
             if why := self._look():
                 return why
@@ -193,9 +203,17 @@ class _Keeper:
         self._close_idle()
         return ""
 
-    def _look(self) -> str:
+    def _remove_traps(self) -> str:
+        """Why some stay; empty where none does."""
+        left = self._traps.own()
+        if left and (why := self._look(map(address_of, left))):
+            return why
+        return next(filter(None, [self._remove(each) for each in left]), "")
+
+    def _look(self, breakpoints: Iterable[int] = ()) -> str:
         """Why the kernel would leave something of ours behind; empty where it would not."""
-        found, why = self._switches.look(places_of(self._held.values()), self._close_idle)
+        places = places_of((*self._held.values(), *(Held(0, TRAP, each, -1) for each in breakpoints)))
+        found, why = self._switches.look(places, self._close_idle)
         return why if found == LIES else ""
 
     def _close_idle(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -43,7 +42,9 @@ class Keeper:
         own = {"agent": agent, "socket": theirs.fileno()}
         given = {"numbers": {**numbers, **own}, "addresses": addresses, "held": kept}
         package = Path(keeper.__file__).parents[1]
-        descriptors = {numbers[each] for each in ("debugfs", "program", "answer", "state") if numbers[each] >= 0}
+        descriptors = {
+            numbers[each] for each in ("debugfs", "tracefs", "program", "answer", "state") if numbers[each] >= 0
+        }
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(package), json.dumps(given)],
@@ -62,7 +63,6 @@ class Keeper:
             theirs.close()
             os.close(agent)
         self._socket = mine
-        self._closed = self._left = 0
 
     @property
     def tgid(self) -> int:
@@ -80,14 +80,7 @@ class Keeper:
 
     def close(self, slot: int) -> None:
         """Let go of one, which the agent does not hold any more, now or as soon as that is safe."""
-        self._closed += 1
         self._send(keeper.CLOSE, slot)
-
-    def settled(self) -> bool:
-        """Whether nothing of all that was closed is left in the kernel's text; waits for nothing."""
-        while select.select([self._socket], [], [], 0)[0]:
-            self._note(self._socket.recv(_ANSWER))
-        return self._closed == self._left
 
     def close_idle(self) -> None:
         """Let go of the idle one, which the agent still holds; returns when that is done."""
@@ -112,15 +105,7 @@ class Keeper:
         self._socket.send(keeper.MESSAGE.pack(command, b" ", slot, 0))
 
     def _answer(self) -> str:
-        while not (text := self._note(self._socket.recv(_ANSWER))):
-            pass
-        return text
-
-    def _note(self, data: bytes) -> str:
-        """What it says; empty where it only counts."""
+        data = self._socket.recv(_ANSWER)
         if not data:
             raise ConnectionResetError
-        if data[:1] != b"\0":
-            return data.decode()
-        _, self._left = keeper.LEFT.unpack(data)
-        return ""
+        return data.decode()

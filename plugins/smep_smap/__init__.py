@@ -10,9 +10,9 @@ The mechanism observed: kprobes at these functions look at the registers. At a f
 points at the return address: it must be in the kernel's code, or that of a module, and right behind a call
 instruction; the stack pointer must not be in user memory, nor, in functions that run in the context of a process,
 outside of the task's own kernel stack; and nobody hands out `init_cred` itself after boot. Two traps a function, at
-instructions drawn at random (one near its begin, one anywhere), check the stack of chains that jump past the entry;
-override_creds, which overlayfs calls all the time, has the latter only, and where the kernel can put a jump in the
-place of the breakpoint. Traps are new at each start and moved at an interval. A hijack is decided in the kernel: in
+calls and jumps drawn at random (one near its begin, one anywhere), check the stack of chains that jump past the entry;
+override_creds, which overlayfs calls all the time, has none, since each run of a trap takes an exception. Traps are new
+at each start and moved at an interval. A hijack is decided in the kernel: in
 mode `enforce` the process is poisoned and killed by the program that saw it, before the function runs. There is no
 check of frame pointers: most kernels are built without.
 
@@ -21,8 +21,8 @@ the task's own stack and return to legal call sites (JOP, COP, and a return plac
 of these functions; whoever enters a function past its begin on the task's own stack, or past both traps; whoever comes
 while the kernel leaves kprobes out, since another process was preempted on this CPU in the middle of a bpf(2) call
 about a map (`krie.missed` counts it on kernels since 6.7; the agent itself lets no ordinary process preempt it there,
-if it has CAP_SYS_NICE). A trap is at times optimized by the kernel to a jump of 5 bytes: a chain that enters inside of
-those bytes crashes instead of being told. Where a tracer follows a function's return (kretprobe, fprobe,
+if it has CAP_SYS_NICE). Short functions have few calls and jumps: where the two traps do not both find one, the second
+is missing. Where a tracer follows a function's return (kretprobe, fprobe,
 function_graph), the return address is the tracer's trampoline and says nothing: the other checks are made, and the
 calls are counted as `traced`. A return address that was good is not looked at again until the function is called from
 elsewhere on that CPU: where its module is gone meanwhile, and other code behind it, that code is not looked at. Where

@@ -29,7 +29,7 @@ class Function:
     canary: Callable[[], None] | None = None
     """What makes the agent call it; None where nothing harmless does on every kernel."""
     busy: bool = False
-    """Ordinary work calls it all the time: it has one trap, drawn from all its instructions, and see `Program.busy`."""
+    """Ordinary work calls it all the time: it has no traps, each of which takes an exception."""
 
 
 def _become_whom_we_are() -> None:

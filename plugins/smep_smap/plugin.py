@@ -40,7 +40,7 @@ _SECOND = 0x200
 """Tells the two traps of a function apart."""
 _VARIANTS = ("", ".isra.0", ".constprop.0", ".part.0")
 """What compilers append to the names of functions that they changed."""
-_NEAR, _FAR = 32, 4096
+_NEAR, _FAR = 64, 4096
 """How far behind a function's begin its traps are drawn: where all pass who enter it near there, and anywhere."""
 _FIELDS = own_fields(RegisterCheck)
 """What each of the programs fills."""
@@ -54,7 +54,7 @@ class SmepSmapConfig(PluginConfig):
     functions: Annotated[dict[_Symbol, Literal["process", "any"]], Field(max_length=MOST_CONFIGURED)] = Field(
         {}, description="further functions to guard, each with the context that it runs in: `process` or `any`"
     )
-    traps: bool = Field(True, description="also set traps at instructions inside the functions, drawn at random")
+    traps: bool = Field(True, description="also set traps at calls and jumps inside the functions, drawn at random")
     kernel_stack: bool = Field(False, description="add the kernel's stack to events")
 
 
@@ -151,14 +151,12 @@ def _entry(function: Function) -> Probe:
 
 
 def _traps(function: Function) -> Iterable[Probe]:
-    for kind, reach, which in (("near", _NEAR, 0), ("far", _FAR, _SECOND)):
-        if function.busy and kind == "near":
-            continue
+    for kind, reach, which in (("near", _NEAR, 0), ("far", _FAR, _SECOND)) if not function.busy else ():
         argument = _argument(function, "trap") | _TRAP | which
         alternative = _alternative(
             "kprobe",
-            Program(AttachType.KPROBE, function.name, _CHECK, argument=argument, roaming=reach, busy=function.busy),
-            f"checks the stack only, at an instruction among the first {reach} bytes; no canary can prove it alive",
+            Program(AttachType.KPROBE, function.name, _CHECK, argument=argument, roaming=reach),
+            f"checks the stack only, at a call or jump among the first {reach} bytes; no canary can prove it alive",
         )
         yield Probe(f"{_probe_name(function)}_{kind}", RegisterCheck, (alternative,), optional=True)
 

@@ -94,29 +94,14 @@ def test_a_disarmed_trap_is_told(agent: RunningAgent, test_module: TestModule) -
 
 
 def test_traps_move(agent: RunningAgent) -> None:
-    before = hijacks.places_in("override_creds") | hijacks.places_in("prepare_kernel_cred")
+    before = hijacks.places_in("prepare_kernel_cred")
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        now = hijacks.places_in("override_creds") | hijacks.places_in("prepare_kernel_cred")
+        now = hijacks.places_in("prepare_kernel_cred")
         if now.keys() != before.keys():
             return
         time.sleep(1)
     pytest.fail(f"still at {sorted(before)}")
-
-
-def test_a_trap_in_a_busy_function_becomes_a_jump(agent: RunningAgent, lacks: Lacks) -> None:
-    try:
-        address_of("override_creds")
-    except KeyError:
-        lacks("override_creds: newer kernels have this function inlined")
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        lines = hijacks.places_in("override_creds").values()
-        inside = [line for line in lines if "[FTRACE]" not in line]
-        if inside and all("[OPTIMIZED]" in line for line in inside):
-            return
-        time.sleep(0.2)
-    pytest.fail(f"breakpoints: {inside}")
 
 
 def test_functions_that_cannot_be_probed_are_told(agent: RunningAgent) -> None:

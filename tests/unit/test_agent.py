@@ -155,9 +155,7 @@ class Setting:
             "probes": self.probes,
             "plugins": self.plugins,
             "memory": None,
-            "roaming": SimpleNamespace(
-                traps=lambda plugin: (), move=lambda: self.stuck, draw_again=lambda: dict[str, str]()
-            ),
+            "roaming": SimpleNamespace(traps=lambda plugin: (), move=lambda: self.stuck),
             "programs": dict,
             "arm": lambda armed=True: maps["krie_agent"].set(bytes(4), struct.pack("=II", 77, armed)),
         }

@@ -17,15 +17,18 @@ from krie.errors import KernelError
 from krie.ground import Ground, standing_probes
 from krie.kernel import switches
 from krie.kernel.dispatch import FUNCTION as DISPATCHER
-from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, KEY, MESSAGE, TRAMPOLINE, Held
+from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, KEY, MESSAGE, TRAMPOLINE, Held, _Keeper
+from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.keeping import Keeper
 from krie.kernel.launcher import LoadedSet
 from krie.kernel.static_keys import USERS
 from krie.kernel.switches import ARMED, LIES, OFF, RIGHTED, Addresses, Places, Switches
+from krie.kernel.traps import Traps
 
 VARIABLE, COUNTER, IDLE, TRAP, OTHER = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
 ENABLED, DISABLED, FUNCTION = 0x6000, 0x7000, 0x8000
 CALLED, NOT_CALLED = bytes.fromhex("e800000000"), bytes.fromhex("0f1f440000")
+NO_TRAPS = Traps(-1, 0, lambda address, size: bytes(size))
 FTRACE = "ffffffff81000000  k  commit_creds+0x4    [FTRACE]\n"
 
 
@@ -205,7 +208,7 @@ class Fake:
     def __init__(self, held: Iterable[Held]) -> None:
         self.held = {each.slot: each.address for each in held}
         self.alive = True
-        self.gone = self.leaving = False
+        self.gone = False
         self.tgid = 5
 
     def lives(self) -> bool:
@@ -222,9 +225,6 @@ class Fake:
     def close_idle(self) -> None:
         self.close(IDLE_SLOT)
 
-    def settled(self) -> bool:
-        return not self.leaving
-
     def end(self) -> str:
         self.held.clear()
         return ""
@@ -236,7 +236,7 @@ class Agents:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.keepers: list[Fake] = []
-        self.ground = Ground(kernel.switch, self.start)  # type: ignore[arg-type] # a fake one
+        self.ground = Ground(kernel.switch, NO_TRAPS, self.start)  # type: ignore[arg-type] # a fake one
 
     def start(self, held: Iterable[Held]) -> Fake:
         self.keepers.append(Fake(held))
@@ -312,31 +312,54 @@ def test_who_has_gone_lets_go_of_nothing(agent: Agents) -> None:
     assert agent.keepers[1].held == {}
 
 
-def test_it_is_settled_when_the_keeper_says_so(agent: Agents, kernel: Kernel) -> None:
-    one = agent.attach()
-    assert agent.ground.settled()
-    agent.ground.start()
-    assert agent.ground.settled()
-    agent.keepers[0].leaving = True
-    assert not agent.ground.settled()
-    agent.keepers[0].leaving = False
-    kernel.lists(FTRACE)
-    kernel.forge()
-    agent.ground.release(one)
-    assert not agent.ground.settled()  # it waits in the agent
-    os.close(one)
+class Events:
+    """Those of tracefs; they go where there is no obstacle."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.why = ""
+
+    def name(self, address: int) -> str:
+        return f"{address:x}"
+
+    def own(self) -> list[str]:
+        return list(self.names)
+
+    def of_the_dead(self) -> list[str]:
+        return ["of the dead"]
+
+    def remove(self, name: str) -> str:
+        if not self.why:
+            self.names.remove(name)
+        return self.why
 
 
-def test_without_any_keeper_probes_are_closed_behind_a_look(kernel: Kernel) -> None:
+def test_without_any_keeper_probes_are_closed_behind_a_look(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(_held: Iterable[Held]) -> Keeper:
         raise OSError(12, "no memory")
 
-    ground = Ground(kernel.switch, refuse)
-    one = os.open("/dev/null", os.O_RDONLY)
-    ground.hold(one, TRAP)
+    events = Events()
+    ground = Ground(kernel.switch, cast("Traps", events), refuse)
+    one, two, three = (os.open("/dev/null", os.O_RDONLY) for _ in range(3))
+    for each, place, kind in ((one, TRAP, BREAKPOINT), (two, OTHER, TRAP_KIND), (three, IDLE, TRAP_KIND)):
+        ground.hold(each, place, kind)
+        events.names += [events.name(place)] if kind == TRAP_KIND else []
     ground.start()
     ground.release(one)
+    ground.release(two)
     assert not is_open(one)
+    assert not is_open(two)
+    ground.tick()
+    assert events.names == [events.name(IDLE)]
+    events.why = "it breaks"
+    ground.release(three)
+    ground.tick()
+    assert events.own()
+    ground.end()
+    assert "stays in tracefs (3000): it breaks" in caplog.text
+    events.why = ""
+    ground.tick()
+    assert not events.own()
 
 
 def test_places_that_agree_with_the_switches(kernel: Kernel) -> None:
@@ -387,7 +410,7 @@ def test_the_end_waits_where_nobody_would_keep_them(
         if len(waited) == 3:
             kernel.memory[VARIABLE] = b"\0"
 
-    ground = Ground(kernel.switch, refuse)
+    ground = Ground(kernel.switch, NO_TRAPS, refuse)
     one = os.open("/dev/null", os.O_RDONLY)
     ground.hold(one, TRAP)
     ground.start()
@@ -409,12 +432,13 @@ class Process:
         self.agent = subprocess.Popen(["sleep", "60"])
         self.read, self.write = os.pipe()
         null = os.open("/dev/null", os.O_RDONLY)
-        numbers = dict.fromkeys(("program", "answer", "state", "debugfs"), null)
+        numbers = dict.fromkeys(("program", "answer", "state", "debugfs", "tracefs"), null)
         agent = os.pidfd_open(self.agent.pid)
         with monkeypatch.context() as context:
             context.setattr("os.pidfd_open", lambda _: agent)
             held = [Held(0, BREAKPOINT, TRAP, self.write)]
-            self.keeper = Keeper({**numbers, "answer_bytes": 16, "kprobe_type": -1}, Addresses(), held)
+            others = {"answer_bytes": 16, "kprobe_type": -1, "agent_tgid": self.agent.pid}
+            self.keeper = Keeper({**numbers, **others}, Addresses(), held)
         self.process, self.mine = self.keeper._process, self.keeper._socket
         os.close(null)
         os.close(self.write)
@@ -474,9 +498,8 @@ def test_the_process_lets_go_of_what_is_not_wanted_and_ends_when_it_is_asked(pro
     os.close(write)
     process.keeper.close(0)
     process.keeper.close(7)  # which it never had
-    while not process.keeper.settled():
+    while process.holds():
         time.sleep(0.01)
-    assert not process.holds()
     assert process.ask(CLOSE, IDLE_SLOT) == b"done"
     assert os.read(other, 1) == b""
     os.close(other)
@@ -495,6 +518,59 @@ def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process) -> None:
     process.agent.kill()
     assert process.process.wait(20) == 0
     assert not process.holds()
+
+
+@pytest.fixture
+def keeping(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Keeper, Events, socket.socket]]:
+    """A keeper in this process; it holds a trap."""
+    events = Events()
+    events.names = ["of the dead", events.name(TRAP)]
+    monkeypatch.setattr("krie.kernel.keeper.Traps", lambda *_: events)
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    numbers = dict.fromkeys(("agent", "state", "program", "answer", "tracefs", "debugfs", "kprobe_type"), -1)
+    others = {"socket": theirs.detach(), "state": 1 << 20, "answer_bytes": 16, "agent_tgid": 1}
+    held = [Held(0, TRAP_KIND, TRAP, os.open("/dev/null", os.O_RDONLY))]
+    kept = _Keeper({**numbers, **others}, Addresses(), held)
+    yield kept, events, mine
+    kept._socket.close()
+    mine.close()
+
+
+def test_the_keeper_removes_events_once_nothing_of_them_is_left(
+    keeping: tuple[_Keeper, Events, socket.socket],
+) -> None:
+    kept, events, _ = keeping
+    assert kept._serve(MESSAGE.pack(CLOSE, b" ", 0, 0), [])
+    assert kept._waits_ms() == 0
+    events.why = "it breaks"
+    kept._leave()
+    assert events.names == ["of the dead", events.name(TRAP)]
+    assert kept._waits_ms() == 1000
+    events.why = ""
+    kept._leave()
+    assert events.names == []
+    assert kept._waits_ms() is None
+
+
+def test_the_keeper_ends_when_no_event_of_its_agent_is_left(
+    keeping: tuple[_Keeper, Events, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of those of which it was never told."""
+    kept, events, mine = keeping
+    events.names = [events.name(TRAP), events.name(OTHER)]
+    events.why = "it breaks"
+    tries: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        tries.append(seconds)
+        events.why = ""
+
+    monkeypatch.setattr("krie.kernel.keeper.time.sleep", sleep)
+    monkeypatch.setattr("krie.kernel.keeper._kernel_log", lambda text: None)
+    monkeypatch.setattr("krie.kernel.keeper._leave_service", lambda: None)
+    kept._let_go(asked=True)
+    assert mine.recv(100) == b"it breaks"
+    assert (tries, events.names) == ([1.0], [])
 
 
 def test_every_way_to_change_the_text_is_held() -> None:

@@ -101,10 +101,7 @@ def test_memory_that_cannot_be_read_is_said_with_its_place() -> None:
         memory(bytes(16)).read(Memory.BEGIN, 32)
 
 
-def test_numbers_and_jumps() -> None:
+def test_numbers() -> None:
     made = memory(b"\xe9\1\0\0\0\0\0\0\xcc")
     assert made.number(Memory.BEGIN + 1, 4) == 1
     assert made.number(Memory.BEGIN) == 0x1E9
-    assert made.is_jump(Memory.BEGIN)
-    assert not made.is_jump(Memory.BEGIN + 8)  # a breakpoint
-    assert not made.is_jump(Memory.BEGIN + 100)

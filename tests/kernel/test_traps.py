@@ -1,0 +1,182 @@
+"""The kernel survives whatever is written to its memory while traps are attached, moved and detached.
+
+Where it does not, the guest is lost: a breakpoint that nobody owns panics at the next exec.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.testing.agent import RunningAgent
+from krie.testing.module import TestModule, address_of
+
+from .hijacks import LIST, places_in
+from .test_switches import events, forged, healthy, is_forged, keepers, use, wait_for
+
+pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
+OPTIMIZATION = Path("/proc/sys/debug/kprobes-optimization")
+ROAMS_S = 1
+FORGERIES = 150
+OPTIMIZES_S = 2
+"""Longer than the kernel takes until it has put jumps where it can."""
+_JUMP_BYTES = 5
+_FUNCTION = "commit_creds"
+
+
+def trace(place: int) -> subprocess.Popen[bytes] | None:
+    """Hold a kprobe at an address; None where no instruction begins there."""
+    type_ = Path("/sys/bus/event_source/devices/kprobe/type").read_text().strip()
+    command = [sys.executable, "-IS", str(Path(__file__).with_name("tracer.py")), type_, f"{place:x}"]
+    tracer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert tracer.stdout is not None
+    if tracer.stdout.readline() == b"ready\n":
+        return tracer
+    tracer.communicate()
+    return None
+
+
+def ended(tracer: subprocess.Popen[bytes]) -> None:
+    tracer.kill()
+    tracer.communicate()
+
+
+def traps() -> dict[int, str]:
+    """Addresses of what is attached inside functions, with the kernel's lines."""
+    lines = [line for line in LIST.read_text().splitlines() if "[FTRACE]" not in line and "[DISABLED]" not in line]
+    return {int(line.split()[0], 16): line for line in lines}
+
+
+def told(agent: RunningAgent) -> int:
+    return len(agent.lines("krie.guarded", is_forged))
+
+
+def moved(before: set[str]) -> bool:
+    """Whether no trap is where one was, but in functions that have no other place."""
+    return len(events() - before) > 5
+
+
+@pytest.fixture(scope="module")
+def options(alone: None, agent_options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"plugins": {"smep_smap": {}}, "agent": {"scan_interval_s": 60, "roaming_interval_s": ROAMS_S}}
+
+
+@pytest.fixture(scope="module")
+def roaming(options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    """Observing; the last test but one here ends it."""
+    folder = tmp_path_factory.mktemp("traps")
+    folder.chmod(0o700)
+    with RunningAgent(folder, **options) as running:
+        yield running
+
+
+def test_none_is_a_jump_and_none_is_left_where_it_was(roaming: RunningAgent) -> None:
+    assert OPTIMIZATION.read_text() == "1\n"
+    for _ in range(3):
+        before = events()
+        wait_for(lambda seen=before: moved(seen))
+        assert not [line for line in traps().values() if "[OPTIMIZED]" in line]
+    assert len(events()) < 4 * len(traps())
+    assert {each.split("/")[0] for each in events()} == {f"krie_{roaming.process.pid}"}
+
+
+def test_they_roam_while_the_switch_lies(roaming: RunningAgent, test_module: TestModule) -> None:
+    before, places = told(roaming), events()
+    with forged(test_module):
+        roaming.wait("krie.guarded", is_forged, before + 1)
+        use()
+        wait_for(lambda: moved(places))
+        use()
+    healthy()
+
+
+def test_the_switch_is_written_again_and_again(roaming: RunningAgent, test_module: TestModule) -> None:
+    """At any instant of a move, with what would be struck by a breakpoint that nobody owns running in between."""
+    chance = random.Random(1)
+    for _ in range(FORGERIES):
+        time.sleep(chance.uniform(0, 0.1))
+        with forged(test_module):
+            time.sleep(chance.uniform(0, 0.1))
+            subprocess.run(["/bin/true"], check=True)
+        subprocess.run(["/bin/true"], check=True)
+    places = events()
+    wait_for(lambda: moved(places))
+    wait_for(lambda: len(events()) <= 2 * len(traps()))
+    healthy()
+
+
+def test_kprobes_are_said_to_be_disarmed_one_by_one(roaming: RunningAgent, test_module: TestModule) -> None:
+    find = address_of("get_kprobe")
+    for _ in range(3):
+        with contextlib.ExitStack() as effects:
+            for place in traps():
+                with contextlib.suppress(FileNotFoundError):  # it has moved
+                    effects.enter_context(test_module.effect("flag", find, place))
+            before = events()
+            wait_for(lambda seen=before: moved(seen))
+            use()
+        healthy()
+    wait_for(lambda: len(events()) <= 2 * len(traps()))
+
+
+def test_tracers_stand_where_traps_come_and_go(roaming: RunningAgent, test_module: TestModule) -> None:
+    """Among them some whose kprobes the kernel turns to jumps, which no trap may come to lie in."""
+    first = address_of(_FUNCTION) + min(places_in(_FUNCTION)) + _JUMP_BYTES
+    tracers = [tracer for place in range(first, first + 60) if (tracer := trace(place)) is not None]
+    assert len(tracers) > 10
+    for _ in range(2):
+        before = told(roaming)
+        places = events()
+        wait_for(lambda seen=places: moved(seen))
+        with forged(test_module):
+            OPTIMIZATION.write_text("0\n")
+            use()
+            OPTIMIZATION.write_text("1\n")
+            roaming.wait("krie.guarded", is_forged, before + 1)
+            use()
+        healthy()
+    time.sleep(OPTIMIZES_S)
+    for each in tracers:
+        ended(each)
+    healthy()
+
+
+def test_the_agent_ends(roaming: RunningAgent, test_module: TestModule) -> None:
+    with forged(test_module):
+        assert roaming.stop() == 0
+        use()
+    wait_for(lambda: not keepers())
+    assert not traps()
+    assert not events()
+    healthy()
+
+
+def test_the_next_agent_takes_out_what_one_left_that_died_with_its_keeper(
+    options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, test_module: TestModule
+) -> None:
+    folders = [tmp_path_factory.mktemp("killed") for _ in range(2)]
+    for each in folders:
+        each.chmod(0o700)
+    agent = RunningAgent(folders[0], **options).__enter__()
+    with forged(test_module):
+        (keeper,) = keepers()
+        os.kill(keeper, signal.SIGSTOP)  # which lets it do nothing between the two
+        agent.kill()
+        os.kill(keeper, signal.SIGKILL)
+        wait_for(lambda: not keepers())
+        use()
+    use()
+    left = events()
+    assert left
+    with RunningAgent(folders[1], **options):
+        wait_for(lambda: not left & events())
+        use()
+    assert not events()
+    healthy()
