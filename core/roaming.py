@@ -40,6 +40,8 @@ class _Roamer:
     descriptor: int
     link: int = -1
     offset: int = 0
+    without_place: bool = False
+    """That the target has none for it was said."""
 
 
 class Roaming:
@@ -65,7 +67,8 @@ class Roaming:
     def move(self) -> dict[str, str]:
         """Attach each at a new place, and only then detach it from the one before.
 
-        Returns why not, by probe: such a program stays where it was, if it was anywhere.
+        Returns why not, by probe: such a program stays where it was, if it was anywhere. That there is no other place
+        for one is nothing to tell, and that there is none at all is told once.
         """
         failed: dict[str, str] = {}
         for each in self._roamers:
@@ -76,8 +79,10 @@ class Roaming:
             try:
                 offset, link = self._attach(each.program, each.descriptor, code)
             except AttachError as error:
-                if each.link < 0 or error.errno != errno.ENOENT:  # it has no other place
+                nowhere = error.errno == errno.ENOENT
+                if not nowhere or (each.link < 0 and not each.without_place):
                     failed[each.probe] = str(error)
+                each.without_place = nowhere and each.link < 0
                 continue
             self._ground.hold(link, code.start + offset, TRAP)
             before, each.offset, each.link = each.link, offset, link

@@ -46,7 +46,8 @@ IDLE_SLOT = 0xFFFFFFFF
 """The slot of the kprobe at the idle function."""
 _PR_SET_NAME = 15
 _AT_ONCE = 16
-"""Probes that are closed between two looks: each waits for grace periods."""
+"""Kprobes that are closed between two looks: each waits for grace periods. What trampolines and static keys leave
+behind is worse, and these are closed one by one."""
 _AGAIN_S = 1.0
 
 
@@ -187,9 +188,13 @@ class _Keeper:
         self._held.update({each.slot: each for each in self._leaving})
         self._leaving, self._left = [], set()
         while self._held:
-            some = list(self._held.values())[:_AT_ONCE]
             if why := self._look():
                 return why
+            some = [each for each in self._held.values() if each.kind in (BREAKPOINT, TRAP)][:_AT_ONCE]
+            if not some:
+                some = list(self._held.values())[:1]
+                if not self._agrees(some[0]):
+                    continue  # it was written while all others were looked at
             for each in some:
                 del self._held[each.slot]
             detach(each.descriptor for each in some)

@@ -80,8 +80,7 @@ class Switches:
 
     def any_off(self) -> bool:
         """Whether one of the variables says that something is off, whatever the text says."""
-        enabled = self._at.ftrace_enabled
-        return self.off() or bool(enabled and not self._number(enabled)) or bool(self._number(self._at.ftrace_disabled))
+        return self.off() or self._ftrace_off()
 
     def open_idle(self) -> int:
         """Another kprobe at the idle function, -1 where there can be none."""
@@ -103,9 +102,15 @@ class Switches:
 
     def agree(self, places: Places) -> bool:
         """Whether nothing that is said to be off shows at these places; puts nothing right."""
-        return not self._keys.lying(places.keys) and (
-            not self.any_off() or not (self._text_is_armed(places.breakpoints) or any(map(self.calls, places.called)))
+        return not (
+            self._keys.lying(places.keys)
+            or (self.off() and self._text_is_armed(places.breakpoints))
+            or (self._ftrace_off() and any(map(self.calls, places.called)))
         )
+
+    def _ftrace_off(self) -> bool:
+        enabled = self._at.ftrace_enabled
+        return bool(enabled and not self._number(enabled)) or bool(self._number(self._at.ftrace_disabled))
 
     def _look_at_ftrace(self, called: Iterable[int]) -> tuple[str, str]:
         if self._number(self._at.ftrace_disabled):

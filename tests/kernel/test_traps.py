@@ -24,7 +24,7 @@ from .test_switches import events, forged, healthy, is_forged, keepers, use, wai
 pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
 OPTIMIZATION = Path("/proc/sys/debug/kprobes-optimization")
 ROAMS_S = 1
-FORGERIES = 150
+FORGERIES = 60
 OPTIMIZES_S = 2
 """Longer than the kernel takes until it has put jumps where it can."""
 _JUMP_BYTES = 5

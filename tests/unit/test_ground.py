@@ -323,7 +323,7 @@ class Events:
         return f"{address:x}"
 
     def own(self) -> list[str]:
-        return list(self.names)
+        return [each for each in self.names if each != "of the dead"]
 
     def of_the_dead(self) -> list[str]:
         return ["of the dead"]
@@ -373,6 +373,9 @@ def test_places_that_agree_with_the_switches(kernel: Kernel) -> None:
     assert not kernel.switch.agree(Places())
     kernel.memory[IDLE], kernel.memory[ENABLED] = NOT_CALLED, bytes(4)
     assert not kernel.switch.agree(function)
+    kernel.memory[VARIABLE] = b"\0"
+    assert not kernel.switch.agree(function)
+    assert kernel.switch.agree(trap)  # which ftrace has nothing to do with
     assert (kernel.files / "enabled").read_bytes() == b"0\n"
 
 
@@ -550,6 +553,35 @@ def test_the_keeper_removes_events_once_nothing_of_them_is_left(
     kept._leave()
     assert events.names == []
     assert kept._waits_ms() is None
+
+
+def test_the_keeper_lets_go_of_kprobes_at_once_and_of_others_one_by_one(
+    keeping: tuple[_Keeper, Events, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, events, mine = keeping
+    places = [(BREAKPOINT, 0), (TRAMPOLINE, FUNCTION), (KEY, 0x100), (BREAKPOINT, 0), (TRAMPOLINE, FUNCTION)]
+    kept._held |= {slot: Held(slot, kind, place, -slot) for slot, (kind, place) in enumerate(places, start=1)}
+    done: list[str] = []
+
+    def close(descriptors: Iterable[int]) -> None:
+        done.append(f"{len(list(descriptors))} closed")
+
+    def look(*_: object) -> str:
+        done.append("look")
+        return ""
+
+    def agrees(_held: Held) -> bool:
+        done.append("agrees")
+        return done.count("agrees") != 2
+
+    monkeypatch.setattr("krie.kernel.keeper.detach", close)
+    monkeypatch.setattr(kept, "_look", look)
+    monkeypatch.setattr(kept, "_agrees", agrees)
+    kept._let_go(asked=True)
+    one = ["look", "agrees", "1 closed"]
+    assert done == ["look", "3 closed", *one, "look", "agrees", *one, *one, "look"]
+    assert mine.recv(100) == b"done"
+    assert events.names == ["of the dead"]
 
 
 def test_the_keeper_ends_when_no_event_of_its_agent_is_left(

@@ -195,11 +195,13 @@ def test_what_has_no_other_place_stays_without_a_word(made: tuple[Roaming, Attac
     roaming, attach_ = made
     attach_.refuses, attach_.error = {"commit_creds"}, 2
     assert roaming.move().keys() == {"p.one"}  # it was nowhere
+    assert roaming.move() == {}  # and still is
     attach_.refuses = set()
     roaming.move()
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 12),)
     attach_.refuses = {"commit_creds"}
     assert roaming.move() == {}
-    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 11),)
+    assert roaming.traps("p") == (Trap("p.one", "commit_creds", 12),)
 
 
 def test_what_cannot_move_stays(made: tuple[Roaming, Attach]) -> None:
