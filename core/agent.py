@@ -34,7 +34,7 @@ from .diagnosis import diagnose
 from .enforcement import Enforcing, wanted
 from .enforcement_events import ENFORCEMENT_EVENTS
 from .enrich import Enricher, host
-from .errors import ExitCode, KernelError, KrieError, PluginError
+from .errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
 from .health import Losses, ProbeReport, health_facts
 from .in_force import Prepared
 from .inbox import Inbox
@@ -46,12 +46,13 @@ from .lock import hold
 from .missed import MissedRuns
 from .output import complain_of, log_to_stderr, visible_streams
 from .plugin_guard import PluginFault
-from .policy.reload import PolicyFiles
+from .policy.reload import Candidate, PolicyFiles
 from .presence import Presence, Pulse
 from .principal import Principals
 from .process import ProcessTable
 from .reports import Reports
 from .selection import Selection
+from .services.desk import Desk
 from .status import Status
 from .timer import Timer
 from .trusted_code import only_trusted_imports
@@ -101,10 +102,12 @@ class Agent:
         self._enforcing = Enforcing(config, armed, stack, principal_of=principal_of)
         numbers = lambda: self._enforcing.tier.numbers  # noqa: E731
         late = lambda: self._inbox.hold()  # noqa: E731, PLW0108 - there is none yet
-        self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, late)
+        self._desk = Desk(config)
+        stack.callback(self._desk.close)
+        self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, late, self._desk.source)
         stack.callback(self._policy_files.close)
         with armed.timings.phase("policy"):
-            first = self._policy_files.load()
+            first = self._first_policy()
             self._policy_files.adopt(first)
         self._policy = first.policy
         self._journal_changes = Changes()
@@ -161,6 +164,7 @@ class Agent:
                 "policy": self._policy.revision,
                 "remembered": self._from_memo(),
                 "policy_failures": self._policy_failures,
+                "services": self._desk.status(),
                 "evaluator": self._policy_files.evaluator.worker if self._policy_files.evaluator is not None else None,
                 "engine": self._engine(),
             },
@@ -175,6 +179,15 @@ class Agent:
         self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
         self._update_health()
 
+    def _first_policy(self) -> Candidate:
+        """The kept bundle's where one comes from a URL, or else that of the folders until there is one."""
+        try:
+            return self._policy_files.load()
+        except (PolicyError, ConfigError) as error:
+            if not self._desk.not_usable(str(error)):
+                raise
+            return self._policy_files.load()
+
     def run(self, duration_s: float | None) -> str:
         """Take events until the end; returns the reason for it."""
         self._handle_signals()
@@ -182,6 +195,7 @@ class Agent:
         self._ring.wait_on(poll)
         self._control.wait_on(poll)
         self._journal_changes.wait_on(poll)
+        self._desk.start(poll)
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
         timers = (
@@ -201,6 +215,9 @@ class Agent:
             self._inbox.drain()
             self._control.serve()
             self._tell_journal()
+            self._desk.hear()
+            if not self._policy_files.loading and self._desk.take_offer():
+                self._reload()
             now = time.monotonic()
             for timer in timers:
                 timer.run_if_due(now)
@@ -209,6 +226,7 @@ class Agent:
             elif self._reload_wanted:
                 self._reload_wanted = False
                 self._writers.reopen()
+                self._desk.try_again()
                 self._reload()
             if now >= end:
                 self._stop_reason = f"{duration_s:g} s are over"
@@ -267,6 +285,7 @@ class Agent:
             self._reports.plugin(fault)
         failed_policy = self._tell_policy_failures()
         other_engine = self._tell_engine()
+        services = self._tell_services()
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
         self._scan_what_is_put_right()
@@ -275,12 +294,22 @@ class Agent:
         for event, fields in self._armed.ground.tick():
             self._reports.tell(event, **fields)
         self._status.note()
-        if lost or faults or failed_policy or other_engine:
+        if lost or faults or failed_policy or other_engine or services:
             self._update_health()
 
     def _tell_journal(self) -> None:
         for change in self._journal_changes.take():
             self._reports.journal(change)
+
+    def _tell_services(self) -> bool:
+        self._desk.tick()
+        notes = self._desk.notes()
+        for note in notes:
+            if note.state == "refused":
+                self._reports.policy_refused(self._policy, note.reason)
+            else:
+                self._reports.service(note)
+        return bool(notes)
 
     def _tell_policy_failures(self) -> bool:
         evaluator = self._policy_files.evaluator
@@ -328,6 +357,7 @@ class Agent:
             self._policy_failures,
             self._armed.probes.reports,
             self._armed.plugins.degraded,
+            self._desk.troubles,
             stands_in=self._policy_files.opa is not None and self._policy_files.opa.engine != "opa",
         )
 
@@ -380,13 +410,13 @@ class Agent:
         try:
             self._policy_files.begin()
         except KrieError as error:
-            self._reports.policy_refused(self._policy, str(error))
+            self._refuse(error)
 
     def _finish_reload(self, timeout_s: float = 0.0) -> None:
         try:
             candidate = self._policy_files.take(timeout_s)
         except KrieError as error:
-            self._reports.policy_refused(self._policy, str(error))
+            self._refuse(error)
             return
         if candidate is None:
             return
@@ -396,9 +426,16 @@ class Agent:
             self._swap(self._enforcing.prepare(candidate))
         except KrieError as error:
             candidate.close()
-            self._reports.policy_refused(self._policy, str(error))
+            self._refuse(error)
             return
+        self._desk.in_force(len(self._policy.rules))
         self._reports.policy_loaded(self._policy)
+
+    def _refuse(self, error: KrieError) -> None:
+        """Keep the policy in force."""
+        if self._desk.refused(str(error), again=isinstance(error, KernelError)):
+            self._update_health()
+        self._reports.policy_refused(self._policy, str(error))
 
     def _swap(self, prepared: Prepared) -> None:
         """The one place where a policy comes into force. Raises `KernelError` before anything of it is."""

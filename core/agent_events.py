@@ -18,6 +18,7 @@ PROBE_STATES = {1: "alive", 2: "attached", 3: "silent", 4: "missing"}
 POLICY_STATES = {1: "loaded", 2: "refused", 3: "failed"}
 PLUGIN_STATES = {1: "fault", 2: "degraded"}
 ENGINES = {1: "opa", 2: "embedded"}
+SERVICE_STATES = {1: "trouble", 2: "well", 3: "dropped"}
 JOURNAL_STATES = {1: "moved", 2: "removed", 3: "replaced", 4: "emptied", 5: "changed", 6: "opened", 7: "stuck"}
 
 
@@ -189,6 +190,20 @@ class EngineState(Event):
     pad: Pad7 = b""
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceState(Event):
+    """A service of OPA's kind cannot be used, or can be used again: where the bundle comes from, and where decision
+    logs and status go. Nothing that is decided waits for it."""
+
+    KIND: ClassVar[int] = 0x0031
+    NAME: ClassVar[str] = "krie.service"
+
+    count: Annotated[U64, Doc("decisions that the decision log service will never get, of state `dropped`")]
+    state: Annotated[str, Choice("I", SERVICE_STATES), Doc("told when it changes; `dropped`: decisions were")]
+    service: Annotated[str, Chars(32), Doc("`bundle`, `decision_logs`, `status`; `courier`: the process for all three")]
+    reason: Annotated[str, Chars(508), Doc("what is wrong")]
+
+
 AGENT_EVENTS: tuple[type[Event], ...] = (
     Started,
     Stopped,
@@ -200,6 +215,7 @@ AGENT_EVENTS: tuple[type[Event], ...] = (
     Held,
     JournalState,
     EngineState,
+    ServiceState,
 )
 _E = TypeVar("_E", bound=Event)
 

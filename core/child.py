@@ -229,7 +229,7 @@ def forked_by(server: Link, timeout_s: float = _ANSWERS_WITHIN_S) -> Child:
     return Child(tgid, mine, said)
 
 
-def serve_forks(link: Link, run: Run) -> None:
+def serve_forks(link: Link, run: Run, name: str = NAME) -> None:
     """Fork a child that does `run` for each request, until the other end has gone.
 
     They are children of this process's parent: that one learns how they end, and to the kernel's side of KRIe they are
@@ -241,13 +241,13 @@ def serve_forks(link: Link, run: Run) -> None:
         if not data:
             return
         theirs, said = descriptors
-        tgid = _sibling(theirs, said, run)
+        tgid = _sibling(theirs, said, run, name)
         for each in descriptors:
             os.close(each)
         link.socket.sendall(_TGID.pack(max(0, tgid)))
 
 
-def _sibling(theirs: int, said: int, run: Run) -> int:
+def _sibling(theirs: int, said: int, run: Run, name: str) -> int:
     """Fork a child of this process's parent; returns its tgid.
 
     Python's own fork knows no CLONE_PARENT. This process has one thread, so that nothing is to be done before.
@@ -256,7 +256,7 @@ def _sibling(theirs: int, said: int, run: Run) -> int:
     tgid: int = _python.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, None, None, None, None)
     if not tgid:
         ctypes.pythonapi.PyOS_AfterFork_Child()
-        _become(socket.socket(fileno=theirs), said, parent, run)
+        _become(socket.socket(fileno=theirs), said, parent, run, name)
     return tgid
 
 
@@ -313,10 +313,10 @@ def keep_only(kept: int, said: int) -> None:
 class ForkServer:
     """The process that forks all others. It holds nothing but what was imported when it was made."""
 
-    def __init__(self, run: Run) -> None:
-        """Fork it. What it forks does `run`."""
-        self._run = run
-        self._server = forked(self._serve)
+    def __init__(self, run: Run, name: str = NAME) -> None:
+        """Fork it. What it forks does `run`, and is called `name`."""
+        self._run, self._name = run, name
+        self._server = forked(self._serve, name)
 
     @property
     def tgid(self) -> int:
@@ -332,7 +332,7 @@ class ForkServer:
                 return forked_by(self._server)
             except (ChildEnded, TimeoutError):  # somebody has ended or stopped it
                 self._server.end(0.0)
-                self._server = forked(self._serve)
+                self._server = forked(self._serve, self._name)
         raise KernelError("forking an evaluator of policies", 0, "the process that does it ends at once")
 
     def close(self) -> None:
@@ -340,7 +340,7 @@ class ForkServer:
         self._server.end()
 
     def _serve(self, link: Link) -> None:
-        serve_forks(link, self._run)
+        serve_forks(link, self._run, self._name)
 
 
 def limit_memory(mib: int) -> None:

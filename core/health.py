@@ -226,10 +226,12 @@ def health_facts(
     policy_failures: int,
     reports: Iterable[ProbeReport],
     degraded: Iterable[str],
+    services: Iterable[str],
     *,
     stands_in: bool = False,
 ) -> dict[str, Json]:
-    """`input.health`. `stands_in`: the embedded engine decides instead of a configured OPA server."""
+    """`input.health`. `services`: those of `krie.services` that are in trouble; `stands_in`: the embedded engine
+    decides instead of a configured OPA server."""
     not_alive: list[Json] = [each.name for each in reports if each.state not in ("alive", "attached")]
     return {
         "lost": lost,
@@ -238,4 +240,5 @@ def health_facts(
         "probes_not_alive": not_alive,
         "degraded": list[Json](sorted(degraded)),
         "engine_stands_in": stands_in,
+        "services": list[Json](sorted(services)),
     }

@@ -17,6 +17,7 @@ from .agent_events import (
     PluginState,
     PolicyState,
     ProbeState,
+    ServiceState,
     Started,
     Stopped,
 )
@@ -34,6 +35,7 @@ from .plugin_guard import PluginFault
 from .policy.opa_server import Change as EngineChange
 from .policy.policy import Policy
 from .presence import Presence
+from .services.desk import Note
 from .version import version
 
 _log = logging.getLogger("krie")
@@ -120,6 +122,14 @@ class Reports:
         _log.warning("journal %s: %s; %d lines went elsewhere%s", path, change.state, change.lines, detail)
         counts = {"lines": change.lines, "bytes": change.bytes}
         self.tell(JournalState, state=change.state, path=path, detail=change.detail, **counts)
+
+    def service(self, note: Note) -> None:
+        """A service cannot be used, or can be used again."""
+        if note.state == "well":
+            _log.info("%s: works again", note.service)
+        else:
+            _log.warning("%s: %s", note.service, note.reason)
+        self.tell(ServiceState, service=note.service, state=note.state, reason=note.reason, count=note.count)
 
     def held(self, held: HeldReport) -> None:
         """Somebody did more of something than is told."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from .errors import ConfigError, UntrustedFileError
 
 _MOST_BYTES = 16 << 20
+_MOST_SECRET_BYTES = 64 << 10
 _ACL_VERSION = 2
 _ACL_HEADER, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # include/uapi/linux/posix_acl_xattr.h
 _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x02, 0x04, 0x08, 0x10, 0x20
@@ -52,6 +53,14 @@ def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
         os.close(descriptor)
     if len(content) != status.st_size:
         raise ConfigError(str(path), f"has {len(content)} bytes, and says to have {status.st_size}: no file on a disk")
+    return content
+
+
+def read_secret(path: Path) -> bytes:
+    """The same for a token or a key that others may not even read. Raises `ConfigError`, `UntrustedFileError`."""
+    content = read_trusted(path, _MOST_SECRET_BYTES)
+    if path.stat().st_mode & stat.S_IROTH:
+        raise UntrustedFileError(str(path), f"holds a secret, and all users can read it: chmod o-r {path}")
     return content
 
 

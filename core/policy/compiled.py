@@ -22,6 +22,7 @@ from ..exhaustion import exhausted
 from ..trust import read_trusted
 from ..wire import Json
 from .ability import Ways, cannot, sent_kinds
+from .bundle_file import BundleFile, read_bundle_file, sources_of_bundle
 from .domain import Numbers
 from .embedded import EmbeddedEngine
 from .engine import Package
@@ -43,6 +44,8 @@ class Job:
     folders: tuple[Path, ...] = ()
     data: Mapping[str, Json] = field(default_factory=dict)
     """What the configuration adds to the folders' data."""
+    bundle: BundleFile | None = None
+    """Decides instead of all folders."""
     sources: PolicySources | None = None
     """What was read before: nothing is read again. Without `ways` it is not tried and gets no tables."""
     ways: Ways = field(default_factory=dict)
@@ -115,7 +118,11 @@ def _failure(error: KrieError | OSError) -> Failure:
 
 
 def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
-    sources = job.sources or read_policy(job.folders, job.data)
+    sources = job.sources or (
+        sources_of_bundle(read_bundle_file(job.bundle), job.data)
+        if job.bundle is not None
+        else read_policy(job.folders, job.data)
+    )
     again = job.sources is not None and not job.ways
     unchecked = () if again else unchecked_by_opa(job.limits, sources)
     engine = EmbeddedEngine(sources, note)

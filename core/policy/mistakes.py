@@ -30,7 +30,10 @@ HEALTH_SCHEMA: Json = {
     "type": "object",
     "properties": {
         **{name: {"type": "integer"} for name in ("lost", "missed", "policy_failures")},
-        **{name: {"type": "array", "items": {"type": "string"}} for name in ("probes_not_alive", "degraded")},
+        **{
+            name: {"type": "array", "items": {"type": "string"}}
+            for name in ("probes_not_alive", "degraded", "services")
+        },
         "engine_stands_in": {"type": "boolean"},
     },
     "additionalProperties": False,

@@ -17,9 +17,11 @@ from ..event import EventTypes
 from ..executables import Executables, resolve
 from ..plugin_manager import Plugins
 from ..process_sensor import process_sensor
+from ..services.config import is_url
 from ..wire import Json
 from .ability import ways_here
 from .analysis import unknown_names
+from .bundle_file import BundleFile
 from .compiled import Job, compile_and_serve
 from .delegated import Delegated
 from .domain import Numbers
@@ -48,6 +50,14 @@ def policy_folders(config: Config, plugins: Plugins) -> tuple[Path, ...]:
 def policy_data(config: Config) -> dict[str, Json]:
     """What the configuration adds to the data of the folders."""
     return {"executables": dict(config.executables)}
+
+
+def watched(config: Config, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    """What a changed policy shows at: the folders, or the file of a bundle. One from a URL is offered when it is there,
+    so that nothing is looked at."""
+    if not config.policy.bundle:
+        return folders
+    return () if is_url(config.policy.bundle) else (Path(config.policy.bundle),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +96,24 @@ class PolicyFiles:
         enricher: Enricher,
         numbers_in_force: Callable[[], Numbers],
         meanwhile: Callable[[], object] = list,
+        bundle: Callable[[], BundleFile | None] = lambda: None,
     ) -> None:
         """Nothing is read before `load`. To be made before this process has threads, since it forks one that forks.
 
-        `meanwhile` is called again and again while a decision is late.
+        `meanwhile` is called again and again while a decision is late. `bundle`: what is to be read by a load instead
+        of the folders.
         """
         self._config, self._armed, self._enricher = config, armed, enricher
         self._numbers_in_force = numbers_in_force
         self._folders = policy_folders(config, armed.plugins)
+        self._bundle = bundle
         self._server = ForkServer(partial(compile_and_serve, armed.types))
         self._meanwhile = meanwhile
         self.opa = OpaServer(config.opa, meanwhile) if config.policy.engine == "opa" else None
         """The server that decides; None: the embedded engine does."""
         self._loading: _Loading | None = None
         self._in_force: Candidate | None = None
-        self._lookout = Lookout(self._folders)
+        self._lookout = Lookout(watched(config, self._folders))
         self._stamp: Stamp | None = frozenset()
 
     @property
@@ -141,11 +154,14 @@ class PolicyFiles:
     def begin(self) -> None:
         """Begin to read and compile everything anew, in another process. Raises `PolicyError`, `KernelError`."""
         self._stamp = self._lookout.look()
-        executables = resolve(self._config.executables, self._armed.inspector.identify)
+        bundle = self._bundle()
+        named = {**(bundle.executables if bundle is not None else {}), **self._config.executables}
+        executables = resolve(named, self._armed.inspector.identify)
         job = Job(
             self._config.policy,
             self._folders,
             policy_data(self._config),
+            bundle,
             None,
             ways_here(self._armed.probes.reports),
             self._numbers_in_force().following(executables.names),

@@ -85,8 +85,8 @@ def stamp_of(folders: Iterable[Traversable]) -> Stamp:
         try:
             for file in policy_files(folder):
                 found.add((str(file), _looked_at(str(file))))
-        except PolicyError as error:
-            found.add((str(error), ()))
+        except PolicyError as error:  # it is no folder, and may be the file of a bundle
+            found.add((str(error), _looked_at(str(folder))))
     return frozenset(found)
 
 

@@ -16,6 +16,7 @@ import jwt
 from ..errors import PolicyError
 from .bundle import SIGNATURES, Bundle
 from .json_text import read_json
+from .pinned import VerificationKey
 from .signature import file_digest
 
 _HASH = "SHA-256"
@@ -23,16 +24,6 @@ _HASH = "SHA-256"
 _DEFAULT_PLUGIN = "_default"
 _MOST_BYTES = 8 << 20
 _jws = jwt.PyJWS(options={"enforce_minimum_key_length": True})
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class VerificationKey:
-    """A public key as PEM text, or for HS256 and its like the secret."""
-
-    key: bytes
-    algorithm: str = "RS256"
-    scope: str = ""
-    """What the signature has to be for; a signature that names another scope, or one where this is empty, is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,16 +30,16 @@ class ServiceFiles(Section):
 
     token: str = Field("", description="file of the bearer token; empty: none is sent")
     ca: str = Field("", description="file of the authorities that are trusted, as PEM; empty: this machine's")
-    client_certificate: str = Field("", description="file of the client certificate, as PEM; empty: none")
-    client_key: str = Field("", description="file of its private key; empty: it is in the same file")
+    certificate: str = Field("", description="file of the agent's own certificate, as PEM; empty: none")
+    key: str = Field("", description="file of its private key; empty: it is in the same file")
 
     def service(self, url: str) -> Service:
         """Whom to ask, and with what."""
-        return Service(url, self.token, self.ca, self.client_certificate, self.client_key)
+        return Service(url, self.token, self.ca, self.certificate, self.key)
 
     def below(self, folder: Path) -> Self:
         """The same, with relative files below the folder."""
-        names = ("token", "ca", "client_certificate", "client_key")
+        names = ("token", "ca", "certificate", "key")
         return self.model_copy(update={name: str(folder / each) for name in names if (each := getattr(self, name))})
 
 
@@ -98,6 +98,13 @@ def problems(
             yield "policy.bundle", problem
         if not fetched.keys:
             yield "bundle.keys", 'a bundle from a URL has to be signed; pin the key: [bundle.keys.NAME] file = "..."'
+    for section, files in (("bundle", fetched), ("decision_logs", logs), ("status", status)):
+        if files.key and not files.certificate:
+            yield (
+                f"{section}.key",
+                "is the private key of a certificate, and there is none"
+                + ("; keys that verify bundles are [bundle.keys.NAME]" if section == "bundle" else ""),
+            )
     for place, each in (("bundle", fetched), ("decision_logs", logs)):
         if each.min_delay_s > each.max_delay_s:
             yield f"{place}.min_delay_s", f"must not be larger than max_delay_s, {each.max_delay_s}"

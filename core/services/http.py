@@ -22,7 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from ..errors import ConfigError, KrieError
-from ..trust import read_trusted
+from ..trust import read_secret, read_trusted
 from ..version import version
 from .service import Service
 
@@ -32,7 +32,6 @@ _SILENT_S = 30.0
 _MOST_REDIRECTS = 3
 _PIECE = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SECRET_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +243,8 @@ def _context(service: Service) -> ssl.SSLContext | None:
     except (ssl.SSLError, ValueError) as error:
         raise ConfigError(service.ca, f"holds no certificates of authorities as PEM: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if service.client_certificate:
-        files = [each for each in (service.client_certificate, service.client_key) if each]
+    if service.certificate:
+        files = [each for each in (service.certificate, service.key) if each]
         for each in files:
             read_trusted(Path(each))
         try:
@@ -258,21 +257,17 @@ def _context(service: Service) -> ssl.SSLContext | None:
 def _token(service: Service) -> str:
     if not service.token:
         return ""
-    token = read_secret(Path(service.token)).strip()
+    token = _text(read_secret(Path(service.token)), service.token).strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(service.token, "must hold one token, and nothing else")
     return token
 
 
-def read_secret(path: Path) -> str:
-    """A trusted file that nobody else may read. Raises `ConfigError`, `UntrustedFileError`."""
-    content = read_trusted(path, _SECRET_BYTES)
-    if path.stat().st_mode & 0o004:
-        raise ConfigError(str(path), f"holds a secret, and all users can read it: chmod o-r {path}")
+def _text(raw: bytes, place: str) -> str:
     try:
-        return content.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), "is no UTF-8 text") from error
+        raise ConfigError(place, "is no UTF-8 text") from error
 
 
 def _reason(error: Exception) -> str:

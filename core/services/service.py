@@ -17,8 +17,8 @@ class Service:
     """File of the bearer token; empty: none is sent."""
     ca: str = ""
     """File of the authorities that are believed, as PEM; empty: those of this machine."""
-    client_certificate: str = ""
-    client_key: str = ""
+    certificate: str = ""
+    key: str = ""
     """Its private key; empty: it is in the certificate's file."""
 
     @property
@@ -41,7 +41,7 @@ def problem_of(service: Service) -> str:
         return "holds a password; put it into the file of a token"
     if parts.fragment or any(not each.isprintable() or each == " " for each in service.url):
         return "holds a fragment, a blank or a character that has no place in a URL"
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and (service.token or service.client_certificate):
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and (service.token or service.certificate):
         return "would send a token to another machine in the clear; begin it with https://"
     return ""
 

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from krie.policy.archive import pack
 from krie.policy.bundle import Bundle, read_bundle
+from krie.policy.pinned import VerificationKey
 from krie.policy.signature import sign
-from krie.policy.verification import VerificationKey
 
 SECRET = b"a secret of more than sixty-four bytes, as HS512 wants it to be in any case"
 _PEM, _PRIVATE, _PUBLIC = Encoding.PEM, PrivateFormat.PKCS8, PublicFormat.SubjectPublicKeyInfo

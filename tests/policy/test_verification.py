@@ -12,9 +12,10 @@ import jwt
 import pytest
 from krie.errors import PolicyError
 from krie.policy.bundle import Bundle, read_bundle
+from krie.policy.pinned import VerificationKey
 from krie.policy.serial import refused_for_age, serial_of, with_serial
 from krie.policy.signature import ALGORITHMS
-from krie.policy.verification import SignatureRefused, VerificationKey, verify
+from krie.policy.verification import SignatureRefused, verify
 
 from .bundles import bundle, key_pair, pinned, signed
 

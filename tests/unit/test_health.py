@@ -105,15 +105,16 @@ def test_attached_is_not_alive() -> None:
     assert health.check() == []
     assert [each.state for each in health.reports] == ["alive", "silent", "attached", "silent", "missing"]
     assert health.reports[4].reason == "raw: EPERM"
-    assert health_facts(3, 4, 2, health.reports, ["p"]) == {
+    assert health_facts(3, 4, 2, health.reports, ["p"], ["status", "bundle"]) == {
         "lost": 3,
         "missed": 4,
         "policy_failures": 2,
         "probes_not_alive": ["s.b", "s.d", "s.e"],
         "degraded": ["p"],
         "engine_stands_in": False,
+        "services": ["bundle", "status"],
     }
-    assert health_facts(0, 0, 0, [], [], stands_in=True)["engine_stands_in"] is True
+    assert health_facts(0, 0, 0, [], [], [], stands_in=True)["engine_stands_in"] is True
 
 
 def test_a_canary_that_the_kernel_refuses_is_no_silence() -> None:

@@ -177,8 +177,8 @@ def test_a_client_s_certificate(tmp_path: Path) -> None:
     context = server_tls(tmp_path, client_ca="clients")
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 lets a client without one send its request first
     with serving(lambda handler: reply(handler, body=b"x"), context) as server:
-        assert get(Service(server.url, ca=own, client_certificate=mine, client_key=key)).body == b"x"
-        assert get(Service(server.url, ca=own, client_certificate=both)).body == b"x"
+        assert get(Service(server.url, ca=own, certificate=mine, key=key)).body == b"x"
+        assert get(Service(server.url, ca=own, certificate=both)).body == b"x"
         with pytest.raises(ServiceError):
             get(Service(server.url, ca=own))
 
@@ -202,7 +202,7 @@ def test_plain_http_to_where_tls_is_spoken_and_the_other_way_round(tmp_path: Pat
         (Service("https://a/b#c"), "holds a fragment"),
         (Service("https://a/b\r\nX: y"), "holds a"),
         (Service("http://a/b", token="/t"), "in the clear"),
-        (Service("http://a/b", client_certificate="/t"), "in the clear"),
+        (Service("http://a/b", certificate="/t"), "in the clear"),
         (Service("http://a/b"), ""),
         (Service("http://localhost/b", token="/t"), ""),
         (Service("https://a/b?sig=x", token="/t"), ""),
@@ -247,16 +247,16 @@ def test_certificates_that_are_none(tmp_path: Path) -> None:
     no = secret(tmp_path / "no", "nonsense")
     for service in (
         Service("https://a", ca=no),
-        Service("https://a", client_certificate=no),
-        Service("https://a", client_certificate=mine),
-        Service("https://a", client_certificate=mine, client_key=other),
+        Service("https://a", certificate=no),
+        Service("https://a", certificate=mine),
+        Service("https://a", certificate=mine, key=other),
     ):
         with pytest.raises(ConfigError, match="certificate"):
             check_files(service)
-    check_files(Service("https://a", client_certificate=mine, client_key=key))
+    check_files(Service("https://a", certificate=mine, key=key))
     Path(mine).chmod(0o666)
     with pytest.raises(UntrustedFileError):
-        check_files(Service("https://a", client_certificate=mine, client_key=key))
+        check_files(Service("https://a", certificate=mine, key=key))
 
 
 def test_an_encrypted_key_asks_nobody(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_an_encrypted_key_asks_nobody(tmp_path: Path) -> None:
         check_files(
             Service(
                 "https://a",
-                client_certificate=certificate("client", "clients").written(tmp_path, "c")[0],
-                client_key=key,
+                certificate=certificate("client", "clients").written(tmp_path, "c")[0],
+                key=key,
             )
         )

@@ -1,0 +1,78 @@
+"""A bundle in a file of this machine that is to decide, instead of all folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..errors import PolicyError
+from ..trust import read_trusted
+from ..wire import Json
+from .archive import MOST_PACKED
+from .bundle import Bundle, read_bundle
+from .pinned import VerificationKey
+from .sources import PolicySources
+
+_EXECUTABLES = "executables"
+_MOST_EXECUTABLES = 512
+"""The agent holds each of them open."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """Where it lies, and whose signature it must have."""
+
+    path: Path
+    keys: Mapping[str, VerificationKey] = field(default_factory=dict, repr=False)
+    """Empty: it need not be signed, since only root can have put it there."""
+    executables: Mapping[str, str] = field(default_factory=dict)
+    """The names that it gives to executables, as `executables_of` says."""
+
+
+def read_bundle_file(file: BundleFile) -> Bundle:
+    """Read it, and verify its signature. Raises `PolicyError`, `ConfigError`, `UntrustedFileError`."""
+    place = str(file.path)
+    bundle = read_bundle(read_trusted(file.path, MOST_PACKED), place)
+    if file.keys:
+        from .verification import verify  # noqa: PLC0415 - only children that read bundles need it: see `pinned`
+
+        try:
+            verify(bundle, file.keys)
+        except PolicyError as error:
+            raise PolicyError(f"{place}: {error}") from error
+    return bundle
+
+
+def executables_of(bundle: Bundle) -> dict[str, str]:
+    """The names that it gives to executables. Raises `PolicyError` for what is no such table."""
+    found: Json = bundle.sources.data.get(_EXECUTABLES, {})
+    if not isinstance(found, dict) or len(found) > _MOST_EXECUTABLES:
+        raise PolicyError(f"data.{_EXECUTABLES} must be an object of at most {_MOST_EXECUTABLES} names")
+    for name, path in found.items():
+        if not name or not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+            raise PolicyError(f"data.{_EXECUTABLES}: {name!r} must name an absolute path")
+    return {name: str(path) for name, path in found.items()}
+
+
+def sources_of_bundle(bundle: Bundle, data: Mapping[str, Json]) -> PolicySources:
+    """What decides on this host: the bundle, and the names of executables that only this host's configuration has.
+
+    Where these add or change something, the revision is another one: an OPA server with the same bundle does not know
+    of them. Raises `PolicyError`.
+    """
+    executables: dict[str, Json] = {**executables_of(bundle)}
+    own = data.get(_EXECUTABLES, {})
+    executables.update(own if isinstance(own, dict) else {})
+    if executables == bundle.sources.data.get(_EXECUTABLES, {}):
+        return bundle.sources
+    if not executables:
+        return replace(bundle.sources, data={**bundle.sources.data, _EXECUTABLES: {}})
+    digest = hashlib.sha256(json.dumps(executables, sort_keys=True).encode()).hexdigest()[:8]
+    return replace(
+        bundle.sources,
+        data={**bundle.sources.data, _EXECUTABLES: executables},
+        revision=f"{bundle.revision[:22]}+{digest}",
+    )

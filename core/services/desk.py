@@ -1,0 +1,266 @@
+"""The agent's end of OPA's services: starts the courier, hears what it says, and knows which bundle is to be read.
+
+Nothing here waits for anything: the courier is a process of its own, and what goes to it waits in a queue.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..child import Child, ForkServer
+from ..config import Config
+from ..errors import ConfigError, KrieError, PolicyError
+from ..policy.bundle import read_bundle
+from ..policy.bundle_file import BundleFile, executables_of
+from ..policy.pinned import read_keys
+from ..wire import Json
+from .backoff import backoff_s
+from .config import is_url
+from .courier import BUNDLE_FOLDER, run
+from .kept import KeptBundle
+from .outbox import Outbox
+
+NAME = "krie-courier"
+_WAITING = 8192
+_PIECE = 1 << 18
+_LONGEST_LINE = 4 << 20
+_LAST_S, _LEAVES_WITHIN_S = 1.0, 1.0
+_RESTART_MOST_S = 60.0
+_WELL_S = 60.0
+"""A courier that lived so long had no trouble from the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is to be told of a service."""
+
+    service: str
+    state: str
+    """One of `krie.agent_events.SERVICE_STATES`; `refused`: a bundle was."""
+    reason: str = ""
+    count: int = 0
+
+
+class Desk:
+    """One for each agent. To be made before the agent has threads, since it forks a process that forks."""
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start nothing yet. Raises `ConfigError`, `UntrustedFileError` for files that cannot be used."""
+        self._config, self._clock = config, clock
+        self.from_url = is_url(config.policy.bundle)
+        self._keys = read_keys(config.bundle.keys) if config.policy.bundle else {}
+        self._kept = KeptBundle(Path(config.agent.state_dir) / BUNDLE_FOLDER)
+        self._active: BundleFile | None = None
+        self._offered: BundleFile | None = None
+        self._tried: BundleFile | None = None
+        """The one that is offered, if that is what the load that has begun reads."""
+        self._offer: dict[str, Any] = {}
+        self._fresh = False
+        self.troubles: dict[str, str] = {}
+        """What is wrong now, by service."""
+        self._notes: list[Note] = []
+        self._server: ForkServer | None = None
+        self._courier: Child | None = None
+        self._outbox: Outbox | None = None
+        self._poll: select.epoll | None = None
+        self._buffer = bytearray()
+        self._started, self._restart_due, self._failures = 0.0, 0.0, 0
+        if self.from_url:
+            self._kept.make()
+            self._kept.state()
+            self._active = self._kept_before()
+            self._server = ForkServer(partial(run, config), NAME)
+
+    def close(self) -> None:
+        """End the courier."""
+        self._end()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+    def source(self) -> BundleFile | None:
+        """The bundle that a load is to read; None: the folders. Raises `PolicyError`, `ConfigError`."""
+        if self.from_url:
+            self._tried = self._offered
+            return self._offered or self._active
+        if not self._config.policy.bundle:
+            return None
+        return _with_executables(BundleFile(Path(self._config.policy.bundle), self._keys))
+
+    def not_usable(self, reason: str) -> bool:
+        """The kept bundle cannot be loaded at start. False: there was none, so that something else is wrong."""
+        if not self.from_url or self._active is None:
+            return False
+        self._active = None
+        self._trouble("bundle", "refused", f"the kept bundle: {reason}")
+        return True
+
+    def start(self, poll: select.epoll) -> None:
+        """Start the courier, if anything is for it to do."""
+        self._poll = poll
+        if self._courier is not None:
+            poll.register(self._courier.socket, select.EPOLLIN)
+        elif self._server is not None:
+            self._fork()
+
+    def take_offer(self) -> bool:
+        """Whether there is a bundle that was not tried yet; it counts as tried from here on."""
+        fresh, self._fresh = self._fresh, False
+        return fresh
+
+    def in_force(self, rules: int) -> None:
+        """What was read by the last load is in force. Raises nothing: what cannot be noted is trouble."""
+        if self._tried is None:
+            return
+        tried, self._tried, self._offered = self._tried, None, None
+        self._active = replace(tried, path=self._kept.active)
+        try:
+            self._kept.adopt()
+        except OSError as error:
+            self._trouble("bundle", "trouble", f"it is in force, and cannot be kept: {error.strerror}")
+            self._active = None
+        else:
+            self._well("bundle")
+        self._say({"service": "bundle", "state": "in_force", "digest": self._offer["digest"], "rules": rules})
+
+    def refused(self, reason: str, *, again: bool) -> bool:
+        """What was read by the last load is not in force. `again`: it is no fault of the bundle's.
+
+        Returns whether that was a bundle from a URL.
+        """
+        if self._tried is None:
+            return False
+        self._tried = self._offered = None
+        first = reason.partition("\n")[0]
+        message = {"service": "bundle", "state": "refused", "digest": self._offer["digest"], "reason": first}
+        self._say({**message, "again": again})
+        self.troubles["bundle"] = first
+        return True
+
+    def try_again(self) -> None:
+        """An administrator wants everything to be tried again."""
+        if self.from_url:
+            self._say({"service": "bundle", "state": "again"})
+
+    def hear(self) -> None:
+        """Take what the courier has said by now."""
+        gone = False
+        while self._courier is not None and not gone:
+            try:
+                piece = self._courier.socket.recv(_PIECE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                piece = b""
+            self._buffer += piece
+            gone = not piece or len(self._buffer) > _LONGEST_LINE
+        *lines, rest = bytes(self._buffer).split(b"\n")
+        self._buffer = bytearray(rest)
+        for line in lines:
+            self._well("courier")
+            self._take(json.loads(line))
+        if gone:
+            self._ended()
+
+    def tick(self) -> None:
+        """Once a second: start a courier anew whose time has come."""
+        if self._server is None or self._poll is None or self._courier is not None:
+            return
+        if self._clock() >= self._restart_due:
+            self._fork()
+
+    def notes(self) -> list[Note]:
+        """What has happened since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def status(self) -> dict[str, Json]:
+        """For `krie status`: by service what is wrong, empty where nothing is."""
+        services = ["bundle"] if self.from_url else []
+        return {name: self.troubles.get(name, "") for name in services}
+
+    def _take(self, message: dict[str, Any]) -> None:
+        service, state = str(message["service"]), str(message["state"])
+        if state == "offered":
+            path, names = self._kept.offered, dict(message["executables"])
+            self._offer = message
+            self._offered = BundleFile(path, self._keys, names)
+            self._fresh = True
+        elif state in ("refused", "trouble"):
+            self._trouble(service, state, str(message["reason"]))
+        elif state == "well":
+            self._well(service)
+
+    def _well(self, service: str) -> None:
+        if self.troubles.pop(service, ""):
+            self._notes.append(Note(service, "well"))
+
+    def _trouble(self, service: str, state: str, reason: str) -> None:
+        self.troubles[service] = reason
+        self._notes.append(Note(service, state, reason))
+
+    def _kept_before(self) -> BundleFile | None:
+        """What was in force last, if it is there."""
+        if not self._kept.active.exists():
+            return None
+        try:
+            return _with_executables(BundleFile(self._kept.active, self._keys))
+        except KrieError as error:
+            self._trouble("bundle", "refused", f"the kept bundle: {error}")
+            return None
+
+    def _say(self, message: Mapping[str, Json]) -> None:
+        if self._outbox is not None:
+            self._outbox.tell(message)
+
+    def _fork(self) -> None:
+        assert self._server is not None
+        assert self._poll is not None
+        self._started = self._clock()
+        try:
+            self._courier = self._server.fork()
+        except KrieError as error:
+            self._failed(str(error))
+            return
+        self._courier.socket.settimeout(None)
+        self._outbox = Outbox(self._courier.socket, _WAITING)
+        self._poll.register(self._courier.socket, select.EPOLLIN)
+
+    def _ended(self) -> None:
+        lived_s = self._clock() - self._started
+        self._failures = 0 if lived_s > _WELL_S else self._failures
+        self._failed(f"the process that talks to it {self._end()}")
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        self._restart_due = self._clock() + backoff_s(self._failures, _RESTART_MOST_S, 0.0)
+        self._trouble("courier", "trouble", why)
+
+    def _end(self) -> str:
+        courier, self._courier = self._courier, None
+        outbox, self._outbox = self._outbox, None
+        self._buffer.clear()
+        if courier is None:
+            return ""
+        if self._poll is not None:
+            self._poll.unregister(courier.socket)
+        if outbox is not None:
+            outbox.close(_LAST_S)
+        return courier.end(_LEAVES_WITHIN_S)
+
+
+def _with_executables(file: BundleFile) -> BundleFile:
+    """Read which names it gives; whoever decides by it verifies it then."""
+    try:
+        raw = KeptBundle(file.path.parent).read(file.path)
+        return replace(file, executables=executables_of(read_bundle(raw, str(file.path))))
+    except ConfigError as error:
+        raise PolicyError(str(error)) from error

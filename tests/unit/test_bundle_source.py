@@ -1,0 +1,305 @@
+"""An agent whose policy comes as a bundle, from a real web server and from a file."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from krie.agent import Agent
+from krie.config import Config
+from krie.errors import PolicyError
+from krie.policy.bundle import Bundle
+from krie.testing.patience import PATIENCE_S
+
+from ..policy.bundles import bundle, key_pair, signed
+from .test_agent import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
+from .web import reply, serving
+
+RULE = """package krie.site
+
+rules contains {"id": "%s", "action": "log"} if input.event.kind == "sample.seen"
+"""
+
+
+def ruled(name: str, serial: int | None = 1, **data: object) -> Bundle:
+    return bundle(RULE % name, serial=serial, revision=f"rev-{name}", **data)
+
+
+class Shelf:
+    """A bundle server as OPA's protocol has it, with one bundle."""
+
+    def __init__(self) -> None:
+        self.raw, self.etag = b"", ""
+
+    def put(self, raw: bytes) -> None:
+        self.raw, self.etag = raw, f'"{hash(raw)}"'
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        if not self.raw:
+            reply(handler, 404, b"no such bundle\n")
+        elif handler.headers.get("If-None-Match") == self.etag:
+            reply(handler, 304, ETag=self.etag)
+        else:
+            reply(handler, 200, self.raw, ETag=self.etag, Content_Type="application/gzip")
+
+
+class Site:
+    """A host whose policy comes from a server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.shelf = folder, Shelf()
+        self.key = folder / "ci.pem"
+        self.key.write_bytes(key_pair("ES256")[1])
+        self.url = ""
+        self._count = 0
+
+    @contextmanager
+    def agent(self, source: str = "", **sections: object) -> Iterator[tuple[Setting, Agent]]:
+        """One from its start to its end; the next one finds what this one kept."""
+        self._count += 1
+        folder = self.folder / str(self._count)
+        folder.mkdir()
+        setting = Setting(folder)
+        content = setting.config.model_dump()
+        content["agent"]["state_dir"] = str(self.folder / "state")
+        content["policy"]["bundle"] = source or f"{self.url}/krie.tar.gz"
+        content["bundle"] = {"keys": {"ci": {"file": str(self.key), "algorithm": "ES256"}}, **sections}
+        setting.config = Config.model_validate(content)
+        with setting.stack:
+            yield setting, setting.start()
+
+    @property
+    def kept(self) -> Path:
+        return self.folder / "state/bundle"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    with serving(made.shelf.answer) as server:
+        made.url = server.url
+        yield made
+
+
+def until(agent: Agent, happens: Callable[[], bool]) -> None:
+    """Let it run until then."""
+    beat, end = agent._desk.hear, time.monotonic() + PATIENCE_S
+
+    def hear() -> None:
+        beat()
+        agent._tell_services()
+        if happens() or time.monotonic() > end:
+            agent._stop("as far as the test wants it")
+
+    agent._stop_reason = ""
+    agent._desk.hear = hear  # type: ignore[method-assign]
+    try:
+        agent.run(PATIENCE_S)
+    finally:
+        agent._desk.hear = beat  # type: ignore[method-assign]
+    assert happens()
+
+
+def wait(happens: Callable[[], bool]) -> None:
+    """For another process."""
+    end = time.monotonic() + PATIENCE_S
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def decided_by(setting: Setting, agent: Agent) -> list[str]:
+    """What decides an event now."""
+    found: list[str] = []
+    sink = agent._bus._sinks
+    agent._bus._sinks = (lambda line: not found.insert(0, line),)  # type: ignore[func-returns-value]
+    setting.happens()
+    agent._inbox.drain()
+    agent._bus._sinks = sink
+    return [each["id"] for line in found for each in json.loads(line)["decision"]["rules"]]
+
+
+def told(setting: Setting, agent: Agent, kind: str) -> list[dict[str, Any]]:
+    return [each["event"] for each in setting.journal(agent) if each["kind"] == kind]
+
+
+def revision(agent: Agent, name: str) -> Callable[[], bool]:
+    return lambda: agent._policy.revision.startswith(f"rev-{name}")
+
+
+def test_a_bundle_comes_into_force_and_starts_the_next_agent_without_a_network(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        assert decided_by(setting, agent) == ["R1"]  # the folders' until there is a bundle
+        until(agent, revision(agent, "B1"))
+        assert decided_by(setting, agent) == ["B1"]
+        wait((site.kept / "state.json").exists)
+        (loaded,) = told(setting, agent, "krie.policy")
+        assert (loaded["state"], loaded["revision"][:6], loaded["rules"]) == ("loaded", "rev-B1", 1)
+    assert (site.kept / "active.tar.gz").read_bytes() == site.shelf.raw
+    assert sorted(each.name for each in site.kept.iterdir()) == ["active.tar.gz", "state.json"]
+    site.url = "http://127.0.0.1:9"  # nobody is there
+    with site.agent() as (setting, agent):
+        assert decided_by(setting, agent) == ["B1"]
+        until(agent, lambda: bool(agent._desk.troubles))
+        agent._update_health()
+        assert agent._bus.health["services"] == ["bundle"]
+        (trouble,) = told(setting, agent, "krie.service")
+        assert (trouble["service"], trouble["state"]) == ("bundle", "trouble")
+        assert "Connection refused" in trouble["reason"]
+
+
+def refused(site: Site, raw: bytes, why: str) -> None:
+    """By an agent whose policy before stays in force, and which says so."""
+    site.shelf.put(raw)
+    with site.agent() as (setting, agent):
+        before = agent._policy.revision
+        until(agent, lambda: "bundle" in agent._desk.troubles)
+        until(agent, lambda: not agent._policy_files.loading)
+        agent._tick()
+        assert agent._policy.revision == before
+        agent._update_health()
+        assert agent._bus.health["services"] == ["bundle"]
+        assert why in str(agent._status.to_json()["services"])
+        events = [*told(setting, agent, "krie.policy"), *told(setting, agent, "krie.service")]
+        assert why in [each["reason"] for each in events if each["state"] in ("refused", "trouble")][-1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (lambda: ruled("B1").to_bytes(), "is not signed"),
+        (lambda: signed(ruled("B1"), number=1).to_bytes(), "the signature is not by the pinned key"),
+        (lambda: signed(ruled("B1"), "RS256").to_bytes(), "is not by ES256"),
+        (lambda: signed(ruled("B1")).to_bytes()[:-20], "is cut off"),
+        (lambda: b"nonsense", "is no bundle"),
+        (lambda: signed(bundle("package krie.site\n\nrules contains", revision="b")).to_bytes(), "site.rego:3"),
+        (lambda: signed(ruled("B1", executables=["x"])).to_bytes(), "data.executables"),
+        (lambda: bytes(17 << 20), "16777216 are the most"),
+    ],
+)
+def test_what_is_refused(site: Site, raw: Callable[[], bytes], why: str) -> None:
+    refused(site, raw(), why)
+    assert not (site.kept / "active.tar.gz").exists()
+    assert not (site.kept / "offered.tar.gz").exists() or "site.rego" in why
+
+
+def test_nothing_older_follows_unless_it_is_let_in(site: Site) -> None:
+    site.shelf.put(signed(ruled("B5", 5)).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B5"))
+        wait((site.kept / "state.json").exists)
+    refused(site, signed(ruled("B4", 4)).to_bytes(), "is older than what was in force here: its serial is 4")
+    refused(site, signed(ruled("B0", None)).to_bytes(), "has no serial")
+    site.shelf.put(signed(ruled("B4", 4)).to_bytes())
+    with site.agent() as (setting, agent):
+        until(agent, lambda: "bundle" in agent._desk.troubles)
+        (site.kept / "state.json").unlink()
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(agent, revision(agent, "B4"))
+        until(agent, lambda: "bundle" not in agent._desk.troubles)
+        assert decided_by(setting, agent) == ["B4"]
+
+
+def test_a_refused_bundle_leaves_the_one_before_over_a_restart(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+    refused(site, ruled("B2", 2).to_bytes(), "is not signed")
+    with site.agent() as (setting, agent):
+        assert decided_by(setting, agent) == ["B1"]
+
+
+def test_a_kept_bundle_that_somebody_changed_is_verified_again(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+    (site.kept / "active.tar.gz").write_bytes(ruled("EVIL").to_bytes())
+    site.url = "http://127.0.0.1:9"
+    with site.agent() as (setting, agent):
+        assert decided_by(setting, agent) == ["R1"]
+        (said,) = [each for each in told(setting, agent, "krie.policy") if each["state"] == "refused"]
+        assert "the kept bundle" in said["reason"]
+        assert "is not signed" in said["reason"]
+
+
+def test_the_courier_is_replaced_when_somebody_ends_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krie.services.desk.backoff_s", lambda *_: 0.0)
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        until(agent, revision(agent, "B1"))
+        assert agent._desk._courier is not None
+        first = agent._desk._courier.tgid
+        os.kill(first, signal.SIGKILL)
+        until(agent, lambda: agent._desk._courier is not None and agent._desk._courier.tgid != first)
+        site.shelf.put(signed(ruled("B2", 2)).to_bytes())
+        agent._desk.try_again()
+        until(agent, revision(agent, "B2"))
+        (ended, *_) = told(setting, agent, "krie.service")
+        assert ended["service"] == "courier"
+        assert "SIGKILL" in ended["reason"]
+
+
+def test_the_end_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
+    site, end = Site(tmp_path), threading.Event()
+    with serving(lambda _: end.wait(PATIENCE_S)) as server:
+        site.url = server.url
+        with site.agent() as (_, agent):
+            until(agent, lambda: bool(server.requests))
+            started = time.monotonic()
+            agent.finish()
+            agent._desk.close()
+            assert time.monotonic() - started < PATIENCE_S / 10
+        end.set()
+
+
+def test_names_of_executables_come_from_the_bundle_and_this_host(site: Site) -> None:
+    own = str(site.key)
+    site.shelf.put(signed(ruled("B1", executables={"key": own, "tool": "/nowhere"})).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, lambda: agent._policy.revision.startswith("rev-B1+"))  # the host's own name changed the data
+        names = set(agent._enricher.programs.values())
+        assert names == {"key", "tool"}  # `tool` is the host's
+        assert agent._policy_files.problems == ()
+
+
+def test_a_bundle_in_a_file(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    file = tmp_path / "krie.tar.gz"
+    file.write_bytes(signed(ruled("F1")).to_bytes())
+    with site.agent(str(file)) as (setting, agent):
+        assert decided_by(setting, agent) == ["F1"]
+        assert agent._desk._server is None  # no process for it
+        (tmp_path / "new").write_bytes(ruled("F2").to_bytes())
+        (tmp_path / "new").rename(file)
+        agent._look_for_changes()
+        agent._finish_reload(PATIENCE_S)
+        assert decided_by(setting, agent) == ["F1"]
+        (tmp_path / "new").write_bytes(signed(ruled("F2")).to_bytes())
+        (tmp_path / "new").rename(file)
+        agent._look_for_changes()
+        agent._finish_reload(PATIENCE_S)
+        assert decided_by(setting, agent) == ["F2"]
+        states = [each["state"] for each in told(setting, agent, "krie.policy")]
+        assert states == ["refused", "loaded"]
+    file.write_bytes(b"nonsense")
+    with pytest.raises(PolicyError, match=r"krie\.tar\.gz: is no bundle"), site.agent(str(file)):
+        pass
+
+
+def test_a_bundle_in_a_file_of_root_s_need_not_be_signed(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    file = tmp_path / "krie.tar.gz"
+    file.write_bytes(ruled("F1", None).to_bytes())
+    with site.agent(str(file), keys={}) as (setting, agent):
+        assert decided_by(setting, agent) == ["F1"]
+    file.chmod(0o666)
+    with pytest.raises(PolicyError, match="can be changed by other users"), site.agent(str(file), keys={}):
+        pass
