@@ -109,6 +109,7 @@ class Agent:
         with armed.timings.phase("policy"):
             first = self._first_policy()
             self._policy_files.adopt(first)
+            self._tell_services_of(first)
         self._policy = first.policy
         self._journal_changes = Changes()
         stack.callback(self._journal_changes.close)
@@ -132,6 +133,8 @@ class Agent:
             [each.write for each in self._writers.important],
         )
         self._bus.host = host()
+        if self._desk.logs_decisions:
+            self._bus.log_decision = self._desk.decided
         self._own = OwnEvents(armed.agent, armed.types)
         self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
@@ -301,6 +304,10 @@ class Agent:
         for change in self._journal_changes.take():
             self._reports.journal(change)
 
+    def _tell_services_of(self, candidate: Candidate) -> None:
+        if candidate.evaluator is not None:
+            self._desk.policy(candidate.evaluator.sources, candidate.policy.revision)
+
     def _tell_services(self) -> bool:
         self._desk.tick()
         notes = self._desk.notes()
@@ -442,6 +449,7 @@ class Agent:
         self._tell_policy_failures()  # of the policy before this one
         self._enforcing.take_over(prepared)
         self._policy_files.adopt(prepared.candidate)
+        self._tell_services_of(prepared.candidate)
         self._remembered += self._policy.remembered
         self._policy = self._bus.judge = prepared.policy
         self._selection.policy_changed(self._policy.rules)

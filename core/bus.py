@@ -27,6 +27,9 @@ JOURNAL_VERSION = 1
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
+LogDecision = Callable[[str, Mapping[str, Json], Decision, Outcome, str], None]
+
+
 class Judge(Protocol):
     """Whoever decides: see `krie.policy`."""
 
@@ -90,6 +93,8 @@ class Bus:
         """`input.host`, and the same in each line."""
         self.health: dict[str, Json] = {}
         """`input.health`; replaced when it changes."""
+        self.log_decision: LogDecision | None = None
+        """Gets all that a line is written of, and that line's time, where a decision log service is configured."""
         self.received: Counter[int] = Counter()
         """Valid records by kind."""
         self.undecodable = 0
@@ -154,6 +159,8 @@ class Bus:
         outcome = self._carry_out(event, decision)
         self.judged += 1
         if self._selection.wanted(event, decision, outcome):
+            if self.log_decision is not None:
+                self.log_decision(seen.kind, seen.document, decision, outcome, self._wall.rfc3339(event.time))
             digests = named(seen.given)
             line = self._line(event, seen.kind, seen.process, seen.facts, digests, decision, outcome)
             _write(line, digests, self._told, self._sinks)

@@ -16,7 +16,7 @@ from .checks.check import check
 from .definition import Definition, Node, reference
 from .engine import Package, Path, Rule, fired_rule
 from .metadata import metadata_of
-from .module import Module, module_of
+from .module import LOG_PACKAGE, Module, module_of
 from .sources import PolicySources
 
 KIND: Path = ("event", "kind")
@@ -95,7 +95,7 @@ class Analysis:
         self.packages = tuple(
             self._package(name, definitions)
             for name, definitions in sorted(self._definitions.items())
-            if any(each.name == "rules" for each in definitions)
+            if name != LOG_PACKAGE and any(each.name == "rules" for each in definitions)
         )
         seen: dict[str, Rule] = {}
         for rule in (rule for package in self.packages for rule in package.rules):

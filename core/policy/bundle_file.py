@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import PolicyError
+from ..config import Config
+from ..errors import ConfigError, PolicyError
+from ..services.config import is_url
 from ..trust import read_trusted
 from ..wire import Json
 from .archive import MOST_PACKED
 from .bundle import Bundle, read_bundle
-from .pinned import VerificationKey
+from .pinned import VerificationKey, read_keys
 from .sources import PolicySources
 
+KEPT_FOLDER = "bundle"
+"""Below `agent.state_dir`."""
 _EXECUTABLES = "executables"
 _MOST_EXECUTABLES = 512
 """The agent holds each of them open."""
@@ -30,6 +34,39 @@ class BundleFile:
     """Empty: it need not be signed, since only root can have put it there."""
     executables: Mapping[str, str] = field(default_factory=dict)
     """The names that it gives to executables, as `executables_of` says."""
+
+
+def configured_bundle(config: Config) -> BundleFile | None:
+    """What decides by a configuration, for commands: its file, or what the agent kept of its URL; None: the folders.
+
+    Raises `ConfigError`, `UntrustedFileError`, and `PolicyError` for a file that is no bundle.
+    """
+    if not config.policy.bundle:
+        return None
+    path = Path(config.policy.bundle)
+    if is_url(config.policy.bundle):
+        path = kept_bundle(config)
+        try:
+            path.stat()
+        except FileNotFoundError:
+            return None  # there was none yet: until then the agent, too, decides by the folders
+        except OSError as error:
+            raise ConfigError(str(path), f"cannot be read: {error.strerror}; run it as root") from error
+    return with_executables(BundleFile(path, read_keys(config.bundle.keys)))
+
+
+def kept_bundle(config: Config) -> Path:
+    """The last bundle from a URL that was in force here."""
+    return Path(config.agent.state_dir) / KEPT_FOLDER / "active.tar.gz"
+
+
+def with_executables(file: BundleFile) -> BundleFile:
+    """The same with the names that it gives. Not verified: whoever decides by it does that. Raises `PolicyError`."""
+    try:
+        raw = read_trusted(file.path, MOST_PACKED)
+    except ConfigError as error:
+        raise PolicyError(str(error)) from error
+    return replace(file, executables=executables_of(read_bundle(raw, str(file.path))))
 
 
 def read_bundle_file(file: BundleFile) -> Bundle:

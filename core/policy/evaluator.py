@@ -18,6 +18,7 @@ from ..exhaustion import exhausted_in
 from .compiled import ANSWERED, Compiled, Failure, Job, request
 from .debts import Debts
 from .engine import Package, Rule, fired_rules
+from .sources import PolicySources
 
 _log = logging.getLogger("krie")
 
@@ -113,6 +114,11 @@ class Evaluator:
     def rules(self) -> tuple[Rule, ...]:
         """All rules of all packages."""
         return tuple(rule for package in self.packages for rule in package.rules)
+
+    @property
+    def sources(self) -> PolicySources:
+        """What was compiled."""
+        return self._sources
 
     @property
     def worker(self) -> int | None:

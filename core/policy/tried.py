@@ -11,6 +11,7 @@ from ..offline import event_types
 from ..plugin_manager import Plugins
 from ..process import Identity
 from .ability import ways_anywhere
+from .bundle_file import configured_bundle, read_bundle_file, sources_of_bundle
 from .compiled import Compiled, Job, compile_and_serve, read_policy
 from .domain import Numbers
 from .embedded import EmbeddedEngine
@@ -20,7 +21,10 @@ from .sources import PolicySources
 
 
 def sources_of(config: Config, plugins: Plugins) -> PolicySources:
-    """What is in the configured folders. Raises `PolicyError`, `ConfigError`."""
+    """What decides by the configuration: its bundle, or its folders. Raises `PolicyError`, `ConfigError`."""
+    bundle = configured_bundle(config)
+    if bundle is not None:
+        return sources_of_bundle(read_bundle_file(bundle), policy_data(config))
     return read_policy(policy_folders(config, plugins), policy_data(config))
 
 
@@ -44,11 +48,14 @@ def evaluator(config: Config, plugins: Plugins, sources: PolicySources | None = 
 def _tried(
     config: Config, plugins: Plugins, types: EventTypes, sources: PolicySources | None
 ) -> tuple[Compiled, Child]:
-    numbers = Numbers().following({Identity(1, at, 0): name for at, name in enumerate(config.executables, 1)})
+    bundle = configured_bundle(config) if sources is None else None
+    names = {**(bundle.executables if bundle is not None else {}), **config.executables}
+    numbers = Numbers().following({Identity(1, at, 0): name for at, name in enumerate(names, 1)})
     job = Job(
         config.policy,
         policy_folders(config, plugins),
         policy_data(config),
+        bundle,
         sources,
         ways=ways_anywhere(plugins.sensors),
         numbers=numbers,

@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from ..child import Link, limit_memory
 from ..config import Config
-from ..errors import KrieError, PolicyError
-from ..policy.pinned import read_keys
 from ..wire import Json
-from .config import is_url
-from .intake import Intake
-from .kept import KeptBundle
-from .polling import Polling
+from .configured import services_of
+from .standing import Standing
+from .thread import Message
 
 MEMORY_MIB = 512
 """Of address space, for bundles as large as they may be; what is resident is some 40."""
-BUNDLE_FOLDER = "bundle"
-"""Below `agent.state_dir`."""
 _STACK_BYTES = 1 << 20
 _PIECE = 1 << 16
-Tell = Callable[[Mapping[str, Json]], None]
-Message = dict[str, Json]
 
 
 class Agent:
@@ -56,102 +49,33 @@ class Agent:
         return self._socket.makefile("rb", _PIECE).readline
 
 
-class BundleThread:
-    """Polls, and waits for what the agent says of each bundle that is offered to it."""
-
-    def __init__(self, config: Config, tell: Tell) -> None:
-        """Raises `ConfigError`."""
-        url = config.policy.bundle
-        self._tell = tell
-        self._polling = Polling(config.bundle, url)
-        self._kept = KeptBundle(Path(config.agent.state_dir) / BUNDLE_FOLDER)
-        keys = config.bundle.keys
-        self._intake = Intake(self._kept, url, lambda: read_keys(keys), config.bundle.service(url).shown)
-        self._polling.etag = self._intake.known_etag()
-        self._answered = threading.Event()
-        self._again = threading.Event()
-        self._lock = threading.Lock()
-        self._told_last: str | None = None
-
-    def run(self) -> None:
-        """Never returns."""
-        while True:
-            self._once()
-            if self._again.wait(self._polling.delay_s):
-                self._again.clear()
-
-    def hear(self, message: Message) -> None:
-        """What the agent says of a bundle: `in_force` or `refused`, or that all is to be tried again."""
-        state, digest = str(message["state"]), str(message.get("digest", ""))
-        with self._lock:
-            try:
-                if state == "in_force":
-                    self._intake.in_force(digest)
-                elif state == "refused":
-                    self._intake.refused(digest, str(message["reason"]), again=bool(message["again"]))
-                    self._told_last = str(message["reason"])
-                    if message["again"]:
-                        self._polling.etag = ""
-                elif state == "again":
-                    self._intake.forget_refused()
-                    self._polling.etag = ""
-                    self._again.set()
-            except (OSError, KrieError) as error:
-                self._told("trouble", f"what is in force cannot be noted: {error}")
-        if state != "again":
-            self._answered.set()
-
-    def _once(self) -> None:
-        try:
-            polled = self._polling.ask()
-            self._tell({"service": "bundle", "state": "asked", "etag": polled.etag, "size": polled.size})
-            with self._lock:
-                if polled.raw is None:
-                    why = self._intake.refusal
-                    self._told("refused" if why else "well", why)
-                    return
-                offer = self._intake.take(polled)
-                self._answered.clear()
-            self._polling.etag = polled.etag
-        except PolicyError as error:
-            self._polling.etag = polled.etag
-            self._told("refused", str(error))
-            return
-        except (KrieError, OSError) as error:
-            self._told("trouble", str(error), getattr(error, "status", 0))
-            return
-        self._told("well", "")
-        if offer is not None:
-            self._tell(
-                {
-                    "service": "bundle",
-                    "state": "offered",
-                    "digest": offer.digest,
-                    "revision": offer.revision,
-                    "serial": offer.serial,
-                    "executables": dict(offer.executables),
-                }
-            )
-            self._answered.wait()
-
-    def _told(self, state: str, reason: str, status: int = 0) -> None:
-        """Tell it, unless it was told last."""
-        if reason != self._told_last:
-            self._told_last = reason
-            self._tell({"service": "bundle", "state": state, "reason": reason, "status": status})
-
-
-def run(config: Config, link: Link) -> None:
+def run(config: Config, labels: Mapping[str, str], link: Link) -> None:
     """The process. Raises `ConfigError` for files of the configuration that cannot be used by now."""
+    # Only here: the libraries that these need take 15 MB, and the agent needs none of them.
+    from .logs_thread import LogsThread  # noqa: PLC0415
+    from .status_thread import StatusThread  # noqa: PLC0415
+
     threading.stack_size(_STACK_BYTES)
     limit_memory(MEMORY_MIB)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # by which a mask without end ends: see `decisions`
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     link.socket.settimeout(None)
     agent = Agent(link.socket)
-    hear: dict[str, Callable[[Message], None]] = {}
-    if is_url(config.policy.bundle):
-        bundle = BundleThread(config, agent.tell)
+    services = services_of(config)
+    standing = Standing(labels, services)
+    hear: dict[str, Callable[[Message], None]] = {"policy": lambda it: standing.in_force(str(it["revision"]))}
+    if "bundle" in services:
+        from .bundle_thread import BundleThread  # noqa: PLC0415
+
+        bundle = BundleThread(config, agent.tell, standing)
         hear["bundle"] = bundle.hear
         _start("bundle", bundle.run)
+    if "decision_logs" in services:
+        logs = LogsThread(config, agent.tell, standing, labels)
+        hear["decision_logs"] = logs.hear
+        _start("logs", logs.run)
+    if "status" in services:
+        _start("status", StatusThread(config, agent.tell, standing).run)
     next_line = agent.lines()
     while line := next_line():
         message = json.loads(line)

@@ -17,15 +17,20 @@ from typing import Any
 
 from ..child import Child, ForkServer
 from ..config import Config
-from ..errors import ConfigError, KrieError, PolicyError
-from ..policy.bundle import read_bundle
-from ..policy.bundle_file import BundleFile, executables_of
+from ..decision import Decision
+from ..enforcer import Outcome
+from ..errors import KrieError
+from ..policy.bundle_file import KEPT_FOLDER, BundleFile, with_executables
 from ..policy.pinned import read_keys
+from ..policy.sources import PolicySources
 from ..wire import Json
 from .backoff import backoff_s
 from .config import is_url
-from .courier import BUNDLE_FOLDER, run
+from .configured import labels, services, services_of
+from .courier import run
+from .decisions import decision_line
 from .kept import KeptBundle
+from .mask import masks
 from .outbox import Outbox
 
 NAME = "krie-courier"
@@ -56,8 +61,9 @@ class Desk:
         """Start nothing yet. Raises `ConfigError`, `UntrustedFileError` for files that cannot be used."""
         self._config, self._clock = config, clock
         self.from_url = is_url(config.policy.bundle)
+        self._services = services_of(config)
         self._keys = read_keys(config.bundle.keys) if config.policy.bundle else {}
-        self._kept = KeptBundle(Path(config.agent.state_dir) / BUNDLE_FOLDER)
+        self._kept = KeptBundle(Path(config.agent.state_dir) / KEPT_FOLDER)
         self._active: BundleFile | None = None
         self._offered: BundleFile | None = None
         self._tried: BundleFile | None = None
@@ -73,11 +79,21 @@ class Desk:
         self._poll: select.epoll | None = None
         self._buffer = bytearray()
         self._started, self._restart_due, self._failures = 0.0, 0.0, 0
+        self._policy: dict[str, Json] = {}
+        self._masks: Json = None
+        self._early: list[str] = []
+        """Decisions while there is no courier."""
+        self._dropped = 0
         if self.from_url:
             self._kept.make()
             self._kept.state()
             self._active = self._kept_before()
-            self._server = ForkServer(partial(run, config), NAME)
+        if self._services:
+            from .http import check_files  # noqa: PLC0415 - only where there are services
+
+            for each in services(config):
+                check_files(each)
+            self._server = ForkServer(partial(run, config, labels()), NAME)
 
     def close(self) -> None:
         """End the courier."""
@@ -93,7 +109,7 @@ class Desk:
             return self._offered or self._active
         if not self._config.policy.bundle:
             return None
-        return _with_executables(BundleFile(Path(self._config.policy.bundle), self._keys))
+        return with_executables(BundleFile(Path(self._config.policy.bundle), self._keys))
 
     def not_usable(self, reason: str) -> bool:
         """The kept bundle cannot be loaded at start. False: there was none, so that something else is wrong."""
@@ -150,6 +166,30 @@ class Desk:
         if self.from_url:
             self._say({"service": "bundle", "state": "again"})
 
+    def policy(self, sources: PolicySources, revision: str) -> None:
+        """It is in force from here on: what is told of later decisions is masked by it."""
+        self._policy = {"service": "policy", "revision": revision}
+        self._masks = None
+        if "decision_logs" in self._services and masks(sources.files):
+            files: list[Json] = [[each.place, each.text] for each in sources.files]
+            self._masks = {"files": files, "data": sources.data}
+        self._tell_policy()
+
+    @property
+    def logs_decisions(self) -> bool:
+        """Whether a decision log service is configured."""
+        return "decision_logs" in self._services
+
+    def decided(self, kind: str, document: Mapping[str, Json], decision: Decision, outcome: Outcome, time: str) -> None:
+        """One decision, of which the journal has a line with this time."""
+        line = decision_line(kind, document, decision, outcome, time)
+        if self._outbox is not None:
+            self._outbox.decision(line)
+        elif len(self._early) < _WAITING:
+            self._early.append(line)
+        else:
+            self._dropped += 1
+
     def hear(self) -> None:
         """Take what the courier has said by now."""
         gone = False
@@ -172,6 +212,9 @@ class Desk:
 
     def tick(self) -> None:
         """Once a second: start a courier anew whose time has come."""
+        lost, self._dropped = self._dropped + self._lost_in_outbox(), 0
+        if lost:
+            self._notes.append(Note("decision_logs", "dropped", "they came faster than they could be written", lost))
         if self._server is None or self._poll is None or self._courier is not None:
             return
         if self._clock() >= self._restart_due:
@@ -184,8 +227,7 @@ class Desk:
 
     def status(self) -> dict[str, Json]:
         """For `krie status`: by service what is wrong, empty where nothing is."""
-        services = ["bundle"] if self.from_url else []
-        return {name: self.troubles.get(name, "") for name in services}
+        return {name: self.troubles.get(name, "") for name in (*self._services, *self.troubles)}
 
     def _take(self, message: dict[str, Any]) -> None:
         service, state = str(message["service"]), str(message["state"])
@@ -196,6 +238,8 @@ class Desk:
             self._fresh = True
         elif state in ("refused", "trouble"):
             self._trouble(service, state, str(message["reason"]))
+        elif state == "dropped":
+            self._notes.append(Note(service, state, str(message["reason"]), int(message["count"])))
         elif state == "well":
             self._well(service)
 
@@ -212,10 +256,22 @@ class Desk:
         if not self._kept.active.exists():
             return None
         try:
-            return _with_executables(BundleFile(self._kept.active, self._keys))
+            return with_executables(BundleFile(self._kept.active, self._keys))
         except KrieError as error:
             self._trouble("bundle", "refused", f"the kept bundle: {error}")
             return None
+
+    def _tell_policy(self) -> None:
+        if self._policy:
+            self._say(self._policy)
+            if "decision_logs" in self._services:
+                self._say({"service": "decision_logs", "mask": self._masks})
+
+    def _lost_in_outbox(self) -> int:
+        if self._outbox is None:
+            return 0
+        lost, self._outbox.dropped = self._outbox.dropped, 0
+        return lost
 
     def _say(self, message: Mapping[str, Json]) -> None:
         if self._outbox is not None:
@@ -232,6 +288,10 @@ class Desk:
             return
         self._courier.socket.settimeout(None)
         self._outbox = Outbox(self._courier.socket, _WAITING)
+        self._tell_policy()
+        early, self._early = self._early, []
+        for line in early:
+            self._outbox.decision(line)
         self._poll.register(self._courier.socket, select.EPOLLIN)
 
     def _ended(self) -> None:
@@ -254,13 +314,5 @@ class Desk:
             self._poll.unregister(courier.socket)
         if outbox is not None:
             outbox.close(_LAST_S)
+            self._dropped += outbox.dropped
         return courier.end(_LEAVES_WITHIN_S)
-
-
-def _with_executables(file: BundleFile) -> BundleFile:
-    """Read which names it gives; whoever decides by it verifies it then."""
-    try:
-        raw = KeptBundle(file.path.parent).read(file.path)
-        return replace(file, executables=executables_of(read_bundle(raw, str(file.path))))
-    except ConfigError as error:
-        raise PolicyError(str(error)) from error

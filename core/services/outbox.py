@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ..wire import Json
 
 _BATCH = 256
+_DECISION = '{"service":"decision_logs","decision"'
 
 
 class Outbox:
@@ -59,5 +60,6 @@ class Outbox:
                     self._socket.sendall("".join(f"{line}\n" for line in batch).encode("utf-8", "backslashreplace"))
                 except OSError:  # it has gone, which whoever reads from it notices
                     self._closing = True
+                    self.dropped += sum(line.startswith(_DECISION) for line in (*batch, *self._lines))
                     self._lines.clear()
                     return
