@@ -42,7 +42,7 @@ def read_trusted(path: Path, most: int = _MOST_BYTES) -> bytes:
         _require(path, status)
         require_trusted(path)
         if status.st_size > most:
-            raise ConfigError(str(path), f"is larger than {most >> 20} MiB")
+            raise ConfigError(str(path), f"is larger than {f'{most >> 20} MiB' if most >> 20 else f'{most >> 10} KiB'}")
         # Never more than it says to have: some files of /proc and /sys have no end, or are emptied by reading.
         content = b""
         while len(content) < status.st_size and (piece := os.read(descriptor, status.st_size - len(content))):

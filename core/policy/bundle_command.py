@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import click
@@ -29,7 +30,12 @@ _MOST_KEY = 1 << 16
 @click.option("--sign", "key", type=PATH, metavar="KEY", help="Sign it by this private key (PEM), or secret for HS256.")
 @click.option("--algorithm", type=click.Choice(ALGORITHMS), default="RS256", show_default=True, help="How to sign it.")
 @click.option("--key-id", default=KEY_ID, show_default=True, help="The key's name in the configuration of servers.")
-@click.option("--serial", type=click.IntRange(0, MOST), help="A number that grows: hosts refuse a lower one then.")
+@click.option(
+    "--serial",
+    type=click.IntRange(0, MOST),
+    help="A number that grows with each bundle: agents refuse one with a lower number than they had. Without it a "
+    "signed bundle gets the time, in seconds since 1970.",
+)
 @json_option
 def policy_bundle(
     config: Path | None,
@@ -42,8 +48,9 @@ def policy_bundle(
 ) -> None:
     """Make an OPA bundle of everything that decides by this configuration. Needs no root.
 
-    It is compiled and tried first, as `krie policy check` does. The same rules and data give the same file, but for the
-    signature of some algorithms. Its revision is the one that the agent tells; docs/opa.md says how to serve it.
+    It is compiled and tried first, as `krie policy check` does. The same rules, data and serial give the same file,
+    but for the signature of some algorithms. Its revision is the one that the agent tells; docs/opa.md says how to
+    serve it.
     """
     path = config_file(config)
     settings = load_config(path)
@@ -51,6 +58,8 @@ def policy_bundle(
     engine = tried_engine(settings, loaded)
     subject_of(settings, loaded, engine)  # raises for a rule that must be inline and cannot be
     bundle = bundle_of(engine.sources)
+    if serial is None and key is not None:
+        serial = int(time.time())
     if serial is not None:
         bundle = with_serial(bundle, serial)
     if key is not None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,41 @@ def test_opa_takes_it_signed_and_inspects_it(config: Path, tmp_path: Path) -> No
     asked: list[str | Path] = [OPA, "eval", "-b", output, "-I", "--format", "raw", "data.krie.decision.result.rules"]
     answer = subprocess.run(asked, input=document.encode(), capture_output=True, check=True).stdout
     assert json.loads(answer) == [{"id": "SITE", "action": "log"}]
+
+
+def test_its_serial_is_given_or_the_time(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("0123456789abcdef0123456789abcdef\n")
+    output = tmp_path / "b.tar.gz"
+    signed = ("--sign", tmp_path / "secret", "--algorithm", "HS256")
+    started = int(time.time())
+    for options, least, most in (((), None, None), (("--serial", 7), 7, 7), (signed, started, started + 600)):
+        run("bundle", "--config", config, "--output", output, *options)
+        serial = serial_of(read_bundle(output.read_bytes(), "b"))
+        assert serial is None if least is None else least <= (serial or 0) <= (most or 0)
+    run("bundle", "--config", config, "--output", output, *signed, "--serial", 9)
+    assert serial_of(read_bundle(output.read_bytes(), "b")) == 9
+
+
+def test_commands_take_a_bundle_for_the_policy(config: Path, tmp_path: Path) -> None:
+    """Signed, in a file, or as the agent keeps it of a URL."""
+    (tmp_path / "secret").write_text("0123456789abcdef0123456789abcdef\n")
+    (tmp_path / "secret").chmod(0o600)
+    output = tmp_path / "b.tar.gz"
+    options = ("--sign", tmp_path / "secret", "--algorithm", "HS256")
+    revision = json.loads(run("bundle", "--config", config, "--output", output, *options, "--json"))["revision"]
+    keys = '[bundle.keys.ci]\nfile = "secret"\nalgorithm = "HS256"\n'
+    rest = f'{keys}[plugins.runtime_integrity]\n[agent]\nstate_dir = "{tmp_path}/state"\n'
+    other = tmp_path / "other.toml"
+    other.write_text(f'[policy]\nbundle = "b.tar.gz"\n{rest}')
+    assert json.loads(run("check", "--config", other, "--json"))["revision"] == revision
+    other.write_text(f'[policy]\nbundle = "https://a/b.tar.gz"\n{rest}')
+    assert json.loads(run("check", "--config", other, "--json"))["revision"] != revision  # there is none yet
+    (tmp_path / "state/bundle").mkdir(parents=True)
+    (tmp_path / "state/bundle/active.tar.gz").write_bytes(output.read_bytes())
+    assert json.loads(run("check", "--config", other, "--json"))["revision"] == revision
+    run("bundle", "--config", config, "--output", tmp_path / "state/bundle/active.tar.gz")
+    with pytest.raises(PolicyError, match=r"active\.tar\.gz: is not signed"):
+        run("check", "--config", other)
 
 
 def test_what_does_not_compile_or_cannot_be_written_leaves_the_file_before(config: Path, tmp_path: Path) -> None:

@@ -260,6 +260,38 @@ def test_the_end_does_not_wait_for_a_server_that_hangs(tmp_path: Path) -> None:
         end.set()
 
 
+def test_a_courier_that_somebody_stopped_holds_nothing_up(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        until(agent, revision(agent, "B1"))
+        assert agent._desk._courier is not None
+        os.kill(agent._desk._courier.tgid, signal.SIGSTOP)
+        started = time.monotonic()
+        agent._desk.try_again()
+        agent._reload()
+        agent._finish_reload(PATIENCE_S)
+        assert decided_by(setting, agent) == ["B1"]
+        agent.finish()
+        agent._desk.close()
+        assert time.monotonic() - started < PATIENCE_S / 10
+
+
+def test_what_somebody_puts_into_the_folder_is_not_believed(site: Site) -> None:
+    """Root alone can: then by mistake, such as a copied state."""
+    (site.kept).mkdir(parents=True)
+    (site.kept / "offered.tar.gz").symlink_to("/etc/shadow")
+    (site.kept / "offered.tar.gz.new").symlink_to(site.folder / "victim")
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        until(agent, lambda: bool(agent._desk.troubles))
+        assert "bundle" in agent._desk.troubles
+        assert not (site.folder / "victim").exists()
+        assert decided_by(setting, agent) == ["R1"]
+        (site.kept / "offered.tar.gz.new").unlink()
+        agent._desk.try_again()
+        until(agent, revision(agent, "B1"))
+
+
 def test_names_of_executables_come_from_the_bundle_and_this_host(site: Site) -> None:
     own = str(site.key)
     site.shelf.put(signed(ruled("B1", executables={"key": own, "tool": "/nowhere"})).to_bytes())
