@@ -18,6 +18,7 @@ from .checks.inference import Inference, Report, World
 from .checks.types import ANY, OBJECT, TEXT, Type, of_data, of_schema, union
 from .definition import Definition, Node
 from .engine import Rule
+from .module import LOG_PACKAGE
 
 SEVERITIES = ("low", "medium", "high", "critical")
 HOST_SCHEMA: Json = {
@@ -207,6 +208,8 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
         inferences: dict[frozenset[str], Inference] = {}
         for walked in (each for group in analysis.scoped.values() for each in group):
             package, definition, _ = walked
+            if package == LOG_PACKAGE:  # its input is what a decision log says, not an event
+                continue
             concerned = kinds.get(id(definition), known)
             if concerned not in inferences:
                 world = World(types.input(concerned), types.data)

@@ -15,6 +15,15 @@ from krie.policy.serial import serial_of
 OPA = Path(__file__).parents[2] / ".cache/tools/opa"
 SITE = 'package krie.site\n\nrules contains {"id": "SITE", "action": "log"} if input.process.program == "tool"\n'
 
+MASKS = """package system.log
+
+mask contains "/input/process/comm"
+
+drop if input.custom.kind == "x"
+
+rules contains {"id": "NO", "action": "kill"}
+"""
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
@@ -100,6 +109,23 @@ def test_commands_take_a_bundle_for_the_policy(config: Path, tmp_path: Path) -> 
     run("bundle", "--config", config, "--output", tmp_path / "state/bundle/active.tar.gz")
     with pytest.raises(PolicyError, match=r"active\.tar\.gz: is not signed"):
         run("check", "--config", other)
+
+
+def test_masks_of_decision_logs_are_part_of_it_and_decide_nothing(config: Path, tmp_path: Path) -> None:
+    rules = json.loads(run("check", "--strict", "--config", config, "--json"))["rules"]
+    (tmp_path / "site/mask.rego").write_text(MASKS)
+    assert json.loads(run("check", "--strict", "--config", config, "--json"))["rules"] == rules
+    output = tmp_path / "b.tar.gz"
+    run("bundle", "--config", config, "--output", output)
+    command: list[str | Path] = [OPA, "eval", "-b", output, "-I", "--format", "raw"]
+
+    def asked(query: str, document: object) -> object:
+        said = subprocess.run([*command, query], input=json.dumps(document).encode(), capture_output=True, check=True)
+        return json.loads(said.stdout)
+
+    assert asked("data.system.log", {"custom": {"kind": "x"}})["mask"] == ["/input/process/comm"]  # type: ignore[index]
+    document = {"event": {"kind": "a.b"}, "process": {"program": "tool"}}
+    assert asked("data.krie.decision.result.rules", document) == [{"id": "SITE", "action": "log"}]
 
 
 def test_what_does_not_compile_or_cannot_be_written_leaves_the_file_before(config: Path, tmp_path: Path) -> None:
