@@ -141,6 +141,9 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
     console.print(line(f"{len(works)} of {len(answer['probes'])} probes alive"))
     engine(console, answer["engine"])
+    for name, why in answer["services"].items():
+        if why:
+            console.print(line(("service", "bold red"), f" {name}: ", told(why)))
     rows = [(each["name"], state(each["state"]), each["by"] or "-") for each in answer["probes"] if each not in works]
     if rows:
         console.print(table("Not alive", ("probe", "state", "by"), rows, apart=True))

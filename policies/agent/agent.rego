@@ -192,3 +192,20 @@ rules contains {"id": "AGENT014", "action": "log"} if {
 #   seen: |
 #     Nothing. logrotate, where somebody had it rotate this journal, causes it each time: KRIe rotates by itself.
 rules contains {"id": "AGENT021", "action": "log"} if input.event.kind == "krie.journal"
+
+# METADATA
+# title: A service that the agent is to use does not work
+# description: |
+#   Where its policy comes from, or where its decision logs and status go; or decisions were dropped on the way there.
+#   What is decided waits for none of them, and the journal is complete.
+# custom:
+#   id: AGENT031
+#   severity: medium
+#   action: log
+#   technique: ""
+#   seen: |
+#     Each time that the network or the service is down; told once, and not again before it works.
+rules contains {"id": "AGENT031", "action": "log"} if {
+	input.event.kind == "krie.service"
+	input.event.state in {"trouble", "dropped"}
+}

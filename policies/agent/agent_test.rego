@@ -45,3 +45,9 @@ test_held if fired({"kind": "krie.held", "alike": 0, "over": 1}) == {"AGENT011"}
 test_held_alike if fired({"kind": "krie.held", "alike": 1, "over": 0}) == set()
 
 test_journal if fired({"kind": "krie.journal", "state": "emptied"}) == {"AGENT021"}
+
+test_service if fired({"kind": "krie.service", "state": "trouble"}) == {"AGENT031"}
+
+test_service_dropped if fired({"kind": "krie.service", "state": "dropped"}) == {"AGENT031"}
+
+test_service_well if fired({"kind": "krie.service", "state": "well"}) == set()

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 from krie import Event
-from krie.agent_events import AGENT_EVENTS, Held, JournalState, Loss, Missed, PluginState, PolicyState, ProbeState
+from krie.agent_events import (
+    AGENT_EVENTS,
+    Held,
+    JournalState,
+    Loss,
+    Missed,
+    PluginState,
+    PolicyState,
+    ProbeState,
+    ServiceState,
+)
 from krie.decision import Action
 from krie.enforcement_events import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
 from krie.event import CONTAINER, EventTypes, own_fields
@@ -228,6 +238,7 @@ CASES = [
     (build(Missed), {"AGENT010"}, build(PolicyState, state="loaded")),
     (build(Held, alike=1, over=1), {"AGENT011"}, build(Held, alike=1)),
     (build(JournalState, state="moved"), {"AGENT021"}, build(PolicyState, state="loaded")),
+    (build(ServiceState, state="dropped"), {"AGENT031"}, build(ServiceState, state="well")),
 ]
 
 

@@ -22,6 +22,7 @@ QUIET: dict[str, Any] = {
     "probes": [{"name": "p.a", "state": "alive", "by": "lsm"}],
     "degraded": {},
     "engine": None,
+    "services": {"bundle": "", "status": ""},
     "modes": {"p": "enforce"},
     "guard": True,
     "guarded_operations": {"refused": 18, "of": 18},
@@ -50,6 +51,13 @@ def test_a_quiet_agent() -> None:
         "",
         "0 poisoned (of 18 guarded operations 18 are refused to them), 0 verdicts on single operations",
     ]
+
+
+def test_services_that_do_not_work() -> None:
+    text = shown(services={"bundle": "", "status": "answers [500]\x1b[31m"})
+    assert "service status: answers [500]" in text
+    assert "\x1b" not in text
+    assert "bundle" not in text
 
 
 def test_who_decides_where_an_opa_server_is_to() -> None:
