@@ -16,13 +16,13 @@ struct krie_limits {
 	u64 other_burst;
 	u64 repeat; /* ns that an attempt counts as like one of late */
 };
-BPF_ARRAY(krie_limits, struct krie_limits, 1);
+KRIE_STATE("array", u32, struct krie_limits, krie_limits, 1);
 
 /* Of the policy in force, by kind. */
 #define KRIE_MATTERS 1 /* a rule of severity high or critical, or with an action, looks at it */
 #define KRIE_UNLIKE 2 /* such a rule reads more than is compared: no two of them are alike */
 #define KRIE_UNJUDGED 4 /* a rule may act that only the agent knows: what it is not told of, nobody judges */
-BPF_ARRAY(krie_importance, u32, KRIE_SLOTS);
+KRIE_STATE("array", u32, u32, krie_importance, KRIE_SLOTS);
 
 struct krie_spender {
 	u32 user;

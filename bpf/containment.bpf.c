@@ -24,59 +24,10 @@
 #define CONTAINMENT_BPF 16
 #define CONTAINMENT_KERNEL_READ_FILE 17
 #define CONTAINMENT_KERNEL_LOAD_DATA 18
-#define CONTAINMENT_AGENT_SIGNALLED 32 /* what strangers tried on the agent: GUARDED in krie/containment.py */
-#define CONTAINMENT_AGENT_TRACED 33
-#define CONTAINMENT_LINK_CHANGED 34
-#define CONTAINMENT_MAP_OPENED 35
-#define CONTAINMENT_KPROBES_SWITCHED 36
 
 #define CONTAINMENT_PROT_EXEC 4 /* include/uapi/asm-generic/mman-common.h */
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
-#define CONTAINMENT_F_RDONLY (1 << 3) /* BPF_F_RDONLY, include/uapi/linux/bpf.h */
-#define CONTAINMENT_MAP_GET_FD_BY_ID 14 /* enum bpf_cmd */
-#define CONTAINMENT_LINK_UPDATE 29
-#define CONTAINMENT_LINK_DETACH 34
-
-/* Refusals since the agent last looked. */
-struct containment_refusal {
-	u64 start_time;
-	u32 tgid;
-	u32 operation;
-};
-struct containment_count {
-	u64 count;
-	u32 rule;
-	u32 unused;
-};
-BPF_TABLE("lru_hash", struct containment_refusal, struct containment_count, containment_counts, 4096);
-
-/* What belongs to the agent: ids of its maps, and the file that switches kprobes off. */
-BPF_HASH(containment_own_maps, u32, u32, 256);
-BPF_ARRAY(containment_switch, struct krie_file, 1);
-
-static __always_inline void containment_note(struct krie_process *process, u32 operation, u32 rule)
-{
-	struct containment_refusal refusal = {
-		.start_time = process->start_time,
-		.tgid = process->tgid,
-		.operation = operation,
-	};
-	struct containment_count first = { .count = 1, .rule = rule };
-	struct containment_count *known = containment_counts.lookup(&refusal);
-
-	if (known)
-		__sync_fetch_and_add(&known->count, 1);
-	else
-		containment_counts.update(&refusal, &first);
-}
-
-static __always_inline int containment_error(u32 error)
-{
-	struct krie_answer answer = { .error = error };
-
-	return krie_error(&answer);
-}
 
 static __always_inline int containment_refuse(u32 operation)
 {
@@ -111,53 +62,12 @@ static __always_inline int containment_refuse(u32 operation)
 	return containment_error(settings->host_error);
 }
 
-static __always_inline bool containment_guarding(void)
-{
-	struct krie_busy *busy = krie_busy_now();
-
-	return busy && (busy->flags & KRIE_BUSY_GUARD);
-}
-
-/* Whether the agent guards itself, and this is neither itself, nor tgid 1, nor the kernel. */
-static __always_inline bool containment_stranger(struct krie_process *process, u32 *agent_tgid)
-{
-	u32 zero = 0;
-	struct krie_agent_state *agent;
-
-	if (!containment_guarding())
-		return false;
-	agent = krie_agent.lookup(&zero);
-	if (!agent || !agent->armed || !KRIE_LOAD(task_struct, krie_current_btf(), mm))
-		return false;
-	*process = krie_current_process();
-	*agent_tgid = agent->tgid;
-	return process->tgid != agent->tgid && process->tgid != KRIE_TGID_INIT;
-}
-
-/* Whether a task is the agent, or a child: an evaluator that is stopped decides nothing, and a keeper keeps nothing. What
- * a child does to itself, such as abort(), is its own business. */
-static __always_inline bool containment_of_agent(struct task_struct *task, struct krie_process *process, u32 agent)
-{
-	struct task_struct *parent = KRIE_READ(task_struct, task, real_parent);
-	u32 tgid = KRIE_READ(task_struct, task, tgid);
-
-	return tgid == agent || (tgid != process->tgid && KRIE_READ(task_struct, parent, tgid) == agent);
-}
-
-static __always_inline int containment_guard(struct krie_process *process, u32 operation)
-{
-	containment_note(process, operation, 0);
-	return containment_error(KRIE_EPERM);
-}
-
 /* security_file_open(file): the one hook on a path so hot that the program's own instructions are counted. Where only the
  * guard is on, an open for reading ends after one array element and one field. */
 int containment_file_open(u64 *ctx)
 {
 	struct krie_busy *busy = krie_busy_now();
 	struct file *file = (struct file *)ctx[0];
-	struct krie_process process;
-	u32 zero = 0, agent;
 	bool writes;
 
 	if (!busy || !(busy->poisoned | busy->flags))
@@ -165,13 +75,11 @@ int containment_file_open(u64 *ctx)
 	writes = krie_argument_mode(file) & CONTAINMENT_FMODE_WRITE;
 	if (!writes && !busy->poisoned && busy->flags == KRIE_BUSY_GUARD)
 		return 0;
-	if (writes && containment_stranger(&process, &agent)) {
-		struct krie_file *guarded = containment_switch.lookup(&zero);
-		struct krie_file opened = {};
+	if (writes) {
+		int error = containment_guard_open(file);
 
-		krie_identity(file, &opened.dev, &opened.ino, &opened.generation);
-		if (guarded && guarded->ino && opened.ino == guarded->ino && opened.dev == guarded->dev)
-			return containment_guard(&process, CONTAINMENT_KPROBES_SWITCHED);
+		if (error)
+			return error;
 	}
 	return containment_refuse(CONTAINMENT_FILE_OPEN);
 }
@@ -200,7 +108,7 @@ int containment_task_kill(u64 *ctx)
 	u32 agent;
 
 	if (containment_stranger(&process, &agent) && (u32)ctx[2] && containment_of_agent(task, &process, agent))
-		return containment_guard(&process, CONTAINMENT_AGENT_SIGNALLED);
+		return containment_guard(&process, GUARD_AGENT_SIGNALLED);
 	return containment_refuse(CONTAINMENT_TASK_KILL);
 }
 
@@ -214,28 +122,17 @@ int containment_ptrace_access_check(u64 *ctx)
 	if (!(ctx[1] & CONTAINMENT_PTRACE_MODE_ATTACH))
 		return 0;
 	if (containment_stranger(&process, &agent) && containment_of_agent(task, &process, agent))
-		return containment_guard(&process, CONTAINMENT_AGENT_TRACED);
+		return containment_guard(&process, GUARD_AGENT_TRACED);
 	return containment_refuse(CONTAINMENT_PTRACE_ACCESS_CHECK);
 }
 
-/* security_bpf(command, attributes, size). Nobody but the agent detaches or changes a link, anyone's: which link a
- * descriptor is could be changed by another thread after this look. */
+/* security_bpf(command, attributes, size) */
 int containment_bpf(u64 *ctx)
 {
-	u32 command = ctx[0];
-	u32 attributes[3] = {}; /* map_id, next_id, open_flags */
-	struct krie_process process;
-	u32 agent;
+	int error = containment_guard_bpf(ctx[0], (void *)ctx[1]);
 
-	if (containment_stranger(&process, &agent)) {
-		if (command == CONTAINMENT_LINK_DETACH || command == CONTAINMENT_LINK_UPDATE)
-			return containment_guard(&process, CONTAINMENT_LINK_CHANGED);
-		if (command == CONTAINMENT_MAP_GET_FD_BY_ID) {
-			bpf_probe_read_kernel(attributes, sizeof(attributes), (void *)ctx[1]);
-			if (!(attributes[2] & CONTAINMENT_F_RDONLY) && containment_own_maps.lookup(&attributes[0]))
-				return containment_guard(&process, CONTAINMENT_MAP_OPENED);
-		}
-	}
+	if (error)
+		return error;
 	return containment_refuse(CONTAINMENT_BPF);
 }
 

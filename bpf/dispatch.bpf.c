@@ -10,7 +10,7 @@
 struct krie_wanted {
 	u8 layers[KRIE_SYSCALLS]; /* by number, native or not: in which layers any program waits for it */
 };
-BPF_ARRAY(krie_wanted, struct krie_wanted, 1);
+KRIE_STATE("array", u32, struct krie_wanted, krie_wanted, 1);
 
 /* By layer, then native or ia32, then number. */
 BPF_PROG_ARRAY(krie_syscalls, KRIE_LAYERS * 2 * KRIE_SYSCALLS);

@@ -31,12 +31,31 @@ int containment_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* The guard ends with the agent: its keeper, nobody's child then, changes maps and runs programs until all is detached. */
+static __always_inline void containment_end_guard(void)
+{
+	u32 zero = 0;
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_agent_state *agent;
+	struct signal_struct *group;
+
+	if (!busy || !(busy->flags & KRIE_BUSY_GUARD))
+		return;
+	agent = krie_agent.lookup(&zero);
+	if (!agent || KRIE_LOAD(task_struct, krie_current_btf(), tgid) != agent->tgid)
+		return;
+	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
+	if (!KRIE_LOAD(signal_struct, group, live.counter))
+		busy->flags = 0;
+}
+
 /* sched_process_exit(task): run by every thread; the last one finds nobody alive. */
 int containment_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct signal_struct *group;
 	struct krie_process process;
 
+	containment_end_guard();
 	if (!containment_any() || krie_own_child())
 		return 0;
 	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);

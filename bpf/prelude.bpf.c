@@ -21,6 +21,10 @@
  * krie_reserve_<event>() and krie_submit_<event>() are generated.
  */
 
+/* A map that programs only read: no program writes it, whoever loaded it and however it came by a descriptor. */
+#define KRIE_READ_ONLY 128 /* BPF_F_RDONLY_PROG, include/uapi/linux/bpf.h */
+#define KRIE_STATE(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_READ_ONLY)
+
 /* The sizes of this map and of krie_alive are given when they are made: see krie/kernel/compiled.py. */
 BPF_RINGBUF_OUTPUT(krie_ring, 1);
 
@@ -40,7 +44,7 @@ struct krie_agent_state {
 	u32 tgid; /* in the initial PID namespace */
 	u32 armed; /* nothing is sent before this is set */
 };
-BPF_ARRAY(krie_agent, struct krie_agent_state, 1);
+KRIE_STATE("array", u32, struct krie_agent_state, krie_agent, 1);
 
 /* A record that nobody waits for wakes the agent only now and then, since that costs more than the record. The next one that
  * somebody does wait for has to wake, then: left to itself, the kernel wakes nobody while anything before it is unread. */
@@ -169,7 +173,7 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 	struct krie_inspection *seen = krie_inspected.lookup(&zero);
 	struct file *file;
 
-	if (!seen)
+	if (!seen || ctx->args[KRIE_SECRET_ARGUMENT] != krie_secret())
 		return 0;
 	krie_fill_header(&seen->header);
 	seen->helper_tgid_tid = bpf_get_current_pid_tgid();
@@ -197,7 +201,7 @@ int krie_peek(struct bpf_raw_tracepoint_args *ctx)
 	struct krie_peeked *seen = krie_peeked.lookup(&zero);
 	u64 size = krie_at_most(ctx->args[1], KRIE_PEEK_BYTES);
 
-	if (seen)
+	if (seen && ctx->args[KRIE_SECRET_ARGUMENT] == krie_secret())
 		seen->failed = bpf_probe_read_kernel(seen->bytes, size, (void *)ctx->args[0]) != 0;
 	return 0;
 }

@@ -45,8 +45,8 @@ BPF_ARRAY(krie_tables, u32, 1);
 struct krie_name {
 	char text[KRIE_NAME_BYTES];
 };
-BPF_HASH(krie_names, struct krie_name, u32, 8192);
-BPF_HASH(krie_programs, struct krie_file, u32, 1024);
+KRIE_STATE("hash", struct krie_name, u32, krie_names, 8192);
+KRIE_STATE("hash", struct krie_file, u32, krie_programs, 1024);
 
 /* What all kinds know about the current process: PROCESS_FIELDS in krie/inline.py. */
 struct krie_actor {

@@ -50,7 +50,7 @@ struct krie_verdict {
 	u32 error; /* positive errno */
 };
 BPF_HASH(krie_poisoned, struct krie_process, struct krie_verdict, KRIE_VERDICTS);
-BPF_HASH(krie_verdicts, struct krie_process, struct krie_verdict, KRIE_VERDICTS);
+KRIE_STATE("hash", struct krie_process, struct krie_verdict, krie_verdicts, KRIE_VERDICTS);
 
 /* The one word that is read while there is nothing to do. */
 #define KRIE_BUSY_HOST 1 /* bits of flags; FLAGS in krie/verdicts.py */
@@ -68,7 +68,7 @@ struct krie_settings {
 	u32 host_rule;
 	u32 host_error;
 };
-BPF_ARRAY(krie_settings, struct krie_settings, 1);
+KRIE_STATE("array", u32, struct krie_settings, krie_settings, 1);
 
 /* Executables that no verdict may hit. */
 struct krie_file {
@@ -76,10 +76,10 @@ struct krie_file {
 	u32 dev;
 	u32 generation;
 };
-BPF_HASH(krie_protected, struct krie_file, u32, 1024);
+KRIE_STATE("hash", struct krie_file, u32, krie_protected, 1024);
 
 /* Which sensors are in enforce mode, by KRIE_SENSOR_<NAME>. */
-BPF_ARRAY(krie_enforcing, u32, KRIE_SENSORS);
+KRIE_STATE("array", u32, u32, krie_enforcing, KRIE_SENSORS);
 
 /* What came of a decision. */
 struct krie_answer {
@@ -303,6 +303,8 @@ int krie_change(struct bpf_raw_tracepoint_args *ctx)
 	struct krie_busy *busy = krie_busy_now();
 	struct krie_verdict verdict = {};
 
+	if (ctx->args[KRIE_SECRET_ARGUMENT] != krie_secret())
+		return 0;
 	verdict.process.tgid = ctx->args[1];
 	verdict.process.start_time = ctx->args[2];
 	verdict.until = ctx->args[3];

@@ -19,6 +19,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from .config import Config, load_config
 from .control import Control
 from .decision import Action
 from .diagnosis import diagnose
+from .endurance import Endurance
 from .enforcement import Enforcing, wanted
 from .enforcement_events import ENFORCEMENT_EVENTS
 from .enrich import Enricher, host
@@ -53,12 +55,15 @@ from .process import ProcessTable
 from .reports import Reports
 from .selection import Selection
 from .services.desk import Desk
+from .standing import Standing
 from .status import Status
 from .timer import Timer
 from .trusted_code import only_trusted_imports
 
 _TICK_S = 1.0
 _LOADING_S = 0.05
+_LOOK_AGAIN_S = 2.0
+"""When probes that were silenced are tried again; later and later, up to `agent.canary_interval_s`."""
 _log = logging.getLogger("krie")
 
 
@@ -87,6 +92,7 @@ class Agent:
         self._reload_wanted = False
         signal.signal(signal.SIGHUP, self._want_reload)  # from here on: unhandled, it would end the agent
         self._continued = False
+        self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
         signal.signal(signal.SIGCONT, self._note_continued)
         self._faults: list[PluginFault] = []
         self._inbox: Inbox
@@ -155,6 +161,7 @@ class Agent:
         self._reports.gap(self._presence)
         self._note_presence()
         self._tell_probes(armed.probes.reports)
+        self._require(armed.probes.reports)
         with armed.timings.phase("policy"):
             self._enforcing.start(first)
         self._status = Status(
@@ -177,6 +184,7 @@ class Agent:
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
         self._tick()
+        self._endurance, self._standing = Endurance(), Standing()
         self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
         armed.timings.stop()
         self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
@@ -201,13 +209,15 @@ class Agent:
         self._desk.start(poll)
         now = time.monotonic()
         end = now + duration_s if duration_s is not None else float("inf")
-        timers = (
-            Timer(_TICK_S, self._beat),
-            Timer(self._config.policy.check_interval_s, self._look_for_changes),
-            Timer(self._config.agent.canary_interval_s, self._check_probes),
-            Timer(self._config.agent.scan_interval_s, self._scan),
-            Timer(self._config.agent.roaming_interval_s, self._roam),
+        agent = self._config.agent
+        work: tuple[tuple[str, float, Callable[[], None]], ...] = (
+            ("look", _TICK_S, self._beat),
+            ("policy files", self._config.policy.check_interval_s, self._look_for_changes),
+            ("canaries", agent.canary_interval_s, self._check_probes),
+            ("scan", agent.scan_interval_s, self._scan),
+            ("traps", agent.roaming_interval_s, self._roam),
         )
+        timers = tuple(Timer(interval_s, partial(self._endurance.run, name, act)) for name, interval_s, act in work)
         while not self._stop_reason:
             due = min(end, *(each.due for each in timers))
             if self._policy_files.loading:
@@ -215,30 +225,33 @@ class Agent:
             if self._inbox.waiting:
                 due = 0.0
             poll.poll(max(0.0, due - time.monotonic()))
-            self._inbox.drain()
-            self._control.serve()
+            self._endurance.run("records", self._inbox.drain)
+            self._endurance.run("control", self._control.serve)
             self._tell_journal()
-            self._desk.hear()
-            if not self._policy_files.loading and self._desk.take_offer():
-                self._reload()
+            self._endurance.run("services", self._hear_services)
             now = time.monotonic()
             for timer in timers:
                 timer.run_if_due(now)
             if self._policy_files.loading:
-                self._finish_reload()
+                self._endurance.run("reload", self._finish_reload)
             elif self._reload_wanted:
                 self._reload_wanted = False
                 self._writers.reopen()
                 self._desk.try_again()
-                self._reload()
+                self._endurance.run("reload", self._reload)
             if now >= end:
                 self._stop_reason = f"{duration_s:g} s are over"
         return self._stop_reason
 
+    def _hear_services(self) -> None:
+        self._desk.hear()
+        if not self._policy_files.loading and self._desk.take_offer():
+            self._reload()
+
     def finish(self) -> None:
         """Cease to see, take what is still in the ring, and say so in the journal."""
-        self._enforcing.stop()
-        self._armed.arm(armed=False)
+        self._endurance.run("stop", self._enforcing.stop)
+        self._endurance.run("stop", lambda: self._armed.arm(armed=False))
         for _ in range(2):  # the second look finds what the first one saw as written, and never came
             while self._inbox.drain():
                 pass
@@ -254,6 +267,10 @@ class Agent:
     def _tell_probes(self, changed: Iterable[ProbeReport]) -> None:
         for report in changed:
             self._reports.probe(report, self._policy)
+
+    def _require(self, reports: Iterable[ProbeReport]) -> None:
+        """At the start only: an agent that ended because its probes were silenced would finish the attacker's work."""
+        for report in reports:
             required = report.probe.required or report.plugin in self._armed.plugins.required
             if required and report.state in ("missing", "silent"):
                 problem = f"probe {report.probe.name} is {report.state} and required: {report.reason}"
@@ -268,9 +285,17 @@ class Agent:
 
     def _beat(self) -> None:
         continued, self._continued = self._continued, False
-        if held_up_s := self._pulse.beat(continued=continued):
+        for attempt in self._standing.look():  # first: all else may need what was taken
+            self._reports.put_right(attempt)
+        for failing in self._endurance.look():
+            self._reports.trouble(failing)
+        held_up_s = self._pulse.beat(continued=continued)
+        if held_up_s and not self._enforcing.hears_silence:  # else that timer tells it, and by what
             self._reports.held_up(held_up_s)
+        self._control.resume()
         self._tick()
+        if self._silent_until and time.monotonic() >= self._silent_until:
+            self._check_probes()
 
     def _tick(self) -> None:
         overflowed = sum(each.overflowed for each in self._writers.all)
@@ -370,9 +395,19 @@ class Agent:
 
     def _check_probes(self) -> None:
         self._tell_probes(self._armed.probes.check())
+        self._look_again_if_silent()
         self._armed.plugins.checked(self._armed.probes.reports, self._tell_missed())
         self._update_health()
         self._note_presence()
+
+    def _look_again_if_silent(self) -> None:
+        """Probes that were silenced are armed again if the agent can, and looked at soon."""
+        if not any(each.state == "silent" for each in self._armed.probes.reports):
+            self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
+            return
+        self._enforcing.rearm()
+        self._silent_until = time.monotonic() + self._look_again_s
+        self._look_again_s = min(2 * self._look_again_s, self._config.agent.canary_interval_s)
 
     def _tell_missed(self) -> frozenset[str]:
         """Returns the labels of programs of which runs were left out since the last look."""

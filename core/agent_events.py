@@ -137,6 +137,18 @@ class Missed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble(Event):
+    """Something that the agent does again and again failed, as where it may open no more files. It goes on."""
+
+    KIND: ClassVar[int] = 0x0041
+    NAME: ClassVar[str] = "krie.trouble"
+
+    count: Annotated[U64, Doc("how often it failed in this way since the last such event")]
+    work: Annotated[str, Chars(32), Doc("what failed, such as `canaries`, `scan` or `control`")]
+    reason: Annotated[str, Chars(256), Doc("why")]
+
+
+@dataclass(frozen=True, slots=True)
 class Held(Event):
     """Records beyond a user's budget were held back: what they are about was decided in the kernel, and is not told one
     by one. Counts are exact."""
@@ -216,6 +228,7 @@ AGENT_EVENTS: tuple[type[Event], ...] = (
     JournalState,
     EngineState,
     ServiceState,
+    Trouble,
 )
 _E = TypeVar("_E", bound=Event)
 

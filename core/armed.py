@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -17,15 +18,17 @@ from typing import Protocol
 from .agent_events import AGENT_EVENTS
 from .config import Config
 from .containment import NAME as CONTAINMENT
-from .containment import containment_sensor
 from .decision import Mode
 from .enforcement_events import ENFORCEMENT_EVENTS
 from .errors import KernelError, PluginError
 from .event import Event, EventType, EventTypes
 from .ground import SYMBOLS, Ground, new_ground, programs_of, standing_probes
+from .guard_sensor import BEAT, enforcing_sensors
+from .guard_sensor import NAME as GUARD
 from .health import Canaries, ProbeHealth
 from .inline import shape_of
 from .inspection import Inspector
+from .kernel import bpf
 from .kernel.attach import attach_somewhere
 from .kernel.dispatch import FUNCTION as DISPATCHER
 from .kernel.features import Features
@@ -76,6 +79,8 @@ class Armed:
     verdicts: Verdicts
     roaming: Roaming
     ground: Ground
+    beat: Callable[[], object]
+    """Tells the guard's timer that the agent lives."""
     timings: Timings
     """Of this process, since it was started, and of the loader. Whoever goes on with the start goes on with them."""
 
@@ -96,6 +101,10 @@ class Armed:
     def arm(self, armed: bool = True) -> None:
         """Begin, or cease, to send records."""
         _set_agent(self.maps, self.agent, armed=armed)
+
+    def is_armed(self) -> bool:
+        """Whether programs in the kernel take it so."""
+        return self.maps["krie_agent"].get(bytes(4)) == _agent_state(self.agent, armed=True)
 
 
 class LoadSensors(Protocol):
@@ -126,8 +135,9 @@ def load_sensors(
         with timings.phase("plugins"):
             plugins = Plugins.load(config, place, features, report)
         core = process_sensor()
-        containment = containment_sensor()
-        sensors = (core, *((containment,) if contain else ()), *plugins.sensors)
+        own = enforcing_sensors()
+        sensors = (core, *(own if contain else ()), *plugins.sensors)
+        secret = int.from_bytes(os.urandom(8), "little")
         types = EventTypes(
             (*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in sensors for event in sensor.events))
         )
@@ -137,8 +147,9 @@ def load_sensors(
             config.agent.allow_syscall_tracepoints,
             config.agent.cache_dir,
             compiled_dir=config.agent.compiled_dir,
+            secret=secret,
         )
-        essential = frozenset((core.name, containment.name))
+        essential = frozenset(each.name for each in (core, *own))
         memory, windows = open_memories(stack)
         with timings.phase("static keys"):
             programs = tuple(programs_of(sensors))
@@ -153,9 +164,10 @@ def load_sensors(
             name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"
         }
         maps = Maps({**loaded_maps, "krie_window": windows[0], "krie_spare_window": windows[1]})
-        inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
+        run = partial(bpf.test_run, secret=secret)
+        inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"], run)
         agent = inspector.agent()
-        ground, traps = new_ground(loaded, maps, memory, found, agent.tgid, stack)
+        ground, traps = new_ground(loaded, maps, memory, found, agent.tgid, stack, secret)
         stack.callback(ground.end)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:
@@ -164,7 +176,7 @@ def load_sensors(
             plugins.degrade(name, str(error))
         for problem in loaded.loaded.wrong_offsets:
             _degrade_readers(plugins, sensors, problem)
-        verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0])
+        verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0], run)
         attach = partial(attach_somewhere, traps, memory.read)
         roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
         stack.callback(roaming.close)
@@ -207,6 +219,7 @@ def load_sensors(
         verdicts,
         roaming,
         ground,
+        partial(run, loaded.descriptors[f"program:{BEAT}"][0], ()),
         timings,
     )
 
@@ -226,7 +239,11 @@ class _Held:
 
 def _set_agent(maps: Maps, agent: Event, *, armed: bool) -> None:
     """Tell the programs who the agent is, and whether they may send records."""
-    maps["krie_agent"].set(bytes(4), struct.pack("=II", agent.tgid, armed))
+    maps["krie_agent"].set(bytes(4), _agent_state(agent, armed=armed))
+
+
+def _agent_state(agent: Event, *, armed: bool) -> bytes:
+    return struct.pack("=II", agent.tgid, armed)
 
 
 def _probe_health(
@@ -274,8 +291,8 @@ def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[
 def unit_requests(sensors: Iterable[Sensor]) -> tuple[SensorRequest, ...]:
     """Those of an agent with these sensors. What is compiled is the same whether it contains anybody or not."""
     asked = {each.name: sensor_request(each) for each in sensors if each.sources}
-    containment = sensor_request(replace(containment_sensor(), probes=()))
-    return tuple({containment.name: containment, **asked}.values())
+    own = (sensor_request(replace(each, probes=())) for each in enforcing_sensors())
+    return tuple({**{each.name: each for each in own}, **asked}.values())
 
 
 def sensor_request(sensor: Sensor) -> SensorRequest:
@@ -311,7 +328,7 @@ def _degrade_readers(plugins: Plugins, sensors: tuple[Sensor, ...], problem: str
     """A field is read at the wrong place: every plugin whose C names its type is not to be believed."""
     type_ = problem.partition(".")[0]
     readers = [each.name for each in sensors if any(type_ in source.read_text() for source in each.sources)]
-    if not readers or {sensors[0].name, CONTAINMENT} & set(readers):
+    if not readers or {sensors[0].name, CONTAINMENT, GUARD} & set(readers):
         raise PluginError(sensors[0].name, f"{problem}; every record would be wrong on this kernel")
     for name in readers:
         plugins.degrade(name, problem)

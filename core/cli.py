@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -176,9 +176,19 @@ def status(config: Path | None, as_json: bool) -> None:
 @click.argument("tgid", type=click.IntRange(min=1), required=False)
 @click.option("--rule", metavar="ID", help="All that this rule did; its breaker is re-armed.")
 @click.option("--all", "everything", is_flag=True, help="All of it; all breakers are re-armed.")
+@click.option(
+    "--token-file", type=click.File(), help='Holds the token that enforcement.clear = "token" asks for; - is stdin.'
+)
 @config_option
 @json_option
-def clear(tgid: int | None, rule: str | None, everything: bool, config: Path | None, as_json: bool) -> None:
+def clear(
+    tgid: int | None,
+    rule: str | None,
+    everything: bool,
+    token_file: TextIO | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
     """Take back what the running agent decided: poison and refusals of a process, by a rule, or all.
 
     A poisoned process cannot do so itself: use another session, or wait until the time is over.
@@ -190,7 +200,8 @@ def clear(tgid: int | None, rule: str | None, everything: bool, config: Path | N
     from .config_file import run_dir
 
     what = {"tgid": tgid} if tgid is not None else {"rule": rule} if rule is not None else {"all": True}
-    answer = ask(run_dir(config_file_if_any(config)), {"ask": "clear", **what})
+    token = {"token": token_file.read().strip()} if token_file is not None else {}
+    answer = ask(run_dir(config_file_if_any(config)), {"ask": "clear", **what, **token})
     if as_json:
         say_json(answer)
         return

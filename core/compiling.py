@@ -8,8 +8,8 @@ from pathlib import Path
 
 from .armed import sensor_request
 from .config import Config
-from .containment import containment_sensor
 from .errors import CompileError, KernelError, LoaderError, PluginError
+from .guard_sensor import enforcing_sensors
 from .kernel.btf import Btf
 from .kernel.compiler import FLAGS, QUIET
 from .kernel.features import Features
@@ -58,7 +58,7 @@ def sources_of(sensors: Iterable[Sensor]) -> tuple[SensorSource, ...]:
 def units(plugins: tuple[Sensor, ...], btf: Btf) -> Mapping[str, Unit]:
     """The units that an agent with these plugins, and the commands with its configuration, ask for, by purpose."""
     every = {
-        "run, doctor": assemble(sources_of((process_sensor(), containment_sensor(), *plugins)), btf),
+        "run, doctor": assemble(sources_of((process_sensor(), *enforcing_sensors(), *plugins)), btf),
         "policy verify": assemble(sources_of(plugins), btf, trial=True),
     }
     return {purpose: unit for purpose, unit in every.items() if unit.sensors}
@@ -100,7 +100,7 @@ def compile_configuration(config: Config, place: str, btf: Btf, folder: Path) ->
 
 def _compile_alone(sensor: Sensor, btf: Btf) -> None:
     """Raises `CompileError`, `LoaderError` about this sensor."""
-    unit = assemble(sources_of((process_sensor(), containment_sensor(), sensor)), btf)
+    unit = assemble(sources_of((process_sensor(), *enforcing_sensors(), sensor)), btf)
     try:
         compile_isolated(unit, btf, _FLAGS)
     except CompileError as error:

@@ -25,6 +25,12 @@ def _power_of_two(value: int) -> int:
     return value
 
 
+def _digest(text: str) -> str:
+    if text and not (len(text) == 64 and set(text) <= set("0123456789abcdef")):
+        raise ValueError("must be 64 hexadecimal digits, as sha256sum prints them")
+    return text
+
+
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
         raise ValueError("must be an absolute path")
@@ -195,7 +201,16 @@ class EnforcementConfig(Section):
         (), description="executables whose processes are never refused, poisoned or killed"
     )
     guard: bool = Field(
-        True, description="refuse to everybody but tgid 1 to signal or trace the agent, or to change its links and maps"
+        True,
+        description="refuse to everybody but tgid 1 what would stop, slow or open the agent: signals, tracing, limits, "
+        "priorities, its files and cgroup, descriptors of its BPF objects",
+    )
+    clear: Literal["root", "token", "init"] = Field(
+        "root",
+        description="who may `krie clear` while a plugin enforces: root, who knows the token, or `init`: tgid 1 alone",
+    )
+    clear_token_sha256: Annotated[str, AfterValidator(_digest)] = Field(
+        "", description="SHA-256 of that token, in hexadecimal digits: `openssl rand -hex 32` makes a token"
     )
     host_scope: bool = Field(
         False, description="carry out scope `host`, which binds every process but the agent and the protected ones"
@@ -213,6 +228,12 @@ class EnforcementConfig(Section):
     )
     breaker_period_s: int = Field(60, ge=1, le=86400, description="that period, s")
 
+    @model_validator(mode="after")
+    def _has_token(self) -> Self:
+        if self.clear == "token" and not self.clear_token_sha256:
+            raise ValueError('clear = "token" needs clear_token_sha256')
+        return self
+
 
 class PluginConfig(Section):
     """Keys that every `[plugins.<name>]` has. Plugins add their own in a subclass."""
@@ -220,7 +241,9 @@ class PluginConfig(Section):
     mode: PluginMode = Field(
         MODE, description="`observe`: decide and journal, touch nothing; `enforce`: carry out what was decided"
     )
-    required: bool = Field(False, description="end the agent when this plugin does not work or is not alive")
+    required: bool = Field(
+        False, description="do not start unless this plugin works and is alive, and end when it fails"
+    )
 
 
 class Config(Section):

@@ -1,7 +1,7 @@
 """The core's containment sensor: what a poisoned process can no longer do, and what nobody may do to the agent.
 
-Its C is `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`. It is loaded only where something enforces, since it sits
-on paths that every process takes.
+Its C is `bpf/guarding.bpf.c`, `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`; `krie.guard_sensor` has more hooks.
+It is loaded only where something enforces, since it sits on paths that every process takes.
 """
 
 from __future__ import annotations
@@ -36,8 +36,23 @@ GUARDED: Mapping[int, str] = {
     34: "link_changed",
     35: "map_opened",
     36: "kprobes_switched",
+    37: "program_opened",
+    38: "link_opened",
+    39: "program_run",
+    40: "agent_limited",
+    41: "agent_slowed",
+    42: "proc_written",
+    43: "cgroup_written",
+    44: "agent_moved",
+    45: "agent_frozen",
+    46: "sysrq_written",
+    47: "files_changed",
+    48: "mounts_changed",
+    49: "map_written",
 }
-"""What the agent refuses to let be done to itself."""
+"""What strangers try on the agent, which the kernel refuses or, of `SEEN`, only tells of."""
+SEEN = frozenset({"agent_moved", "agent_frozen"})
+"""What no hook refuses."""
 _SYS = {"process_vm_readv": 310, "finit_module": 313, "init_module": 175, "bpf": 321, "setuid": 105}  # x86-64
 _NO_SUCH_COMMAND = 0xFFFF
 _MS_REMOUNT, _MS_BIND = 32, 4096
@@ -52,7 +67,7 @@ def containment_sensor() -> Sensor:
         Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{NAME}_{name}") for name in ("fork", "exit")
     )
     family = Probe("inheritance", None, (Alternative("raw_tracepoint", inheritance),), a_child)
-    sources = tuple(map(files("krie.bpf").joinpath, ("containment.bpf.c", "inheritance.bpf.c")))
+    sources = tuple(map(files("krie.bpf").joinpath, ("guarding.bpf.c", "containment.bpf.c", "inheritance.bpf.c")))
     return Sensor(NAME, "1", (*probes, family), sources=sources)
 
 
@@ -97,7 +112,7 @@ def take_refusals(counts: Map) -> Iterator[Refusals]:
         yield Refusals(Key(tgid, start_time), operation, count, rule)
 
 
-def _files() -> None:
+def files_canary() -> None:
     """Make, open, change, rename and remove a file."""
     with tempfile.TemporaryDirectory(prefix="krie-") as folder:
         file = Path(folder, "a")
@@ -144,7 +159,7 @@ def _sockets() -> None:
         made.connect("\0krie-nobody")
 
 
-def _mount() -> None:
+def mount_canary() -> None:
     """Ask for new flags of a mount where none is."""
     _libc.mount(None, b"/proc/self", None, _MS_REMOUNT | _MS_BIND, None)
 
@@ -169,13 +184,13 @@ def _module_memory() -> None:
 
 
 _CANARIES: Mapping[str, Callable[[], None]] = {
-    **dict.fromkeys(("file_open", "inode_create", "inode_unlink", "inode_rename", "inode_setattr"), _files),
+    **dict.fromkeys(("file_open", "inode_create", "inode_unlink", "inode_rename", "inode_setattr"), files_canary),
     **dict.fromkeys(("mmap_file", "file_mprotect"), _executable_memory),
     "task_kill": _signal,
     "task_fix_setuid": _identity,
     "ptrace_access_check": _trace,
     **dict.fromkeys(("socket_create", "socket_connect"), _sockets),
-    "sb_mount": _mount,
+    "sb_mount": mount_canary,
     "bpf": _bpf,
     "kernel_read_file": _module_file,
     "kernel_load_data": _module_memory,

@@ -46,6 +46,7 @@ class Control:
         """`answer` may raise `ValueError`, whose text is then the answer. Raises `ConfigError`."""
         self._answer = answer
         self._clients: dict[int, _Client] = {}
+        self._paused = False
         self._path = folder / SOCKET
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -84,6 +85,17 @@ class Control:
                 self._reply(client, request)
             self._close(client)
 
+    def _pause(self) -> None:
+        """Not to be woken by who waits and cannot be let in, as where no further file may be opened."""
+        self._poll.unregister(self._socket.fileno())
+        self._paused = True
+
+    def resume(self) -> None:
+        """Try again whom could not be let in. To be called at times."""
+        if self._paused:
+            self._paused = False
+            self._poll.register(self._socket.fileno(), select.EPOLLIN)
+
     def close(self) -> None:
         """Let everybody go, and remove the socket."""
         for client in list(self._clients.values()):
@@ -92,10 +104,15 @@ class Control:
         self._path.unlink(missing_ok=True)
 
     def _accept(self) -> bool:
+        if self._paused:
+            return False
         try:
             connection, _ = self._socket.accept()
         except BlockingIOError:
             return False
+        except OSError:
+            self._pause()
+            raise
         connection.setblocking(False)
         tgid, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid != os.geteuid():

@@ -4,27 +4,33 @@ cleared by administrators. What a decision leads to is in `krie.enforcer`."""
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import containment
+from . import clearing, containment
 from .armed import Armed
 from .breaker import CircuitBreaker
 from .config import Config
-from .containment import GUARDED, OPERATIONS, take_refusals
+from .containment import GUARDED, OPERATIONS, SEEN, take_refusals
 from .control import Peer
 from .decision import Mode
-from .enforcement_events import Breaker, Cleared, Contained, Guarded
+from .enforcement_events import Breaker, Cleared, Contained, Gap, Guarded
 from .enforcer import Ability, Enforcer, RuleNumbers
 from .errors import KernelError, PolicyError
 from .event import Event
 from .executables import Executables, resolve
 from .guard import Guard
+from .guard_sensor import NAME as GUARD
+from .guard_sensor import missing as missing_hooks
 from .health import ProbeReport
+from .heart import Heart
 from .in_force import Prepared
+from .journal import files_of
 from .kernel.maps import Map
 from .kernel_tables import KernelTables
 from .kernel_tier import KernelTier
@@ -37,6 +43,8 @@ from .verdicts import Flags, Verdict
 _log = logging.getLogger("krie")
 _SECOND = 1_000_000_000
 _SHOWN = 500
+_USED = tuple(map(Path, ("/proc", "/sys", "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/tracing")))
+"""What the agent reads of the kernel, where it is mounted."""
 Told = tuple[type[Event], dict[str, object]]
 """An event of the agent's own: its class, and its fields by name."""
 
@@ -59,12 +67,16 @@ class Enforcing:
         `principal_of`: whom the breakers count for an event.
         """
         self._config, self._armed = config.enforcement, armed
+        self._folders = {Path(config.agent.state_dir): True, Path(config.agent.run_dir): False}
+        self._files = files_of(config.journal)
+        self._used = (*{each.parent for each in self._files}, *_USED, Path(__file__).parent)
         self._verdicts = armed.verdicts
         self._rules = RuleNumbers()
         self._pending: list[Told] = []
         period_ns = self._config.breaker_period_s * _SECOND
         self._breaker = CircuitBreaker(self._config.breaker_processes, period_ns, self._tripped)
         self._modes = armed.modes
+        self._enforces = any(mode is Mode.ENFORCE for mode in self._modes.values())
         self._abilities: dict[int, Ability] = {}
         tables = tables_of(armed.maps, armed.loaded.loaded.kinds)
         self.tier = KernelTier(armed, tables, self._rules.number, self._config.poison_s)
@@ -83,11 +95,12 @@ class Enforcing:
         self._guard = new_guard()
         stack.callback(self._guard.close)
         self._kprobes_off = False
+        self._heart: Heart | None = None
 
     def start(self, first: Candidate) -> None:
         """Let programs act. Call it when the agent is armed and its probes were checked."""
         self.take_over(self.prepare(first))
-        if not any(mode is Mode.ENFORCE for mode in self._modes.values()):
+        if not self._enforces:
             return
         contained = containment.guarded(self._armed.probes.reports)
         self.enforcer.contained = len(contained)
@@ -97,11 +110,19 @@ class Enforcing:
         self._verdicts.enforce((self._modes.get(each) is Mode.ENFORCE) for each in sensors)
         if self._config.guard and contained:
             own = self._armed.maps
-            self._guard.prepare(own.starting_with(f"{containment.NAME}_"), own.values(), self._armed.inspector.identify)
+            self._guard.prepare(
+                own.starting_with(f"{containment.NAME}_"), self._armed.inspector.identify, self._folders, self._used
+            )
+            self._guard.look_after(self._files)
+            self._heart = Heart(own["guard_heart"], self._armed.beat)
+            self._heart.beat()
             self._verdicts.set_flags(self._verdicts.flags() | Flags.GUARD)
+            for each in missing_hooks(self._armed.probes.reports):
+                _log.warning("the guard lacks %s: %s", each.probe.name, each.reason)
 
     def stop(self) -> None:
         """Let programs act no more: what was decided ends with the agent, as it would by SIGKILL."""
+        self._heart = None
         self._verdicts.enforce(False for _ in self._armed.loaded.loaded.sensors)
         self._verdicts.set_flags(Flags(0))
         self.tier.remove()
@@ -159,10 +180,44 @@ class Enforcing:
         off = self._guard.kprobes_off()
         if off and not self._kprobes_off:
             _log.error("all kprobes of this machine are disarmed: probes by kprobe see nothing")
-            self._tell(Guarded, stranger_tgid=0, stranger_start_time=0, count=1, attempt="kprobes_off")
+            self._tell_seen("kprobes_off")
         self._kprobes_off = off
+        if self._heart is not None:
+            self._keep_guard(self._heart)
         pending, self._pending = self._pending, []
         return pending
+
+    @property
+    def hears_silence(self) -> bool:
+        """Whether a timer in the kernel sees what keeps the agent from running."""
+        clock = (each.state for each in self._armed.probes.reports if each.name == f"{GUARD}.silence")
+        return self._heart is not None and next(clock, "missing") != "missing"
+
+    def rearm(self) -> None:
+        """Of what silences probes, put right what the agent can."""
+        if self._heart is not None and self._guard.kprobes_off() and self._guard.arm_kprobes():
+            _log.warning("kprobes were turned on again")
+
+    def _keep_guard(self, heart: Heart) -> None:
+        """Beat, and hold the guard up: what it is made of may have been changed by a way that nobody foresaw."""
+        if (silence := heart.beat()) is not None:
+            _log.warning("the agent was %s: nobody watched for %.1f s", silence.state, silence.seconds)
+            since = int(time.time() - silence.seconds)
+            self._tell(Gap, tgid_before=os.getpid(), last_seen_s=since, gap_s=int(silence.seconds), state=silence.state)
+        disarmed = not self._armed.is_armed()
+        if disarmed:
+            self._armed.arm()
+        if Flags.GUARD not in self._verdicts.flags():
+            self._verdicts.set_flags(self._verdicts.flags() | Flags.GUARD)
+            disarmed = True
+        if disarmed:
+            _log.error("somebody disarmed the programs in the kernel or the guard; they are armed again")
+            self._tell_seen("disarmed")
+        self._guard.look_after(self._files)
+
+    def _tell_seen(self, attempt: str) -> None:
+        """Of what was found without who did it."""
+        self._tell(Guarded, stranger_tgid=0, stranger_start_time=0, count=1, attempt=attempt)
 
     def _tell(self, event: type[Event], **fields: object) -> None:
         # Not journaled at once, since this may be within another event.
@@ -179,6 +234,7 @@ class Enforcing:
         return {
             "modes": {name: str(mode) for name, mode in sorted(self._modes.items())},
             "guard": Flags.GUARD in self._verdicts.flags(),
+            "objects": [asdict(each) for each in self._guard.objects],
             "guarded_operations": {"refused": self.enforcer.contained, "of": len(OPERATIONS)},
             "poisoned": [self._shown(each, now) for each in poisoned[:_SHOWN]],
             "poisoned_count": len(poisoned),
@@ -191,8 +247,18 @@ class Enforcing:
             ],
         }
 
-    def clear(self, tgid: int | None, rule: str | None, by: Peer) -> dict[str, Any]:
-        """Take back what was decided about a process, by a rule, or all of it; returns how much that was."""
+    def clear(self, tgid: int | None, rule: str | None, by: Peer, token: str = "") -> dict[str, Any]:
+        """Take back what was decided about a process, by a rule, or all of it; returns how much that was.
+
+        Raises `ValueError` where `by`, who gives this token, may not.
+        """
+        if self._enforces:
+            try:
+                clearing.require(self._config, by, token)
+            except clearing.NotAllowed:
+                _log.error("process %d may not clear", by.tgid)
+                self._tell(Guarded, stranger_tgid=by.tgid, stranger_start_time=0, count=1, attempt="clear_refused")
+                raise
         what = f"tgid {tgid}" if tgid is not None else f"rule {rule}" if rule is not None else "all"
 
         def meant(verdict: Verdict) -> bool:
@@ -275,7 +341,8 @@ class Enforcing:
 
     def _tell_refusals(self, process: Key, operation: int, count: int, rule: int) -> None:
         if operation in GUARDED:
-            _log.error("process %d tried to harm the agent (%s) and was refused", process.tgid, GUARDED[operation])
+            seen = "which nothing refuses" if GUARDED[operation] in SEEN else "and was refused"
+            _log.error("process %d tried to harm the agent (%s), %s", process.tgid, GUARDED[operation], seen)
             self._tell(
                 Guarded,
                 stranger_tgid=process.tgid,

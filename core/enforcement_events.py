@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from .containment import GUARDED, OPERATIONS
+from .containment import GUARDED, OPERATIONS, SEEN
 from .event import Event
 from .layout import Doc
+from .standing import LIMITS, OOM_SCORE, PRIORITY
 from .wire import S64, U32, U64, Chars, Choice, Pad3, Pad7
 
-GAP_STATES = {1: "died", 2: "machine_ended", 3: "held_up"}
+GAP_STATES = {1: "died", 2: "machine_ended", 3: "held_up", 4: "stopped", 5: "frozen", 6: "starved"}
 BREAKER_STATES = {1: "tripped", 2: "rearmed"}
-ATTEMPTS = {**GUARDED, 64: "kprobes_off", 65: "probes_forged"}
-"""What is tried on the agent; the last two were only seen. `probes_forged`: a write to memory made the kernel take
-kprobes or ftrace for switched off, which were not."""
+FOUND = {64: "kprobes_off", 65: "probes_forged", 66: "disarmed", 67: LIMITS, 68: PRIORITY, 69: OOM_SCORE}
+REFUSED = {70: "clear_refused"}
+"""What the agent only found, without who did it, and put right where it could. `probes_forged`: a write to memory made
+the kernel take kprobes or ftrace for switched off, which were not."""
+ATTEMPTS = {**GUARDED, **FOUND, **REFUSED}
+"""What is tried on the agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ class Guarded(Event):
     count: Annotated[U64, Doc("how often since the last such event")]
     stranger_tgid: Annotated[U32, Doc("the process; 0: not known")]
     attempt: Annotated[
-        str, Choice("B", ATTEMPTS), Doc("what was tried; `kprobes_off` and `probes_forged` were only seen")
+        str,
+        Choice("B", ATTEMPTS),
+        Doc(f"what was tried; {', '.join(f'`{each}`' for each in (*sorted(SEEN), *FOUND.values()))} were only seen"),
     ]
     pad: Pad3 = b""
 
@@ -93,7 +99,10 @@ class Gap(Event):
     state: Annotated[
         str,
         Choice("B", GAP_STATES),
-        Doc("`died`; `machine_ended`: the machine was started anew since; `held_up`: this one"),
+        Doc(
+            "`died`; `machine_ended`: the machine was started anew since; this one was `stopped`, `frozen` with its "
+            "cgroup, `starved` of processors, or `held_up`, where the kernel did not see by what"
+        ),
     ]
     pad: Pad3 = b""
 

@@ -182,10 +182,11 @@ def new_ground(
     found: Mapping[str, Sequence[int]],
     agent: int,
     stack: ExitStack,
+    secret: int,
 ) -> tuple[Ground, Traps]:
     """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs and tracefs.
 
-    `found`: addresses of `SYMBOLS`; `agent`: its tgid.
+    `found`: addresses of `SYMBOLS`; `agent`: its tgid; `secret`: see `krie.kernel.bpf.test_run`.
     """
     debugfs, tracefs = open_debugfs(), open_tracefs()
     for each in (debugfs, tracefs):
@@ -197,6 +198,7 @@ def new_ground(
     answer = maps["krie_peeked"]
     numbers = {
         "program": loaded.descriptors["program:krie_peek"][0],
+        "secret": secret,
         "answer": answer.descriptor,
         "answer_bytes": answer.value_bytes,
         "state": maps["krie_agent"].descriptor,

@@ -162,6 +162,9 @@ class ProbeHealth:
         if not self._unheard[report.name]:
             return "alive", ""
         why = self._canaries.unproven(report.name)
+        if report.name in self._canaries.raised and report.state in ("alive", "attached"):
+            # It was proven before, and nobody knows more now: a child could not be started, for one.
+            return "attached", f"its canary could not run: {self._canaries.raised[report.name]}"
         return ("attached", why) if why else ("silent", "")
 
 

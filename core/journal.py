@@ -21,6 +21,8 @@ from typing import Protocol
 from .config import JournalConfig
 from .journal_file import Change, JournalFile
 
+_GUARDED_FILES = 99
+"""Rotated files, of each journal, that others are kept from."""
 _log = logging.getLogger("krie")
 
 _BATCH_BYTES = 1 << 20
@@ -219,6 +221,19 @@ class Writers:
 def important_path(path: Path) -> Path:
     """The file for what matters, beside the journal's."""
     return path.with_name(f"{path.stem}.important{path.suffix}")
+
+
+def files_of(config: JournalConfig) -> tuple[Path, ...]:
+    """All files of the journal, those that it is rotated to too."""
+    if not config.path:
+        return ()
+    path = Path(config.path)
+    kept = ((path, config.keep), (important_path(path), config.important_keep))
+    return tuple(
+        each.with_name(f"{each.name}.{number}" if number else each.name)
+        for each, keep in kept
+        for number in range(min(keep, _GUARDED_FILES) + 1)
+    )
 
 
 def open_writers(

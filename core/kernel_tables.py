@@ -29,7 +29,9 @@ _FIRST = bytes(4)
 def _new_map(tables: Sequence[bytes]) -> int:
     """A map with a table in each slot; returns its descriptor."""
     bpf.allow_locked_memory()
-    made = bpf.map_create(bpf.MapType.ARRAY, _NUMBER.size, SIZE, max(1, len(tables)), "krie_generation")
+    entries = max(1, len(tables))
+    shape = bpf.MapShape(bpf.MapType.ARRAY, _NUMBER.size, SIZE, entries, bpf.READ_ONLY, "krie_generation")
+    made = bpf.map_of_shape(shape)
     try:
         for slot, table in enumerate(tables):
             bpf.update(made, _NUMBER.pack(slot), table)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .containment import NAME as CONTAINMENT
+from .guard_sensor import NAME as GUARD
 from .render import ACTIONS, SEVERITIES, Part, line, lines, state, table
 
 
@@ -25,7 +26,7 @@ class Live:
         """One line of the journal."""
         event, kind = entry["event"], entry["kind"]
         if kind == "krie.probe" and not self._started:
-            if event["plugin"] == CONTAINMENT and event["state"] == "alive":
+            if event["plugin"] in (CONTAINMENT, GUARD) and event["state"] == "alive":
                 return  # many, and as they should be
             name = f"{event['plugin']}.{event['probe']}"
             self._probes.append((name, state(event["state"]), event["alternative"] or "-", lines(event["reason"])))

@@ -20,14 +20,17 @@ from .agent_events import (
     ServiceState,
     Started,
     Stopped,
+    Trouble,
 )
 from .armed import Armed
 from .blindness import blind_rules
 from .budget import HeldReport
 from .bus import Bus
 from .containment import NAME as CONTAINMENT
-from .enforcement_events import Gap
+from .endurance import Failing
+from .enforcement_events import Gap, Guarded
 from .event import Event
+from .guard_sensor import NAME as GUARD
 from .health import LossReport, ProbeReport
 from .journal_file import Change
 from .missed import MissedReport
@@ -74,7 +77,7 @@ class Reports:
 
     def probe(self, report: ProbeReport, policy: Policy) -> None:
         """How a probe stands, and which rules it makes blind."""
-        told_together = report.plugin == CONTAINMENT and report.state == "missing"  # see krie.enforcement
+        told_together = report.plugin in (CONTAINMENT, GUARD) and report.state == "missing"  # see krie.enforcement
         if report.state != "alive" and not told_together:
             reason, _, details = report.reason.partition("\n")  # the verifier's log has lines
             _log.warning("probe %s is %s: %s", report.name, report.state, reason, extra={"details": details})
@@ -99,6 +102,15 @@ class Reports:
             "the agent before this one (%d) did not end by itself: nobody watched for %d s", before.tgid, gap_s
         )
         self.tell(Gap, tgid_before=before.tgid, last_seen_s=int(before.last_seen_s), gap_s=gap_s, state=state)
+
+    def trouble(self, failing: Failing) -> None:
+        """Some work of the agent's failed; the log has it already."""
+        self.tell(Trouble, count=failing.count, work=failing.work, reason=failing.reason)
+
+    def put_right(self, attempt: str) -> None:
+        """Somebody changed something of the agent's process from outside."""
+        _log.error("somebody changed the agent's process (%s); it is put right where that is possible", attempt)
+        self.tell(Guarded, stranger_tgid=0, stranger_start_time=0, count=1, attempt=attempt)
 
     def held_up(self, seconds: float) -> None:
         """The agent did not run for a while, and nobody decided what the kernel does not decide alone."""

@@ -8,9 +8,10 @@ from typing import Any
 from .containment import NAME as CONTAINMENT
 from .errors import PluginError
 from .event import RESERVED_KINDS, EventType
+from .guard_sensor import NAME as GUARD
 from .probe import AttachType, Sensor
 
-OF_THE_CORE = frozenset({"agent", CONTAINMENT, "decision", "krie", "process"})
+OF_THE_CORE = frozenset({"agent", CONTAINMENT, "decision", GUARD, "krie", "process"})
 """Names of its sensors, and prefixes of its events and C functions."""
 
 

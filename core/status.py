@@ -52,17 +52,18 @@ class Status:
 
     def answer(self, request: dict[str, Any], by: Peer) -> dict[str, Any]:
         """Serve one request of an administrator. Raises `ValueError` for what makes no sense."""
+        token = str(request.get("token", ""))
         match request:
             case {"ask": "status"}:
                 return self.to_json()
             case {"ask": "doctor"}:
                 return self._diagnosis()
             case {"ask": "clear", "tgid": int(tgid)}:
-                return self._enforcing.clear(tgid, None, by)
+                return self._enforcing.clear(tgid, None, by, token)
             case {"ask": "clear", "rule": str(rule)}:
-                return self._enforcing.clear(None, rule, by)
+                return self._enforcing.clear(None, rule, by, token)
             case {"ask": "clear", "all": True}:
-                return self._enforcing.clear(None, None, by)
+                return self._enforcing.clear(None, None, by, token)
         raise ValueError("ask for status, for doctor, or for clear with a tgid, a rule, or all")
 
     def to_json(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _SYS_BPF = 321  # x86-64
 _libc = ctypes.CDLL(None, use_errno=True)
 _LOG_BYTES = 4 << 20
 _LOG_LINES = 15
+_SECRET_ARGUMENT = 6
 
 
 class Command(IntEnum):
@@ -125,6 +126,10 @@ def allow_locked_memory() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+READ_ONLY = 1 << 7
+"""BPF_F_RDONLY_PROG: a map that no program writes, whoever loaded it (5.2, 591fe9888d78)."""
+
+
 @dataclass(frozen=True, slots=True)
 class MapShape:
     """What a map is made of. Sizes are bytes."""
@@ -155,6 +160,16 @@ def map_id(descriptor: int) -> int:
     attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
     _checked("asking for a map's number", Command.OBJ_GET_INFO_BY_FD, attributes)
     return int(struct.unpack_from("=I", info.raw, 4)[0])
+
+
+def object_name(descriptor: int) -> str:
+    """What a map or a program is called; empty for a link. Raises `KernelError`."""
+    info = ctypes.create_string_buffer(80)
+    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
+    _checked("asking for a name", Command.OBJ_GET_INFO_BY_FD, attributes)
+    kind = os.readlink(f"/proc/self/fd/{descriptor}")
+    start = {"anon_inode:bpf-map": 24, "anon_inode:bpf-prog": 64}.get(kind)  # struct bpf_map_info, bpf_prog_info
+    return "" if start is None else info.raw[start : start + 16].partition(b"\0")[0].decode(errors="replace")
 
 
 def map_shape(descriptor: int) -> MapShape:
@@ -261,12 +276,14 @@ def next_key(descriptor: int, key: bytes | None, key_bytes: int) -> bytes | None
     return behind.raw if result == 0 else None
 
 
-def test_run(descriptor: int, arguments: tuple[int, ...]) -> int:
+def test_run(descriptor: int, arguments: tuple[int, ...], secret: int = 0) -> int:  # noqa: PT028 - no test
     """Run a raw tracepoint program once in this process, with `arguments` as its context (5.10, 1b4d60ec162f).
 
-    Returns what it returns, as a signed number.
+    `secret`: what programs of the agent's own ask for, as `KRIE_SECRET_ARGUMENT` in `bpf/krie.h`. Returns what the
+    program returns, as a signed number.
     """
-    context = ctypes.create_string_buffer(struct.pack(f"={len(arguments)}Q", *arguments), 8 * len(arguments))
+    given = struct.pack(f"={len(arguments)}Q", *arguments).ljust(8 * _SECRET_ARGUMENT, b"\0")
+    context = ctypes.create_string_buffer(given + struct.pack("=Q", secret), len(given) + 8)
     attributes = struct.pack("=IIIIQQII", descriptor, 0, 0, 0, 0, 0, 0, 0)
     attributes += struct.pack("=IIQQII", len(context), 0, ctypes.addressof(context), 0, 0, 0)
     buffer = ctypes.create_string_buffer(attributes, len(attributes))

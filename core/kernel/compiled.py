@@ -55,7 +55,8 @@ def instantiate(made: Object, entries: Mapping[str, int], kinds: int) -> Compile
 
 def _map_of_tables(kinds: int) -> int:
     """The map of maps that is an ordinary one to BCC: see `bpf/table.bpf.c`."""
-    shape = bpf.map_create(bpf.MapType.ARRAY, 4, TABLE_BYTES, max(1, kinds), "krie_generation")
+    alike = bpf.MapShape(bpf.MapType.ARRAY, 4, TABLE_BYTES, max(1, kinds), bpf.READ_ONLY, "krie_generation")
+    shape = bpf.map_of_shape(alike)
     try:
         return bpf.map_create(bpf.MapType.ARRAY_OF_MAPS, 4, 4, 1, _TABLES, inner=shape)
     finally:

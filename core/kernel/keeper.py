@@ -72,6 +72,7 @@ class _Keeper:
     def __init__(self, numbers: Mapping[str, int], addresses: Addresses, held: Iterable[Held]) -> None:
         self._agent, self._state = numbers["agent"], numbers["state"]
         self._peek, self._answer, self._answer_bytes = numbers["program"], numbers["answer"], numbers["answer_bytes"]
+        self._secret = numbers["secret"]
         self._socket = socket.socket(fileno=numbers["socket"])
         self._held = {each.slot: each for each in held}
         self._leaving: list[Held] = []
@@ -227,7 +228,7 @@ class _Keeper:
             self._switches.idle = -1
 
     def _read(self, address: int, count: int) -> bytes:
-        bpf.test_run(self._peek, (address, count))
+        bpf.test_run(self._peek, (address, count), self._secret)
         raw = bpf.lookup(self._answer, bytes(4), self._answer_bytes) or bytes(self._answer_bytes)
         if any(raw[:8]):
             raise KernelError(f"reading kernel memory at {address:#x}")

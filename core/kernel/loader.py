@@ -29,7 +29,7 @@ from .btf import Btf
 from .channel import Channel, ChannelClosed
 from .compiled import Compiled, instantiate
 from .compiler import FLAGS, QUIET, WARNINGS, CompilationError
-from .copies import copy_for
+from .copies import copy_for, with_secret
 from .features import try_features
 from .messages import Failure, Loaded, Purpose, Request
 from .record_source import trial_program
@@ -39,6 +39,8 @@ from .unit_cache import Folders, compile_into, obtain
 _PR_SET_PDEATHSIG = 1
 _DIAGNOSTIC_BYTES = 1 << 16
 _RUN_BY_AGENT = ("krie_inspect", "krie_peek", "krie_change")
+_RUN_BY_GUARDED_AGENT = "guard_beat"
+"""The same of a sensor: see `krie.guard_sensor`."""
 
 
 @contextmanager
@@ -111,7 +113,8 @@ class Loader:
     def _attach(self, request: Request, compiled: Compiled, unit: Unit) -> None:
         """Attach what works, then what the agent asks for instead, until it goes."""
         wrong = self._wrong_offsets(compiled, unit)
-        own = {f"program:{each}": [self._load_raw(each, compiled)] for each in _RUN_BY_AGENT}
+        by_agent = (*_RUN_BY_AGENT, *({_RUN_BY_GUARDED_AGENT} & compiled.functions.keys()))
+        own = {f"program:{each}": [self._load_raw(each, compiled, request.secret)] for each in by_agent}
 
         dispatcher = dispatch.Dispatcher(compiled.maps, lambda layer: self._load_dispatcher(compiled, layer))
 
@@ -202,9 +205,9 @@ class Loader:
         spec = bpf.ProgramSpec(dispatch.FUNCTION, bpf.ProgType.RAW_TRACEPOINT)
         return bpf.prog_load(spec, copy_for(0, layer, compiled.instructions(dispatch.FUNCTION)))
 
-    def _load_raw(self, function: str, compiled: Compiled) -> int:
+    def _load_raw(self, function: str, compiled: Compiled, secret: int = 0) -> int:
         spec = bpf.ProgramSpec(function, bpf.ProgType.RAW_TRACEPOINT)
-        return bpf.prog_load(spec, compiled.instructions(function))
+        return bpf.prog_load(spec, with_secret(secret, compiled.instructions(function)))
 
     def _wrong_offsets(self, compiled: Compiled, unit: Unit) -> tuple[str, ...]:
         """Fields that the generated code reads elsewhere than BTF says they are."""

@@ -68,6 +68,8 @@ class Request:
     purpose: Purpose = Purpose.ATTACH
     compiled_dir: str = ""
     """Folder of what was compiled elsewhere; empty: none."""
+    secret: int = 0
+    """What the agent says when it runs its own programs: a number of 64 bits that nobody can guess."""
 
     @property
     def sensors(self) -> Mapping[str, SensorRequest]:
@@ -115,6 +117,7 @@ class Request:
             data["cache_dir"],
             Purpose(data["purpose"]),
             data["compiled_dir"],
+            data["secret"],
         )
 
 

@@ -10,8 +10,8 @@ import sys
 
 from ..armed import sensor_request
 from ..config import Config
-from ..containment import containment_sensor
 from ..errors import KrieError
+from ..guard_sensor import enforcing_sensors
 from ..installed import available
 from ..kernel.features import Features
 from ..kernel.launcher import LoaderProcess
@@ -33,7 +33,7 @@ def warnings(plugins: list[str]) -> list[str]:
     )
     sensors = [
         process_sensor(),
-        containment_sensor(),
+        *enforcing_sensors(),
         *(each.sensor for each in loaded.loaded if each.sensor is not None),
     ]
     requests = tuple(sensor_request(each) for each in sensors if each.sources)

@@ -27,16 +27,16 @@ struct cfi_kernel {
 	u64 modules, modules_end;
 	u64 trampolines[3]; /* where functions return to that are traced */
 };
-BPF_ARRAY(cfi_kernel, struct cfi_kernel, 1);
+KRIE_STATE("array", u32, struct cfi_kernel, cfi_kernel, 1);
 
 struct cfi_place {
 	u64 return_address;
 	u64 function; /* its number */
 };
-BPF_HASH(cfi_legal, struct cfi_place, u32, 8192);
+KRIE_STATE("hash", struct cfi_place, u32, cfi_legal, 8192);
 
 /* By system call: bits of `gain` that credentials may have that are committed in it. Others may have none. */
-BPF_HASH(cfi_paths, u32, u32, 256);
+KRIE_STATE("hash", u32, u32, cfi_paths, 256);
 
 struct cfi_count {
 	u64 checks, failed, traced;

@@ -10,7 +10,7 @@ struct runtime_integrity_settings { /* tell() in settings.py */
 	u32 unused;
 	u64 commit_creds; /* where that function begins; 0: not known */
 };
-BPF_ARRAY(runtime_integrity_settings, struct runtime_integrity_settings, 1);
+KRIE_STATE("array", u32, struct runtime_integrity_settings, runtime_integrity_settings, 1);
 
 static __always_inline struct runtime_integrity_settings *runtime_integrity_settings_now(void)
 {

@@ -17,7 +17,7 @@
 /* Writes to kernel/sysctl_writes_strict that were let through since the start. */
 BPF_ARRAY(runtime_integrity_strict_writes, u64, 1);
 /* 1 more than these when the agent last found that it is 1; 0 where it is not, or was written meanwhile. */
-BPF_ARRAY(runtime_integrity_strict_at, u64, 1);
+KRIE_STATE("array", u32, u64, runtime_integrity_strict_at, 1);
 
 /* What follows is without branches: the verifier would follow each way of them through the whole look-up. */
 

@@ -30,7 +30,7 @@ struct smep_smap_kernel {
 	u64 trampolines[3]; /* where functions return to that are traced */
 	u64 wants_stack; /* 1: the kernel's stack goes into records */
 };
-BPF_ARRAY(smep_smap_kernel, struct smep_smap_kernel, 1);
+KRIE_STATE("array", u32, struct smep_smap_kernel, smep_smap_kernel, 1);
 
 /* By number of the function. */
 struct smep_smap_count {

@@ -30,7 +30,7 @@ struct syscall_table_kernel {
 	u64 trampolines[3]; /* where functions return to that are traced */
 	u64 dispatchers[16]; /* begin and end of the code that may call handlers */
 };
-BPF_ARRAY(syscall_table_kernel, struct syscall_table_kernel, 1);
+KRIE_STATE("array", u32, struct syscall_table_kernel, syscall_table_kernel, 1);
 
 /* What is compared: `_packed_piece()` in pieces.py. Length 0 ends them. */
 struct syscall_table_piece {
@@ -54,7 +54,7 @@ BPF_ARRAY(syscall_table_pieces, struct syscall_table_piece, 1536);
 struct syscall_table_mask {
 	u64 words[SYSCALL_TABLE_WORDS];
 };
-BPF_ARRAY(syscall_table_masks, struct syscall_table_mask, 512);
+KRIE_STATE("array", u32, struct syscall_table_mask, syscall_table_masks, 512);
 
 /* The jumps of a piece of a function that dispatches, by byte. */
 struct syscall_table_sites {
@@ -62,7 +62,7 @@ struct syscall_table_sites {
 	u8 start[8 * SYSCALL_TABLE_WORDS]; /* where the jump begins that this byte is part of */
 	s16 number[8 * SYSCALL_TABLE_WORDS]; /* of the system call */
 };
-BPF_ARRAY(syscall_table_sites, struct syscall_table_sites, 256);
+KRIE_STATE("array", u32, struct syscall_table_sites, syscall_table_sites, 256);
 
 /* A look on its way, by the kind of program that takes it: those can interrupt one another on one CPU. */
 struct syscall_table_look {

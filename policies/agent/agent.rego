@@ -66,7 +66,7 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 # METADATA
 # title: Somebody tried to harm the agent
 # description: |
-#   To signal or trace it, to change its links or maps, or to switch the kernel's probes off.
+#   To signal, trace, limit, slow or freeze it, to change its links, files or memory, or to switch the kernel's probes off.
 # custom:
 #   id: AGENT005
 #   severity: critical
@@ -74,7 +74,39 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 #   technique: T1562.001
 #   seen: |
 #     Who tried it gets an error. An administrator who stops the agent by kill meets it: use systemd, or Ctrl-C.
-rules contains {"id": "AGENT005", "action": "log"} if input.event.kind == "krie.guarded"
+rules contains {"id": "AGENT005", "action": "log"} if {
+	input.event.kind == "krie.guarded"
+	not input.event.attempt in {"map_opened", "program_opened", "link_opened"}
+}
+
+# METADATA
+# title: Somebody asked for a descriptor of the agent's BPF objects
+# description: |
+#   By number, or by a pin. Tools that list all BPF objects do so; so does an attacker before anything else.
+# custom:
+#   id: AGENT041
+#   severity: low
+#   action: log
+#   technique: T1518.001
+#   seen: |
+#     The agent's programs, maps and links are missing in lists such as that of bpftool; `krie status --json` has them.
+rules contains {"id": "AGENT041", "action": "log"} if {
+	input.event.kind == "krie.guarded"
+	input.event.attempt in {"map_opened", "program_opened", "link_opened"}
+}
+
+# METADATA
+# title: Recurring work of the agent failed
+# description: |
+#   It goes on, and tries again.
+# custom:
+#   id: AGENT042
+#   severity: high
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. Limits that are too low cause it, and so does who lowers them.
+rules contains {"id": "AGENT042", "action": "log"} if input.event.kind == "krie.trouble"
 
 # METADATA
 # title: A poisoned process goes on trying

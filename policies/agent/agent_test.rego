@@ -26,6 +26,10 @@ test_start if fired({"kind": "krie.started"}) == set()
 
 test_guarded if fired({"kind": "krie.guarded", "attempt": "agent_signalled"}) == {"AGENT005"}
 
+test_opened if fired({"kind": "krie.guarded", "attempt": "program_opened"}) == {"AGENT041"}
+
+test_trouble if fired({"kind": "krie.trouble", "work": "scan"}) == {"AGENT042"}
+
 test_contained if fired({"kind": "krie.contained", "operation": "file_open"}) == {"AGENT006"}
 
 test_tripped_breaker if fired({"kind": "krie.breaker", "state": "tripped"}) == {"AGENT007"}

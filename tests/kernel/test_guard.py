@@ -1,38 +1,73 @@
 """An enforcing agent guards itself. In guests only: nobody could end it but tgid 1, and a Ctrl-C."""
 
 import ctypes
+import errno
+import fcntl
 import os
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from krie.admin import ask
+from krie.errors import KernelError, ProgramLoadError
+from krie.kernel import bpf
+from krie.kernel.mounts import mounted
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.bpf_objects import Objects, bpf_objects, leftovers, objects_of
 from krie.testing.module import TestModule, address_of
 
+from . import own_bpf
 from .descriptors import descriptions
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 SWITCH = Path("/sys/kernel/debug/kprobes/enabled")
-LOOKUP, GET_MAP, GET_LINK, DETACH = 1, 14, 30, 34
-RDONLY = 8
+RULED = Path("/proc/sys/kernel/kptr_restrict")
+"""A kernel-tier rule of the shipped policy refuses to lower it."""
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def bpf(command: int, *numbers: int) -> int:
-    """The descriptor, or -errno."""
-    attributes = ctypes.create_string_buffer(struct.pack(f"={len(numbers)}I", *numbers).ljust(64, b"\0"), 64)
-    result = libc.syscall(321, command, attributes, 64)
-    return int(result) if result >= 0 else -ctypes.get_errno()
+class Early:
+    """An attacker who takes descriptors while the agent starts, before anything guards them."""
+
+    def __init__(self) -> None:
+        self.change = self.state = self.busy = -1
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._take, daemon=True)
+        self._thread.start()
+
+    def _take(self) -> None:
+        while not self._end.is_set() and min(self.change, self.state, self.busy) < 0:
+            self.change = self._named("krie_change", self.change, own_bpf.NEXT_PROG, own_bpf.GET_PROG)
+            self.state = self._named("krie_agent", self.state, own_bpf.NEXT_MAP, own_bpf.GET_MAP, 0, 0)
+            self.busy = self._named("krie_busy", self.busy, own_bpf.NEXT_MAP, own_bpf.GET_MAP, 0, 0)
+            time.sleep(0.1)
+
+    @staticmethod
+    def _named(name: str, known: int, next_: int, get: int, *flags: int) -> int:
+        for found, descriptor in own_bpf.named(next_, get, *flags):
+            if found == name and known < 0:
+                known = descriptor
+            else:
+                os.close(descriptor)
+        return known
+
+    def end(self) -> None:
+        self._end.set()
+        self._thread.join()
 
 
 def ids_of(agent: int, word: str) -> list[int]:
-    """Numbers of the agent's maps or links, out of its open files' descriptions."""
+    """Numbers of the agent's maps, programs or links, out of its open files' descriptions."""
     return [int(each[word]) for each in descriptions(agent).values() if word in each]
 
 
@@ -43,23 +78,41 @@ def before() -> Objects:
 
 
 @pytest.fixture(scope="module")
-def guarding(alone: None, tmp_path_factory: pytest.TempPathFactory, before: Objects) -> Iterator[RunningAgent]:
+def early() -> Iterator[Early]:
+    bpf.allow_locked_memory()
+    made = Early()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def guarding(
+    alone: None, tmp_path_factory: pytest.TempPathFactory, before: Objects, early: Early
+) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("guarding")
     folder.chmod(0o700)
     agent = RunningAgent(folder, plugins={"runtime_integrity": {"mode": "enforce"}}, guards=True)
     with agent:
+        early.end()
         yield agent
     assert agent.process.returncode == 0, agent.stderr
 
 
-def attempts(agent: RunningAgent, attempt: str, count: int = 1) -> None:
+def attempts(agent: RunningAgent, attempt: str, count: int = 1, *, by_us: bool = True) -> None:
     """It is told, with who did it."""
     lines: list[Line] = []
     while sum(line["event"]["count"] for line in lines) < count:
         lines = agent.wait("krie.guarded", lambda line: line["event"]["attempt"] == attempt, count=len(lines) + 1)
-    if attempt != "kprobes_off":
+    if by_us:
         assert {line["event"]["stranger_tgid"] for line in lines} == {os.getpid()}
         assert lines[0]["event"]["stranger"]["exe"] == os.path.realpath(sys.executable)
+
+
+def test_every_hook_is_there(guarding: RunningAgent) -> None:
+    states = {each["name"]: each["state"] for each in ask(guarding.run_dir, {"ask": "status"}, 60)["probes"]}
+    guard = {name: state for name, state in states.items() if name.startswith("guard.")}
+    assert set(guard.values()) <= {"alive", "attached"}
+    assert {name for name, state in guard.items() if state == "attached"} <= {"guard.task_movememory"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGHUP])
@@ -75,7 +128,11 @@ def test_it_is_not_traced(guarding: RunningAgent) -> None:
     assert ctypes.get_errno() == 1
     with pytest.raises(PermissionError):
         open(f"/proc/{guarding.process.pid}/mem", "rb").close()
-    attempts(guarding, "agent_traced", 2)
+    descriptor = os.pidfd_open(guarding.process.pid)
+    assert libc.syscall(438, descriptor, 3, 0) == -1  # pidfd_getfd
+    assert ctypes.get_errno() == 1
+    os.close(descriptor)
+    attempts(guarding, "agent_traced", 3)
 
 
 def test_what_it_started_is_guarded_too(guarding: RunningAgent) -> None:
@@ -93,52 +150,264 @@ def test_what_it_started_is_guarded_too(guarding: RunningAgent) -> None:
     attempts(guarding, "agent_signalled", 2 * len(children))
 
 
-def test_its_links_stay(guarding: RunningAgent) -> None:
-    links = ids_of(guarding.process.pid, "link_id")
-    assert links
-    for number in links:
-        link = bpf(GET_LINK, number)
-        assert link >= 0
-        assert bpf(DETACH, link) == -1
-        os.close(link)
-    attempts(guarding, "link_changed", len(links))
+@pytest.mark.parametrize(
+    ("word", "get", "attempt"),
+    [
+        ("map_id", own_bpf.GET_MAP, "map_opened"),
+        ("prog_id", own_bpf.GET_PROG, "program_opened"),
+        ("link_id", own_bpf.GET_LINK, "link_opened"),
+    ],
+)
+def test_nobody_gets_descriptors_of_its_objects(guarding: RunningAgent, word: str, get: int, attempt: str) -> None:
+    """Not for reading either: a program may write through such a descriptor. As if they were gone, for lists' sake."""
+    own = set(ids_of(guarding.process.pid, word))
+    assert own
+    flags = (0, own_bpf.RDONLY) if get == own_bpf.GET_MAP else (0, 0)
+    assert {own_bpf.call(get, number, *flags) for number in own} == {-errno.ENOENT}
+    attempts(guarding, attempt, len(own))
 
 
-def test_its_maps_are_only_read(guarding: RunningAgent) -> None:
-    maps = ids_of(guarding.process.pid, "map_id")
-    assert len(maps) > 10
-    for number in maps:
-        assert bpf(GET_MAP, number, 0, 0) == -1
-        read_only = bpf(GET_MAP, number, 0, RDONLY)
-        assert read_only >= 0 or read_only == -1  # some maps can be opened by nobody but for writing
-        os.close(read_only) if read_only >= 0 else None
-    attempts(guarding, "map_opened", len(maps))
-
-
-def test_the_policys_tables_are_only_read(guarding: RunningAgent) -> None:
+def test_the_policys_tables_are_hidden_too(guarding: RunningAgent) -> None:
     """They lie in a map that the agent holds no descriptor of: the map of maps does."""
-    key, number = ctypes.c_uint32(0), ctypes.c_uint32(0)
-    for outer in ids_of(guarding.process.pid, "map_id"):
-        descriptor = bpf(GET_MAP, outer, 0, RDONLY)
-        if descriptor >= 0 and "map_type:\t12\n" in Path(f"/proc/self/fdinfo/{descriptor}").read_text():
-            attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key), ctypes.addressof(number), 0)
-            assert libc.syscall(321, LOOKUP, attributes, len(attributes)) == 0
+    hidden = set()
+    for number in own_bpf.numbers(own_bpf.NEXT_MAP):
+        descriptor = own_bpf.call(own_bpf.GET_MAP, number, 0, own_bpf.RDONLY)
+        hidden |= {number} if descriptor == -errno.ENOENT else set()
         os.close(descriptor) if descriptor >= 0 else None
-    assert number.value
-    assert bpf(GET_MAP, number.value, 0, 0) == -1
+    assert hidden > set(ids_of(guarding.process.pid, "map_id"))
+
+
+def test_it_says_itself_what_it_has(guarding: RunningAgent) -> None:
+    objects = ask(guarding.run_dir, {"ask": "status"}, 60)["objects"]
+    assert {"krie_agent", "krie_read"} <= {each["name"] for each in objects}
+    assert {each["id"] for each in objects if each["kind"] == "link"} == set(ids_of(guarding.process.pid, "link_id"))
+
+
+def test_a_descriptor_from_before_the_guard_runs_nothing(guarding: RunningAgent, early: Early) -> None:
+    assert early.change >= 0
+    assert own_bpf.run(early.change, 3, 0) == -errno.EPERM  # KRIE_CHANGE_FLAGS: the guard off
+    attempts(guarding, "program_run")
+    with pytest.raises(PermissionError):
+        os.kill(guarding.process.pid, signal.SIGTERM)
+
+
+def test_no_program_writes_what_programs_only_read(guarding: RunningAgent, early: Early) -> None:
+    assert early.state >= 0
+    with pytest.raises(ProgramLoadError, match="EACCES"):
+        own_bpf.write_by_a_socket_filter(early.state, 4, 0)
+
+
+def test_a_pin_does_not_lead_to_its_map(guarding: RunningAgent, early: Early, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
+    try:
+        assert own_bpf.pin(early.state, f"{tmp_path}/pinned") == 0
+        assert own_bpf.unpin(f"{tmp_path}/pinned") == -errno.ENOENT
+    finally:
+        (tmp_path / "pinned").unlink()
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_descriptor_from_before_the_guard_changes_nothing(guarding: RunningAgent, early: Early) -> None:
+    for state in (early.state, early.busy):
+        with pytest.raises(KernelError, match="EPERM"):
+            bpf.update(state, bytes(4), bytes(8))
+    # One that programs do write, and the verifier allows that.
+    with pytest.raises(ProgramLoadError, match="EPERM"):
+        own_bpf.write_by_a_socket_filter(early.busy, 4, 0)
+    attempts(guarding, "map_written", 3)
+    with pytest.raises(PermissionError):
+        os.kill(guarding.process.pid, signal.SIGTERM)
+
+
+def test_links_stay(guarding: RunningAgent) -> None:
+    """Everybody's: which one a descriptor is, another thread could change after the look."""
+    code = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+    program = bpf.prog_load(bpf.ProgramSpec("mine", bpf.ProgType.RAW_TRACEPOINT), code)
+    link = bpf.raw_tracepoint_open(program, "sched_process_exit")
+    assert own_bpf.call(own_bpf.DETACH, link) == -errno.EPERM
+    os.close(link)
+    os.close(program)
+    attempts(guarding, "link_changed")
 
 
 def test_maps_of_others_are_not_its_business(guarding: RunningAgent) -> None:
-    # Kernels before 5.11 count maps there (3ac1f01b43b6).
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    own = bpf(0, 2, 4, 8, 1)
+    own = own_bpf.call(0, 2, 4, 8, 1)
     assert own >= 0
-    info = Path(f"/proc/self/fdinfo/{own}").read_text()
-    number = next(int(line.split()[1]) for line in info.splitlines() if line.startswith("map_id"))
-    opened = bpf(GET_MAP, number, 0, 0)
+    opened = own_bpf.call(own_bpf.GET_MAP, bpf.map_id(own), 0, 0)
     assert opened >= 0
     os.close(opened)
     os.close(own)
+
+
+def test_its_limits_and_priorities_stay(guarding: RunningAgent) -> None:
+    agent = guarding.process.pid
+    for kind, limits in ((resource.RLIMIT_NOFILE, (3, 4096)), (resource.RLIMIT_CPU, (1, 1))):
+        with pytest.raises(PermissionError):
+            resource.prlimit(agent, kind, limits)
+    resource.prlimit(agent, resource.RLIMIT_NOFILE)
+    attempts(guarding, "agent_limited", 2)
+    slows: tuple[Callable[[], object], ...] = (
+        lambda: os.setpriority(os.PRIO_PROCESS, agent, 19),
+        lambda: os.sched_setscheduler(agent, os.SCHED_IDLE, os.sched_param(0)),
+        lambda: os.sched_setaffinity(agent, {0}),
+    )
+    for slow in slows:
+        with pytest.raises(PermissionError):
+            slow()
+    assert libc.syscall(251, 1, agent, 3 << 13) == -1  # ioprio_set, idle
+    assert ctypes.get_errno() == 1
+    attempts(guarding, "agent_slowed", 4)
+
+
+def test_no_file_signals_it(guarding: RunningAgent) -> None:
+    loaded = len(guarding.lines("krie.policy"))
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        fcntl.fcntl(mine, fcntl.F_SETSIG, signal.SIGHUP)
+        fcntl.fcntl(mine, fcntl.F_SETOWN, guarding.process.pid)
+        fcntl.fcntl(mine, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        told = sum(each["event"]["count"] for each in guarding.lines("krie.guarded", _signalled))
+        theirs.send(b"x")
+        attempts(guarding, "agent_signalled", told + 1)
+    guarding.settle()
+    assert len(guarding.lines("krie.policy")) == loaded
+
+
+def test_nor_one_that_it_wakes_itself(guarding: RunningAgent) -> None:
+    """Its answer makes a socket of ours readable, in its own context."""
+    loaded = len(guarding.lines("krie.policy"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mine:
+        mine.connect(str(guarding.run_dir / "agent.sock"))
+        fcntl.fcntl(mine, fcntl.F_SETSIG, signal.SIGHUP)
+        fcntl.fcntl(mine, fcntl.F_SETOWN, guarding.process.pid)
+        fcntl.fcntl(mine, fcntl.F_SETFL, os.O_ASYNC)
+        mine.send(b'{"ask": "status"}')
+        guarding.wait("krie.guarded", lambda line: _signalled(line) and not line["event"]["stranger_tgid"])
+    guarding.settle()
+    assert len(guarding.lines("krie.policy")) == loaded
+
+
+def _signalled(line: Line) -> bool:
+    return bool(line["event"]["attempt"] == "agent_signalled")
+
+
+def test_nothing_is_written_to_its_process(guarding: RunningAgent) -> None:
+    agent = guarding.process.pid
+    for name in (f"{agent}/oom_score_adj", f"{agent}/comm", f"{agent}/task/{agent}/comm", f"{agent}/clear_refs"):
+        with pytest.raises(PermissionError):
+            os.open(f"/proc/{name}", os.O_WRONLY)
+    os.close(os.open("/proc/self/oom_score_adj", os.O_WRONLY))
+    attempts(guarding, "proc_written", 4)
+
+
+def test_sysrq_is_not_triggered(guarding: RunningAgent, tmp_path: Path) -> None:
+    """It would end every process; by whatever mount of procfs."""
+    subprocess.run(["mount", "-t", "proc", "proc", tmp_path], check=True)
+    try:
+        for folder in (Path("/proc"), tmp_path):
+            with pytest.raises(PermissionError):
+                os.open(folder / "sysrq-trigger", os.O_WRONLY)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    attempts(guarding, "sysrq_written", 2)
+
+
+def test_its_files_stay(guarding: RunningAgent) -> None:
+    state = guarding.folder / "state/agent.json"
+    harms: tuple[Callable[[], object], ...] = (
+        lambda: os.open(guarding.journal, os.O_WRONLY),
+        lambda: guarding.journal.unlink(),
+        lambda: guarding.journal.rename(guarding.folder / "away"),
+        lambda: os.open(state, os.O_WRONLY),
+        lambda: state.unlink(),
+        lambda: state.parent.rename(guarding.folder / "elsewhere"),
+        lambda: (guarding.run_dir / "agent.sock").unlink(),
+    )
+    for harm in harms:
+        with pytest.raises(PermissionError):
+            harm()
+    attempts(guarding, "files_changed", 7)
+
+
+def test_its_mounts_stay(guarding: RunningAgent, tmp_path: Path) -> None:
+    """Neither taken away nor covered. Another mount namespace may do what it likes."""
+    for harm in ("umount -l /proc", "umount -l /sys", f"mount -t tmpfs none {guarding.run_dir}"):
+        assert subprocess.run(harm.split(), capture_output=True, check=False).returncode
+    (tmp_path / "root").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "root"], check=True)
+    try:
+        (tmp_path / "root/old").mkdir()
+        pivot = [f"{tmp_path}/root".encode(), f"{tmp_path}/root/old".encode()]
+        assert libc.syscall(155, *pivot) == -1
+        assert ctypes.get_errno() == errno.EPERM
+    finally:
+        subprocess.run(["umount", tmp_path / "root"], check=True)
+    attempts(guarding, "mounts_changed", 4, by_us=False)
+    script = "umount -l /sys && mount -t tmpfs none /run && mount -t tmpfs none /proc"
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True)
+
+
+@contextmanager
+def cgroup(name: str, lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
+    root = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
+    if root is None:
+        lacks("cgroup2: it is not mounted")
+    made = root / name
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        for each in (made / "cgroup.procs").read_text().split():
+            (root / "cgroup.procs").write_text(each)
+        made.rmdir()
+
+
+def test_its_cgroup_stays_as_it_is(guarding: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
+    """Nothing refuses to move it. Where it comes to is guarded from that moment on."""
+    with cgroup("krie-moved", lacks) as group:
+        os.close(os.open(group / "cgroup.freeze", os.O_WRONLY))
+        (group / "cgroup.procs").write_text(f"{guarding.process.pid}\n")
+        harmful = [each for each in ("cgroup.freeze", "cgroup.kill") if (group / each).exists()]
+        for name in harmful:
+            with pytest.raises(PermissionError):
+                os.open(group / name, os.O_WRONLY)
+        os.close(os.open(group / "cgroup.procs", os.O_WRONLY))
+        attempts(guarding, "agent_moved")
+        attempts(guarding, "cgroup_written", len(harmful))
+
+
+def lowered() -> int:
+    """0, or the error of lowering what a rule of the kernel tier guards."""
+    descriptor = os.open(RULED, os.O_WRONLY)
+    try:
+        os.write(descriptor, b"0")
+        return 0
+    except OSError as error:
+        return error.errno or -1
+    finally:
+        os.close(descriptor)
+
+
+def test_a_freeze_is_told_when_it_ends_and_the_kernel_decides_meanwhile(
+    guarding: RunningAgent, lacks: Callable[[str], NoReturn]
+) -> None:
+    with cgroup("krie-frozen", lacks) as group:
+        freeze = os.open(group / "cgroup.freeze", os.O_WRONLY)  # before the agent is there
+        (group / "cgroup.procs").write_text(f"{guarding.process.pid}\n")
+        attempts(guarding, "agent_moved", 2)
+        RULED.write_text("1")
+        os.write(freeze, b"1")
+        try:
+            time.sleep(5)
+            assert lowered() == errno.EPERM
+            assert RULED.read_text() == "1\n"
+        finally:
+            os.write(freeze, b"0")
+            os.close(freeze)
+        (gap,) = guarding.wait("krie.gap", lambda line: line["event"]["state"] == "frozen")
+        assert gap["event"]["gap_s"] >= 4
+        assert gap["event"]["tgid_before"] == guarding.process.pid
+        attempts(guarding, "agent_frozen")
 
 
 def test_the_switch_of_kprobes_is_not_opened_for_writing(guarding: RunningAgent) -> None:
@@ -152,17 +421,31 @@ def test_the_switch_of_kprobes_is_not_opened_for_writing(guarding: RunningAgent)
 @pytest.mark.needs("test_module")
 def test_kprobes_that_are_off_are_seen(guarding: RunningAgent, test_module: TestModule) -> None:
     with test_module.effect("write", address_of("kprobes_all_disarmed"), b"\1".hex()):
-        attempts(guarding, "kprobes_off")
+        attempts(guarding, "kprobes_off", by_us=False)
     assert SWITCH.read_text() == "1\n"
 
 
 def test_others_are_signalled_as_ever(guarding: RunningAgent) -> None:
     with subprocess.Popen(["/bin/sleep", "600"]) as child:
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (64, 64))
+        os.sched_setaffinity(child.pid, {0})
         child.kill()
     assert child.returncode == -signal.SIGKILL
 
 
-def test_a_ctrl_c_on_its_terminal_ends_it_and_leaves_nothing(guarding: RunningAgent, before: Objects) -> None:
+def test_a_second_agent_says_that_one_runs(guarding: RunningAgent) -> None:
+    command = [sys.executable, "-I", "-m", "krie.agent", "--config", str(guarding.config), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    assert str(guarding.process.pid) in done.stderr
+
+
+def test_a_ctrl_c_on_its_terminal_ends_it_and_leaves_nothing(
+    guarding: RunningAgent, before: Objects, early: Early
+) -> None:
+    os.close(early.change)
+    os.close(early.state)
+    os.close(early.busy)
     objects = objects_of(guarding.process.pid, before)
     assert {kind for kind, _ in objects} == {"prog", "map", "link"}
     assert guarding.stop() == 0

@@ -77,8 +77,12 @@ class KernelSide:
             "krie_programs": (16, 4, False),
         }
         if contain:
-            own = {"own_maps": (4, 4, False), "counts": (16, 16, False), "switch": (4, 16, True)}
-            sizes |= {f"containment_{name}": each for name, each in own.items()}
+            own = {
+                **dict.fromkeys(("own_maps", "own_programs", "own_links", "mounts"), (4, 4, False)),
+                **dict.fromkeys(("files", "folders", "ways"), (16, 4, False)),
+                "counts": (16, 16, False),
+            }
+            sizes |= {f"containment_{name}": each for name, each in own.items()} | {"guard_heart": (4, 56, True)}
         made = {
             name: LoggedMap(name, 900 + number, 1, key, value, 1024, indexed, {}, self.log, self.failing)
             for number, (name, (key, value, indexed)) in enumerate(sizes.items())
@@ -139,6 +143,9 @@ def armed(
     kinds = tuple(event.KIND for each in sensors for event in each.events)
     parts = {
         "agent": own_header(),
+        "arm": list,
+        "beat": list,
+        "is_armed": lambda: True,
         "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
         "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
         "inspector": SimpleNamespace(identify=identify),

@@ -1,5 +1,6 @@
 """One agent with everything but the kernel: what it does from its start to its end, and in which order."""
 
+import errno
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 from krie import Alternative, AttachType, KernelError, Probe, Program, Sensor
@@ -292,6 +293,53 @@ def test_a_probe_that_falls_silent_later_is_told_and_policies_know(tmp_path: Pat
         assert agent._bus.health["probes_not_alive"] == ["sample.x"]
         (told,) = [each for each in setting.journal(agent)[2:] if each["kind"] == "krie.probe"]
     assert told["event"]["state"] == "silent"
+
+
+def test_a_required_probe_that_is_silenced_later_does_not_end_the_agent(tmp_path: Path) -> None:
+    """Or whoever silenced it would have finished."""
+    setting = Setting(tmp_path, probe("alive", required=True))
+    with setting.stack:
+        agent = setting.start()
+        setting.probes.changed = [probe("silent", required=True)]
+        agent._check_probes()
+        assert agent.run(0) == "0 s are over"
+        told = [each["event"]["state"] for each in setting.journal(agent) if each["kind"] == "krie.probe"]
+    assert told == ["alive", "silent"]
+
+
+def test_silenced_probes_are_looked_at_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting(tmp_path, probe("alive"))
+    clock = [1000.0]
+    monkeypatch.setattr("krie.agent.time.monotonic", lambda: clock[0])
+    with setting.stack:
+        agent = setting.start()
+        rearmed: list[float] = []
+        monkeypatch.setattr(agent._enforcing, "rearm", lambda: rearmed.append(clock[0]))
+        setting.probes.changed = [probe("silent")]
+        agent._check_probes()
+        for _ in range(40):
+            clock[0] += 1
+            agent._beat()
+        assert rearmed == [1000, 1002, 1006, 1014, 1030]
+        setting.probes.changed = [probe("alive")]
+        agent._check_probes()
+        clock[0] += 100
+        agent._beat()
+        assert len(rearmed) == 5
+
+
+def test_work_that_fails_is_told_and_the_agent_goes_on(setting: Setting) -> None:
+    agent = setting.start()
+
+    def refuse() -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    setting.ring.on_read = refuse
+    agent.run(0)
+    setting.ring.on_read = list
+    agent._beat()
+    (told,) = [each for each in setting.journal(agent) if each["kind"] == "krie.trouble"]
+    assert (told["event"]["work"], told["event"]["count"]) == ("records", 1)
 
 
 def test_a_full_batch_is_a_backlog_and_no_loss(setting: Setting) -> None:

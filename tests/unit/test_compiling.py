@@ -19,6 +19,7 @@ from krie.kernel.unit_cache import Store
 
 from .btf_file import BtfFile
 
+OWN = "containment, guard, process"
 MADE = Object({}, {"krie_inspect": bytes(8)}, "none")
 
 
@@ -47,7 +48,7 @@ class Compiler:
 def test_everything_that_a_configuration_asks_for(btf: Btf) -> None:
     both = wanted(btf, "runtime_integrity", "smep_smap")
     assert {purpose: unit.sensors for purpose, unit in both.items()} == {
-        "run, doctor": ("containment", "process", "runtime_integrity", "smep_smap"),
+        "run, doctor": ("containment", "guard", "process", "runtime_integrity", "smep_smap"),
         "policy verify": ("runtime_integrity", "smep_smap"),
     }
     assert list(wanted(btf)) == ["run, doctor"]
@@ -102,7 +103,11 @@ def test_whatever_the_child_does_is_one_error(btf: Btf, monkeypatch: pytest.Monk
 
     (unit,) = wanted(btf).values()
     for does, error, text in (
-        (refuse, CompileError, "sensor containment, process does not compile:\nprocess/process.bpf.c:1:2: error: no"),
+        (
+            refuse,
+            CompileError,
+            "sensor containment, guard, process does not compile:\nprocess/process.bpf.c:1:2: error: no",
+        ),
         (crash, LoaderError, "the compiler was ended by SIGKILL:\nLLVM ERROR: odd"),
         (have_none, KernelError, "loading the compiler; install the package python3-bpfcc"),
         (lambda *_: 1 / 0, LoaderError, "the compiler exited with status 255:\nZeroDivisionError: division by zero"),

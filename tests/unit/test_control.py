@@ -1,5 +1,6 @@
 """The agent's socket: who may ask, what comes back, and that nobody holds the agent up."""
 
+import errno
 import json
 import os
 import select
@@ -157,3 +158,31 @@ def test_an_agent_that_says_nothing(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_hold_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"agent\.run_dir: .* cannot be made"):
         Control(tmp_path / "nothing", lambda *_: {})
+
+
+def test_whoever_cannot_be_let_in_waits_and_wakes_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    control, poll = Control(tmp_path, lambda request, _: request), select.epoll()
+    control.wait_on(poll)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.connect(str(tmp_path / SOCKET))
+    client.send(b"{}")
+
+    def refuse(_: socket.socket) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as context:
+        context.setattr("socket.socket.accept", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            control.serve()
+        assert poll.poll(0) == []
+        control.serve()  # and asks no more
+    control.serve()
+    assert poll.poll(0) == []
+    control.resume()
+    assert poll.poll(5)
+    control.serve()
+    control.serve()
+    assert client.recv(100) == b"{}"
+    client.close()
+    control.close()
+    poll.close()

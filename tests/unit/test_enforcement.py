@@ -15,11 +15,12 @@ from krie.containment import GUARDED, OPERATIONS, containment_sensor
 from krie.control import Peer
 from krie.decision import Decision, Mode, merge
 from krie.enforcement import Enforcing, wanted
-from krie.enforcement_events import Breaker, Cleared, Contained, Guarded
+from krie.enforcement_events import Breaker, Cleared, Contained, Gap, Guarded
 from krie.event import BY_TABLE
 from krie.executables import Executables
 from krie.guard import Guard
 from krie.health import ProbeReport
+from krie.heart import Heart
 from krie.policy.domain import Numbers
 from krie.policy.policy import Policy
 from krie.policy.reload import Candidate
@@ -80,7 +81,7 @@ class Setting:
         )
 
     def _guard(self) -> Guard:
-        return Guard(lambda: os.open(self.debugfs, os.O_PATH), self.kernel.number_of)
+        return Guard(lambda: os.open(self.debugfs, os.O_PATH), lambda: (), self.debugfs / "sysrq")
 
     def started(self) -> "Setting":
         self.enforcing.start(candidate())
@@ -422,6 +423,48 @@ def test_tables_that_cannot_be_changed_are_an_error_and_no_end(debugfs: Path, ca
         setting.hit(process)
     assert "the kernel's tables stay as they are, tripped breakers included" in caplog.text
     assert [each["state"] for each in setting.told(Breaker)] == ["tripped"]
+
+
+def test_who_may_not_clear_is_refused_and_told(debugfs: Path) -> None:
+    setting = Setting(debugfs, clear="init").started()
+    setting.armed.verdicts.poison(Verdict(ONE, 0, later(), 0, 1))
+    with pytest.raises(ValueError, match="only tgid 1"):
+        setting.enforcing.clear(None, None, ADMIN)
+    assert setting.verdicts == {(ONE, 0)}
+    (told,) = setting.told(Guarded)
+    assert (told["attempt"], told["stranger_tgid"]) == ("clear_refused", ADMIN.tgid)
+    assert setting.enforcing.clear(None, None, Peer(1, 0))["poisoned"] == 1
+
+
+def test_where_all_observe_root_may_clear(debugfs: Path) -> None:
+    setting = Setting(debugfs, mode=Mode.OBSERVE, clear="init").started()
+    assert setting.enforcing.clear(None, None, ADMIN)["poisoned"] == 0
+
+
+def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
+    setting = Setting(debugfs).started()
+    assert setting.told(Guarded) == []
+    setting.armed.verdicts.set_flags(Flags(0))
+    (told,) = setting.told(Guarded)
+    assert told["attempt"] == "disarmed"
+    assert Flags.GUARD in setting.armed.verdicts.flags()
+    armed: list[bool] = []
+    double = cast("Any", setting.armed)
+    double.is_armed = lambda: bool(armed)
+    double.arm = lambda: armed.append(True)
+    assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
+    assert setting.told(Guarded) == []
+
+
+def test_a_silence_is_told(debugfs: Path) -> None:
+    setting = Setting(debugfs).started()
+    beats: list[int] = []
+    setting.enforcing._heart = Heart(setting.kernel.maps["guard_heart"], lambda: beats.append(1), lambda: 9 * 10**9)
+    heart = struct.pack("=7Q", 2 * 10**9, 1, 0, 0, 6 * 10**9, 0, 0)
+    setting.kernel.maps["guard_heart"].set(bytes(4), heart)
+    (told,) = setting.told(Gap)
+    assert (told["state"], told["gap_s"]) == ("frozen", 7)
+    assert beats == [1]
 
 
 def test_status(debugfs: Path) -> None:

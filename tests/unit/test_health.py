@@ -1,7 +1,7 @@
 """Losses are counted exactly; probes are alive only when their canary arrived."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from krie import Alternative, AttachType, CannotProve, Probe, Program, Sensor
@@ -25,6 +25,28 @@ class Array:
     def array(self) -> Iterator[bytes]:
         for value in self.values:
             yield struct.pack("=4Q", *value, *(0,) * (4 - len(value))) + bytes(32)
+
+
+def test_a_canary_that_cannot_run_silences_nothing() -> None:
+    """A child cannot be started, for one: of a probe that was proven before, nobody knows more then."""
+    runs = Array((1,))
+    ways: list[Callable[[], None]] = []
+    probe = Probe("x", None, (Alternative("a", (Program(AttachType.KPROBE, "f", "s_f"),)),), lambda: ways[-1]())
+    sensors = [Sensor("s", "1", (probe,))]
+
+    def arrives() -> None:
+        runs.values = [(runs.values[0][0] + 1,)]
+
+    def fails() -> None:
+        raise OSError(24, "Too many open files")
+
+    health = ProbeHealth(sensors, {"s.x": "a"}, {}, ("s_f",), runs, Canaries(sensors, lambda *_: None))  # type: ignore[arg-type]
+    states = []
+    for way in (fails, arrives, fails, arrives, lambda: None):
+        ways.append(way)
+        health.check()
+        states.append((health.reports[0].state, "Too many" in health.reports[0].reason))
+    assert states == [("silent", False), ("alive", False), ("attached", True), ("alive", False), ("silent", False)]
 
 
 def losses(counts: Array) -> Losses:

@@ -13,7 +13,7 @@ import krie.ground
 import pytest
 from krie.errors import AttachError, KernelError
 from krie.kernel.attach import attach_somewhere
-from krie.kernel.copies import copy_for
+from krie.kernel.copies import copy_for, with_secret
 from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.symbols import Symbols, addresses, functions
 from krie.kernel.traps import Traps, suits
@@ -293,3 +293,10 @@ def test_hidden_addresses_are_no_addresses(tmp_path: Path) -> None:
     symbols = Symbols(["init_cred"], place)
     assert (len(symbols), symbols.address("init_cred")) == (0, 0)
     assert len(functions(["commit_creds"], place)["commit_creds"]) == 0
+
+
+def test_a_secret_is_written_over_its_place_and_nothing_else() -> None:
+    secret, other = (struct.pack("<BBhIBBhI", 0x18, 1, 0, low, 0, 0, 0, 0x6B726965) for low in (0x73656372, 0x73656C66))
+    written = with_secret(0x1122334455667788, other + secret)
+    assert written == other + struct.pack("<BBhIBBhI", 0x18, 1, 0, 0x55667788, 0, 0, 0, 0x11223344)
+    assert with_secret(0, other) == other

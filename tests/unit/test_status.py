@@ -25,6 +25,7 @@ class Setting:
     def __init__(self) -> None:
         self.now = 100.0
         self.bus = SimpleNamespace(judged=0, left_out=2)
+        self.tokens: list[str] = []
         self.cleared: list[tuple[int | None, str | None, Peer]] = []
         self.status = Status(
             armed(
@@ -43,7 +44,8 @@ class Setting:
             lambda: self.now,
         )
 
-    def _clear(self, tgid: int | None, rule: str | None, by: Peer) -> dict[str, Any]:
+    def _clear(self, tgid: int | None, rule: str | None, by: Peer, token: str) -> dict[str, Any]:
+        self.tokens.append(token)
         self.cleared.append((tgid, rule, by))
         return {"poisoned": 1}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from krie.armed import sensor_request, unit_requests
 from krie.config import Config
-from krie.containment import containment_sensor
+from krie.guard_sensor import enforcing_sensors
 from krie.kernel.btf import Btf
 from krie.kernel.features import Features
 from krie.kernel.messages import Request, SensorRequest
@@ -103,7 +103,7 @@ def test_a_type_of_the_compilers_own_does_not_count(make: Callable[..., Btf]) ->
 
 def requests(plugins: dict[str, Any] = ALL, features: Features = Features()) -> tuple[SensorRequest, ...]:  # noqa: B008
     loaded = Plugins.load(Config(plugins=plugins), "test", features, lambda fault: pytest.fail(str(fault)))
-    sensors = (process_sensor(), containment_sensor(), *loaded.sensors)
+    sensors = (process_sensor(), *enforcing_sensors(), *loaded.sensors)
     return tuple(sensor_request(each) for each in sensors if each.sources)
 
 
@@ -152,7 +152,7 @@ def test_whether_an_agent_contains_anybody_does_not_matter(make: Callable[..., B
     btf = make()
     plugins = Plugins.load(Config(plugins=ALL), "test", Features(), lambda fault: pytest.fail(str(fault))).sensors
     observing = unit_requests((process_sensor(), *plugins))
-    enforcing = unit_requests((process_sensor(), containment_sensor(), *plugins))
+    enforcing = unit_requests((process_sensor(), *enforcing_sensors(), *plugins))
     assert key(btf, observing) == key(btf, enforcing) == key(btf, requests())
     probes = {each.name: len(each.probes) for each in observing}
     assert probes["containment"] == 0

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What nobody may do to the agent, beyond what the programs of containment refuse already: one tiny program each, at LSM
+ * hooks or (fmod_ret) at the functions that call them. What has no hook is noted, with who did it, where the kernel has a
+ * tracepoint; and a timer counts the agent's silence.
+ */
+
+#define GUARD_USED_MAPS 64 /* MAX_USED_MAPS, include/linux/bpf_verifier.h */
+#define GUARD_LEVELS 16 /* of cgroups */
+#define GUARD_SILENT_NS 2000000000ULL /* twice the agent's beat */
+#define GUARD_LOOK_NS 100000000ULL /* all CPUs look; one of them counts */
+#define GUARD_TASK_STOPPED 0xc /* __TASK_STOPPED, __TASK_TRACED */
+#define GUARD_TASK_FROZEN 0x8000 /* since f5d39b020809 */
+#define GUARD_PF_FROZEN 0x10000 /* before it */
+#define GUARD_TRAP_FREEZE (1 << 23) /* JOBCTL_TRAP_FREEZE */
+
+/* Counts the agent's canaries. Whether the program has to look further. */
+static __always_inline bool guard_enter(struct krie_process *process, u32 *agent_tgid)
+{
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_agent_state *agent;
+	u32 zero = 0;
+
+	if (!busy || !(busy->flags & (KRIE_BUSY_GUARD | KRIE_BUSY_CANARY)))
+		return false;
+	if (busy->flags & KRIE_BUSY_CANARY) {
+		agent = krie_agent.lookup(&zero);
+		if (agent && KRIE_LOAD(task_struct, krie_current_btf(), tgid) == agent->tgid)
+			krie_canary();
+	}
+	return containment_stranger(process, agent_tgid);
+}
+
+/* A hook whose first argument is the task that something is done to. */
+static __always_inline int guard_task(u64 *ctx, u32 operation)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && containment_of_agent((struct task_struct *)ctx[0], &process, agent))
+		return containment_guard(&process, operation);
+	return 0;
+}
+
+/* security_task_setrlimit(task, resource, limit): asked whoever's limit it is, unlike task_prlimit */
+int guard_task_setrlimit(u64 *ctx)
+{
+	return guard_task(ctx, GUARD_AGENT_LIMITED);
+}
+
+int guard_task_setnice(u64 *ctx)
+{
+	return guard_task(ctx, GUARD_AGENT_SLOWED);
+}
+
+int guard_task_setioprio(u64 *ctx)
+{
+	return guard_task(ctx, GUARD_AGENT_SLOWED);
+}
+
+/* security_task_setscheduler(task): policy, priority and CPUs */
+int guard_task_setscheduler(u64 *ctx)
+{
+	return guard_task(ctx, GUARD_AGENT_SLOWED);
+}
+
+/* security_task_movememory(task): to another node */
+int guard_task_movememory(u64 *ctx)
+{
+	return guard_task(ctx, GUARD_AGENT_SLOWED);
+}
+
+/* security_file_send_sigiotask(task, owner, signal): by a file whose owner (F_SETOWN) somebody made the agent. Refused in
+ * the agent's own context, too: it may be what wakes the file. */
+int guard_file_send_sigiotask(u64 *ctx)
+{
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_process process;
+	struct krie_agent_state *agent;
+	u32 zero = 0;
+
+	if (!busy || !(busy->flags & (KRIE_BUSY_GUARD | KRIE_BUSY_CANARY)))
+		return 0;
+	agent = krie_agent.lookup(&zero);
+	if (!agent)
+		return 0;
+	process = krie_current_process();
+	if (process.tgid == agent->tgid && (busy->flags & KRIE_BUSY_CANARY)) {
+		krie_canary();
+		return 0;
+	}
+	if (!(busy->flags & KRIE_BUSY_GUARD) || !agent->armed)
+		return 0;
+	if (!containment_of_agent((struct task_struct *)ctx[0], &process, agent->tgid))
+		return 0;
+	if (process.tgid == agent->tgid || !KRIE_LOAD(task_struct, krie_current_btf(), mm))
+		process.tgid = process.start_time = 0; /* whoever did this is not here */
+	return containment_guard(&process, GUARD_AGENT_SIGNALLED);
+}
+
+/* security_bpf_map(map, mode): whatever way leads to a descriptor, a pin too */
+int guard_bpf_map(u64 *ctx)
+{
+	struct krie_process process;
+	u32 agent, number;
+
+	if (!guard_enter(&process, &agent))
+		return 0;
+	number = KRIE_READ(bpf_map, (struct bpf_map *)ctx[0], id);
+	if (containment_own_maps.lookup(&number))
+		return containment_hide(&process, GUARD_MAP_OPENED);
+	return 0;
+}
+
+/* Whether a program uses a map of the agent's, by whatever descriptor of it. */
+static __always_inline bool guard_uses_own_map(struct bpf_prog *program)
+{
+	struct bpf_prog_aux *aux = KRIE_READ(bpf_prog, program, aux);
+	struct bpf_map **maps = KRIE_READ(bpf_prog_aux, aux, used_maps);
+	u32 count = KRIE_READ(bpf_prog_aux, aux, used_map_cnt);
+
+#pragma clang loop unroll(disable)
+	for (u32 index = 0; index < GUARD_USED_MAPS; index++) {
+		struct bpf_map *map = NULL;
+		u32 number;
+
+		if (index >= count)
+			return false;
+		bpf_probe_read_kernel(&map, sizeof(map), maps + index);
+		number = KRIE_READ(bpf_map, map, id);
+		if (containment_own_maps.lookup(&number))
+			return true;
+	}
+	return false;
+}
+
+/* security_bpf_prog(program): before anybody has a descriptor of it, of one that was just loaded, too */
+int guard_bpf_prog(u64 *ctx)
+{
+	struct bpf_prog *program = krie_without_type((void *)ctx[0]);
+	struct krie_process process;
+	u32 agent;
+
+	if (!guard_enter(&process, &agent))
+		return 0;
+	if (containment_is_own_program(program))
+		return containment_hide(&process, GUARD_PROGRAM_OPENED);
+	if (guard_uses_own_map(program))
+		return containment_guard(&process, GUARD_MAP_WRITTEN);
+	return 0;
+}
+
+/* Whether a change of names is one of the agent's files: in a folder of its own, or of a file that it guards. */
+static __always_inline bool guard_is_own_name(struct inode *folder, struct dentry *dentry)
+{
+	struct inode *inode = KRIE_READ(dentry, dentry, d_inode);
+	struct krie_file file = containment_file_of(folder);
+
+	if (containment_folders.lookup(&file))
+		return true;
+	if (!inode)
+		return false;
+	file = containment_file_of(inode);
+	return containment_files.lookup(&file) || containment_folders.lookup(&file);
+}
+
+/* security_inode_unlink(folder, dentry) */
+int guard_inode_unlink(u64 *ctx)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]))
+		return containment_guard(&process, GUARD_FILES_CHANGED);
+	return 0;
+}
+
+/* The hook inode_rename(folder, dentry, new_folder, new_dentry); security_inode_rename() has flags behind them. */
+int guard_inode_rename(u64 *ctx)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && (guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]) ||
+					      guard_is_own_name((struct inode *)ctx[2], (struct dentry *)ctx[3])))
+		return containment_guard(&process, GUARD_FILES_CHANGED);
+	return 0;
+}
+
+static __always_inline bool guard_is_own_mount(struct vfsmount *vfs)
+{
+	u32 number = KRIE_READ(mount, (void *)vfs - __builtin_offsetof(struct mount, mnt), mnt_id);
+
+	return containment_mounts.lookup(&number) != NULL;
+}
+
+/* Whether this is one of the folders of the agent, or lies on the way there: what is mounted over it hides them. */
+static __always_inline bool guard_is_own_way(struct path *path)
+{
+	struct dentry *dentry = KRIE_READ(path, path, dentry);
+	struct krie_file file;
+
+	if (!guard_is_own_mount(KRIE_READ(path, path, mnt)))
+		return false;
+	file = containment_file_of(KRIE_READ(dentry, dentry, d_inode));
+	return containment_ways.lookup(&file) != NULL;
+}
+
+/* security_sb_umount(mount, flags) */
+int guard_sb_umount(u64 *ctx)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && guard_is_own_mount(krie_without_type((void *)ctx[0])))
+		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+	return 0;
+}
+
+/* security_sb_mount(device, path, type, flags, data) */
+int guard_sb_mount(u64 *ctx)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && guard_is_own_way((struct path *)ctx[1]))
+		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+	return 0;
+}
+
+/* security_move_mount(from, to) */
+int guard_move_mount(u64 *ctx)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && guard_is_own_way((struct path *)ctx[1]))
+		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+	return 0;
+}
+
+/* security_sb_pivotroot(old, new): it changes the root of all in this namespace who have the old one */
+int guard_sb_pivotroot(u64 *ctx)
+{
+	struct fs_struct *fs = KRIE_READ(task_struct, krie_current(), fs);
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && guard_is_own_mount(KRIE_READ(fs_struct, fs, root.mnt)))
+		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+	return 0;
+}
+
+/* Note where the agent is: what is written there would freeze or kill it. */
+static __always_inline void guard_follow(struct kernfs_node *node)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+
+	for (int level = 0; level < GUARD_LEVELS; level++) {
+		u64 key = (u64)node;
+
+		if (!key)
+			return;
+		containment_cgroups.update(&key, &now);
+		node = containment_above(node);
+	}
+}
+
+/* The agent's beats, and what the timer saw of it between them. */
+struct guard_heart {
+	u64 last; /* the beat, ns since boot; 0: none yet */
+	u64 task; /* its main thread */
+	u64 looked; /* when the timer last looked at a silent agent */
+	u64 stopped; /* for how long it saw what, ns */
+	u64 frozen;
+	u64 starved;
+	u64 waited;
+};
+BPF_ARRAY(guard_heart, struct guard_heart, 1);
+
+/* Run by the agent with BPF_PROG_TEST_RUN, about once a second: it lives, and is in this cgroup. */
+int guard_beat(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = krie_current();
+	struct css_set *groups = KRIE_READ(task_struct, task, cgroups);
+	struct cgroup *group = KRIE_READ(css_set, groups, dfl_cgrp);
+	struct guard_heart *heart;
+	u32 zero = 0;
+
+	if (ctx->args[KRIE_SECRET_ARGUMENT] != krie_secret())
+		return 0;
+	heart = guard_heart.lookup(&zero);
+	if (!heart)
+		return 0;
+	heart->task = (u64)task;
+	heart->last = heart->looked = bpf_ktime_get_boot_ns();
+	heart->stopped = heart->frozen = heart->starved = heart->waited = 0;
+	guard_follow(KRIE_READ(cgroup, group, kn));
+	return 0;
+}
+
+/* A CPU clock: while the agent is silent, what keeps it so. */
+int guard_silence(struct bpf_perf_event_data *ctx)
+{
+	struct krie_busy *busy = krie_busy_now();
+	struct guard_heart *heart;
+	struct task_struct *task;
+	u64 now, state, since;
+	u32 zero = 0;
+
+	if (!busy || !(busy->flags & KRIE_BUSY_GUARD))
+		return 0;
+	heart = guard_heart.lookup(&zero);
+	now = bpf_ktime_get_boot_ns();
+	if (!heart || !heart->last || now < heart->last + GUARD_SILENT_NS || now < heart->looked + GUARD_LOOK_NS)
+		return 0;
+	task = (struct task_struct *)heart->task;
+	since = now - heart->looked;
+	heart->looked = now;
+#ifdef KRIE_HAS_task_struct____state
+	state = KRIE_READ(task_struct, task, __state);
+#else
+	state = KRIE_READ(task_struct, task, state);
+#endif
+	if (state & GUARD_TASK_STOPPED)
+		heart->stopped += since;
+	else if ((state & GUARD_TASK_FROZEN) || (KRIE_READ(task_struct, task, flags) & GUARD_PF_FROZEN) ||
+		 (KRIE_READ(task_struct, task, jobctl) & GUARD_TRAP_FREEZE))
+		heart->frozen += since;
+	else if (!state)
+		heart->starved += since;
+	else
+		heart->waited += since;
+	return 0;
+}
+
+/* cgroup_attach_task(group, path, task, whole): nothing refuses this; who did it is told, and the guard goes along */
+int guard_cgroup_attach_task(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *group = (struct cgroup *)ctx->args[0];
+	struct krie_process process;
+	u32 agent;
+
+	if (!containment_stranger(&process, &agent) ||
+	    KRIE_READ(task_struct, (struct task_struct *)ctx->args[2], tgid) != agent)
+		return 0;
+	guard_follow(KRIE_READ(cgroup, group, kn));
+	containment_note(&process, GUARD_AGENT_MOVED, 0);
+	return 0;
+}
+
+/* cgroup_freeze(group, path): by a descriptor from before the agent was in there */
+int guard_cgroup_freeze(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *group = (struct cgroup *)ctx->args[0];
+	struct krie_process process;
+	u32 agent;
+	u64 key;
+
+	if (!containment_stranger(&process, &agent))
+		return 0;
+	key = (u64)KRIE_READ(cgroup, group, kn);
+	if (containment_cgroups.lookup(&key))
+		containment_note(&process, GUARD_AGENT_FROZEN, 0);
+	return 0;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What belongs to the agent, and who is a stranger to it: the part of the guard that the programs of the sensors
+ * containment and guard share. Every check begins with one read of krie_busy, and ends there while the guard is off.
+ */
+
+#define GUARD_AGENT_SIGNALLED 32 /* what strangers tried on the agent: GUARDED in krie/containment.py */
+#define GUARD_AGENT_TRACED 33
+#define GUARD_LINK_CHANGED 34
+#define GUARD_MAP_OPENED 35
+#define GUARD_KPROBES_SWITCHED 36
+#define GUARD_PROGRAM_OPENED 37
+#define GUARD_LINK_OPENED 38
+#define GUARD_PROGRAM_RUN 39
+#define GUARD_AGENT_LIMITED 40
+#define GUARD_AGENT_SLOWED 41
+#define GUARD_PROC_WRITTEN 42
+#define GUARD_CGROUP_WRITTEN 43
+#define GUARD_AGENT_MOVED 44
+#define GUARD_AGENT_FROZEN 45
+#define GUARD_FILES_CHANGED 47
+#define GUARD_MOUNTS_CHANGED 48
+#define GUARD_MAP_WRITTEN 49
+
+#define GUARD_MAP_UPDATE_ELEM 2 /* enum bpf_cmd */
+#define GUARD_MAP_DELETE_ELEM 3
+#define GUARD_PROG_TEST_RUN 10
+#define GUARD_PROG_GET_FD_BY_ID 13
+#define GUARD_MAP_GET_FD_BY_ID 14
+#define GUARD_MAP_LOOKUP_AND_DELETE_ELEM 21
+#define GUARD_MAP_FREEZE 22
+#define GUARD_MAP_LOOKUP_AND_DELETE_BATCH 25
+#define GUARD_MAP_DELETE_BATCH 27
+#define GUARD_BATCH_MAP 36 /* offset of batch.map_fd in union bpf_attr */
+#define GUARD_LINK_UPDATE 29
+#define GUARD_LINK_GET_FD_BY_ID 30
+#define GUARD_LINK_DETACH 34
+
+#define GUARD_PROC_MAGIC 0x9fa0 /* include/uapi/linux/magic.h */
+#define GUARD_CGROUP_MAGIC 0x27e0eb
+#define GUARD_CGROUP2_MAGIC 0x63677270
+#define GUARD_ENOENT 2
+
+/* Refusals since the agent last looked, of guarded operations and of attempts on the agent. */
+struct containment_refusal {
+	u64 start_time;
+	u32 tgid;
+	u32 operation;
+};
+struct containment_count {
+	u64 count;
+	u32 rule;
+	u32 unused;
+};
+BPF_TABLE("lru_hash", struct containment_refusal, struct containment_count, containment_counts, 4096);
+
+/* Ids of the agent's own objects. */
+KRIE_STATE("hash", u32, u32, containment_own_maps, 256);
+KRIE_STATE("hash", u32, u32, containment_own_programs, 1024);
+KRIE_STATE("hash", u32, u32, containment_own_links, 1024);
+
+/* Files that strangers do not open for writing, with the attempt that this is. Of procfs, which has a device for each
+ * mount, by inode alone. */
+KRIE_STATE("hash", struct krie_file, u32, containment_files, 256);
+
+/* The agent's own folders: strangers change no name in them, and open nothing there for writing. */
+KRIE_STATE("hash", struct krie_file, u32, containment_folders, 16);
+
+/* Ids of the mounts that the agent uses, which no other mount namespace has; and the folders on the way to its own. */
+KRIE_STATE("hash", u32, u32, containment_mounts, 64);
+KRIE_STATE("hash", struct krie_file, u32, containment_ways, 64);
+
+/* kernfs nodes of the agent's cgroup and of those above it, with when that was last seen. */
+BPF_HASH(containment_cgroups, u64, u64, 256);
+
+static __always_inline void containment_note(struct krie_process *process, u32 operation, u32 rule)
+{
+	struct containment_refusal refusal = {
+		.start_time = process->start_time,
+		.tgid = process->tgid,
+		.operation = operation,
+	};
+	struct containment_count first = { .count = 1, .rule = rule };
+	struct containment_count *known = containment_counts.lookup(&refusal);
+
+	if (known)
+		__sync_fetch_and_add(&known->count, 1);
+	else
+		containment_counts.update(&refusal, &first);
+}
+
+static __always_inline int containment_error(u32 error)
+{
+	struct krie_answer answer = { .error = error };
+
+	return krie_error(&answer);
+}
+
+/* Whether the agent guards itself, and this is neither itself, nor tgid 1, nor the kernel. */
+static __always_inline bool containment_stranger(struct krie_process *process, u32 *agent_tgid)
+{
+	u32 zero = 0;
+	struct krie_busy *busy = krie_busy_now();
+	struct krie_agent_state *agent;
+
+	if (!busy || !(busy->flags & KRIE_BUSY_GUARD))
+		return false;
+	agent = krie_agent.lookup(&zero);
+	if (!agent || !agent->armed || !KRIE_LOAD(task_struct, krie_current_btf(), mm))
+		return false;
+	*process = krie_current_process();
+	*agent_tgid = agent->tgid;
+	return process->tgid != agent->tgid && process->tgid != KRIE_TGID_INIT;
+}
+
+/* The same, also not a child of the agent's: its keeper and the process that compares code run its programs. */
+static __always_inline bool containment_outsider(struct krie_process *process, u32 *agent_tgid)
+{
+	u32 zero = 0;
+	struct krie_agent_state *agent;
+
+	if (!containment_stranger(process, agent_tgid))
+		return false;
+	agent = krie_agent.lookup(&zero);
+	return agent && !krie_is_own_child(agent);
+}
+
+/* Whether a task is the agent, or a child: an evaluator that is stopped decides nothing, and a keeper keeps nothing. What
+ * a child does to itself, such as abort(), is its own business. */
+static __always_inline bool containment_of_agent(struct task_struct *task, struct krie_process *process, u32 agent)
+{
+	struct task_struct *parent = KRIE_READ(task_struct, task, real_parent);
+	u32 tgid = KRIE_READ(task_struct, task, tgid);
+
+	return tgid == agent || (tgid != process->tgid && KRIE_READ(task_struct, parent, tgid) == agent);
+}
+
+static __always_inline int containment_guard(struct krie_process *process, u32 operation)
+{
+	containment_note(process, operation, 0);
+	return containment_error(KRIE_EPERM);
+}
+
+/* For whoever asks for a descriptor by number: as if the object had just gone. Tools that list all objects go on with the
+ * next one then, where any other error ends their list. */
+static __always_inline int containment_hide(struct krie_process *process, u32 operation)
+{
+	containment_note(process, operation, 0);
+	return containment_error(GUARD_ENOENT);
+}
+
+static __always_inline bool containment_is_own_program(struct bpf_prog *program)
+{
+	struct bpf_prog_aux *aux = KRIE_READ(bpf_prog, program, aux);
+	u32 number = KRIE_READ(bpf_prog_aux, aux, id);
+
+	return containment_own_programs.lookup(&number) != NULL;
+}
+
+/* The map behind a descriptor; whatever is no map is not found among the agent's, or the command fails. */
+static __always_inline bool containment_is_own_map(u32 descriptor)
+{
+	struct file *file = krie_open_file(descriptor);
+	struct bpf_map *map = KRIE_READ(file, file, private_data);
+	u32 number = KRIE_READ(bpf_map, map, id);
+
+	return file && containment_own_maps.lookup(&number);
+}
+
+static __always_inline bool containment_writes(u32 command)
+{
+	return command == GUARD_MAP_UPDATE_ELEM || command == GUARD_MAP_DELETE_ELEM ||
+	       command == GUARD_MAP_LOOKUP_AND_DELETE_ELEM || command == GUARD_MAP_FREEZE;
+}
+
+/* bpf(2), whose attributes are the kernel's copy. Nobody but the agent detaches or changes a link, anyone's: which link a
+ * descriptor is could be changed by another thread after this look. */
+static __always_inline int containment_guard_bpf(u32 command, void *attributes)
+{
+	struct krie_process process;
+	u32 number = 0, agent;
+
+	if (!containment_stranger(&process, &agent))
+		return 0;
+	if (command == GUARD_LINK_DETACH || command == GUARD_LINK_UPDATE)
+		return containment_guard(&process, GUARD_LINK_CHANGED);
+	bpf_probe_read_kernel(&number, sizeof(number), attributes); /* an id, or a descriptor */
+	if (command == GUARD_MAP_GET_FD_BY_ID && containment_own_maps.lookup(&number))
+		return containment_hide(&process, GUARD_MAP_OPENED);
+	if (command == GUARD_PROG_GET_FD_BY_ID && containment_own_programs.lookup(&number))
+		return containment_hide(&process, GUARD_PROGRAM_OPENED);
+	if (command == GUARD_LINK_GET_FD_BY_ID && containment_own_links.lookup(&number))
+		return containment_hide(&process, GUARD_LINK_OPENED);
+	if (command >= GUARD_MAP_LOOKUP_AND_DELETE_BATCH && command <= GUARD_MAP_DELETE_BATCH)
+		bpf_probe_read_kernel(&number, sizeof(number), attributes + GUARD_BATCH_MAP);
+	else if (!containment_writes(command) && command != GUARD_PROG_TEST_RUN)
+		return 0;
+	if (!containment_outsider(&process, &agent))
+		return 0;
+	/* By a descriptor from before the guard was on. Which one it is could be changed by another thread after this look. */
+	if (command != GUARD_PROG_TEST_RUN && containment_is_own_map(number))
+		return containment_guard(&process, GUARD_MAP_WRITTEN);
+	if (command == GUARD_PROG_TEST_RUN) {
+		struct file *file = krie_open_file(number);
+
+		if (file && containment_is_own_program(KRIE_READ(file, file, private_data)))
+			return containment_guard(&process, GUARD_PROGRAM_RUN);
+	}
+	return 0;
+}
+
+#ifdef KRIE_HAS_kernfs_node____parent
+#define containment_above(node) KRIE_READ(kernfs_node, node, __parent)
+#else
+#define containment_above(node) KRIE_READ(kernfs_node, node, parent)
+#endif
+
+/* Files of the agent's cgroups that do nothing to it: taking others in, handing controllers on, watching pressure. */
+#define GUARD_NAME(name, first, second, third) ((name)[0] == (first) && (name)[1] == (second) && (name)[2] == (third))
+static __always_inline bool containment_harmless(struct kernfs_node *node)
+{
+	const char *text = KRIE_READ(kernfs_node, node, name);
+	u64 name[3] = {};
+
+	bpf_probe_read_kernel_str(name, sizeof(name), text);
+	return GUARD_NAME(name, 0x702e70756f726763, 0x73636f72, 0) || /* cgroup.procs */
+	       GUARD_NAME(name, 0x742e70756f726763, 0x736461657268, 0) || /* cgroup.threads */
+	       GUARD_NAME(name, 0x732e70756f726763, 0x635f656572746275, 0x6c6f72746e6f) || /* cgroup.subtree_control */
+	       GUARD_NAME(name, 0x736b736174, 0, 0) || /* tasks */
+	       GUARD_NAME(name, 0x736572702e757063, 0x65727573, 0) || /* cpu.pressure */
+	       GUARD_NAME(name, 0x702e79726f6d656d, 0x65727573736572, 0) || /* memory.pressure */
+	       GUARD_NAME(name, 0x73736572702e6f69, 0x657275, 0); /* io.pressure */
+}
+
+static __always_inline struct krie_file containment_file_of(struct inode *inode)
+{
+	struct super_block *super = KRIE_READ(inode, inode, i_sb);
+	struct krie_file file = {
+		.ino = KRIE_READ(inode, inode, i_ino),
+		.dev = KRIE_READ(super_block, super, s_dev),
+		.generation = KRIE_READ(inode, inode, i_generation),
+	};
+
+	return file;
+}
+
+/* A file below /proc: whether it is one of the agent's process, and which it is otherwise. */
+static __always_inline bool containment_of_agents_proc(struct inode *inode, struct krie_process *process, u32 agent)
+{
+	struct proc_inode *entry = (void *)inode - __builtin_offsetof(struct proc_inode, vfs_inode);
+	struct pid *pid = KRIE_READ(proc_inode, entry, pid);
+	struct hlist_node *node;
+
+	if (!pid)
+		return false;
+	node = KRIE_READ(pid, pid, tasks[0].first);
+	if (!node)
+		return false;
+	return containment_of_agent((void *)node - __builtin_offsetof(struct task_struct, pid_links), process, agent);
+}
+
+/* An open for writing by anybody: what a stranger may not. */
+static __always_inline int containment_guard_open(struct file *file)
+{
+	struct inode *inode, *folder;
+	struct super_block *super;
+	struct krie_process process;
+	struct krie_file opened;
+	struct dentry *dentry;
+	u32 agent, magic;
+	u32 *attempt;
+
+	if (!containment_stranger(&process, &agent))
+		return 0;
+	inode = KRIE_READ(file, file, f_inode);
+	super = KRIE_READ(inode, inode, i_sb);
+	magic = KRIE_READ(super_block, super, s_magic);
+	opened = containment_file_of(inode);
+	if (magic == GUARD_PROC_MAGIC) {
+		if (containment_of_agents_proc(inode, &process, agent))
+			return containment_guard(&process, GUARD_PROC_WRITTEN);
+		opened.dev = opened.generation = 0;
+	}
+	attempt = containment_files.lookup(&opened);
+	if (attempt)
+		return containment_guard(&process, *attempt);
+	if (magic == GUARD_CGROUP2_MAGIC || magic == GUARD_CGROUP_MAGIC) {
+		struct kernfs_node *node = KRIE_READ(inode, inode, i_private);
+		u64 above = (u64)containment_above(node);
+
+		if (containment_cgroups.lookup(&above) && !containment_harmless(node))
+			return containment_guard(&process, GUARD_CGROUP_WRITTEN);
+		return 0;
+	}
+	dentry = KRIE_READ(file, file, f_path.dentry);
+	dentry = KRIE_READ(dentry, dentry, d_parent);
+	folder = KRIE_READ(dentry, dentry, d_inode);
+	opened = containment_file_of(folder);
+	attempt = containment_folders.lookup(&opened);
+	if (attempt && *attempt)
+		return containment_guard(&process, GUARD_FILES_CHANGED);
+	return 0;
+}

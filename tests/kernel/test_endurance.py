@@ -1,0 +1,31 @@
+"""What is taken from an agent that guards nothing, as one that only observes, is put right and does not end it."""
+
+import os
+import resource
+from pathlib import Path
+
+from krie.admin import ask
+from krie.testing.agent import RunningAgent
+
+
+def test_its_descriptors(agent: RunningAgent) -> None:
+    process = agent.process.pid
+    before = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (3, before[1]))
+    assert ask(agent.run_dir, {"ask": "status"}, agent.timeout_s)["tgid"] == process
+    agent.wait("krie.guarded", lambda line: line["event"]["attempt"] == "limits_lowered")
+    assert resource.prlimit(process, resource.RLIMIT_NOFILE) == before
+
+
+def test_its_priority(agent: RunningAgent) -> None:
+    os.sched_setscheduler(agent.process.pid, os.SCHED_IDLE, os.sched_param(0))
+    agent.wait("krie.guarded", lambda line: line["event"]["attempt"] == "priority_lowered")
+    assert os.sched_getscheduler(agent.process.pid) == os.SCHED_OTHER
+
+
+def test_its_place_before_the_oom_killer(agent: RunningAgent) -> None:
+    file = Path(f"/proc/{agent.process.pid}/oom_score_adj")
+    before = file.read_text()
+    file.write_text("1000\n")
+    agent.wait("krie.guarded", lambda line: line["event"]["attempt"] == "oom_score_raised")
+    assert file.read_text() == before
