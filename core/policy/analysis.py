@@ -92,6 +92,8 @@ class Analysis:
         """METADATA by FILE:LINE of what they are above."""
         for module in self.modules:
             self._add(module)
+        for module in self.modules:
+            self._require_readable_imports(module)
         self.packages = tuple(
             self._package(name, definitions)
             for name, definitions in sorted(self._definitions.items())
@@ -111,6 +113,22 @@ class Analysis:
         lines = module.source.splitlines()
         for line in (module.line, *(each.line for each in module.definitions)):
             self.annotations[f"{module.file}:{line}"] = annotations_above(lines, line - 1, module.file)
+
+    def _require_readable_imports(self, module: Module) -> None:
+        """The engine (regorus 0.13) evaluates a rule with definitions in several files wrongly where it is read through
+        an import of its package: those of later files do not find what else is in theirs."""
+        for definition in module.definitions:
+            for root, path in references(definition.tree):
+                target = module.imports[root].target if root in module.imports else ()
+                package = ".".join(target)
+                if package not in self._named:
+                    continue
+                for name in path[:1] or self._named[package]:
+                    if len({each.place for each in self.definitions(package, name)}) > 1:
+                        raise PolicyError(
+                            f"{module.file}:{definition.line}: reads {package}.{name} through an import, and several "
+                            f"files define it: the embedded engine would miss some; write {package}.{name} in full"
+                        )
 
     @property
     def package_names(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Runs the tests beside policies in the embedded engine, in a process with limits.
 
-The engine gets each package as one module: with several, a rule that is evaluated under `with` does not find helpers of
-its own file (regorus 0.13), and nearly every test says `with input as`.
+The engine gets each package as one module: with several, definitions of a rule that is read through an import of its
+package do not find helpers of their own file (regorus 0.13), and nearly every test reads `rules` so.
 """
 
 from __future__ import annotations

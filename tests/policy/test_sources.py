@@ -186,3 +186,64 @@ def test_a_few_links_do_not_make_millions_of_folders(tmp_path: Path) -> None:
 def test_characters_that_opa_reads_nowhere(text: str, character: str, shown: str) -> None:
     with pytest.raises(PolicyError, match=rf"^p.rego:2:[123]: holds {shown}; drop it$"):
         check_text(text % character, "p.rego")
+
+
+LIB = {
+    "a__rego": 'package krie.lib\nrules contains {"id": "B", "action": "log"} if input.event.x == "b"\n\none if true\n',
+    "b__rego": """package krie.lib
+
+rules contains {"id": "A", "action": "log"} if {
+	input.event.kind == "a.b"
+	helper
+}
+
+helper if input.process.uid == 1
+""",
+}
+READS = """package krie.reads
+
+%s
+
+rules contains {"id": "C", "action": "kill"} if {
+	input.event.kind == "a.b"
+	%s
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("imported", "condition"),
+    [
+        ("import data.krie.lib", "count(lib.rules) == 1"),
+        ("import data.krie.lib as l", "count(l.rules) == 1"),
+        ("import data.krie.lib", 'some rule in lib.rules\n\trule.id == "A"'),
+        ("import data.krie.lib", 'count(lib["rules"]) == 1'),
+        ("import data.krie.lib", "count(lib) > 1"),
+        ("import data.krie.lib", "n := 1\n\tcount({x | some x in lib.rules}) == n"),
+    ],
+)
+def test_what_the_engine_reads_wrongly_through_an_import_is_refused(
+    imported: str, condition: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load(tmp_path / "x", **LIB, c__rego=READS % (imported, condition))
+    assert str(caught.value).startswith(f"{tmp_path}/x/c.rego:5: reads data.krie.lib.rules through an import")
+    assert str(caught.value).endswith("write data.krie.lib.rules in full")
+
+
+@pytest.mark.parametrize(
+    ("imported", "condition"),
+    [
+        ("", "count(data.krie.lib.rules) == 1"),
+        ("import data.krie.lib.rules as r", "count(r) == 1"),
+        ("import data.krie.lib", "lib.helper"),
+        ("import data.krie.lib", "lib.one\n\tlib.helper"),
+        ("import data.krie.lib", "count(data.krie.lib.rules) == 1\n\tlib.helper"),
+    ],
+)
+def test_what_it_reads_rightly_decides_rightly(imported: str, condition: str, tmp_path: Path) -> None:
+    engine = load(tmp_path / "x", **LIB, c__rego=READS % (imported, condition))
+    (reads,) = (each for each in engine.packages if each.name == "data.krie.reads")
+    for uid in (1, 2):
+        document = json.dumps({"event": {"kind": "a.b"}, "process": {"uid": uid}})
+        assert [each.id for each in engine.evaluate([reads], document)[0]] == ["C"] * (uid == 1)  # type: ignore[union-attr]
