@@ -19,6 +19,7 @@ from ..errors import KernelError
 from .opa_worker import ANSWERED, DECLINED, Question, asked, serve
 
 NAME = "krie-opa"
+"""What its processes are called in /proc and by ps."""
 EngineName = Literal["opa", "embedded"]
 _MOMENT_S = 0.1
 """How much longer than it should a worker may take that notices itself when its time is over."""
@@ -52,7 +53,7 @@ class OpaServer:
         self.together = config.batch
         """Questions that one query may hold."""
         self._config, self._meanwhile, self._clock = config, meanwhile, clock
-        self._forks = ForkServer(partial(serve, config))
+        self._forks = ForkServer(partial(serve, config), NAME)
         self._worker: Child | None = None
         self._up, self._told, self._why = False, False, "it was not asked yet"
         self._probing: tuple[str, float] | None = None

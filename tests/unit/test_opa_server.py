@@ -219,6 +219,7 @@ def test_a_stopped_or_killed_worker_is_replaced(tmp_path: Path, stack: ExitStack
         setting.until_opa()
         before = setting.server.worker
         assert before is not None
+        assert Path(f"/proc/{before}/comm").read_text() == "krie-opa\n"
         os.kill(before, number)
         started = time.monotonic()
         assert setting.decided(event(1)) == "embedded"
