@@ -132,5 +132,5 @@ def with_paths(config: Config, paths: Sequence[Path]) -> Config:
     """The same configuration with these folders for its own, if there are any."""
     if not paths:
         return config
-    update = {"paths": tuple(str(each.absolute()) for each in paths)}
+    update = {"paths": tuple(str(each.absolute()) for each in paths), "bundle": ""}
     return config.model_copy(update={"policy": config.policy.model_copy(update=update)})

@@ -90,6 +90,10 @@ class Intake:
         except PolicyError as error:
             self._refused = {digest: str(error)}
             raise
+        except (MemoryError, RecursionError) as error:  # it was never verified: anybody may have made it so
+            why = f"{self._shown}: needs too much memory to be read ({type(error).__name__})"
+            self._refused = {digest: why}
+            raise PolicyError(why) from None
         self._kept.offer(polled.raw)
         self._waiting = Offer(digest, bundle.revision, serial, polled.etag, polled.size, executables)
         return self._waiting

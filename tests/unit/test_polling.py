@@ -162,6 +162,21 @@ def test_what_the_agent_refuses_is_not_offered_again(tmp_path: Path) -> None:
     assert host.made.take(Polled(raw, "")) is not None
 
 
+def test_a_bundle_that_takes_all_memory_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path)
+    calls = []
+
+    def read(*_: object) -> None:
+        calls.append(1)
+        raise MemoryError
+
+    monkeypatch.setattr("krie.services.intake.read_bundle", read)
+    for _ in range(2):
+        with pytest.raises(PolicyError, match=r"https://a/b: needs too much memory to be read \(MemoryError\)"):
+            host.made.take(Polled(b"raw", ""))
+    assert calls == [1]
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"url": "", "etag": "", "digest": "", "highest": "5"}', '{"url": 1}', "[" * 10000]
 )
