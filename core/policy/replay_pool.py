@@ -33,6 +33,7 @@ _TOLD = b'"values":{'
 _LOOK_S = 0.1
 _SLOW_S = 300.0
 _MOST_WAITING = 64 << 20
+_MOST_TOLD = 16
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -168,7 +169,7 @@ class Pool:
         worker.used_s = _used_s(worker.child.tgid)
         with suppress(ChildEnded, TimeoutError):  # told when its answer is waited for
             worker.child.send(Task(task.piece, values, task.failed, task.last), _SLOW_S)
-        if min(each.known for each in self._workers) > 1024:
+        if min(each.known for each in self._workers) > _MOST_TOLD:
             self._forget()
 
     def _forget(self) -> None:

@@ -293,6 +293,13 @@ def test_what_cannot_be_compared_exactly_is_tried_and_said_so(name: str) -> None
         assert answers_[0] != answers_[1]
 
 
+def test_what_a_tried_rule_asks_for_is_found_where_it_fires() -> None:
+    body = 'startswith(input.event.name, "kernel/a")'
+    found = compared(rule(body), rule(body, action="kill"))
+    (case,) = found.cases
+    assert (case.rules, case.exact) == ({"R": ("override", "kill")}, False)
+
+
 def test_the_same_words_need_not_be_tried() -> None:
     text = rule('startswith(input.event.name, "kernel/a")')
     found = compared(text, text + rule("input.event.known", "S"))

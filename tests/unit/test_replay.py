@@ -209,6 +209,12 @@ def test_events_that_are_not_in_the_files_are_counted(tmp_path: Path) -> None:
         recorder.sysctl("kernel/a")
     (tmp_path / "j").write_text("\n".join([*recorder.lines[:3], *recorder.lines[7:]]) + "\n")
     assert replayed(policy, policy, [tmp_path / "j"]).absent == 4
+    (tmp_path / "j.1").write_text("\n".join(recorder.lines[:3]) + "\n")
+    (tmp_path / "j").write_text("\n".join(recorder.lines[7:]) + "\n")
+    assert replayed(policy, policy, [tmp_path / "j.1", tmp_path / "j"]).absent == 4
+    again = Recorder(policy)  # another run of the agent, which counts from 1
+    again.sysctl("kernel/a")
+    assert replayed(policy, policy, [tmp_path / "j.1", again.write(tmp_path / "k")]).absent == 0
 
 
 # Hostile journals
@@ -353,6 +359,21 @@ def test_a_policy_that_never_answers_for_an_event_is_told(tmp_path: Path) -> Non
     tally = replayed(old, new, [recorder.write(tmp_path / "j")], limits=limits)
     assert tally.same == 2
     assert tally.undecided == {"the new policy: gave no answer within 300 ms (policy.decision_ms)": 1}
+
+
+def test_another_process_knows_what_the_one_before_was_told(tmp_path: Path) -> None:
+    old = sources(rule("A", "log", "input.health.lost == 0"))
+    new = sources(
+        rule("A", "log", "input.health.lost == 0") + rule("S", "log", KIND, 'input.event.name == "slow"', SLOW)
+    )
+    recorder = Recorder(old)
+    for name in ("a", "slow", "b"):
+        recorder.sysctl(name)
+    files = [tmp_path / "j.1", tmp_path / "j"]
+    for file, lines in zip(files, (recorder.lines[:1], recorder.lines[1:]), strict=True):
+        file.write_text("".join(f"{line}\n" for line in lines))
+    tally = replayed(old, new, files, limits=PolicyConfig(decision_ms=300))
+    assert (tally.same, sum(tally.undecided.values()), UNKNOWN_VALUES in tally.undecided) == (2, 1, False)
 
 
 def test_a_policy_that_ends_its_process_is_told_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
