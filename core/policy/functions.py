@@ -27,6 +27,7 @@ from .engine import Rule
 
 MOST_EVALUATIONS = 20_000
 """For one rule and kind."""
+_PLACES = frozenset({"span", "line", "col", "start", "end", "eidx"})
 _PATH = Chars(1 << 16)
 _PROCESS: Mapping[str, WireType | None] = {**PROCESS_FIELDS, "comm": Chars(16), "exe": _PATH, "exe_known": Boolean()}
 _BRIEF: Mapping[str, WireType | None] = {"program": None, "comm": Chars(16), "exe": _PATH, "exe_known": Boolean()}
@@ -87,16 +88,21 @@ class Functions:
         own = analysis.definition(rule)
         texts = []
         for package, each in analysis.reached(rule.package, [own]):
-            whole = text_at(each.source, each.tree["span"])
-            if each is own and not head:
-                bodies: list[Node] = each.tree.get("bodies") or []
-                whole = "".join(text_at(each.source, body["span"]) for body in bodies)
-            texts.append((package, whole, json.dumps(sorted(analysis.imports(each).items()))))
+            parts = (each.tree.get("bodies") or []) if each is own and not head else [each.tree]
+            said_so = tuple((text_at(each.source, part["span"]), json.dumps(_bare(part))) for part in parts)
+            texts.append((package, said_so, json.dumps(sorted(analysis.imports(each).items()))))
         data = {
             path: json.dumps(_looked_up(self.engine.sources.data, path), sort_keys=True)
             for path in analysis.documents(rule)
         }
         return tuple(sorted(texts)), tuple(sorted(data.items()))
+
+
+def _bare(tree: Node) -> Node:
+    """A tree without places; spans may leave the last quotation mark out, and trees say some names by spans only."""
+    if isinstance(tree, dict):
+        return {name: _bare(each) for name, each in tree.items() if name not in _PLACES}
+    return [_bare(each) for each in tree] if isinstance(tree, list) else tree
 
 
 def _looked_up(data: Any, path: Path) -> Any:

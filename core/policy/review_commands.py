@@ -86,6 +86,8 @@ def policy_replay(
         stack.callback(pool.close)
         pool.start()
         tally = _replayed(pool, reader)
+    if not tally.lines:
+        raise ConfigError(", ".join(map(str, reader.paths)), "has no line: nothing was decided")
     report = report_of(tally, *sides, reader.paths, (*old.notes, *new.notes))
     show(report, shape)
     sys.exit(_exit_code(tally))
@@ -114,8 +116,6 @@ def _replayed(pool: Pool, reader: JournalReader) -> Tally:
 
 
 def _exit_code(tally: Tally) -> ExitCode:
-    if not tally.lines:
-        raise ConfigError("JOURNAL", "has no line: nothing was decided")
     if tally.different or tally.in_force_then > tally.reproduced:
         return ExitCode.DIFFERENT
     return ExitCode.UNDECIDED if tally.undecided else ExitCode.OK

@@ -118,7 +118,7 @@ def test_each_witness_is_decided_as_it_is_said(
     for case in comparer(*engines).compare().cases:
         states = []
         for one, decision in zip(engines, (case.old, case.new), strict=True):
-            got = {each for package in one.packages for each in one.evaluate([package], json.dumps(case.witness))[0]}
+            got = fired(one, case.witness) if one.packages else set()
             assert got == set(decision.rules)
             states.append({name: action for name, action, *_ in got})
         for name, (before, after) in case.rules.items():
@@ -298,6 +298,26 @@ def test_what_a_tried_rule_asks_for_is_found_where_it_fires() -> None:
     found = compared(rule(body), rule(body, action="kill"))
     (case,) = found.cases
     assert (case.rules, case.exact) == ({"R": ("override", "kill")}, False)
+
+
+CHANGED_BELOW = {
+    "a default": ('default word := "a"', 'default word := "b"'),
+    "an else": ('word := "c" if input.event.known else := "a"', 'word := "c" if input.event.known else := "b"'),
+    "a constant": ('word := "a"', 'word := "b"'),
+    "a function": ('word := f(1)\n\nf(x) := "a" if x == 1', 'word := f(1)\n\nf(x) := "b" if x == 1'),
+    "a name of a loop": ('word := [x | some x, y in {"a": "b"}][0]', 'word := [y | some x, y in {"a": "b"}][0]'),
+    "behind another": ("word := other\n\nother := `a`", "word := other\n\nother := `b`"),
+    "a member": ('word := all.w\n\nall["w"] := "a"', 'word := all.w\n\nall["w"] := "b"'),
+    "an import": ("import data.key as k\n\nword := k", "import data.uids as k\n\nword := k"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_BELOW)
+def test_what_a_rule_refers_to_is_part_of_it(name: str) -> None:
+    for body in ("input.event.padding == word", 'word == "a"\nstartswith(input.event.name, "x")'):
+        old, new = (f"{each}\n\n{rule(body)}" for each in CHANGED_BELOW[name])
+        found = compared(old, new)
+        assert found.exact or found.tried
 
 
 def test_the_same_words_need_not_be_tried() -> None:
