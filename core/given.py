@@ -78,6 +78,7 @@ class Values:
     def __init__(self, most_bytes: int = 64 << 20) -> None:
         """`most_bytes`: of their texts."""
         self._texts: OrderedDict[str, str] = OrderedDict()
+        self._parsed: dict[str, Json] = {}
         self._most, self._bytes = most_bytes, 0
 
     def learn(self, values: object) -> dict[str, str]:
@@ -96,8 +97,9 @@ class Values:
             self._bytes += len(text) - len(self._texts.pop(digest, ""))
             self._texts[digest] = text
         while self._bytes > self._most and self._texts:
-            _, dropped = self._texts.popitem(last=False)
+            digest, dropped = self._texts.popitem(last=False)
             self._bytes -= len(dropped)
+            self._parsed.pop(digest, None)
 
     def items(self) -> list[tuple[str, str]]:
         """All of them, those told last at the end."""
@@ -106,3 +108,13 @@ class Values:
     def get(self, digest: object) -> str | None:
         """The value with this digest, as text."""
         return self._texts.get(digest) if isinstance(digest, str) else None
+
+    def parsed(self, digest: object) -> Json:
+        """The same as a value, for all who ask the same one: it must not be changed. None where it is not known."""
+        text = self.get(digest)
+        if text is None:
+            return None
+        assert isinstance(digest, str)
+        if digest not in self._parsed:
+            self._parsed[digest] = json.loads(text)
+        return self._parsed[digest]

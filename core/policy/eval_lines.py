@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -68,7 +67,8 @@ def document_of(content: object, values: Values) -> dict[str, Any]:
     }
     if isinstance(given, dict):
         values.learn(content.get("values"))
-        known = {part: json.loads(text) for part in PARTS if (text := values.get(given.get(part))) is not None}
+        found = ((part, values.parsed(given.get(part))) for part in PARTS)
+        known = {part: value for part, value in found if value is not None}
         if (ancestors := known.pop("ancestors", None)) is not None and isinstance(process, dict):
             document["process"] = {**process, "ancestors": ancestors}
         document |= known

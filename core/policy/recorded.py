@@ -93,8 +93,10 @@ def recorded(text: bytes, values: Values) -> Recorded:
         values.learn(line["values"])
     given = line.get("given")
     old = not isinstance(given, dict)
-    texts = {part: values.get(given.get(part)) for part in PARTS} if isinstance(given, dict) else {}
-    known = {part: json.loads(text) for part, text in texts.items() if text is not None}
+    known: dict[str, Any] = {}
+    if isinstance(given, dict):
+        found = ((part, values.parsed(given.get(part))) for part in PARTS)
+        known = {part: value for part, value in found if value is not None}
     if isinstance(line.get("host"), dict):
         known["host"] = line["host"]
     missing = tuple(part for part in ("host", *PARTS) if part not in known)

@@ -238,8 +238,9 @@ class Pool:
         os.environ["RUST_LIB_BACKTRACE"] = "0"
         limit_memory(2 * self.limits.memory_mib + 256)
         on_error = Action[self.limits.on_error.upper()]
-        engines = [EmbeddedEngine(each) for each in (self.old, self.new)]
-        old, new = (Policy(engine, on_error=on_error, memo=self.limits.memo) for engine in engines)
+        engines = [EmbeddedEngine(each) for each in {self.old.revision: self.old, self.new.revision: self.new}.values()]
+        policies = [Policy(engine, on_error=on_error, memo=self.limits.memo) for engine in engines]
+        old, new = policies[0], policies[-1]
         packages = [package for engine in engines for package in engine.packages]
         needs = Needs(packages, self.needed)
         comparison = Comparison(old, new, needs, lambda line, side: _MARK.pack_into(mark, 0, line, side))
