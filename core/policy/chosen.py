@@ -14,6 +14,7 @@ from ..config import Config
 from ..errors import PolicyError
 from ..plugin_manager import Plugins
 from .bundle import read_bundle
+from .bundle_file import sources_of_bundle
 from .git_revision import Repository, home_of
 from .reload import policy_data, policy_folders
 from .snapshot import place_of, policy_files, read_unchanged
@@ -48,14 +49,15 @@ def chosen(name: str, config: Config, plugins: Plugins) -> Chosen:
     """What `name` means: a folder, else a file, which is a bundle, else a revision. Raises `PolicyError`.
 
     A folder stands for those of policy.paths, and for each plugin's own whose packages it has. At a revision, each
-    folder that decides now and is tracked by git is taken as that revision has it. A bundle is all there is.
+    folder that decides now and is tracked by git is taken as that revision has it. A bundle is all there is, but for
+    the configuration's names of executables.
     """
     path = Path(name)
     if not name.startswith(_GIT):
         if path.is_dir():
             return _of_folder(path, config, plugins)
         if os.path.lexists(path):
-            return _of_bundle(path)
+            return _of_bundle(path, config)
     return _at_revision(name.removeprefix(_GIT), config, plugins)
 
 
@@ -90,8 +92,10 @@ def _read(file: Traversable) -> bytes:
     return text
 
 
-def _of_bundle(path: Path) -> Chosen:
-    return Chosen(place_of(path), read_bundle(_read(path), place_of(path)).sources)
+def _of_bundle(path: Path, config: Config) -> Chosen:
+    bundle = read_bundle(_read(path), place_of(path))
+    notes = (f"the signature of {place_of(path)} was not verified",) if config.bundle.keys else ()
+    return Chosen(place_of(path), sources_of_bundle(bundle, policy_data(config)), notes)
 
 
 def _at_revision(revision: str, config: Config, plugins: Plugins) -> Chosen:
