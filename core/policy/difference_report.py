@@ -14,6 +14,7 @@ from .engine import Rule
 from .report import Finding, Report, Table
 
 _MANY_KINDS = 4
+_MOST_ROWS = 200
 
 
 def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, Rule], tiers: Iterable[str]) -> Report:
@@ -34,7 +35,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
             ("event", "when", "rule", "old policy", "new policy"),
             tuple(
                 (kinds, " and ".join(case.when) or "always", name, before or "-", after or "-")
-                for kinds, case in exact
+                for kinds, case in exact[:_MOST_ROWS]
                 for name, (before, after) in case.rules.items()
             ),
         ),
@@ -50,10 +51,15 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
         Table(
             "For example (--format json has these inputs whole)",
             ("input", "old policy decides", "new policy decides"),
-            tuple((_input(case), shown(case.old), shown(case.new)) for case in (*(each for _, each in exact), *tried)),
+            tuple(
+                (_input(case), shown(case.old), shown(case.new))
+                for case in (*(each for _, each in exact[:_MOST_ROWS]), *tried)
+            ),
         ),
         Table("What else is said of rules", ("rule", "what"), tuple((note.rule, note.what) for note in found.notes)),
     )
+    more = len(exact) - _MOST_ROWS
+    further = [f"{more:,} further rows of inputs are not shown here: --format json has them"] if more > 0 else []
     return Report(
         f"What differs between {old.name} and {new.name}",
         (
@@ -68,7 +74,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
         ),
         tuple(each for each in tables if each.rows),
         tuple(findings),
-        tuple(_warnings(found, (*old.notes, *new.notes), tiers)),
+        tuple(_warnings(found, (*further, *old.notes, *new.notes), tiers)),
         tuple(sorted(rules.keys() - {each.rule for each in findings})),
         {
             "old": {"name": old.name, "revision": old.revision},

@@ -11,10 +11,13 @@ from krie.config import PolicyConfig
 from krie.decision import Action
 from krie.errors import PolicyError
 from krie.policy.apart import compared_apart
+from krie.policy.chosen import Chosen
 from krie.policy.difference import Comparer, Difference, sides
+from krie.policy.difference_report import report_of
 from krie.policy.domain import answers
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.near import input_schema, plain
+from krie.policy.report_text import as_json
 from krie.policy.sources import PolicyFile, PolicySources
 
 from .test_classify import DATA, KIND
@@ -332,6 +335,19 @@ def test_what_has_too_many_cases_is_tried() -> None:
     data = {"numbers": [3 * each for each in range(200)]}
     found = comparer(engine(rule(body), data), engine(rule(body), {"numbers": [1]}), 200).compare()
     assert "cases" in found.tried["R"]
+
+
+def test_a_report_says_what_it_does_not_show() -> None:
+    numbers = [5 * each for each in range(210)]
+    alone = "input.process.uid == {0}\ninput.event.number == {0}"
+    rules_of = "\n".join(rule(alone.format(each), f"R{each}") for each in numbers)
+    found = compared("unused := 1", rules_of)
+    assert len(found.cases) == 210
+    one, other = (Chosen(name, PolicySources((), {}, name)) for name in ("old", "new"))
+    made = report_of(found, one, other, {}, ())
+    assert len(made.tables[0].rows) == 200
+    assert made.warnings[0].startswith("10 further rows")
+    assert len(json.loads(as_json(made))["cases"]) == 210
 
 
 # Apart
