@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _run("git", "clone", "-q", str(ROOT), folder)
         _run("git", "-C", folder, "checkout", "-q", commit)
-        date = _git("show", "-s", "--format=%ct", commit)  # so that two builds of a commit are the same bytes
+        date = _git("show", "-s", "--format=%ct", commit)  # so that two builds give the same wheel
         environment = {**os.environ, "SOURCE_DATE_EPOCH": date}
         _run(python, "-m", "build", "--no-isolation", "--outdir", str(OUTPUT), folder, environment=environment)
         wheel = next(OUTPUT.glob("*.whl"))
