@@ -66,7 +66,8 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 # METADATA
 # title: Somebody tried to harm the agent
 # description: |
-#   To signal, trace, limit, slow or freeze it, to change its links, files or memory, or to switch the kernel's probes off.
+#   To signal, trace, limit, slow or freeze it, to change its links, files or memory, or to switch the kernel's probes
+#   off.
 # custom:
 #   id: AGENT005
 #   severity: critical

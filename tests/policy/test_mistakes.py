@@ -556,7 +556,7 @@ def test_a_plugin_that_is_left_out_leaves_its_rules_unchecked() -> None:
 
 
 def test_the_schemas_are_those_of_what_rules_get() -> None:
-    for schema, sample in ((HOST_SCHEMA, host()), (HEALTH_SCHEMA, health_facts(0, 0, 0, (), ()))):
+    for schema, sample in ((HOST_SCHEMA, host()), (HEALTH_SCHEMA, health_facts(0, 0, 0, (), (), ()))):
         assert isinstance(schema, dict)
         properties = schema["properties"]
         assert isinstance(properties, dict)
