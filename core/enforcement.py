@@ -200,7 +200,10 @@ class Enforcing:
 
     def _keep_guard(self, heart: Heart) -> None:
         """Beat, and hold the guard up: what it is made of may have been changed by a way that nobody foresaw."""
-        if (silence := heart.beat()) is not None:
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        silence = heart.beat()
+        self._forget_cgroups(before)
+        if silence is not None:
             _log.warning("the agent was %s: nobody watched for %.1f s", silence.state, silence.seconds)
             since = int(time.time() - silence.seconds)
             self._tell(Gap, tgid_before=os.getpid(), last_seen_s=since, gap_s=int(silence.seconds), state=silence.state)
@@ -214,6 +217,13 @@ class Enforcing:
             _log.error("somebody disarmed the programs in the kernel or the guard; they are armed again")
             self._tell_seen("disarmed")
         self._guard.look_after(self._files)
+
+    def _forget_cgroups(self, before: int) -> None:
+        """Where the agent was, and is not: the kernel may give the address of such a cgroup to another one."""
+        cgroups = self._armed.maps["containment_cgroups"]
+        for node, seen in list(cgroups.items()):
+            if int.from_bytes(seen, "little") < before:
+                cgroups.remove(node)
 
     def _tell_seen(self, attempt: str) -> None:
         """Of what was found without who did it."""

@@ -82,7 +82,10 @@ class KernelSide:
                 **dict.fromkeys(("files", "folders", "ways"), (16, 4, False)),
                 "counts": (16, 16, False),
             }
-            sizes |= {f"containment_{name}": each for name, each in own.items()} | {"guard_heart": (4, 56, True)}
+            sizes |= {f"containment_{name}": each for name, each in own.items()} | {
+                "guard_heart": (4, 56, True),
+                "containment_cgroups": (8, 8, False),
+            }
         made = {
             name: LoggedMap(name, 900 + number, 1, key, value, 1024, indexed, {}, self.log, self.failing)
             for number, (name, (key, value, indexed)) in enumerate(sizes.items())

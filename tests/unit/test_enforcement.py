@@ -456,6 +456,19 @@ def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
     assert setting.told(Guarded) == []
 
 
+def test_cgroups_that_the_agent_left_are_forgotten(debugfs: Path) -> None:
+    """Their addresses may be another cgroup's soon, which is nobody's business."""
+    setting = Setting(debugfs).started()
+    cgroups = setting.kernel.maps["containment_cgroups"]
+    left, here = bytes(7) + b"\1", bytes(7) + b"\2"
+    cgroups.set(left, struct.pack("=Q", now() - 1))
+    setting.enforcing._heart = Heart(
+        setting.kernel.maps["guard_heart"], lambda: cgroups.set(here, struct.pack("=Q", now()))
+    )
+    setting.enforcing.tick()
+    assert set(setting.kernel.content["containment_cgroups"]) == {here}
+
+
 def test_a_silence_is_told(debugfs: Path) -> None:
     setting = Setting(debugfs).started()
     beats: list[int] = []
