@@ -257,9 +257,9 @@ static __always_inline void guard_follow(struct kernfs_node *node)
 	u64 now = bpf_ktime_get_boot_ns();
 
 	for (int level = 0; level < GUARD_LEVELS; level++) {
-		u64 key = (u64)node;
+		u64 key = containment_cgroup_key(node);
 
-		if (!key)
+		if (!node)
 			return;
 		containment_cgroups.update(&key, &now);
 		node = containment_above(node);
@@ -359,7 +359,7 @@ int guard_cgroup_freeze(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!containment_stranger(&process, &agent))
 		return 0;
-	key = (u64)KRIE_READ(cgroup, group, kn);
+	key = containment_cgroup_key(KRIE_READ(cgroup, group, kn));
 	if (containment_cgroups.lookup(&key))
 		containment_note(&process, GUARD_AGENT_FROZEN, 0);
 	return 0;

@@ -70,7 +70,7 @@ KRIE_STATE("hash", struct krie_file, u32, containment_folders, 16);
 KRIE_STATE("hash", u32, u32, containment_mounts, 64);
 KRIE_STATE("hash", struct krie_file, u32, containment_ways, 64);
 
-/* kernfs nodes of the agent's cgroup and of those above it, with when that was last seen. */
+/* The agent's cgroup and those above it, by containment_cgroup_key(), with when that was last seen. */
 BPF_HASH(containment_cgroups, u64, u64, 256);
 
 static __always_inline void containment_note(struct krie_process *process, u32 operation, u32 rule)
@@ -215,6 +215,13 @@ static __always_inline int containment_guard_bpf(u32 command, void *attributes)
 #define containment_above(node) KRIE_READ(kernfs_node, node, parent)
 #endif
 
+/* The kernel gives the address of a node that is gone to a new one at once; its number only after a long time, but each
+ * hierarchy numbers for itself. */
+static __always_inline u64 containment_cgroup_key(struct kernfs_node *node)
+{
+	return (u64)node ^ KRIE_READ(kernfs_node, node, id) * 0x9e3779b97f4a7c15ULL;
+}
+
 /* Files of the agent's cgroups that do nothing to it: taking others in, handing controllers on, watching pressure. */
 #define GUARD_NAME(name, first, second, third) ((name)[0] == (first) && (name)[1] == (second) && (name)[2] == (third))
 static __always_inline bool containment_harmless(struct kernfs_node *node)
@@ -286,7 +293,7 @@ static __always_inline int containment_guard_open(struct file *file)
 		return containment_guard(&process, *attempt);
 	if (magic == GUARD_CGROUP2_MAGIC || magic == GUARD_CGROUP_MAGIC) {
 		struct kernfs_node *node = KRIE_READ(inode, inode, i_private);
-		u64 above = (u64)containment_above(node);
+		u64 above = containment_cgroup_key(containment_above(node));
 
 		if (containment_cgroups.lookup(&above) && !containment_harmless(node))
 			return containment_guard(&process, GUARD_CGROUP_WRITTEN);
