@@ -118,6 +118,7 @@ def _finding(rules: Mapping[str, Rule], name: str, what: str, case: Case | None 
         metadata.title if metadata is not None else "",
         rule.place if rule is not None else "",
         details,
+        metadata.technique if metadata is not None else "",
     )
 
 

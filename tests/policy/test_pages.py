@@ -203,3 +203,15 @@ def test_a_review_of_hostile_texts() -> None:
 
 def test_a_review_in_which_nothing_differs() -> None:
     assert "Nothing that was found." in check(as_html(Report("x", (), (), ()))).shown
+
+
+def test_a_difference_of_policies_is_such_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "examples/ci")
+    rules = (ROOT / "examples/ci/policies/site/site.rego").read_text()
+    (tmp_path / "site.rego").write_text(rules.replace("uid < 1000", "uid < 2000"))
+    result = CliRunner().invoke(policy_command, ["diff", "policies", str(tmp_path), "--format", "html"])
+    assert result.exit_code == 11, result.output
+    read = check(result.stdout)
+    assert len(read.found["article"]) == 1
+    for each in ("SITE002", "medium", "T1055.008", "A service account looks into another process", "1000..1999"):
+        assert each in read.shown
