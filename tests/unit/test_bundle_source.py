@@ -276,6 +276,20 @@ def test_a_courier_that_somebody_stopped_holds_nothing_up(site: Site) -> None:
         assert time.monotonic() - started < PATIENCE_S / 10
 
 
+def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+        desk, before = agent._desk, agent._desk._active
+        agent._reload()  # of B1
+        offer = {"service": "bundle", "state": "offered", "digest": "d", "revision": "B2", "serial": 2}
+        desk._take({**offer, "executables": {}})
+        agent._finish_reload(PATIENCE_S)
+        assert desk._active == before
+        assert desk._offered is not None
+        assert desk.take_offer()
+
+
 def test_what_somebody_puts_into_the_folder_is_not_believed(site: Site) -> None:
     """Root alone can: then by mistake, such as a copied state."""
     (site.kept).mkdir(parents=True)
