@@ -223,16 +223,13 @@ class Pool:
             raise PolicyError(
                 f"{len(self._failures)} of the recorded events cannot be decided; the first: {self._failures[0]}"
             )
-        worker.task = Task(task.piece, task.values, {**task.failed, line: f"{SIDES[side]}: {why}"}, task.last)
-        worker.child = self._servers[number].fork()
-        worker.known = 0
-        self._values_again()
+        failed = {**task.failed, line: f"{SIDES[side]}: {why}"}
+        worker.task = Task(
+            task.piece, tuple(self._values.items()), failed, task.last
+        )  # the new process was told nothing
+        worker.child, worker.known = self._servers[number].fork(), len(self._told)
         self._give(number)
         return None
-
-    def _values_again(self) -> None:
-        """The new process was told nothing: let it have what is known."""
-        self._told += self._values.items()
 
     def _serve(self, mark: mmap.mmap, link: Link) -> None:
         os.environ["RUST_LIB_BACKTRACE"] = "0"

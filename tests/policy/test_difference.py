@@ -309,6 +309,10 @@ CHANGED_BELOW = {
     "a constant": ('word := "a"', 'word := "b"'),
     "a function": ('word := f(1)\n\nf(x) := "a" if x == 1', 'word := f(1)\n\nf(x) := "b" if x == 1'),
     "a name of a loop": ('word := [x | some x, y in {"a": "b"}][0]', 'word := [y | some x, y in {"a": "b"}][0]'),
+    "names of every": (
+        'word := "a" if every k, v in {"a": 1} { [k, v] == ["a", 1] }',
+        'word := "a" if every v, k in {"a": 1} { [k, v] == ["a", 1] }',
+    ),
     "behind another": ("word := other\n\nother := `a`", "word := other\n\nother := `b`"),
     "a member": ('word := all.w\n\nall["w"] := "a"', 'word := all.w\n\nall["w"] := "b"'),
     "an import": ("import data.key as k\n\nword := k", "import data.uids as k\n\nword := k"),
