@@ -16,23 +16,11 @@ from ..wire import Json
 from .analysis import Analysis
 from .definition import Node
 from .engine import Rule
+from .mistakes import HEALTH_SCHEMA, HOST_SCHEMA
 
 _MOST_CONSTANTS = 400
 _MOST_ITEMS = 3
 _KEPT = 64
-_HOST: Json = {
-    "type": "object",
-    "properties": {name: {"type": "string"} for name in ("name", "release", "machine")},
-}
-_COUNT: Json = {"type": "integer", "minimum": 0}
-_NAMES: Json = {"type": "array", "items": {"type": "string"}}
-_HEALTH: Json = {
-    "type": "object",
-    "properties": {
-        **dict.fromkeys(("lost", "missed", "policy_failures"), _COUNT),
-        **dict.fromkeys(("probes_not_alive", "degraded"), _NAMES),
-    },
-}
 
 
 def input_schema(event_type: EventType, facts: Mapping[str, Json]) -> dict[str, Any]:
@@ -40,8 +28,8 @@ def input_schema(event_type: EventType, facts: Mapping[str, Json]) -> dict[str, 
     properties = {
         "event": document_schema(event_type, facts),
         "process": PROCESS_SCHEMA,
-        "host": _HOST,
-        "health": _HEALTH,
+        "host": HOST_SCHEMA,
+        "health": HEALTH_SCHEMA,
     }
     return {"type": "object", "properties": properties}
 
