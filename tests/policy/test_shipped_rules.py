@@ -18,6 +18,7 @@ from krie.agent_events import (
     PolicyState,
     ProbeState,
     ServiceState,
+    Trouble,
 )
 from krie.decision import Action
 from krie.enforcement_events import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
@@ -238,6 +239,8 @@ CASES = [
     (build(Missed), {"AGENT010"}, build(PolicyState, state="loaded")),
     (build(Held, alike=1, over=1), {"AGENT011"}, build(Held, alike=1)),
     (build(JournalState, state="moved"), {"AGENT021"}, build(PolicyState, state="loaded")),
+    (build(Guarded, attempt="program_opened"), {"AGENT041"}, build(PolicyState, state="loaded")),
+    (build(Trouble), {"AGENT042"}, build(PolicyState, state="loaded")),
     (build(ServiceState, state="dropped"), {"AGENT031"}, build(ServiceState, state="well")),
 ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from krie.compiling import compile_into_folder, plugin_sensors, units
 from krie.config import Config
-from krie.errors import CompileError, KernelError, LoaderError, PluginError
+from krie.errors import CompileError, ConfigError, KernelError, LoaderError
 from krie.kernel import isolated
 from krie.kernel.btf import Btf
 from krie.kernel.compiler import CompilationError
@@ -52,7 +52,7 @@ def test_everything_that_a_configuration_asks_for(btf: Btf) -> None:
         "policy verify": ("runtime_integrity", "smep_smap"),
     }
     assert list(wanted(btf)) == ["run, doctor"]
-    with pytest.raises(PluginError, match="nothing"):
+    with pytest.raises(ConfigError, match="nothing"):
         wanted(btf, "nothing")
 
 
