@@ -79,20 +79,21 @@ static __always_inline void krie_attempts_to(u32 slot, const void *known, const 
 	struct krie_limits *limits = krie_limits_now();
 	struct task_struct *task = krie_current_btf();
 	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
-	u32 dev = 0, generation = 0;
-	u64 ino = 0, digest, comm[2] = {};
+	u64 digest, comm[2] = {};
+	struct krie_image *noted;
+	u32 lost;
 
 	if (!attempt || !limits)
 		return;
 	bpf_probe_read_kernel(comm, sizeof(comm), KRIE_ADDRESS(task_struct, krie_current(), comm));
-	krie_current_executable(&dev, &ino, &generation);
+	noted = krie_current_image(&lost);
 	digest = krie_mixed(limits->seed, krie_current_start_time(), limits->seed);
 	digest = krie_mixed(digest, KRIE_LOAD(task_struct, task, tgid) | (u64)KRIE_LOAD(task_struct, task, pid) << 32,
 			    limits->seed);
 	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, uid.val) | (u64)KRIE_LOAD(cred, cred, euid.val) << 32,
 			    limits->seed);
-	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, gid.val) | (u64)dev << 32, limits->seed);
-	digest = krie_mixed(digest, ino, limits->seed);
+	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, gid.val) | (u64)lost << 32, limits->seed);
+	digest = krie_mixed(digest, noted ? noted->exe : 0, limits->seed);
 	digest = krie_mixed(digest, comm[0], limits->seed);
 	digest = krie_mixed(digest, comm[1], limits->seed);
 	digest = krie_mixed(digest, decided, limits->seed);

@@ -18,27 +18,6 @@ static __always_inline __u16 krie_context(void)
 	       krie_truth(KRIE_LOAD(task_struct, task, flags) & KRIE_PF_KTHREAD) * KRIE_CONTEXT_KERNEL_THREAD;
 }
 
-/* Device, inode and generation of what the current process runs; false for a kernel thread. */
-static __always_inline bool krie_current_executable(__u32 *dev, __u64 *ino, __u32 *generation)
-{
-	struct mm_struct *mm = KRIE_LOAD(task_struct, krie_current_btf(), mm);
-	struct super_block *super;
-	struct inode *inode;
-	struct file *file;
-
-	if (!mm)
-		return false;
-	file = KRIE_LOAD(mm_struct, mm, exe_file);
-	if (!file)
-		return false;
-	inode = KRIE_LOAD(file, file, f_inode);
-	super = KRIE_LOAD(inode, inode, i_sb);
-	*dev = KRIE_LOAD(super_block, super, s_dev);
-	*ino = KRIE_LOAD(inode, inode, i_ino);
-	*generation = KRIE_LOAD(inode, inode, i_generation);
-	return true;
-}
-
 static __always_inline __u64 krie_current_start_time(void)
 {
 	struct task_struct *leader = KRIE_LOAD(task_struct, krie_current_btf(), group_leader);
@@ -46,7 +25,8 @@ static __always_inline __u64 krie_current_start_time(void)
 	return KRIE_LOAD(task_struct, leader, start_boottime);
 }
 
-/* Which process this is, whose child, what it runs and as whom: what the process table needs. Only helpers that a
+/* Which process this is, whose child and as whom: what the process table needs, without what it runs: see
+ * krie_fill_image(). Only helpers that a
  * cgroup/sysctl program has: all else is read from the task. */
 static __always_inline void krie_fill_process(struct krie_header *header)
 {
@@ -65,7 +45,6 @@ static __always_inline void krie_fill_process(struct krie_header *header)
 	header->gid = KRIE_LOAD(cred, cred, gid.val);
 	header->parent_tgid = KRIE_LOAD(task_struct, parent, tgid);
 	header->parent_start_time = KRIE_LOAD(task_struct, parent_leader, start_boottime);
-	krie_current_executable(&header->exe_dev, &header->exe_ino, &header->exe_generation);
 	header->context = krie_context();
 	bpf_probe_read_kernel(header->comm, sizeof(header->comm), KRIE_ADDRESS(task_struct, task, comm));
 }

@@ -200,10 +200,45 @@ static __always_inline __u32 krie_argument_mode(struct file *file)
 	return *(__u32 *)KRIE_ADDRESS(file, file, f_mode);
 }
 
-/* Device, inode and generation of an open file. */
+#define KRIE_OVERLAYFS 0x794c7630 /* OVERLAYFS_SUPER_MAGIC, include/uapi/linux/magic.h */
+#define KRIE_STACKED 2 /* FILESYSTEM_MAX_STACK_DEPTH, include/linux/fs.h: file systems that lie on each other */
+
+/* Whether this is an open file, as far as its own fields tell. */
+static __always_inline __u64 krie_is_file(struct file *file)
+{
+	struct address_space *mapping = KRIE_READ(file, file, f_mapping);
+	struct inode *inode = KRIE_READ(file, file, f_inode);
+
+	return krie_truth((__u64)mapping) * krie_equal((__u64)KRIE_READ(inode, inode, i_mapping), (__u64)mapping);
+}
+
+/* Of a file on an overlayfs the one below that has its content; any other is its own. The overlay keeps it in private_data,
+ * and since 87a8a76c34a2 (6.13) behind one more pointer. Where neither is a file, such as of O_PATH, the answer is the file
+ * of the overlay. */
+static __always_inline struct file *krie_real_file(struct file *file)
+{
+#pragma unroll
+	for (int layer = 0; layer < KRIE_STACKED; layer++) {
+		struct inode *inode = KRIE_READ(file, file, f_inode);
+		struct super_block *super = KRIE_READ(inode, inode, i_sb);
+		struct file *below, *further = NULL;
+
+		if (KRIE_READ(super_block, super, s_magic) != KRIE_OVERLAYFS)
+			break;
+		below = KRIE_READ(file, file, private_data);
+		bpf_probe_read_kernel(&further, sizeof(further), below);
+		if (krie_is_file(below))
+			file = below;
+		else if (krie_is_file(further))
+			file = further;
+	}
+	return file;
+}
+
+/* Device, inode and generation of an open file; on an overlayfs, of the file below. */
 static __always_inline void krie_identity(struct file *file, __u32 *dev, __u64 *ino, __u32 *generation)
 {
-	struct inode *inode = KRIE_READ(file, file, f_inode);
+	struct inode *inode = KRIE_READ(file, krie_real_file(krie_without_type(file)), f_inode);
 	struct super_block *super = KRIE_READ(inode, inode, i_sb);
 
 	*dev = KRIE_READ(super_block, super, s_dev);

@@ -9,12 +9,12 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	struct process_fork *record;
-	u32 tgid;
+	u32 tgid = KRIE_READ(task_struct, child, tgid);
 
-	if (!krie_enter())
-		return 0;
-	tgid = KRIE_READ(task_struct, child, tgid);
 	if (tgid != KRIE_READ(task_struct, child, pid))
+		return 0;
+	process_inherit(child);
+	if (!krie_enter())
 		return 0;
 	record = krie_reserve_process_fork();
 	if (!record)
@@ -34,6 +34,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct process_exec *record;
 
+	process_bind();
 	if (!krie_enter())
 		return 0;
 	record = krie_reserve_process_exec();
@@ -52,17 +53,16 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 /* sched_process_exit(task): run by every thread; the last one finds nobody alive. */
 int process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct signal_struct *group;
+	struct signal_struct *group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
+	bool last = !KRIE_LOAD(signal_struct, group, live.counter);
 	struct process_exit *record;
 
-	if (!krie_enter())
-		return 0;
-	group = KRIE_LOAD(task_struct, krie_current_btf(), signal);
-	if (KRIE_LOAD(signal_struct, group, live.counter))
-		return 0;
-	record = krie_reserve_process_exit();
-	if (!record)
-		return 0;
-	krie_submit_process_exit(record);
+	if (krie_enter() && last) {
+		record = krie_reserve_process_exit();
+		if (record)
+			krie_submit_process_exit(record);
+	}
+	if (last)
+		process_forget();
 	return 0;
 }

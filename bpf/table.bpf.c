@@ -75,12 +75,13 @@ static __always_inline u64 krie_name_number(const char *text)
 
 static __always_inline u64 krie_program_number(void)
 {
-	struct krie_file identity = {};
-	u32 *number;
+	struct krie_image *noted;
+	u32 *number, lost;
 
-	if (!krie_current_executable(&identity.dev, &identity.ino, &identity.generation))
+	noted = krie_current_image(&lost);
+	if (!noted || lost)
 		return 0;
-	number = krie_programs.lookup(&identity);
+	number = krie_programs.lookup(&noted->file);
 	return number ? *number : 0;
 }
 
@@ -152,7 +153,7 @@ static __always_inline struct krie_actor krie_actor_of(struct krie_header *heade
 		.dev = header->exe_dev,
 		.generation = header->exe_generation,
 	};
-	u32 *number = krie_programs.lookup(&identity);
+	u32 *number = header->context & KRIE_LOST ? NULL : krie_programs.lookup(&identity);
 	struct krie_actor actor = {
 		.uid = header->uid,
 		.euid = header->euid,

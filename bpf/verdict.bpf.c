@@ -36,12 +36,6 @@
 #define KRIE_SIGKILL 9
 #define KRIE_TGID_INIT 1
 
-struct krie_process {
-	u64 start_time;
-	u32 tgid;
-	u32 kind; /* of the operation that a verdict is about; 0 for poison */
-};
-
 /* The key is kept in the value: an element that is freed and used again could show a reader another one's value. */
 struct krie_verdict {
 	struct krie_process process;
@@ -71,11 +65,6 @@ struct krie_settings {
 KRIE_STATE("array", u32, struct krie_settings, krie_settings, 1);
 
 /* Executables that no verdict may hit. */
-struct krie_file {
-	u64 ino;
-	u32 dev;
-	u32 generation;
-};
 KRIE_STATE("hash", struct krie_file, u32, krie_protected, 1024);
 
 /* Which sensors are in enforce mode, by KRIE_SENSOR_<NAME>. */
@@ -120,34 +109,15 @@ static __always_inline bool krie_find_verdict(struct krie_process *process, stru
 	       found->process.kind == process->kind && found->until > bpf_ktime_get_boot_ns();
 }
 
-static __always_inline struct krie_process krie_process_of(struct task_struct *task)
-{
-	struct krie_process process = {
-		.start_time = krie_start_time(task),
-		.tgid = KRIE_READ(task_struct, task, tgid),
-	};
-
-	return process;
-}
-
-/* The current process. */
-static __always_inline struct krie_process krie_current_process(void)
-{
-	struct krie_process process = {
-		.start_time = krie_current_start_time(),
-		.tgid = KRIE_LOAD(task_struct, krie_current_btf(), tgid),
-	};
-
-	return process;
-}
-
 static __always_inline bool krie_is_protected(void)
 {
-	struct krie_file identity = {};
+	struct krie_image *noted;
+	u32 lost;
 
-	if (!krie_current_executable(&identity.dev, &identity.ino, &identity.generation))
+	if (!krie_has_memory())
 		return true; /* a kernel thread */
-	return krie_protected.lookup(&identity) != NULL;
+	noted = krie_current_image(&lost);
+	return noted && !lost && krie_protected.lookup(&noted->file);
 }
 
 /* Add a process, or prolong its time. False where the table is full. */

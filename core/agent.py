@@ -99,7 +99,7 @@ class Agent:
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
         self._armed = armed = load(config, place, self._fault, stack, contain=wanted(config))
-        table = ProcessTable(config.agent.processes, armed.inspector.identify)
+        table = ProcessTable(config.agent.processes, armed.bindings.identity)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
         cgroups = Cgroups(cgroup2)
         stack.callback(cgroups.close)
@@ -155,6 +155,8 @@ class Agent:
         with armed.timings.phase("baselines"):
             armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
         stack.callback(armed.plugins.detaching)
+        with armed.timings.phase("process table"):
+            armed.bindings.note_all()
         armed.arm()
         with armed.timings.phase("process table"):
             table.seed()  # after arming: what starts meanwhile is told by a record

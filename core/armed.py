@@ -16,6 +16,8 @@ from functools import partial
 from typing import Protocol
 
 from .agent_events import AGENT_EVENTS
+from .binding import PROGRAM as RUNNING
+from .binding import Bindings
 from .config import Config
 from .containment import NAME as CONTAINMENT
 from .decision import Mode
@@ -68,6 +70,7 @@ class Armed:
     loaded: LoadedSet
     maps: Maps
     inspector: Inspector
+    bindings: Bindings
     memory: KernelMemory
     agent: Event
     """A header that the kernel filled for the agent."""
@@ -176,6 +179,7 @@ def load_sensors(
             plugins.degrade(name, str(error))
         for problem in loaded.loaded.wrong_offsets:
             _degrade_readers(plugins, sensors, problem)
+        bindings = Bindings(loaded.descriptors[f"program:{RUNNING}"][0], maps, run)
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0], run)
         attach = partial(attach_somewhere, traps, memory.read)
         roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
@@ -211,6 +215,7 @@ def load_sensors(
         held.loaded,
         maps,
         inspector,
+        bindings,
         memory,
         agent,
         probes,

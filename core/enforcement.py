@@ -142,6 +142,7 @@ class Enforcing:
             undo.callback(self.tier.drop, part)
             # These are protected besides those in force until then.
             self._verdicts.protect(protected.names)
+            self._armed.bindings.look_at({*candidate.executables.names, *protected.names})
             undo.pop_all()
         return Prepared(candidate, part, protected)
 
@@ -159,6 +160,7 @@ class Enforcing:
         before, self._executables = self._executables, prepared.protected
         self.enforcer.protected = prepared.protected.names
         self._verdicts.protect_only(prepared.protected.names)
+        self._armed.bindings.look_only_at({*prepared.candidate.executables.names, *prepared.protected.names})
         before.close()
         for why in prepared.protected.unresolved.values():
             _log.warning("enforcement.protected: %s", why)

@@ -12,7 +12,7 @@ from .breaker import CircuitBreaker
 from .config import EnforcementConfig
 from .decision import Action, Decision, FiredRule, Mode, Scope, merge
 from .errors import KernelError
-from .event import BY_TABLE, DONE, Event
+from .event import BY_TABLE, DONE, INFLUENCED, Event
 from .principal import PrincipalOf
 from .process import Identity, Key
 from .verdicts import Verdict
@@ -172,6 +172,8 @@ class Enforcer:
     def _spared(self, event: Event) -> str:
         if event.tgid in self._never:
             return self._never[event.tgid]
+        if event.context & INFLUENCED:
+            return ""
         identity = Identity(event.exe_dev, event.exe_ino, event.exe_generation)
         if not any(identity):
             return "a kernel thread"

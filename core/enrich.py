@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .cgroups import Cgroups
-from .event import CONTAINER, KERNEL_THREAD, Event, EventType, EventTypes
+from .event import CONTAINER, INFLUENCE, INFLUENCED, KERNEL_THREAD, Event, EventType, EventTypes
 from .process import UNKNOWN, Identity, Key, Process, ProcessTable
 from .wire import Json
 
@@ -48,7 +48,8 @@ class Enricher:
             "comm": event.comm,
             "exe": process.exe,
             "exe_known": process.exe_known,
-            "program": self.programs.get(process.identity, ""),
+            "program": "" if event.context & INFLUENCED else self.programs.get(process.identity, ""),
+            "influence": [word for bit, word in INFLUENCE.items() if event.context & bit],
             "uid": event.uid,
             "euid": event.euid,
             "gid": event.gid,
@@ -115,6 +116,12 @@ _BRIEF: dict[str, Json] = {
     "exe_known": {"type": "boolean"},
     "program": {"type": "string", "description": "its name in data.executables, or empty"},
 }
+_INFLUENCE: Json = {
+    "type": "array",
+    "items": {"enum": list(INFLUENCE.values())},
+    "description": "what has influenced the process from outside since it executed that: then it has no name. The "
+    "environment is looked at only where the executable has one",
+}
 
 
 def _closed(properties: dict[str, Json]) -> dict[str, Json]:
@@ -133,6 +140,7 @@ _PROCESS: dict[str, Json] = {
     "tgid": _NUMBER,
     "tid": _NUMBER,
     **{name: _BRIEF[name] for name in ("start_time", "comm", "exe", "exe_known", "program")},
+    "influence": _INFLUENCE,
     "uid": _NUMBER,
     "euid": _NUMBER,
     "gid": _NUMBER,

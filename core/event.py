@@ -23,6 +23,18 @@ DECIDED_BY = {1: "poison", 2: "verdict", 3: "table", 4: "program", 5: "budget"}
 BY_TABLE = 3
 KERNEL_THREAD, CONTAINER = 1, 2
 """Bits of `Event.context`; `KRIE_CONTEXT_...` in C."""
+INFLUENCE = {
+    0x04: "traced",
+    0x08: "memory_written",
+    0x10: "environment",
+    0x20: "executable_changed",
+    0x40: "namespace",
+    0x80: "memory_shared",
+    0x100: "unknown",
+    0x200: "supervised",
+}
+"""Why a process has no name although its executable has one: bits of `Event.context`, too; `KRIE_LOST_...` in C."""
+INFLUENCED = sum(INFLUENCE)
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""
 
@@ -59,7 +71,9 @@ class Event:
     euid: Annotated[U32, Inline(), Doc("effective user, likewise")]
     gid: Annotated[U32, Inline(), Doc("real group, likewise")]
     cgroup: Annotated[U64, Doc("id of the process's cgroup in the v2 hierarchy")]
-    exe_ino: Annotated[U64, Doc("inode number of the executable; 0 for kernel threads")]
+    exe_ino: Annotated[
+        U64, Doc("inode number of what it executed, on overlayfs of the file below; 0: a kernel thread, or unknown")
+    ]
     exe_dev: Annotated[
         U32, Doc("device of the executable's file system, as the kernel numbers it (major << 20 | minor)")
     ]
@@ -77,7 +91,9 @@ class Event:
     errno: Annotated[U16, Doc("the error that it gave the caller, or why its signal was not taken")]
     verdict: Annotated[U32, Doc("the agent's number of the rule behind it; 0: none")]
     decided_by: Annotated[U16, Doc("what stood behind it: one of `DECIDED_BY`; 0: nothing was decided in the kernel")]
-    context: Annotated[U16, Doc("bits: 1 a kernel thread, 2 in a PID namespace other than the initial one")]
+    context: Annotated[
+        U16, Doc("bits: 1 a kernel thread, 2 in a PID namespace other than the initial one, others of `INFLUENCE`")
+    ]
     generation: Annotated[U32, Doc("generation of the policy's table that decided; 0: no table did")]
     comm: Annotated[Comm, Doc("name of the thread; anyone can set it")]
 

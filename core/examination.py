@@ -18,7 +18,7 @@ from .policy.ability import Ways, cannot, sent_kinds, ways_here
 from .policy.domain import Numbers
 from .policy.engine import Rule
 from .policy.explain import Explained, explain, modes_by_kind
-from .policy.reload import problems_of, programs_differ
+from .policy.reload import problems_of
 from .policy.tier import Tiers, find_tiers
 from .policy.tried import tried_engine
 
@@ -60,7 +60,6 @@ def _tried(config: Config, place: str) -> Iterator[_Tried]:
                 sent_kinds(ways, armed.types),
                 Numbers().following(executables.names),
                 partial(cannot, ways),
-                programs_differ=programs_differ(executables.overlaid),
             )
         problems = problems_of(engine.rules, armed.types, armed.plugins.facts, executables.unresolved)
         yield _Tried(armed, engine.rules, ways, tiers, problems, engine.revision)

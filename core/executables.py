@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from .process import Identity
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _OVERLAYFS = 0x794C7630  # OVERLAYFS_SUPER_MAGIC
 _STATFS_BYTES = 256  # of struct statfs, and some
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,8 +28,6 @@ class Executables:
     unresolved: Mapping[str, str]
     """Names whose file could not be opened, with the reason; no process gets them."""
     descriptors: tuple[int, ...]
-    overlaid: tuple[str, ...] = ()
-    """Names of files on an overlayfs, where one file can have several identities."""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -42,25 +42,34 @@ def resolve(paths: Mapping[str, str], identify: Callable[[int], Identity]) -> Ex
     """
     names: dict[Identity, str] = {}
     unresolved: dict[str, str] = {}
-    overlaid: list[str] = []
     with ExitStack() as opened:
         descriptors: list[int] = []
         for name, path in paths.items():
             try:
-                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                descriptor = _open(path)
             except OSError as error:
                 unresolved[name] = f"{path}: {error.strerror}"
                 continue
             opened.callback(os.close, descriptor)
             descriptors.append(descriptor)
-            overlaid += [name] if _is_overlaid(descriptor) else []
             identity = identify(descriptor)
             if identity in names:
                 unresolved[name] = f"{path} is the same file as that of {names[identity]!r}"
             else:
                 names[identity] = name
         opened.pop_all()  # they are the answer's from here on
-    return Executables(names, unresolved, tuple(descriptors), tuple(overlaid))
+    return Executables(names, unresolved, tuple(descriptors))
+
+
+def _open(path: str) -> int:
+    """A descriptor by which the kernel side knows the file. Raises `OSError`."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    if not (_is_overlaid(descriptor) and stat.S_ISREG(os.fstat(descriptor).st_mode)):
+        return descriptor
+    try:  # the file below, which has the identity, belongs to what is really open
+        return os.open(f"/proc/self/fd/{descriptor}", _READ)
+    finally:
+        os.close(descriptor)
 
 
 def _is_overlaid(descriptor: int) -> bool:

@@ -80,7 +80,7 @@ class ProcessTable:
     """All processes that live, and those that ended recently; at most `limit` of them."""
 
     def __init__(self, limit: int, identify: Callable[[int], Identity]) -> None:
-        """`identify` tells which file an open descriptor of ours is, as the kernel's records name it."""
+        """`identify` tells which file a process executed, by its tgid, as the kernel's records name it."""
         self._limit = limit
         self._identify = identify
         self._processes: dict[Key, Process] = {}
@@ -319,12 +319,10 @@ def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Proc
 
 def _executable(folder: Path, identify: Callable[[int], Identity]) -> tuple[str, Identity]:
     try:
-        descriptor = os.open(folder / "exe", os.O_PATH | os.O_CLOEXEC)
+        path = os.readlink(folder / "exe")
     except FileNotFoundError:
         return "", NOTHING  # a kernel thread
     except PermissionError:
         return UNKNOWN, NOTHING  # it has capabilities that we lack
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}"), identify(descriptor)
-    finally:
-        os.close(descriptor)
+    identity = identify(int(folder.name))
+    return path if identity != NOTHING else UNKNOWN, identity

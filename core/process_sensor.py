@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +14,8 @@ from .probe import Alternative, AttachType, Probe, Program, Sensor
 from .wire import U32, U64, Bool, Bytes, Pad2
 
 PATH_BYTES = 768
+_PROCESS_VM_WRITEV = 311  # x86-64
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,36 @@ def canary() -> None:
     os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
 
 
+def _influence() -> Probe:
+    """Who changes a process from outside: see `bpf/binding.bpf.c`. Only changes count, and none that was refused."""
+    places = (("arch_ptrace", "ptrace"), ("access_remote_vm", "access"), ("pin_user_pages_remote", "pin"))
+
+    def programs(attach: AttachType) -> tuple[Program, ...]:
+        own = tuple(
+            Program(attach, target, f"process_{name}_{attach}", proven=name != "ptrace") for target, name in places
+        )
+        compat = Program(
+            attach, "compat_arch_ptrace", f"process_ptrace_{attach}", proven=False, optional=True, argument=1
+        )
+        return (*own, compat)
+
+    ways = (Alternative(str(each), programs(each)) for each in (AttachType.FENTRY, AttachType.KPROBE))
+    return Probe("influence", None, tuple(ways), _write_to_own_memory)
+
+
+def _write_to_own_memory() -> None:
+    """By the ways that lead to the memory of others. Raises `OSError`."""
+    byte = ctypes.create_string_buffer(1)
+    address = ctypes.addressof(byte)
+    vector = (ctypes.c_size_t * 2)(address, 1)
+    _libc.syscall(_PROCESS_VM_WRITEV, os.getpid(), vector, 1, vector, 1, ctypes.c_ulong(0))
+    memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(memory, b"\0", address)
+    finally:
+        os.close(memory)
+
+
 def process_sensor() -> Sensor:
     """The sensor; an agent cannot do without it."""
 
@@ -68,9 +101,9 @@ def process_sensor() -> Sensor:
     return Sensor(
         name="process",
         version="1",
-        probes=(probe("fork", ProcessFork), probe("exec", ProcessExec), probe("exit", ProcessExit)),
+        probes=(probe("fork", ProcessFork), probe("exec", ProcessExec), probe("exit", ProcessExit), _influence()),
         events=(ProcessFork, ProcessExec, ProcessExit),
-        sources=(files("krie.bpf").joinpath("process.bpf.c"),),
+        sources=tuple(map(files("krie.bpf").joinpath, ("binding.bpf.c", "process.bpf.c"))),
         policies=files("krie.policies").joinpath("agent"),
         defines={"PROCESS_PATH_BYTES": PATH_BYTES},
     )

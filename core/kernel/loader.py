@@ -38,7 +38,7 @@ from .unit_cache import Folders, compile_into, obtain
 
 _PR_SET_PDEATHSIG = 1
 _DIAGNOSTIC_BYTES = 1 << 16
-_RUN_BY_AGENT = ("krie_inspect", "krie_peek", "krie_change")
+_RUN_BY_AGENT = ("krie_inspect", "krie_peek", "krie_change", "process_running_now")
 _RUN_BY_GUARDED_AGENT = "guard_beat"
 """The same of a sensor: see `krie.guard_sensor`."""
 

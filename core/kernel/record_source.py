@@ -49,6 +49,7 @@ static __always_inline struct {name} *krie_reserve_{name}(void)
 	}}
 	__builtin_memset(record, 0, sizeof(*record));
 	{fill}(&record->header);
+	krie_fill_image(&record->header);
 	record->header.kind = {record.kind};
 	record->header.version = {record.version};
 	record->header.size = sizeof(*record);

@@ -46,12 +46,14 @@ _CORE_TYPES = ("upid",)
 
 _INCLUDED = ("krie.h", "header.h", "syscall.h")
 """Headers of the core, in this order: they touch no map."""
-_PASTED = ("prelude.bpf.c", "budget.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
+_PASTED = ("prelude.bpf.c", "image.bpf.c", "budget.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
 _VERSION = "2"
 """Of what is compiled and how it is kept, as far as nothing below shows that."""
 _VERDICTS = 8192
 """Processes that can be poisoned, and verdicts that can stand, at a time."""
+_IMAGES = 65536
+"""Processes whose executable is known in the kernel: as many as the agent's own table holds by default."""
 
 _BCC_HEADERS = """linux/bpf_common.h linux/log2.h asm/page.h uapi/linux/if_ether.h uapi/linux/if_packet.h
 uapi/linux/if_arp.h uapi/linux/ip.h uapi/linux/ipv6.h uapi/linux/tcp.h uapi/linux/udp.h uapi/linux/ptrace.h
@@ -190,7 +192,8 @@ def assemble(
     lines = ["#include <linux/types.h>"]
     constants = {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES, **DISPATCH_DEFINES}
     lines += [f"#define {name} {value}" for name, value in constants.items()]
-    lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_SENSORS {max(1, len(sensors))}"]
+    lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_IMAGES {_IMAGES}"]
+    lines += [f"#define KRIE_SENSORS {max(1, len(sensors))}"]
     lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]
     lines += [f"#define KRIE_SLOTS {max(1, len(records))}"]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]

@@ -50,7 +50,6 @@ class Job:
     """What was read before: nothing is read again. Without `ways` it is not tried and gets no tables."""
     ways: Ways = field(default_factory=dict)
     numbers: Numbers = field(default_factory=Numbers)
-    programs_differ: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
     attempt(engine, types)
     note("at the kernel's tables")
     kinds = sent_kinds(job.ways, types)
-    tiers = find_tiers(engine, kinds, job.numbers, partial(cannot, job.ways), programs_differ=job.programs_differ)
+    tiers = find_tiers(engine, kinds, job.numbers, partial(cannot, job.ways))
     return engine, Compiled(sources, engine.packages, tiers, job.numbers, unchecked)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,7 +165,6 @@ class PolicyFiles:
             None,
             ways_here(self._armed.probes.reports),
             self._numbers_in_force().following(executables.names),
-            programs_differ(executables.overlaid),
         )
         try:
             self._loading = _Loading(Compiling(self._server.fork, job), executables)
@@ -217,12 +216,6 @@ class PolicyFiles:
         if self._stamp is None:  # the folders gave no answer then
             self._stamp = found
         return found is not None and found != self._stamp
-
-
-def programs_differ(overlaid: Iterable[str]) -> str:
-    """Why the kernel cannot tell named executables apart as user space does; empty where it can."""
-    names = ", ".join(overlaid)
-    return f"data.executables names files on an overlayfs: {names}" if names else ""
 
 
 def problems_of(

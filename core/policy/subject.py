@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Config
 from ..decision import merge
-from ..event import CONTAINER, KERNEL_THREAD, EventType
+from ..event import CONTAINER, INFLUENCED, KERNEL_THREAD, EventType
 from ..offline import event_types
 from ..plugin_manager import Plugins
 from ..process import Identity
@@ -54,7 +54,8 @@ class Subject:
     def document(self, event_type: EventType, raw: bytes) -> dict[str, Any]:
         """What rules see of the record, as far as programs know it."""
         event = event_type.event(*event_type.layout.values(raw))
-        number = self.numbers.files.get(Identity(event.exe_dev, event.exe_ino, event.exe_generation))
+        identity = Identity(event.exe_dev, event.exe_ino, event.exe_generation)
+        number = None if event.context & INFLUENCED else self.numbers.files.get(identity)
         names = [name for name, numbers in self.numbers.programs.items() if number in numbers]
         return {
             "event": {"kind": event_type.name, **event_type.json(event)},

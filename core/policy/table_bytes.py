@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .. import table_layout as layout
 from ..decision import Action, FiredRule
 from ..errors import PolicyError
-from ..event import CONTAINER, KERNEL_THREAD, Event, EventType
+from ..event import CONTAINER, INFLUENCED, KERNEL_THREAD, Event, EventType
 from ..inline import Path, inline_fields, shape_of
 from ..process import Identity
 from .domain import Numbers
@@ -108,7 +108,8 @@ def _number(event_type: EventType, raw: bytes, path: Path, numbers: Numbers) -> 
     if part == "process" and name not in Event.__dataclass_fields__:
         header = event_type.layout.raw(raw)
         if name == "program":
-            return numbers.files.get(Identity(header["exe_dev"], header["exe_ino"], header["exe_generation"]), 0)
+            identity = Identity(header["exe_dev"], header["exe_ino"], header["exe_generation"])
+            return 0 if int(header["context"]) & INFLUENCED else numbers.files.get(identity, 0)
         return int(header["context"]) & {"kernel_thread": KERNEL_THREAD, "container": CONTAINER}[name]
     value = event_type.layout.raw(raw)[name]
     if isinstance(value, bytes):

@@ -54,14 +54,10 @@ def find_tiers(
     types: Iterable[EventType],
     numbers: Numbers,
     able: Ability,
-    *,
-    programs_differ: str = "",
 ) -> Tiers:
     """Classify all rules and build the tables.
 
-    `types`: the kinds that programs send. `programs_differ`: why the kernel cannot tell executables apart as user space
-    does; then no rule about `program` is the kernel's. Raises `PolicyError` for a rule with `enforce: inline` that
-    cannot be.
+    `types`: the kinds that programs send. Raises `PolicyError` for a rule with `enforce: inline` that cannot be.
     """
     placements: dict[tuple[str, str], Placement] = {}
     tables: dict[str, KindTable] = {}
@@ -76,8 +72,6 @@ def find_tiers(
             if not why or rule.metadata.inline:
                 uses, unclear = _classified(engine, rule, event_type)
                 why = why or unclear
-            if programs_differ and any(each.path == ("process", "program") for each in uses):
-                why = why or programs_differ
             placements[rule.id, kind] = Placement(rule, kind, why, uses)
             if not why:
                 candidates[rule.id] = rule, uses

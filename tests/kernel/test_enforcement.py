@@ -34,6 +34,7 @@ from .enforcing import (
     copied_python,
     running,
 )
+from .overlays import overlaid
 from .tail_calls import slots_emptied
 from .test_triggers import PROGRAM
 
@@ -43,9 +44,13 @@ KRIE = str(Path(sys.executable).with_name("krie"))
 
 @pytest.fixture(scope="module")
 def named() -> Iterator[Path]:
-    """A victim's Python that the policy has a name for; not on an overlayfs, where files have no one identity."""
-    with tempfile.TemporaryDirectory(dir="/run") as folder:
-        yield copied_python(Path(folder))
+    """A victim's Python that the policy has a name for; on an overlayfs, as in a container."""
+    with tempfile.TemporaryDirectory(dir="/run") as made:
+        folder = Path(made)
+        (folder / "image").mkdir()
+        python = copied_python(folder / "image")
+        with overlaid(folder, "image", "root") as root:
+            yield root / python.name
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         timed.write_text(test_background.SOURCE)
         example_sensor = Sensor("example", "1", (), (test_background.Timed,), (timed,))
         whole = krie_sensor(RuntimeIntegrityConfig(), Features())
-        list(compile_sensors(kernel, [(process_sensor(), example_sensor)], folder))
+        list(compile_sensors(kernel, [(process_sensor(),), (process_sensor(), example_sensor)], folder))
         timed.write_text(test_kernel_tables.SOURCE)
         sample = Sensor("sample", "1", events=(Sample,), sources=(timed,))
         list(compile_sensors(kernel, [(whole, sample)], folder, trial=True))

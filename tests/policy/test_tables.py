@@ -188,16 +188,6 @@ def test_look_ups_know_the_rule_and_the_generation() -> None:
     assert python_look_up(made, look_up)(KIND, bytes(raw)) == (made.number("R"), 1)
 
 
-def test_programs_on_an_overlayfs_stay_with_user_space() -> None:
-    text = "package krie.sample\n\n" + "".join(
-        f'rules contains {{"id": "{name}", "action": "kill"}} if {body}\n\n'
-        for name, body in (("NAME", 'input.process.program == ""'), ("USER", "input.process.uid == 5"))
-    )
-    engine = EmbeddedEngine(PolicySources((PolicyFile("sample.rego", text),), {}, "revision"))
-    found = find_tiers(engine, [KIND], Numbers(), lambda kind, rule: "", programs_differ="overlayfs: apt")
-    assert {each.rule.id: each.why for each in found.placements} == {"NAME": "overlayfs: apt", "USER": ""}
-
-
 @dataclass(frozen=True, slots=True)
 class Wide(Event):
     """An event with a choice of numbers that are too large to be intervals of their own."""

@@ -20,7 +20,7 @@ from krie.health import ProbeReport
 from krie.kernel.origin import Origin
 from krie.kernel_tables import KernelTables
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.process import Identity, Key
+from krie.process import NOTHING, Identity, Key
 from krie.table_layout import EMPTY
 from krie.testing.events import build
 from krie.testing.fakes import FakeMap, fake_maps
@@ -152,6 +152,9 @@ def armed(
         "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
         "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
         "inspector": SimpleNamespace(identify=identify),
+        "bindings": SimpleNamespace(
+            identity=lambda _: NOTHING, note_all=lambda: None, look_at=len, look_only_at=lambda _: None
+        ),
         "loaded": SimpleNamespace(
             loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors), cache_problem="")
         ),

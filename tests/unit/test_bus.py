@@ -107,7 +107,8 @@ def test_the_journals_shape() -> None:
     }
     assert (line["mode"], line["would"], line["done"]) == ("observe", ["poison", "kill"], [])
     wanted = (
-        "tgid tid start_time comm exe exe_known program uid euid gid kernel_thread container parent cgroup namespaces"
+        "tgid tid start_time comm exe exe_known program influence uid euid gid kernel_thread container parent cgroup "
+        "namespaces"
     ).split()
     assert list(line["process"]) == wanted
     assert line["process"]["program"] == "tool"

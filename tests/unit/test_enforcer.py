@@ -206,6 +206,9 @@ def test_kernel_threads_and_protected_programs_are_spared(victim: int) -> None:
     assert setting.done(by(victim), decided(Action.KILL)) == ["spared: protected program /usr/sbin/sshd"]
     assert setting.done(by(victim, exe_ino=0, exe_dev=0), decided(Action.KILL)) == ["spared: a kernel thread"]
     assert setting.done(by(victim, exe_ino=6), decided(Action.OVERRIDE)) == ["bound"]
+    assert setting.done(by(victim, context=0x10), decided(Action.OVERRIDE)) == ["bound"]  # somebody chose its libraries
+    unknown = by(victim, exe_ino=0, exe_dev=0, context=0x100)
+    assert setting.done(unknown, decided(Action.OVERRIDE)) == ["bound"]
     assert lives(victim)
 
 

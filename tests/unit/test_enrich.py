@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from krie.cgroups import Cgroups
 from krie.enrich import OTHER_PROCESS, PROCESS_NAMES, Enricher, host, machine_id
-from krie.event import CONTAINER, KERNEL_THREAD, EventTypes
+from krie.event import CONTAINER, INFLUENCE, KERNEL_THREAD, EventTypes
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.process import NOTHING, Identity, ProcessTable
 from krie.process_sensor import ProcessExec, ProcessFork
@@ -151,3 +151,15 @@ def test_a_machine_without_an_id(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name in ("none", "fifo", "."):
         assert machine_id(tmp_path / name) == ""
+
+
+def test_a_process_that_was_influenced_has_no_name(setting: Setting) -> None:
+    setting.enricher.programs = {TOOL: "tool"}
+    free = event(context=KERNEL_THREAD | CONTAINER)
+    assert (setting.enricher.process(free)["program"], setting.enricher.process(free)["influence"]) == ("tool", [])
+    for bit, word in INFLUENCE.items():
+        happened = event(context=bit | CONTAINER)
+        assert (setting.enricher.process(happened)["program"], setting.enricher.process(happened)["influence"]) == (
+            "",
+            [word],
+        )

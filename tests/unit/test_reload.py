@@ -17,7 +17,7 @@ from krie.enrich import Enricher
 from krie.errors import ConfigError, PolicyError
 from krie.health import ProbeReport
 from krie.policy.domain import Numbers
-from krie.policy.reload import Candidate, PolicyFiles, event_fields, programs_differ
+from krie.policy.reload import Candidate, PolicyFiles, event_fields
 from krie.policy.snapshot import Stamp, stamp_of
 from krie.process import Identity
 from krie.testing.patience import PATIENCE_S
@@ -265,11 +265,6 @@ def test_what_cannot_be_meant_is_warned_about(tmp_path: Path, caplog: pytest.Log
     assert "no process gets this name" in caplog.text
     assert "rule R9 reads input.process.uuid, which there is not" in caplog.text
     assert "R1" not in caplog.text
-
-
-def test_why_the_kernel_cannot_tell_executables_apart() -> None:
-    assert programs_differ([]) == ""
-    assert programs_differ(["apt", "dpkg"]) == "data.executables names files on an overlayfs: apt, dpkg"
 
 
 def test_names_that_rules_may_read(tmp_path: Path) -> None:
