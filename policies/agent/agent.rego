@@ -77,7 +77,7 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 #     Who tried it gets an error. An administrator who stops the agent by kill meets it: use systemd, or Ctrl-C.
 rules contains {"id": "AGENT005", "action": "log"} if {
 	input.event.kind == "krie.guarded"
-	not input.event.attempt in {"map_opened", "program_opened", "link_opened"}
+	not _asked_for_a_descriptor
 }
 
 # METADATA
@@ -93,7 +93,7 @@ rules contains {"id": "AGENT005", "action": "log"} if {
 #     The agent's programs, maps and links are missing in lists such as that of bpftool; `krie status --json` has them.
 rules contains {"id": "AGENT041", "action": "log"} if {
 	input.event.kind == "krie.guarded"
-	input.event.attempt in {"map_opened", "program_opened", "link_opened"}
+	_asked_for_a_descriptor
 }
 
 # METADATA
@@ -242,3 +242,5 @@ rules contains {"id": "AGENT031", "action": "log"} if {
 	input.event.kind == "krie.service"
 	input.event.state in {"trouble", "dropped"}
 }
+
+_asked_for_a_descriptor if input.event.attempt in {"map_opened", "program_opened", "link_opened"}

@@ -366,6 +366,8 @@ again = lambda: denied(lambda: os.write(file, b'{MANY}'))
 again()
 print(os.getpid(), flush=True)
 until(again, errno.EPERM)
+import time
+time.sleep(1)  # the verdict is there before the agent looks whether it hit somebody who still lives
 """
 
     def done(user: int) -> list[str]:
