@@ -13,7 +13,7 @@ struct syscall_table_handler {
 	s32 number;
 	u32 abi;
 };
-KRIE_STATE("array", u32, struct syscall_table_handler, syscall_table_handlers, 64);
+BPF_ARRAY(syscall_table_handlers, struct syscall_table_handler, 64);
 
 static __always_inline u64 syscall_table_may_call(struct syscall_table_kernel *kernel, u64 address)
 {
