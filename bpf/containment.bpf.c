@@ -6,28 +6,29 @@
  * Refusals are counted, not sent: a poisoned process that tries in a loop must not fill the ring buffer.
  */
 
-#define CONTAINMENT_FILE_OPEN 1
-#define CONTAINMENT_INODE_CREATE 2
-#define CONTAINMENT_INODE_UNLINK 3
-#define CONTAINMENT_INODE_RENAME 4
-#define CONTAINMENT_INODE_SETATTR 5
-#define CONTAINMENT_BPRM_CHECK_SECURITY 6
-#define CONTAINMENT_MMAP_FILE 7
-#define CONTAINMENT_FILE_MPROTECT 8
-#define CONTAINMENT_TASK_ALLOC 9
-#define CONTAINMENT_TASK_KILL 10
-#define CONTAINMENT_TASK_FIX_SETUID 11
-#define CONTAINMENT_PTRACE_ACCESS_CHECK 12
-#define CONTAINMENT_SOCKET_CREATE 13
-#define CONTAINMENT_SOCKET_CONNECT 14
-#define CONTAINMENT_SB_MOUNT 15
-#define CONTAINMENT_BPF 16
-#define CONTAINMENT_KERNEL_READ_FILE 17
-#define CONTAINMENT_KERNEL_LOAD_DATA 18
-
+#define CONTAINMENT_FURTHER 8 /* see containment_operation() */
+#define CONTAINMENT_READ_IMPLIES_EXEC 0x0400000 /* include/uapi/linux/personality.h */
+#define CONTAINMENT_PROT_READ 1
 #define CONTAINMENT_PROT_EXEC 4 /* include/uapi/asm-generic/mman-common.h */
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
+
+/* Number of the operation that this program is for: OPERATIONS in krie/operations.py. It is the argument, above
+ * CONTAINMENT_FURTHER bits of the further programs for it. */
+static __always_inline u32 containment_operation(void)
+{
+	u32 argument = krie_self() >> 32;
+
+	return argument >> CONTAINMENT_FURTHER ? argument >> CONTAINMENT_FURTHER : argument;
+}
+
+/* Whether nobody may be poisoned, and the agent does not look. */
+static __always_inline bool containment_idle(void)
+{
+	struct krie_busy *busy = krie_busy_now();
+
+	return !busy || !(busy->poisoned | (busy->flags & (KRIE_BUSY_HOST | KRIE_BUSY_CANARY)));
+}
 
 static __always_inline int containment_refuse(u32 operation)
 {
@@ -81,23 +82,44 @@ int containment_file_open(u64 *ctx)
 		if (error)
 			return error;
 	}
-	return containment_refuse(CONTAINMENT_FILE_OPEN);
+	return containment_refuse(containment_operation());
+}
+
+/* Whether memory with this protection can be executed; whoever has the personality READ_IMPLIES_EXEC need not ask for it. */
+static __always_inline bool containment_executable(u64 protection)
+{
+	return protection & CONTAINMENT_PROT_EXEC ||
+	       (protection & CONTAINMENT_PROT_READ &&
+		KRIE_READ(task_struct, krie_current(), personality) & CONTAINMENT_READ_IMPLIES_EXEC);
 }
 
 /* security_mmap_file(file, prot, flags); the LSM hook has what was asked for as its second argument, too */
 int containment_mmap_file(u64 *ctx)
 {
-	if (!(ctx[1] & CONTAINMENT_PROT_EXEC))
+	if (containment_idle())
 		return 0;
-	return containment_refuse(CONTAINMENT_MMAP_FILE);
+	if (!krie_without_type((void *)ctx[0]) && !containment_executable(ctx[1]))
+		return 0; /* plain memory; the verifier of some kernels believes that there is always a file */
+	return containment_refuse(containment_operation());
 }
 
 /* security_file_mprotect(vma, asked, prot) */
 int containment_file_mprotect(u64 *ctx)
 {
-	if (!(ctx[1] & CONTAINMENT_PROT_EXEC))
+	if (containment_idle() || !containment_executable(ctx[1]))
 		return 0;
-	return containment_refuse(CONTAINMENT_FILE_MPROTECT);
+	return containment_refuse(containment_operation());
+}
+
+/* security_capable(cred, user namespace, capability, options): hot where DAC says no. About the process itself, not where
+ * the kernel asks for another one. */
+int containment_capable(u64 *ctx)
+{
+	if (containment_idle())
+		return 0;
+	if (krie_without_type((void *)ctx[0]) != KRIE_READ(task_struct, krie_current(), cred))
+		return 0;
+	return containment_refuse(containment_operation());
 }
 
 /* security_task_kill(task, info, signal, cred): not asked for the kernel's own signals, such as a terminal's Ctrl-C */
@@ -109,7 +131,7 @@ int containment_task_kill(u64 *ctx)
 
 	if (containment_stranger(&process, &agent) && (u32)ctx[2] && containment_of_agent(task, &process, agent))
 		return containment_guard(&process, GUARD_AGENT_SIGNALLED);
-	return containment_refuse(CONTAINMENT_TASK_KILL);
+	return containment_refuse(containment_operation());
 }
 
 /* security_ptrace_access_check(child, mode) */
@@ -123,7 +145,7 @@ int containment_ptrace_access_check(u64 *ctx)
 		return 0;
 	if (containment_stranger(&process, &agent) && containment_of_agent(task, &process, agent))
 		return containment_guard(&process, GUARD_AGENT_TRACED);
-	return containment_refuse(CONTAINMENT_PTRACE_ACCESS_CHECK);
+	return containment_refuse(containment_operation());
 }
 
 /* security_bpf(command, attributes, size) */
@@ -133,65 +155,11 @@ int containment_bpf(u64 *ctx)
 
 	if (error)
 		return error;
-	return containment_refuse(CONTAINMENT_BPF);
+	return containment_refuse(containment_operation());
 }
 
-int containment_inode_create(u64 *ctx)
+/* Everything that is refused whatever its arguments say: each place has its operation's number as argument. */
+int containment_hook(u64 *ctx)
 {
-	return containment_refuse(CONTAINMENT_INODE_CREATE);
-}
-
-int containment_inode_unlink(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_INODE_UNLINK);
-}
-
-int containment_inode_rename(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_INODE_RENAME);
-}
-
-int containment_inode_setattr(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_INODE_SETATTR);
-}
-
-int containment_bprm_check_security(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_BPRM_CHECK_SECURITY);
-}
-
-int containment_task_alloc(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_TASK_ALLOC);
-}
-
-int containment_task_fix_setuid(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_TASK_FIX_SETUID);
-}
-
-int containment_socket_create(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_SOCKET_CREATE);
-}
-
-int containment_socket_connect(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_SOCKET_CONNECT);
-}
-
-int containment_sb_mount(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_SB_MOUNT);
-}
-
-int containment_kernel_read_file(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_KERNEL_READ_FILE);
-}
-
-int containment_kernel_load_data(u64 *ctx)
-{
-	return containment_refuse(CONTAINMENT_KERNEL_LOAD_DATA);
+	return containment_refuse(containment_operation());
 }

@@ -18,18 +18,15 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from .harmless import CANARIES
 from .health import ProbeReport
 from .kernel.maps import Map
+from .operations import ALL, ANY, OPERATIONS, Operation, function_of
 from .probe import Alternative, AttachType, Enforcement, Probe, Program, Sensor
 from .process import Key
 from .process_sensor import canary as a_child
 
 NAME = "containment"
-_HOOKS = """file_open inode_create inode_unlink inode_rename inode_setattr bprm_check_security mmap_file file_mprotect
-task_alloc task_kill task_fix_setuid ptrace_access_check socket_create socket_connect sb_mount bpf kernel_read_file
-kernel_load_data""".split()
-OPERATIONS: Mapping[int, str] = dict(enumerate(_HOOKS, 1))
-"""The guarded operations by their numbers in C: hooks of the kernel, without `security_`."""
 GUARDED: Mapping[int, str] = {
     32: "agent_signalled",
     33: "agent_traced",
@@ -56,13 +53,14 @@ SEEN = frozenset({"agent_moved", "agent_frozen"})
 _SYS = {"process_vm_readv": 310, "finit_module": 313, "init_module": 175, "bpf": 321, "setuid": 105}  # x86-64
 _NO_SUCH_COMMAND = 0xFFFF
 _MS_REMOUNT, _MS_BIND = 32, 4096
+_FURTHER = 8  # CONTAINMENT_FURTHER in C: an operation's number is told by more programs than one
 _PROT_READ_EXEC = mmap.PROT_READ | mmap.PROT_EXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def containment_sensor() -> Sensor:
     """A probe for each guarded operation, and one that keeps the poisoned processes' children and ends."""
-    probes = tuple(_probe(hook, _CANARIES.get(hook, a_child)) for hook in _HOOKS)
+    probes = tuple(_probe(each, _CANARIES.get(each.hook, a_child)) for each in ALL)
     inheritance = tuple(
         Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{NAME}_{name}") for name in ("fork", "exit")
     )
@@ -71,23 +69,30 @@ def containment_sensor() -> Sensor:
     return Sensor(NAME, "1", (*probes, family), sources=sources)
 
 
-def _probe(hook: str, canary: Callable[[], None]) -> Probe:
+def _probe(operation: Operation, canary: Callable[[], None]) -> Probe:
     # Both ways run the same C. fmod_ret needs no boot parameter; LSM is what the kernel means for this.
-    function = f"security_{hook.removesuffix('_security')}"
-    return Probe(
-        hook,
-        None,
-        tuple(
-            Alternative(str(attach), (Program(attach, target, f"{NAME}_{hook}"),), can=frozenset({Enforcement.REFUSE}))
-            for attach, target in ((AttachType.LSM, hook), (AttachType.FMOD_RET, function))
-        ),
-        canary,
-    )
+    def alternative(attach: AttachType, target_of: Callable[[str], str]) -> Alternative:
+        first = Program(attach, target_of(operation.hook), f"{NAME}_{operation.function}", argument=operation.number)
+        further = (  # that they are attached must do: what would prove them is not the same on all of these kernels
+            Program(
+                attach,
+                target_of(hook),
+                f"{NAME}_{ANY}",
+                optional=True,
+                proven=False,
+                argument=operation.number << _FURTHER | at,
+            )
+            for at, hook in enumerate(operation.further, 1)
+        )
+        return Alternative(str(attach), (first, *further), can=frozenset({Enforcement.REFUSE}))
+
+    ways = (alternative(AttachType.LSM, str), alternative(AttachType.FMOD_RET, function_of))
+    return Probe(operation.hook, None, ways, canary)
 
 
 def guarded(reports: Iterable[ProbeReport]) -> list[ProbeReport]:
     """The guarded operations that are really refused to poisoned processes on this machine."""
-    own = (each for each in reports if each.plugin == NAME and each.probe.name in _HOOKS)
+    own = (each for each in reports if each.plugin == NAME and each.probe.name in OPERATIONS.values())
     return [each for each in own if each.state == "alive"]
 
 
@@ -97,7 +102,7 @@ class Refusals:
 
     process: Key
     operation: int
-    """Of `OPERATIONS` or `GUARDED`."""
+    """Of `krie.operations` or `GUARDED`."""
     count: int
     rule: int
     """The agent's number of the rule that poisoned it; 0: none."""
@@ -184,6 +189,7 @@ def _module_memory() -> None:
 
 
 _CANARIES: Mapping[str, Callable[[], None]] = {
+    **CANARIES,
     **dict.fromkeys(("file_open", "inode_create", "inode_unlink", "inode_rename", "inode_setattr"), files_canary),
     **dict.fromkeys(("mmap_file", "file_mprotect"), _executable_memory),
     "task_kill": _signal,

@@ -12,10 +12,11 @@ from typing import Any
 from .armed import Armed
 from .blindness import BlindRule, blind_rules, missing_fields
 from .containment import NAME as CONTAINMENT
-from .containment import OPERATIONS, guarded
+from .containment import guarded
 from .decision import Mode
 from .health import ProbeReport
 from .kernel.origin import Origin
+from .operations import OPERATIONS
 from .policy.engine import Rule
 from .timings import Phase
 from .version import version

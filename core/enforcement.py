@@ -16,7 +16,7 @@ from . import clearing, containment
 from .armed import Armed
 from .breaker import CircuitBreaker
 from .config import Config
-from .containment import GUARDED, OPERATIONS, SEEN, take_refusals
+from .containment import GUARDED, SEEN, take_refusals
 from .control import Peer
 from .decision import Mode
 from .enforcement_events import Breaker, Cleared, Contained, Gap, Guarded
@@ -34,6 +34,7 @@ from .journal import files_of
 from .kernel.maps import Map
 from .kernel_tables import KernelTables
 from .kernel_tier import KernelTier
+from .operations import OPERATIONS
 from .policy.reload import Candidate
 from .principal import PrincipalOf
 from .probe import Enforcement as Can

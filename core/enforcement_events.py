@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from .containment import GUARDED, OPERATIONS, SEEN
+from .containment import GUARDED, SEEN
 from .event import Event
 from .layout import Doc
+from .operations import OPERATIONS
 from .standing import LIMITS, OOM_SCORE, PRIORITY
 from .wire import S64, U32, U64, Chars, Choice, Pad3, Pad7
 

@@ -1,7 +1,8 @@
 """What containment's programs counted, as the agent takes it."""
 
-from krie.containment import NAME, OPERATIONS, Refusals, containment_sensor, guarded, take_refusals
+from krie.containment import NAME, Refusals, containment_sensor, guarded, take_refusals
 from krie.health import ProbeReport
+from krie.operations import OPERATIONS
 from krie.process import Key
 
 from .kernel_side import KernelSide

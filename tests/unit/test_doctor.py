@@ -13,18 +13,21 @@ from typing import Any
 import pytest
 from krie import Alternative, AttachType, Enforcement, KernelError, Probe, Program
 from krie.admin import RefusedError
-from krie.containment import NAME, OPERATIONS
+from krie.containment import NAME
 from krie.control import SOCKET
 from krie.decision import Mode
 from krie.diagnosis import Report, diagnose
 from krie.doctor import consult
 from krie.health import ProbeReport
+from krie.operations import OPERATIONS
 from krie.render_doctor import doctor
 from rich.console import Console
 
 from .kernel_side import KernelSide, armed
 from .test_control import Serving
 from .test_reports import POLICY, probe
+
+ALL = len(OPERATIONS)
 
 
 def contained(*states: str) -> list[ProbeReport]:
@@ -120,9 +123,9 @@ def test_all_is_well() -> None:
 @pytest.mark.parametrize(
     ("states", "text"),
     [
-        ([], "Poison holds: all 18 guarded operations can be refused, by lsm\n"),
-        (["missing", "silent"], "Poison leaks: 16 of 18 guarded operations can be refused"),
-        (["missing"] * 18, "Poison cannot hold here: no guarded operation can be refused"),
+        ([], f"Poison holds: all {ALL} guarded operations can be refused, by lsm\n"),
+        (["missing", "silent"], f"Poison leaks: {ALL - 2} of {ALL} guarded operations can be refused"),
+        (["missing"] * ALL, "Poison cannot hold here: no guarded operation can be refused"),
     ],
 )
 def test_what_poison_is_worth(states: Sequence[str], text: str) -> None:
@@ -132,7 +135,7 @@ def test_what_poison_is_worth(states: Sequence[str], text: str) -> None:
     rows = [line.split()[:2] for line in lines]
     assert (["file_open", "missing"] in rows) is (["inode_create", "silent"] in rows) is (len(states) == 2)
     assert report.to_json()["containment"]["loaded"]
-    assert ("  EPERM" in lines or "  lsm: EPERM" in lines) is (len(states) == 18)
+    assert ("  EPERM" in lines or "  lsm: EPERM" in lines) is (len(states) == ALL)
 
 
 def test_what_an_observing_agent_did_not_load_is_not_said_to_fail() -> None:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from krie import Action, Alternative, AttachType, Enforcement, Event, FiredRule, KernelError, Probe, Program, Sensor
 from krie.config import Config
-from krie.containment import GUARDED, OPERATIONS, containment_sensor
+from krie.containment import GUARDED, containment_sensor
 from krie.control import Peer
 from krie.decision import Decision, Mode, merge
 from krie.enforcement import Enforcing, wanted
@@ -21,6 +21,7 @@ from krie.executables import Executables
 from krie.guard import Guard
 from krie.health import ProbeReport
 from krie.heart import Heart
+from krie.operations import OPERATIONS
 from krie.policy.domain import Numbers
 from krie.policy.policy import Policy
 from krie.policy.reload import Candidate

@@ -33,9 +33,11 @@ BLOCKS: dict[str, Callable[[Config, Plugins], str]] = {
     "grid": rules.grid,
     "guarded": tables.guarded,
     "hooks": api.hooks,
+    "operations": tables.operations,
     "probes": tables.probes,
     "rule_details": rules.details,
     "rules": rules.table_of,
+    "unguarded": tables.unguarded,
 }
 """What each block is made of, from the configuration with all shipped plugins."""
 

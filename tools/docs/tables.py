@@ -7,11 +7,11 @@ from typing import Any, get_args, get_origin
 
 from krie.agent_events import AGENT_EVENTS
 from krie.config import Config
-from krie.containment import OPERATIONS
 from krie.enforcement_events import ENFORCEMENT_EVENTS
 from krie.enforcer import WORDS
 from krie.errors import ExitCode
 from krie.event import EventType, own_fields
+from krie.operations import ALL, NOT_GUARDED, OPERATIONS
 from krie.plugin_manager import Plugins
 from krie.probe import Probe, Sensor
 from krie.process_sensor import process_sensor
@@ -116,6 +116,21 @@ def done(_config: Config, _plugins: Plugins) -> str:
 def guarded(_config: Config, _plugins: Plugins) -> str:
     """The operations that are refused to a poisoned process."""
     return f"{', '.join(f'`{each}`' for each in OPERATIONS.values())}\n"
+
+
+def operations(_config: Config, _plugins: Plugins) -> str:
+    """What a poisoned process can no longer do, with the hooks that refuse it."""
+    rows = [
+        (", ".join(f"`{hook}`" for hook in (each.hook, *each.further)), each.refuses)
+        for each in sorted(ALL, key=lambda each: each.number)
+    ]
+    return table(("hook", "refused to a poisoned process"), rows)
+
+
+def unguarded(_config: Config, _plugins: Plugins) -> str:
+    """The other hooks, by the reason why they are not guarded."""
+    rows = [(why, ", ".join(f"`{each}`" for each in sorted(hooks))) for why, hooks in NOT_GUARDED.items()]
+    return table(("why not", "hooks"), rows)
 
 
 def types(plugins: Plugins) -> list[EventType]:
