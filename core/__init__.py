@@ -1,7 +1,7 @@
 """KRIe: detects kernel exploits and kernel tampering with BPF, and lets Rego policies decide. Names for plugin authors.
 
-Start at `krie.hookspecs` (the contract), then `krie.probe` (what a plugin contributes), `krie.event`, `krie.layout`
-and `krie.wire` (how an event is declared).
+Start at `krie.plugin.hookspecs` (the contract), then `krie.plugin.probe` (what a plugin contributes),
+`krie.events.event`, `krie.events.layout` and `krie.events.wire` (how an event is declared).
 
 Importing the package imports nothing else: each name is looked up when it is first asked for, so that a command pays
 only for what it uses.
@@ -15,23 +15,10 @@ if TYPE_CHECKING:
     from .config import PluginConfig
     from .decision import Action, Decision, FiredRule, Scope
     from .errors import ConfigError, KernelError, KrieError, PluginError
-    from .event import Event, own_fields
-    from .hookspecs import API_VERSION, hookimpl
-    from .integrity import Check, Difference
-    from .kernel.btf import Btf
-    from .kernel.features import Features
-    from .kernel.image import unpacked
-    from .kernel.maps import Map, Maps, total
-    from .kernel.memory import KernelMemory, memory_of
-    from .kernel.mounts import mounted
-    from .kernel.symbols import Symbols, addresses
-    from .kernel.syscalls import numbers_of
-    from .layout import Doc, Inline
-    from .path import path_text
-    from .probe import Alternative, AttachType, CannotProve, Enforcement, Probe, Program, Sensor
-    from .roaming import Trap
-    from .trust import read_trusted
-    from .wire import (
+    from .events.event import Event, own_fields
+    from .events.layout import Doc, Inline
+    from .events.path import path_text
+    from .events.wire import (
         S32,
         S64,
         U8,
@@ -56,6 +43,19 @@ if TYPE_CHECKING:
         Pad7,
         text_of,
     )
+    from .kernel.btf import Btf
+    from .kernel.features import Features
+    from .kernel.image import unpacked
+    from .kernel.maps import Map, Maps, total
+    from .kernel.memory import KernelMemory, memory_of
+    from .kernel.mounts import mounted
+    from .kernel.program import AttachType, Program, Trap
+    from .kernel.symbols import Symbols, addresses
+    from .kernel.syscalls import numbers_of
+    from .plugin.hookspecs import API_VERSION, hookimpl
+    from .plugin.integrity import Check, Difference
+    from .plugin.probe import Alternative, CannotProve, Enforcement, Probe, Sensor
+    from .trust import read_trusted
 
 __all__ = [
     "API_VERSION",
@@ -131,24 +131,24 @@ _MODULES = {
     "config": "PluginConfig",
     "decision": "Action Decision FiredRule Scope",
     "errors": "ConfigError KernelError KrieError PluginError",
-    "event": "Event own_fields",
-    "hookspecs": "API_VERSION hookimpl",
-    "integrity": "Check Difference",
+    "events.event": "Event own_fields",
+    "events.layout": "Doc Inline",
+    "events.path": "path_text",
+    "events.wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json Pad1 Pad2 "
+    "Pad3 Pad4 Pad5 Pad6 Pad7 text_of",
     "kernel.btf": "Btf",
     "kernel.features": "Features",
     "kernel.image": "unpacked",
     "kernel.maps": "Map Maps total",
     "kernel.memory": "KernelMemory memory_of",
     "kernel.mounts": "mounted",
+    "kernel.program": "Trap AttachType Program",
     "kernel.symbols": "Symbols addresses",
     "kernel.syscalls": "numbers_of",
-    "layout": "Doc Inline",
-    "path": "path_text",
-    "probe": "Alternative AttachType CannotProve Enforcement Probe Program Sensor",
-    "roaming": "Trap",
+    "plugin.hookspecs": "API_VERSION hookimpl",
+    "plugin.integrity": "Check Difference",
+    "plugin.probe": "Alternative CannotProve Enforcement Probe Sensor",
     "trust": "read_trusted",
-    "wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json "
-    "Pad1 Pad2 Pad3 Pad4 Pad5 Pad6 Pad7 text_of",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from .config_file import MODE, RUN_DIR, PluginMode, read_content
 from .config_section import Section
 from .errors import ConfigError
-from .services.config import BundleConfig, DecisionLogsConfig, StatusConfig, is_url, problems
+from .services_config import BundleConfig, DecisionLogsConfig, StatusConfig, is_url, problems
 
 _LONGEST_SOCKET = 107
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
-from .wire import Json
+from .events.wire import Json
 
 _EPERM = 1
 

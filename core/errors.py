@@ -1,7 +1,7 @@
 """Everything that KRIe raises on purpose, and the exit codes of the command line.
 
-Each error carries the data that a caller needs and a message that names the place and the mend. Only `krie.cli` and
-`krie.agent.main` print errors, by `krie.output`, and turn them into exit codes.
+Each error carries the data that a caller needs and a message that names the place and the mend. Only `krie.cli.main`
+and `krie.agent.main` print errors, by `krie.output`, and turn them into exit codes.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class DecodeError(KrieError):
 
 
 class PluginError(KrieError):
-    """A plugin breaks the contract of `krie.hookspecs`; `plugin` names it."""
+    """A plugin breaks the contract of `krie.plugin.hookspecs`; `plugin` names it."""
 
     exit_code = ExitCode.DEGRADED
 

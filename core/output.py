@@ -2,7 +2,7 @@
 
 What is said may hold names, paths and texts that others chose. A line stays one line, and none of it reaches a
 terminal as anything but visible characters, whatever the terminal's encoding; see `krie.printable`. Tables and colours
-are made in `krie.render`, of text that went through the same. A test finds whoever prints past both.
+are made in `krie.cli.render`, of text that went through the same. A test finds whoever prints past both.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _Visible(io.TextIOWrapper):
 
 
 class Unfiltered(io.TextIOBase):
-    """A standard stream for `krie.render`, which writes colours and moves the cursor."""
+    """A standard stream for `krie.cli.render`, which writes colours and moves the cursor."""
 
     def __init__(self, stream: _Visible) -> None:
         """`stream` stays whose it is."""
@@ -134,7 +134,7 @@ class Unfiltered(io.TextIOBase):
 
 
 def unfiltered(*, stderr: bool) -> TextIO | Unfiltered:
-    """The stream for `krie.render`."""
+    """The stream for `krie.cli.render`."""
     stream = sys.stderr if stderr else sys.stdout
     return Unfiltered(stream) if isinstance(stream, _Visible) else stream
 

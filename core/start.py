@@ -18,7 +18,7 @@ def isolate(module: str) -> None:
 def main() -> None:
     """Entry point of the `krie` command."""
     isolate("krie.start")
-    from .cli import main as command  # noqa: PLC0415 - see above
+    from .cli.main import main as command  # noqa: PLC0415 - see above
 
     command()
 

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from krie import Decision, Event
-from krie.bus import Bus
-from krie.cgroups import Cgroups
+from krie.agent.bus import Bus
+from krie.agent.selection import Selection
 from krie.config import load_config
 from krie.decision import Action, Mode
-from krie.enforcer import Outcome, would
-from krie.enrich import Enricher
-from krie.offline import event_types, load_plugins
+from krie.enforce.enforcer import Outcome, would
+from krie.events.identity import Identity
+from krie.kernel.cgroups import Cgroups
+from krie.plugin.offline import event_types, load_plugins
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.policy.policy import Policy
-from krie.policy.tried import tried_engine
-from krie.process import NOTHING, Identity, ProcessTable
-from krie.process_sensor import ProcessExec
-from krie.selection import Selection
+from krie.processes.enrich import Enricher
+from krie.processes.sensor import ProcessExec
+from krie.processes.table import NOTHING, ProcessTable
 from krie.testing.events import build
+from krie.tier.tried import tried_engine
 
 _PROGRAMS = {
     "/usr/lib/systemd/systemd-sysctl": Identity(1, 1, 0),

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AttachError, KernelError
-from ..probe import AttachType, Program
 from . import bpf
 from .perf_event import SOFTWARE, TRACEPOINT, perf_event
+from .program import AttachType, Program
 from .traps import Read, Traps, suits
 
 _KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from ..probe import AttachType
+from .program import AttachType
 
 
 def instruction(code: int, registers: int = 0, offset: int = 0, immediate: int = 0) -> bytes:

@@ -13,8 +13,8 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import AttachError
-from ..probe import Program
 from . import bpf
+from .program import Program
 from .syscalls import Numbers, numbers_of
 
 FUNCTION = "krie_dispatch"

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import KernelError
-from ..probe import AttachType, Program
 from . import attach, bpf
 from .btf import Btf
 from .counting import counting, fetch_adding, setting_retval, walking
+from .program import AttachType, Program
 
 _HARMLESS_TARGETS = {
     AttachType.LSM: "bpf",

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from ..errors import KernelError
-from ..event import Event
-from ..layout import layout_of
+from ..events.event import Event
+from ..events.layout import layout_of
 from .maps import Map
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from ..errors import KernelError
-from ..probe import AttachType, Program
 from .btf import Btf
+from .program import AttachType, Program
 
 Read = Callable[[int, int], bytes]
 """Bytes of the kernel's memory, by address and size. Raises `KernelError`."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from ..enrich import PROCESS_NAMES
 from ..errors import DecisionError, PolicyError
+from ..processes.enrich import PROCESS_NAMES
 from .annotations import Annotations, annotations_above
 from .checks.check import check
 from .definition import Definition, Node, reference

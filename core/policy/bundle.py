@@ -17,9 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import PolicyError
-from ..wire import Json
+from ..events.wire import Json
+from ..opa.entry_points import FOLDER, PACKAGE, entry_points, package_of
 from .archive import pack, unpack
-from .entry_points import FOLDER, PACKAGE, entry_points, package_of
 from .json_text import read_json
 from .nesting import check_text
 from .sources import PolicyFile, PolicySources, revision_of

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import ConfigError, PolicyError
-from ..services.config import is_url
+from ..events.wire import Json
+from ..services_config import is_url
 from ..trust import read_trusted
-from ..wire import Json
 from .archive import MOST_PACKED
 from .bundle import Bundle, read_bundle
 from .pinned import VerificationKey, read_keys

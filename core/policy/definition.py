@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..inline import Path
+from ..events.inline import Path
 
 Node = Any
 """A node of the tree that regorus gives."""

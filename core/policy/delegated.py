@@ -12,8 +12,8 @@ from typing import Protocol
 
 from ..decision import FiredRule
 from ..errors import DecisionError
+from ..opa.server import EngineName, OpaServer
 from .engine import Engine, Package, fired_rules
-from .opa_server import EngineName, OpaServer
 
 Answer = tuple[FiredRule, ...] | str
 """The rules of one package that fired, or why it could not be evaluated."""

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 
 from ..errors import PolicyError
-from ..wire import Json
+from ..events.wire import Json
 
 MOST_DEPTH = 100
 """The embedded engine takes 128 of all data together."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from ..decision import Action
-from ..enrich import PROCESS_SCHEMA
-from ..wire import Json
+from ..events.wire import Json
+from ..processes.enrich import PROCESS_SCHEMA
 from .analysis import Analysis
 from .annotations import Annotations, Text
 from .checks.inference import Inference, Report, World

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import PolicyError
-from ..inline import Path
+from ..events.inline import Path
 from .definition import Definition, Node, reference, text_at
 
 _LANGUAGE = frozenset(

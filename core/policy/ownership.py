@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..errors import PolicyError
-from ..wire import Json
+from ..events.wire import Json
 
 
 class Packages:

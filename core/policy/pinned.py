@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..services.config import PinnedKey
+from ..services_config import PinnedKey
 from ..trust import read_secret, read_trusted
 
 

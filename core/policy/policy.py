@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..decision import Action, Decision, FiredRule, merge
-from ..wire import Json
+from ..events.wire import Json
 from .delegated import Answered, Many
 from .engine import Engine, Package, Path, Rule
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
 from ..errors import PolicyError
-from ..wire import Json
-from .entry_points import entry_points
+from ..events.wire import Json
+from ..opa.entry_points import entry_points
 from .json_text import read_json
 from .nesting import check_text
 from .snapshot import place_of, policy_files

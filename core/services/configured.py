@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Config
-from ..enrich import host
+from ..processes.enrich import host
+from ..service import Service
+from ..services_config import is_url
 from ..version import version
-from .config import is_url
-from .service import Service
 
 
 def services_of(config: Config) -> tuple[str, ...]:

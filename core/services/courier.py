@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from ..child import Link, limit_memory
 from ..config import Config
-from ..wire import Json
+from ..events.wire import Json
 from .configured import services_of
 from .standing import Standing
 from .thread import Message

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..decision import Decision
-from ..enforcer import Outcome
+from ..enforce.enforcer import Outcome
 from ..errors import PolicyError
-from ..wire import Json
+from ..events.wire import Json
 from .mask import Mask
 from .spool import Spool
 from .standing import BUNDLE

@@ -18,14 +18,14 @@ from typing import Any
 from ..child import Child, ForkServer
 from ..config import Config
 from ..decision import Decision
-from ..enforcer import Outcome
+from ..enforce.enforcer import Outcome
 from ..errors import KrieError
+from ..events.wire import Json
 from ..policy.bundle_file import KEPT_FOLDER, BundleFile, with_executables
 from ..policy.pinned import read_keys
 from ..policy.sources import PolicySources
-from ..wire import Json
+from ..services_config import is_url
 from .backoff import backoff_s
-from .config import is_url
 from .configured import labels, services, services_of
 from .courier import run
 from .decisions import decision_line
@@ -49,7 +49,7 @@ class Note:
 
     service: str
     state: str
-    """One of `krie.agent_events.SERVICE_STATES`; `refused`: a bundle was."""
+    """One of `krie.events.agent.SERVICE_STATES`; `refused`: a bundle was."""
     reason: str = ""
     count: int = 0
 

@@ -22,9 +22,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from ..errors import ConfigError, KrieError
+from ..service import Service
 from ..trust import read_secret, read_trusted
 from ..version import version
-from .service import Service
 
 _CONNECT_S = 10.0
 _SILENT_S = 30.0

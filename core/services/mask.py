@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PolicyError
+from ..events.wire import Json
+from ..opa.entry_points import package_of
 from ..policy.embedded import guarded
-from ..policy.entry_points import package_of
 from ..policy.sources import PolicyFile
-from ..wire import Json
 
 _PACKAGE = ("system", "log")
 _MASK, _DROP = "data.system.log.mask", "data.system.log.drop"

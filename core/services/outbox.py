@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 
-from ..wire import Json
+from ..events.wire import Json
 
 _BATCH = 256
 _DECISION = '{"service":"decision_logs","decision"'

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..policy.archive import MOST_PACKED
+from ..services_config import BundleConfig
 from .backoff import backoff_s
-from .config import BundleConfig
 from .http import Answer, ServiceError, request
 
 _LONG_POLLING = "application/vnd.openpolicyagent.bundles"

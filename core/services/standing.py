@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..wire import Json
+from ..events.wire import Json
 
 BUNDLE = "krie"
 """The name that the policy has in status and decision logs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..wire import Json
+from ..events.wire import Json
 
 Message = dict[str, Json]
 """A line of JSON between courier and agent."""

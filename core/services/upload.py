@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from ..services_config import DecisionLogsConfig
 from .backoff import backoff_s
-from .config import DecisionLogsConfig
 from .http import Answer, ServiceError, request
 from .spool import Spool
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..admin import ask
+from ..agent.admin import ask
 from .needs import compiled_dir
 from .patience import PATIENCE_S
 
@@ -35,7 +35,7 @@ ARMED_S = 900
 """Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
 _STATUS = {"ask": "status"}
 _PLUGIN_FOLDERS = (
-    "import os, sys; sys.path[:0] = {folders!r}; from krie.agent import main; os._exit(main(sys.argv[1:]))"
+    "import os, sys; sys.path[:0] = {folders!r}; from krie.agent.main import main; os._exit(main(sys.argv[1:]))"
 )
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import sys
 
-from ..armed import sensor_request
 from ..config import Config
+from ..enforce.guard_sensor import enforcing_sensors
 from ..errors import KrieError
-from ..guard_sensor import enforcing_sensors
-from ..installed import available
 from ..kernel.features import Features
-from ..kernel.launcher import LoaderProcess
-from ..kernel.messages import Purpose, Request
+from ..loader.launcher import LoaderProcess
+from ..loader.messages import Purpose, Request
+from ..loader.request import sensor_request
 from ..output import complain_text
-from ..plugin_manager import Plugins
-from ..process_sensor import process_sensor
+from ..plugin.installed import available
+from ..plugin.manager import Plugins
+from ..processes.sensor import process_sensor
 from .inline_fields import unfilled
 
 _ANSWER_S = 600

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from ..event import Event, EventType
-from ..wire import Bitmap, Boolean, Bytes, Chars, Choice, FlagSet
+from ..events.event import Event, EventType
+from ..events.wire import Bitmap, Boolean, Bytes, Chars, Choice, FlagSet
 
 _E = TypeVar("_E", bound=Event)
 

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 import pytest
 
 from ..kernel.features import Features
-from ..kernel.launcher import LoaderProcess
+from ..loader.launcher import LoaderProcess
 from .agent import Line, RunningAgent
 from .module import TestModule
 from .needs import MODULE_VARIABLE, why_missing

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..event import EventType
-from ..probe import Sensor
+from ..events.event import EventType
+from ..plugin.probe import Sensor
 
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 

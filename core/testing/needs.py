@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..kernel.features import Features
-from ..probe import AttachType
+from ..kernel.program import AttachType
 
 MODULE_VARIABLE = "KRIE_LAB_MODULE"
 """Names the test module's file, which `krie lab run --module` builds."""

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..cgroups import Cgroups
+from ..agent.policy_files import event_fields
 from ..config import Config
 from ..decision import Action, Decision
-from ..enrich import Enricher, host
 from ..errors import PolicyError
-from ..event import Event
+from ..events.event import Event
+from ..events.identity import Identity
+from ..events.wire import Json
+from ..kernel.cgroups import Cgroups
 from ..kernel.features import Features
-from ..offline import event_types
-from ..plugin_manager import Plugins
+from ..plugin.manager import Plugins
+from ..plugin.offline import event_types
 from ..policy.analysis import unknown_names
 from ..policy.embedded import EmbeddedEngine
 from ..policy.policy import Policy
-from ..policy.reload import event_fields
-from ..policy.subject import subject_of
-from ..policy.tried import sources_of
-from ..process import Identity, ProcessTable
-from ..wire import Json
+from ..processes.enrich import Enricher, host
+from ..processes.table import ProcessTable
+from ..tier.subject import subject_of
+from ..tier.tried import sources_of
 
 
 class Rules:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import click
-from krie.command import PATH, json_option, need_root
+from krie.cli.command import PATH, json_option, need_root
 from krie.output import complain, say, say_json, say_text
 
 from . import lock_file

@@ -55,13 +55,13 @@ class CfiConfig(PluginConfig):
 
 @hookimpl
 def krie_config() -> type[PluginConfig]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return CfiConfig
 
 
 @hookimpl
 def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
-    """See `krie.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
+    """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
     if refused := features.refused.get(AttachType.KPROBE):
         raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
     declared = shipped().with_functions(config.functions)
@@ -90,14 +90,15 @@ _live = _Live()
 
 @hookimpl
 def krie_attached(maps: Maps, memory: KernelMemory, config: CfiConfig) -> None:
-    """See `krie.hookspecs`. Raises `KernelError` where the kernel's code cannot be read: then nothing is locked."""
+    """See `krie.plugin.hookspecs`. Raises `KernelError` where the kernel's code cannot be read: then nothing is
+    locked."""
     declared = shipped().with_functions(config.functions)
     _live.lock = Live(maps, memory, declared, _lock_of_this_build(), config.functions)
 
 
 @hookimpl
 def krie_detaching() -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     if _live.lock is not None:
         _live.lock.close()
     _live.lock = None
@@ -105,25 +106,25 @@ def krie_detaching() -> None:
 
 @hookimpl
 def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return facts_schema() if kind == Caller.NAME else None
 
 
 @hookimpl
 def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return _live.lock.facts(event) if isinstance(event, Caller) and _live.lock is not None else None
 
 
 @hookimpl
 def krie_poll() -> Iterable[Event]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return _live.lock.poll() if _live.lock is not None else ()
 
 
 @hookimpl
 def krie_scan() -> Iterable[Event]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return _live.lock.scan() if _live.lock is not None else ()
 
 

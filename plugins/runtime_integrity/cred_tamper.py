@@ -128,7 +128,7 @@ class Followed:
         self._since, self._silent = maps[f"{PREFIX}_followed_since"], False
 
     def checked(self, silent: Collection[str], missed: Collection[str]) -> None:
-        """See `krie.hookspecs.krie_checked`. Raises `KernelError`."""
+        """See `krie.plugin.hookspecs.krie_checked`. Raises `KernelError`."""
         assert self._since is not None
         was_silent, self._silent = self._silent, _PROBE in silent
         if self._silent:

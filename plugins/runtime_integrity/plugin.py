@@ -44,13 +44,13 @@ _SHARED = "settings.bpf.c"
 
 @hookimpl
 def krie_config() -> type[PluginConfig]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return RuntimeIntegrityConfig
 
 
 @hookimpl
 def krie_sensor(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     topics = _topics().values()
     offered = (topic for topic in topics if topic.wanted(config) and _offered(topic, features))
     # All of the C, whatever is wanted of it: what is compiled is the same for every configuration.
@@ -68,21 +68,21 @@ def krie_sensor(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
 
 @hookimpl
 def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     topic = _topics().get(kind)
     return topic.facts or None if topic else None
 
 
 @hookimpl
 def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     topic = _topics().get(event.NAME)
     return topic.enrich(event) if topic else None
 
 
 @hookimpl
 def krie_attached(maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConfig) -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     settings.tell(maps, config)
     for topic in _topics().values():
         topic.attach(maps, memory, config)
@@ -90,21 +90,21 @@ def krie_attached(maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConf
 
 @hookimpl
 def krie_scan() -> Iterator[Event]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     for topic in _topics().values():
         yield from topic.scan()
 
 
 @hookimpl
 def krie_checked(silent: Collection[str], missed: Collection[str]) -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     for topic in _topics().values():
         topic.checked(silent, missed)
 
 
 @hookimpl
 def krie_restore(event: Event) -> str | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return _topics()[event.NAME].restore(event)
 
 

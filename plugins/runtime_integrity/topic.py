@@ -39,7 +39,7 @@ class Topic:
     enrich: Callable[[Event], Mapping[str, Json] | None] = lambda _: None
     """The facts of an event of this topic's type."""
     scan: Callable[[], Iterable[Event]] = tuple
-    """What a look at the kernel finds that no probe sees: see `krie.hookspecs.krie_scan`."""
+    """What a look at the kernel finds that no probe sees: see `krie.plugin.hookspecs.krie_scan`."""
     defines: Mapping[str, int] = field(default_factory=dict)
     """Constants for the C file, whatever is configured."""
     needs: frozenset[AttachType] = frozenset()
@@ -47,11 +47,11 @@ class Topic:
     attach: Callable[[Maps, KernelMemory, RuntimeIntegrityConfig], None] = lambda *_: None
     """Takes what `scan` compares with."""
     checked: Callable[[Collection[str], Collection[str]], None] = lambda *_: None
-    """See `krie.hookspecs.krie_checked`."""
+    """See `krie.plugin.hookspecs.krie_checked`."""
     wanted: Callable[[RuntimeIntegrityConfig], bool] = lambda _: True
     """Whether its probes are configured."""
     restore: Callable[[Event], str | None] = lambda _: "there is nothing to put back"
-    """See `krie.hookspecs.krie_restore`."""
+    """See `krie.plugin.hookspecs.krie_restore`."""
 
 
 def hooked(

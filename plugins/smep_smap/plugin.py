@@ -60,13 +60,13 @@ class SmepSmapConfig(PluginConfig):
 
 @hookimpl
 def krie_config() -> type[PluginConfig]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return SmepSmapConfig
 
 
 @hookimpl
 def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
-    """See `krie.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
+    """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
     if refused := features.refused.get(AttachType.KPROBE):
         raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
     functions = guarded(config.functions)
@@ -93,7 +93,7 @@ _live = _Live()
 
 @hookimpl
 def krie_attached(maps: Maps, traps: Callable[[], Sequence[Place]], config: SmepSmapConfig) -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     _live.baseline = Baseline(maps, traps, kernel_stack=config.kernel_stack)
     for each in _live.baseline.unknown:
         _log.warning("plugin %s does not know %s, and does not check it", _NAME, each)
@@ -101,13 +101,13 @@ def krie_attached(maps: Maps, traps: Callable[[], Sequence[Place]], config: Smep
 
 @hookimpl
 def krie_detaching() -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     _live.baseline = None
 
 
 @hookimpl
 def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     if kind != RegisterCheck.NAME:
         return None
     texts = {
@@ -125,7 +125,7 @@ def krie_facts(kind: str) -> Mapping[str, Json] | None:
 
 @hookimpl
 def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     if not isinstance(event, RegisterCheck) or _live.baseline is None:
         return None
     return _live.baseline.facts(event)
@@ -133,7 +133,7 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
 
 @hookimpl
 def krie_scan() -> Iterable[Event]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return _live.baseline.scan() if _live.baseline is not None else ()
 
 

@@ -49,13 +49,13 @@ _log = logging.getLogger("krie")
 
 @hookimpl
 def krie_config() -> type[PluginConfig]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return SyscallTableConfig
 
 
 @hookimpl
 def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     _live.symbols = _read_symbols(config) if features.tried else None
     return Sensor(
         name=_NAME,
@@ -80,7 +80,7 @@ _live = _Live()
 
 @hookimpl
 def krie_attached(maps: Maps, memory: KernelMemory, config: SyscallTableConfig) -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     symbols = _live.symbols or _read_symbols(config)
     _live.symbols = None  # 5 to 15 MB
     _live.watch = Watch(maps, memory, symbols, config, tuple(handlers(config.wrapped)))
@@ -91,7 +91,7 @@ def krie_attached(maps: Maps, memory: KernelMemory, config: SyscallTableConfig) 
 
 @hookimpl
 def krie_detaching() -> None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     _live.watch = None
     code, _live.code = _live.code, None
     if code is not None:
@@ -100,7 +100,7 @@ def krie_detaching() -> None:
 
 @hookimpl
 def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     texts = _FACTS.get(kind)
     return {name: {"type": "string", "description": text} for name, text in texts.items()} if texts else None
 
@@ -128,7 +128,7 @@ _FACTS: Mapping[str, Mapping[str, str]] = {
 
 @hookimpl
 def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     if not isinstance(event, Hook | Wrapped) or _live.watch is None:
         return None
     if _live.code is not None:  # who changed one place may have changed others
@@ -138,7 +138,7 @@ def krie_enrich(event: Event) -> Mapping[str, Json] | None:
 
 @hookimpl
 def krie_scan() -> Iterable[Event]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     if _live.code is not None:
         _live.code.ask()
     return _live.watch.scan(_live.code) if _live.watch is not None else ()
@@ -146,13 +146,13 @@ def krie_scan() -> Iterable[Event]:
 
 @hookimpl
 def krie_poll() -> Iterable[Event]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     return _live.code.poll() if _live.code is not None else ()
 
 
 @hookimpl
 def krie_integrity(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     from .text import check  # noqa: PLC0415 - the agent does not need it
 
     return check(memory, progress)

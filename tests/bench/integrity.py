@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from krie import Map, total
-from krie.armed import load_sensors
+from krie.agent.loading import load_sensors
 from krie.config import Config
 from krie.kernel import bpf
 from krie.kernel.memory import open_memories

@@ -14,20 +14,20 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from krie.armed import Armed, load_sensors
+from krie.agent.loading import Armed, load_sensors
 from krie.config import Config
-from krie.event import EventType
+from krie.events.event import EventType
 from krie.kernel import bpf
 from krie.kernel.ring import Ring
-from krie.kernel_tables import KernelTables
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.policy.domain import Numbers
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.policy.table_bytes import Encoder
-from krie.policy.tier import Tiers, find_tiers
 from krie.testing.agent import RunningAgent
+from krie.tier.domain import Numbers
+from krie.tier.kernel_tables import KernelTables
+from krie.tier.placement import Tiers, find_tiers
+from krie.tier.table_bytes import Encoder
 
 from tests.kernel import example, test_kernel_tier
 

@@ -16,15 +16,15 @@ from typing import Any
 
 from krie.child import forked
 from krie.config import OpaConfig, PolicyConfig
-from krie.event import EventTypes
+from krie.events.event import EventTypes
+from krie.opa.server import OpaServer
 from krie.policy.bundle import bundle_of, read_bundle
-from krie.policy.compiled import Job, compile_and_serve
 from krie.policy.delegated import Delegated
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import Package
-from krie.policy.evaluator import Compiling, Evaluator
-from krie.policy.opa_server import OpaServer
 from krie.policy.sources import PolicySources, read_sources
+from krie.tier.compiled import Job, compile_and_serve
+from krie.tier.evaluator import Compiling, Evaluator
 from opa_client.opa import OpaClient  # type: ignore[import-untyped]
 
 from tests.policy.documents import Documents

@@ -12,25 +12,25 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from krie.bus import Bus
-from krie.cgroups import Cgroups
+from krie.agent.bus import Bus
+from krie.agent.selection import Selection
 from krie.config import Config
 from krie.decision import Action, Mode
-from krie.enforcer import Outcome
-from krie.enrich import Enricher, host
-from krie.journal_reader import JournalReader, Piece
+from krie.enforce.enforcer import Outcome
+from krie.kernel.cgroups import Cgroups
 from krie.kernel.features import Features
-from krie.offline import event_types
-from krie.plugin_manager import Plugins
-from krie.policy.chosen import in_force
-from krie.policy.draw import Records
+from krie.plugin.manager import Plugins
+from krie.plugin.offline import event_types
 from krie.policy.policy import Policy
-from krie.policy.recorded import fields_of
-from krie.policy.replay_pool import Pool
-from krie.policy.subject import subject_of
-from krie.policy.tried import tried_engine
-from krie.process import NOTHING, ProcessTable
-from krie.selection import Selection
+from krie.processes.enrich import Enricher, host
+from krie.processes.table import NOTHING, ProcessTable
+from krie.review.chosen import in_force
+from krie.review.journal_reader import JournalReader, Piece
+from krie.review.recorded import fields_of
+from krie.review.replay_pool import Pool
+from krie.tier.draw import Records
+from krie.tier.subject import subject_of
+from krie.tier.tried import tried_engine
 
 Row = Callable[..., None]
 _UNLIKE, _TIMES = 10_000, 10

@@ -19,10 +19,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from krie.armed import load_sensors
+from krie.agent.loading import load_sensors
+from krie.agent.resident import Resident, resident
 from krie.config import Config
 from krie.kernel import bpf
-from krie.resident import Resident, resident
 from rich.console import Console
 from rich.table import Table
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from krie.armed import load_sensors
+from krie.agent.loading import load_sensors
 from krie.config import Config
-from krie.installed import available
 from krie.kernel import bpf
+from krie.plugin.installed import available
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from krie.resident import resident
+from krie.agent.resident import resident
 
 from .graph import Call, Trace, busy_s, elapsed_s, recording
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from krie.armed import sensor_request
-from krie.kernel.launcher import LoadedSet, LoaderProcess
 from krie.kernel.maps import Maps
-from krie.kernel.messages import Request
 from krie.kernel.ring import Ring
-from krie.probe import Sensor
+from krie.loader.launcher import LoadedSet, LoaderProcess
+from krie.loader.messages import Request
+from krie.loader.request import sensor_request
+from krie.plugin.probe import Sensor
 from krie.testing.needs import compiled_dir
 
 _TIMEOUT_S = 600

@@ -10,7 +10,7 @@ from krie.errors import AttachError
 from krie.kernel.attach import Places, attach, load
 from krie.kernel.counting import returning
 from krie.kernel.features import Features
-from krie.probe import AttachType, Program
+from krie.kernel.program import AttachType, Program
 from krie.testing.agent import RunningAgent
 
 from . import example

@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 
 import pytest
 from krie import Alternative, AttachType, Doc, Event, Probe, Program, Sensor
-from krie.event import EventTypes
+from krie.events.event import EventTypes
+from krie.events.wire import U64
 from krie.kernel.ring import Ring
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
-from krie.wire import U64
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 
 from . import example
 from .loading import loaded, sending

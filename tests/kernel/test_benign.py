@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from krie.installed import available
+from krie.plugin.installed import available
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.needs import SAMPLES_VARIABLE
 from krie.testing.victims import Victims
@@ -49,7 +49,7 @@ def observing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent
 
 @pytest.fixture(scope="module")
 def severities(observing: RunningAgent) -> Mapping[str, str]:
-    krie = [sys.executable, "-I", "-c", "from krie.cli import main; main()"]
+    krie = [sys.executable, "-I", "-c", "from krie.cli.main import main; main()"]
     command = [*krie, "policy", "check", "--json", "--config", str(observing.config)]
     rules = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["rules"]
     return {each["id"]: each["severity"] for each in rules}

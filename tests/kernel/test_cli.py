@@ -10,15 +10,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from krie.command import SYSTEM
-from krie.operations import OPERATIONS
-from krie.resident import RING
+from krie.agent.resident import RING
+from krie.cli.command import SYSTEM
+from krie.events.operations import OPERATIONS
 from krie.testing.agent import RunningAgent, fired
 from krie.testing.bpf_objects import objects_of
 from krie.testing.imports import imported_by
 from krie.version import version
 
-KRIE = [sys.executable, "-I", "-c", "from krie.cli import main; main()"]
+KRIE = [sys.executable, "-I", "-c", "from krie.cli.main import main; main()"]
 HEAVY = {"pydantic", "pluggy", "rich", "regorus", "hypothesis", "bcc", "krie.testing"}
 
 
@@ -81,8 +81,8 @@ def test_asking_an_agent_imports_no_models(agent: RunningAgent) -> None:
 def test_running_imports_nothing_before_the_agent_does(config: Path) -> None:
     nowhere = str(config.parent / "none.toml")  # read by the agent only, whose imports are not listed here
     imported = imported_by(*KRIE[2:], "run", "--config", nowhere, cwd=config.parent)
-    assert "krie.cli" in imported
-    assert not imported & {*HEAVY, "krie.config_file", "krie.render"}
+    assert "krie.cli.main" in imported
+    assert not imported & {*HEAVY, "krie.config_file", "krie.cli.render"}
 
 
 @pytest.mark.once
@@ -187,7 +187,7 @@ def test_doctor_asks_the_running_agent_and_attaches_nothing(agent: RunningAgent,
     before = loaded()
     asked = krie("doctor", "--config", agent.config, "--json")
     imported = imported_by(*KRIE[2:], "doctor", "--json", "--config", str(agent.config), cwd=tmp_path)
-    assert not imported & {*HEAVY, "krie.armed", "krie.kernel.bpf"}, "it could attach something"
+    assert not imported & {*HEAVY, "krie.agent.loading", "krie.kernel.bpf"}, "it could attach something"
     assert loaded() == before
     report = json.loads(asked.stdout)
     assert report["from"] == {"agent": agent.process.pid}

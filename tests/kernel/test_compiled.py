@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from krie.armed import sensor_request
 from krie.errors import KernelError
 from krie.kernel import bpf
 from krie.kernel.bpf import MapShape
-from krie.kernel.compiled import instantiate
-from krie.kernel.launcher import LoadedSet, LoaderProcess
-from krie.kernel.messages import Request
-from krie.kernel.object import Object
-from krie.process_sensor import process_sensor
+from krie.loader.compiled import instantiate
+from krie.loader.launcher import LoadedSet, LoaderProcess
+from krie.loader.messages import Request
+from krie.loader.object import Object
+from krie.loader.request import sensor_request
+from krie.processes.sensor import process_sensor
 from krie.testing.agent import RunningAgent
 
 LOAD_MAP, EXIT = 0x18, 0x95
@@ -33,12 +33,12 @@ MADE = Object(
 COMPILE = """
 import hashlib, json, os, sys, tempfile
 from pathlib import Path
-from krie.armed import sensor_request
+from krie.agent.loading import sensor_request
 from krie.kernel.btf import Btf
-from krie.kernel.compiler import FLAGS, QUIET, compile_unit
-from krie.kernel.messages import Request
-from krie.kernel.source import assemble
-from krie.process_sensor import process_sensor
+from krie.loader.compiler import FLAGS, QUIET, compile_unit
+from krie.loader.messages import Request
+from krie.loader.source import assemble
+from krie.processes.sensor import process_sensor
 user = int(sys.argv[1])
 os.setresgid(user, user, user)
 os.setresuid(user, user, user)

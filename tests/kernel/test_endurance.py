@@ -4,7 +4,7 @@ import os
 import resource
 from pathlib import Path
 
-from krie.admin import ask
+from krie.agent.admin import ask
 from krie.testing.agent import RunningAgent
 
 

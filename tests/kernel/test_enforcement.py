@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.admin import ask
+from krie.agent.admin import ask
+from krie.events.operations import OPERATIONS
 from krie.kernel.features import Features
-from krie.operations import OPERATIONS
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.admin import ask
+from krie.agent.admin import ask
 from krie.child import NAME
 from krie.testing.agent import RunningAgent
 from krie.testing.patience import PATIENCE_S

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from krie.admin import ask
+from krie.agent.admin import ask
 from krie.kernel.maps import possible_cpus
 from krie.testing.agent import Line, RunningAgent, fired
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.admin import ask
+from krie.agent.admin import ask
 from krie.errors import KernelError, ProgramLoadError
 from krie.kernel import bpf
 from krie.kernel.mounts import mounted

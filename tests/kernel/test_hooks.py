@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from krie.operations import ALL, NOT_GUARDED, function_of
+from krie.events.operations import ALL, NOT_GUARDED, function_of
 
 _HOOK = re.compile(r" [tT] bpf_lsm_(\w+)$", re.MULTILINE)
 _NO_HOOKS = frozenset(

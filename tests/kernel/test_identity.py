@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.binding import PROGRAM, Bindings
-from krie.event import INFLUENCE
-from krie.executables import resolve
-from krie.inspection import Inspector
-from krie.process import NOTHING, Identity
-from krie.process_sensor import process_sensor
+from krie.events.event import INFLUENCE
+from krie.events.identity import Identity
+from krie.kernel.inspection import Inspector
+from krie.processes.binding import PROGRAM, Bindings
+from krie.processes.executables import resolve
+from krie.processes.sensor import process_sensor
+from krie.processes.table import NOTHING
 
 from .loading import loaded
 from .overlays import mounted, overlaid

@@ -13,25 +13,25 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from krie.armed import load_sensors
+from krie.agent.loading import load_sensors
 from krie.config import AgentConfig, Config
-from krie.event import EventType
+from krie.events.event import EventType
 from krie.kernel.features import Features
 from krie.kernel.ring import Ring
-from krie.kernel_tables import KernelTables
+from krie.plugin.probe import Sensor
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.policy.domain import Numbers
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.policy.subject import Subject
-from krie.policy.table_bytes import Encoder
-from krie.policy.tier import find_tiers
-from krie.policy.trial import Trial
-from krie.policy.verify import verify
-from krie.probe import Sensor
 from krie.testing.needs import compiled_dir
+from krie.tier.domain import Numbers
+from krie.tier.kernel_tables import KernelTables
+from krie.tier.placement import find_tiers
+from krie.tier.subject import Subject
+from krie.tier.table_bytes import Encoder
+from krie.tier.trial import Trial
+from krie.tier.verify import verify
 
 from ..policy.test_classify import KIND, Sample
 from ..policy.test_tables import ACTIONS, RULE, subject

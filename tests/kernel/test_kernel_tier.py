@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from krie.admin import ask
+from krie.agent.admin import ask
 from krie.kernel.features import Features
 from krie.testing.agent import Line, RunningAgent, fired
 from krie.testing.victims import Interpreter, Victims

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 from krie import KernelError, KernelMemory, addresses
-from krie.armed import load_sensors
+from krie.agent.loading import load_sensors
 from krie.config import AgentConfig, Config
 from krie.testing.needs import compiled_dir
 

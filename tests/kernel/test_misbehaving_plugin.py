@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from krie.admin import ask
+from krie.agent.admin import ask
 from krie.testing.agent import RunningAgent, fired
 from krie.testing.patience import PATIENCE_S
 

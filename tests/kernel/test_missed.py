@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from krie.agent.missed import MissedRuns
 from krie.kernel import bpf
 from krie.kernel.attach import Places, attach, load
 from krie.kernel.counting import returning
-from krie.missed import MissedRuns
-from krie.probe import AttachType, Program
+from krie.kernel.program import AttachType, Program
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 IN_A_CHANGE = "htab_map_update_elem"

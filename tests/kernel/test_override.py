@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
-from krie.event import Event, EventTypes
-from krie.inspection import Inspector
+from krie.enforce.verdicts import Verdict, Verdicts
+from krie.events.event import Event, EventTypes
+from krie.events.identity import Key
 from krie.kernel.features import Features
+from krie.kernel.inspection import Inspector
 from krie.kernel.maps import Maps
 from krie.kernel.ring import Ring
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
@@ -19,10 +21,8 @@ from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.process import Key
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 from krie.testing.patience import PATIENCE_S
-from krie.verdicts import Verdict, Verdicts
 
 from .loading import loaded, sending
 from .test_poison import a_victim

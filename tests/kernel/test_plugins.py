@@ -11,7 +11,7 @@ import pytest
 from krie.kernel.attach import Places, online_cpus
 from krie.kernel.btf import Btf
 from krie.kernel.features import Features, try_features
-from krie.probe import AttachType
+from krie.kernel.program import AttachType
 from krie.testing.agent import AgentFailed, Line, RunningAgent, fired
 
 from . import example

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from krie.armed import Armed, load_sensors
+from krie.agent.loading import Armed, load_sensors
 from krie.config import AgentConfig, Config
+from krie.enforce.verdicts import Flags, Verdict, Verdicts
+from krie.events.identity import Key
 from krie.kernel.ring import Ring
-from krie.process import Key
 from krie.testing.needs import compiled_dir
 from krie.testing.patience import PATIENCE_S
-from krie.verdicts import Flags, Verdict, Verdicts
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
 VICTIM = """

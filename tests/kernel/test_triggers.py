@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from krie.enrich import host
+from krie.processes.enrich import host
 from krie.testing.agent import RunningAgent, fired
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims

@@ -18,7 +18,7 @@ from krie.testing.lab.modules import build_module
 ROOT = Path(__file__).parents[2]
 
 
-KRIE = [sys.executable, "-c", "from krie.cli import main; main()", "lab", "run"]
+KRIE = [sys.executable, "-c", "from krie.cli.main import main; main()", "lab", "run"]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from krie.operations import OPERATIONS
+from krie.events.operations import OPERATIONS
 
 from . import suite
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from krie import Features, Sensor
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
-from krie.process_sensor import process_sensor
+from krie.processes.sensor import process_sensor
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.compiled import Configuration, compile_for, compile_sensors
 from krie.testing.lab.kernels import Kernel

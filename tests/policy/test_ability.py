@@ -2,11 +2,11 @@
 
 import pytest
 from krie import Action, Alternative, AttachType, Enforcement, FiredRule, Probe, Program, Sensor
-from krie.event import EventTypes
-from krie.health import ProbeReport
-from krie.policy.ability import Ways, cannot, needed, sent_kinds, ways_anywhere, ways_here
+from krie.events.event import EventTypes
+from krie.plugin.report import ProbeReport
 from krie.policy.engine import Rule
 from krie.policy.metadata import Metadata
+from krie.tier.ability import Ways, cannot, needed, sent_kinds, ways_anywhere, ways_here
 
 from .test_classify import Sample
 

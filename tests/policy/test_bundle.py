@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from krie.errors import PolicyError
+from krie.events.wire import Json
+from krie.opa.entry_points import entry_points, package_of
 from krie.policy.archive import MOST_PACKED, pack
 from krie.policy.bundle import MANIFEST, Bundle, bundle_of, read_bundle
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.entry_points import entry_points, package_of
 from krie.policy.signature import file_digest, sign
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
-from krie.wire import Json
 
 ROOT = Path(__file__).parents[2]
 OPA = ROOT / ".cache/tools/opa"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from krie.cli.policy import policy as policy_command
 from krie.errors import KrieError, PolicyError
 from krie.policy.bundle import read_bundle
-from krie.policy.commands import policy as policy_command
 from krie.policy.serial import serial_of
 
 OPA = Path(__file__).parents[2] / ".cache/tools/opa"

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import pytest
 from krie import Doc, Event, Inline
-from krie.event import EventType
-from krie.policy.domain import Numbers
+from krie.events.event import EventType
+from krie.events.identity import Identity
+from krie.events.wire import S64, U32, Bool, Chars, Choice, FlagSet, Pad1
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.policy.tier import Placement, Tiers, find_tiers
-from krie.process import Identity
-from krie.wire import S64, U32, Bool, Chars, Choice, FlagSet, Pad1
+from krie.tier.domain import Numbers
+from krie.tier.placement import Placement, Tiers, find_tiers
 
 DATA: dict[str, Any] = {
     "executables": {"apt": "/usr/bin/apt"},

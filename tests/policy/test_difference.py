@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from krie.config import PolicyConfig
 from krie.decision import Action
 from krie.errors import PolicyError
-from krie.policy.apart import compared_apart
-from krie.policy.chosen import Chosen
-from krie.policy.difference import Comparer, Difference, sides
-from krie.policy.difference_report import report_of
-from krie.policy.domain import answers
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.near import input_schema, plain
-from krie.policy.report_text import as_json
 from krie.policy.sources import PolicyFile, PolicySources
+from krie.review.apart import compared_apart
+from krie.review.chosen import Chosen
+from krie.review.difference import Comparer, Difference, sides
+from krie.review.difference_report import report_of
+from krie.review.near import input_schema, plain
+from krie.review.report_text import as_json
+from krie.tier.domain import answers
 
 from .test_classify import DATA, KIND
 from .test_tables import ACTIONS, RULE

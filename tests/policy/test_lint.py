@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from krie.cli.policy import policy as policy_command
 from krie.config import Config, load_config
-from krie.offline import load_plugins
-from krie.policy.commands import policy as policy_command
-from krie.policy.findings import KRIE, OPA, REGAL, Report
-from krie.policy.input_schemas import event_schemas, file_of, kinds_of
-from krie.policy.lint import lint
-from krie.policy.tried import tried_engine
+from krie.plugin.offline import load_plugins
+from krie.review.findings import KRIE, OPA, REGAL, Report
+from krie.review.input_schemas import event_schemas, file_of, kinds_of
+from krie.review.lint import lint
+from krie.tier.tried import tried_engine
 
 TOOLS = Path(__file__).parents[2] / ".cache/tools"
 FINE = """package krie.site

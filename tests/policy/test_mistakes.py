@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
+from krie.agent.health import health_facts
+from krie.cli.policy import policy as policy_command
 from krie.config import Config
-from krie.enrich import host
-from krie.health import health_facts
 from krie.kernel.features import Features
-from krie.offline import event_types
-from krie.plugin_manager import Plugins
-from krie.policy.commands import policy as policy_command
+from krie.plugin.manager import Plugins
+from krie.plugin.offline import event_types
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.mistakes import HEALTH_SCHEMA, HOST_SCHEMA, Mistake
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
-from krie.policy.warnings import warnings
+from krie.processes.enrich import host
+from krie.review.warnings import warnings
 
 from .idioms import IDIOMS
 from .test_checks import DATA
@@ -481,7 +481,7 @@ def test_what_may_be_meant_is_not_warned_of(name: str) -> None:
 
 
 def test_a_rule_that_takes_long_is_not_tried_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("krie.policy.never._LONGEST_S", 0.5)
+    monkeypatch.setattr("krie.tier.never._LONGEST_S", 0.5)
     slow = "count([x | some x in numbers.range(1, 20000); x > 5]) < 0"
     started = time.monotonic()
     assert told(rule("\n".join((f"\t{slow}", *(f"\tinput.process.uid != {n}" for n in range(300)))))) == []

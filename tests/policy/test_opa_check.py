@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from krie.cli.policy import policy as policy_command
 from krie.errors import PolicyError
-from krie.policy.commands import policy as policy_command
 from krie.policy.opa_check import Verdict, ask_opa
 from krie.policy.sources import PolicyFile, PolicySources
 

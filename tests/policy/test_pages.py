@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from krie.policy.commands import policy as policy_command
-from krie.policy.page import Html, element, joined, lines, page, technique, text
-from krie.policy.report import Finding, Report, Table
-from krie.policy.review_page import as_html
+from krie.cli.policy import policy as policy_command
+from krie.review.page import Html, element, joined, lines, page, technique, text
+from krie.review.report import Finding, Report, Table
+from krie.review.review_page import as_html
 
 ROOT = Path(__file__).parents[2]
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=y>&amp;\x1b[2J\u202e</style></title><!--"

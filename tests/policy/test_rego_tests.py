@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from krie.cli.policy import policy as policy_command
 from krie.config import PolicyConfig
 from krie.errors import ExitCode, PolicyError
-from krie.policy.commands import policy as policy_command
-from krie.policy.rego_tests import Run, differences, read_tests
-from krie.policy.rego_tests_embedded import run_embedded
-from krie.policy.rego_tests_opa import run_opa
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
+from krie.review.rego_tests import Run, differences, read_tests
+from krie.review.rego_tests_embedded import run_embedded
+from krie.review.rego_tests_opa import run_opa
 
 ROOT = Path(__file__).parents[2]
 OPA = str(ROOT / ".cache/tools/opa")

@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 from krie.config import OpaConfig
+from krie.opa.server import OpaServer
 from krie.policy.delegated import Delegated
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.opa_server import OpaServer
 from krie.policy.sources import read_sources
 
 from ..unit.opa import running, wait_until_it_decides

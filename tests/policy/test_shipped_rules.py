@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from krie import Event
-from krie.agent_events import (
+from krie.decision import Action
+from krie.events.agent import (
     AGENT_EVENTS,
     Held,
     JournalState,
@@ -20,9 +21,8 @@ from krie.agent_events import (
     ServiceState,
     Trouble,
 )
-from krie.decision import Action
-from krie.enforcement_events import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
-from krie.event import CONTAINER, EventTypes, own_fields
+from krie.events.enforcement import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
+from krie.events.event import CONTAINER, EventTypes, own_fields
 from krie.kernel.features import Features
 from krie.plugins.runtime_integrity import plugin
 from krie.plugins.runtime_integrity.bpf_call import BpfCall

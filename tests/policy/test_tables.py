@@ -8,17 +8,18 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from krie import Choice, Event, Inline, Pad4, table_layout
+from krie import Choice, Event, Inline, Pad4
 from krie.errors import PolicyError
-from krie.event import EventType
-from krie.policy.domain import Numbers
+from krie.events import table_layout
+from krie.events.event import EventType
+from krie.events.identity import Identity
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.policy.subject import Subject
-from krie.policy.tier import find_tiers
-from krie.policy.verify import python_look_up, verify
-from krie.process import Identity
 from krie.testing.events import build, encode
+from krie.tier.domain import Numbers
+from krie.tier.placement import find_tiers
+from krie.tier.subject import Subject
+from krie.tier.verify import python_look_up, verify
 
 from .test_classify import KIND, tiers
 

@@ -3,18 +3,18 @@
 from importlib.resources import files
 from random import Random
 
-from krie.event import EventType
+from krie.events.event import EventType
+from krie.events.identity import Identity
 from krie.kernel.features import Features
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import krie_sensor
-from krie.policy.domain import Numbers
-from krie.policy.draw import Records
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import read_sources
-from krie.policy.subject import GENERATION, Subject
-from krie.policy.tier import find_tiers
-from krie.policy.verify import python_look_up, verify
-from krie.process import Identity
+from krie.tier.domain import Numbers
+from krie.tier.draw import Records
+from krie.tier.placement import find_tiers
+from krie.tier.subject import GENERATION, Subject
+from krie.tier.verify import python_look_up, verify
 
 from .test_classify import KIND
 from .test_tables import PLANTED, subject

@@ -11,22 +11,23 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from krie import AttachType, KernelError, Maps, Sensor
-from krie.agent_events import AGENT_EVENTS
-from krie.armed import Armed
+from krie.agent.loading import Armed
 from krie.decision import Mode
-from krie.enforcement_events import ENFORCEMENT_EVENTS
-from krie.event import Event, EventTypes
-from krie.health import ProbeReport
-from krie.kernel.origin import Origin
-from krie.kernel_tables import KernelTables
+from krie.enforce.verdicts import Verdicts
+from krie.events.agent import AGENT_EVENTS
+from krie.events.enforcement import ENFORCEMENT_EVENTS
+from krie.events.event import Event, EventTypes
+from krie.events.identity import Identity, Key
+from krie.events.table_layout import EMPTY
+from krie.events.wire import NAME_BYTES
+from krie.loader.origin import Origin
+from krie.plugin.report import ProbeReport
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.process import NOTHING, Identity, Key
-from krie.table_layout import EMPTY
+from krie.processes.table import NOTHING
 from krie.testing.events import build
 from krie.testing.fakes import FakeMap, fake_maps
+from krie.tier.kernel_tables import KernelTables
 from krie.timings import Timings
-from krie.verdicts import Verdicts
-from krie.wire import NAME_BYTES
 
 AGENT = 77
 _POISON, _CLEAR, _FLAGS = 1, 2, 3

@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from krie.opa.server import OpaServer
 from krie.policy.bundle import bundle_of
-from krie.policy.opa_server import OpaServer
 from krie.policy.sources import PolicySources
 from krie.testing.patience import PATIENCE_S
 

@@ -7,27 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from krie import Event
-from krie.agent_events import AGENT_EVENTS
-from krie.bus import Bus
-from krie.cgroups import Cgroups
+from krie.agent.bus import Bus
+from krie.agent.selection import Selection
 from krie.config import PolicyConfig
 from krie.decision import Action, Mode
-from krie.enforcer import Outcome, would
-from krie.enrich import Enricher
-from krie.event import EventTypes
-from krie.given import Told
-from krie.journal_reader import JournalReader
+from krie.enforce.enforcer import Outcome, would
+from krie.events.agent import AGENT_EVENTS
+from krie.events.event import EventTypes
+from krie.events.given import Told
+from krie.events.identity import Identity
+from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.policy.compared import Tally
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
-from krie.policy.recorded import fields_of
-from krie.policy.replay_pool import Pool
 from krie.policy.sources import PolicyFile, PolicySources, revision_of
-from krie.process import NOTHING, Identity, ProcessTable
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
-from krie.selection import Selection
+from krie.processes.enrich import Enricher
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.table import NOTHING, ProcessTable
+from krie.review.compared import Tally
+from krie.review.journal_reader import JournalReader
+from krie.review.recorded import fields_of
+from krie.review.replay_pool import Pool
 from krie.testing.events import build, encode
 
 TYPES = EventTypes((*AGENT_EVENTS, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))

@@ -17,24 +17,24 @@ from typing import Any, NoReturn, cast
 
 import pytest
 from krie import Alternative, AttachType, KernelError, Probe, Program, Sensor
-from krie.admin import ask
-from krie.agent import Agent, main
-from krie.armed import Armed
+from krie.agent.admin import ask
+from krie.agent.inbox import Inbox
+from krie.agent.journal import LOOK_S
+from krie.agent.loading import Armed
+from krie.agent.main import Agent, main
+from krie.agent.missed import MissedRuns
+from krie.agent.presence import Presence
 from krie.config import Config
-from krie.control import Peer
 from krie.errors import ConfigError, ExitCode, PluginError
-from krie.event import Event
-from krie.health import ProbeReport
-from krie.inbox import Inbox
-from krie.journal import LOOK_S
+from krie.events.event import Event
 from krie.kernel.bpf import RunStatistics
 from krie.kernel.maps import possible_cpus
 from krie.kernel.ring import Ring
-from krie.missed import MissedRuns
-from krie.plugin_guard import Guard, PluginFault
-from krie.plugin_manager import Plugins
-from krie.presence import Presence
-from krie.process_sensor import process_sensor
+from krie.plugin.isolation import Guard, PluginFault
+from krie.plugin.manager import Plugins
+from krie.plugin.report import ProbeReport
+from krie.processes.peer import Peer
+from krie.processes.sensor import process_sensor
 from krie.testing.events import build, encode
 from krie.testing.fakes import FakeMap, fake_maps
 from krie.testing.patience import PATIENCE_S
@@ -310,7 +310,7 @@ def test_a_required_probe_that_is_silenced_later_does_not_end_the_agent(tmp_path
 def test_silenced_probes_are_looked_at_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(tmp_path, probe("alive"))
     clock = [1000.0]
-    monkeypatch.setattr("krie.agent.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("krie.agent.main.time.monotonic", lambda: clock[0])
     with setting.stack:
         agent = setting.start()
         rearmed: list[float] = []
@@ -433,7 +433,7 @@ def test_a_journal_that_is_taken_away_is_told_in_the_new_one(
 
 
 def test_sighup_opens_the_journal_anew(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("krie.journal.LOOK_S", 10 * PATIENCE_S)  # nobody looks
+    monkeypatch.setattr("krie.agent.journal.LOOK_S", 10 * PATIENCE_S)  # nobody looks
     agent = setting.start()
     ends_once_a_line_says(agent, setting.folder / "journal.jsonl", "krie.journal", signals=(signal.SIGHUP,))
     assert kinds(setting.journal(agent))[0] == "krie.journal"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.agent import Agent
+from krie.agent.main import Agent
 from krie.config import Config
 from krie.decision import Decision
-from krie.enforcer import Outcome
-from krie.event import Event
-from krie.policy.opa_worker import Question
+from krie.enforce.enforcer import Outcome
+from krie.events.event import Event
+from krie.opa.worker import Question
 from krie.policy.sources import PolicySources
-from krie.process_sensor import ProcessExit
+from krie.processes.sensor import ProcessExit
 from krie.testing.events import build, encode
 from krie.testing.patience import PATIENCE_S
 

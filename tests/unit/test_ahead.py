@@ -6,7 +6,7 @@ import threading
 import pytest
 from krie import AttachType, Program
 from krie.errors import AttachError, KernelError
-from krie.kernel.ahead import Ahead
+from krie.loader.ahead import Ahead
 
 A, B, C = (Program(AttachType.LSM, name, f"p_{name}") for name in "abc")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from krie import AttachType, Program
 from krie.errors import AttachError, KernelError
-from krie.kernel.alternatives import (
+from krie.loader.alternatives import (
     ALIVE,
     NOT_ALLOWED,
     NOT_NEEDED,

@@ -4,9 +4,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from krie.binding import Bindings
-from krie.event import INFLUENCE
-from krie.process import NOTHING, Identity
+from krie.events.event import INFLUENCE
+from krie.events.identity import Identity
+from krie.processes.binding import Bindings
+from krie.processes.table import NOTHING
 
 from .kernel_side import LoggedMap
 

@@ -1,7 +1,7 @@
 """The circuit breaker: distinct principals within a period, per rule."""
 
-from krie.breaker import CircuitBreaker
-from krie.principal import Principal
+from krie.enforce.breaker import CircuitBreaker
+from krie.processes.principal import Principal
 
 PERIOD = 1000
 

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 from krie import Action, FiredRule, Scope
-from krie.agent_events import AGENT_EVENTS
-from krie.budget import Budgets, HeldReport, importance
-from krie.event import EventType, EventTypes
+from krie.agent.budget import Budgets, HeldReport, importance
+from krie.events.agent import AGENT_EVENTS
+from krie.events.event import EventType, EventTypes
 from krie.kernel.maps import Map
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace

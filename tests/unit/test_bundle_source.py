@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.agent import Agent
+from krie.agent.main import Agent
 from krie.config import Config
 from krie.errors import PolicyError
 from krie.policy.bundle import Bundle

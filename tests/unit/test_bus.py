@@ -7,21 +7,22 @@ from typing import Any
 import jsonschema
 import pytest
 from krie import Action, Decision, Event, FiredRule, Scope
-from krie.agent_events import AGENT_EVENTS, Loss, OwnEvents
-from krie.bus import Bus, Wall
-from krie.cgroups import Cgroups
+from krie.agent.bus import Bus, Wall
+from krie.agent.selection import Selection
 from krie.decision import Mode, merge
-from krie.enforcer import Outcome, would
-from krie.enrich import PROCESS_SCHEMA, Enricher
-from krie.event import BY_TABLE, EventTypes
+from krie.enforce.enforcer import Outcome, would
+from krie.events.agent import AGENT_EVENTS, Loss, OwnEvents
+from krie.events.event import BY_TABLE, EventTypes
+from krie.events.identity import Identity
+from krie.events.wire import Json, text_of
+from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.process import NOTHING, Identity, ProcessTable
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
-from krie.selection import Selection
+from krie.processes.enrich import PROCESS_SCHEMA, Enricher
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.table import NOTHING, ProcessTable
 from krie.testing.events import build, encode
-from krie.wire import Json, text_of
 
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
 KILL = merge([FiredRule("T1", Action.KILL, Scope.PROCESS, 0, 600)], tier="user", revision="r1")

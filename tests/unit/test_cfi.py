@@ -14,6 +14,7 @@ import pytest
 from krie.errors import ConfigError, KernelError, PluginError
 from krie.kernel.features import Features
 from krie.kernel.maps import possible_cpus
+from krie.kernel.program import AttachType
 from krie.kernel.symbols import Symbols
 from krie.plugins.cfi import background, derived, lock, lock_file, plugin
 from krie.plugins.cfi.background import Derivation
@@ -24,7 +25,6 @@ from krie.plugins.cfi.live import BOUNDS, code_of, layout, locate
 from krie.plugins.cfi.lock import Live
 from krie.plugins.cfi.lock_file import LockedFunction, LockFile
 from krie.plugins.cfi.plugin import CfiConfig
-from krie.probe import AttachType
 from krie.testing.events import build
 from pydantic import ValidationError
 

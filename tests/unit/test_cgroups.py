@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from krie.cgroups import Cgroups
+from krie.kernel.cgroups import Cgroups
 
 
 @pytest.fixture

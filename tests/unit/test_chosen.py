@@ -8,10 +8,10 @@ import pytest
 from krie.config import Config
 from krie.errors import PolicyError
 from krie.kernel.features import Features
-from krie.plugin_manager import Plugins
+from krie.plugin.manager import Plugins
 from krie.policy.bundle import bundle_of
-from krie.policy.chosen import Chosen, chosen, in_force
-from krie.policy.git_revision import Repository
+from krie.review.chosen import Chosen, chosen, in_force
+from krie.review.git_revision import Repository
 
 RULE = 'package krie.{}\n\nrules contains {{"id": "{}", "action": "log"}} if input.event.kind == "x"\n'
 

@@ -17,9 +17,9 @@ import jsonschema
 import pytest
 import yaml
 from krie.config import load_config
-from krie.enrich import PROCESS_SCHEMA
-from krie.offline import load_plugins
-from krie.policy.input_schemas import event_schemas
+from krie.plugin.offline import load_plugins
+from krie.processes.enrich import PROCESS_SCHEMA
+from krie.review.input_schemas import event_schemas
 
 from tests.sample_journal import lines
 

@@ -3,9 +3,9 @@
 import hashlib
 
 import pytest
-from krie.clearing import NotAllowed, require
+from krie.agent.clearing import NotAllowed, require
 from krie.config import Config, EnforcementConfig
-from krie.control import Peer
+from krie.processes.peer import Peer
 from pydantic import ValidationError
 
 ROOT, INIT = Peer(1234, 0), Peer(1, 0)

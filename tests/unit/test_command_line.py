@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from krie import command
-from krie.agent_events import ProbeState
-from krie.command import SYSTEM
+from krie.cli import command
+from krie.cli.command import SYSTEM
 from krie.errors import ConfigError
-from krie.event import EventType
+from krie.events.agent import ProbeState
+from krie.events.event import EventType
 from krie.testing.imports import imported_by
 from krie.version import version
 
-KRIE = ("-c", "from krie.cli import main; main()")
+KRIE = ("-c", "from krie.cli.main import main; main()")
 not_configured = pytest.mark.skipif(SYSTEM.exists(), reason=f"this machine has a {SYSTEM}")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "KRIE_CONFIG")}
 
@@ -62,8 +62,16 @@ def test_a_command_imports_what_it_needs(folder: Path, arguments: list[str], nee
 
 def test_the_agent_imports_no_command(folder: Path) -> None:
     imported = imported_by("-m", "krie.agent", "--help", cwd=folder)
-    assert "krie.policy.reload" in imported
-    assert not imported & {"click", "rich", "bcc", "hypothesis", "krie.testing", "krie.examination", "krie.cli"}
+    assert "krie.agent.policy_files" in imported
+    assert not imported & {
+        "click",
+        "rich",
+        "bcc",
+        "hypothesis",
+        "krie.testing",
+        "krie.agent.examination",
+        "krie.cli.main",
+    }
 
 
 def test_version(folder: Path) -> None:

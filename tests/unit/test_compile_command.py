@@ -10,7 +10,7 @@ import pytest
 from .btf_file import BtfFile
 from .test_command_line import configure, folder, krie  # noqa: F401 - a fixture
 
-COMPILER_GONE = "import sys; sys.modules['bcc'] = None; from krie.cli import main; main()"
+COMPILER_GONE = "import sys; sys.modules['bcc'] = None; from krie.cli.main import main; main()"
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from krie.compiling import compile_into_folder, plugin_sensors, units
+from krie.agent.compiling import compile_into_folder, plugin_sensors, units
 from krie.config import Config
 from krie.errors import CompileError, ConfigError, KernelError, LoaderError
-from krie.kernel import isolated
 from krie.kernel.btf import Btf
-from krie.kernel.compiler import CompilationError
-from krie.kernel.isolated import compile_isolated
-from krie.kernel.object import Object
-from krie.kernel.source import Unit
-from krie.kernel.unit_cache import Store
+from krie.loader import isolated
+from krie.loader.compiler import CompilationError
+from krie.loader.isolated import compile_isolated
+from krie.loader.object import Object
+from krie.loader.source import Unit
+from krie.loader.unit_cache import Store
 
 from .btf_file import BtfFile
 

@@ -1,9 +1,9 @@
 """What containment's programs counted, as the agent takes it."""
 
-from krie.containment import NAME, Refusals, containment_sensor, guarded, take_refusals
-from krie.health import ProbeReport
-from krie.operations import OPERATIONS
-from krie.process import Key
+from krie.enforce.containment import NAME, Refusals, containment_sensor, guarded, take_refusals
+from krie.events.identity import Key
+from krie.events.operations import OPERATIONS
+from krie.plugin.report import ProbeReport
 
 from .kernel_side import KernelSide
 

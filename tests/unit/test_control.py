@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.admin import RefusedError, ask
-from krie.control import ANSWER_BYTES, SOCKET, Control, Peer, _send
+from krie.agent.admin import RefusedError, ask
+from krie.agent.control import ANSWER_BYTES, SOCKET, Control, _send
 from krie.errors import ConfigError, KernelError, NotRunningError
+from krie.processes.peer import Peer
 
 
 class Serving:
@@ -123,7 +124,7 @@ def test_silent_clients_hold_nobody_up(serving: Serving, tmp_path: Path) -> None
 
 
 def test_silent_clients_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("krie.control._CLIENT_S", 0.05)
+    monkeypatch.setattr("krie.agent.control._CLIENT_S", 0.05)
     serving = Serving(tmp_path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.agent import Agent
+from krie.agent.main import Agent
 from krie.config import Config
 from krie.errors import PolicyError
+from krie.events.wire import Json
 from krie.policy.sources import PolicyFile
-from krie.services.config import DecisionLogsConfig
 from krie.services.decisions import Decisions, Drops
 from krie.services.http import Answer, ServiceError
 from krie.services.mask import Mask, masked, masks
 from krie.services.spool import Spool
 from krie.services.standing import Standing
 from krie.services.upload import Upload
+from krie.services_config import DecisionLogsConfig
 from krie.testing.patience import PATIENCE_S
-from krie.wire import Json
 
 from .test_agent import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
 from .test_bundle_source import RULE, told, until, wait

@@ -11,8 +11,8 @@ import pytest
 from krie.errors import AttachError
 from krie.kernel import dispatch
 from krie.kernel.dispatch import LAYERS, SYSCALLS, Dispatcher
+from krie.kernel.program import AttachType, Program
 from krie.kernel.syscalls import numbers_of
-from krie.probe import AttachType, Program
 
 PROGRAMS, WANTED = 3, 4
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from krie import hookspecs
-from krie.cli import krie
+from krie.cli.main import krie
+from krie.plugin import hookspecs
 
 from tools.docs import BLOCKS, everything, man, pages
 from tools.docs.commands import every

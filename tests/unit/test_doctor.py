@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from krie import Alternative, AttachType, Enforcement, KernelError, Probe, Program
-from krie.admin import RefusedError
-from krie.containment import NAME
-from krie.control import SOCKET
+from krie.agent.admin import RefusedError
+from krie.agent.control import SOCKET
+from krie.agent.diagnosis import Report, diagnose
+from krie.cli.doctor import consult
+from krie.cli.render_doctor import doctor
 from krie.decision import Mode
-from krie.diagnosis import Report, diagnose
-from krie.doctor import consult
-from krie.health import ProbeReport
-from krie.operations import OPERATIONS
-from krie.render_doctor import doctor
+from krie.enforce.containment import NAME
+from krie.events.operations import OPERATIONS
+from krie.plugin.report import ProbeReport
 from rich.console import Console
 
 from .kernel_side import KernelSide, armed

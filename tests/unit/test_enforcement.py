@@ -10,25 +10,25 @@ from typing import Any, cast
 
 import pytest
 from krie import Action, Alternative, AttachType, Enforcement, Event, FiredRule, KernelError, Probe, Program, Sensor
+from krie.agent.enforcement import Enforcing, wanted
+from krie.agent.heart import Heart
 from krie.config import Config
-from krie.containment import GUARDED, containment_sensor
-from krie.control import Peer
 from krie.decision import Decision, Mode, merge
-from krie.enforcement import Enforcing, wanted
-from krie.enforcement_events import Breaker, Cleared, Contained, Gap, Guarded
-from krie.event import BY_TABLE
-from krie.executables import Executables
-from krie.guard import Guard
-from krie.health import ProbeReport
-from krie.heart import Heart
-from krie.operations import OPERATIONS
-from krie.policy.domain import Numbers
+from krie.enforce.containment import containment_sensor
+from krie.enforce.self_defence import Guard
+from krie.enforce.verdicts import Flags, Verdict
+from krie.events.enforcement import Breaker, Cleared, Contained, Gap, Guarded
+from krie.events.event import BY_TABLE
+from krie.events.identity import Identity, Key
+from krie.events.operations import GUARDED, OPERATIONS
+from krie.plugin.report import ProbeReport
 from krie.policy.policy import Policy
-from krie.policy.reload import Candidate
-from krie.principal import Principal
-from krie.process import Identity, Key
+from krie.processes.executables import Executables
+from krie.processes.peer import Peer
+from krie.processes.principal import Principal
 from krie.testing.events import build
-from krie.verdicts import Flags, Verdict
+from krie.tier.candidate import Candidate
+from krie.tier.domain import Numbers
 
 from ..policy.test_classify import Sample
 from ..policy.test_tables import subject

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from krie import Action, FiredRule, Scope, kill
-from krie.breaker import CircuitBreaker
+from krie import Action, FiredRule, Scope
 from krie.config import EnforcementConfig
 from krie.decision import Decision, Mode, merge
-from krie.enforcer import WORDS, Ability, Enforcer, RuleNumbers, would
+from krie.enforce import kill
+from krie.enforce.breaker import CircuitBreaker
+from krie.enforce.enforcer import WORDS, Ability, Enforcer, RuleNumbers, would
+from krie.enforce.verdicts import Verdict
 from krie.errors import KernelError
-from krie.event import BY_TABLE, Event
+from krie.events.event import BY_TABLE, Event
+from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.principal import Principal
-from krie.process import Identity, Key
+from krie.processes.principal import Principal
 from krie.testing.events import build
-from krie.verdicts import Verdict
 
 AGENT = 77
 CAN = Ability(Mode.ENFORCE, refuses=True)

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.cgroups import Cgroups
-from krie.enrich import OTHER_PROCESS, PROCESS_NAMES, Enricher, host, machine_id
-from krie.event import CONTAINER, INFLUENCE, KERNEL_THREAD, EventTypes
+from krie.events.event import CONTAINER, INFLUENCE, KERNEL_THREAD, EventTypes
+from krie.events.identity import Identity
+from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.ptrace import Ptrace
-from krie.process import NOTHING, Identity, ProcessTable
-from krie.process_sensor import ProcessExec, ProcessFork
+from krie.processes.enrich import OTHER_PROCESS, PROCESS_NAMES, Enricher, host, machine_id
+from krie.processes.sensor import ProcessExec, ProcessFork
+from krie.processes.table import NOTHING, ProcessTable
 from krie.testing.events import build
 
 SHELL, TOOL = Identity(8, 100, 1), Identity(8, 200, 1)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from krie.decision import Action
-from krie.given import Values, named
-from krie.journal_reader import MOST_LINE, pieces_of
+from krie.events.given import Values, named
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.eval_lines import are_lines, decided, document_of
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources
+from krie.review.eval_lines import are_lines, decided, document_of
+from krie.review.journal_reader import MOST_LINE, pieces_of
 
 RULES = """package krie.site
 rules contains {"id": "A", "action": "log"} if input.event.name == "a"
@@ -105,7 +105,16 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "krie.toml").write_text("[plugins.runtime_integrity]\n")
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "p.rego").write_text(RULES)
-    command = [sys.executable, "-I", "-c", "from krie.cli import main; main()", "policy", "eval", "--policy", "site"]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        "from krie.cli.main import main; main()",
+        "policy",
+        "eval",
+        "--policy",
+        "site",
+    ]
     lines = event("a") + b"{\n" + event("b")
     ran = subprocess.run(command, cwd=tmp_path, input=lines, capture_output=True, timeout=60)
     told = [json.loads(each) for each in ran.stdout.splitlines()]

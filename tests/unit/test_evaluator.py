@@ -15,14 +15,14 @@ from krie.child import Child, ChildEnded, ForkServer, Link, forked, forked_by
 from krie.config import PolicyConfig
 from krie.decision import Action
 from krie.errors import ConfigError, DecisionError, KernelError, PolicyError
-from krie.event import EventTypes
-from krie.policy.compiled import Job, compile_and_serve
+from krie.events.event import EventTypes
 from krie.policy.debts import Debts
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import fired_rules
-from krie.policy.evaluator import Compiling, Evaluator
 from krie.policy.policy import Policy
 from krie.testing.patience import PATIENCE_S
+from krie.tier.compiled import Job, compile_and_serve
+from krie.tier.evaluator import Compiling, Evaluator
 
 from ..policy.test_classify import Sample
 

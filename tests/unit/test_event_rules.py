@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from krie import U32, U64, Event
 from krie.errors import LayoutError
-from krie.event import HEADER_FIELDS, EventType, EventTypes
+from krie.events.event import HEADER_FIELDS, EventType, EventTypes
 from krie.testing.events import build, encode
 
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from krie.executables import resolve
-from krie.process import Identity
+from krie.events.identity import Identity
+from krie.processes.executables import resolve
 
 from .kernel_side import identify
 

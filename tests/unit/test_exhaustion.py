@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from krie.errors import AttachError, CompileError, ConfigError, ExitCode, ForkError, KernelError, PolicyError
 from krie.exhaustion import EXHAUSTED, exhausted, exhausted_in
-from krie.kernel.messages import Failure
+from krie.loader.messages import Failure
 from krie.output import complain_of
-from krie.policy.compiled import Failure as PolicyFailure
 from krie.privileges import locked_down, why_refused
+from krie.tier.compiled import Failure as PolicyFailure
 
 from .test_command_line import KRIE
 
@@ -196,7 +196,7 @@ program = ctypes.create_string_buffer(code)
 libc = ctypes.CDLL(None)
 libc.prctl(38, 1, 0, 0, 0)
 assert not libc.prctl(22, 2, struct.pack("=HxxxxxxQ", 4, ctypes.addressof(program)), 0, 0)
-from krie.cli import main
+from krie.cli.main import main
 main()
 """
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from krie.agent_events import Loss
-from krie.enrich import PROCESS_NAMES
+from krie.agent.lock import hold
 from krie.errors import ExitCode
-from krie.event import EventType
-from krie.lock import hold
+from krie.events.agent import Loss
+from krie.events.event import EventType
+from krie.processes.enrich import PROCESS_NAMES
 from krie.testing.events import build
 
-_RUN = "import sys; sys.argv[0] = 'krie'; from krie.cli import main; main()"
-_BUG = f"import krie.plugin_list as module; module.installed = lambda _: 1 / 0; {_RUN}"
+_RUN = "import sys; sys.argv[0] = 'krie'; from krie.cli.main import main; main()"
+_BUG = f"import krie.cli.plugin_list as module; module.installed = lambda _: 1 / 0; {_RUN}"
 _TAMPERED = (
-    "import krie.integrity as module; from krie.integrity import Check, Difference; "
+    "import krie.plugin.integrity as module; from krie.plugin.integrity import Check, Difference; "
     f"module.look = lambda _: [Check('text', 1, 'image', differences=(Difference(1, 'a', '00', '01', ''),))]; {_RUN}"
 )
 _DEGRADED = (
-    "import krie.plugin_manager as module; from krie.errors import PluginError; "
+    "import krie.plugin.manager as module; from krie.errors import PluginError; "
     "failing = lambda *_: (_ for _ in ()).throw(PluginError('runtime_integrity', 'this one does not work')); "
     f"module.require_package_trusted = failing; {_RUN}"
 )

@@ -5,21 +5,21 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from krie.bus import Bus
-from krie.cgroups import Cgroups
+from krie.agent.bus import Bus
+from krie.agent.selection import Selection
 from krie.decision import Action, Mode
-from krie.enforcer import Outcome
-from krie.enrich import Enricher
-from krie.event import EventTypes
-from krie.given import Told, Values, digest_of, encoded, named
+from krie.enforce.enforcer import Outcome
+from krie.events.event import EventTypes
+from krie.events.given import Told, Values, digest_of, encoded, named
+from krie.events.wire import Json
+from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.process import NOTHING, ProcessTable
-from krie.selection import Selection
+from krie.processes.enrich import Enricher
+from krie.processes.table import NOTHING, ProcessTable
 from krie.testing.events import build, encode
-from krie.wire import Json
 
 TYPES = EventTypes((Ptrace,))
 JSON = st.recursive(

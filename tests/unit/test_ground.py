@@ -13,17 +13,17 @@ from typing import cast
 
 import pytest
 from krie import Alternative, AttachType, Probe, Program, Sensor
+from krie.agent.ground import Ground, standing_probes
 from krie.errors import KernelError
-from krie.ground import Ground, standing_probes
 from krie.kernel import switches
 from krie.kernel.dispatch import FUNCTION as DISPATCHER
 from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, KEY, MESSAGE, TRAMPOLINE, Held, _Keeper
 from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.keeping import Keeper
-from krie.kernel.launcher import LoadedSet
 from krie.kernel.static_keys import USERS
 from krie.kernel.switches import ARMED, LIES, OFF, RIGHTED, Addresses, Places, Switches
 from krie.kernel.traps import Traps
+from krie.loader.launcher import LoadedSet
 
 VARIABLE, COUNTER, IDLE, TRAP, OTHER = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
 ENABLED, DISABLED, FUNCTION = 0x6000, 0x7000, 0x8000
@@ -420,7 +420,7 @@ def test_the_end_waits_where_nobody_would_keep_them(
     assert "nobody keeps probes if this agent is killed" in caplog.text
     kernel.lists(FTRACE)
     kernel.forge()
-    monkeypatch.setattr("krie.ground.time.sleep", sleep)
+    monkeypatch.setattr("krie.agent.ground.time.sleep", sleep)
     ground.settle()
     assert 1.0 in waited
     assert not kernel.switch.off()

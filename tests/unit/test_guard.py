@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from krie.guard import Guard, Held, held_objects
-from krie.process import Identity
+from krie.enforce.self_defence import Guard, Held, held_objects
+from krie.events.identity import Identity
 
 from .kernel_side import KernelSide
 

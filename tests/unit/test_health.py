@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from krie import Alternative, AttachType, CannotProve, Probe, Program, Sensor
-from krie.agent_events import AGENT_EVENTS
-from krie.event import EventTypes
-from krie.health import Canaries, Losses, ProbeHealth, health_facts
+from krie.agent.health import Canaries, Losses, ProbeHealth, health_facts
+from krie.events.agent import AGENT_EVENTS
+from krie.events.event import EventTypes
 from krie.kernel.maps import total
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace

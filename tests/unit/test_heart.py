@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from krie.heart import Heart, Silence
+from krie.agent.heart import Heart, Silence
 from krie.testing.fakes import FakeMap
 
 S = 10**9

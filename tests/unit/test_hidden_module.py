@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 from krie import Btf, KernelError, KernelMemory
+from krie.events.wire import text_of
 from krie.plugins.runtime_integrity.hidden_module import Comparison, Hidden, Look
 from krie.plugins.runtime_integrity.module_views import Module, ModuleMemory, in_kallsyms, in_proc, in_sysfs
-from krie.wire import text_of
 
 OFFSETS = {
     ("module", "list"): 8,

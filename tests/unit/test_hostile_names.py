@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 import pytest
-from krie.cli import krie
-from krie.control import Control
-from krie.render import console
-from krie.render_live import Live
+from krie.agent.control import Control
+from krie.cli.main import krie
+from krie.cli.render import console
+from krie.cli.render_live import Live
 
 from .test_doctor import contained, found
 from .test_render import QUIET
@@ -29,7 +29,7 @@ SHOWN = r"\x1b]0;owned\x07\x1b[2J\x9b\u202e\u2066\u200b[red]:skull:["
 """What a terminal shows of it, up to its line break."""
 _RICH = re.compile(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]*[AKG])|\r")
 """Colours, the cursor hidden and shown, and lines that are cleared: what rich itself writes."""
-_RUN = "import sys; from krie.cli import main; sys.argv[0] = 'krie'; main()"
+_RUN = "import sys; from krie.cli.main import main; sys.argv[0] = 'krie'; main()"
 
 
 def commands(group: click.Group, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from krie import KernelError
-from krie.event import Event
-from krie.inspection import Inspector
+from krie.events.event import Event
+from krie.events.identity import Identity
+from krie.events.layout import Layout
+from krie.kernel.inspection import Inspector
 from krie.kernel.memory import KernelMemory
-from krie.layout import Layout
-from krie.process import Identity
 from krie.testing.fakes import FakeMap
 
 from .kernel_side import AGENT, own_header

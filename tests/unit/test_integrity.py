@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from krie.cli.render import console
+from krie.cli.render_integrity import integrity
 from krie.errors import ExitCode
-from krie.integrity import Check, Difference, exit_code, to_json
+from krie.plugin.integrity import Check, Difference, exit_code, to_json
 from krie.plugins.syscall_table import reference
 from krie.plugins.syscall_table.image import NOP5, Image, build_id
 from krie.plugins.syscall_table.reference import NoReferenceError, find, prepare
-from krie.render import console
-from krie.render_integrity import integrity
 
 START, CALLED = 0xFFFFFFFF81000000, 0x40
 NOTE = struct.pack("<III", 4, 4, 3) + b"GNU\0\x12\x34\x56\x78"

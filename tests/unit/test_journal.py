@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from krie.agent.journal import LineWriter
+from krie.agent.journal_file import JournalFile
 from krie.errors import ConfigError
-from krie.journal import LineWriter
-from krie.journal_file import JournalFile
 
 
 class Memory:
@@ -129,7 +129,7 @@ def test_a_link_or_a_device_is_refused(tmp_path: Path) -> None:
 FULL_DISK = """
 import pathlib, subprocess, sys
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", sys.argv[1]], check=True)
-from krie.journal_file import JournalFile
+from krie.agent.journal_file import JournalFile
 path = pathlib.Path(sys.argv[1]) / "journal.jsonl"
 file = JournalFile(path, 1 << 20, 2)
 file.write(b"x" * 30000 + b"\\n")

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from krie.agent.journal import Changes, LineWriter
+from krie.agent.journal_file import Change, JournalFile
 from krie.errors import ConfigError
-from krie.journal import Changes, LineWriter
-from krie.journal_file import Change, JournalFile
 
 WITHIN_S = 1.0
 Way = Callable[[Path], object]

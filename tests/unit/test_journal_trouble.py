@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from krie.agent.journal import LineWriter, StandardOutput
+from krie.agent.journal_file import Change, JournalFile
 from krie.errors import ConfigError
-from krie.journal import LineWriter, StandardOutput
-from krie.journal_file import Change, JournalFile
 
 
 def line(letter: str) -> bytes:

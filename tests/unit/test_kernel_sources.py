@@ -6,13 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from krie.armed import sensor_request
 from krie.errors import KernelError
 from krie.kernel.btf import named_padding
-from krie.kernel.channel import Channel, ChannelClosed
-from krie.kernel.messages import Purpose, Request
-from krie.kernel.source import fields_read
-from krie.process_sensor import process_sensor
+from krie.loader.channel import Channel, ChannelClosed
+from krie.loader.messages import Purpose, Request
+from krie.loader.request import sensor_request
+from krie.loader.source import fields_read
+from krie.processes.sensor import process_sensor
 
 
 def test_unnamed_bit_fields_get_a_name() -> None:

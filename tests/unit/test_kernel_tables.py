@@ -5,11 +5,11 @@ import struct
 
 import pytest
 from krie import KernelError
-from krie.kernel_tables import KernelTables
-from krie.policy.domain import Numbers
-from krie.process import Identity
-from krie.table_layout import EMPTY, SIZE
-from krie.wire import NAME_BYTES
+from krie.events.identity import Identity
+from krie.events.table_layout import EMPTY, SIZE
+from krie.events.wire import NAME_BYTES
+from krie.tier.domain import Numbers
+from krie.tier.kernel_tables import KernelTables
 
 from .kernel_side import KernelSide
 

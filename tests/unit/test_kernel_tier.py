@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 from krie import KernelError, Sensor
+from krie.agent.kernel_tier import KernelTier
 from krie.decision import Mode
-from krie.enforcer import RuleNumbers
-from krie.event import BY_TABLE
-from krie.kernel_tier import KernelTier
-from krie.policy.domain import Numbers
-from krie.policy.tier import Tiers
-from krie.table_layout import HEAD, OUTCOME, OUTCOMES, OUTCOMES_AT
+from krie.enforce.enforcer import RuleNumbers
+from krie.events.event import BY_TABLE
+from krie.events.table_layout import HEAD, OUTCOME, OUTCOMES, OUTCOMES_AT
 from krie.testing.events import build
+from krie.tier.domain import Numbers
+from krie.tier.placement import Tiers
 
 from ..policy.test_classify import Sample
 from ..policy.test_tables import subject

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from krie import KernelError
 from krie.errors import CompileError, LoaderError
-from krie.kernel.channel import Channel
 from krie.kernel.features import Features
-from krie.kernel.launcher import LoadedSet, LoaderProcess, load
-from krie.kernel.messages import Failure, Loaded, Purpose, Request, SensorRequest
+from krie.loader.channel import Channel
+from krie.loader.launcher import LoadedSet, LoaderProcess, load
+from krie.loader.messages import Failure, Loaded, Purpose, Request, SensorRequest
 from krie.timings import Phase, Spent
 
 Serve = Callable[[socket.socket], None]

@@ -30,16 +30,16 @@ from krie import (
     Pad4,
     Pad5,
 )
-from krie.agent_events import AGENT_EVENTS
 from krie.errors import DecodeError, LayoutError
-from krie.event import EventType, EventTypes
-from krie.layout import Layout
+from krie.events.agent import AGENT_EVENTS
+from krie.events.event import EventType, EventTypes
+from krie.events.layout import Layout
+from krie.events.wire import Boolean, Integer, WireType, text_of
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.testing.events import build, encode
-from krie.wire import Boolean, Integer, WireType, text_of
 
 ALL = (*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork)
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from krie.policy.findings import (
+from krie.cli.render import console
+from krie.cli.render_lint import lint as render
+from krie.review.findings import (
     ERROR,
     KRIE,
     OPA,
@@ -22,9 +24,7 @@ from krie.policy.findings import (
     report_of,
     said_of,
 )
-from krie.policy.lint_formats import as_github, as_gitlab, as_json, as_markdown, as_sarif, literal, summary
-from krie.render import console
-from krie.render_lint import lint as render
+from krie.review.lint_formats import as_github, as_gitlab, as_json, as_markdown, as_sarif, literal, summary
 
 EVIL = (
     "a|b`c`<script>@all\n::error file=x::forged\r\n##[stop-commands]x\x1b[2J\u202e%0A,title=y:z\ud800"

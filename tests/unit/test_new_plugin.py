@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from krie.cli.new_plugin import new_plugin
 from krie.errors import ConfigError
-from krie.new_plugin import new_plugin
 
 EXAMPLE = Path(__file__).parents[2] / "examples/krie-clock"
 LEFT_BY_PIP = {"build", "krie_clock.egg-info", "__pycache__", ".pytest_cache"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from krie.kernel.bpf import MapShape
-from krie.kernel.object import Object, with_maps
+from krie.loader.object import Object, with_maps
 
 LOAD_64, ADD, EXIT = 0x18, 0x0F, 0x95
 

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from krie.config import OpaConfig
 from krie.decision import Action
+from krie.opa.server import Change, OpaServer
 from krie.policy.delegated import Delegated
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.opa_server import Change, OpaServer
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicySources, read_sources
 from krie.testing.patience import PATIENCE_S

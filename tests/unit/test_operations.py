@@ -2,9 +2,9 @@
 
 from itertools import chain
 
-from krie.containment import GUARDED, containment_sensor
-from krie.operations import ALL, NOT_GUARDED, OPERATIONS, function_of
-from krie.probe import AttachType
+from krie.enforce.containment import containment_sensor
+from krie.events.operations import ALL, GUARDED, NOT_GUARDED, OPERATIONS, function_of
+from krie.kernel.program import AttachType
 
 
 def test_each_has_a_number_of_its_own() -> None:

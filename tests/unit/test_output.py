@@ -88,22 +88,25 @@ PRINTING = {
     *("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "os.write to 1 or 2", "sys.exit with a text"),
     *("?.print_exc", "?.print_exception", "?.print_stack", "logging.basicConfig", "logging.StreamHandler"),
 }
-"""Ways to print past `krie.output` and `krie.render`, or to have a text taken for markup."""
+"""Ways to print past `krie.output` and `krie.cli.render`, or to have a text taken for markup."""
 CHILDREN = "its standard output and error are a file, which the agent reads"
 MAY = {
     "core/output.py": ("it is the one place", PRINTING),
-    "core/render.py": ("it makes tables and colours of what is visible", {"Console"}),
-    "core/cli.py": ("it asks whether it is a terminal, and flushes", {"sys.stdout"}),
-    "core/journal.py": ("it writes the journal's JSON, which has visible characters only", {"os.write to 1 or 2"}),
+    "core/cli/render.py": ("it makes tables and colours of what is visible", {"Console"}),
+    "core/cli/main.py": ("it asks whether it is a terminal, and flushes", {"sys.stdout"}),
+    "core/agent/journal.py": (
+        "it writes the journal's JSON, which has visible characters only",
+        {"os.write to 1 or 2"},
+    ),
     "core/child.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
-    "core/kernel/launcher.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
-    "core/kernel/loader.py": (CHILDREN, {"print", "sys.stderr"}),
+    "core/loader/launcher.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
+    "core/loader/child.py": (CHILDREN, {"print", "sys.stderr"}),
     "plugins/cfi/derived.py": (CHILDREN, {"sys.stdout"}),
-    "core/kernel/isolated.py": (CHILDREN, {"os.write to 1 or 2"}),
+    "core/loader/isolated.py": (CHILDREN, {"os.write to 1 or 2"}),
     "core/services/courier.py": (CHILDREN, {"sys.stderr", "?.print_exc"}),
-    "core/policy/page.py": ("it escapes for HTML, as the function of this name there does", {"escape"}),
-    "core/policy/report_text.py": ("it escapes for XML, as the function of this name there does", {"escape"}),
-    "core/policy/compiled.py": (CHILDREN, {"os.write to 1 or 2"}),
+    "core/review/page.py": ("it escapes for HTML, as the function of this name there does", {"escape"}),
+    "core/review/report_text.py": ("it escapes for XML, as the function of this name there does", {"escape"}),
+    "core/tier/compiled.py": (CHILDREN, {"os.write to 1 or 2"}),
 }
 
 

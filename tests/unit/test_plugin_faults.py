@@ -10,18 +10,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-import krie.plugin_manager
+import krie.plugin.manager
 import pytest
 from krie import U64, Action, Decision, Doc, Event, FiredRule, Sensor, hookimpl
-from krie.agent_events import OwnEvents
 from krie.config import Config
 from krie.decision import merge
 from krie.errors import PluginError, UntrustedFileError
-from krie.event import EventTypes
+from krie.events.agent import OwnEvents
+from krie.events.event import EventTypes
 from krie.kernel.features import Features
-from krie.plugin_guard import PluginFault
-from krie.plugin_manager import Plugins
-from krie.process_sensor import ProcessExit
+from krie.plugin.isolation import PluginFault
+from krie.plugin.manager import Plugins
+from krie.processes.sensor import ProcessExit
 from krie.testing.events import build
 
 
@@ -65,7 +65,7 @@ class Setting:
         module.__dict__["plugin"] = plugin
         self._monkeypatch.setitem(sys.modules, module.__name__, module)
         entry = EntryPoint("example", "example_holder:plugin", "krie")
-        self._monkeypatch.setattr(krie.plugin_manager, "available", lambda: {"example": entry})
+        self._monkeypatch.setattr(krie.plugin.manager, "available", lambda: {"example": entry})
         return Plugins.load(Config(plugins={"example": own or {}}), "krie.toml", Features(), self.faults.append)
 
 
@@ -289,7 +289,7 @@ def test_no_plugin_changes_what_others_see(setting: Setting) -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr("krie.plugin_watch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("krie.plugin.watch.time.monotonic", lambda: now[0])
     return now
 
 
@@ -338,7 +338,7 @@ def test_a_scan_may_take_its_time(setting: Setting, clock: list[float]) -> None:
 
 AGENT = """
 import os, signal, sys, time
-from krie.plugin_guard import Guard
+from krie.plugin.isolation import Guard
 faults = []
 guard = Guard(lambda fault: faults.append(fault.error))
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT):
@@ -371,8 +371,8 @@ def test_a_handler_of_signals_is_put_back() -> None:
 
 def test_who_hangs_is_interrupted() -> None:
     said = in_an_agent(
-        "import krie.plugin_watch\n"
-        "krie.plugin_watch._INTERRUPTED_AFTER_S['krie_decided'] = 0.5\n"
+        "import krie.plugin.watch\n"
+        "krie.plugin.watch._INTERRUPTED_AFTER_S['krie_decided'] = 0.5\n"
         "def stubborn():\n"
         "    while True:\n"
         "        try:\n"
@@ -415,6 +415,6 @@ def test_a_package_that_others_could_change_is_not_imported(
     (package / "deep/__init__.py").chmod(0o666)
     monkeypatch.syspath_prepend(str(tmp_path))
     entry = EntryPoint("example", "loose_package.plugin", "krie")
-    monkeypatch.setattr(krie.plugin_manager, "available", lambda: {"example": entry})
+    monkeypatch.setattr(krie.plugin.manager, "available", lambda: {"example": entry})
     with pytest.raises(UntrustedFileError, match=r"deep/__init__.py: can be changed by other users"):
         Plugins.load(Config(plugins={"example": {}}), "krie.toml", Features(), setting.faults.append)

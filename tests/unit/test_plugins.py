@@ -7,16 +7,16 @@ from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Annotated, Any
 
-import krie.plugin_manager
+import krie.plugin.manager
 import pytest
 from krie import U64, Alternative, AttachType, Doc, Event, PluginConfig, Probe, Program, Sensor, hookimpl
 from krie.config import Config
 from krie.decision import merge
 from krie.errors import ConfigError, PluginError
-from krie.health import ProbeReport
 from krie.kernel.features import Features
-from krie.plugin_guard import PluginFault
-from krie.plugin_manager import Plugins
+from krie.plugin.isolation import PluginFault
+from krie.plugin.manager import Plugins
+from krie.plugin.report import ProbeReport
 from krie.testing.events import build
 
 
@@ -37,7 +37,7 @@ class Setting:
         self.faults: list[PluginFault] = []
         self._monkeypatch = monkeypatch
         self._entries: dict[str, EntryPoint] = {}
-        monkeypatch.setattr(krie.plugin_manager, "available", lambda: self._entries)
+        monkeypatch.setattr(krie.plugin.manager, "available", lambda: self._entries)
 
     def install(self, name: str, **hooks: Any) -> None:
         module = ModuleType(f"example_{name}")

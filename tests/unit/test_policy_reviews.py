@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "policy-reviews.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = "from krie.cli import main; main()"
+COMMAND = "from krie.cli.main import main; main()"
 REVISION = re.compile(r"\b[0-9a-f]{16}\b")
 
 

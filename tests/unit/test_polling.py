@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from krie.errors import ConfigError, PolicyError
-from krie.services.config import BundleConfig
+from krie.service import Service
 from krie.services.http import Answer, ServiceError
 from krie.services.intake import Intake
 from krie.services.kept import KeptBundle, State
 from krie.services.polling import Polled, Polling
-from krie.services.service import Service
+from krie.services_config import BundleConfig
 
 from ..policy.bundles import bundle, pinned, signed
 

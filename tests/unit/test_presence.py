@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from krie.agent.presence import OWN_WAITING_S, Note, Presence, Pulse
 from krie.errors import ConfigError
-from krie.presence import OWN_WAITING_S, Note, Presence, Pulse
 
 OUT_OF_RANGE = [
     json.dumps({"boot_id": "x", "tgid": 5, "last_seen_s": 5, "uptime_s": 5, "clean": False, **changed})
@@ -118,7 +118,7 @@ def stopped_for(seconds: float) -> tuple[float, float]:
     """What a real thread's clocks say of a stop; the pulse of a process that was stopped, and then works as long."""
     code = f"""
 import os, signal, subprocess, time
-from krie.presence import Pulse
+from krie.agent.presence import Pulse
 pulse = Pulse()
 subprocess.Popen(["sh", "-c", f"kill -STOP {{os.getpid()}}; sleep {seconds}; kill -CONT {{os.getpid()}}"])
 while time.thread_time() < 0.2 or pulse._now_s() - pulse._last[0] < {seconds}:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from krie import Event
-from krie.event import CONTAINER
+from krie.events.event import CONTAINER
+from krie.events.identity import Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
-from krie.principal import Principal, Principals
-from krie.process import NOTHING, UNKNOWN_LINEAGE, Key, ProcessTable
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.principal import Principal, Principals
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.table import NOTHING, UNKNOWN_LINEAGE, ProcessTable
 from krie.testing.events import build
 
 SINCE = 10**18

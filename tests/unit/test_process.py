@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from krie import Event
+from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
-from krie.process import NOTHING, Identity, Key, ProcessTable, path_of
-from krie.process_sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
+from krie.processes.table import NOTHING, ProcessTable, path_of
 from krie.testing.events import build
 
 SHELL, TOOL = Identity(8, 100, 1), Identity(8, 200, 1)

@@ -12,15 +12,16 @@ from typing import cast
 
 import pytest
 from krie import Alternative, AttachType, Enforcement, Probe, Program, Sensor
+from krie.agent.policy_files import PolicyFiles, event_fields
 from krie.config import Config
-from krie.enrich import Enricher
 from krie.errors import ConfigError, PolicyError
-from krie.health import ProbeReport
-from krie.policy.domain import Numbers
-from krie.policy.reload import Candidate, PolicyFiles, event_fields
+from krie.events.identity import Identity
+from krie.plugin.report import ProbeReport
 from krie.policy.snapshot import Stamp, stamp_of
-from krie.process import Identity
+from krie.processes.enrich import Enricher
 from krie.testing.patience import PATIENCE_S
+from krie.tier.candidate import Candidate
+from krie.tier.domain import Numbers
 
 from ..policy.test_classify import Sample
 from .kernel_side import KernelSide, armed

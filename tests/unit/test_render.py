@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import pytest
-from krie import render
+from krie.cli import render
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text

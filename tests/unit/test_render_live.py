@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from krie.render import SEVERITIES, console
-from krie.render_live import Live
+from krie.cli.render import SEVERITIES, console
+from krie.cli.render_live import Live
 
 from .test_hostile_names import entry
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from krie.config import PolicyConfig
 from krie.errors import ConfigError, PolicyError
-from krie.journal_reader import MOST_LINE, JournalReader, in_order, rotated
 from krie.plugins.runtime_integrity.ptrace import Ptrace
-from krie.policy import replay_pool
-from krie.policy.compared import UNKNOWN_VALUES, Tally
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.replay import Side, report_of
 from krie.policy.sources import PolicySources
-from krie.process_sensor import ProcessExec, ProcessFork
+from krie.processes.sensor import ProcessExec, ProcessFork
+from krie.review import replay_pool
+from krie.review.compared import UNKNOWN_VALUES, Tally
+from krie.review.journal_reader import MOST_LINE, JournalReader, in_order, rotated
+from krie.review.replay import Side, report_of
 from krie.testing.events import build
 
 from .recorded_journal import SYSCTL, Recorder, replayed, rule, sources

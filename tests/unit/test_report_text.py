@@ -10,10 +10,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from krie.policy.report import Finding, Report, Table
-from krie.policy.report_text import FORMATS, as_json, as_junit, as_markdown, as_sarif
-from krie.policy.review_page import as_html
 from krie.printable import one_line
+from krie.review.report import Finding, Report, Table
+from krie.review.report_text import FORMATS, as_json, as_junit, as_markdown, as_sarif
+from krie.review.review_page import as_html
 
 EVIL = [
     "<script>alert(1)</script>",

@@ -11,15 +11,16 @@ from typing import Any, cast
 
 import pytest
 from krie import Action, Alternative, AttachType, Event, Probe, Program, Sensor
-from krie.agent_events import OwnEvents
-from krie.bus import Bus
-from krie.health import LossReport, ProbeReport
-from krie.missed import MissedReport
-from krie.plugin_guard import PluginFault
+from krie.agent.bus import Bus
+from krie.agent.health import LossReport
+from krie.agent.missed import MissedReport
+from krie.agent.presence import Presence
+from krie.agent.reports import Reports
+from krie.events.agent import OwnEvents
+from krie.events.wire import Json
+from krie.plugin.isolation import PluginFault
+from krie.plugin.report import ProbeReport
 from krie.policy.policy import Policy
-from krie.presence import Presence
-from krie.reports import Reports
-from krie.wire import Json
 
 from ..policy.test_classify import Sample
 from ..policy.test_tables import subject

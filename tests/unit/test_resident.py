@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from krie.resident import ANONYMOUS, RING, parse, resident
+from krie.agent.resident import ANONYMOUS, RING, parse, resident
 
 SMAPS = """\
 55dbf3107000-55dbf3109000 r--p 00000000 fe:00 247026                     /usr/lib/libssl.so.3 (deleted)

@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import krie.ground
+import krie.agent.ground
 import pytest
+from krie.agent.roaming import Roaming
 from krie.errors import AttachError, KernelError
 from krie.kernel.attach import attach_somewhere
-from krie.kernel.copies import copy_for, with_secret
 from krie.kernel.keeper import TRAP as TRAP_KIND
+from krie.kernel.program import AttachType, Program, Trap
 from krie.kernel.symbols import Symbols, addresses, functions
 from krie.kernel.traps import Traps, suits
-from krie.probe import AttachType, Program
-from krie.roaming import Roaming, Trap
+from krie.loader.copies import copy_for, with_secret
 
 TRAP = Program(AttachType.KPROBE, "commit_creds", "p_check", argument=3, roaming=32)
 OTHER = replace(TRAP, target="override_creds", argument=4)
@@ -150,7 +150,7 @@ def made(ground: Ground) -> Iterator[tuple[Roaming, Attach]]:
     descriptors = {"program:p_check.3": (3,), "program:p_check.4": (4,)}
     code_of = lambda names: {each: range(len(each)) for each in names}  # noqa: E731
     programs = [("p.one", TRAP), ("q.two", OTHER)]
-    roaming = Roaming(programs, descriptors, code_of, cast("krie.ground.Ground", ground), attach_)
+    roaming = Roaming(programs, descriptors, code_of, cast("krie.agent.ground.Ground", ground), attach_)
     yield roaming, attach_
     roaming.close()
     roaming.close()

@@ -5,20 +5,20 @@ from typing import Any
 
 import pytest
 from krie import Action, Event, FiredRule
-from krie.agent_events import Stopped
+from krie.agent.journal import important_path, open_writers
+from krie.agent.journal_file import JournalFile
+from krie.agent.selection import Selection
 from krie.config import JournalConfig
 from krie.decision import Decision, Mode, merge
-from krie.enforcer import Outcome
-from krie.journal import important_path, open_writers
-from krie.journal_file import JournalFile
+from krie.enforce.enforcer import Outcome
+from krie.events.agent import Stopped
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.policy.engine import Rule
 from krie.policy.metadata import Metadata
-from krie.principal import Principals
-from krie.process import NOTHING as NOTHING_KNOWN
-from krie.process import ProcessTable
-from krie.process_sensor import ProcessExec, ProcessFork
-from krie.selection import Selection
+from krie.processes.principal import Principals
+from krie.processes.sensor import ProcessExec, ProcessFork
+from krie.processes.table import NOTHING as NOTHING_KNOWN
+from krie.processes.table import ProcessTable
 from krie.testing.events import build
 
 NOTHING = Outcome(Mode.OBSERVE)

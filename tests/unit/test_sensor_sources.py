@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from krie.kernel.features import Features
+from krie.kernel.program import AttachType
+from krie.plugin.probe import Sensor
 from krie.plugins.runtime_integrity import plugin as runtime_integrity
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.plugin import SmepSmapConfig
 from krie.plugins.syscall_table import plugin as syscall_table
 from krie.plugins.syscall_table.config import SyscallTableConfig
-from krie.probe import AttachType, Sensor
 
 NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPERM", AttachType.FMOD_RET: "EPERM"})
 

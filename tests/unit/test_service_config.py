@@ -7,7 +7,7 @@ import pytest
 from krie.config import load_config
 from krie.errors import ConfigError
 from krie.policy.signature import ALGORITHMS
-from krie.services.config import Algorithm, BundleConfig, DecisionLogsConfig, PinnedKey, StatusConfig
+from krie.services_config import Algorithm, BundleConfig, DecisionLogsConfig, PinnedKey, StatusConfig
 
 KEY = '[bundle.keys.ci]\nfile = "ci.pem"\n'
 URL = 'policy.bundle = "https://a/b.tar.gz"\n'

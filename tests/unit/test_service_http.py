@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from krie.errors import ConfigError, KrieError, UntrustedFileError
+from krie.service import Service, problem_of
 from krie.services.http import Answer, ServiceError, check_files, request
-from krie.services.service import Service, problem_of
 from krie.testing.patience import PATIENCE_S
 
 from .web import Handle, certificate, reply, server_tls, serving

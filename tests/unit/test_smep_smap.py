@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.armed import sensor_request
-from krie.blindness import blind_rules
-from krie.diagnosis import Report
+from krie.agent.blindness import blind_rules
+from krie.agent.diagnosis import Report
 from krie.errors import PluginError
-from krie.event import EventTypes
-from krie.health import ProbeReport
+from krie.events.event import EventTypes
 from krie.kernel.features import Features
 from krie.kernel.maps import possible_cpus
-from krie.kernel.messages import Request
+from krie.kernel.program import AttachType
+from krie.kernel.program import Trap as Place
 from krie.kernel.symbols import Symbols
+from krie.loader.messages import Request
+from krie.loader.request import sensor_request
+from krie.plugin.report import ProbeReport
 from krie.plugins.smep_smap import baseline, plugin
 from krie.plugins.smep_smap.baseline import Baseline
 from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
@@ -24,8 +26,6 @@ from krie.plugins.smep_smap.functions import FUNCTIONS, guarded
 from krie.plugins.smep_smap.plugin import SmepSmapConfig
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import read_sources
-from krie.probe import AttachType
-from krie.roaming import Trap as Place
 from krie.testing.events import build
 from pydantic import ValidationError
 

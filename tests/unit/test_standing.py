@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from krie.endurance import Endurance, Failing
+from krie.agent.endurance import Endurance, Failing
+from krie.enforce.standing import Standing
 from krie.errors import KernelError
-from krie.standing import LIMITS, OOM_SCORE, Standing
+from krie.events.enforcement import LIMITS, OOM_SCORE
 
 INFINITY = resource.RLIM_INFINITY
 
@@ -81,7 +82,7 @@ def test_the_oom_killer_is_not_sent_to_us(oom: Path) -> None:
 
 REAL = """
 import os, resource
-from krie.standing import Standing
+from krie.enforce.standing import Standing
 standing = Standing()
 assert list(standing.look()) == []
 resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from krie.bus import Bus
-from krie.control import Peer
-from krie.enforcement import Enforcing
-from krie.health import Losses
-from krie.missed import MissedRuns
-from krie.status import Status
+from krie.agent.bus import Bus
+from krie.agent.enforcement import Enforcing
+from krie.agent.health import Losses
+from krie.agent.missed import MissedRuns
+from krie.agent.status import Status
+from krie.processes.peer import Peer
 from krie.timings import Phase, Spent
 
 from .kernel_side import KernelSide, armed

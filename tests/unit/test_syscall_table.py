@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from krie import KernelError, KernelMemory, Maps, Symbols
 from krie.kernel.features import Features
+from krie.kernel.program import AttachType
 from krie.plugins.syscall_table import explained, plugin
 from krie.plugins.syscall_table import watch as watching
 from krie.plugins.syscall_table.config import SyscallTableConfig
@@ -22,7 +23,6 @@ from krie.plugins.syscall_table.pieces import Piece, Site, cut, packed
 from krie.plugins.syscall_table.registers import Change, Registers, shown
 from krie.plugins.syscall_table.switch import read_switch
 from krie.plugins.syscall_table.watch import Watch, _first_difference
-from krie.probe import AttachType
 from krie.testing.events import build
 from pydantic import ValidationError
 

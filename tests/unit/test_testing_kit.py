@@ -68,6 +68,6 @@ def test_shipped_plugins_use_public_names_only() -> None:
             if isinstance(node, ast.ImportFrom) and not node.level and node.module and node.module.startswith("krie"):
                 # A command runs apart from the agent, and may use the lab.
                 of_commands = file.name == "commands.py" and node.module.startswith(
-                    ("krie.command", "krie.output", "krie.testing")
+                    ("krie.cli.command", "krie.output", "krie.testing")
                 )
                 assert node.module == "krie" or of_commands, f"{file}: {node.module}"

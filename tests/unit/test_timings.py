@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from krie.render_timings import timings as show
+from krie.cli.render_timings import timings as show
 from krie.timings import IMPORTS, OTHER, Phase, Spent, Timings, since_exec, so_far
 from rich.console import Console
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from krie.config import Config
 from krie.errors import KrieError
 from krie.kernel.features import Features
-from krie.plugin_manager import Plugins
+from krie.plugin.manager import Plugins
 try:
     loaded = Plugins.load(Config(plugins={{{plugin!r}: {{}}}}), "krie.toml", Features(), print)
     print("loaded", *(each.name for each in loaded.loaded))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from krie.errors import KernelError
-from krie.kernel import unit_cache
 from krie.kernel.bpf import MapShape
 from krie.kernel.btf import Btf
-from krie.kernel.object import Object
-from krie.kernel.origin import Origin
-from krie.kernel.source import Unit
-from krie.kernel.unit_cache import _KEPT, Folders, Obtained, Store, obtain
+from krie.loader import unit_cache
+from krie.loader.object import Object
+from krie.loader.origin import Origin
+from krie.loader.source import Unit
+from krie.loader.unit_cache import _KEPT, Folders, Obtained, Store, obtain
 
 KEY = "a" * 64
 MADE = Object({"seen": MapShape(1, 8, 16, 32, 1, "seen")}, {"look": bytes(16)}, "a compiler")

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.armed import sensor_request, unit_requests
+from krie.agent.loading import unit_requests
 from krie.config import Config
-from krie.guard_sensor import enforcing_sensors
+from krie.enforce.guard_sensor import enforcing_sensors
 from krie.kernel.btf import Btf
 from krie.kernel.features import Features
-from krie.kernel.messages import Request, SensorRequest
-from krie.kernel.source import CFile, Unit, assemble
-from krie.plugin_manager import Plugins
-from krie.probe import AttachType
-from krie.process_sensor import process_sensor
+from krie.kernel.program import AttachType
+from krie.loader.messages import Request, SensorRequest
+from krie.loader.request import sensor_request
+from krie.loader.source import CFile, Unit, assemble
+from krie.plugin.manager import Plugins
+from krie.processes.sensor import process_sensor
 
 from .btf_file import UNION, BtfFile
 

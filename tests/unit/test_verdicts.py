@@ -4,8 +4,8 @@ import struct
 
 import pytest
 from krie import KernelError
-from krie.process import Identity, Key
-from krie.verdicts import Flags, Verdict, Verdicts
+from krie.enforce.verdicts import Flags, Verdict, Verdicts
+from krie.events.identity import Identity, Key
 
 from .kernel_side import KernelSide
 

@@ -1,22 +1,22 @@
 """Rules that read more of their input than single fields: nothing that the agent works out of rules fails on them."""
 
 import pytest
-from krie.blindness import blind_rules
-from krie.budget import importance
+from krie.agent.blindness import blind_rules
+from krie.agent.budget import importance
+from krie.agent.policy_files import event_fields
 from krie.config import Config
 from krie.decision import Action
+from krie.events.wire import Json
 from krie.kernel.features import Features
-from krie.offline import event_types
-from krie.plugin_manager import Plugins
+from krie.plugin.manager import Plugins
+from krie.plugin.offline import event_types
 from krie.policy.analysis import unknown_names
-from krie.policy.compiled import attempt
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
-from krie.policy.reload import event_fields
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.policy.subject import subject_of
-from krie.policy.warnings import warnings
-from krie.wire import Json
+from krie.review.warnings import warnings
+from krie.tier.compiled import attempt
+from krie.tier.subject import subject_of
 
 CONFIG = Config.model_validate({"plugins": {"runtime_integrity": {}, "smep_smap": {}}})
 KIND = "runtime_integrity.sysctl_write"
@@ -37,7 +37,7 @@ BODIES = {
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("kinds", [f'input.event.kind == "{KIND}"', "true"], ids=["of a kind", "of all kinds"])
 def test_rules_that_read_more_than_fields(name: str, kinds: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("krie.policy.compiled.note", str)
+    monkeypatch.setattr("krie.tier.compiled.note", str)
     body = f"\t{kinds}\n\t{BODIES[name]}\n"
     head = '# METADATA\n# custom: {severity: high}\nrules contains {"id": "R1", "action": "kill"} if {\n'
     text = f"package krie.site\n\n{head}{body}}}\n\nf(x) if x != {{}}\n"

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from krie.config import Config, load_config
-from krie.installed import available
 from krie.kernel.features import Features
-from krie.plugin_manager import Plugins
+from krie.plugin.installed import available
+from krie.plugin.manager import Plugins
 
 from . import api, commands, rules, tables
 

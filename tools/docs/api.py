@@ -8,9 +8,9 @@ import re
 from typing import Annotated, Any, get_args, get_origin
 
 import krie
-from krie import hookspecs
 from krie.config import Config
-from krie.plugin_manager import Plugins
+from krie.plugin import hookspecs
+from krie.plugin.manager import Plugins
 
 from .markdown import first_paragraph, table
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 import click
-from krie.cli import krie
+from krie.cli.main import krie
 from krie.config import Config
-from krie.plugin_manager import Plugins
+from krie.plugin.manager import Plugins
 
 from .markdown import table
 

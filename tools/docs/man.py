@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from docutils.core import publish_string
-from krie import hookspecs
-from krie.cli import krie
-from krie.command import HERE, SYSTEM
+from krie.cli.command import HERE, SYSTEM
+from krie.cli.main import krie
 from krie.config import Config
 from krie.errors import ExitCode
-from krie.plugin_manager import Plugins
+from krie.plugin import hookspecs
+from krie.plugin.manager import Plugins
 from krie.version import version
 
 from .api import signature

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from krie.config import Config
 from krie.decision import Action
-from krie.plugin_manager import Plugins
+from krie.plugin.manager import Plugins
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import Rule
-from krie.policy.subject import subject_of
-from krie.policy.tried import sources_of
+from krie.tier.subject import subject_of
+from krie.tier.tried import sources_of
 
 from .markdown import codes, first_paragraph, table
 from .tables import types

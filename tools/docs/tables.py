@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-from krie.agent_events import AGENT_EVENTS
 from krie.config import Config
-from krie.enforcement_events import ENFORCEMENT_EVENTS
-from krie.enforcer import WORDS
+from krie.enforce.enforcer import WORDS
 from krie.errors import ExitCode
-from krie.event import EventType, own_fields
-from krie.operations import ALL, NOT_GUARDED, OPERATIONS
-from krie.plugin_manager import Plugins
-from krie.probe import Probe, Sensor
-from krie.process_sensor import process_sensor
+from krie.events.agent import AGENT_EVENTS
+from krie.events.enforcement import ENFORCEMENT_EVENTS
+from krie.events.event import EventType, own_fields
+from krie.events.operations import ALL, NOT_GUARDED, OPERATIONS
+from krie.plugin.manager import Plugins
+from krie.plugin.probe import Probe, Sensor
+from krie.processes.sensor import process_sensor
 from pydantic import BaseModel
 
 from .markdown import Row, codes, first_paragraph, table

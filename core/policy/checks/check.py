@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...errors import PolicyError
-from ...inline import Path
-from ...wire import Json
+from ...events.inline import Path
+from ...events.wire import Json
 from ..module import Import, Module
 from ..ownership import Packages
 from .braces import check_braces

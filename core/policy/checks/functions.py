@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from ...errors import PolicyError
-from ...inline import Path
+from ...events.inline import Path
 from ..definition import Node, parameters, reference
 from ..module import Module
 from .head import Head

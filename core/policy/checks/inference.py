@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ...inline import Path
+from ...events.inline import Path
 from ..definition import Definition, Node, parameters, reference
 from .comparison import differences, plural, similar
 from .functions import builtins

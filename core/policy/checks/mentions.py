@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...inline import Path
+from ...events.inline import Path
 from ..definition import Definition, Node, parameters, reference
 from .scope import CLOSURES, LOCAL, Scope, children, declarations, pattern_variables
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ...errors import PolicyError
-from ...inline import Path
+from ...events.inline import Path
 from ..definition import Definition
 from .mentions import Mention
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...inline import Path
+from ...events.inline import Path
 from ..definition import Node, reference, text_at
 from ..module import Module
 

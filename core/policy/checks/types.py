@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
-from ...wire import Json
+from ...events.wire import Json
 
 KINDS = frozenset(("array", "boolean", "null", "number", "object", "set", "string"))
 WORDS = {

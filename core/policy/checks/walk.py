@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...inline import Path
+from ...events.inline import Path
 from ..definition import Node, reference
 from .functions import builtins
 from .head import constant, steps_of

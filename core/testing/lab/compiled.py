@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...compiling import Entry, compile_into_folder, sources_of
+from ...agent.compiling import Entry, compile_into_folder, sources_of
 from ...errors import LabError
 from ...kernel.image import types_of
-from ...kernel.source import assemble
-from ...probe import Sensor
+from ...loader.source import assemble
+from ...plugin.probe import Sensor
 from .kernels import Kernel
 
-_COMMAND = "import sys; sys.path[:0] = {folders!r}; from krie.cli import main; main()"
+_COMMAND = "import sys; sys.path[:0] = {folders!r}; from krie.cli.main import main; main()"
 
 
 @dataclass(frozen=True, slots=True)

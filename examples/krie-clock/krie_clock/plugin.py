@@ -26,7 +26,7 @@ def canary() -> None:
 
 @hookimpl
 def krie_sensor() -> Sensor:
-    """See `krie.hookspecs`."""
+    """See `krie.plugin.hookspecs`."""
     everything = own_fields(SetTime)
     refuses = frozenset({Enforcement.REFUSE, Enforcement.KILL})
     return Sensor(

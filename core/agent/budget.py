@@ -1,0 +1,127 @@
+"""What a user may send of each kind before records are held back (`bpf/budget.bpf.c`), and what was.
+
+Held back is only the telling: programs decide about every attempt. Where a rule that only the agent knows might refuse
+or kill, though, what it cannot be told of is refused, if the program can. Within its budget, what matters to the policy
+may use all of the ring; beyond it, an attempt unlike those of late is sent while there is room in the common part of
+the ring and in a second budget. What was not sent is counted exactly by kind.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..decision import Action
+from ..events.event import EventType, EventTypes
+from ..events.inline import inline_fields
+from ..kernel.maps import Map, total
+from ..policy.engine import SEVERE, Rule
+
+COMMON = 0.75
+"""Part of the ring that is for all records."""
+_LIMITS = struct.Struct("=7Q")
+_SPENDER = struct.Struct("=II")
+_FIRST = bytes(4)
+_SECOND_NS = 1_000_000_000
+_MATTERS, _UNLIKE, _UNJUDGED = 1, 2, 4  # KRIE_MATTERS, KRIE_UNLIKE, KRIE_UNJUDGED
+_COMPARED = frozenset(
+    "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
+)
+"""What of `input.process` is alike where programs find two attempts alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldReport:
+    """Records of one kind that were held back since the last look."""
+
+    kind: str
+    alike: int
+    """Like one that was sent within a second before."""
+    over: int
+    """Others."""
+    total: int
+    """Both, since the start."""
+    user: int
+    """Of whom most were, as far as that is known."""
+
+
+def importance(rules: Iterable[Rule], event_type: EventType) -> int:
+    """What programs need to know of a policy about a kind."""
+    severe = [
+        each
+        for each in rules
+        if each.concerns(event_type.name) and (each.fired.action >= Action.OVERRIDE or each.metadata.severity in SEVERE)
+    ]
+    if not severe:
+        return 0
+    inline = {name for part, name in inline_fields(event_type) if part == "event"}
+    processes = {name for name, (tgid, _) in event_type.event.PROCESSES.items() if tgid in inline}
+    compared = {"kind", *inline, *processes}
+    alike = all(_is_compared(path, compared) for each in severe for path in each.reads)
+    return _MATTERS if alike else _MATTERS | _UNLIKE
+
+
+def _is_compared(path: Sequence[str], fields: set[str]) -> bool:
+    match tuple(path[:2]):
+        case ("event", name):
+            return name in fields
+        case ("process", name):
+            return name in _COMPARED
+        case ("host" | "health", *_):
+            return True
+    return False
+
+
+class Budgets:
+    """The maps of `bpf/budget.bpf.c`. Errors are `KernelError`."""
+
+    def __init__(self, types: EventTypes, kinds: Sequence[int], maps: Mapping[str, Map]) -> None:
+        """`kinds`: in order of their slots."""
+        self._types, self._kinds = types, kinds
+        self._limits, self._importance = maps["krie_limits"], maps["krie_importance"]
+        self._counts, self._budgets = maps["krie_counts"], maps["krie_budgets"]
+        self._told: dict[int, tuple[int, int]] = {}
+        self._by_user: dict[tuple[int, int], int] = {}
+        self._ring_bytes = maps["krie_ring"].entries
+
+    def limit(self, burst: int, per_s: int) -> None:
+        """Begin to hold back: more than `burst` records of one kind by one user at once, or `per_s`, on one CPU."""
+        interval = _SECOND_NS // per_s
+        common = int(self._ring_bytes * COMMON)
+        seed = secrets.randbits(64) | 1
+        own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
+        self._limits.set(_FIRST, _LIMITS.pack(seed, common, *own, *other, _SECOND_NS))
+
+    def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
+        """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all
+        that is to be done."""
+        for slot, kind in enumerate(self._kinds):
+            flags = importance(rules, self._types[kind])
+            flags |= _UNJUDGED if self._types[kind].name in unjudged else 0
+            self._importance.set(struct.pack("=I", slot), struct.pack("=I", flags))
+
+    def look(self) -> Iterator[HeldReport]:
+        """What was held back since the last look."""
+        users: dict[int, tuple[int, int]] | None = None
+        for slot, (kind, value) in enumerate(zip(self._kinds, self._counts.array(), strict=False)):
+            _, _, alike, over = total(value, "=4Q")
+            alike_before, over_before = self._told.get(slot, (0, 0))
+            if (alike, over) != (alike_before, over_before):
+                users = users if users is not None else self._users()
+                self._told[slot] = alike, over
+                _, user = users.get(slot, (0, 0))
+                name = self._types[kind].name
+                yield HeldReport(name, alike - alike_before, over - over_before, alike + over, user)
+
+    def _users(self) -> dict[int, tuple[int, int]]:
+        """For each slot how many were held back of whom most were."""
+        found: dict[int, tuple[int, int]] = {}
+        for key, value in self._budgets.items():
+            user, what = _SPENDER.unpack(key)
+            _, _, held = total(value, "=3Q")
+            new = held - self._by_user.get((user, what), 0)
+            self._by_user[user, what] = held
+            found[what // 2] = max(found.get(what // 2, (0, 0)), (new, user))
+        return found

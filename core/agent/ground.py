@@ -1,0 +1,248 @@
+"""The kernel's text under the agent's probes: none is moved or removed while something of it would stay behind there.
+
+See `krie.kernel.switches` for why it would, and `krie.kernel.traps` for why traps can be moved all the same. What
+remains, of kprobes at functions' begins and of trampolines: a write to a variable between the last look and the
+removal, and a SIGKILL of agent and keeper at once before it is put right, which takes a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import count
+
+from ..enforce.self_defence import open_debugfs, open_tracefs
+from ..events.enforcement import Guarded
+from ..events.event import Event
+from ..kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
+from ..kernel.dispatch import FUNCTION as DISPATCHER
+from ..kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, TRAP, Held, places_of
+from ..kernel.keeping import Keeper
+from ..kernel.maps import Maps
+from ..kernel.memory import KernelMemory
+from ..kernel.program import AttachType, Program
+from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, Addresses, Switches
+from ..kernel.symbols import functions
+from ..kernel.traps import Traps
+from ..loader.launcher import LoadedSet
+from ..plugin.probe import Sensor
+
+SYMBOLS = frozenset({*VARIABLES, *IDLE})
+"""Whose addresses `new_ground` needs."""
+_AGAIN_S = 1.0
+_log = logging.getLogger("krie")
+
+
+class Ground:
+    """All probes of one agent that change the kernel's text, and the keeper that holds them too."""
+
+    def __init__(self, switches: Switches, traps: Traps, new_keeper: Callable[[Iterable[Held]], Keeper]) -> None:
+        """Start no keeper yet, and hold nothing but the kprobe at the idle function. `traps`: this agent's."""
+        self._switches, self._traps, self._new_keeper = switches, traps, new_keeper
+        self._held: dict[int, Held] = {}
+        self._waiting: list[int] = []
+        self._left: set[str] = set()
+        self._slots = count()
+        self._keeper: Keeper | None = None
+        self._started = self._off = False
+        self._told = ""
+        self._news: list[tuple[type[Event], dict[str, object]]] = []
+        self._open_idle()
+
+    def start(self) -> None:
+        """Have a keeper from now on, if there is something to keep."""
+        if not self._held:
+            return
+        self._started = True
+        self._restart_keeper()
+
+    def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT) -> None:
+        """A probe was attached: see `krie.kernel.keeper` for kinds and their addresses."""
+        held = self._held[descriptor] = Held(next(self._slots), kind, address, descriptor)
+        self._ask_keeper(lambda keeper: keeper.hold(held))
+
+    def release(self, descriptor: int) -> None:
+        """Close a probe that was held, now or as soon as that is safe."""
+        if self.obstacle() or (self._keeper is not None and not self._keeper.lives()):
+            self._waiting.append(descriptor)
+            return
+        held = self._held.pop(descriptor)
+        os.close(descriptor)
+        if self._keeper is not None:
+            self._ask_keeper(lambda keeper: keeper.close(held.slot))  # it is the last to hold it, and does the rest
+        elif held.kind == TRAP:
+            self._left.add(self._traps.name(held.address))
+
+    def obstacle(self) -> str:
+        """Why probes must stay where they are; empty where they need not."""
+        found, why = self._switches.look(places_of(self._held.values()), self._close_idle)
+        if found == RIGHTED:
+            self._told = ""
+            self._tell("a switch of kprobes or ftrace was turned off in memory while they were on; it is put right")
+        elif found == LIES:
+            if why != self._told:
+                self._told = why
+                self._tell(
+                    "a switch of kprobes or ftrace was turned off in memory while they are on, and cannot be put right "
+                    f"({why}): no probe is moved or removed, and no tracer should end; restart this machine"
+                )
+            return f"the kernel would leave breakpoints and calls behind: {why}"
+        return ""
+
+    def turned_off(self) -> bool:
+        """Whether a switch is off, and none was when this was last asked."""
+        before, self._off = self._off, self._switches.any_off()
+        return self._off and not before
+
+    def tick(self) -> list[tuple[type[Event], dict[str, object]]]:
+        """Once a second: put the switch right, look after the keeper; returns what happened since the last time."""
+        if not self.obstacle():
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                self.release(each)
+            self._left = {each for each in self._left if self._traps.remove(each)}
+            self._open_idle()
+        if self._started and not self._keeper_lives():
+            _log.error("the process that keeps probes has gone; another one is started")
+            self._restart_keeper()
+        news, self._news = self._news, []
+        return news
+
+    def settle(self) -> None:
+        """Before the end: put the switch right or, where nobody would hold the kprobes any longer, wait until it is."""
+        why = self.obstacle()
+        if self._started and not self._keeper_lives():
+            self._restart_keeper()
+        while why and self._keeper is None:
+            time.sleep(_AGAIN_S)
+            why = self.obstacle()
+
+    def end(self) -> None:
+        """Let go of the last. Whoever attached the others has closed them, and only the keeper holds them now."""
+        for each in (*self._waiting, *([self._switches.idle] if self._switches.idle >= 0 else ())):
+            os.close(each)
+        self._waiting, self._switches.idle = [], -1
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            for name in self._traps.own():
+                if why := self._traps.remove(name):
+                    _log.error("a kprobe that is disabled stays in tracefs (%s): %s", name, why)
+            return
+        try:
+            why = keeper.end()
+        except OSError as error:
+            _log.error("the process that keeps probes did not answer (%s)", error)
+            return
+        if why:
+            _log.error("process %d keeps the probes until they can be removed: %s", keeper.tgid, why)
+
+    def _tell(self, text: str) -> None:
+        _log.error("%s", text)
+        fields = {"stranger_tgid": 0, "stranger_start_time": 0, "count": 1, "attempt": "probes_forged"}
+        self._news.append((Guarded, dict(fields)))
+
+    def _open_idle(self) -> None:
+        """Not while kprobes are off: it would not get into the filter."""
+        if self._switches.idle >= 0 or self._switches.off() or self._switches.idle_is_called():
+            return
+        self._switches.idle = self._switches.open_idle()
+        if self._switches.idle >= 0:
+            self._ask_keeper(lambda keeper: keeper.hold(Held(IDLE_SLOT, BREAKPOINT, 0, self._switches.idle)))
+
+    def _close_idle(self) -> None:
+        self._ask_keeper(lambda keeper: keeper.close_idle())
+        idle, self._switches.idle = self._switches.idle, -1
+        if idle >= 0:
+            os.close(idle)
+
+    def _restart_keeper(self) -> None:
+        idle = [Held(IDLE_SLOT, BREAKPOINT, 0, self._switches.idle)] if self._switches.idle >= 0 else []
+        self._keeper = None
+        try:
+            self._keeper = self._new_keeper((*self._held.values(), *idle))
+        except OSError as error:
+            _log.error("nobody keeps probes if this agent is killed: %s", error)
+
+    def _keeper_lives(self) -> bool:
+        return self._keeper is not None and self._keeper.lives()
+
+    def _ask_keeper(self, ask: Callable[[Keeper], None]) -> None:
+        if self._keeper is not None:
+            with suppress(OSError):  # it has gone, as the next tick finds
+                ask(self._keeper)
+
+
+def new_ground(
+    loaded: LoadedSet,
+    maps: Maps,
+    memory: KernelMemory,
+    found: Mapping[str, Sequence[int]],
+    agent: int,
+    stack: ExitStack,
+    secret: int,
+) -> tuple[Ground, Traps]:
+    """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs and tracefs.
+
+    `found`: addresses of `SYMBOLS`; `agent`: its tgid; `secret`: see `krie.kernel.bpf.test_run`.
+    """
+    debugfs, tracefs = open_debugfs(), open_tracefs()
+    for each in (debugfs, tracefs):
+        if each >= 0:
+            stack.callback(os.close, each)
+    address = {name: each[0] for name, each in found.items() if len(each) == 1}
+    idle = next((address[each] for each in IDLE if address.get(each)), 0)
+    places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle)
+    answer = maps["krie_peeked"]
+    numbers = {
+        "program": loaded.descriptors["program:krie_peek"][0],
+        "secret": secret,
+        "answer": answer.descriptor,
+        "answer_bytes": answer.value_bytes,
+        "state": maps["krie_agent"].descriptor,
+        "agent_tgid": agent,
+        "debugfs": debugfs,
+        "tracefs": tracefs,
+        "kprobe_type": kprobe_type(),
+    }
+    traps = Traps(tracefs, agent, memory.read)
+    switches = Switches(memory.read, debugfs, places, kprobe_type())
+    return Ground(switches, traps, partial(Keeper, numbers, places)), traps
+
+
+def standing_probes(
+    sensors: Iterable[Sensor], loaded: LoadedSet, keys: Mapping[Program, int]
+) -> Iterator[tuple[int, int, str]]:
+    """What holds the probes that change the kernel's text and do not roam: see `Ground.hold`.
+
+    `keys`: the static keys that attaching programs changes.
+    """
+    attached = [each for each in programs_of(sensors) if each.label in loaded.loaded.attached]
+    programs = [each for each in attached if each.attach in KPROBES | TRAMPOLINES]
+    functions_of = {
+        each: f"bpf_lsm_{each.target}" if each.attach is AttachType.LSM else each.target for each in programs
+    }
+    code = functions(set(functions_of.values()))
+    for each, function in functions_of.items():
+        kind = BREAKPOINT if each.attach in KPROBES else TRAMPOLINE
+        known = code[function] and (kind == TRAMPOLINE or each.offset)
+        address = code[function].start + each.offset if known else 0
+        yield from ((link, address, kind) for link in loaded.descriptors.get(f"link:{each.label}", ()))
+    for each in attached:
+        if key := keys.get(each, 0):
+            # The entry of all system calls is that of programs that go on to these.
+            names = [f"link:{each.label}"]
+            if each.attach is AttachType.SYSCALL:
+                names = [name for name in loaded.descriptors if name.startswith(f"link:{DISPATCHER}")]
+            yield from ((link, key, KEY) for name in names for link in loaded.descriptors.get(name, ()))
+
+
+def programs_of(sensors: Iterable[Sensor]) -> Iterator[Program]:
+    """All programs of all alternatives."""
+    for sensor in sensors:
+        for probe in sensor.probes:
+            for each in probe.alternatives:
+                yield from each.programs

@@ -1,0 +1,53 @@
+"""The agent's heartbeat: a timer in the kernel counts its silence, and by what it was kept silent.
+
+The map and the programs are those of `bpf/guard.bpf.c`.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..kernel.maps import Map
+from .presence import OWN_WAITING_S
+
+_HEART = struct.Struct("=7Q")
+_SECOND = 1_000_000_000
+_STOPPED_NS, _LONG_NS = _SECOND // 2, int(OWN_WAITING_S) * _SECOND
+"""Of what the timer saw, less is told as nothing: on a busy machine an agent waits for a processor for seconds, and for
+the kernel's grace periods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The agent was kept from running."""
+
+    seconds: float
+    """Since its last beat."""
+    state: str
+    """Of `krie.gap`: `stopped` by a signal or a tracer, `frozen` with its cgroup, `starved` of processors, or `held_up`
+    where it waited for something itself, as for a file that somebody lets nobody open."""
+
+
+class Heart:
+    """Beats about once a second."""
+
+    def __init__(self, state: Map, beat: Callable[[], object], clock: Callable[[], int] | None = None) -> None:
+        """`beat` runs the program that notes a beat, and where the agent is."""
+        self._state, self._beat = state, beat
+        self._clock = clock or (lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+    def beat(self) -> Silence | None:
+        """Beat; returns what kept the agent from it before. Raises `KernelError`."""
+        last, _, _, stopped, frozen, starved, waited = _HEART.unpack(self._state.get(bytes(4)) or bytes(_HEART.size))
+        silent_ns = self._clock() - last
+        self._beat()
+        if not last:
+            return None
+        longest, state = max((frozen, "frozen"), (stopped, "stopped"))
+        if longest >= _STOPPED_NS:
+            return Silence(silent_ns / _SECOND, state)
+        longest, state = max((starved, "starved"), (waited, "held_up"))
+        return Silence(silent_ns / _SECOND, state) if longest >= _LONG_NS else None

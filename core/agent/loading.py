@@ -1,0 +1,309 @@
+"""Everything between "configured" and "armed": load the sensors, choose what is alive, learn about the machine.
+
+Used by the agent, and by `krie doctor`, which looks at the result and goes.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from ..config import Config
+from ..decision import Mode
+from ..enforce.containment import NAME as CONTAINMENT
+from ..enforce.guard_sensor import BEAT, enforcing_sensors
+from ..enforce.guard_sensor import NAME as GUARD
+from ..enforce.verdicts import Verdicts
+from ..errors import KernelError, PluginError
+from ..events.agent import AGENT_EVENTS
+from ..events.enforcement import ENFORCEMENT_EVENTS
+from ..events.event import Event, EventTypes
+from ..kernel import bpf
+from ..kernel.attach import attach_somewhere
+from ..kernel.dispatch import FUNCTION as DISPATCHER
+from ..kernel.features import Features
+from ..kernel.inspection import Inspector
+from ..kernel.maps import Maps
+from ..kernel.memory import KernelMemory, open_memories
+from ..kernel.program import Program
+from ..kernel.ring import ring_pages
+from ..kernel.static_keys import StaticKeys, key_addresses, symbols_of
+from ..kernel.symbols import addresses, functions
+from ..loader.launcher import LoadedSet, LoaderProcess, load
+from ..loader.messages import Request, SensorRequest
+from ..loader.origin import Origin
+from ..loader.request import sensor_request
+from ..plugin.isolation import PluginFault
+from ..plugin.manager import Plugins
+from ..plugin.probe import Sensor
+from ..processes.binding import PROGRAM as RUNNING
+from ..processes.binding import Bindings
+from ..processes.sensor import process_sensor
+from ..timings import Timings, since_exec
+from .ground import SYMBOLS, Ground, new_ground, programs_of, standing_probes
+from .health import Canaries, ProbeHealth
+from .roaming import Roaming
+
+_log = logging.getLogger("krie")
+_WAIT = "wait for the loader"
+_WRITTEN = (
+    "its static key was written in memory and says another thing than the text does: the kernel would stop with a BUG "
+    "when the text changes; restart this machine"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """The kernel side, loaded and attached. Nothing is sent before `arm`."""
+
+    features: Features
+    plugins: Plugins
+    types: EventTypes
+    loaded: LoadedSet
+    maps: Maps
+    inspector: Inspector
+    bindings: Bindings
+    memory: KernelMemory
+    agent: Event
+    """A header that the kernel filled for the agent."""
+    probes: ProbeHealth
+    sensors: tuple[Sensor, ...]
+    """The core's and the plugins', also those that were left out."""
+    modes: Mapping[str, Mode]
+    """By plugin."""
+    verdicts: Verdicts
+    roaming: Roaming
+    ground: Ground
+    beat: Callable[[], object]
+    """Tells the guard's timer that the agent lives."""
+    timings: Timings
+    """Of this process, since it was started, and of the loader. Whoever goes on with the start goes on with them."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where the programs come from."""
+        return Origin(self.loaded.loaded.origin)
+
+    def programs(self) -> dict[str, int]:
+        """Descriptors of the probes' programs and of the dispatchers', by label."""
+        return {
+            label: group[0]
+            for name, group in self.loaded.descriptors.items()
+            for label in (name.removeprefix("program:"),)
+            if label in self.loaded.loaded.programs or name.startswith(f"program:{DISPATCHER}")
+        }
+
+    def arm(self, armed: bool = True) -> None:
+        """Begin, or cease, to send records."""
+        _set_agent(self.maps, self.agent, armed=armed)
+
+    def is_armed(self) -> bool:
+        """Whether programs in the kernel take it so."""
+        return self.maps["krie_agent"].get(bytes(4)) == _agent_state(self.agent, armed=True)
+
+
+class LoadSensors(Protocol):
+    """Whoever loads what the configuration names: see `load_sensors`."""
+
+    def __call__(
+        self, config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, /, *, contain: bool
+    ) -> Armed:
+        """Load; `stack` detaches it. Raises `KrieError`."""
+
+
+def load_sensors(
+    config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, *, contain: bool
+) -> Armed:
+    """Load everything that the configuration names; `stack` detaches it. Raises `KrieError`.
+
+    `contain`: with the containment sensor, which sits on paths that every process takes.
+
+    Sensors that do not work are left out and reported as degraded plugins, unless they are required. The canaries have
+    run: a probe whose first alternative was silent has fallen back to one that was not, if there is one.
+    """
+    timings = Timings("agent", since_exec())
+    with ExitStack() as children:
+        start = partial(LoaderProcess, config.agent.loader_timeout_s)
+        child = children.enter_context(start())
+        with timings.phase(_WAIT):
+            features = child.features()
+        with timings.phase("plugins"):
+            plugins = Plugins.load(config, place, features, report)
+        core = process_sensor()
+        own = enforcing_sensors()
+        sensors = (core, *(own if contain else ()), *plugins.sensors)
+        secret = int.from_bytes(os.urandom(8), "little")
+        types = EventTypes(
+            (*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for sensor in sensors for event in sensor.events))
+        )
+        request = Request(
+            unit_requests(sensors),
+            ring_pages(config.agent.ring_mib),
+            config.agent.allow_syscall_tracepoints,
+            config.agent.cache_dir,
+            compiled_dir=config.agent.compiled_dir,
+            secret=secret,
+        )
+        essential = frozenset(each.name for each in (core, *own))
+        memory, windows = open_memories(stack)
+        with timings.phase("static keys"):
+            programs = tuple(programs_of(sensors))
+            found = addresses(SYMBOLS | symbols_of(programs))
+            keys = key_addresses(programs, found)
+            if lying := StaticKeys(memory.read).lying(set(keys.values())):
+                place = next(each.target or str(each.attach) for each, key in keys.items() if key == lying)
+                raise KernelError(f"attaching to {place}", errno.EBUSY, _WRITTEN)
+        with timings.phase(_WAIT):
+            child, request, loaded = load(child, request, essential, start, children)
+        loaded_maps = {
+            name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"
+        }
+        maps = Maps({**loaded_maps, "krie_window": windows[0], "krie_spare_window": windows[1]})
+        run = partial(bpf.test_run, secret=secret)
+        inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"], run)
+        agent = inspector.agent()
+        ground, traps = new_ground(loaded, maps, memory, found, agent.tgid, stack, secret)
+        stack.callback(ground.end)
+        held = stack.enter_context(_Held(loaded))
+        if loaded.loaded.cache_problem:
+            _log.warning("programs were %s: %s", Origin(loaded.loaded.origin).text, loaded.loaded.cache_problem)
+        for name, error in loaded.dropped.items():
+            plugins.degrade(name, str(error))
+        for problem in loaded.loaded.wrong_offsets:
+            _degrade_readers(plugins, sensors, problem)
+        bindings = Bindings(loaded.descriptors[f"program:{RUNNING}"][0], maps, run)
+        verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0], run)
+        attach = partial(attach_somewhere, traps, memory.read)
+        roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
+        stack.callback(roaming.close)
+        stack.callback(ground.settle)
+        with timings.phase("traps"):
+            stuck = roaming.move()
+        canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
+        _set_agent(maps, agent, armed=False)
+
+        def prove() -> ProbeHealth:
+            probes = _probe_health(sensors, held.loaded, stuck, maps, canaries, verdicts)
+            with timings.phase("canaries"):
+                probes.check()
+                if probes.silent():
+                    probes.check()  # the kernel leaves out a run now and then; falling back would be for good
+            return probes
+
+        probes = prove()
+        while (silent := probes.silent()) and not ground.obstacle():
+            with timings.phase(_WAIT):
+                held.loaded = child.fall_back(request, held.loaded, silent)
+            probes = prove()
+    with timings.phase("keeper"):
+        for link, address, kind in standing_probes(sensors, held.loaded, keys):
+            ground.hold(link, address, kind)
+        ground.start()
+    timings.merge(held.loaded.timings)
+    return Armed(
+        features,
+        plugins,
+        types,
+        held.loaded,
+        maps,
+        inspector,
+        bindings,
+        memory,
+        agent,
+        probes,
+        sensors,
+        plugins.modes,
+        verdicts,
+        roaming,
+        ground,
+        partial(run, loaded.descriptors[f"program:{BEAT}"][0], ()),
+        timings,
+    )
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is loaded at the moment; leaving it detaches that."""
+
+    loaded: LoadedSet
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loaded.close()
+
+
+def _set_agent(maps: Maps, agent: Event, *, armed: bool) -> None:
+    """Tell the programs who the agent is, and whether they may send records."""
+    maps["krie_agent"].set(bytes(4), _agent_state(agent, armed=armed))
+
+
+def _agent_state(agent: Event, *, armed: bool) -> bytes:
+    return struct.pack("=II", agent.tgid, armed)
+
+
+def _probe_health(
+    sensors: tuple[Sensor, ...],
+    loaded: LoadedSet,
+    stuck: Mapping[str, str],
+    maps: Maps,
+    canaries: Canaries,
+    verdicts: Verdicts,
+) -> ProbeHealth:
+    """`stuck`: why roaming programs could not be attached, by probe."""
+    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in stuck}
+    reasons: Mapping[str, Mapping[str, str]] = {
+        probe: {**why, **({loaded.loaded.chosen[probe]: stuck[probe]} if probe in stuck else {})}
+        for probe, why in loaded.loaded.reasons.items()
+    }
+    left_out = {
+        f"{sensor.name}.{probe.name}": {each.name: str(loaded.dropped[sensor.name]) for each in probe.alternatives}
+        for sensor in sensors
+        if sensor.name in loaded.dropped
+        for probe in sensor.probes
+    }
+    return ProbeHealth(
+        sensors,
+        chosen,
+        {**reasons, **left_out},
+        loaded.loaded.programs,
+        maps["krie_alive"],
+        canaries,
+        verdicts.watched,
+        loaded.loaded.attached,
+    )
+
+
+def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tuple[str, Program]]:
+    """Those of the alternatives that were taken."""
+    for sensor in sensors:
+        for probe in sensor.probes:
+            name = f"{sensor.name}.{probe.name}"
+            for each in probe.alternatives:
+                if each.name == loaded.loaded.chosen.get(name):
+                    yield from ((name, program) for program in each.programs if program.roaming)
+
+
+def unit_requests(sensors: Iterable[Sensor]) -> tuple[SensorRequest, ...]:
+    """Those of an agent with these sensors. What is compiled is the same whether it contains anybody or not."""
+    asked = {each.name: sensor_request(each) for each in sensors if each.sources}
+    own = (sensor_request(replace(each, probes=())) for each in enforcing_sensors())
+    return tuple({**{each.name: each for each in own}, **asked}.values())
+
+
+def _degrade_readers(plugins: Plugins, sensors: tuple[Sensor, ...], problem: str) -> None:
+    """A field is read at the wrong place: every plugin whose C names its type is not to be believed."""
+    type_ = problem.partition(".")[0]
+    readers = [each.name for each in sensors if any(type_ in source.read_text() for source in each.sources)]
+    if not readers or {sensors[0].name, CONTAINMENT, GUARD} & set(readers):
+        raise PluginError(sensors[0].name, f"{problem}; every record would be wrong on this kernel")
+    for name in readers:
+        plugins.degrade(name, problem)

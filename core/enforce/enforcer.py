@@ -1,0 +1,230 @@
+"""From a decision to what was done about it, in the words of the journal: `WORDS`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..config import EnforcementConfig
+from ..decision import Action, Decision, FiredRule, Mode, Scope, merge
+from ..errors import KernelError
+from ..events.event import BY_TABLE, DONE, INFLUENCED, Event
+from ..events.identity import Identity, Key
+from ..processes.principal import PrincipalOf
+from . import kill
+from .breaker import CircuitBreaker
+from .verdicts import Verdict
+
+WORDS: Mapping[str, str] = {
+    "refused": "the operation failed: a program in the kernel refused it",
+    "bound": "this operation went through; further ones of its kind by this process are refused",
+    "poisoned": "the process's guarded operations are refused, and those of children that it starts from now on",
+    "host": "everybody's guarded operations are refused, but those of the agent, tgid 1 and protected programs",
+    "killed": "the process has ended, or the kernel took the signal before the process left it",
+    "signalled": "the signal was sent; the process had not ended yet when the line was written",
+    "restored": "the value that a scan found changed was restored through the kernel's own interface",
+    "spared": "what was asked for was not done, for the reason behind the colon: whom no verdict may hit, or a tripped "
+    "breaker, which still lets the operation be refused",
+    "failed": "something of it could not be done, for the reason behind the colon",
+}
+"""What `done` says; a reason may follow behind a colon."""
+_SECOND = 1_000_000_000
+_TRIPPED = "spared: the rule's breaker is tripped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a decision."""
+
+    mode: Mode
+    done: tuple[str, ...] = ()
+    would: tuple[str, ...] = ()
+    """What enforcing would have done, where nothing was."""
+
+
+class Carry(Protocol):
+    """Whoever carries decisions out."""
+
+    def __call__(self, event: Event, decision: Decision, /) -> Outcome:
+        """Say what was done."""
+
+
+class Tables(Protocol):
+    """Where verdicts take effect: see `krie.enforce.verdicts.Verdicts`."""
+
+    def poison(self, verdict: Verdict) -> bool:
+        """False where the table is full."""
+
+    def bind(self, verdict: Verdict) -> None:
+        """Refuse operations of one kind."""
+
+    def bind_host(self, verdict: Verdict) -> None:
+        """Refuse guarded operations to everybody."""
+
+    def clear(self, verdict: Verdict) -> None:
+        """Take one back."""
+
+
+def would(decision: Decision) -> tuple[str, ...]:
+    """What enforcing the decision would do."""
+    if decision.action < Action.OVERRIDE:
+        return ()
+    wider = {Scope.PROCESS: ("poison",), Scope.HOST: ("host",)}.get(decision.scope, ())
+    return (*wider, str(decision.action))
+
+
+class RuleNumbers:
+    """Numbers for rules, since the kernel's tables hold no text. 0 is no rule."""
+
+    def __init__(self) -> None:
+        """None is known."""
+        self._numbers: dict[str, int] = {}
+        self._names: list[str] = [""]
+
+    def number(self, rule: str) -> int:
+        """The rule's number, the same as before if it was asked for before."""
+        if rule not in self._numbers:
+            self._numbers[rule] = len(self._names)
+            self._names.append(rule)
+        return self._numbers[rule]
+
+    def name(self, number: int) -> str:
+        """The rule with this number; empty for 0 and for numbers that were never given."""
+        return self._names[number] if number < len(self._names) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What can be done about events of one kind."""
+
+    mode: Mode
+    refuses: bool
+    """The probe's program can refuse."""
+    restore: Callable[[Event], str | None] | None = None
+    """Puts back what a comparison found; the answer is None, or why it could not. None for what probes send."""
+
+
+class Enforcer:
+    """Carries decisions out. Never against tgid 1, the agent, kernel threads or protected programs."""
+
+    def __init__(
+        self,
+        config: EnforcementConfig,
+        verdicts: Tables,
+        breaker: CircuitBreaker,
+        rules: RuleNumbers,
+        agent_tgid: int,
+        ability: Callable[[int], Ability],
+        decided: Callable[[Event], frozenset[str]],
+        principal_of: PrincipalOf,
+    ) -> None:
+        """`ability` answers for an event's kind, `decided` for an event: ids of rules that the kernel decided.
+
+        `principal_of`: whom the breaker counts for an event.
+        """
+        self._config, self._verdicts, self._breaker, self._rules = config, verdicts, breaker, rules
+        self._never = {1: "tgid 1", agent_tgid: "the agent"}
+        self._ability, self._decided, self._principal_of = ability, decided, principal_of
+        self.protected: Mapping[Identity, str] = {}
+        """Executables that are spared, replaced with each policy."""
+        self.contained = 0
+        """How many guarded operations are really refused to poisoned processes."""
+
+    def __call__(self, event: Event, decision: Decision) -> Outcome:
+        """Carry out a decision about the process that did the event."""
+        ability = self._ability(event.kind)
+        done = [
+            word if word in WORDS else f"failed: {word.removesuffix(' failed')} in the kernel, error {event.errno}"
+            for word in (word for bit, word in DONE.items() if event.done & bit)
+        ]
+        if decision.action < Action.OVERRIDE:
+            return Outcome(ability.mode, tuple(done))
+        if ability.mode is Mode.OBSERVE:
+            return Outcome(ability.mode, tuple(done), would(decision))
+        if ability.restore is not None and decision.action is Action.OVERRIDE:
+            why_not = ability.restore(event)
+            return Outcome(ability.mode, (*done, "restored" if why_not is None else f"failed: {why_not}"))
+        process, now = Key(event.tgid, event.start_time), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if why := self._spared(event):
+            return Outcome(ability.mode, (*done, f"spared: {why}"), would(decision))
+        rules = [each for each in decision.rules if each.action >= Action.OVERRIDE]
+        in_kernel = self._decided(event)  # what these say was done there, or spared there
+        tripped = self._tripped(rules, event, now)
+        left = [each for each in rules if each.id not in in_kernel]
+        left = [each for each in left if each.id not in tripped] or [each.refusing() for each in left]
+        spared = tripped - in_kernel or (event.decided_by != BY_TABLE and tripped)
+        done += [_TRIPPED] if spared else []
+        if left:
+            allowed = merge(left, tier=decision.tier, revision=decision.revision)
+            done += [word for word in self._carry_out(process, event.kind, allowed, ability, now) if word not in done]
+        return Outcome(ability.mode, tuple(done), would(decision) if spared else ())
+
+    def _tripped(self, rules: Iterable[FiredRule], event: Event, now: int) -> frozenset[str]:
+        """Ids of the rules that may do no more than refuse. All that go beyond it are counted, the kernel's too."""
+        beyond = [each for each in rules if each.beyond_refusing]
+        if not beyond:
+            return frozenset()
+        principal = self._principal_of(event)
+        return frozenset(each.id for each in beyond if not self._breaker.allows(each.id, principal, now))
+
+    def _spared(self, event: Event) -> str:
+        if event.tgid in self._never:
+            return self._never[event.tgid]
+        if event.context & INFLUENCED:
+            return ""
+        identity = Identity(event.exe_dev, event.exe_ino, event.exe_generation)
+        if not any(identity):
+            return "a kernel thread"
+        program = self.protected.get(identity)
+        return f"protected program {program}" if program is not None else ""
+
+    def _carry_out(self, process: Key, kind: int, decision: Decision, ability: Ability, now: int) -> Iterator[str]:
+        rule = self._rules.number(min(each.id for each in decision.rules if each.action == decision.action))
+        errno = decision.errno or 1
+        try:
+            if decision.scope is Scope.HOST:
+                yield self._bind_host(decision, rule, errno, now)
+            with kill.held(process) as descriptor:
+                if decision.scope is Scope.PROCESS:
+                    until = now + decision.ttl_s * _SECOND
+                    yield from self._poison(Verdict(process, 0, until, rule, errno), descriptor)
+                if decision.action is Action.KILL:
+                    yield "killed" if kill.kill(descriptor) else "signalled"
+                elif decision.scope is Scope.EVENT:
+                    yield self._bind(
+                        Verdict(process, kind, now + self._config.verdict_s * _SECOND, rule, errno), ability
+                    )
+        except kill.Gone:
+            yield "failed: the process had ended"
+        except (KernelError, OSError) as error:
+            yield f"failed: {error}"
+
+    def _poison(self, verdict: Verdict, descriptor: int) -> Iterator[str]:
+        if not self._verdicts.poison(verdict):
+            yield "failed: the table of poisoned processes is full"
+            return
+        # After it was poisoned. If the kernel side saw its end before, nobody takes it out of the table again.
+        if kill.ended(descriptor, kill.DIES_WITHIN_MS if kill.exiting(verdict.process) else 0):
+            self._verdicts.clear(verdict)
+            raise kill.Gone
+        yield "poisoned"
+        if not self.contained:
+            yield "failed: no guarded operation can be refused here"
+
+    def _bind(self, verdict: Verdict, ability: Ability) -> str:
+        if not ability.refuses:
+            return "failed: the probe cannot refuse here"
+        self._verdicts.bind(verdict)
+        return "bound"
+
+    def _bind_host(self, decision: Decision, rule: int, errno: int, now: int) -> str:
+        if not self._config.host_scope:
+            return "failed: enforcement.host_scope is not set"
+        if not decision.ttl_s:
+            return "failed: scope host needs ttl_s"
+        if not self.contained:
+            return "failed: no guarded operation can be refused here"
+        self._verdicts.bind_host(Verdict(Key(0, 0), 0, now + decision.ttl_s * _SECOND, rule, errno))
+        return "host"

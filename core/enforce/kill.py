@@ -1,0 +1,76 @@
+"""Ending a process from user space: only the very one that is meant, never another that got its number."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..events.identity import Key
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_PF_EXITING = 4
+DIES_WITHIN_MS = 50
+"""How long to wait for the end of whoever got the signal: nothing else is decided meanwhile."""
+
+
+class Gone(Exception):
+    """The process has ended, or another one has its number."""
+
+
+@contextmanager
+def held(process: Key) -> Iterator[int]:
+    """A pidfd of the process: what it names stays this process. Raises `Gone`."""
+    try:
+        descriptor = os.pidfd_open(process.tgid)
+    except ProcessLookupError:
+        raise Gone from None
+    try:
+        if not _started_at(process):
+            raise Gone
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def ended(descriptor: int, wait_ms: int = 0) -> bool:
+    """Whether the process of a pidfd has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(wait_ms))
+
+
+def exiting(process: Key) -> bool:
+    """Whether its first thread is on its way out: whoever follows ends of processes may have seen this one's."""
+    try:
+        text = Path(f"/proc/{process.tgid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(int(text.rpartition(")")[2].split()[6]) & _PF_EXITING)
+
+
+def kill(descriptor: int) -> bool:
+    """Send SIGKILL; True when the process has ended, False when only the signal is known to be sent.
+
+    Raises `Gone`, `OSError`.
+    """
+    with suppress(InterruptedError):
+        if ended(descriptor):
+            raise Gone
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        raise Gone from None
+    return ended(descriptor, DIES_WITHIN_MS)
+
+
+def _started_at(process: Key) -> bool:
+    """Whether whoever has this number now started at that time, on the same clock, as exactly as /proc tells it."""
+    try:
+        text = Path(f"/proc/{process.tgid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(text.rpartition(")")[2].split()[19]) == process.start_time // _TICK_NS

@@ -1,0 +1,196 @@
+"""What the agent guards of itself beyond its process: its BPF objects, its files, and switches of the whole kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..events.identity import Identity
+from ..kernel import bpf
+from ..kernel.maps import Map
+
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since 5.2
+_FSCONFIG_CMD_CREATE = 6
+_CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+_SWITCH = "kprobes/enabled"
+_SYSRQ = Path("/proc/sysrq-trigger")
+_KPROBES_SWITCHED, _SYSRQ_WRITTEN, _FILES_CHANGED = 36, 46, 47  # of GUARDED in krie.containment
+_NUMBER = struct.Struct("=I")
+_FILE = struct.Struct("=QII")
+_OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open_debugfs() -> int:
+    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
+    return _open_root("debugfs")
+
+
+def open_tracefs() -> int:
+    """The same of tracefs."""
+    return _open_root("tracefs")
+
+
+def _open_root(type_: str) -> int:
+    context = _libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
+    if context < 0:
+        return -1
+    try:
+        if _libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
+            return -1
+        return int(_libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
+    finally:
+        os.close(context)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A BPF object of the agent's."""
+
+    kind: str
+    """`map`, `prog` or `link`."""
+    id: int
+    """Its number, unique among those of its kind."""
+    name: str
+    """As the kernel knows it; links have none."""
+
+
+def held_objects() -> Iterator[Held]:
+    """All BPF objects that this process holds a descriptor of."""
+    for each in os.listdir("/proc/self/fdinfo"):
+        with suppress(FileNotFoundError):  # the one of the listing
+            for line in Path("/proc/self/fdinfo", each).read_text().splitlines():
+                word, _, number = line.partition(":")
+                kind = word.removesuffix("_id")
+                if kind in _OWN and word != kind:
+                    yield Held(kind, int(number), "" if kind == "link" else bpf.object_name(int(each)))
+                    break  # a link's description goes on with its program
+
+
+def _mount_of(descriptor: int) -> int:
+    """The id of the mount that a file was opened by."""
+    text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith("mnt_id:")).split()[1])
+
+
+class Guard:
+    """Knows the agent's own things; the programs of the sensors containment and guard refuse access to them."""
+
+    def __init__(
+        self,
+        open_debugfs: Callable[[], int] = open_debugfs,
+        held: Callable[[], Iterable[Held]] = held_objects,
+        sysrq: Path = _SYSRQ,
+    ) -> None:
+        """Open debugfs for ourselves alone: whether and where it is mounted is not ours to depend on.
+
+        `held`: the BPF objects of this process.
+        """
+        self._debugfs, self._held, self._sysrq = open_debugfs(), held, sysrq
+        self.objects: tuple[Held, ...] = ()
+        """What is guarded, in no order."""
+        self._maps: Mapping[str, Map] = {}
+        self._identify: Callable[[int], Identity] = lambda _: Identity(0, 0, 0)
+        self._files: dict[Path, tuple[tuple[int, int], bytes]] = {}
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._debugfs >= 0:
+            os.close(self._debugfs)
+
+    def prepare(
+        self,
+        maps: Mapping[str, Map],
+        identify: Callable[[int], Identity],
+        folders: Mapping[Path, bool],
+        used: Iterable[Path] = (),
+    ) -> None:
+        """Tell the programs what they guard; `maps` are the sensor's own.
+
+        `folders`: those that are the agent's alone, and whether others may open nothing there for writing. They may
+        change no names there in any case. `used`: further ones that the agent needs; what lies on the way to any of
+        them is neither unmounted nor mounted over.
+        """
+        self._maps, self._identify = maps, identify
+        self.objects = tuple(self._held())
+        for each in self.objects:
+            maps[f"containment_{_OWN[each.kind]}"].set(_NUMBER.pack(each.id), _NUMBER.pack(1))
+        with suppress(OSError):  # this kernel has no kprobes
+            self._guard_file(os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs), _KPROBES_SWITCHED)
+        with suppress(OSError):  # this kernel has no sysrq
+            key = self._key(os.open(self._sysrq, os.O_PATH | os.O_CLOEXEC))
+            # Each mount of procfs is a device of its own.
+            maps["containment_files"].set(_FILE.pack(_FILE.unpack(key)[0], 0, 0), _NUMBER.pack(_SYSRQ_WRITTEN))
+        for folder, closed in folders.items():
+            with suppress(OSError):
+                key = self._key(os.open(folder, os.O_PATH | os.O_CLOEXEC))
+                maps["containment_folders"].set(key, _NUMBER.pack(closed))
+        for way in {way for folder in (*folders, *used) for way in (folder, *folder.parents)}:
+            with suppress(OSError):
+                descriptor = os.open(way, os.O_PATH | os.O_CLOEXEC)
+                maps["containment_mounts"].set(_NUMBER.pack(_mount_of(descriptor)), _NUMBER.pack(1))
+                key = self._key(descriptor)
+                if way != way.parent:  # what is mounted over the root hides nothing from who has it
+                    maps["containment_ways"].set(key, _NUMBER.pack(1))
+
+    def look_after(self, files: Iterable[Path]) -> None:
+        """Guard these files as they are now: each may have been replaced since the last time."""
+        found = {}
+        for path in files:
+            with suppress(OSError):  # it is not there
+                status = path.lstat()
+                at = (status.st_dev, status.st_ino)
+                before, key = self._files.get(path, ((0, 0), b""))
+                if before != at:
+                    key = self._key(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+                found[path] = (at, key)
+        table = self._maps["containment_files"]
+        keys, known_keys = ({key for _, key in each.values()} for each in (found, self._files))
+        for key in keys - known_keys:
+            table.set(key, _NUMBER.pack(_FILES_CHANGED))
+        for key in known_keys - keys:
+            table.remove(key)
+        self._files = found
+
+    def kprobes_off(self) -> bool:
+        """Whether all kprobes are disarmed, by the switch or by a write to the kernel's variable behind it.
+
+        False where that cannot be known: without kprobes, or where lockdown refuses the file.
+        """
+        try:
+            descriptor = os.open(_SWITCH, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
+        except OSError:
+            return False
+        try:
+            return os.read(descriptor, 8).strip() == b"0"
+        finally:
+            os.close(descriptor)
+
+    def arm_kprobes(self) -> bool:
+        """Turn all kprobes on again; whether that could be done."""
+        try:
+            descriptor = os.open(_SWITCH, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
+        except OSError:
+            return False
+        try:
+            return os.write(descriptor, b"1") == 1
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _guard_file(self, descriptor: int, attempt: int) -> None:
+        self._maps["containment_files"].set(self._key(descriptor), _NUMBER.pack(attempt))
+
+    def _key(self, descriptor: int) -> bytes:
+        """The file's key in the maps; closes the descriptor."""
+        try:
+            file = self._identify(descriptor)
+        finally:
+            os.close(descriptor)
+        return _FILE.pack(file.ino, file.dev, file.generation)

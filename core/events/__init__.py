@@ -1,0 +1,1 @@
+"""What an event is: its declaration, its layout in memory, and how bytes become one."""

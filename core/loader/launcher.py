@@ -1,0 +1,247 @@
+"""The agent's side of loading: forks the loader child, receives what it loaded, tells it what is silent.
+
+Whatever happens to the child (a compiler crash, a hang, a refusal by the verifier), the agent gets one clear error or a
+set with fewer sensors, and in the second case the reasons.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, NoReturn
+
+from ..child import keep_only
+from ..errors import CompileError, ForkError, KernelError, KrieError, LoaderError
+from ..exhaustion import exhausted_in
+from ..kernel.detach import detach
+from ..kernel.features import Features
+from .channel import Channel, ChannelClosed
+from .messages import Failure, Loaded, Purpose, Request
+
+_ERROR_LINES = 20
+_LEAVES_WITHIN_S = 0.5
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSet:
+    """What came back: descriptors by name, and what is missing of what was asked for."""
+
+    loaded: Loaded
+    descriptors: Mapping[str, tuple[int, ...]]
+    dropped: Mapping[str, KrieError] = field(default_factory=dict)
+    """Sensors that had to be left out, and why."""
+    timings: tuple[Mapping[str, Any], ...] = ()
+    """What the child spent until then, as `Timings.merge` takes it."""
+
+    def close(self) -> None:
+        """Detach and unload everything."""
+        links = {name: group for name, group in self.descriptors.items() if name.startswith("link:")}
+        detach(each for group in links.values() for each in group)
+        for name in self.descriptors.keys() - links.keys():
+            for each in self.descriptors[name]:
+                os.close(each)
+
+
+def _serve(channel: socket.socket) -> None:
+    from .child import serve  # noqa: PLC0415 - nothing of it is needed in the agent
+
+    serve(channel)
+
+
+class LoaderProcess:
+    """One loader child. Use as a context manager: leaving it ends the child.
+
+    It is forked, since another interpreter with its imports would take longer than all that it does.
+    """
+
+    def __init__(self, timeout_s: float, serve: Callable[[socket.socket], None] = _serve) -> None:
+        """Start the child, which runs `serve`. `timeout_s` is for each answer that it owes. Raises `KernelError`."""
+        with ExitStack() as opened:
+            try:
+                mine, theirs = map(opened.enter_context, socket.socketpair())
+                self._stderr: IO[bytes] = opened.enter_context(
+                    os.fdopen(os.memfd_create("krie-said", os.MFD_CLOEXEC), "w+b")
+                )
+                self._tgid = os.fork()
+            except OSError as error:
+                raise ForkError("the process that compiles and attaches", error.errno or 0) from error
+            opened.pop_all()
+        mine.settimeout(timeout_s)
+        self._timeout_s = timeout_s
+        if not self._tgid:
+            _become_loader(theirs, self._stderr.fileno(), serve)
+        theirs.close()
+        self._status: int | None = None
+        self._channel = Channel(mine)
+
+    def __enter__(self) -> LoaderProcess:
+        """Start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the child if it is still there."""
+        self._channel.close()
+        if self._ended(_LEAVES_WITHIN_S) is None:
+            os.kill(self._tgid, signal.SIGKILL)
+            self._ended(None)
+        self._stderr.close()
+
+    def features(self) -> Features:
+        """What the kernel accepts. Raises `KernelError`, `LoaderError`."""
+        return Features.from_json(self._answer("features")[0])
+
+    def load(self, request: Request) -> LoadedSet:
+        """Have the request loaded. Raises `CompileError`, `KernelError`, `LoaderError`."""
+        self._send(request.to_json())
+        return self._loaded(request)
+
+    def fall_back(self, request: Request, now: LoadedSet, silent: Mapping[str, str]) -> LoadedSet:
+        """Have the next alternatives of these probes attached; why the present ones do not do is given by probe.
+
+        What is not in use any more is detached. Raises as `load` does.
+        """
+        self._send({"silent": dict(silent)})
+        new = self._loaded(request)
+        in_use = frozenset(new.loaded.attached)
+        kept: dict[str, tuple[int, ...]] = {}
+        for name, group in now.descriptors.items():
+            kind, _, label = name.partition(":")
+            replaced = f"program:{label}" in new.descriptors  # by another way to attach the same function
+            if kind == "map" or (not replaced and (label in in_use or label not in new.loaded.programs)):
+                kept[name] = group
+            else:
+                for each in group:
+                    os.close(each)
+        return LoadedSet(new.loaded, {**kept, **new.descriptors}, now.dropped, new.timings)
+
+    def _loaded(self, request: Request) -> LoadedSet:
+        message, descriptors = self._receive()
+        self._raise_failure(message, request)
+        loaded = Loaded.from_json(message["loaded"])
+        groups: dict[str, tuple[int, ...]] = {}
+        for name, descriptor in zip(loaded.names, descriptors, strict=True):
+            groups[name] = (*groups.get(name, ()), descriptor)
+        return LoadedSet(loaded, groups, timings=tuple(message["timings"]))
+
+    def _ended(self, timeout_s: float | None) -> int | None:
+        """The child's exit status, or minus the signal that ended it; None while it lives. Waits; None: for ever."""
+        if self._status is None:
+            descriptor = os.pidfd_open(self._tgid)
+            try:
+                ended = select.poll()  # not select(), which takes no descriptor above 1023
+                ended.register(descriptor, select.POLLIN)
+                if ended.poll(None if timeout_s is None else 1000 * timeout_s):
+                    self._status = os.waitstatus_to_exitcode(os.waitpid(self._tgid, 0)[1])
+            finally:
+                os.close(descriptor)
+        return self._status
+
+    def _answer(self, key: str) -> tuple[Any, list[int]]:
+        message, descriptors = self._receive()
+        self._raise_failure(message, None)
+        return message[key], descriptors
+
+    def _raise_failure(self, message: Mapping[str, Any], request: Request | None) -> None:
+        if (failure := message.get("failure")) is not None:
+            raise Failure(**failure).error(request.sensors if request is not None else ())
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._channel.send(message)
+        except (ChannelClosed, TimeoutError) as error:
+            raise self._died(error) from error
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        try:
+            return self._channel.receive()
+        except (ChannelClosed, TimeoutError) as error:
+            raise self._died(error) from error
+
+    def _died(self, error: Exception) -> KrieError:
+        if isinstance(error, TimeoutError):
+            return LoaderError(
+                f"the loader gave no answer for {self._timeout_s:g} s (agent.loader_timeout_s); it was ended"
+            )
+        status = self._ended(5)
+        how = (
+            f"was ended by {signal.Signals(-status).name}" if status and status < 0 else f"exited with status {status}"
+        )
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").splitlines()[-_ERROR_LINES:]
+        details = "\n".join(lines)
+        if number := exhausted_in(details):
+            return KernelError("compiling and attaching", number, details=details)
+        return LoaderError(f"the loader {how}" + (":" if lines else ""), details)
+
+
+def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.socket], None]) -> NoReturn:
+    """What the forked child does: nothing of the agent's is left to it but the channel and a file for what it says."""
+    status = 1
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        keep_only(channel.fileno(), stderr)
+        sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
+        warnings.simplefilter("ignore")  # whatever the agent makes of them
+        os.environ.clear()
+        os.environ.update(_ENVIRONMENT)
+        serve(channel)
+        status = 0
+    except BaseException:  # this process may not go on as a second agent, whatever happens
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def load(
+    first: LoaderProcess,
+    request: Request,
+    essential: frozenset[str],
+    start: Callable[[], LoaderProcess],
+    children: ExitStack,
+) -> tuple[LoaderProcess, Request, LoadedSet]:
+    """Load as much of the request as compiles. Returns the child that did, what it was asked for, and what it loaded.
+
+    `first` serves the first attempt; `start` starts further children, which `children` ends. Sensors in `essential` are
+    never left out: their failure is raised, as are failures that no single sensor causes.
+    """
+    try:
+        return first, request, first.load(request)
+    except (CompileError, LoaderError) as error:
+        dropped = _culprits(request, essential, start)
+        if not dropped:
+            raise
+        if needed := essential & dropped.keys():
+            raise dropped[min(needed)] from error
+    request = replace(request, requests=tuple(each for each in request.requests if each.name not in dropped))
+    child = children.enter_context(start())
+    child.features()
+    return child, request, replace(child.load(request), dropped=dropped)
+
+
+def _culprits(request: Request, essential: frozenset[str], start: Callable[[], LoaderProcess]) -> dict[str, KrieError]:
+    """Compile each sensor alone (with the essential ones) to name those at fault."""
+    found: dict[str, KrieError] = {}
+    for sensor in request.requests:
+        alone = tuple(each for each in request.requests if each.name in essential or each is sensor)
+        try:
+            with start() as child:
+                child.features()
+                child.load(replace(request, requests=alone, purpose=Purpose.CHECK)).close()
+        except CompileError as error:
+            found[sensor.name] = CompileError(sensor.name, error.diagnostics)
+        except LoaderError as error:
+            found[sensor.name] = LoaderError(
+                f"sensor {sensor.name} brings the compiler down: {error.headline}", error.details
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Decisions by an OPA server, which is not trusted."""

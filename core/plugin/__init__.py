@@ -1,0 +1,1 @@
+"""The plugin contract, and how the agent calls what fulfils it."""

@@ -1,0 +1,81 @@
+"""`krie integrity`: one full look at the kernel now, by each installed plugin of KRIe's own that can take one.
+
+Nothing of an agent is needed, neither a compiler nor the kernel's types: only a program of a dozen instructions that
+reads memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..errors import ExitCode
+from ..kernel.memory import KernelMemory, open_memory
+from .installed import available
+
+_OWN = "krie"
+"""The distribution whose plugins are asked: nothing else is imported that no configuration names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Bytes that differ, and no legal cause explains."""
+
+    address: int
+    place: str
+    """Function or variable, and offset."""
+    was: str
+    """Bytes, hexadecimal."""
+    now: str
+    leads_to: str = ""
+    """Where a jump or call there leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look compared with what, and what it found."""
+
+    name: str
+    compared: int = 0
+    """Bytes."""
+    reference: str = ""
+    """With what; empty where nothing was compared."""
+    explained: dict[str, int] = field(default_factory=dict)
+    """Places that differ legally, by their cause."""
+    differences: tuple[Difference, ...] = ()
+    others: int = 0
+    """Further ones that are not told."""
+    not_looked_at: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
+
+
+def look(progress: Callable[[str], None]) -> list[Check]:
+    """All checks. Raises `KernelError` where the kernel's memory cannot be read at all."""
+    with ExitStack() as stack:
+        memory, _ = open_memory(stack)
+        return [check for one in _checks() for check in one(memory, progress)]
+
+
+def _checks() -> Iterable[Callable[[KernelMemory, Callable[[str], None]], Iterable[Check]]]:
+    for each in available().values():
+        if each.dist is not None and each.dist.name == _OWN:
+            check = getattr(each.load(), "krie_integrity", None)
+            if check is not None:
+                yield check
+
+
+def exit_code(checks: Sequence[Check]) -> ExitCode:
+    """What `krie integrity` returns."""
+    if any(each.differences for each in checks):
+        return ExitCode.TAMPERED
+    return ExitCode.OK if any(each.reference for each in checks) else ExitCode.DEGRADED
+
+
+def to_json(checks: Sequence[Check]) -> dict[str, Any]:
+    """For `krie integrity --json`, and for the table."""
+    return {
+        "intact": not any(each.differences for each in checks),
+        "checks": [asdict(each) for each in checks],
+    }

@@ -1,0 +1,114 @@
+"""What each process runs, as the kernel side noted it when that was executed, and what has influenced it since.
+
+The table is `krie_images` of `bpf/image.bpf.c`. Programs fill it at fork and exec; of processes that are older than the
+agent it is filled from here, before anything is decided.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import KernelError
+from ..events.event import INFLUENCE
+from ..events.identity import Identity
+from ..kernel import bpf
+from ..kernel.maps import Map
+
+_log = logging.getLogger("krie")
+PROGRAM = "process_running_now"
+_ANSWER = struct.Struct("=QQIIII")
+_FILE = struct.Struct("=QII")
+_ONE = struct.pack("=I", 1)
+_ANSWERS, _NAMED = "process_running", "krie_named"
+_LOOKED = 1
+_BITS = {word: bit for bit, word in INFLUENCE.items()}
+_LINKER = b"LD_"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One process as the table has it."""
+
+    identity: Identity
+    """What it executed. `NOTHING`: a kernel thread, one that is gone, or one that claims another executable since."""
+    influence: int
+    """Bits of `INFLUENCE`."""
+    looked: bool
+    """Whether somebody looked for influence that only its environment shows."""
+
+
+class Bindings:
+    """Runs `process_running_now` of `bpf/binding.bpf.c`. Errors are `KernelError`."""
+
+    def __init__(
+        self,
+        program: int,
+        maps: Mapping[str, Map],
+        run: Callable[[int, tuple[int, ...]], object] = bpf.test_run,
+        proc: Path = Path("/proc"),
+    ) -> None:
+        """`program`: what `run` runs."""
+        self._program, self._test_run, self._proc = program, run, proc
+        self._answer, self._named = maps[_ANSWERS], maps[_NAMED]
+
+    def of(self, tgid: int, found: int = 0) -> Running:
+        """What a process runs; noted now if it was not before.
+
+        `found`: influence to add, with bit 1, which says that somebody looked.
+        """
+        self._test_run(self._program, (tgid, found))
+        _, ino, dev, generation, influence, looked = _ANSWER.unpack(self._answer.get(bytes(4)) or bytes(_ANSWER.size))
+        return Running(Identity(dev, ino, generation), influence, bool(looked))
+
+    def identity(self, tgid: int) -> Identity:
+        """Which file a process executed."""
+        return self.of(tgid).identity
+
+    def note_all(self) -> None:
+        """Note what everybody runs. Again, until nobody is new: who is not noted yet hands nothing down."""
+        seen: set[int] = set()
+        while new := set(self._tgids()) - seen:
+            for tgid in new:
+                self.of(tgid)
+            seen |= new
+
+    def look_at(self, files: Collection[Identity]) -> None:
+        """Look more closely at what executes one of these files, which have a name or are protected from now on, and at
+        the processes that did so already."""
+        before = {key for key, _ in self._named.items()}
+        for key in {_FILE.pack(each.ino, each.dev, each.generation) for each in files} - before:
+            self._named.set(key, _ONE)
+        for tgid in self._tgids() if files else ():
+            running = self.of(tgid)
+            if running.identity in files and not running.looked:
+                self.of(tgid, _LOOKED | _influence(self._proc / str(tgid)))
+
+    def look_only_at(self, files: Iterable[Identity]) -> None:
+        """No longer at others. Never raises: to look at one more costs a little time."""
+        wanted = {_FILE.pack(each.ino, each.dev, each.generation) for each in files}
+        try:
+            for key, _ in list(self._named.items()):
+                if key not in wanted:
+                    self._named.remove(key)
+        except KernelError as error:
+            _log.error("executables that have no name any more are still looked at: %s", error)
+
+    def _tgids(self) -> Iterator[int]:
+        return (int(name) for name in os.listdir(self._proc) if name.isdecimal())
+
+
+def _influence(folder: Path) -> int:
+    """What /proc tells of a process: bits of `INFLUENCE`. What cannot be read counts as influence."""
+    try:
+        environment = (folder / "environ").read_bytes()
+        status = (folder / "status").read_bytes()
+    except OSError:
+        return _BITS["environment"]
+    linked = any(each.startswith(_LINKER) for each in environment.split(b"\0"))
+    traced = any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status.splitlines())
+    return linked * _BITS["environment"] | traced * _BITS["traced"]

@@ -1,0 +1,313 @@
+"""The process table: what is known of each process by (tgid, start time), also when it is gone.
+
+Fed by the records of `krie.processes.sensor` in the order in which the kernel wrote them, and seeded from /proc.
+Nothing here reads /proc for a live event, but where a record contradicts the table (an exec record was lost), or holds
+only the end of a path (24 folders).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..events.event import CONTAINER, Event
+from ..events.identity import Identity, Key
+from ..events.path import path_text
+from ..events.wire import text_of
+from .sensor import ProcessExec, ProcessExit, ProcessFork
+
+UNKNOWN = "?"
+"""Stands for a path that is not known. Rules also see `exe_known`."""
+CONTAINED = -1
+"""Of `Process.user`: it descends from root in a PID namespace of its own, who may take any user."""
+_INIT_TGID = 1
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_MOST_ANCESTORS = 16
+
+
+NOTHING = Identity(0, 0, 0)
+UNKNOWN_LINEAGE = Key(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process as last seen."""
+
+    key: Key
+    parent: Key
+    comm: str
+    exe: str
+    """Path of the executable in the process's own mount namespace; empty for kernel threads, `?` when not known."""
+    exe_known: bool
+    identity: Identity
+    """Of the executable; all zero for kernel threads."""
+    uid: int
+    euid: int
+    gid: int
+    lineage: Key = UNKNOWN_LINEAGE
+    """The child of tgid 1 from which it descends by fork, whoever its parent is now.
+
+    `UNKNOWN_LINEAGE` where the records of that were lost.
+    """
+    user: int = 0
+    """The first user other than root among those from which it descends and itself, or `CONTAINED`; whatever it becomes
+    later. 0: root all the way."""
+
+
+def path_of(record: ProcessExec) -> tuple[str, bool]:
+    """The path in an exec record, and whether it is whole."""
+    return path_text(record.components, record.length, truncated=record.truncated, deleted=record.deleted)
+
+
+class ProcessTable:
+    """All processes that live, and those that ended recently; at most `limit` of them."""
+
+    def __init__(self, limit: int, identify: Callable[[int], Identity]) -> None:
+        """`identify` tells which file a process executed, by its tgid, as the kernel's records name it."""
+        self._limit = limit
+        self._identify = identify
+        self._processes: dict[Key, Process] = {}
+        self._seeded: dict[int, Key] = {}
+        """Processes found in /proc, by tgid: their keys are exact only once a record named them."""
+        self._ended: dict[Key, None] = {}
+        self.evicted = 0
+        """Live processes that had to be forgotten."""
+        self.contradicted = 0
+        """Records whose executable was not the one in the table."""
+        self._handlers: Mapping[type[Event], Callable[..., None]] = {
+            ProcessFork: self._fork,
+            ProcessExec: self._exec,
+            ProcessExit: self._exit,
+        }
+
+    def __len__(self) -> int:
+        """Processes known."""
+        return len(self._processes)
+
+    @property
+    def kinds(self) -> frozenset[int]:
+        """Kinds of the records that belong here."""
+        return frozenset(each.KIND for each in self._handlers)
+
+    def feed(self, record: Event) -> None:
+        """Take in a fork, exec or exit record."""
+        self._handlers[type(record)](record)
+
+    def actor(self, event: Event) -> Process:
+        """The process that an event's header names, brought up to date with that header."""
+        key = Key(event.tgid, event.start_time)
+        known = self.find(key)
+        identity = Identity(event.exe_dev, event.exe_ino, event.exe_generation)
+        if known is None:
+            known = self._from_proc(event, identity)
+        elif identity not in (known.identity, NOTHING):
+            if known.identity != NOTHING:
+                self.contradicted += 1
+            known = self._from_proc(event, identity)
+        elif (known.uid, known.euid, known.gid) != (event.uid, event.euid, event.gid) or known.key != key:
+            user = known.user or _user_of(event)
+            known = replace(known, key=key, uid=event.uid, euid=event.euid, gid=event.gid, user=user)
+        else:
+            return known
+        self._put(known)
+        return known
+
+    def find(self, key: Key) -> Process | None:
+        """A process by its key; exact, but for processes from /proc, whose start is compared by clock ticks."""
+        if (found := self._processes.get(key)) is not None:
+            return found
+        seeded = self._seeded.get(key.tgid)
+        if seeded is None or seeded.start_time // _TICK_NS != key.start_time // _TICK_NS:
+            return None
+        return self._processes.get(seeded)
+
+    def ancestors(self, process: Process) -> Iterator[Process]:
+        """Parent, grandparent and so on, as far as they are known, at most 16."""
+        for _ in range(_MOST_ANCESTORS):
+            parent = self.find(process.parent)
+            if parent is None or parent.key == process.key:
+                return
+            yield parent
+            process = parent
+
+    def seed(self, proc: Path = Path("/proc")) -> None:
+        """Read all processes of /proc that no record has told of already."""
+        keys: dict[int, Key] = {}
+        found = list(_processes_in(proc, self._identify))
+        for process, _ in found:
+            keys[process.key.tgid] = process.key
+        for process, parent_tgid in found:
+            self._seeded.setdefault(process.key.tgid, process.key)
+            if self.find(process.key) is None:
+                self._put(replace(process, parent=keys.get(parent_tgid, Key(parent_tgid, 0))))
+        for process, _ in found:
+            self._descend(process.key)
+
+    def _descend(self, key: Key) -> None:
+        """Give a process from /proc, and those above it, what they have from their ancestors."""
+        line: list[Process] = []
+        process = self.find(key)
+        while process is not None and process.lineage == UNKNOWN_LINEAGE and process not in line:
+            line.append(process)
+            process = self.find(process.parent)
+        while line:
+            self._put(self._child(line.pop()))
+
+    def _child(self, process: Process) -> Process:
+        """The same with what it has from its parent."""
+        parent = self.find(process.parent)
+        if parent is None or parent.key.tgid == _INIT_TGID or parent.key == process.key:
+            return replace(process, lineage=process.key)
+        return replace(process, lineage=parent.lineage, user=parent.user or process.user)
+
+    def _stranger(self, process: Process) -> Process:
+        """The same of one whose fork nobody told: whoever is its parent now may have adopted it."""
+        parent = self.find(process.parent)
+        if process.parent.tgid == _INIT_TGID or (parent is None and process.parent.tgid):
+            return process
+        return self._child(process)
+
+    def _fork(self, record: ProcessFork) -> None:
+        maker = self.actor(record)
+        child = Key(record.child_tgid, record.child_start_time)
+        parent = Key(record.child_parent_tgid, record.child_parent_start_time)
+        lineage = child if maker.key.tgid == _INIT_TGID else maker.lineage
+        self._put(replace(maker, key=child, parent=parent, comm=record.comm, lineage=lineage))
+
+    def _exec(self, record: ProcessExec) -> None:
+        path, known = path_of(record)
+        if (
+            not known
+        ):  # the kernel's side goes up so many folders and no more; while the process lives, /proc has it all
+            path, known = self._path_in_proc(record) or (path, known)
+        key = Key(record.tgid, record.start_time)
+        self._put(
+            self._continued(
+                key,
+                record,
+                Process(
+                    key,
+                    Key(record.parent_tgid, record.parent_start_time),
+                    record.comm,
+                    path,
+                    known,
+                    Identity(record.exe_dev, record.exe_ino, record.exe_generation),
+                    record.uid,
+                    record.euid,
+                    record.gid,
+                ),
+            )
+        )
+
+    def _continued(self, key: Key, event: Event, process: Process) -> Process:
+        """A process as it is now, with the ancestry that is known of it."""
+        before = self.find(key)
+        if before is None:
+            return self._stranger(replace(process, user=_user_of(event)))
+        return replace(process, lineage=before.lineage, user=before.user or _user_of(event))
+
+    def _exit(self, record: ProcessExit) -> None:
+        process = self.find(Key(record.tgid, record.start_time))
+        if process is not None:
+            self._ended[process.key] = None
+
+    def _put(self, process: Process) -> None:
+        seeded = self._seeded.get(process.key.tgid)
+        ticks = process.key.start_time // _TICK_NS
+        if seeded is not None and seeded != process.key and seeded.start_time // _TICK_NS == ticks:
+            self._processes.pop(seeded, None)
+            self._seeded[process.key.tgid] = process.key
+        self._processes[process.key] = process
+        while len(self._processes) > self._limit:
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        if self._ended:
+            key = next(iter(self._ended))
+            del self._ended[key]
+        else:
+            key = next(iter(self._processes))
+            self.evicted += 1
+        self._processes.pop(key, None)
+        if self._seeded.get(key.tgid) == key:
+            del self._seeded[key.tgid]
+
+    def _path_in_proc(self, event: Event) -> tuple[str, bool] | None:
+        """The path of what a process runs; None where it is gone, or runs something else by now."""
+        try:
+            path, found = _executable(Path(f"/proc/{event.tgid}"), self._identify)
+        except OSError:  # it is gone
+            return None
+        if path == UNKNOWN or found != Identity(event.exe_dev, event.exe_ino, event.exe_generation):
+            return None
+        return text_of(os.fsencode(path)), True
+
+    def _from_proc(self, event: Event, identity: Identity) -> Process:
+        """A process that the table does not know, or not as it is now: /proc may still tell the path."""
+        path, known = self._path_in_proc(event) or (UNKNOWN, False)
+        key = Key(event.tgid, event.start_time)
+        return self._continued(
+            key,
+            event,
+            Process(
+                key,
+                Key(event.parent_tgid, event.parent_start_time),
+                event.comm,
+                path,
+                known,
+                identity,
+                event.uid,
+                event.euid,
+                event.gid,
+            ),
+        )
+
+
+def _user_of(event: Event) -> int:
+    """See `Process.user`."""
+    return CONTAINED if event.context & CONTAINER else event.uid
+
+
+def _processes_in(proc: Path, identify: Callable[[int], Identity]) -> Iterator[tuple[Process, int]]:
+    """Each process in /proc with its parent's tgid; those that end while we look are left out."""
+    for name in os.listdir(proc):
+        if not name.isdecimal():
+            continue
+        try:
+            yield _process_in(proc / name, identify)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Process, int]:
+    stat = (folder / "stat").read_bytes()
+    comm, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    ids = {
+        line.partition(b":")[0]: [int(number) for number in line.split()[1:]]
+        for line in (folder / "status").read_bytes().splitlines()
+        if line.startswith((b"Uid:", b"Gid:", b"NSpid:"))
+    }
+    path, identity = _executable(folder, identify)
+    uid, euid = ids[b"Uid"][:2]
+    key = Key(int(folder.name), int(fields[19]) * _TICK_NS)
+    text = text_of(os.fsencode(path))
+    known = path != UNKNOWN
+    user = CONTAINED if len(ids.get(b"NSpid", ())) > 1 else uid
+    process = Process(
+        key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0], UNKNOWN_LINEAGE, user
+    )
+    return process, int(fields[1])
+
+
+def _executable(folder: Path, identify: Callable[[int], Identity]) -> tuple[str, Identity]:
+    try:
+        path = os.readlink(folder / "exe")
+    except FileNotFoundError:
+        return "", NOTHING  # a kernel thread
+    except PermissionError:
+        return UNKNOWN, NOTHING  # it has capabilities that we lack
+    identity = identify(int(folder.name))
+    return path if identity != NOTHING else UNKNOWN, identity

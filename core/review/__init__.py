@@ -1,0 +1,1 @@
+"""What reviewers ask of a policy: lint, tests, difference, replay; and the pages that show it."""

@@ -1,0 +1,126 @@
+"""The policy that a command is given by name: a folder, a bundle, a revision of git, or what the configuration has."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+
+from ..config import Config
+from ..errors import PolicyError
+from ..plugin.manager import Plugins
+from ..policy.bundle import read_bundle
+from ..policy.bundle_file import sources_of_bundle
+from ..policy.folders import policy_data, policy_folders
+from ..policy.snapshot import place_of, policy_files, read_unchanged
+from ..policy.sources import MOST_BYTES, PolicySources, gathered, read_sources, text_of
+from ..tier.tried import sources_of
+from .git_revision import Repository, home_of
+
+_PACKAGE = re.compile(r"^[ \t]*package[ \t]+([A-Za-z_][\w.]*)", re.MULTILINE)
+_GIT = "git:"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A policy, and how messages call it."""
+
+    name: str
+    sources: PolicySources
+    notes: tuple[str, ...] = ()
+    """What it is made of, where that is not evident."""
+
+    @property
+    def revision(self) -> str:
+        """Digest over all that decides."""
+        return self.sources.revision
+
+
+def in_force(config: Config, plugins: Plugins) -> Chosen:
+    """What the configuration has in force. Raises `PolicyError`, `ConfigError`."""
+    return Chosen("the policy in force", sources_of(config, plugins))
+
+
+def chosen(name: str, config: Config, plugins: Plugins) -> Chosen:
+    """What `name` means: a folder, else a file, which is a bundle, else a revision. Raises `PolicyError`.
+
+    A folder stands for those of policy.paths, and for each plugin's own whose packages it has. At a revision, each
+    folder that decides now and is tracked by git is taken as that revision has it. A bundle is all there is, but for
+    the configuration's names of executables.
+    """
+    path = Path(name)
+    if not name.startswith(_GIT):
+        if path.is_dir():
+            return _of_folder(path, config, plugins)
+        if os.path.lexists(path):
+            return _of_bundle(path, config)
+    return _at_revision(name.removeprefix(_GIT), config, plugins)
+
+
+def _of_folder(folder: Path, config: Config, plugins: Plugins) -> Chosen:
+    own = _packages(folder)
+    shipped = policy_folders(config, plugins)[: -len(config.policy.paths) or None]
+    kept = [each for each in shipped if not own & _packages(each)]
+    replaced = [place_of(each) for each in shipped if each not in kept]
+    folders = (*kept, folder)
+    sources = read_unchanged(folders, lambda: read_sources(folders, policy_data(config), _read))
+    notes = (f"{place_of(folder)} stands for {', '.join(replaced)}",) if replaced else ()
+    return Chosen(place_of(folder), sources, notes)
+
+
+def _packages(folder: Path) -> frozenset[str]:
+    rego = (file for file in policy_files(folder) if file.name.endswith(".rego"))
+    return frozenset(name for file in rego for name in _PACKAGE.findall(text_of(_read(file), place_of(file))))
+
+
+def _read(file: Traversable) -> bytes:
+    """What is in a file of whoever; only the engine looks at it. Raises `PolicyError` for what is no file."""
+    try:
+        descriptor = os.open(str(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"{place_of(file)}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    with os.fdopen(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PolicyError(f"{place_of(file)}: is no regular file")
+        text = opened.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise PolicyError(f"{place_of(file)}: is larger than {MOST_BYTES >> 20} MiB")
+    return text
+
+
+def _of_bundle(path: Path, config: Config) -> Chosen:
+    bundle = read_bundle(_read(path), place_of(path))
+    notes = (f"the signature of {place_of(path)} was not verified",) if config.bundle.keys else ()
+    return Chosen(place_of(path), sources_of_bundle(bundle, policy_data(config)), notes)
+
+
+def _at_revision(revision: str, config: Config, plugins: Plugins) -> Chosen:
+    notes: list[str] = []
+    commits: dict[Path, str] = {}
+
+    def texts() -> Iterator[tuple[str, str, str]]:
+        for folder in policy_folders(config, plugins):
+            home = home_of(folder)
+            repository = Repository.around(home) if home.is_dir() else None
+            if repository is not None:
+                below = PurePosixPath(home.relative_to(os.path.realpath(repository.top)))
+                if repository.top not in commits:
+                    commits[repository.top] = repository.commit(revision)
+                commit = commits[repository.top]
+                if repository.has(commit, below) or repository.tracks(below):
+                    yield from repository.texts(commit, revision, below)
+                    continue
+            notes.append(f"{place_of(folder)} is in no repository and is taken as it is")
+            for file in policy_files(folder):
+                yield place_of(file), place_of(folder), text_of(_read(file), place_of(file))
+
+    sources = gathered(texts(), policy_data(config))
+    if not commits:
+        raise PolicyError(
+            f"{revision}: there is no such folder or bundle, and no folder of policies is in a repository of git"
+        )
+    return Chosen(revision, sources, tuple(notes))

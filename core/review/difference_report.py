@@ -1,0 +1,187 @@
+"""A difference of two policies as a report, for people and machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from ..decision import Decision
+from ..events.wire import Json
+from ..policy.engine import Rule
+from .chosen import Chosen
+from .compared import shown
+from .difference import Case, Difference
+from .report import Finding, Report, Table
+
+_MANY_KINDS = 4
+_MOST_ROWS = 200
+
+
+def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, Rule], tiers: Iterable[str]) -> Report:
+    """`rules`: those of both by id; `tiers`: which rules the kernel decides now, or no longer."""
+    exact, tried = (
+        _by_conditions(case for case in found.cases if case.exact),
+        [case for case in found.cases if not case.exact],
+    )
+    findings = [
+        _finding(rules, name, f"{name_of(case)}: {_change(*case.rules[name])}", case)
+        for case in found.cases
+        for name in case.rules
+    ]
+    findings += [_finding(rules, note.rule, note.what) for note in found.notes]
+    tables = (
+        Table(
+            "Inputs that are decided differently, all of them",
+            ("event", "when", "rule", "old policy", "new policy"),
+            tuple(
+                (kinds, " and ".join(case.when) or "always", name, before or "-", after or "-")
+                for kinds, case in exact[:_MOST_ROWS]
+                for name, (before, after) in case.rules.items()
+            ),
+        ),
+        Table(
+            "Inputs that were found by trying",
+            ("event", "input", "rule", "old policy", "new policy"),
+            tuple(
+                (case.kind, _input(case), name, before or "-", after or "-")
+                for case in tried
+                for name, (before, after) in case.rules.items()
+            ),
+        ),
+        Table(
+            "For example (--format json has these inputs whole)",
+            ("input", "old policy decides", "new policy decides"),
+            tuple(
+                (_input(case), shown(case.old), shown(case.new))
+                for case in (*(each for _, each in exact[:_MOST_ROWS]), *tried)
+            ),
+        ),
+        Table("What else is said of rules", ("rule", "what"), tuple((note.rule, note.what) for note in found.notes)),
+    )
+    more = len(exact) - _MOST_ROWS
+    further = [f"{more:,} further rows of inputs are not shown here: --format json has them"] if more > 0 else []
+    return Report(
+        f"What differs between {old.name} and {new.name}",
+        (
+            ("old policy", f"{old.name} (revision {old.revision})"),
+            ("new policy", f"{new.name} (revision {new.revision})"),
+            ("rules compared exactly", ", ".join(found.exact) or "none: no other is said otherwise"),
+            ("rules that were tried", ", ".join(found.tried) or "none"),
+            (
+                "differences",
+                "none" if found.is_empty else f"{len(exact) + len(tried)} of inputs, {len(found.notes)} else",
+            ),
+        ),
+        tuple(each for each in tables if each.rows),
+        tuple(findings),
+        tuple(_warnings(found, (*further, *old.notes, *new.notes), tiers)),
+        tuple(sorted(rules.keys() - {each.rule for each in findings})),
+        {
+            "old": {"name": old.name, "revision": old.revision},
+            "new": {"name": new.name, "revision": new.revision},
+            "differs": not found.is_empty,
+            "decides_differently": bool(found.cases),
+            "cases": [_json(case) for case in found.cases],
+            "notes": [{"rule": each.rule, "what": each.what} for each in found.notes],
+            "exact": list[Json](found.exact),
+            "tried": dict[str, Json](found.tried),
+            "tries": found.tries,
+        },
+    )
+
+
+def name_of(case: Case) -> str:
+    """The inputs in one line."""
+    if not case.exact:
+        return f"{case.kind}, such as {_input(case)}"
+    return f"{case.kind} when {' and '.join(case.when)}" if case.when else f"any {case.kind}"
+
+
+def _change(before: str, after: str) -> str:
+    if before and after:
+        return f"{before} becomes {after}"
+    return f"fires ({after})" if after else f"no longer fires ({before})"
+
+
+def _finding(rules: Mapping[str, Rule], name: str, what: str, case: Case | None = None) -> Finding:
+    rule = rules.get(name)
+    metadata = rule.metadata if rule is not None else None
+    details = (
+        (f"input: {json.dumps(case.witness)}", f"old policy: {shown(case.old)}", f"new policy: {shown(case.new)}")
+        if case is not None
+        else ()
+    )
+    return Finding(
+        name,
+        what,
+        metadata.severity if metadata is not None else "",
+        metadata.title if metadata is not None else "",
+        rule.place if rule is not None else "",
+        details,
+        metadata.technique if metadata is not None else "",
+    )
+
+
+def _by_conditions(cases: Iterable[Case]) -> list[tuple[str, Case]]:
+    """Cases that are the same for several kinds, once."""
+    found: dict[object, list[Case]] = {}
+    for case in cases:
+        found.setdefault((case.when, tuple(case.rules.items())), []).append(case)
+    return [
+        (
+            ", ".join(case.kind for case in same)
+            if len(same) <= _MANY_KINDS
+            else f"{same[0].kind} and {len(same) - 1} other kinds",
+            same[0],
+        )
+        for same in found.values()
+    ]
+
+
+def _input(case: Case) -> str:
+    """What of an input is not plain."""
+    event, process = (case.witness[part] for part in ("event", "process"))
+    return json.dumps({"event": _telling(event), **({"process": told} if (told := _telling(process)) else {})})
+
+
+def _telling(process: object) -> object:
+    """What of a process is not plain."""
+    if not isinstance(process, dict):
+        return process
+    return {
+        name: inner
+        for name, value in process.items()
+        if (inner := _telling(value) if isinstance(value, dict) else value)
+    }
+
+
+def _warnings(found: Difference, notes: Iterable[str], tiers: Iterable[str]) -> Iterable[str]:
+    yield from notes
+    yield from tiers
+    if found.tried:
+        yield (
+            f"{found.tries:,} inputs near the constants of both policies were tried for {', '.join(found.tried)}: "
+            "what was not found may differ nevertheless"
+        )
+    for name, why in found.tried.items():
+        yield f"{name} was only tried: {why}"
+    yield from found.problems
+
+
+def _json(case: Case) -> dict[str, Json]:
+    rules: dict[str, Json] = {
+        name: {"old": before or None, "new": after or None} for name, (before, after) in case.rules.items()
+    }
+    return {
+        "kind": case.kind,
+        "exact": case.exact,
+        "when": list[Json](case.when),
+        "rules": rules,
+        "witness": case.witness,
+        "old": _decided(case.old),
+        "new": _decided(case.new),
+    }
+
+
+def _decided(decision: Decision) -> Json:
+    return decision.to_json()

@@ -1,0 +1,189 @@
+"""A line of the journal as the input that rules saw: exactly that, or what the line lacks of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..events.event import EventTypes
+from ..events.given import PARTS, Values
+from ..events.wire import Json
+from ..policy.engine import Package, Path
+from ..policy.policy import least
+from ..processes.enrich import PROCESS_NAMES, document_schema
+
+_LABEL = 200
+
+
+class Unreadable(Exception):
+    """A line is none of the journal's; `what` says why, and the text also where."""
+
+    def __init__(self, what: str, where: str = "") -> None:
+        self.what = what
+        super().__init__(what + where)
+
+
+class Recorded(NamedTuple):
+    """One line."""
+
+    kind: str
+    document: dict[str, Any]
+    """The input: without host, health and ancestors where those are not known."""
+    decision: dict[str, Any]
+    """What was decided then."""
+    line: dict[str, Any]
+    missing: tuple[str, ...]
+    """`host` and parts of `krie.events.given.PARTS` that are not known."""
+    old: bool
+    """The line is of a KRIe that did not write these parts."""
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is too large for a number")
+    return number
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key is there twice")
+    return made
+
+
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number, object_pairs_hook=_once).decode
+
+
+def object_of(text: bytes) -> dict[str, Any]:
+    """One line as an object. Raises `Unreadable`."""
+    try:
+        found = _decode(text.decode())
+    except UnicodeDecodeError as error:
+        raise Unreadable("no UTF-8 text", f" at byte {error.start + 1}") from error
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"no JSON: {error.msg}", f" at character {error.pos + 1}") from error
+    except RecursionError as error:
+        raise Unreadable("nested too deep") from error
+    except ValueError as error:  # also numbers of too many digits
+        raise Unreadable("a number that is none, or a key that is there twice", f": {str(error)[:_LABEL]}") from error
+    if not isinstance(found, dict):
+        raise Unreadable("no object")
+    return found
+
+
+def recorded(text: bytes, values: Values) -> Recorded:
+    """Read one line; values that it tells are learnt. Raises `Unreadable`."""
+    line = object_of(text)
+    if line.get("v") != 1:
+        raise Unreadable("no line of the journal's version 1")
+    kind, event, process, decision = (line.get(name) for name in ("kind", "event", "process", "decision"))
+    if not isinstance(kind, str) or not all(isinstance(each, dict) for each in (event, process, decision)):
+        raise Unreadable("kind, event, process or decision is not there or has another type")
+    assert isinstance(event, dict)
+    assert isinstance(process, dict)
+    assert isinstance(decision, dict)
+    if "values" in line:
+        values.learn(line["values"])
+    given = line.get("given")
+    old = not isinstance(given, dict)
+    known: dict[str, Any] = {}
+    if isinstance(given, dict):
+        found = ((part, values.parsed(given.get(part))) for part in PARTS)
+        known = {part: value for part, value in found if value is not None}
+    if isinstance(line.get("host"), dict):
+        known["host"] = line["host"]
+    missing = tuple(part for part in ("host", *PARTS) if part not in known)
+    document: dict[str, Any] = {"event": {"kind": kind, **event}, "process": process}
+    if "ancestors" in known:
+        document["process"] = {**process, "ancestors": known.pop("ancestors")}
+    return Recorded(kind, document | known, decision, line, missing, old)
+
+
+Needed = frozenset[str]
+"""Names that `input.event` has in each event of a kind."""
+
+
+def fields_of(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) -> dict[str, Needed]:
+    """By kind. `facts`: what plugins add."""
+    found = {}
+    for each in types:
+        required = document_schema(each, facts(each.name))["required"]
+        assert isinstance(required, list)
+        found[each.name] = frozenset(map(str, required))
+    return found
+
+
+@dataclass(slots=True)
+class Needs:
+    """What policies read of events of each kind, so that a line that lacks something else is as good as a whole one."""
+
+    packages: Iterable[Package]
+    fields: Mapping[str, Needed]
+    _by_kind: dict[str, tuple[frozenset[str], tuple[tuple[str, str], ...]] | None] = field(default_factory=dict)
+
+    def lacks(self, line: Recorded) -> tuple[str, ...]:
+        """What rules read and the line does not say; ("kind",): nobody knows such events."""
+        if line.kind not in self._by_kind:
+            self._by_kind[line.kind] = self._needed(line.kind)
+        needed = self._by_kind[line.kind]
+        if needed is None:
+            return ("kind",)
+        parts, fields = needed
+        lacking = [each for each in line.missing if each in parts]
+        lacking += [f"{part}.{name}" for part, name in fields if name not in line.document[part]]
+        return tuple(lacking)
+
+    def _needed(self, kind: str) -> tuple[frozenset[str], tuple[tuple[str, str], ...]] | None:
+        if kind not in self.fields:
+            return None
+        names = {"event": self.fields[kind], "process": PROCESS_NAMES - {"ancestors"}}
+        concerned = (package for package in self.packages if package.concerns(kind))
+        paths = least(path for package in concerned for path in package.reads(kind))
+        parts = {part for path in paths for part in ("host", *PARTS) if _touches(path, part)}
+        fields = {
+            (part, name) for path in paths for part, known in names.items() for name in _fields(path, part, known)
+        }
+        return frozenset(parts), tuple(sorted(fields))
+
+
+def _touches(path: Path, part: str) -> bool:
+    whole = ("process", "ancestors") if part == "ancestors" else (part,)
+    shorter = min(len(path), len(whole))
+    return path[:shorter] == whole[:shorter]
+
+
+def _fields(path: Path, part: str, known: frozenset[str]) -> Iterable[str]:
+    if path in ((), (part,)):
+        return known
+    return known & {path[1]} if path[0] == part else ()
+
+
+def label(value: object) -> str:
+    """A name as reports group by it."""
+    return value[:_LABEL] if isinstance(value, str) else "?"
+
+
+def program_of(process: Mapping[str, Any]) -> str:
+    """What people call the program of a process."""
+    names = (process.get(name) for name in ("program", "exe", "comm"))
+    return label(next((name for name in names if name not in ("", "?", None)), "?"))
+
+
+def host_of(line: Recorded) -> str:
+    """The name of the host that a line is of; `?` where it does not say."""
+    host = line.document.get("host")
+    return label(host.get("name") or "?") if isinstance(host, dict) else "?"
+
+
+def day_of(line: Recorded) -> str:
+    """The day of a line, in UTC; `?` where it does not say."""
+    time = line.line.get("time")
+    day = time[:10] if isinstance(time, str) else ""
+    return day if len(day) == 10 and day[:4].isdigit() and day[4] == day[7] == "-" and day[:10].isascii() else "?"

@@ -1,0 +1,58 @@
+"""What a review of a policy found, as a value that every format shows: see `krie.review.report_text`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..events.wire import Json
+
+LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
+"""How code scanners call severities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that differs."""
+
+    rule: str
+    what: str
+    """In one line."""
+    severity: str = ""
+    title: str = ""
+    place: str = ""
+    """FILE:LINE of the rule."""
+    details: tuple[str, ...] = ()
+    technique: str = ""
+    """ATT&CK's id."""
+
+    @property
+    def level(self) -> str:
+        """`error`, `warning` or `note`."""
+        return LEVELS.get(self.severity, "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of texts."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All of it. Every text may hold what others chose."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    """What was compared, and how much of it."""
+    tables: tuple[Table, ...]
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...] = ()
+    """What nobody may take this report to say."""
+    passed: tuple[str, ...] = ()
+    """Rules of which nothing differs."""
+    data: Mapping[str, Json] = field(default_factory=dict)
+    """The same for machines."""

@@ -1,0 +1,1 @@
+"""Which rules the kernel decides, and the tables by which it does."""

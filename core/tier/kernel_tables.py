@@ -1,0 +1,153 @@
+"""Brings tables into force: one generation is a fresh map, and takes over by one write.
+
+Texts and executables have numbers of their own, written before the generation that uses them and taken back after it:
+to a table that does not know a number it is any other, as it was before. The write waits for all programs that still
+read the generation before (`maybe_wait_bpf_programs`), so that numbers can be given anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import KernelError
+from ..events.table_layout import EMPTY, SIZE
+from ..events.wire import NAME_BYTES
+from ..kernel import bpf
+from ..kernel.maps import Map
+from .domain import Numbers
+
+_log = logging.getLogger("krie")
+_FILE = struct.Struct("=QII")
+_NUMBER = struct.Struct("=I")
+_FIRST = bytes(4)
+
+
+def _new_map(tables: Sequence[bytes]) -> int:
+    """A map with a table in each slot; returns its descriptor."""
+    bpf.allow_locked_memory()
+    entries = max(1, len(tables))
+    shape = bpf.MapShape(bpf.MapType.ARRAY, _NUMBER.size, SIZE, entries, bpf.READ_ONLY, "krie_generation")
+    made = bpf.map_of_shape(shape)
+    try:
+        for slot, table in enumerate(tables):
+            bpf.update(made, _NUMBER.pack(slot), table)
+    except KernelError:
+        os.close(made)
+        raise
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Tables that wait in the kernel to take over, or that have."""
+
+    number: int
+    """What their records name."""
+    numbers: Numbers
+    inner: int = 0
+    """The kernel's id of their map; 0: no table was ever in force."""
+    descriptor: int = -1
+    """Of their map, until they took over."""
+    added: tuple[tuple[Map, bytes], ...] = ()
+    """Keys that were written for them and were not there before."""
+
+
+class KernelTables:
+    """The maps of `bpf/table.bpf.c`. Errors are `KernelError`; what was in force then stays so."""
+
+    def __init__(
+        self,
+        maps: Mapping[str, Map],
+        kinds: Sequence[int],
+        new_map: Callable[[Sequence[bytes]], int] = _new_map,
+        number_of: Callable[[int], int] = bpf.map_id,
+    ) -> None:
+        """`kinds`: in order of their slots; `new_map` makes a generation's map, and `number_of` tells its number."""
+        self._new_map, self._number_of = new_map, number_of
+        self._current, self._names, self._programs = maps["krie_tables"], maps["krie_names"], maps["krie_programs"]
+        self._kinds = kinds
+        self._own = maps.get("containment_own_maps")  # see krie.guard; None where nothing enforces
+        self._given = 0
+        self.in_force = Generation(0, Numbers())
+
+    @property
+    def numbers(self) -> Numbers:
+        """Those in force."""
+        return self.in_force.numbers
+
+    @property
+    def generation(self) -> int:
+        """Number of the generation in force."""
+        return self.in_force.number
+
+    def next_generation(self) -> int:
+        """A number for tables that are about to be made; one that was not used is not given again."""
+        self._given = self._given % 0xFFFFFFFF + 1
+        return self._given
+
+    def install(self, tables: Mapping[int, bytes], numbers: Numbers) -> None:
+        """Bring the tables of some kinds, made with the number given last, into force, and none for other kinds."""
+        self.take_over(self.prepare(self._given, tables, numbers))
+
+    def prepare(self, number: int, tables: Mapping[int, bytes], numbers: Numbers) -> Generation:
+        """Make everything that the tables need, next to those in force.
+
+        Either `take_over` or `drop` must follow. Raises `KernelError`; then everything is as it was.
+        """
+        added: list[tuple[Map, bytes]] = []
+        inner = -1
+        try:
+            for text, value in numbers.names.items():
+                self._add(self._names, text.ljust(NAME_BYTES, b"\0"), value, text in self.numbers.names, added)
+            for file, value in numbers.files.items():
+                key = _FILE.pack(file.ino, file.dev, file.generation)
+                self._add(self._programs, key, value, file in self.numbers.files, added)
+            inner = self._new_map([tables.get(kind, EMPTY) for kind in self._kinds])
+            map_id = self._number_of(inner)
+            if self._own is not None:
+                self._add(self._own, _NUMBER.pack(map_id), 1, False, added)
+        except BaseException:
+            self.drop(Generation(number, numbers, 0, inner, tuple(added)))
+            raise
+        return Generation(number, numbers, map_id, inner, tuple(added))
+
+    def drop(self, prepared: Generation) -> None:
+        """Take back what `prepare` made."""
+        for table, key in reversed(prepared.added):
+            _remove(table, key)
+        if prepared.descriptor >= 0:
+            os.close(prepared.descriptor)
+
+    def take_over(self, prepared: Generation) -> None:
+        """Let what was prepared decide, by one write. Raises `KernelError` where that fails: then it was dropped."""
+        try:
+            self._current.set(_FIRST, _NUMBER.pack(prepared.descriptor))
+        except KernelError:
+            self.drop(prepared)
+            raise
+        os.close(prepared.descriptor)  # the map of maps holds it
+        before, self.in_force = self.in_force, replace(prepared, descriptor=-1, added=())
+        if self._own is not None and before.inner:
+            _remove(self._own, _NUMBER.pack(before.inner))
+        for text in before.numbers.names.keys() - prepared.numbers.names.keys():
+            _remove(self._names, text.ljust(NAME_BYTES, b"\0"))
+        for file in before.numbers.files.keys() - prepared.numbers.files.keys():
+            _remove(self._programs, _FILE.pack(file.ino, file.dev, file.generation))
+
+    @staticmethod
+    def _add(table: Map, key: bytes, value: int, known: bool, added: list[tuple[Map, bytes]]) -> None:
+        table.set(key, _NUMBER.pack(value))
+        if not known:
+            added.append((table, key))
+
+
+def _remove(table: Map, key: bytes) -> None:
+    """What stays in there is a number that no table asks for: nothing that the agent should end for."""
+    try:
+        table.remove(key)
+    except KernelError as error:
+        _log.error("map %s keeps an entry that nothing needs: %s", table.name, error)

@@ -1,0 +1,117 @@
+"""Tables as the kernel reads them: `struct krie_table` in `bpf/table.bpf.c`, and the same lookup in Python."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..decision import Action, FiredRule
+from ..errors import PolicyError
+from ..events import table_layout as layout
+from ..events.event import CONTAINER, INFLUENCED, KERNEL_THREAD, Event, EventType
+from ..events.identity import Identity
+from ..events.inline import Path, inline_fields, shape_of
+from ..policy.engine import Rule
+from .domain import Numbers
+from .tables import KindTable
+
+_FEW = 31
+_EPERM = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Writes tables. `number` gives rules their numbers; `poison_ns`: how long a killed process stays poisoned."""
+
+    generation: int
+    number: Callable[[str], int]
+    poison_ns: int
+
+    def encode(self, table: KindTable, only_refuse: frozenset[str] = frozenset()) -> bytes:
+        """One table; those rules neither kill nor poison. Raises `PolicyError` where it does not fit."""
+        used, fields = 0, [bytes(layout.FIELD.size)] * layout.FIELDS
+        points: list[int] = []
+        steps: list[int] = []
+        for column in table.columns:
+            used |= 1 << column.field.index
+            own_points, own_steps = column.intervals()
+            half = 0 if not own_points else 16 if len(own_points) <= _FEW else layout.POINTS
+            last = len(own_steps) - 1  # as many as points where there are any
+            coding = column.coding
+            fields[column.field.index] = layout.FIELD.pack(
+                coding.flip, coding.mask, coding.rest, len(points), last, len(steps), half
+            )
+            points += own_points
+            steps += own_steps
+        rows, outcomes = self._rows(table, only_refuse)
+        return b"".join(
+            (
+                layout.HEAD.pack(self.generation, used | layout.IN_FORCE if any(rows) else 0),
+                *fields,
+                struct.pack(f"={layout.POINTS}Q", *points, *(0 for _ in range(layout.POINTS - len(points)))),
+                struct.pack(f"={layout.STEPS}H", *steps, *(0 for _ in range(layout.STEPS - len(steps)))),
+                struct.pack(f"={layout.ROWS}H", *rows),
+                b"".join(outcomes).ljust(layout.OUTCOMES * layout.OUTCOME.size, b"\0"),
+            )
+        )
+
+    def _rows(self, table: KindTable, only_refuse: frozenset[str]) -> tuple[list[int], list[bytes]]:
+        rows, outcomes = [0] * layout.ROWS, [bytes(layout.OUTCOME.size)]
+        known: dict[bytes, int] = {}
+        for row, (rule, asked) in table.outcomes(only_refuse):
+            packed = self._outcome(rule, asked)
+            if packed not in known:
+                known[packed] = len(outcomes)
+                outcomes.append(packed)
+            rows[row] = known[packed]
+        if len(outcomes) > layout.OUTCOMES:
+            raise PolicyError(f"the rules of {table.kind} have more than {layout.OUTCOMES} different outcomes")
+        return rows, outcomes
+
+    def _outcome(self, rule: Rule, asked: FiredRule) -> bytes:
+        kills = asked.action is Action.KILL
+        poison_ns = asked.ttl_s * 1_000_000_000 or (self.poison_ns if kills else 0)
+        return layout.OUTCOME.pack(poison_ns, self.number(rule.id), asked.errno or _EPERM, kills)
+
+
+def look_up(table: bytes, event_type: EventType, raw: bytes, numbers: Numbers) -> tuple[int, int]:
+    """Number of the rule and of the generation that a program in the kernel finds for the record with these bytes."""
+    generation, used = layout.HEAD.unpack_from(table)
+    if not used:
+        return 0, generation
+    row = 0
+    for field in inline_fields(event_type).values():
+        if not used >> field.index & 1:
+            continue
+        value = _number(event_type, raw, field.path, numbers)
+        flip, mask, rest, first_point, points, first_step, _ = layout.FIELD.unpack_from(
+            table, layout.HEAD.size + field.index * layout.FIELD.size
+        )
+        if shape_of(field.wire) == "number":
+            value ^= flip
+            value = (value & mask) | ((1 << 63) if value & rest else 0)
+            own = struct.unpack_from(f"={points}Q", table, layout.POINTS_AT + 8 * first_point)
+            interval = bisect_right(own, value)
+        else:
+            interval = min(value, points)
+        row += struct.unpack_from("=H", table, layout.STEPS_AT + 2 * (first_step + interval))[0]
+    (outcome,) = struct.unpack_from("=H", table, layout.ROWS_AT + 2 * row)
+    _, rule, _, _ = layout.OUTCOME.unpack_from(table, layout.OUTCOMES_AT + outcome * layout.OUTCOME.size)
+    return rule, generation
+
+
+def _number(event_type: EventType, raw: bytes, path: Path, numbers: Numbers) -> int:
+    """A field's 64 bits, read from the record's bytes as a program has them."""
+    part, name = path
+    if part == "process" and name not in Event.__dataclass_fields__:
+        header = event_type.layout.raw(raw)
+        if name == "program":
+            identity = Identity(header["exe_dev"], header["exe_ino"], header["exe_generation"])
+            return 0 if int(header["context"]) & INFLUENCED else numbers.files.get(identity, 0)
+        return int(header["context"]) & {"kernel_thread": KERNEL_THREAD, "container": CONTAINER}[name]
+    value = event_type.layout.raw(raw)[name]
+    if isinstance(value, bytes):
+        return numbers.names.get(value.partition(b"\0")[0], 0)
+    return int(value) & ((1 << 64) - 1)
