@@ -63,8 +63,9 @@ release:  ## build into build/release: sdist, wheel, SBOM, provenance, checksums
 	@tools/setup test
 	@$(BIN)/python tools/release.py $(ARGS)
 
-format:   ## format Python and Rego
+format:   ## format Python, BPF C and Rego
 	@tools/setup test
+	@$(BIN)/clang-format -i bpf/*.c bpf/*.h plugins/*/*.c
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix . && .cache/tools/opa fmt -w policies examples
 
 lock:     ## resolve the dependencies anew, with hashes

@@ -4,7 +4,8 @@
  * the sensor process; the first functions are called by its programs at fork, exec and exit, which run for every process.
  */
 
-#define PROCESS_STRINGS 512 /* of an environment, each up to PROCESS_STRING_BYTES; what goes on behind that counts as influence */
+#define PROCESS_STRINGS                                                                                                \
+	512 /* of an environment, each up to PROCESS_STRING_BYTES; what goes on behind that counts as influence */
 #define PROCESS_STRING_BYTES 128
 #define PROCESS_FOLL_WRITE 1 /* include/linux/mm.h, since 6.3 include/linux/mm_types.h */
 
@@ -109,8 +110,9 @@ static __always_inline void process_inherit(struct task_struct *child)
 	if (!noted)
 		return;
 	image = *noted;
-	image.lost |= krie_equal((u64)KRIE_READ(task_struct, child, mm),
-				 (u64)KRIE_READ(task_struct, krie_current(), mm)) * KRIE_LOST_SHARED;
+	image.lost |=
+	    krie_equal((u64)KRIE_READ(task_struct, child, mm), (u64)KRIE_READ(task_struct, krie_current(), mm)) *
+	    KRIE_LOST_SHARED;
 	made = krie_process_of(child);
 	krie_images.update(&made, &image);
 }
@@ -169,10 +171,10 @@ int process_running_now(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* Requests of ptrace(2) that change nothing of the tracee but when it runs: by their numbers, and by those from 0x4200 on. */
-#define PROCESS_HARMLESS                                                                                              \
-	(1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 9 | 1ULL << 12 | 1ULL << 14 |            \
+#define PROCESS_HARMLESS                                                                                               \
+	(1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 9 | 1ULL << 12 | 1ULL << 14 |             \
 	 1ULL << 17 | 1ULL << 18 | 1ULL << 24 | 1ULL << 25 | 1ULL << 33)
-#define PROCESS_HARMLESS_4200                                                                                         \
+#define PROCESS_HARMLESS_4200                                                                                          \
 	(1ULL << 0 | 1ULL << 1 | 1ULL << 2 | 1ULL << 4 | 1ULL << 7 | 1ULL << 8 | 1ULL << 9 | 1ULL << 10 | 1ULL << 12 | \
 	 1ULL << 13 | 1ULL << 14 | 1ULL << 15 | 1ULL << 17)
 

@@ -16,19 +16,18 @@
 #define KRIE_ADDRESS(type, pointer, field) ((void *)((__u64)(pointer) + __builtin_offsetof(struct type, field)))
 
 /* Value of a field of a kernel object; zero where the memory cannot be read. */
-#define KRIE_READ(type, pointer, field)                                                                               \
-	({                                                                                                            \
-		typeof(((struct type *)0)->field) krie_value;                                                         \
-		bpf_probe_read_kernel((void *)&krie_value, sizeof(krie_value),                                        \
-				      KRIE_ADDRESS(type, pointer, field));                                                     \
-		krie_value;                                                                                           \
+#define KRIE_READ(type, pointer, field)                                                                                \
+	({                                                                                                             \
+		typeof(((struct type *)0)->field) krie_value;                                                          \
+		bpf_probe_read_kernel((void *)&krie_value, sizeof(krie_value), KRIE_ADDRESS(type, pointer, field));    \
+		krie_value;                                                                                            \
 	})
 
 /* The same by one load, where KRIE_READ calls a helper: of what krie_current_btf() gives, and of pointers that were loaded from
  * there with this macro, whose types the verifier follows. What may be NULL needs a check before it is followed. An address
  * to reckon with is for KRIE_READ. */
 #ifdef KRIE_HAS_TASK_BTF
-#define KRIE_LOAD(type, pointer, field)                                                                               \
+#define KRIE_LOAD(type, pointer, field)                                                                                \
 	(*(const volatile typeof(((struct type *)0)->field) *)KRIE_ADDRESS(type, pointer, field))
 #else
 #define KRIE_LOAD KRIE_READ
@@ -190,7 +189,8 @@ static __always_inline struct task_struct *krie_task_by_tid(struct task_struct *
 	krie_forget(&entry, sizeof(entry));
 	pid = (struct pid *)entry;
 	node = KRIE_READ(pid, pid, tasks[0].first);
-	return (void *)(((__u64)node - __builtin_offsetof(struct task_struct, pid_links)) & (0 - krie_truth((__u64)node)));
+	return (void *)(((__u64)node - __builtin_offsetof(struct task_struct, pid_links)) &
+			(0 - krie_truth((__u64)node)));
 }
 
 /* Mode of an open file that is an argument of an LSM or fmod_ret program: the verifier knows its type, so that this is

@@ -48,7 +48,8 @@ KRIE_STATE("array", u32, struct krie_agent_state, krie_agent, 1);
 
 /* A record that nobody waits for wakes the agent only now and then, since that costs more than the record. The next one that
  * somebody does wait for has to wake, then: left to itself, the kernel wakes nobody while anything before it is unread. */
-#define KRIE_BACKGROUND_RECORDS 32 /* of one kind and CPU: what the agent has to read first then takes it some milliseconds */
+#define KRIE_BACKGROUND_RECORDS                                                                                        \
+	32 /* of one kind and CPU: what the agent has to read first then takes it some milliseconds */
 BPF_ARRAY(krie_unread, u32, 1); /* whether there may be such records */
 
 static __always_inline u64 krie_wake_at_times(u64 seq)

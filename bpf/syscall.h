@@ -33,7 +33,8 @@ static __always_inline __u64 krie_register(void *regs, __u64 native, __u64 ia32,
 static __always_inline struct krie_syscall krie_syscall_in(void *regs, __u64 number)
 {
 	__u64 compat = krie_compat(krie_current());
-	struct krie_syscall call = { /* the registers differ, and so do the numbers */
+	struct krie_syscall call = {
+		/* the registers differ, and so do the numbers */
 		.number = (__u32)number & ~KRIE_X32_BIT, /* its lower half only, which is what the kernel takes */
 		.compat = compat,
 		.first = krie_register(regs, __builtin_offsetof(struct pt_regs, di),

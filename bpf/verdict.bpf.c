@@ -174,8 +174,8 @@ static __always_inline bool krie_is_spared(u32 tgid)
 	u32 zero = 0;
 	struct krie_agent_state *agent = krie_agent.lookup(&zero);
 
-	return !agent || !agent->armed || tgid == KRIE_TGID_INIT || tgid == agent->tgid ||
-	       krie_is_own_child(agent) || krie_is_protected();
+	return !agent || !agent->armed || tgid == KRIE_TGID_INIT || tgid == agent->tgid || krie_is_own_child(agent) ||
+	       krie_is_protected();
 }
 
 /* Of an attempt that the agent would have to judge, and cannot be told of. */
@@ -259,7 +259,7 @@ static __always_inline void krie_stamp(struct krie_header *header, struct krie_a
 	header->decided_by = answer->by;
 	header->generation = answer->generation;
 	header->errno = answer->failure | answer->error * (1 - krie_truth(answer->failure)) *
-						  krie_equal(answer->done & KRIE_DONE_REFUSED, KRIE_DONE_REFUSED);
+					      krie_equal(answer->done & KRIE_DONE_REFUSED, KRIE_DONE_REFUSED);
 }
 
 #define KRIE_CHANGE_POISON 1

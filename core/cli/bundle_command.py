@@ -48,9 +48,9 @@ def policy_bundle(
 ) -> None:
     """Make an OPA bundle of everything that decides by this configuration. Needs no root.
 
-    It is compiled and tried first, as `krie policy check` does. The same rules, data and serial give the same file,
-    but for the signature of some algorithms. Its revision is the one that the agent tells; docs/opa.md says how to
-    serve it.
+    It is compiled and tried first, as `krie policy check` does. The same rules, data and serial give the same file, but
+    for the signature of some algorithms. Its revision is the one that the agent tells;
+    docs/how-to/decide-by-an-opa-server.md says how to serve it.
     """
     path = config_file(config)
     settings = load_config(path)

@@ -50,7 +50,8 @@ static __always_inline int runtime_integrity_bpf_load(bool trusted, const u32 ca
 	record = krie_reserve_runtime_integrity_bpf();
 	if (!record)
 		goto out;
-	loading = runtime_integrity_loading_now(); /* asked again: the verifier need not remember whether there is one */
+	loading =
+	    runtime_integrity_loading_now(); /* asked again: the verifier need not remember whether there is one */
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_bpf(record, &known);
 	record->from_kernel = trusted ? runtime_integrity_from_kernel(BPF_PROG_LOAD) : 0;
@@ -110,15 +111,15 @@ static __always_inline int runtime_integrity_bpf_other(u32 command, struct runti
 }
 
 /* Any other call than BPF_PROG_LOAD. */
-static __always_inline int runtime_integrity_bpf_event(u32 command, void *attributes, u64 size, bool trusted, u64 compat,
-						       const u32 can)
+static __always_inline int runtime_integrity_bpf_event(u32 command, void *attributes, u64 size, bool trusted,
+						       u64 compat, const u32 can)
 {
 	struct runtime_integrity_bpf_inline known = { .command = command, .compat = compat, .attr_trusted = trusted };
 	u32 words[RUNTIME_INTEGRITY_WORDS] = {};
 
 	size = krie_at_most(size, sizeof(words));
-	known.attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(words, size, attributes) :
-						    bpf_probe_read_user(words, size, attributes));
+	known.attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(words, size, attributes)
+						  : bpf_probe_read_user(words, size, attributes));
 	return runtime_integrity_bpf_other(command, &known, words, trusted, can);
 }
 

@@ -34,8 +34,8 @@ struct runtime_integrity_object {
 };
 
 /* The map, program or link that the call is about, by its descriptor. By arithmetic: see krie_register(). */
-static __always_inline struct runtime_integrity_object runtime_integrity_object_of(u64 command, const u32 *attr,
-										   struct runtime_integrity_bpf_inline *known)
+static __always_inline struct runtime_integrity_object
+runtime_integrity_object_of(u64 command, const u32 *attr, struct runtime_integrity_bpf_inline *known)
 {
 	struct runtime_integrity_object object;
 	u64 third = RUNTIME_INTEGRITY_IS(OBJ_PIN) | RUNTIME_INTEGRITY_IS(RAW_TRACEPOINT_OPEN);

@@ -31,7 +31,6 @@ struct runtime_integrity_attr { /* the start of PROG_LOAD in union bpf_attr */
 	u32 end;
 };
 
-
 /* A program that is being loaded. */
 struct runtime_integrity_loading {
 	struct runtime_integrity_attr attr;
@@ -46,7 +45,8 @@ struct runtime_integrity_loading {
 /* By thread, since a program of an LSM hook can be preempted by another load on its CPU. Nothing is pushed out of it by others:
  * an entry is there from the begin of a load to its decision, and there are no more of them than threads in between. */
 BPF_HASH(runtime_integrity_loads, u64, struct runtime_integrity_loading, RUNTIME_INTEGRITY_LOADS);
-BPF_ARRAY(runtime_integrity_no_load, struct runtime_integrity_loading, 1); /* what each begins as; the stack has no room for it */
+BPF_ARRAY(runtime_integrity_no_load, struct runtime_integrity_loading,
+	  1); /* what each begins as; the stack has no room for it */
 
 static __always_inline struct runtime_integrity_loading *runtime_integrity_loading_now(void)
 {
@@ -73,8 +73,8 @@ static __always_inline void runtime_integrity_begin_scan(void *attributes, u64 s
 		return;
 	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
 	loading->compat = compat;
-	loading->attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(&loading->attr, size, attributes) :
-							bpf_probe_read_user(&loading->attr, size, attributes));
+	loading->attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(&loading->attr, size, attributes)
+						     : bpf_probe_read_user(&loading->attr, size, attributes));
 }
 
 /* The same, where the kernel has made its own copy of the instructions already, which nobody can change any more: in
@@ -113,8 +113,8 @@ static __always_inline void runtime_integrity_call(struct runtime_integrity_load
 static __always_inline u32 runtime_integrity_changing(const struct runtime_integrity_loading *loading)
 {
 	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63)) & 1) *
-		       RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread */ |
-	       (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
+		   RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread */
+	       | (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
 	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER |
 	       (loading->helpers[104 >> 6] >> (104 & 63) & 1) * RUNTIME_INTEGRITY_SYSCTL_SET_NEW_VALUE;
 }

@@ -72,7 +72,8 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 
 /* What differs of two threads' credentials, by the place in struct cred: uid, gid, suid, sgid, euid, egid, fsuid, fsgid,
  * securebits, and sets of capabilities; then what they refer to. */
-static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one, struct runtime_integrity_creds *other)
+static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one,
+						     struct runtime_integrity_creds *other)
 {
 	u64 users = 0, groups = one->group_info ^ other->group_info, capabilities = 0, keyrings = 0;
 
@@ -154,8 +155,8 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 		  krie_truth(before->cred ^ now.cred) * RUNTIME_INTEGRITY_CRED_POINTER;
 	/* The kernel execs and changes users in nobody's name: commit_creds() itself insists on that. */
 	if (operation != RUNTIME_INTEGRITY_CRED_WRITE)
-		changed |= krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
-			   RUNTIME_INTEGRITY_CRED_SUBJECTIVE;
+		changed |=
+		    krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) * RUNTIME_INTEGRITY_CRED_SUBJECTIVE;
 	if (!changed)
 		return 0;
 	if (runtime_integrity_commits_unseen()) {

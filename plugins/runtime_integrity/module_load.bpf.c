@@ -155,6 +155,6 @@ int runtime_integrity_linked(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_load(RUNTIME_INTEGRITY_LINKED, NULL, (void *)ctx->args[0], runtime_integrity_load_flags(),
-				      0);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_LINKED, NULL, (void *)ctx->args[0],
+				      runtime_integrity_load_flags(), 0);
 }

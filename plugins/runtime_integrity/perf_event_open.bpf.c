@@ -49,8 +49,8 @@ static __always_inline void runtime_integrity_pmu_of(u32 type, u64 kprobe, u64 u
 
 /* `pmu`: the name of what measures; NULL where only its type is known. */
 static __always_inline int runtime_integrity_perf_event(struct runtime_integrity_perf_attr *attr,
-							struct task_struct *target, const char *pmu, u32 cpu, u64 trusted,
-							u64 compat, const u32 can)
+							struct task_struct *target, const char *pmu, u32 cpu,
+							u64 trusted, u64 compat, const u32 can)
 {
 	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
 	struct runtime_integrity_perf_event_open_inline known = {
@@ -78,8 +78,8 @@ static __always_inline int runtime_integrity_perf_event(struct runtime_integrity
 	own = KRIE_READ(task_struct, krie_current(), cred);
 	cred = KRIE_READ(task_struct, target, real_cred);
 	known.target_tgid = KRIE_READ(task_struct, target, tgid); /* of none, as all of it, 0 */
-	known.other_user = krie_truth((u64)target) *
-			   (1 - krie_equal(KRIE_READ(cred, cred, uid.val), KRIE_READ(cred, own, uid.val)));
+	known.other_user =
+	    krie_truth((u64)target) * (1 - krie_equal(KRIE_READ(cred, cred, uid.val), KRIE_READ(cred, own, uid.val)));
 	answer = krie_decide_runtime_integrity_perf_event_open(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
@@ -112,9 +112,8 @@ static __always_inline int runtime_integrity_perf_alloc(struct perf_event *event
 		return 0;
 	bpf_probe_read_kernel(&attr, sizeof(attr), KRIE_ADDRESS(perf_event, event, attr));
 	pmu = KRIE_READ(perf_event, event, pmu);
-	return runtime_integrity_perf_event(&attr, KRIE_READ(perf_event, event, hw.target),
-					    KRIE_READ(pmu, pmu, name), KRIE_READ(perf_event, event, cpu), 1, call.compat,
-					    can);
+	return runtime_integrity_perf_event(&attr, KRIE_READ(perf_event, event, hw.target), KRIE_READ(pmu, pmu, name),
+					    KRIE_READ(perf_event, event, cpu), 1, call.compat, can);
 }
 
 int runtime_integrity_perf_alloc_hook(u64 *ctx)

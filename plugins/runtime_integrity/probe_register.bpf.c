@@ -41,8 +41,7 @@ static __always_inline u64 runtime_integrity_second(void *ctx)
 }
 
 /* The records of one operation have most in common; NULL where none is to be sent. */
-static __always_inline struct runtime_integrity_probe_register *runtime_integrity_probe(u8 mechanism,
-											u8 operation)
+static __always_inline struct runtime_integrity_probe_register *runtime_integrity_probe(u8 mechanism, u8 operation)
 {
 	struct runtime_integrity_probe_register *record = krie_reserve_runtime_integrity_probe_register();
 
@@ -100,8 +99,7 @@ static __always_inline int runtime_integrity_kprobe(u64 kprobe, u8 operation)
 
 	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE,
-					 operation);
+	record = runtime_integrity_probe(returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE, operation);
 	if (!record)
 		return 0;
 	record->address = (u64)KRIE_READ(kprobe, kprobe, addr);
@@ -130,8 +128,7 @@ int runtime_integrity_kretprobe(u64 *ctx)
 /* register_kprobe(p) */
 int runtime_integrity_register(u64 *ctx)
 {
-	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
-					RUNTIME_INTEGRITY_REGISTER);
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx), RUNTIME_INTEGRITY_REGISTER);
 }
 
 /* __unregister_kprobe_top(p), for kprobes and return probes, one or many */
@@ -147,15 +144,13 @@ int runtime_integrity_unregister(u64 *ctx)
 /* enable_kprobe(kp) */
 int runtime_integrity_enable(u64 *ctx)
 {
-	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
-					RUNTIME_INTEGRITY_ENABLE);
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx), RUNTIME_INTEGRITY_ENABLE);
 }
 
 /* disable_kprobe(kp) */
 int runtime_integrity_disable(u64 *ctx)
 {
-	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
-					RUNTIME_INTEGRITY_DISABLE);
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx), RUNTIME_INTEGRITY_DISABLE);
 }
 
 /* write_enabled_file_bool(file, text, ...) of debugfs' kprobes/enabled: y, 1, on, or n, 0, off */
@@ -202,7 +197,8 @@ static __always_inline int runtime_integrity_uprobe(struct inode *inode, u64 off
 		struct dentry *dentry = alias - __builtin_offsetof(struct dentry, d_alias);
 #endif
 
-		bpf_probe_read_kernel_str(record->symbol, sizeof(record->symbol), KRIE_READ(dentry, dentry, d_name.name));
+		bpf_probe_read_kernel_str(record->symbol, sizeof(record->symbol),
+					  KRIE_READ(dentry, dentry, d_name.name));
 	}
 #endif
 	krie_submit_runtime_integrity_probe_register(record);
@@ -236,14 +232,13 @@ int runtime_integrity_uprobe_gone(u64 *ctx)
 {
 	struct uprobe *uprobe = (struct uprobe *)runtime_integrity_first(ctx);
 
-	return runtime_integrity_uprobe(KRIE_READ(uprobe, uprobe, inode),
-					KRIE_READ(uprobe, uprobe, offset), RUNTIME_INTEGRITY_UNREGISTER);
+	return runtime_integrity_uprobe(KRIE_READ(uprobe, uprobe, inode), KRIE_READ(uprobe, uprobe, offset),
+					RUNTIME_INTEGRITY_UNREGISTER);
 }
 #endif
 
 /* bpf_trampoline_link_prog() and ..._unlink_prog(): a program of type tracing or LSM comes to a function, or leaves it. */
-static __always_inline int runtime_integrity_trampoline(u64 link, struct bpf_trampoline *trampoline,
-							u8 operation)
+static __always_inline int runtime_integrity_trampoline(u64 link, struct bpf_trampoline *trampoline, u8 operation)
 {
 	struct runtime_integrity_probe_register *record;
 	struct bpf_prog_aux *aux;
@@ -263,7 +258,8 @@ static __always_inline int runtime_integrity_trampoline(u64 link, struct bpf_tra
 	record->prog_id = KRIE_READ(bpf_prog_aux, aux, id);
 	bpf_probe_read_kernel(record->prog_name, sizeof(record->prog_name), KRIE_ADDRESS(bpf_prog_aux, aux, name));
 	record->address = (u64)KRIE_READ(bpf_trampoline, trampoline, func.addr);
-	bpf_probe_read_kernel_str(record->symbol, sizeof(record->symbol), KRIE_READ(bpf_prog_aux, aux, attach_func_name));
+	bpf_probe_read_kernel_str(record->symbol, sizeof(record->symbol),
+				  KRIE_READ(bpf_prog_aux, aux, attach_func_name));
 	krie_submit_runtime_integrity_probe_register(record);
 	return 0;
 }
@@ -294,8 +290,7 @@ int runtime_integrity_livepatch(u64 *ctx)
 
 	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(RUNTIME_INTEGRITY_LIVEPATCH,
-					 RUNTIME_INTEGRITY_REGISTER);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_LIVEPATCH, RUNTIME_INTEGRITY_REGISTER);
 	if (!record)
 		return 0;
 	object = KRIE_READ(klp_patch, patch, objs);

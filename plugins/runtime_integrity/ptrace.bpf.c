@@ -99,11 +99,11 @@ static __always_inline u64 runtime_integrity_reading(const struct krie_syscall *
 {
 	u64 number = call->number;
 
-	return (1 - call->compat) *
-	       (krie_equal(number, 0) /* read */ | krie_equal(number, 17) /* pread64 */ | krie_equal(number, 19) /* readv */ |
-		krie_equal(number, 40) /* sendfile */ | krie_equal(number, 275) /* splice */ |
-		krie_equal(number, 295) /* preadv */ | krie_equal(number, 326) /* copy_file_range */ |
-		krie_equal(number, 327) /* preadv2 */);
+	return (1 - call->compat) * (krie_equal(number, 0) /* read */ | krie_equal(number, 17) /* pread64 */ |
+				     krie_equal(number, 19) /* readv */ | krie_equal(number, 40) /* sendfile */ |
+				     krie_equal(number, 275) /* splice */ | krie_equal(number, 295) /* preadv */ |
+				     krie_equal(number, 326) /* copy_file_range */ |
+				     krie_equal(number, 327) /* preadv2 */);
 }
 
 /* Whether it opens a file for reading only. openat2() has its flags in memory that the caller can still change, and
@@ -134,10 +134,10 @@ static __always_inline int runtime_integrity_access(struct task_struct *child, u
 		return 0;
 	by_memory = (1 - call.compat) * krie_equal(call.number, 310); /* process_vm_readv */
 	return runtime_integrity_ptrace_event(
-		child,
-		by_file * (RUNTIME_INTEGRITY_PROCFS + runtime_integrity_opening_to_read(&call)) +
-			(1 - by_file) * (RUNTIME_INTEGRITY_ACCESS + by_memory),
-		0, can);
+	    child,
+	    by_file * (RUNTIME_INTEGRITY_PROCFS + runtime_integrity_opening_to_read(&call)) +
+		(1 - by_file) * (RUNTIME_INTEGRITY_ACCESS + by_memory),
+	    0, can);
 }
 
 static __always_inline int runtime_integrity_traceme(const u32 can)
@@ -219,8 +219,7 @@ static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u8
 
 	if (!krie_enter())
 		return 0;
-	error = runtime_integrity_asked(operation, 0, KRIE_READ(pt_regs, caller, di),
-					KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	error = runtime_integrity_asked(operation, 0, KRIE_READ(pt_regs, caller, di), KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (error)
 		bpf_override_return(ctx, error);
 	return 0;

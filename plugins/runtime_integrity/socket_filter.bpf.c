@@ -50,7 +50,8 @@ static __always_inline int runtime_integrity_filter(struct socket *socket, u32 o
 		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_socket_filter(record, &known);
-	if (value && (option == RUNTIME_INTEGRITY_SO_ATTACH_FILTER || option == RUNTIME_INTEGRITY_SO_ATTACH_REUSEPORT_CBPF))
+	if (value &&
+	    (option == RUNTIME_INTEGRITY_SO_ATTACH_FILTER || option == RUNTIME_INTEGRITY_SO_ATTACH_REUSEPORT_CBPF))
 		bpf_probe_read_user(&length, sizeof(length), (void *)value);
 	record->insn_count = length;
 	krie_submit_runtime_integrity_socket_filter(record);
@@ -60,7 +61,8 @@ static __always_inline int runtime_integrity_filter(struct socket *socket, u32 o
 /* The value's address, if the call is setsockopt(2) of x86-64, x32 or ia32: socketcall(2) and io_uring have it elsewhere. */
 static __always_inline u64 runtime_integrity_option_value(struct krie_syscall *call)
 {
-	return call->number == 54 + (366 - 54) * call->compat || (!call->compat && call->number == 541) ? call->fourth : 0;
+	return call->number == 54 + (366 - 54) * call->compat || (!call->compat && call->number == 541) ? call->fourth
+													: 0;
 }
 
 /* security_socket_setsockopt(sock, level, optname) */
@@ -71,8 +73,8 @@ static __always_inline int runtime_integrity_setsockopt(struct socket *socket, u
 	if (!krie_enter())
 		return 0;
 	call = krie_syscall_now();
-	return runtime_integrity_filter(socket, option, runtime_integrity_option_value(&call), krie_compat(krie_current()),
-					can);
+	return runtime_integrity_filter(socket, option, runtime_integrity_option_value(&call),
+					krie_compat(krie_current()), can);
 }
 
 int runtime_integrity_setsockopt_hook(u64 *ctx)

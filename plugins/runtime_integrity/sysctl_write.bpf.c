@@ -101,22 +101,21 @@ static __always_inline u64 runtime_integrity_compared(u64 new, u64 old)
 /* What the write makes of the value: a number of CHANGES. */
 static __always_inline u64 runtime_integrity_change(struct runtime_integrity_sysctl_write_inline *known, u64 ignored)
 {
-	u64 compared = (known->old_parsed & known->new_parsed) *
-		       runtime_integrity_compared(known->new_int, known->old_int);
+	u64 compared =
+	    (known->old_parsed & known->new_parsed) * runtime_integrity_compared(known->new_int, known->old_int);
 
 	compared |= (1 - known->new_parsed) * RUNTIME_INTEGRITY_UNREAD;
 	return ignored * RUNTIME_INTEGRITY_NONE + (1 - ignored) * compared;
 }
 
 /* Whether a name, which is followed by NULs, is this one. It is as long as eight times the words that are compared. */
-#define RUNTIME_INTEGRITY_IS_NAME(name, text)                                                                         \
-	({                                                                                                            \
-		u64 krie_differs = 0;                                                                                 \
-		_Pragma("unroll") for (int krie_i = 0; krie_i < sizeof(text) / 4; krie_i++)                            \
-			krie_differs |= ((const u32 *)(name))[krie_i] ^                                                \
-					((text)[4 * krie_i] | (text)[4 * krie_i + 1] << 8 |                           \
-					 (text)[4 * krie_i + 2] << 16 | (text)[4 * krie_i + 3] << 24);                \
-		krie_equal(krie_differs, 0);                                                                          \
+#define RUNTIME_INTEGRITY_IS_NAME(name, text)                                                                          \
+	({                                                                                                             \
+		u64 krie_differs = 0;                                                                                  \
+		_Pragma("unroll") for (int krie_i = 0; krie_i < sizeof(text) / 4; krie_i++) krie_differs |=            \
+		    ((const u32 *)(name))[krie_i] ^ ((text)[4 * krie_i] | (text)[4 * krie_i + 1] << 8 |                \
+						     (text)[4 * krie_i + 2] << 16 | (text)[4 * krie_i + 3] << 24);     \
+		krie_equal(krie_differs, 0);                                                                           \
 	})
 
 /* In this time the kernel has done what a write of kernel/ftrace_enabled asks for: it changes the start of each function that is

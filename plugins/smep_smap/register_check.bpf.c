@@ -99,7 +99,8 @@ static __always_inline u64 smep_smap_behind_near_call(u64 code)
 static __always_inline u64 smep_smap_behind_call(u64 code)
 {
 	return smep_smap_behind_near_call(code) | krie_equal((code >> 24) & 0xff, 0xcc) |
-	       smep_smap_calls((code >> 48) & 0xff, code >> 56, 0xff0000cf) | /* 2 bytes: registers, and what they point at */
+	       smep_smap_calls((code >> 48) & 0xff, code >> 56,
+			       0xff0000cf) | /* 2 bytes: registers, and what they point at */
 	       smep_smap_calls((code >> 40) & 0xff, (code >> 48) & 0xff, 0x0000ef10) | /* 3: and a byte, or an index */
 	       smep_smap_calls((code >> 32) & 0xff, (code >> 40) & 0xff, 0x00001000) | /* 4: and both */
 	       smep_smap_calls((code >> 16) & 0xff, (code >> 24) & 0xff, 0x00ef0020) | /* 6: and 4 bytes */
@@ -126,7 +127,8 @@ static __always_inline u64 smep_smap_stack(struct pt_regs *ctx, u64 own, const u
 }
 
 /* `code`: the 8 bytes before the address. */
-static __always_inline u64 smep_smap_return(struct smep_smap_kernel *kernel, u64 address, u64 code, u64 unreadable, u64 traced)
+static __always_inline u64 smep_smap_return(struct smep_smap_kernel *kernel, u64 address, u64 code, u64 unreadable,
+					    u64 traced)
 {
 	u64 user = smep_smap_in_user(address);
 	u64 inside = smep_smap_in_code(kernel, address) | krie_equal(kernel->text, 0);
@@ -215,9 +217,9 @@ int smep_smap_check(struct pt_regs *ctx)
 			count->caller = address;
 			return 0;
 		}
-		traced = krie_truth(address) *
-			 (krie_equal(address, kernel->trampolines[0]) | krie_equal(address, kernel->trampolines[1]) |
-			  krie_equal(address, kernel->trampolines[2]));
+		traced = krie_truth(address) * (krie_equal(address, kernel->trampolines[0]) |
+						krie_equal(address, kernel->trampolines[1]) |
+						krie_equal(address, kernel->trampolines[2]));
 		failed = smep_smap_return(kernel, address, code, unreadable, traced);
 		count->traced += traced;
 	}

@@ -11,7 +11,8 @@ struct syscall_table_found {
 };
 
 /* The first byte that differs; 8 * SYSCALL_TABLE_WORDS where none does. Without a branch, as the rest. */
-static __always_inline u64 syscall_table_first(struct syscall_table_piece *piece, struct syscall_table_look *look, u64 *mask)
+static __always_inline u64 syscall_table_first(struct syscall_table_piece *piece, struct syscall_table_look *look,
+					       u64 *mask)
 {
 	u64 index = SYSCALL_TABLE_WORDS, difference = 0, byte = 0;
 
@@ -55,7 +56,8 @@ static __always_inline u64 syscall_table_unaligned(u64 *words, u64 byte)
 {
 	u64 shift = 8 * (byte & 7);
 
-	return syscall_table_at(words, byte) >> shift | (krie_truth(shift) * syscall_table_at(words, byte + 8)) << ((64 - shift) & 63);
+	return syscall_table_at(words, byte) >> shift | (krie_truth(shift) * syscall_table_at(words, byte + 8))
+							    << ((64 - shift) & 63);
 }
 
 static __always_inline void syscall_table_find_site(struct syscall_table_piece *piece, struct syscall_table_look *look,
@@ -81,8 +83,9 @@ static __always_inline void syscall_table_find_site(struct syscall_table_piece *
 	found->now = syscall_table_leads(syscall_table_unaligned(look->content, start), piece->address + start);
 }
 
-static __always_inline void syscall_table_find(struct syscall_table_piece *piece, struct syscall_table_look *look, u64 *mask,
-					       struct syscall_table_found *found, struct syscall_table_hook_inline *known)
+static __always_inline void syscall_table_find(struct syscall_table_piece *piece, struct syscall_table_look *look,
+					       u64 *mask, struct syscall_table_found *found,
+					       struct syscall_table_hook_inline *known)
 {
 	u64 byte = syscall_table_first(piece, look, mask);
 
@@ -111,8 +114,8 @@ static __always_inline void syscall_table_find(struct syscall_table_piece *piece
 }
 
 /* 1 where all bytes that count, of what was found, are as at start. */
-static __always_inline u64 syscall_table_restored(struct syscall_table_piece *piece, struct syscall_table_look *look, u64 *mask,
-						  struct syscall_table_found *found)
+static __always_inline u64 syscall_table_restored(struct syscall_table_piece *piece, struct syscall_table_look *look,
+						  u64 *mask, struct syscall_table_found *found)
 {
 	u64 difference = 0;
 
@@ -137,7 +140,7 @@ static __always_inline void syscall_table_remember(struct syscall_table_piece *p
 #pragma unroll
 		for (int byte = 0; byte < 6; byte++)
 			seen[(first + byte) & (8 * SYSCALL_TABLE_WORDS - 1)] =
-				content[(first + byte) & (8 * SYSCALL_TABLE_WORDS - 1)];
+			    content[(first + byte) & (8 * SYSCALL_TABLE_WORDS - 1)];
 		return;
 	}
 #pragma unroll

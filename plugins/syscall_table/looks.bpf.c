@@ -16,7 +16,8 @@ static __always_inline u64 syscall_table_patched(struct syscall_table_piece *pie
 {
 	u64 there = piece->ftrace;
 	u64 code = (look->content[0] >> ((8 * (there - 1)) & 63)) & 0xffffffff;
-	u64 nop = krie_equal(code, 0x00441f0f) | krie_equal(code, 0x66666666); /* the latter before 5.13 (a89dfde3dc3c) */
+	u64 nop =
+	    krie_equal(code, 0x00441f0f) | krie_equal(code, 0x66666666); /* the latter before 5.13 (a89dfde3dc3c) */
 
 	return krie_truth(there) * (1 - (nop | krie_equal(code & 0xff, 0xe8) | krie_equal(code & 0xff, 0xcc)));
 }

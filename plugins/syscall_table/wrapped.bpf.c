@@ -45,7 +45,8 @@ int syscall_table_entered(struct pt_regs *ctx)
 	if (!handler || !kernel)
 		return 0;
 	handler->checked += 1;
-	if (bpf_probe_read_kernel(&address, sizeof(address), (void *)ctx->sp) || syscall_table_may_call(kernel, address))
+	if (bpf_probe_read_kernel(&address, sizeof(address), (void *)ctx->sp) ||
+	    syscall_table_may_call(kernel, address))
 		return 0;
 #pragma unroll
 	for (int caller = 0; caller < SYSCALL_TABLE_CALLERS; caller++)

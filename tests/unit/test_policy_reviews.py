@@ -1,4 +1,4 @@
-"""The commands of docs/policy-reviews.md, run as they stand there: they print what the page says."""
+"""The commands of docs/how-to/review-a-policy-change.md, run as they stand there: they print what the page says."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "policy-reviews.md"
+PAGE = ROOT / "docs/how-to/review-a-policy-change.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = "from krie.cli.main import main; main()"
 REVISION = re.compile(r"\b[0-9a-f]{16}\b")
