@@ -12,6 +12,7 @@ from typing import Any
 from ..decision import Mode
 from ..enforce.containment import NAME as CONTAINMENT
 from ..enforce.containment import guarded
+from ..enforce.guard_sensor import NAME as GUARD
 from ..events.operations import OPERATIONS
 from ..loader.origin import Origin
 from ..plugin.report import ProbeReport
@@ -38,6 +39,8 @@ class Report:
     probes: tuple[ProbeReport, ...]
     containment: tuple[ProbeReport, ...]
     """The core's probes that refuse guarded operations to poisoned processes; none where they were not loaded."""
+    guard: tuple[ProbeReport, ...]
+    """Those that refuse to strangers what would stop the agent; none where they were not loaded."""
     rules: int
     blind: tuple[BlindRule, ...]
     problems: tuple[str, ...]
@@ -63,11 +66,11 @@ class Report:
     @property
     def healthy(self) -> bool:
         """All configured probes and plugins work, no rule is blind, an OPA server that is to decide does so and, where
-        something enforces, poison holds.
+        something enforces, poison and the agent's guard hold.
 
         Optional probes may be missing.
         """
-        needed = (*self.probes, *(self.containment if self.enforces else ()))
+        needed = (*self.probes, *((*self.containment, *self.guard) if self.enforces else ()))
         return (
             not self.degraded
             and not self.blind
@@ -106,6 +109,7 @@ class Report:
                 "of": len(OPERATIONS),
                 "probes": [{**_stand(each), "refuses": each in contained} for each in self.containment],
             },
+            "guard": {"loaded": bool(self.guard), "probes": [_stand(each) for each in self.guard]},
             "policy": self.revision,
             "engine": dict(self.engine) if self.engine is not None else None,
             "rules": self.rules,
@@ -146,8 +150,9 @@ def diagnose(
         release=armed.features.release,
         refused={str(type_): why for type_, why in armed.features.refused.items()},
         modes=armed.modes,
-        probes=tuple(each for each in reports if each.plugin != CONTAINMENT),
+        probes=tuple(each for each in reports if each.plugin not in (CONTAINMENT, GUARD)),
         containment=tuple(each for each in reports if each.plugin == CONTAINMENT),
+        guard=tuple(each for each in reports if each.plugin == GUARD),
         rules=len(rules),
         blind=tuple(blind_rules(rules, reports, armed.types)),
         problems=tuple(problems),

@@ -26,6 +26,7 @@ def doctor(console: Console, report: Mapping[str, Any]) -> None:
     rows = [(each["name"], state(each["state"]), each["alternative"] or "-", lines(each["reason"])) for each in probes]
     console.print(table("Probes", ("probe", "state", "by", "what to know"), rows, apart=True))
     _containment(console, report["containment"])
+    _guard(console, report["guard"])
     unfilled = [(each["name"], ", ".join(each["not_filled"])) for each in probes if each["not_filled"]]
     if unfilled:
         console.print(table("Fields without a real value here", ("probe", "fields"), unfilled, apart=True))
@@ -105,3 +106,16 @@ def _containment(console: Console, found: Mapping[str, Any]) -> None:
         missing = [each for each in found["probes"] if not each["refuses"] and each["state"] != "alive"]
         rows = [(each["name"].partition(".")[2], state(each["state"]), lines(each["reason"])) for each in missing]
         console.print(table("Not refused", ("operation", "state", "why"), rows))
+
+
+def _guard(console: Console, found: Mapping[str, Any]) -> None:
+    """What the agent can refuse to strangers here, in one line; nothing where it was not tried."""
+    if not found["loaded"]:
+        return
+    guard, count = ("Guard", "bold"), len(found["probes"])
+    missing = [each["name"].partition(".")[2] for each in found["probes"] if each["state"] in ("missing", "silent")]
+    if not missing:
+        console.print(line(guard, " ", ("holds", "green"), f": all {count} hooks are there"))
+    else:
+        lacks = f": {len(missing)} of {count} hooks do not work here: {', '.join(missing)}"
+        console.print(line(guard, " ", ("leaks", "bold red"), lacks))

@@ -77,7 +77,7 @@ def _influence() -> Probe:
         return (*own, compat)
 
     ways = (Alternative(str(each), programs(each)) for each in (AttachType.FENTRY, AttachType.KPROBE))
-    return Probe("influence", None, tuple(ways), _write_to_own_memory)
+    return Probe("influence", None, tuple(ways), _write_to_own_memory, optional=True)
 
 
 def _write_to_own_memory() -> None:

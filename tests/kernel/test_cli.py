@@ -166,14 +166,14 @@ def test_doctor(config: Path) -> None:
     assert report["version"] == version()
     assert report["from"] is None
     states = {each["name"]: each["state"] for each in report["probes"]}
-    assert set(states.values()) == {"alive"}
+    assert {name for name, state in states.items() if state != "alive"} <= {"process.influence"}  # needs fentry
     assert states.keys() >= {"process.exec", "runtime_integrity.bpf"}
     assert report["blind_rules"] == []
     phases = {(each["process"], each["phase"]) for each in report["timings"]}
     assert phases >= {("agent", "canaries"), ("agent", "policy"), ("loader", "load and verify"), ("loader", "attach")}
     told = krie("doctor", "--timings", "--config", config).stdout
     assert all(re.search(rf"^{process} +{phase} +\d", told, re.MULTILINE) for process, phase in phases)
-    assert told.startswith(f"KRIe {version()}, kernel ")
+    assert any(each.startswith(f"KRIe {version()}, kernel ") for each in told.splitlines())
     for probe in report["probes"]:
         if probe["every_syscall"]:
             assert "every system call is" in told
@@ -205,10 +205,10 @@ def test_doctor_asks_the_running_agent_and_attaches_nothing(agent: RunningAgent,
     by_name = [{each["name"]: each["alternative"] for each in found["probes"]} for found in (report, tried)]
     assert by_name[0] == by_name[1]
     broken = {each["name"].partition(".")[0] for each in report["probes"] if each["state"] in ("missing", "silent")}
-    assert broken <= {"syscall_table"}  # what it has beyond looks needs kprobes
-    assert (report["healthy"], asked.returncode) == ((False, 5) if broken else (True, 0))
+    assert broken <= {"process", "syscall_table"}  # what these have beyond looks needs fentry or kprobes
+    assert (report["healthy"], asked.returncode) == ((False, 5) if "syscall_table" in broken else (True, 0))
     shown = krie("doctor", "--config", agent.config).stdout
-    assert shown.splitlines()[1] == f"as the running agent (tgid {agent.process.pid}) reports"
+    assert f"as the running agent (tgid {agent.process.pid}) reports" in shown.splitlines()
 
 
 @pytest.mark.once
@@ -216,7 +216,7 @@ def test_doctor_tells_blind_rules(config: Path) -> None:
     config.write_text(config.read_text().replace("allow_syscall_tracepoints = true", ""))
     result = krie("doctor", "--config", config, "--json")
     report = json.loads(result.stdout)
-    missing = {each["name"] for each in report["probes"] if each["state"] == "missing"}
+    missing = {each["name"] for each in report["probes"] if each["state"] == "missing" and not each["optional"]}
     blind = {each["id"] for each in report["blind_rules"]}
     assert result.returncode == (5 if missing else 0)
     assert ("BPF001" in blind) is ("runtime_integrity.bpf" in missing)

@@ -19,6 +19,7 @@ from krie.cli.doctor import consult
 from krie.cli.render_doctor import doctor
 from krie.decision import Mode
 from krie.enforce.containment import NAME
+from krie.enforce.guard_sensor import NAME as GUARD
 from krie.events.operations import OPERATIONS
 from krie.plugin.report import ProbeReport
 from rich.console import Console
@@ -152,6 +153,18 @@ def test_poison_that_does_not_hold_is_a_failure_only_where_something_enforces() 
     reports = (probe("a", "alive"), *contained("silent"))
     assert found(*reports, rules=()).healthy
     assert not found(*reports, rules=(), mode=Mode.ENFORCE).healthy
+
+
+@pytest.mark.parametrize(
+    ("state", "text"), [("alive", "Guard holds: all 1 hooks are there"), ("missing", "path_unlink")]
+)
+def test_what_guards_the_agent_counts_where_something_enforces(state: str, text: str) -> None:
+    hook = Probe("path_unlink", None, (Alternative("lsm", ()),))
+    reports = (probe("a", "alive"), *contained(), ProbeReport(GUARD, hook, None, state, {"lsm": "EPERM"}))
+    assert found(*reports, rules=()).healthy
+    assert found(*reports, rules=(), mode=Mode.ENFORCE).healthy is (state == "alive")
+    assert text in shown(found(*reports))
+    assert [each["name"] for each in found(*reports).to_json()["probes"]] == ["sample.a"]
 
 
 def never() -> dict[str, Any]:

@@ -228,7 +228,7 @@ def test_rules_are_blind_only_where_no_function_is_probed() -> None:
     [("override_creds", "missing", True), ("override_creds", "silent", False), ("commit_creds", "alive", True)],
 )
 def test_what_a_kernel_may_do_without_is_no_failure(name: str, state: str, healthy: bool) -> None:
-    found = Report(None, "", "", {}, {}, (report(name, state),), (), 0, (), (), {}, ())
+    found = Report(None, "", "", {}, {}, (report(name, state),), (), (), 0, (), (), {}, ())
     assert found.healthy is healthy
     needed = replace(report(name, state), probe=replace(report(name, state).probe, optional=False))
     assert replace(found, probes=(needed,)).healthy is (state == "alive")
