@@ -52,5 +52,5 @@ def test_a_guest_without_a_compiler_runs_what_was_compiled_here(folder: Path) ->
     assert found["clock"] == 1
     assert found["status"] == 3
     assert found["said"].count("\n") == 1
-    assert "has nothing for this kernel and containment, process, smep_smap" in found["said"]
+    assert "has nothing for this kernel and containment, guard, process, smep_smap" in found["said"]
     assert "install the package python3-bpfcc" in found["said"]
