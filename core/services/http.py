@@ -31,6 +31,7 @@ _SILENT_S = 30.0
 """Longest time between two pieces of an answer."""
 _MOST_REDIRECTS = 3
 _PIECE = 1 << 16
+_LONGEST_SHOWN = 300
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -134,7 +135,8 @@ def _read(response: Any, headers: Mapping[str, str], most_bytes: int, host: str)
     if declared.isdecimal() and int(declared) > most_bytes:
         raise ServiceError(f"{host}: the answer has {declared} bytes; {most_bytes} are the most that is taken")
     content = bytearray()
-    while piece := response.read(_PIECE, decode_content=False):
+    # Not `read`: to http.client a chunk of length -1 is all that follows, without a bound.
+    while piece := response.read1(_PIECE, decode_content=False):
         content += piece
         if len(content) > most_bytes:
             raise ServiceError(f"{host}: the answer has more than {most_bytes} bytes, the most that is taken")
@@ -147,8 +149,8 @@ def _followed(url: str, answer: Answer) -> str:
     if _origin(target) != _origin(url):
         where = urlsplit(target)
         raise ServiceError(
-            f"{urlsplit(url).hostname}: redirects to {where.scheme}://{where.netloc}, which is not followed; "
-            "configure that address if it is to be believed",
+            f"{urlsplit(url).hostname}: redirects to {_shown(f'{where.scheme}://{where.netloc}')}, which is not "
+            "followed; configure that address if it is to be believed",
             answer.status,
         )
     return target
@@ -276,4 +278,9 @@ def _reason(error: Exception) -> str:
     while isinstance(getattr(inner, "reason", None), BaseException):
         inner = inner.reason  # type: ignore[attr-defined]
     text = str(inner).rpartition(">: ")[2] or type(inner).__name__
-    return "".join(each if each.isprintable() else "?" for each in text)[:300]
+    return _shown(text)
+
+
+def _shown(text: str) -> str:
+    """What the other end chose, for a message."""
+    return "".join(each if each.isprintable() else "?" for each in text[:_LONGEST_SHOWN])

@@ -68,9 +68,21 @@ def test_a_body_is_bounded_whatever_it_says_to_be() -> None:
         for _ in range(1 << 20):
             handler.wfile.write(b"10000\r\n" + bytes(MOST) + b"\r\n")
 
+    def of_negative_length(handler: BaseHTTPRequestHandler) -> None:  # which http.client takes for all that follows
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"-1\r\n")
+        for number in range(1 << 10):
+            handler.wfile.write(bytes(MOST))
+            sent.append(number)
+
+    sent: list[int] = []
     assert "has 65537 bytes; 65536 are the most" in refused(lambda handler: reply(handler, body=bytes(MOST + 1)))
     assert "has more than 65536 bytes" in refused(endless)
     assert "has more than 65536 bytes" in refused(chunked)
+    assert "has more than 65536 bytes" in refused(of_negative_length)
+    assert len(sent) < 1 << 10  # the connection was left before all of it was taken
 
 
 def test_a_body_that_is_cut_off_is_none() -> None:
@@ -141,6 +153,13 @@ def test_redirects_stay_where_the_service_is() -> None:
 )
 def test_redirects_elsewhere_and_without_end_are_refused(location: str, why: str) -> None:
     assert why in refused(lambda handler: reply(handler, 307, Location=location))
+
+
+def test_where_a_redirect_leads_is_told_in_few_visible_characters() -> None:
+    location = "http://evil\x1bc\x9b31m" + "A" * 60_000
+    said = refused(lambda handler: reply(handler, 307, Location=location))
+    assert "redirects to http://evil?c?31mAAA" in said
+    assert len(said) < 500
 
 
 def test_a_redirect_to_plain_http_is_refused(tmp_path: Path) -> None:
