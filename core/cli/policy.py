@@ -27,6 +27,7 @@ from ..review.chosen import chosen
 from ..review.eval_lines import are_lines, decided, document_of
 from ..review.explain_page import explain_page
 from ..review.journal_reader import MOST_LINE, pieces_of
+from ..review.recorded import Unreadable, object_of
 from ..review.warnings import warnings
 from ..tier.ability import ways_anywhere
 from ..tier.explain import Explained, explain, modes_by_kind
@@ -206,14 +207,16 @@ policy.add_command(policy_diff)
 
 def _document(text: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(text.decode())
+        json.loads(text.decode())
     except UnicodeDecodeError as error:
         raise PolicyError(f"<stdin>: is no UTF-8 text: byte {text[error.start]:#04x} at {error.start}") from error
     except json.JSONDecodeError as error:
         raise PolicyError(f"<stdin>:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
+    except (RecursionError, ValueError):
+        pass  # the reader of lines says why, and refuses more
     try:
-        return document_of(content, Values())
-    except PolicyError as error:
+        return document_of(object_of(text), Values())
+    except (Unreadable, PolicyError) as error:
         raise PolicyError(f"<stdin>:1:1: {error}") from error
 
 

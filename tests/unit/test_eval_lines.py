@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from krie.cli.policy import _document
 from krie.decision import Action
+from krie.errors import PolicyError
 from krie.events.given import Values, named
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
@@ -122,3 +124,18 @@ def test_the_command(tmp_path: Path) -> None:
     assert ran.returncode == 4
     one = subprocess.run([*command, "--lines"], cwd=tmp_path, input=event("a"), capture_output=True, timeout=60)
     assert (one.returncode, rules(json.loads(one.stdout))) == (0, ["A"])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"event": {"kind": "a.b", "n": 1' + b"0" * 5000 + b"}}", "Exceeds the limit"),
+        (b'{"event": {"kind": "a.b", "n": NaN}}', "NaN is no number of JSON"),
+        (b'{"event": {"kind": "a.b", "n": 1, "n": 2}}', "a key is there twice"),
+        (b"[]", "no object"),
+    ],
+)
+def test_one_document_is_read_as_strictly_as_a_line(text: bytes, why: str) -> None:
+    with pytest.raises(PolicyError, match=why):
+        _document(text)
