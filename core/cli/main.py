@@ -266,11 +266,20 @@ def _run() -> int:
         return 128 + signal.SIGINT
     except (ReaderGoneError, BrokenPipeError):
         # The end that any command has whose reader leaves; what is still to be written goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere()
         return 128 + signal.SIGPIPE
     except Exception as error:
-        return complain_of(error)
+        status = complain_of(error)
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be written cannot be written at the end, either
+            _write_nowhere()
+        return int(status)
     return status if isinstance(status, int) else ExitCode.OK  # what --help and --version end with
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain_of_usage(error: click.ClickException) -> None:

@@ -139,6 +139,20 @@ def test_whatever_number_of_files_may_be_opened(tmp_path: Path, command: list[st
     assert result.returncode == status or "raise its limit (ulimit -n" in result.stderr
 
 
+def test_an_output_that_takes_nothing_more(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-I", "-c", "from krie.cli.main import main; main()", "policy", "schemas", "--help"],
+            cwd=configured(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert result.returncode == ExitCode.EXHAUSTED, result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_however_little_memory_there_is(tmp_path: Path) -> None:
     """How much a start takes is the interpreter's and the libraries' affair: tried from too little to enough."""
     folder, ended = configured(tmp_path), []
