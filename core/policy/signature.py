@@ -58,6 +58,8 @@ def sign(bundle: Bundle, key: bytes, algorithm: str = "RS256", key_id: str = KEY
         key = key.rstrip(b"\r\n")
         if len(key) < _LEAST_SECRET:
             raise PolicyError(f"--sign: a secret for {algorithm} must have {_LEAST_SECRET} bytes at least")
+    elif b"PRIVATE KEY-----" not in key:
+        raise PolicyError(f"--sign: this key cannot sign by {algorithm}: it is no private key in PEM")
     try:
         token = jwt.encode(_claims(bundle.files, key_id), key, algorithm, headers={"kid": key_id})
     except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError) as error:

@@ -252,6 +252,13 @@ def test_a_key_that_does_not_fit_is_refused(key: bytes, algorithm: str, problem:
         sign(bundle_of(SOURCES), key, algorithm)
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256"])
+def test_a_public_key_signs_nothing(tmp_path: Path, algorithm: str) -> None:
+    public = Path(keys(tmp_path, algorithm)[1]).read_bytes()
+    with pytest.raises(PolicyError, match="it is no private key in PEM"):
+        sign(bundle_of(SOURCES), public, algorithm)
+
+
 GOOD = {"site/a.rego": SITE.encode(), "data.json": b"{}", MANIFEST: b'{"revision": "1", "roots": ["krie"]}'}
 
 
