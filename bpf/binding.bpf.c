@@ -124,7 +124,7 @@ static __always_inline void process_forget(void)
 	krie_images.delete(&process);
 }
 
-/* What the agent asks of a process: see Inspector in krie/inspection.py. */
+/* What the agent asks of a process: see Bindings in krie/processes/binding.py. */
 struct process_running {
 	u64 start_time;
 	struct krie_file file; /* zero: there is no such process, or it claims another executable since */

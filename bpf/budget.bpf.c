@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
  * Nobody's flood hides another's act: what a user may send of each kind, before the ring. Pasted behind the prelude;
- * krie/budget.py fills the maps. What is held back was decided about all the same, and is counted.
+ * krie/agent/budget.py fills the maps. What is held back was decided about all the same, and is counted.
  *
  * All is per CPU, so that nobody waits for anybody.
  */

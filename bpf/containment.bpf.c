@@ -13,7 +13,7 @@
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
 
-/* Number of the operation that this program is for: OPERATIONS in krie/operations.py. It is the argument, above
+/* Number of the operation that this program is for: OPERATIONS in krie/events/operations.py. It is the argument, above
  * CONTAINMENT_FURTHER bits of the further programs for it. */
 static __always_inline u32 containment_operation(void)
 {

@@ -4,7 +4,7 @@
  * containment and guard share. Every check begins with one read of krie_busy, and ends there while the guard is off.
  */
 
-#define GUARD_AGENT_SIGNALLED 32 /* what strangers tried on the agent: GUARDED in krie/containment.py */
+#define GUARD_AGENT_SIGNALLED 32 /* what strangers tried on the agent: GUARDED in krie/events/operations.py */
 #define GUARD_AGENT_TRACED 33
 #define GUARD_LINK_CHANGED 34
 #define GUARD_MAP_OPENED 35

@@ -17,7 +17,7 @@ struct krie_file {
 	u32 generation;
 };
 
-/* Why a process has no name although its executable has one: bits of header.context; INFLUENCE in krie/event.py. */
+/* Why a process has no name although its executable has one: bits of header.context; INFLUENCE in krie/events/event.py. */
 #define KRIE_LOST_TRACED 0x0004 /* a tracer changed its registers or memory */
 #define KRIE_LOST_WRITTEN 0x0008 /* another process wrote to its memory */
 #define KRIE_LOST_ENVIRONMENT 0x0010 /* a variable for the dynamic linker, or more than is looked through */

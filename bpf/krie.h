@@ -34,7 +34,7 @@
 #endif
 
 /* Which program this is (its index in krie_alive) in the lower half, and its `argument` in the upper one: the loader writes
- * both over this number when it loads a function for one of its places (krie/kernel/copies.py), so that the verifier knows
+ * both over this number when it loads a function for one of its places (krie/loader/copies.py), so that the verifier knows
  * them, and what is compiled depends on neither. */
 static __always_inline __u64 krie_self(void)
 {

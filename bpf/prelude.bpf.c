@@ -25,7 +25,7 @@
 #define KRIE_READ_ONLY 128 /* BPF_F_RDONLY_PROG, include/uapi/linux/bpf.h */
 #define KRIE_STATE(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_READ_ONLY)
 
-/* The sizes of this map and of krie_alive are given when they are made: see krie/kernel/compiled.py. */
+/* The sizes of this map and of krie_alive are given when they are made: see krie/loader/compiled.py. */
 BPF_RINGBUF_OUTPUT(krie_ring, 1);
 
 /* Records of one kind that were attempted and not sent on one CPU. All only grow. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * The part of the policy that is decided here: one table a kind of event, made by krie/policy/tables.py from the rules
+ * The part of the policy that is decided here: one table a kind of event, made by krie/tier/tables.py from the rules
  * whose answer depends on nothing but inline fields. Pasted behind the verdicts.
  *
  * A field's value falls between two of its break points; each interval adds its step to the number of a row; the row
@@ -9,7 +9,7 @@
  * of the one before (maybe_wait_bpf_programs, since 1ae80cf31938).
  */
 
-#define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1; the other sizes are those of krie/table_layout.py */
+#define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1; the other sizes are those of krie/events/table_layout.py */
 
 struct krie_field_table {
 	u64 flip; /* puts negative numbers below the others */
@@ -35,7 +35,7 @@ struct krie_table {
 	u16 rows[KRIE_ROWS]; /* numbers of outcomes; 0: nothing is decided */
 	struct krie_outcome outcomes[KRIE_OUTCOMES];
 };
-_Static_assert(sizeof(struct krie_table) == KRIE_TABLE_BYTES, "krie/table_layout.py has other sizes");
+_Static_assert(sizeof(struct krie_table) == KRIE_TABLE_BYTES, "krie/events/table_layout.py has other sizes");
 
 /* An array of maps, of which only one is in force; see krie_table_of(). To BCC it is an array of numbers, and the loader
  * puts a map of maps in its place: the type of such a map's values would cost BCC half a second. */
@@ -48,7 +48,7 @@ struct krie_name {
 KRIE_STATE("hash", struct krie_name, u32, krie_names, 8192);
 KRIE_STATE("hash", struct krie_file, u32, krie_programs, 1024);
 
-/* What all kinds know about the current process: PROCESS_FIELDS in krie/inline.py. */
+/* What all kinds know about the current process: PROCESS_FIELDS in krie/events/inline.py. */
 struct krie_actor {
 	u32 uid, euid, gid, program, kernel_thread, container;
 	u32 row; /* 0, where the number of the row begins: forgotten by the verifier with all the rest */

@@ -16,14 +16,14 @@
  * KRIE_CAN_KILL only, and no krie_error().
  */
 
-/* Bits of header.done; DONE in krie/event.py. */
+/* Bits of header.done; DONE in krie/events/event.py. */
 #define KRIE_DONE_REFUSED 1
 #define KRIE_DONE_POISONED 2
 #define KRIE_DONE_KILLED 4 /* the kernel took the signal */
 #define KRIE_DONE_KILL_FAILED 8 /* it did not: header.errno */
 #define KRIE_DONE_POISON_FAILED 16
 
-/* Values of header.decided_by; DECIDED_BY in krie/event.py. */
+/* Values of header.decided_by; DECIDED_BY in krie/events/event.py. */
 #define KRIE_BY_POISON 1
 #define KRIE_BY_VERDICT 2
 #define KRIE_BY_TABLE 3
@@ -47,7 +47,7 @@ BPF_HASH(krie_poisoned, struct krie_process, struct krie_verdict, KRIE_VERDICTS)
 KRIE_STATE("hash", struct krie_process, struct krie_verdict, krie_verdicts, KRIE_VERDICTS);
 
 /* The one word that is read while there is nothing to do. */
-#define KRIE_BUSY_HOST 1 /* bits of flags; FLAGS in krie/verdicts.py */
+#define KRIE_BUSY_HOST 1 /* bits of flags; FLAGS in krie/enforce/verdicts.py */
 #define KRIE_BUSY_GUARD 2
 #define KRIE_BUSY_CANARY 4 /* the agent looks whether programs run */
 struct krie_busy {

@@ -78,7 +78,9 @@ class Reports:
 
     def probe(self, report: ProbeReport, policy: Policy) -> None:
         """How a probe stands, and which rules it makes blind."""
-        told_together = report.plugin in (CONTAINMENT, GUARD) and report.state == "missing"  # see krie.enforcement
+        told_together = (
+            report.plugin in (CONTAINMENT, GUARD) and report.state == "missing"
+        )  # see krie.agent.enforcement
         if report.state != "alive" and not told_together:
             reason, _, details = report.reason.partition("\n")  # the verifier's log has lines
             _log.warning("probe %s is %s: %s", report.name, report.state, reason, extra={"details": details})

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ..config import load_config
-from ..errors import ConfigError, KernelError
+from ..errors import ConfigError
 from ..output import say, say_json
 from ..plugin.offline import load_plugins
 from ..policy.bundle import bundle_of
@@ -73,7 +73,7 @@ def policy_bundle(
 
 
 def _write(path: Path, raw: bytes) -> None:
-    """Whoever reads the file meanwhile gets the one before, or this one whole. Raises `KernelError`, `ConfigError`."""
+    """Whoever reads the file meanwhile gets the one before, or this one whole. Raises `ConfigError`."""
     if path.is_dir():
         raise ConfigError(str(path), "is a folder; name a file in it")
     try:
@@ -88,4 +88,4 @@ def _write(path: Path, raw: bytes) -> None:
                 Path(written.name).unlink()
                 raise
     except OSError as error:
-        raise KernelError(f"writing {path}", error.errno or 0) from error
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}") from error

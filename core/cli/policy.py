@@ -107,7 +107,11 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
     start = sys.stdin.buffer.readline(MOST_LINE + 1)
     while start and not start.strip():
         start = sys.stdin.buffer.readline(MOST_LINE + 1)
-    start += sys.stdin.buffer.readline(MOST_LINE + 1)
+    following = sys.stdin.buffer.readline(MOST_LINE + 1)
+    while following and not following.strip() and len(start) <= MOST_LINE:  # a blank line says nothing of what follows
+        start += following
+        following = sys.stdin.buffer.readline(MOST_LINE + 1)
+    start += following
     many = lines or are_lines(start)
     document = {} if many else _document(start + sys.stdin.buffer.read())
     sources = chosen(by, settings, loaded).sources if by is not None else None

@@ -23,6 +23,7 @@ from ..plugin.probe import Alternative, CannotProve, Enforcement, Probe, Sensor
 from ..plugin.report import ProbeReport
 from ..processes.sensor import canary as a_child
 from .containment import containment_sensor, files_canary, mount_canary
+from .harmless import CANARIES
 
 NAME = "guard"
 BEAT = f"{NAME}_beat"
@@ -84,10 +85,6 @@ def _io_priority() -> None:
         raise OSError(ctypes.get_errno(), "ioprio_set")
 
 
-def _scheduler() -> None:
-    os.sched_setaffinity(0, os.sched_getaffinity(0))
-
-
 def _memory() -> None:
     """Move none of our own pages to another node."""
     if _libc.syscall(_SYS["move_pages"], os.getpid(), ctypes.c_ulong(0), None, None, None, 0):
@@ -136,7 +133,7 @@ _CANARIES: Mapping[str, Callable[[], None]] = {
     "task_setrlimit": _limit,
     "task_setnice": _nice,
     "task_setioprio": _io_priority,
-    "task_setscheduler": _scheduler,
+    "task_setscheduler": CANARIES["task_setscheduler"],
     "task_movememory": _memory,
     "file_send_sigiotask": _signal_of_a_file,
     "bpf_map": _map,

@@ -19,7 +19,7 @@ _FSCONFIG_CMD_CREATE = 6
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SWITCH = "kprobes/enabled"
 _SYSRQ = Path("/proc/sysrq-trigger")
-_KPROBES_SWITCHED, _SYSRQ_WRITTEN, _FILES_CHANGED = 36, 46, 47  # of GUARDED in krie.containment
+_KPROBES_SWITCHED, _SYSRQ_WRITTEN, _FILES_CHANGED = 36, 46, 47  # of GUARDED in krie.events.operations
 _NUMBER = struct.Struct("=I")
 _FILE = struct.Struct("=QII")
 _OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}

@@ -16,6 +16,7 @@ from ..events.enforcement import LIMITS, OOM_SCORE, PRIORITY
 
 _KINDS = tuple(sorted({getattr(resource, each) for each in dir(resource) if each.startswith("RLIMIT_")}))
 _OOM = Path("/proc/self/oom_score_adj")
+_ONLINE = Path("/sys/devices/system/cpu/online")
 _Scheduling = tuple[int, int, int, frozenset[int]]
 
 
@@ -39,7 +40,7 @@ class Standing:
         if self._lowered():
             yield LIMITS
         if (now := _scheduling()) != self._scheduling:
-            if _worse(now, self._scheduling):
+            if _worse(now, self._scheduling, _online()):
                 with suppress(OSError):
                     _restore(self._scheduling)
                 yield PRIORITY
@@ -92,8 +93,15 @@ def _scheduling() -> _Scheduling:
     )
 
 
-def _worse(now: _Scheduling, before: _Scheduling) -> bool:
-    return now[0] != before[0] or now[1] < before[1] or now[2] > before[2] or bool(before[3] - now[3])
+def _worse(now: _Scheduling, before: _Scheduling, online: frozenset[int]) -> bool:
+    """A CPU that was switched off was taken from everybody, and is no harm to us."""
+    return now[0] != before[0] or now[1] < before[1] or now[2] > before[2] or bool((before[3] - now[3]) & online)
+
+
+def _online() -> frozenset[int]:
+    """CPUs that can be used, of a list such as `0-3,5`."""
+    ranges = (each.partition("-") for each in _ONLINE.read_text().split(","))
+    return frozenset(cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1))
 
 
 def _restore(before: _Scheduling) -> None:

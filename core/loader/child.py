@@ -129,7 +129,7 @@ class Loader:
             with self._timings.phase("load and verify"):
                 loaded = ahead.take(program)
             if program.roaming:
-                return [loaded]  # the agent attaches it: see krie/roaming.py
+                return [loaded]  # the agent attaches it: see krie/agent/roaming.py
             try:
                 if program.through:
                     attach.put(program, loaded, compiled.maps)

@@ -20,7 +20,6 @@ from krie.policy.verification import SignatureRefused, verify
 from .bundles import bundle, key_pair, pinned, signed
 
 OPA = Path(__file__).parents[2] / ".cache/tools/opa"
-with_opa = pytest.mark.skipif(not OPA.exists(), reason="no opa: make setup builds it")
 RULES = 'package krie.site\n\nrules contains {"id": "S1", "action": "log"} if input.event.kind == "x"\n'
 MADE = bundle(RULES, text="é  \u2028 \x01 \U0001f600 </a>", numbers=[1, -0.0, 1e30, 2.50], deep={"b": [], "a": {}})
 SIGNED = signed(MADE)
@@ -58,7 +57,6 @@ def test_what_is_signed_here_is_accepted_here(algorithm: str) -> None:
     assert (said.key_id, said.expires) == ("ci", None)
 
 
-@with_opa
 @pytest.mark.parametrize("algorithm", ALL_KINDS)
 def test_what_opa_signs_is_accepted_here(algorithm: str, tmp_path: Path) -> None:
     source = tmp_path / "source"

@@ -122,6 +122,9 @@ def test_the_command(tmp_path: Path) -> None:
     told = [json.loads(each) for each in ran.stdout.splitlines()]
     assert [(each["line"], "error" in each) for each in told] == [(1, False), (2, True), (3, False)], ran.stderr
     assert ran.returncode == 4
+    apart = event("a") + b"\r\n\n" + event("b")
+    ran = subprocess.run(command, cwd=tmp_path, input=apart, capture_output=True, timeout=60)
+    assert [json.loads(each)["line"] for each in ran.stdout.splitlines()] == [1, 4], ran.stderr
     one = subprocess.run([*command, "--lines"], cwd=tmp_path, input=event("a"), capture_output=True, timeout=60)
     assert (one.returncode, rules(json.loads(one.stdout))) == (0, ["A"])
 

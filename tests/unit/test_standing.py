@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from krie.agent.endurance import Endurance, Failing
-from krie.enforce.standing import Standing
+from krie.enforce.standing import Standing, _online, _worse
 from krie.errors import KernelError
 from krie.events.enforcement import LIMITS, OOM_SCORE
 
@@ -78,6 +78,25 @@ def test_the_oom_killer_is_not_sent_to_us(oom: Path) -> None:
     assert list(standing.look()) == []
     oom.unlink()
     assert list(standing.look()) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "online", "worse"),
+    [
+        ((0, 0, 0, {0, 1}), {0, 1, 2}, True),
+        ((0, 0, 0, {0, 1}), {0, 1}, False),  # the third one was switched off
+        ((0, 0, 5, {0, 1, 2}), {0, 1, 2}, True),
+        ((5, 0, 0, {0, 1, 2}), {0, 1, 2}, True),
+        ((0, 0, -5, {0, 1, 2, 3}), {0, 1, 2, 3}, False),
+    ],
+)
+def test_what_is_worse_for_us(now: tuple[int, int, int, set[int]], online: set[int], worse: bool) -> None:
+    here = (*now[:3], frozenset(now[3]))
+    assert _worse(here, (0, 0, 0, frozenset({0, 1, 2})), frozenset(online)) is worse
+
+
+def test_the_cpus_that_are_online() -> None:
+    assert _online() >= os.sched_getaffinity(0)
 
 
 REAL = """
