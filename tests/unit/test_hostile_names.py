@@ -143,7 +143,7 @@ CASES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("policy", "lint", "--write", EVIL)),
     (2, ("policy", "lint", "--write", f"json=none/{EVIL}")),
     (2, ("policy", "schemas", f"krie.toml/{EVIL}")),
-    (3, ("policy", "bundle", "--output", f"none/{EVIL}")),
+    (2, ("policy", "bundle", "--output", f"none/{EVIL}")),
     (0, ("policy", "test")),
     (4, ("policy", "eval")),
     (2, ("policy", "replay", EVIL)),
