@@ -181,6 +181,13 @@ class OpaConfig(Section):
         100, ge=5, le=10000, description="longest time that one query may take, ms; then the embedded engine decides"
     )
     batch: int = Field(64, ge=1, le=1024, description="events that wait together and are decided by one query, at most")
+    waiting_percent: int = Field(
+        75,
+        ge=1,
+        le=100,
+        description="largest share of any 10 s that the agent may spend waiting for the server, %; beyond it the "
+        "embedded engine decides; 100: no limit",
+    )
 
     @model_validator(mode="after")
     def _keeps_the_token(self) -> Self:

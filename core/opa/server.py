@@ -5,7 +5,6 @@ Another process talks to it, see `krie.opa.worker`: here nothing waits longer th
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,7 +15,8 @@ from typing import Any, Literal
 from ..child import Child, ChildEnded, ForkServer
 from ..config import OpaConfig
 from ..errors import KernelError
-from .worker import ANSWERED, DECLINED, Question, asked, serve
+from .waiting import WINDOW_S, Waiting
+from .worker import ANSWERED, DECLINED, Question, answers_of, asked, serve
 
 NAME = "krie-opa"
 """What its processes are called in /proc and by ps."""
@@ -40,6 +40,11 @@ class Change:
     """Why the server does not; empty where it does."""
 
 
+def _trivial(revision: str) -> bytes:
+    """A request that asks no package anything."""
+    return asked(revision, [((), "{}")])
+
+
 class OpaServer:
     """One server, for as long as the agent lives; policies come and go. One thread uses it."""
 
@@ -61,6 +66,10 @@ class OpaServer:
         self._pause_s = _FIRST_PAUSE_S
         self._since = clock()
         self._declined_in_a_row = 0
+        self._waiting = Waiting(config.waiting_percent)
+        self._meanwhile_s = 0.0
+        self._slow: tuple[str, bytes] | None = None
+        """Where it was too slow, the revision and the query with which the time ran out: it is tried again by that."""
         self.answered = self.declined = self.stood_in = 0
         """Questions that it answered; that it said to be wrong; that the embedded engine decided instead."""
         self.changes: deque[Change] = deque(maxlen=100)
@@ -82,6 +91,7 @@ class OpaServer:
             "deciding": self.engine,
             "server": self._config.url,
             "reason": "" if self._up else self._why,
+            "waiting_percent": round(100 * self._waiting.spent_within(self._clock()) / WINDOW_S),
             "answered": self.answered,
             "declined": self.declined,
             "stood_in": self.stood_in,
@@ -91,9 +101,20 @@ class OpaServer:
         """For each question the fired rules of each package, as JSON that nobody has checked. None: it cannot say."""
         self.look(revision)
         if not self._up or self._worker is None:
+            self._waiting.note(self._clock(), 1, 0.0)
             self.stood_in += len(questions)
             return None
-        answer = self._asked(self._worker, asked(revision, questions))
+        request = asked(revision, questions)
+        begun, self._meanwhile_s = self._clock(), 0.0
+        answer = self._asked(self._worker, request)
+        now = self._clock()
+        self._waiting.note(now, 1, max(0.0, now - begun - self._meanwhile_s))
+        if self._up and self._waiting.over(now):
+            self._slow = revision, request if answer is not None else _trivial(revision)
+            self._down(
+                f"it is slow: the agent waited for it for {self._waiting.spent_s:.1f} of the last {WINDOW_S:.0f} s, "
+                f"more than {self._config.waiting_percent} % (opa.waiting_percent)"
+            )
         if answer is None:
             self.stood_in += len(questions)
         else:
@@ -113,9 +134,11 @@ class OpaServer:
         if self._probing is None:
             if self._clock() < self._due:
                 return
+            slow, query = self._slow or ("", b"")
+            request = query if slow == revision else _trivial(revision)
             try:
                 self._worker = self._worker or self._forks.fork()
-                self._worker.send_bytes(asked(revision, [((), "{}")]), _MOMENT_S)
+                self._worker.send_bytes(request, _MOMENT_S)
             except (KernelError, ChildEnded, TimeoutError) as error:
                 self._down(f"nothing can ask it: {str(error) or type(error).__name__}")
                 self._drop()
@@ -148,15 +171,17 @@ class OpaServer:
             self._down(raw[1:].decode())
         elif probed != revision:  # a policy came into force meanwhile
             self._due = self._clock()
+        elif self._slow is not None and not self._waiting.fits(self._clock(), took_s := answers_of(raw)[0]):
+            self._down(f"it is still slow: an answer takes {1000 * took_s:.0f} ms (opa.waiting_percent)")
         else:
             self._up, self._since, self._why = True, self._clock(), ""
-            self._declined_in_a_row = 0
+            self._declined_in_a_row, self._slow = 0, None
             self._tell(Change("opa", ""))
 
     def _asked(self, worker: Child, request: bytes) -> list[list[str]] | None:
         try:
             worker.send_bytes(request, _MOMENT_S)
-            raw = worker.receive_bytes(self._config.timeout_ms / 1000 + _MOMENT_S, self._meanwhile)
+            raw = worker.receive_bytes(self._config.timeout_ms / 1000 + _MOMENT_S, self._use_the_time)
         except TimeoutError:
             self._down("the process that asks it hangs")
             self._drop()
@@ -167,8 +192,7 @@ class OpaServer:
             return None
         if raw[:1] == ANSWERED:
             self._declined_in_a_row = 0
-            answer: list[list[str]] = json.loads(raw[1:])
-            return answer
+            return answers_of(raw)[1]
         if raw[:1] == DECLINED:
             self.declined += 1
             self._declined_in_a_row += 1
@@ -176,6 +200,11 @@ class OpaServer:
                 return None
         self._down(raw[1:].decode())
         return None
+
+    def _use_the_time(self) -> None:
+        begun = self._clock()
+        self._meanwhile()
+        self._meanwhile_s += self._clock() - begun
 
     def _down(self, why: str) -> None:
         now = self._clock()

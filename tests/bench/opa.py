@@ -119,7 +119,7 @@ def _fork() -> Any:
 
 
 def _by_krie(row: Row, opa: Opa, found: PolicySources, asked: list[Asked], size: int, how: str = "") -> float:
-    server = OpaServer(OpaConfig(url=opa.url, timeout_ms=10_000, batch=size))
+    server = OpaServer(OpaConfig(url=opa.url, timeout_ms=10_000, batch=size, waiting_percent=100))
     try:
         wait_until_it_decides(server, found.revision)
         delegated = Delegated(server, EmbeddedEngine(found))

@@ -25,7 +25,7 @@ class Both:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         opa = stack.enter_context(running(folder, SOURCES))
         self.engine = EmbeddedEngine(SOURCES)
-        self.server = OpaServer(OpaConfig(url=opa.url, timeout_ms=10_000, batch=BATCH))
+        self.server = OpaServer(OpaConfig(url=opa.url, timeout_ms=10_000, batch=BATCH, waiting_percent=100))
         stack.callback(self.server.close)
         self._delegated = Delegated(self.server, self.engine)
         wait_until_it_decides(self.server, SOURCES.revision)

@@ -98,10 +98,11 @@ def test_the_journal_says_who_decided_in_the_order_of_events(setting: Setting, t
     for number in range(2 * BATCH):
         setting.happens(uid=number, number=number)
     drain(agent)
-    assert agent._status.to_json()["engine"] | {"stood_in": 0} == {
+    assert agent._status.to_json()["engine"] | {"stood_in": 0, "waiting_percent": 0} == {
         "deciding": "opa",
         "server": f"unix://{tmp_path}/opa.sock",
         "reason": "",
+        "waiting_percent": 0,
         "answered": agent._policy_files.opa.answered,  # type: ignore[union-attr]
         "declined": 0,
         "stood_in": 0,

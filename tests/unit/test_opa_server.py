@@ -58,9 +58,15 @@ def event(number: int, text: str = "5") -> tuple[str, dict[str, Any]]:
 class Setting:
     """A policy that a server decides, and the same one decided here."""
 
-    def __init__(self, found: PolicySources, stack: ExitStack, **config: object) -> None:
+    def __init__(
+        self,
+        found: PolicySources,
+        stack: ExitStack,
+        clock: Any = time.monotonic,
+        **config: Any,
+    ) -> None:
         self.held = 0
-        self.server = OpaServer(OpaConfig.model_validate({"timeout_ms": 1000, **config}), self._hold)
+        self.server = OpaServer(OpaConfig.model_validate({"timeout_ms": 1000, **config}), self._hold, clock)
         stack.callback(self.server.close)
         self.use(found)
 
