@@ -21,8 +21,8 @@ from ..review.apart import compared_apart
 from ..review.chosen import Chosen, chosen, in_force
 from ..review.compared import Tally
 from ..review.difference import Comparer, sides
+from ..review.input_schemas import event_schemas
 from ..review.journal_reader import STANDARD_INPUT, JournalReader, Piece, in_order, rotated
-from ..review.recorded import fields_of
 from ..review.replay import Side, report_of
 from ..review.replay_pool import Pool
 from ..review.report import Report
@@ -81,8 +81,9 @@ def policy_replay(
     reader = JournalReader(in_order(each for given in journal for each in _files(given, with_rotated)))
     with ExitStack() as stack:
         stack.callback(reader.close)
-        fields = fields_of(event_types(loaded), loaded.facts)
-        pool = Pool(old.sources, new.sources, settings.policy, fields, jobs or len(os.sched_getaffinity(0)))
+        pool = Pool(
+            old.sources, new.sources, settings.policy, event_schemas(loaded), jobs or len(os.sched_getaffinity(0))
+        )
         stack.callback(pool.close)
         pool.start()
         tally = _replayed(pool, reader)

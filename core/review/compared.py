@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -151,7 +152,12 @@ class Comparison:
         if failed:
             tally.left_out(failed, file, number)
             return
-        if lacking := self._needs.lacks(line):
+        try:
+            lacking = self._needs.lacks(line)
+        except Unreadable as error:
+            tally.left_out(f"{label(line.kind)}: {error}", file, number)
+            return
+        if lacking:
             if lacking == ("kind",):
                 tally.left_out(f"{label(line.kind)} is no event of the configured plugins", file, number)
             elif set(lacking) <= set(line.missing) - {"host"} and not line.old:
@@ -178,8 +184,8 @@ class Comparison:
             if _as_recorded(old, line.decision):
                 tally.reproduced += 1
             elif len(tally.not_reproduced) < EXAMPLES:
-                then = label(f"{line.decision.get('action')}: {_ids(line.decision)}")
-                tally.not_reproduced.append(_example(file, number, line, then, shown(old)))
+                then, now = recorded_apart(line.decision, old)
+                tally.not_reproduced.append(_example(file, number, line, then, now))
         if old[:5] == new[:5]:
             tally.same += 1
             return
@@ -200,15 +206,22 @@ class Comparison:
 
 
 def changes(old: Iterable[FiredRule], new: Iterable[FiredRule]) -> Iterator[tuple[str, str]]:
-    """Rules of which the answers differ, and how."""
-    before, after = ({rule.id: rule for rule in rules} for rules in (old, new))
+    """Rules of which the answers differ, and how. A rule may fire with several verdicts at once."""
+    before, after = (_by_id(rules) for rules in (old, new))
     for rule in sorted(before.keys() | after.keys()):
         if rule not in after:
             yield rule, "no longer fires"
         elif rule not in before:
             yield rule, "fires"
         elif before[rule] != after[rule]:
-            yield rule, f"{asked(before[rule])} becomes {asked(after[rule])}"
+            yield rule, f"{' and '.join(before[rule])} becomes {' and '.join(after[rule])}"
+
+
+def _by_id(rules: Iterable[FiredRule]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in sorted(set(rules)):
+        found.setdefault(each.id, []).append(asked(each))
+    return found
 
 
 def asked(rule: FiredRule) -> str:
@@ -222,8 +235,10 @@ def outcome(decision: Decision) -> str:
 
 
 def _words(action: Action, scope: Scope, errno: int, ttl_s: int) -> str:
-    words = [f"{action} (errno {errno})" if errno > 1 else str(action)]
-    if scope is not Scope.EVENT:
+    """Other words for each other verdict."""
+    usual = 1 if action is Action.OVERRIDE else 0
+    words = [f"{action} (errno {errno})" if errno != usual else str(action)]
+    if scope is not Scope.EVENT or ttl_s:
         words.append(f"{scope} for {ttl_s} s")
     return ", ".join(words)
 
@@ -234,19 +249,41 @@ def shown(decision: Decision) -> str:
     return f"{outcome(decision)}: {rules}" + (f" ({decision.error})" if decision.error else "")
 
 
-def _ids(decision: dict[str, Any]) -> str:
+def _verdict(decision: dict[str, Any]) -> dict[str, str]:
+    """What a decision binds whom to, as a line of the journal has it: each part as JSON."""
+    return {name: _json(decision.get(name)) for name in ("action", "scope", "errno", "ttl_s")}
+
+
+def _rules(decision: dict[str, Any]) -> Counter[str]:
+    """The rules that fired, each with its action."""
     rules = decision.get("rules")
-    found = [str(each.get("id")) for each in rules if isinstance(each, dict)] if isinstance(rules, list) else []
-    return ", ".join(found) or "no rule"
+    if not isinstance(rules, list):
+        return Counter([f"rules {_json(rules)}"])
+    return Counter(
+        f"{each.get('id')} {each.get('action')}" if isinstance(each, dict) else _json(each) for each in rules
+    )
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _as_recorded(decision: Decision, then: dict[str, Any]) -> bool:
     now = decision.to_json()
-    rules = then.get("rules")
-    if not isinstance(rules, list) or not all(isinstance(each, dict) for each in rules):
-        return False
-    told = [{"id": each.get("id"), "action": each.get("action")} for each in rules]
-    return told == now["rules"] and all(then.get(name) == now[name] for name in ("action", "scope", "errno", "ttl_s"))
+    return _verdict(then) == _verdict(now) and _rules(then) == _rules(now)
+
+
+def recorded_apart(then: dict[str, Any], now: Decision) -> tuple[str, str]:
+    """A recorded decision and another one, in words that show each part in which they differ."""
+    told = now.to_json()
+    before, after = _verdict(then), _verdict(told)
+    apart = [name for name in before if before[name] != after[name] and name != "action"]
+    fired, fires = _rules(then), _rules(told)
+    texts = []
+    for verdict, rules, others in ((before, fired, fires), (after, fires, fired)):
+        words = ", ".join([verdict["action"].strip('"'), *(f"{name} {verdict[name]}" for name in apart)])
+        texts.append(f"{words}: {', '.join(sorted(rules - others if fired != fires else rules)) or 'no rule'}")
+    return texts[0], texts[1]
 
 
 def _example(file: int, number: int, line: Recorded, old: str, new: str) -> Example:

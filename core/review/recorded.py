@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..events.event import EventTypes
 from ..events.given import PARTS, Values
 from ..events.wire import Json
-from ..policy.engine import Package, Path
+from ..policy.engine import Package
+from ..policy.mistakes import HEALTH_SCHEMA, HOST_SCHEMA
 from ..policy.policy import least
-from ..processes.enrich import PROCESS_NAMES, document_schema
+from ..processes.enrich import PROCESS_SCHEMA
+from .shape import Shape
 
 _LABEL = 200
 
@@ -100,24 +101,16 @@ def recorded(text: bytes, values: Values) -> Recorded:
     if isinstance(line.get("host"), dict):
         known["host"] = line["host"]
     missing = tuple(part for part in ("host", *PARTS) if part not in known)
+    if event.get("kind", kind) != kind:
+        raise Unreadable("the event is of another kind than the line")
     document: dict[str, Any] = {"event": {"kind": kind, **event}, "process": process}
     if "ancestors" in known:
         document["process"] = {**process, "ancestors": known.pop("ancestors")}
     return Recorded(kind, document | known, decision, line, missing, old)
 
 
-Needed = frozenset[str]
-"""Names that `input.event` has in each event of a kind."""
-
-
-def fields_of(types: EventTypes, facts: Callable[[str], Mapping[str, Json]]) -> dict[str, Needed]:
-    """By kind. `facts`: what plugins add."""
-    found = {}
-    for each in types:
-        required = document_schema(each, facts(each.name))["required"]
-        assert isinstance(required, list)
-        found[each.name] = frozenset(map(str, required))
-    return found
+Schemas = Mapping[str, Json]
+"""Of `input.event`, by kind: see `krie.review.input_schemas`."""
 
 
 @dataclass(slots=True)
@@ -125,44 +118,43 @@ class Needs:
     """What policies read of events of each kind, so that a line that lacks something else is as good as a whole one."""
 
     packages: Iterable[Package]
-    fields: Mapping[str, Needed]
-    _by_kind: dict[str, tuple[frozenset[str], tuple[tuple[str, str], ...]] | None] = field(default_factory=dict)
+    schemas: Schemas
+    _by_kind: dict[str, Shape | None] = field(default_factory=dict)
 
     def lacks(self, line: Recorded) -> tuple[str, ...]:
-        """What rules read and the line does not say; ("kind",): nobody knows such events."""
+        """What rules read and the line does not say; ("kind",): nobody knows such events.
+
+        Raises `Unreadable` where it says something that no event can be.
+        """
         if line.kind not in self._by_kind:
             self._by_kind[line.kind] = self._needed(line.kind)
-        needed = self._by_kind[line.kind]
-        if needed is None:
+        shape = self._by_kind[line.kind]
+        if shape is None:
             return ("kind",)
-        parts, fields = needed
-        lacking = [each for each in line.missing if each in parts]
-        lacking += [f"{part}.{name}" for part, name in fields if name not in line.document[part]]
-        return tuple(lacking)
+        lacking = []
+        for where, what in shape.faults(line.document):
+            if what:
+                raise Unreadable(f"{'.'.join(where)[:_LABEL]} is no value that such an event has: {what}")
+            lacking.append("ancestors" if where == ("process", "ancestors") else ".".join(where))
+        parts = [part for part in ("host", *PARTS) if part in lacking]
+        return (*parts, *sorted(each for each in lacking if each not in parts))
 
-    def _needed(self, kind: str) -> tuple[frozenset[str], tuple[tuple[str, str], ...]] | None:
-        if kind not in self.fields:
+    def _needed(self, kind: str) -> Shape | None:
+        if kind not in self.schemas:
             return None
-        names = {"event": self.fields[kind], "process": PROCESS_NAMES - {"ancestors"}}
         concerned = (package for package in self.packages if package.concerns(kind))
         paths = least(path for package in concerned for path in package.reads(kind))
-        parts = {part for path in paths for part in ("host", *PARTS) if _touches(path, part)}
-        fields = {
-            (part, name) for path in paths for part, known in names.items() for name in _fields(path, part, known)
-        }
-        return frozenset(parts), tuple(sorted(fields))
+        return Shape(_input_schema(self.schemas[kind]), paths)
 
 
-def _touches(path: Path, part: str) -> bool:
-    whole = ("process", "ancestors") if part == "ancestors" else (part,)
-    shorter = min(len(path), len(whole))
-    return path[:shorter] == whole[:shorter]
-
-
-def _fields(path: Path, part: str, known: frozenset[str]) -> Iterable[str]:
-    if path in ((), (part,)):
-        return known
-    return known & {path[1]} if path[0] == part else ()
+def _input_schema(event: Json) -> dict[str, Json]:
+    parts: dict[str, Json] = {
+        "event": event,
+        "process": PROCESS_SCHEMA,
+        "host": HOST_SCHEMA,
+        "health": HEALTH_SCHEMA,
+    }
+    return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
 
 
 def label(value: object) -> str:

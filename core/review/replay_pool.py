@@ -7,7 +7,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +24,7 @@ from ..policy.policy import Policy
 from ..policy.sources import PolicySources
 from .compared import SIDES, UNKNOWN_VALUES, Comparison, Tally
 from .journal_reader import MOST_LINE, Piece
-from .recorded import Needed, Needs, Unreadable, object_of
+from .recorded import Needs, Schemas, Unreadable, object_of
 
 MOST_FAILURES = 20
 """Events that end the process which decides them, or that it never answers, before replay gives up."""
@@ -69,8 +69,8 @@ class Pool:
     old: PolicySources
     new: PolicySources
     limits: PolicyConfig
-    needed: Mapping[str, Needed]
-    """Fields of events by kind: see `krie.review.recorded.fields_of`."""
+    schemas: Schemas
+    """What events of each kind have."""
     jobs: int
     _marks: list[mmap.mmap] = field(default_factory=list)
     _servers: list[ForkServer] = field(default_factory=list)
@@ -239,7 +239,7 @@ class Pool:
         policies = [Policy(engine, on_error=on_error, memo=self.limits.memo) for engine in engines]
         old, new = policies[0], policies[-1]
         packages = [package for engine in engines for package in engine.packages]
-        needs = Needs(packages, self.needed)
+        needs = Needs(packages, self.schemas)
         comparison = Comparison(old, new, needs, lambda line, side: _MARK.pack_into(mark, 0, line, side))
         while True:
             task: Task = link.receive()

@@ -25,8 +25,8 @@ from krie.policy.policy import Policy
 from krie.processes.enrich import Enricher, host
 from krie.processes.table import NOTHING, ProcessTable
 from krie.review.chosen import in_force
+from krie.review.input_schemas import event_schemas
 from krie.review.journal_reader import JournalReader, Piece
-from krie.review.recorded import fields_of
 from krie.review.replay_pool import Pool
 from krie.tier.draw import Records
 from krie.tier.subject import subject_of
@@ -53,10 +53,10 @@ def replay(row: Row) -> None:
 
 def _replayed(plugins: Plugins, path: Path, times: int, cores: int) -> tuple[int, float, float]:
     """How many lines were decided, the CPU time of all processes with what they need to start, and the time without."""
-    policy, fields = in_force(_CONFIG, plugins), fields_of(event_types(plugins), plugins.facts)
+    policy, schemas = in_force(_CONFIG, plugins), event_schemas(plugins)
     other = replace(policy.sources, revision="other")  # which nobody takes for the same
     cpu, lines = _cpu_s(), 0
-    pool = Pool(policy.sources, other, _CONFIG.policy, fields, cores)
+    pool = Pool(policy.sources, other, _CONFIG.policy, schemas, cores)
     pool.start()
     pool.run(iter([Piece(0, 1, b"\n")] * cores), _place)
     start = time.monotonic()

@@ -16,23 +16,23 @@ from krie.events.agent import AGENT_EVENTS
 from krie.events.event import EventTypes
 from krie.events.given import Told
 from krie.events.identity import Identity
+from krie.events.wire import Json
 from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources, revision_of
-from krie.processes.enrich import Enricher
+from krie.processes.enrich import Enricher, document_schema
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.processes.table import NOTHING, ProcessTable
 from krie.review.compared import Tally
 from krie.review.journal_reader import JournalReader
-from krie.review.recorded import fields_of
 from krie.review.replay_pool import Pool
 from krie.testing.events import build, encode
 
 TYPES = EventTypes((*AGENT_EVENTS, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))
-FIELDS = fields_of(TYPES, lambda _: {})
+SCHEMAS: dict[str, Json] = {each.name: document_schema(each, {}) for each in TYPES}
 SYSCTL = "runtime_integrity.sysctl_write"
 
 
@@ -102,7 +102,7 @@ def replayed(
 ) -> Tally:
     """By processes, as the command does."""
     reader = JournalReader(list(files))
-    pool = Pool(old, new, limits or PolicyConfig(), FIELDS, jobs)
+    pool = Pool(old, new, limits or PolicyConfig(), SCHEMAS, jobs)
     pool.start()
     try:
         while_running(pool)
