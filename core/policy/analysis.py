@@ -13,6 +13,7 @@ from ..errors import DecisionError, PolicyError
 from ..processes.enrich import PROCESS_NAMES
 from .annotations import Annotations, annotations_above
 from .checks.check import check
+from .checks.scope import Scope, declarations
 from .definition import Definition, Node, reference
 from .engine import Package, Path, Rule, fired_rule
 from .metadata import metadata_of
@@ -88,6 +89,7 @@ class Analysis:
         self._known: dict[tuple[str, str], frozenset[str]] = {}
         self._imports: dict[str, Mapping[str, Path]] = {}
         self._of_rule: dict[str, Definition] = {}
+        self._scopes = {id(each): scope for found in self.scoped.values() for _, each, scope in found}
         self.annotations: dict[str, Annotations] = {}
         """METADATA by FILE:LINE of what they are above."""
         for module in self.modules:
@@ -202,10 +204,18 @@ class Analysis:
         """The kinds that a rule demands in each of its bodies; empty where that is not evident."""
         found: set[str] = set()
         for body in definition.tree.get("bodies", ()):
-            statements = body["query"]["stmts"]
-            kinds = {kind for statement in statements for kind in _demanded(statement)}
-            for helper in () if kinds or depth == _DEPTH else map(_helper, statements):
-                bodies = [self._kinds(package, each, depth + 1) for each in self.definitions(package, helper)]
+            scope = self._scopes[id(definition)]
+            scope = scope.within(frozenset(name for name, _ in declarations(body["query"], scope)))
+            # What `with` replaces may be what is compared.
+            statements = [each for each in body["query"]["stmts"] if not each.get("with_mods")]
+            kinds = {kind for statement in statements for kind in _demanded(statement, scope)}
+            for helper in () if kinds or depth == _DEPTH else map(_variable, statements):
+                if scope.meaning(helper) != (*package.split("."), helper):
+                    continue
+                definitions = self.definitions(package, helper)
+                if not all(map(_may_be_undefined, definitions)):
+                    continue
+                bodies = [self._kinds(package, each, depth + 1) for each in definitions]
                 kinds |= frozenset().union(*bodies) if all(bodies) else frozenset()
             if not kinds or body["is_else"]:
                 return frozenset()
@@ -240,21 +250,27 @@ def _literal(node: Node, place: str) -> object:
     return answer
 
 
-def _helper(statement: Node) -> str:
+def _variable(statement: Node) -> str:
     """The name that a statement consists of; empty for any other statement."""
     expression = (statement["literal"].get("Expr") or {}).get("expr") or {}
-    return str(expression["Var"]["value"]) if "Var" in expression and not statement.get("with_mods") else ""
+    return str(expression["Var"]["value"]) if "Var" in expression else ""
 
 
-def _demanded(statement: Node) -> Iterator[str]:
+def _may_be_undefined(definition: Definition) -> bool:
+    """Whether nothing is there where its body does not hold: sets and objects by key are then empty, and are true."""
+    return definition.plain and "Compr" in (definition.tree.get("head") or {})
+
+
+def _demanded(statement: Node, scope: Scope) -> Iterator[str]:
+    """Kinds of which a statement demands one."""
     expression = (statement["literal"].get("Expr") or {}).get("expr") or {}
     comparison = expression.get("BoolExpr")
     if comparison and comparison["op"] == "Eq":
         for one, other in (("lhs", "rhs"), ("rhs", "lhs")):
-            if reference(comparison[one]) == ("input", KIND, True) and "String" in comparison[other]:
+            if scope.full(comparison[one]) == (("input", *KIND), True) and "String" in comparison[other]:
                 yield str(comparison[other]["String"]["value"])
     membership = expression.get("Membership")
-    if membership and reference(membership["value"]) == ("input", KIND, True):
+    if membership and scope.full(membership["value"]) == (("input", *KIND), True):
         collection = membership["collection"]
         items = (collection.get("Set") or collection.get("Array") or {}).get("items", [])
         if all("String" in item for item in items):

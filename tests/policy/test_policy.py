@@ -88,6 +88,53 @@ def test_a_rule_whose_kinds_are_not_evident_sees_every_kind(condition: str) -> N
     assert [each.id for each in decided.rules] == ["A"]
 
 
+@pytest.mark.parametrize(
+    ("condition", "more"),
+    [
+        ('input.event.kind == "x.y" with input.event.kind as "x.y"', ""),
+        ('input.event.kind in {"x.y"} with input as {"event": {"kind": "x.y"}}', ""),
+        ("known := true\nknown", 'known if input.event.kind == "x.y"\n'),
+        ("some known\nknown = true", 'known if input.event.kind == "x.y"\n'),
+        ('known with input.event.kind as "x.y"', 'known if input.event.kind == "x.y"\n'),
+        ("known", 'known contains 1 if input.event.kind == "x.y"\n'),
+        ("known", 'known["a"] := 1 if input.event.kind == "x.y"\n'),
+        ("known", 'known[x] := 1 if {\n\tinput.event.kind == "x.y"\n\tx := "a"\n}\n'),
+        ("known", 'known.a := 1 if input.event.kind == "x.y"\n'),
+        ("known", 'default known := true\nknown if input.event.kind == "x.y"\n'),
+        ("known", 'known if input.event.kind == "x.y"\nknown if input.event.kind != "x.y"\n'),
+        ("known", 'known if {\n\tinput.event.kind == "x.y"\n} else := 5\n'),
+        ("known", "known if false\nknown if more\nmore := true\n"),
+        ("known", 'known if inner\ninner := true if input.event.kind == "x.y" with input.event.kind as "x.y"\n'),
+    ],
+)
+def test_no_rule_fires_for_a_kind_that_it_was_not_said_to_name(condition: str, more: str) -> None:
+    """Whatever looks like a condition on the kind: the agent asks a package only about the kinds of its rules."""
+    texts = [rule("a", "A", condition) + more, rule("b", "B", "true")]
+    alone, beside = policy(texts[0]), policy(texts[0] + texts[1].partition("\n")[2])
+    fires = "A" in [each.id for each in beside.decide("x.z", document("x.z")).rules]
+    (found,) = alone.rules
+    assert found.concerns("x.z") or not fires
+    assert [each.id for each in alone.decide("x.z", document("x.z")).rules] == (["A"] if fires else [])
+
+
+def test_conditions_on_the_kind_are_found() -> None:
+    for condition, more in (
+        ('input.event.kind == "x.y"', ""),
+        ('"x.y" == input.event.kind', ""),
+        ('input.event.kind in {"x.y"}', ""),
+        ("known", 'known if input.event.kind == "x.y"\n'),
+        (
+            "known\ninput.process.uid == 5 with input.process.uid as 5",
+            'known if inner\ninner if input.event.kind == "x.y"\n',
+        ),
+        ('event.kind == "x.y"', ""),
+    ):
+        text = rule("a", "A", condition) + more
+        text = text.replace("krie.a\n", "krie.a\nimport input.event\n") if condition.startswith("event") else text
+        (found,) = policy(text).rules
+        assert found.kinds == {"x.y"}, condition
+
+
 def test_repeated_inputs_are_remembered_by_what_the_rules_read() -> None:
     deciding = policy(rule("a", "A", 'input.event.kind == "x.y"\ninput.process.uid == 5'))
     for time in range(10):
