@@ -40,6 +40,11 @@ class PolicySources:
     data_places: Mapping[str, str] = field(default_factory=dict)
     """The file that each key of `data` comes from."""
 
+    def decides_as(self, other: PolicySources) -> bool:
+        """Whether both have the same rules and data: a revision may be what somebody chose."""
+        mine, theirs = (sorted(file.text for file in each.files) for each in (self, other))
+        return mine == theirs and json.dumps(self.data, sort_keys=True) == json.dumps(other.data, sort_keys=True)
+
 
 def _read(file: Traversable) -> bytes:
     return file.read_bytes()

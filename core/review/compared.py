@@ -174,7 +174,8 @@ class Comparison:
         self._mark(self._at, OLD)
         old = self._old.decide(line.kind, line.document)
         self._mark(self._at, NEW)
-        new = self._new.decide(line.kind, line.document)
+        # Decided once where it is one policy: what asks for the time would answer otherwise the second time.
+        new = self._new.decide(line.kind, line.document) if self._new is not self._old else old
         self._mark(self._at, 0)
         for side, decision in ((OLD, old), (NEW, new)):
             if decision.error:

@@ -79,10 +79,14 @@ def object_of(text: bytes) -> dict[str, Any]:
     return found
 
 
+def _is_not_1(version: object) -> bool:
+    return type(version) is not int or version != 1
+
+
 def recorded(text: bytes, values: Values) -> Recorded:
     """Read one line; values that it tells are learnt. Raises `Unreadable`."""
     line = object_of(text)
-    if line.get("v") != 1:
+    if _is_not_1(line.get("v")):
         raise Unreadable("no line of the journal's version 1")
     kind, event, process, decision = (line.get(name) for name in ("kind", "event", "process", "decision"))
     if not isinstance(kind, str) or not all(isinstance(each, dict) for each in (event, process, decision)):

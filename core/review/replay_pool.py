@@ -235,7 +235,8 @@ class Pool:
         os.environ["RUST_LIB_BACKTRACE"] = "0"
         limit_memory(2 * self.limits.memory_mib + 256)
         on_error = Action[self.limits.on_error.upper()]
-        engines = [EmbeddedEngine(each) for each in {self.old.revision: self.old, self.new.revision: self.new}.values()]
+        both = (self.old,) if self.old.decides_as(self.new) else (self.old, self.new)
+        engines = [EmbeddedEngine(each) for each in both]
         policies = [Policy(engine, on_error=on_error, memo=self.limits.memo) for engine in engines]
         old, new = policies[0], policies[-1]
         packages = [package for engine in engines for package in engine.packages]

@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -88,6 +89,28 @@ def test_a_decision_that_was_another_is_told(journal: Path) -> None:
     tally = replayed(policy, policy, [journal])
     assert (tally.in_force_then, tally.reproduced) == (686, 685)
     assert "allow" in tally.not_reproduced[0].old
+
+
+def test_another_policy_of_the_same_revision_is_another_one(tmp_path: Path) -> None:
+    """A bundle's manifest says any revision that its maker chose."""
+    old = sources(rule("A", "log", KIND))
+    new = replace(sources(rule("A", "kill", KIND)), revision=old.revision)
+    recorder = Recorder(old)
+    recorder.sysctl("kernel/a")
+    journal = recorder.write(tmp_path / "j")
+    assert replayed(old, new, [journal]).different == 1
+    assert replayed(old, replace(old, revision="x"), [journal]).same == 1
+    assert replayed(old, replace(old, data={"a": 1}), [journal]).same == 1
+
+
+def test_a_policy_that_asks_for_the_time_does_not_differ_from_itself(tmp_path: Path) -> None:
+    old = sources(rule("A", "log", KIND, "time.now_ns() % 2 == 0") + rule("B", "log", KIND, 'rand.intn("x", 9) > 4'))
+    recorder = Recorder(old)
+    for number in range(100):
+        recorder.sysctl(f"kernel/{number}")
+    tally = replayed(old, sources(rule("C", "log", KIND)), [recorder.write(tmp_path / "j")])
+    assert tally.different == 100
+    assert replayed(old, old, [tmp_path / "j"]).same == 100
 
 
 def test_differences_are_counted_by_rule_program_host_and_day(tmp_path: Path) -> None:
@@ -234,6 +257,8 @@ def test_lines_that_are_none_are_told_and_cost_no_other(tmp_path: Path) -> None:
         b"null",
         b"{}",
         b'{"v":2}',
+        good.replace(b'"v":1', b'"v":true'),
+        good.replace(b'"v":1', b'"v":1.0'),
         good.replace(b'"uid":1000', b'"uid":NaN'),
         good.replace(b'"uid":1000', b'"uid":' + b"9" * 5000),
         good.replace(b'"uid":1000', b'"uid":1,"uid":1000'),
