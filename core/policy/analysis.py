@@ -7,7 +7,7 @@ every kind, and an `input` that is not followed by names is read whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import DecisionError, PolicyError
 from ..processes.enrich import PROCESS_NAMES
@@ -141,6 +141,10 @@ class Analysis:
         """Everything in a package that defines this name."""
         return self._named.get(package, {}).get(name, [])
 
+    def of_package(self, package: str) -> Sequence[Definition]:
+        """Everything that a package defines."""
+        return self._definitions.get(package, ())
+
     def imports(self, definition: Definition) -> Mapping[str, Path]:
         """What the file of a definition calls by another name."""
         return self._imports[definition.place]
@@ -224,8 +228,12 @@ class Analysis:
 
     def documents(self, rule: Rule) -> frozenset[Path]:
         """Paths below `data` that a rule reads, as far as they are written out."""
+        return self.documents_of(rule.package, [self.definition(rule)])
+
+    def documents_of(self, package: str, definitions: list[Definition]) -> frozenset[Path]:
+        """The same for any definitions."""
         found = set()
-        for _, each in self.reached(rule.package, [self.definition(rule)]):
+        for _, each in self.reached(package, definitions):
             for root, path in references(each.tree):
                 full = self.imports(each).get(root, (root,)) + path
                 if full[0] == "data":

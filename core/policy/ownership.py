@@ -40,6 +40,11 @@ class Packages:
 
     def data(self, data: Mapping[str, Json], places: Mapping[str, str]) -> None:
         """Documents must not be where packages are; `places`: files by key of `data`."""
+        if "system" in data:
+            raise PolicyError(
+                f"{places.get('system', 'data')}: data.system is what OPA reads for itself, such as masks for decision "
+                "logs, which KRIe takes from rules alone: write them in a package system.log, or drop the key"
+            )
         for path, (_, where) in self._owners.items():
             if (key := path[1]) in data:
                 raise PolicyError(

@@ -20,6 +20,7 @@ from ..events.wire import Json
 from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Package, Rule
 from ..policy.metadata import Metadata
+from ..policy.module import LOG_PACKAGE
 from ..policy.policy import Policy
 from ..tier.columns import Column
 from ..tier.domain import NotDecidable, Use
@@ -317,6 +318,10 @@ class Comparer:
         return answers[0], answers[1]
 
     def _notes(self) -> Iterable[Note]:
+        if self.old.functions.masking() != self.new.functions.masking():
+            yield Note(
+                LOG_PACKAGE, "what decision logs mask or drop is said otherwise: this is shown, and not compared"
+            )
         for name, former in sorted(self.renamed.items()):
             yield Note(name, f"was called {former}")
         old = {rule.id for rule in self.old.engine.rules} - set(self.renamed.values())
@@ -349,11 +354,15 @@ def _quoted(value: object) -> str:
 
 
 def sides(old: EmbeddedEngine, new: EmbeddedEngine, on_error: Action) -> tuple[Side, Side]:
-    """Two policies, to be compared; programs have the names that either of them knows."""
-    names = []
+    """Two policies, to be compared. Programs have the names that either knows or compares with: hosts may name more."""
+    names: set[str] = set()
     for engine in (old, new):
         known = engine.sources.data.get("executables")
-        names.append(list(known) if isinstance(known, dict) else [])
-    numbers = program_numbers(*names)
+        names.update(known if isinstance(known, dict) else ())
+        for rule in engine.rules:
+            if any(path[-1:] == ("program",) for path in rule.reads):
+                found = constants(engine.analysis, engine.sources.data, rule)
+                names.update(each for each in found if isinstance(each, str) and each)
+    numbers = program_numbers(names)
     made = [Side(engine, Functions(engine, numbers), on_error) for engine in (old, new)]
     return made[0], made[1]

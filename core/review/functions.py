@@ -17,9 +17,10 @@ from ..errors import PolicyError
 from ..events.event import EventType
 from ..events.inline import PROCESS_FIELDS, InlineField, Path
 from ..events.wire import Bitmap, Boolean, Bytes, Chars, Integer, WireType
-from ..policy.definition import Node, text_at
+from ..policy.definition import Definition, Node, text_at
 from ..policy.embedded import EmbeddedEngine, RulesAlone
 from ..policy.engine import Rule
+from ..policy.module import LOG_PACKAGE
 from ..tier.classify import Classifier
 from ..tier.columns import Column
 from ..tier.domain import Cell, NotDecidable, Numbers, Use, answers, cells
@@ -84,16 +85,23 @@ class Functions:
 
     def identity(self, rule: Rule, *, head: bool = True) -> object:
         """Equal where two policies say a rule by the same words, about the same data. `head`: id and action too."""
+        own = self.engine.analysis.definition(rule)
+        return self._said(rule.package, [own], without_head=None if head else own)
+
+    def masking(self) -> object:
+        """The same for what decision logs mask and drop."""
+        return self._said(LOG_PACKAGE, list(self.engine.analysis.of_package(LOG_PACKAGE)), without_head=None)
+
+    def _said(self, package: str, definitions: list[Definition], without_head: Definition | None) -> object:
         analysis = self.engine.analysis
-        own = analysis.definition(rule)
         texts = []
-        for package, each in analysis.reached(rule.package, [own]):
-            parts = (each.tree.get("bodies") or []) if each is own and not head else [each.tree]
+        for home, each in analysis.reached(package, definitions):
+            parts = (each.tree.get("bodies") or []) if each is without_head else [each.tree]
             said_so = tuple((text_at(each.source, part["span"]), json.dumps(_bare(part))) for part in parts)
-            texts.append((package, said_so, json.dumps(sorted(analysis.imports(each).items()))))
+            texts.append((home, said_so, json.dumps(sorted(analysis.imports(each).items()))))
         data = {
             path: json.dumps(_looked_up(self.engine.sources.data, path), sort_keys=True)
-            for path in analysis.documents(rule)
+            for path in analysis.documents_of(package, definitions)
         }
         return tuple(sorted(texts)), tuple(sorted(data.items()))
 

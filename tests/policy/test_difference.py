@@ -381,3 +381,44 @@ def test_a_policy_that_does_harm_ends_no_more_than_the_comparison(name: str) -> 
     limits = PolicyConfig(load_s=1, memory_mib=64)
     with pytest.raises(PolicyError, match=rf"the process that did {how} \(at R for events of sample.seen"):
         apart(rule("input.process.uid > 10"), rule(body), limits)
+
+
+def test_programs_that_nobody_named_are_compared_too() -> None:
+    """A host's own krie.toml may name more than that of whoever reviews."""
+    found = compared(rule('input.process.program != "foo"'), rule('input.process.program != "bar"'))
+    assert sorted(case.when for case in found.cases) == [('process.program == "bar"',), ('process.program == "foo"',)]
+    assert found.exact == ("R",)
+
+
+MASK = 'package system.log\n\nmask contains "/input/process/exe" if {}\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "data", "differs"),
+    [
+        ([MASK.format("true")], [], {}, True),
+        ([MASK.format("true")], [MASK.format("input.x")], {}, True),
+        ([MASK.format("input.x")], ["# said so\n" + MASK.format("input.x")], {}, False),
+        ([MASK.format("data.limit == 5")], [MASK.format("data.limit == 5")], {"limit": 5}, True),
+        (["package system.log\n\ndrop if input.x\n"], ["package system.log\n\ndrop if not input.x\n"], {}, True),
+        ([], [], {"limit": 5}, False),
+    ],
+)
+def test_what_decision_logs_mask_is_told(old: list[str], new: list[str], data: dict[str, Any], differs: bool) -> None:
+    engines = (
+        EmbeddedEngine(
+            PolicySources(
+                tuple(
+                    PolicyFile(f"{at}.rego", text)
+                    for at, text in enumerate([f"package krie.s\n\n{rule('true')}", *texts])
+                ),
+                more,
+                "r",
+            )
+        )
+        for texts, more in ((old, {}), (new, data))
+    )
+    before, after = engines
+    found = comparer(before, after).compare()
+    assert [each.rule for each in found.notes] == (["data.system.log"] if differs else [])
+    assert found.is_empty != differs

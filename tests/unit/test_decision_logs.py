@@ -14,7 +14,8 @@ from krie.agent.main import Agent
 from krie.config import Config
 from krie.errors import PolicyError
 from krie.events.wire import Json
-from krie.policy.sources import PolicyFile
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.sources import PolicyFile, PolicySources
 from krie.services.decisions import Decisions, Drops
 from krie.services.http import Answer, ServiceError
 from krie.services.mask import Mask, masked, masks
@@ -219,6 +220,15 @@ def test_masks(rule: Json, after: dict[str, Any], noted: str) -> None:
 def test_a_mask_that_makes_no_sense_is_an_error(rules: Json) -> None:
     with pytest.raises(PolicyError, match=r"data\.system\.log\.mask"):
         masked(EVENT, rules)
+
+
+def test_masks_in_data_are_refused() -> None:
+    """OPA masks by them, too: they would be in force there, and not here."""
+    data: dict[str, Json] = {"system": {"log": {"mask": ["/input/process/exe"]}}}
+    with pytest.raises(
+        PolicyError, match=r"site/m\.json: data\.system is what OPA reads for itself.* package system\.log"
+    ):
+        EmbeddedEngine(PolicySources((PolicyFile("a", RULE % "A"),), data, "r", {"system": "site/m.json"}))
 
 
 def test_whether_a_policy_masks() -> None:
