@@ -212,7 +212,7 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
                 continue
             concerned = kinds.get(id(definition), known)
             if concerned not in inferences:
-                world = World(types.input(concerned), types.data)
+                world = World(types.input(concerned), types.data, types.always(concerned))
                 inferences[concerned] = Inference(analysis.scoped, world, found_by(""), passed)
             users = sorted(rules.get(id(definition), ()))
             name = users[0] if len(users) == 1 else _named(package, definition)
@@ -255,6 +255,11 @@ class _Types:
             members["program"] = replace(self._programs, name=members["program"].name)
         items = self._with_programs(type_.items) if type_.items is not None else None
         return replace(type_, members=members if type_.members is not None else None, items=items)
+
+    def always(self, kinds: frozenset[str]) -> frozenset[str]:
+        """Names that events of all of these kinds have."""
+        names = [frozenset(self._events[kind].members or ()) for kind in kinds]
+        return frozenset.intersection(*names) if names else frozenset()
 
     def input(self, kinds: frozenset[str]) -> Type:
         """For events of any of these kinds."""

@@ -30,6 +30,7 @@ from .types import (
     shared,
     union,
 )
+from .undefined import MEND, Undefined
 
 Report = Callable[[str, str, str], None]
 """Gets place, what is wrong, and how to mend it."""
@@ -45,6 +46,7 @@ _ARITHMETIC = {
 }
 _DEPTH = 40
 """Rules that are followed from one to the next."""
+_LONGEST_TEXT = 60
 _COMPARISONS = {"Eq": "==", "Ne": "!=", "Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
 
@@ -54,6 +56,8 @@ class World:
 
     input: Type = ANY
     data: Type = ANY
+    always: frozenset[str] = frozenset()
+    """Fields that each of the events has."""
 
 
 Found = tuple[str, Definition, Scope]
@@ -94,6 +98,9 @@ class Inference:
             inner = dict(known)
             own = self._query(body["query"], scope, inner)
             assigned = body.get("assign") or (None if body.get("is_else") else shape.get("assign"))
+            for value in (assigned["value"] if assigned else None, shape.get("key")):
+                if value is not None:
+                    self._defined(value, own, inner, is_value=True)
             values.append(self._expression(assigned["value"], own, inner) if assigned else BOOLEAN)
             if shape.get("key"):
                 values[-1] = Type(SET.kinds, items=self._expression(shape["key"], own, inner))
@@ -137,12 +144,16 @@ class Inference:
         ((kind, node),) = literal.items()
         if kind == "Expr":
             assigned = node["expr"].get("AssignExpr")
+            self._defined(node["expr"], scope, known, is_value=False)
             if assigned is None:
                 self._expression(node["expr"], scope, known)
             else:
                 self._assign(assigned, scope, known)
         elif kind == "NotExpr":
             self._expression(node["expr"], scope, dict(known))
+            if (part := self._undefined(known).under_not(node["expr"], scope)) is not None:
+                what = f"where {_text(part, scope)} is undefined, `not` holds in the embedded engine, and not in OPA"
+                self._tell(scope, part, what, MEND)
         elif kind == "SomeIn":
             collection = self._expression(node["collection"], scope, known)
             if node.get("key") is not None:
@@ -156,6 +167,16 @@ class Inference:
                     names.append(scope.text(node[part]))
                     inner[names[-1]] = type_
             self._query(node["query"], scope.within(frozenset(names)), inner)
+
+    def _defined(self, node: Node, scope: Scope, known: Types, *, is_value: bool) -> None:
+        part = self._undefined(known).as_values(node, scope, is_value=is_value)
+        if part is not None:
+            what = f"where {_text(part, scope)} is undefined, `in` is so in OPA, and false in the embedded engine"
+            self._tell(scope, part, what, MEND)
+
+    def _undefined(self, known: Types) -> Undefined:
+        world = self.world
+        return Undefined(self.definitions, world.input, world.always, world.data, self._replaced, known)
 
     def _assign(self, node: Node, scope: Scope, known: Types) -> None:
         left, right = node["lhs"], node["rhs"]
@@ -221,7 +242,10 @@ class Inference:
         if kind in CLOSURES:
             own = dict(known)
             within = self._query(inner["query"], scope, own)
-            parts = [self._expression(inner[part], within, own) for part in ("term", "key", "value") if inner.get(part)]
+            results = [inner[part] for part in ("term", "key", "value") if inner.get(part)]
+            for each in results:
+                self._defined(each, within, own, is_value=True)
+            parts = [self._expression(each, within, own) for each in results]
             if kind == "ObjectCompr":
                 return Type(OBJECT.kinds, items=parts[-1])
             return Type(ARRAY.kinds if kind == "ArrayCompr" else SET.kinds, items=parts[0])
@@ -367,3 +391,8 @@ class Inference:
     def _compare(self, scope: Scope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
         for what, mend in differences(*types, operator):
             self._tell(scope, node, what, mend)
+
+
+def _text(node: Node, scope: Scope) -> str:
+    text = " ".join(scope.text(next(iter(node.values()))["span"]).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
