@@ -156,8 +156,9 @@ def policy_diff(old: str, new: str | None, tries: int, seed: int, config: Path |
     with render_review.waiting_for("comparing the policies", quiet=shape != "table"):
         pair = sides(engines[0], engines[1], Action[settings.policy.on_error.upper()])
         found = compared_apart(Comparer(*pair, types, facts, tries, seed), settings.policy)
-        tiers = tier_changes(*(subject_of(settings, loaded, each).tiers for each in engines))
+        before, after = (subject_of(settings, loaded, each).tiers for each in engines)
     rules = {rule.id: rule for engine in engines for rule in engine.rules}
+    tiers = difference_report.TiersSaid(tier_changes(before, after), tiers_of(before, after))
     show(difference_report.report_of(found, first, second, rules, tiers), shape)
     sys.exit(ExitCode.OK if found.is_empty else ExitCode.DIFFERENT)
 
@@ -173,6 +174,25 @@ def tier_changes(old: Tiers, new: Tiers) -> list[str]:
             found.append(
                 f"{rule} is decided by the {now.tier} tier for {kind}, and no longer by the {was.tier} tier{reason}"
             )
+    return found
+
+
+def tiers_of(old: Tiers, new: Tiers) -> dict[str, str]:
+    """By rule: who decides it now, or did where it is gone, and for which kinds where that is not one for all."""
+    by_rule: dict[str, dict[str, str]] = {}
+    for tiers in (old, new):
+        for each in tiers.placements:
+            by_rule.setdefault(each.rule.id, {})[each.kind] = str(each.tier)
+    found = {}
+    for rule, by_kind in by_rule.items():
+        kinds: dict[str, list[str]] = {}
+        for kind, tier in sorted(by_kind.items()):
+            kinds.setdefault(tier, []).append(kind)
+        found[rule] = (
+            next(iter(kinds))
+            if len(kinds) == 1
+            else "; ".join(f"{tier} for {', '.join(some)}" for tier, some in sorted(kinds.items()))
+        )
     return found
 
 

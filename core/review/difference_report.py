@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..decision import Decision
 from ..events.wire import Json
@@ -17,18 +18,27 @@ _MANY_KINDS = 4
 _MOST_ROWS = 200
 
 
-def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, Rule], tiers: Iterable[str]) -> Report:
-    """`rules`: those of both by id; `tiers`: which rules the kernel decides now, or no longer."""
+@dataclass(frozen=True, slots=True)
+class TiersSaid:
+    """Who decides the rules."""
+
+    changes: Sequence[str] = ()
+    """Which rules the kernel decides now, or no longer."""
+    by_rule: Mapping[str, str] = field(default_factory=dict)
+
+
+def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, Rule], tiers: TiersSaid) -> Report:
+    """`rules`: those of both by id."""
     exact, tried = (
         _by_conditions(case for case in found.cases if case.exact),
         [case for case in found.cases if not case.exact],
     )
     findings = [
-        _finding(rules, name, f"{name_of(case)}: {_change(*case.rules[name])}", case)
+        _finding(rules, tiers, name, f"{name_of(case)}: {_change(*case.rules[name])}", case)
         for case in found.cases
         for name in case.rules
     ]
-    findings += [_finding(rules, note.rule, note.what) for note in found.notes]
+    findings += [_finding(rules, tiers, note.rule, note.what) for note in found.notes]
     tables = (
         Table(
             "Inputs that are decided differently, all of them",
@@ -74,7 +84,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
         ),
         tuple(each for each in tables if each.rows),
         tuple(findings),
-        tuple(_warnings(found, (*further, *old.notes, *new.notes), tiers)),
+        tuple(_warnings(found, (*further, *old.notes, *new.notes), tiers.changes)),
         tuple(sorted(rules.keys() - {each.rule for each in findings})),
         {
             "old": {"name": old.name, "revision": old.revision},
@@ -103,10 +113,12 @@ def _change(before: str, after: str) -> str:
     return f"fires ({after})" if after else f"no longer fires ({before})"
 
 
-def _finding(rules: Mapping[str, Rule], name: str, what: str, case: Case | None = None) -> Finding:
+def _finding(rules: Mapping[str, Rule], tiers: TiersSaid, name: str, what: str, case: Case | None = None) -> Finding:
     rule = rules.get(name)
     metadata = rule.metadata if rule is not None else None
-    details = (
+    tier = tiers.by_rule.get(name)
+    details: tuple[str, ...] = (f"tier: {tier}",) if tier else ()
+    details += (
         (f"input: {json.dumps(case.witness)}", f"old policy: {shown(case.old)}", f"new policy: {shown(case.new)}")
         if case is not None
         else ()

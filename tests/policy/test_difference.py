@@ -15,7 +15,7 @@ from krie.policy.sources import PolicyFile, PolicySources
 from krie.review.apart import compared_apart
 from krie.review.chosen import Chosen
 from krie.review.difference import Comparer, Difference, sides
-from krie.review.difference_report import report_of
+from krie.review.difference_report import TiersSaid, report_of
 from krie.review.near import input_schema, plain
 from krie.review.report_text import as_json
 from krie.tier.domain import answers
@@ -348,7 +348,7 @@ def test_a_report_says_what_it_does_not_show() -> None:
     found = compared("unused := 1", rules_of)
     assert len(found.cases) == 210
     one, other = (Chosen(name, PolicySources((), {}, name)) for name in ("old", "new"))
-    made = report_of(found, one, other, {}, ())
+    made = report_of(found, one, other, {}, TiersSaid())
     assert len(made.tables[0].rows) == 200
     assert made.warnings[0].startswith("10 further rows")
     assert len(json.loads(as_json(made))["cases"]) == 210

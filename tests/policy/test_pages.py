@@ -215,3 +215,4 @@ def test_a_difference_of_policies_is_such_a_page(tmp_path: Path, monkeypatch: py
     assert len(read.found["article"]) == 1
     for each in ("SITE002", "medium", "T1055.008", "A service account looks into another process", "1000..1999"):
         assert each in read.shown
+    assert re.search(r"tier\s*(kernel|user)", read.shown)
