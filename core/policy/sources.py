@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from ..errors import PolicyError
 from ..events.wire import Json
 from ..opa.entry_points import entry_points
+from ..printable import one_line
 from .json_text import read_json
 from .nesting import check_text
 from .snapshot import place_of, policy_files
@@ -73,6 +74,8 @@ def gathered(texts: Iterable[tuple[str, str, str]], data: Mapping[str, Json]) ->
     owners = dict.fromkeys(data, "krie.toml")
     left = MOST_BYTES
     for place, folder, text in texts:
+        if any("\ud800" <= each <= "\udfff" for each in place):
+            raise PolicyError(f"{one_line(place)}: the file's name is no text in UTF-8; rename it")
         left -= len(text)
         if left < 0:
             raise PolicyError(f"{place}: all policies and data are larger than {MOST_BYTES >> 20} MiB")

@@ -33,6 +33,8 @@ _HARMLESS = (
     "core.sshCommand=false",
     "-c",
     "credential.helper=",
+    "-c",
+    "core.warnAmbiguousRefs=true",
 )
 _KEPT = ("PATH", "HOME", "XDG_CONFIG_HOME", "SUDO_UID", "GIT_CONFIG_GLOBAL", "GIT_CEILING_DIRECTORIES")
 _REFUSED = re.compile(r"[\0-\x20\x7f]|^-|^$")
@@ -65,6 +67,11 @@ class Repository:
         found = self._object(f"{revision}^{{commit}}")
         if found is None or found[1] != "commit":
             raise PolicyError(f"{revision} names no one commit in {self.top}; git log shows what there is")
+        if b"is ambiguous" in _git(self.top, "cat-file", "--batch-check", given=f"{revision}^{{commit}}\n").stderr:
+            raise PolicyError(
+                f"{revision} is several things in {self.top}, such as a branch and a tag: write "
+                f"refs/heads/{revision} or refs/tags/{revision}"
+            )
         return found[0]
 
     def has(self, commit: str, folder: PurePosixPath) -> bool:

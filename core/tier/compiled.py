@@ -173,7 +173,7 @@ def note(what: str) -> None:
     """Leave word of what this process is about to do, instead of what it said before: see `Child.end`."""
     os.ftruncate(2, 0)
     os.lseek(2, 0, os.SEEK_SET)
-    os.write(2, f"{what}\n".encode())
+    os.write(2, f"{what}\n".encode(errors="backslashreplace"))
 
 
 def request(package: int, document: str) -> bytes:

@@ -97,6 +97,25 @@ def test_a_bundle_is_all_there_is(site: Path, tmp_path: Path) -> None:
     assert sorted(each.text for each in found.sources.files) == sorted(each.text for each in now.sources.files)
 
 
+def test_a_name_of_a_branch_and_of_a_tag_is_refused(site: Path) -> None:
+    """Git takes the tag, a checkout in CI the branch."""
+    git(site.parent, "tag", "main", "HEAD~1")
+    git(site.parent, "config", "core.warnAmbiguousRefs", "false")
+    with pytest.raises(PolicyError, match="main is several things in .*: write refs/heads/main or refs/tags/main"):
+        choose("git:main", site)
+    repository = Repository.around(site)
+    assert repository is not None
+    for name, revision in (("refs/heads/main", "HEAD"), ("refs/tags/main", "HEAD~1")):
+        assert repository.commit(name) == git(site, "rev-parse", revision)
+
+
+def test_a_file_whose_name_is_no_text_is_refused(site: Path) -> None:
+    (site / "a.rego").rename(os.fsdecode(os.fsencode(site) + b"/\xff.rego"))
+    commit(site.parent)
+    with pytest.raises(PolicyError, match="the file's name is no text in UTF-8; rename it"):
+        choose("git:HEAD", site)
+
+
 REVISIONS = ["--upload-pack=touch ran", "--output=ran", "-h", "", " ", "a\nb", "HEAD\0", "nosuch", "HEAD:site", "@{1"]
 
 
