@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .kernel.memory import KernelMemory, memory_of
     from .kernel.mounts import mounted
     from .kernel.program import AttachType, Program, Trap
-    from .kernel.symbols import Symbols, addresses
+    from .kernel.symbols import Symbols, addresses, kallsyms_text
     from .kernel.syscalls import numbers_of
     from .plugin.hookspecs import API_VERSION, hookimpl
     from .plugin.integrity import Check, Difference
@@ -115,6 +115,7 @@ __all__ = [
     "addresses",
     "forked",
     "hookimpl",
+    "kallsyms_text",
     "memory_of",
     "mounted",
     "numbers_of",
@@ -143,7 +144,7 @@ _MODULES = {
     "kernel.memory": "KernelMemory memory_of",
     "kernel.mounts": "mounted",
     "kernel.program": "Trap AttachType Program",
-    "kernel.symbols": "Symbols addresses",
+    "kernel.symbols": "Symbols addresses kallsyms_text",
     "kernel.syscalls": "numbers_of",
     "plugin.hookspecs": "API_VERSION hookimpl",
     "plugin.integrity": "Check Difference",

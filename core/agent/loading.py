@@ -35,7 +35,7 @@ from ..kernel.memory import KernelMemory, open_memories
 from ..kernel.program import Program
 from ..kernel.ring import ring_pages
 from ..kernel.static_keys import StaticKeys, key_addresses, symbols_of
-from ..kernel.symbols import addresses, functions
+from ..kernel.symbols import addresses, functions, read_once
 from ..loader.launcher import LoadedSet, LoaderProcess, load
 from ..loader.messages import Request, SensorRequest
 from ..loader.origin import Origin
@@ -118,6 +118,7 @@ class LoadSensors(Protocol):
         """Load; `stack` detaches it. Raises `KrieError`."""
 
 
+@read_once()
 def load_sensors(
     config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, *, contain: bool
 ) -> Armed:

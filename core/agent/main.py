@@ -28,6 +28,7 @@ from ..kernel.cgroups import Cgroups
 from ..kernel.maps import Map
 from ..kernel.mounts import mounted
 from ..kernel.ring import Ring
+from ..kernel.symbols import read_once
 from ..output import complain_of, log_to_stderr, visible_streams
 from ..plugin.isolation import PluginFault
 from ..plugin.report import ProbeReport
@@ -149,7 +150,7 @@ class Agent:
         stack.callback(self._ring.close)
         self._inbox = Inbox(self._ring, self._bus.take, settle=self._bus.settle)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
-        with armed.timings.phase("baselines"):
+        with armed.timings.phase("baselines"), read_once():
             armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
         stack.callback(armed.plugins.detaching)
         with armed.timings.phase("process table"):

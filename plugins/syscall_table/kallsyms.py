@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from krie import kallsyms_text
+
 KALLSYMS = Path("/proc/kallsyms")
 CODE = (
     "_text _stext _etext __start_rodata __end_rodata __start_ro_after_init __end_ro_after_init __start_mcount_loc "
@@ -34,7 +36,7 @@ class Kallsyms:
 
     def __init__(self, names: Collection[str], place: Path = KALLSYMS) -> None:
         """Read the addresses of these names. Raises `OSError`."""
-        self._text = place.read_bytes()
+        self._text = kallsyms_text(place)
         either = b"|".join(re.escape(each.encode()) for each in names)
         self._ends: dict[str, int] = {}
         """By name, where in the text its line ends."""

@@ -6,17 +6,19 @@ import struct
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import krie.agent.ground
 import pytest
 from krie.agent.roaming import Roaming
+from krie.child import forked
 from krie.errors import AttachError, KernelError
 from krie.kernel.attach import attach_somewhere
 from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.program import AttachType, Program, Trap
-from krie.kernel.symbols import Symbols, addresses, functions
+from krie.kernel.symbols import Symbols, addresses, functions, read_once
 from krie.kernel.traps import Traps, suits
 from krie.loader.copies import copy_for, with_secret
 
@@ -273,6 +275,23 @@ def test_addresses_by_name(tmp_path: Path) -> None:
         "lower:data": (0xFFFFFFFFA0000010,),
         "init_cred": (0xFFFFFFFF82000000,),
     }
+
+
+def test_within_a_start_symbols_are_read_once(tmp_path: Path) -> None:
+    place = tmp_path / "kallsyms"
+    place.write_text(LISTED)
+    later = LISTED.replace("ffffffff82000000", "ffffffff83000000")
+    asked = partial(addresses, ("init_cred",), place)
+    with read_once():
+        before = asked()
+        place.write_text(later)
+        assert asked() == before
+        assert Symbols(["init_cred"], place).address("init_cred") == 0xFFFFFFFF82000000
+        assert functions(["commit_creds"], place)["commit_creds"].start == BEGIN
+        child = forked(lambda link: link.send(asked()))  # it may live as long as the agent
+        in_a_child = child.receive(60)
+        child.end()
+    assert in_a_child == asked() == {"init_cred": (0xFFFFFFFF83000000,)}
 
 
 def test_symbols_take_a_small_part_of_what_the_kernel_lists(tmp_path: Path) -> None:
