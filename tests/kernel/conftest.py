@@ -39,7 +39,9 @@ MANY = {"user_burst": 10_000, "user_rate": 10_000}
 
 @pytest.fixture(scope="session")
 def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mapping[str, Any]:
-    plugins: dict[str, Any] = {"runtime_integrity": whole_plugin, "syscall_table": {"required": False}}
+    # To compare all code at each scan keeps a guest busy; test_syscall_table_code.py has an agent that does.
+    syscall_table = {"required": False, "code": False}
+    plugins: dict[str, Any] = {"runtime_integrity": whole_plugin, "syscall_table": syscall_table}
     if AttachType.KPROBE not in features.refused:
         plugins |= {"smep_smap": {"required": False}, "cfi": {"required": False}}
     return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20, **MANY}}

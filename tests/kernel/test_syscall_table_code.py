@@ -168,11 +168,12 @@ def test_traced_functions_are_silent(comparing: RunningAgent, tracer: str, funct
 
 
 @pytest.mark.needs("test_module", "kprobe")
-def test_probes_that_come_and_go_are_silent(comparing: RunningAgent, test_module: TestModule) -> None:
-    """A hundred that are registered and removed while code is being compared; static keys; one inside a function."""
+@pytest.mark.parametrize("count", [16, pytest.param(100, marks=pytest.mark.long)])
+def test_probes_that_come_and_go_are_silent(comparing: RunningAgent, test_module: TestModule, count: int) -> None:
+    """Many that are registered and removed while code is being compared; static keys; one inside a function."""
     before = len(comparing.lines(CODE))
     events = TRACEFS / "kprobe_events"
-    for number in range(100):
+    for number in range(count):
         name = f"krie_quiet/p{number}"
         events.write_text(f"{'pr'[number % 2]}:{name} __x64_sys_{(RARE, 'kill', 'getpid', 'openat')[number % 4]}\n")
         (TRACEFS / f"events/{name}/enable").write_text("1")
