@@ -180,7 +180,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
         _COMMAND % values,
     ]
     with (results / "output").open("wb", buffering=0) as file:
-        return boot.run(kernel, command, machine, timeout_s=10800 if slow else 4000, results=results, output=file.write)
+        return boot.run(kernel, command, machine, timeout_s=10800 if slow else 4900, results=results, output=file.write)
 
 
 def compile_python(marked: str) -> list[str]:
