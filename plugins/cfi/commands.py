@@ -10,9 +10,10 @@ import click
 from krie.cli.command import PATH, json_option, need_root
 from krie.output import complain, say, say_json, say_text
 
-from . import lock_file
+from . import learning, lock_file
 from .boot_image import kernel_in
 from .declaration import Declaration, Indirect, shipped
+from .derivation import Code
 from .live import BOUNDS, Kcore, code_of, layout, locate, running_build_id
 from .lock_file import LockFile, lock_file_of
 
@@ -37,6 +38,34 @@ def derive(vmlinux: Path | None, kernel: str, output: Path | None) -> None:
     place = output / f"{made.build_id}.json"
     place.write_text(made.to_json())
     say(f"{place}: {made.release}")
+
+
+@cfi.command()
+@click.argument("journals", type=PATH, nargs=-1, required=True, metavar="JOURNAL...")
+@_vmlinux
+@_kernel
+@click.option("--output", type=PATH, metavar="FOLDER", help="Write FOLDER/BUILD-ID.json instead of printing it.")
+def learn(journals: tuple[Path, ...], vmlinux: Path | None, kernel: str, output: Path | None) -> None:
+    """Add callers by a pointer to a lock file: those that journals have, written on this kernel under ordinary work.
+
+    Only places behind a call by a pointer in the kernel's own code are learnt, for functions whose address is taken;
+    all others are named, and not believed. What FOLDER/BUILD-ID.json had learnt before is kept.
+    """
+    seen = learning.seen_in(journals)
+    made, code = _derived_with_code(vmlinux, kernel, shipped())
+    place = output / f"{made.build_id}.json" if output is not None else None
+    before = lock_file.read(place) if place is not None and place.exists() else lock_file.shipped(made.build_id)
+    if before is not None:
+        kept = {name: dict.fromkeys(each.open, "kernel") for name, each in before.functions.items()}
+        made = learning.learn(made, code, kept).lock
+    learnt = learning.learn(made, code, seen)
+    for each in learnt.refused:
+        complain(each, by="krie cfi")
+    if place is None:
+        say_text(learnt.lock.to_json().rstrip("\n"))
+        return
+    place.write_text(learnt.lock.to_json())
+    say(f"{place}: {learnt.lock.release}", *(f"+ {each}" for each in learnt.added))
 
 
 @cfi.command()
@@ -78,6 +107,7 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
         "callers": found.callers,
         "by_pointer": {each: _by(declared.indirect[each]) for each in found.taken if each in declared.indirect},
         "open": open_,
+        "learnt": found.open,
         "gains": {name: each.gain for name, each in declared.gains.items()} if function == "commit_creds" else {},
     }
     if as_json:
@@ -92,6 +122,8 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
             else "by pointers that nothing here knows of"
         )
         say(f"through {each}, {how}")
+    if found.open:
+        say(f"{len(found.open)} callers by a pointer that were learnt:", *(f"  {each}" for each in found.open))
     if function == "commit_creds":
         say("credentials may gain, in system call:")
         say(*(f"  {name}: {', '.join(each.gain)}; {each.why}" for name, each in declared.gains.items()))
@@ -115,22 +147,24 @@ def _consequence(function: str) -> str:
 
 
 def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFile:
+    return _derived_with_code(vmlinux, kernel, declared)[0]
+
+
+def _derived_with_code(vmlinux: Path | None, kernel: str, declared: Declaration) -> tuple[LockFile, Code]:
     if vmlinux is not None and kernel:
         raise click.UsageError("give exactly one of --vmlinux FILE or --kernel NAME")
     if vmlinux is not None or kernel:
         found = kernel_in(vmlinux or _lab_image(kernel))
-        return lock_file_of(
-            found.release, found.build_id, found.code, found.code.callers(declared.functions, declared.jumps())
-        )
+        callers = found.code.callers(declared.functions, declared.jumps())
+        return lock_file_of(found.release, found.build_id, found.code, callers), found.code
     need_root()
     kcore = Kcore()
     try:
         code = code_of(kcore.read, layout(locate(BOUNDS)))
     finally:
         kcore.close()
-    return lock_file_of(
-        os.uname().release, running_build_id(), code, code.callers(declared.functions, declared.jumps())
-    )
+    callers = code.callers(declared.functions, declared.jumps())
+    return lock_file_of(os.uname().release, running_build_id(), code, callers), code
 
 
 def _lab_image(kernel: str) -> Path:

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -46,7 +46,7 @@ class Derived(Callers):
 
 def named_by(lock: lock_file.LockFile, declared: Declaration) -> set[str]:
     """Symbols that `filed` needs to know."""
-    places = {place.partition("+")[0] for each in lock.functions.values() for place in each.callers}
+    places = {place.partition("+")[0] for each in lock.functions.values() for place in (*each.callers, *each.open)}
     return places | {caller for each in declared.indirect.values() for caller in each.callers}
 
 
@@ -63,6 +63,7 @@ def filed(lock: lock_file.LockFile, declared: Declaration, known: Mapping[str, r
         places = {_address(place, known) for place in each.callers}
         if name not in declared.functions or not places or 0 in places:
             continue  # symbols of this name are several: the derivation goes by their code
+        places |= {_address(place, known) for place in each.open} - {0}
         indirect = [declared.indirect[taken] for taken in each.taken if taken in declared.indirect]
         for caller in {caller for row in indirect for caller in row.callers if caller in known}:
             there = known[caller]
@@ -76,13 +77,14 @@ def filed(lock: lock_file.LockFile, declared: Declaration, known: Mapping[str, r
 def derive(code: Code, declared: Declaration, lock: lock_file.LockFile | None) -> Derived:
     """What the running kernel's code says, held against the lock file. `lock`: None where this build has none."""
     callers = code.callers(declared.functions, declared.jumps())
+    learnt = {name: {code.address(place) for place in each.open} - {0} for name, each in _filed_functions(lock)}
     legal: dict[str, list[int]] = {}
     certain: list[str] = []
     for name, found in callers.items():
         taken = [code.name(each) for each in found.taken]
         known = [declared.indirect[each] for each in taken if each in declared.indirect]
         by_pointer = {place for row in known for caller in row.callers for place in code.indirect_calls(caller)}
-        if places := found.returns | by_pointer:
+        if places := found.returns | by_pointer | learnt.get(name, set()):
             legal[name] = sorted(places)
             if code.has_data and len(known) == len(taken):
                 certain.append(name)
@@ -91,7 +93,7 @@ def derive(code: Code, declared: Declaration, lock: lock_file.LockFile | None) -
         live = lock_file.lock_file_of("", lock.build_id, code, callers)
         # What an administrator added is in no lock file of KRIe's.
         both = lock.functions.keys() & live.functions.keys()
-        differences = lock_file.differences(_only(lock, both), _only(live, both))
+        differences = lock_file.differences(_only(lock.derived(), both), _only(live, both))
     return Derived(legal, certain, sum(len(each.returns) for each in callers.values()), differences)
 
 
@@ -99,6 +101,10 @@ def _address(place: str, known: Mapping[str, range]) -> int:
     """Of `function+0xOFFSET`; 0 where there is none of this name, or several."""
     function, _, offset = place.partition("+")
     return known[function].start + int(offset, 16) if function in known else 0
+
+
+def _filed_functions(lock: lock_file.LockFile | None) -> Iterable[tuple[str, lock_file.LockedFunction]]:
+    return lock.functions.items() if lock is not None else ()
 
 
 def _only(lock: lock_file.LockFile, names: Collection[str]) -> lock_file.LockFile:

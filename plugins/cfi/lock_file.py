@@ -30,6 +30,8 @@ class LockedFunction(_Model):
     """Return addresses behind direct calls."""
     taken: list[Symbol]
     """What leads to it and has its address taken: calls by a pointer may come through these."""
+    open: list[_Place] = []
+    """Return addresses behind calls by a pointer that were seen under ordinary work: `krie cfi learn`."""
 
 
 class LockFile(_Model):
@@ -40,9 +42,18 @@ class LockFile(_Model):
     build_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8,64}$")]
     functions: dict[Symbol, LockedFunction]
 
+    def derived(self) -> LockFile:
+        """Without what was learnt."""
+        functions = {name: each.model_copy(update={"open": []}) for name, each in self.functions.items()}
+        return self.model_copy(update={"functions": functions})
+
     def to_json(self) -> str:
         """As it lies in git."""
-        return json.dumps(self.model_dump(by_alias=True), indent=1) + "\n"
+        text = self.model_dump(by_alias=True)
+        for each in text["functions"].values():
+            if not each["open"]:
+                del each["open"]
+        return json.dumps(text, indent=1) + "\n"
 
 
 def lock_file_of(release: str, build_id: str, code: Code, callers: Mapping[str, Callers]) -> LockFile:
@@ -86,4 +97,6 @@ def differences(old: LockFile, new: LockFile) -> list[str]:
         lines += [f"+ {name} <- {each}" for each in after.callers if each not in before.callers]
         lines += [f"- {name} <- pointers to {each}" for each in before.taken if each not in after.taken]
         lines += [f"+ {name} <- pointers to {each}" for each in after.taken if each not in before.taken]
+        lines += [f"- {name} <- {each}, as was learnt" for each in before.open if each not in after.open]
+        lines += [f"+ {name} <- {each}, as was learnt" for each in after.open if each not in before.open]
     return lines

@@ -127,6 +127,7 @@ CASES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("plugin", "new", EVIL)),
     (2, ("cfi", "derive", "--vmlinux", EVIL)),
     (2, ("cfi", "diff", EVIL, EVIL)),
+    (2, ("cfi", "learn", EVIL, "--vmlinux", EVIL)),
     (2, ("cfi", "explain", EVIL, "--vmlinux", f"{EVIL}/image")),
     (0, ("policy", "check")),
     (4, ("policy", "check", "--config", "broken.toml")),
