@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
 from ..config import Config
 from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
@@ -9,6 +14,13 @@ from ..policy.embedded import EmbeddedEngine
 from ..policy.mistakes import Mistake, Surroundings, degraded_plugins, mistakes
 from ..processes.enrich import document_schema
 from ..tier.never import never_fires
+
+_RUNS_ANYTHING = re.compile(
+    r"(ba|da|z|k|mk|c|tc|fi)?sh|ash|rbash|busybox|toybox|env|xargs|setarch|nsenter|unshare|chroot|ld(-linux.*)?\.so.*"
+    r"|(python|perl|ruby|lua|luajit|php|node|nodejs|tclsh|guile)[\d.]*|java|[gmn]?awk|gdb|gdbserver|lldb|strace|ltrace"
+    r"|perf|bpftrace|socat"
+)
+_CHANGES_THE_KERNEL = re.compile(r"bpftool|kmod|insmod|modprobe|rmmod")
 
 
 def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mistake]:
@@ -20,4 +32,26 @@ def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mi
         tuple(config.executables),
     )
     found = mistakes(engine.analysis, engine.sources.data, around)
-    return [*degraded_plugins(loaded.degraded), *sorted([*found, *never_fires(engine, types)])]
+    tools = general_tools(config.executables, config.enforcement.protected)
+    return [*degraded_plugins(loaded.degraded), *sorted([*found, *never_fires(engine, types), *tools])]
+
+
+def general_tools(executables: Mapping[str, str], protected: Iterable[str]) -> Iterator[Mistake]:
+    """Entries of krie.toml that let whoever may execute a general tool do what its name permits.
+
+    bpftool and kmod count only where they are protected: a rule can look at what they do, protection cannot.
+    """
+    for name, path in executables.items():
+        if tool := _matching(path, _RUNS_ANYTHING):
+            what = f"{tool} does what its arguments say, so rules that trust {name!r} trust everybody"
+            yield Mistake(f"executables.{name}", "general_tool", "", what, "name a program that does one thing")
+    for path in protected:
+        if tool := _matching(path, _RUNS_ANYTHING) or _matching(path, _CHANGES_THE_KERNEL):
+            what = f"{tool} does what its arguments say: whoever executes {path} is never refused, poisoned or killed"
+            yield Mistake("enforcement.protected", "general_tool", "", what, "protect a program that does one thing")
+
+
+def _matching(path: str, tools: re.Pattern[str]) -> str:
+    """The tool's name, which may be that of what a link leads to; empty where it is none."""
+    names = (Path(each).name for each in (path, os.path.realpath(path)))
+    return next((each for each in names if tools.fullmatch(each)), "")

@@ -1,0 +1,55 @@
+"""Names for general tools are told: rules that trust them trust whoever executes them."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from krie.cli.policy import policy
+from krie.errors import ExitCode
+from krie.review.warnings import general_tools
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/bin/sh", "/usr/bin/python3.11", "/usr/bin/gdb", "/lib64/ld-linux-x86-64.so.2", "/bin/busybox", "/bin/awk"],
+)
+def test_a_named_or_protected_general_tool_is_told(path: str) -> None:
+    told = list(general_tools({"mine": path}, [path]))
+    assert [(each.place, each.code) for each in told] == [
+        ("executables.mine", "general_tool"),
+        ("enforcement.protected", "general_tool"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/usr/sbin/bpftool", "/usr/bin/kmod"])
+def test_tools_whose_acts_rules_can_judge_are_told_where_they_are_protected(path: str) -> None:
+    assert [each.place for each in general_tools({"mine": path}, [path])] == ["enforcement.protected"]
+
+
+def test_a_link_to_one_is_one(tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("")
+    (tmp_path / "tool").symlink_to("python3")
+    (told,) = general_tools({"tool": str(tmp_path / "tool")}, [])
+    assert str(told) == (
+        "executables.tool: python3 does what its arguments say, so rules that trust 'tool' trust everybody; "
+        "name a program that does one thing"
+    )
+    assert told.to_json()["file"] == "executables.tool"
+
+
+def test_programs_that_do_one_thing_are_not(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("sshd", "apt", "sysctl", "systemd", "pythonic", "gdbm_dump")]
+    assert not list(general_tools(dict(zip("abcdef", paths, strict=True)), paths))
+
+
+def test_the_command_tells_them_and_strict_takes_them_for_errors(tmp_path: Path) -> None:
+    config = tmp_path / "krie.toml"
+    config.write_text(
+        '[plugins.smep_smap]\n[enforcement]\nprotected = ["/usr/bin/gdb"]\n[executables]\nmine = "/bin/sh"\n'
+    )
+    done = CliRunner().invoke(policy, ["check", "--strict", "--config", str(config)])
+    assert done.exit_code == ExitCode.POLICY
+    assert [line.split(": ")[:2] for line in done.stderr.splitlines()] == [
+        ["error", "enforcement.protected"],
+        ["error", "executables.mine"],
+    ]
