@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
-from pathlib import Path
 
 from krie import (
     Alternative,
@@ -26,15 +24,15 @@ from krie import (
     own_fields,
 )
 
-from . import registers
 from .code_watch import CodeWatch
 from .config import SyscallTableConfig
 from .derive import SYMBOLS
 from .events import TRIGGERS, Activity, Code, Hook, Wrapped
 from .handlers import CANARIES, Handler, handlers
 from .kallsyms import Kallsyms
+from .limits import SYMBOLS as LISTED
+from .limits import limits
 from .pointers import SHIPPED
-from .reference import PLACES
 from .watch import TRAMPOLINES, Watch
 
 _NAME = "syscall_table"
@@ -43,7 +41,6 @@ _TICK_NS = "250000000"
 _TRIGGER = {name: number for number, name in TRIGGERS.items()}
 _SOURCES = ("places.bpf.c", "looks.bpf.c", "found.bpf.c", "wrapped.bpf.c")
 _KILLS = frozenset({Enforcement.KILL})
-_NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded; IDTR, CR0 and CR4 never"
 _log = logging.getLogger("krie")
 
 
@@ -160,37 +157,13 @@ def krie_integrity(memory: KernelMemory, progress: Callable[[str], None]) -> Ite
 
 def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
     trampolines = (name for names in TRAMPOLINES for name in names)
-    return Kallsyms((*SYMBOLS, *SHIPPED, *config.pointers, *trampolines))
+    return Kallsyms((*SYMBOLS, *LISTED, *SHIPPED, *config.pointers, *trampolines))
 
 
 def _timer(config: SyscallTableConfig) -> Probe:
     programs = _looks(AttachType.PERF_EVENT, _TICK_NS, "time")
     at_time = Program(AttachType.PERF_EVENT, _TICK_NS, f"{_NAME}_at_time", proven=False)
-    return Probe("timer", Hook, (_alternative((*programs, at_time), _limits(config), frozenset()),))
-
-
-def _limits(config: SyscallTableConfig) -> str:
-    symbols = _live.symbols
-    limits = ["what is undone between two looks is not seen"]
-    if symbols is not None:
-        absent = [each for each in ("sys_call_table", "idt_table") if not symbols.address(each)]
-        limits += [f"this kernel does not tell where {', '.join(absent)} is"] if absent else []
-    if symbols is None or not registers.shown():
-        limits.append(_NO_REGISTERS)
-    limits.append(_compared_with(config, symbols))
-    return "; ".join(limits)
-
-
-def _compared_with(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
-    """What the kernel's code is compared with, as far as that is known without unpacking an image."""
-    if not config.code:
-        return "the kernel's code is not compared (code = false)"
-    if symbols is not None and not symbols.address("__start___jump_table"):
-        return "the kernel's code is not compared: this kernel does not tell where its jump labels are"
-    without = "code of modules and of BPF is compared with what it is when it is first seen"
-    if symbols is None or any(Path(each.format(os.uname().release)).exists() for each in PLACES):
-        return without
-    return f"there is no boot image, so the kernel's code is compared with what it is at the agent's start; {without}"
+    return Probe("timer", Hook, (_alternative((*programs, at_time), limits(config, _live.symbols), frozenset()),))
 
 
 def _modules() -> Iterable[Probe]:

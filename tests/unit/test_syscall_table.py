@@ -11,7 +11,7 @@ import pytest
 from krie import KernelError, KernelMemory, Maps, Symbols
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
-from krie.plugins.syscall_table import explained, plugin
+from krie.plugins.syscall_table import explained, limits, plugin
 from krie.plugins.syscall_table import watch as watching
 from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.plugins.syscall_table.derive import SYMBOLS, Derivation, Derived, _site
@@ -304,6 +304,23 @@ def test_probes_by_configuration() -> None:
         names(wrapped=("no;name",))
     with pytest.raises(ValidationError):
         names(wrapped=tuple(f"call{index}" for index in range(17)))
+
+
+def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "kallsyms"
+    names = ("sys_call_table", "__start___jump_table", *limits.SYMBOLS)
+    place.write_text("".join(f"{0xFFFFFFFF81000000 + 8 * at:x} D {name}\n" for at, name in enumerate(names[:-2])))
+    symbols = Kallsyms((*names, "idt_table"), place)
+    monkeypatch.setattr(limits, "PLACES", (str(place),))
+    said = limits.limits(SyscallTableConfig(), symbols)
+    for part in ("where idt_table is", "LSTAR", "IDTR", "lists of hrtimers, work items are", "code of modules"):
+        assert part in said
+    assert "image" not in said
+    monkeypatch.setattr(limits, "PLACES", ())
+    assert "there is no boot image" in limits.limits(SyscallTableConfig(), symbols)
+    without_code = limits.limits(SyscallTableConfig(code=False), symbols)
+    assert "lists of functions are looked at (code = false)" in without_code
+    assert "hrtimers" not in without_code
 
 
 def test_each_handler_has_a_number_of_its_own() -> None:

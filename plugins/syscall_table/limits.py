@@ -1,0 +1,57 @@
+"""What this plugin does not look at on a kernel, in words for `krie doctor`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import registers
+from .config import SyscallTableConfig
+from .kallsyms import Kallsyms
+from .reference import PLACES
+
+_TABLES = ("sys_call_table", "idt_table")
+_LISTS = {
+    "module_notify_list": "notifiers",
+    "ftrace_ops_list": "ftrace's tracers",
+    "kprobe_table": "kprobes",
+    "init_net": "packet filters",
+    "formats": "formats of programs",
+    "timer_bases": "timers",
+    "hrtimer_bases": "hrtimers",
+    "cpu_worker_pools": "work items",
+}
+"""Variables in which functions are listed, and what those are."""
+SYMBOLS = tuple(_LISTS)
+_NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded"
+_NEVER = "IDTR, CR0, CR4 and the debug registers are never read"
+
+
+def limits(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
+    """All of them. `symbols`: None where nothing was tried yet."""
+    found = ["what is undone between two looks is not seen"]
+    if symbols is not None:
+        absent = [each for each in _TABLES if not symbols.address(each)]
+        found += [f"this kernel does not tell where {', '.join(absent)} is"] if absent else []
+    if symbols is None or not registers.shown():
+        found.append(_NO_REGISTERS)
+    return "; ".join((*found, _NEVER, *_of_code(config, symbols)))
+
+
+def _of_code(config: SyscallTableConfig, symbols: Kallsyms | None) -> list[str]:
+    """What the kernel's code is compared with, as far as that is known without unpacking an image, and its lists."""
+    if not config.code:
+        return ["neither the kernel's code nor its lists of functions are looked at (code = false)"]
+    if symbols is None:
+        return [_WITHOUT]
+    found = []
+    if not symbols.address("__start___jump_table"):
+        found.append("the kernel's code is not compared: this kernel does not tell where its jump labels are")
+    elif not any(Path(each.format(os.uname().release)).exists() for each in PLACES):
+        found.append("there is no boot image, so the kernel's code is compared with what it is at the agent's start")
+    lists = [name for symbol, name in _LISTS.items() if not symbols.address(symbol)]
+    found += [f"this kernel does not tell where its lists of {', '.join(lists)} are"] if lists else []
+    return [*found, _WITHOUT]
+
+
+_WITHOUT = "code of modules and of BPF is compared with what it is when it is first seen"
