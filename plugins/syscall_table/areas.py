@@ -18,14 +18,17 @@ from dataclasses import dataclass
 from krie import KernelMemory, Symbols
 
 from .comparison import Area
-from .explain import NOPS, Code, Lists, Tables, read_lists, target
+from .explain import NOPS, Code, Lists, read_lists, target
 from .image import NOP5
 from .reference import NoReferenceError, Part, find, prepare
 from .runs import Ranges
+from .tables import Tables, read_tables
 
 _TRIES, _BETWEEN_S = 5, 0.05
 _PAGE = 4096
 _JUMP, _CALL = 0xE9, 0xE8
+_CALL_BYTES = 6
+"""Of a static call at most: a conditional jump."""
 _OF_THE_KERNEL = re.compile(rb"^([0-9a-f]+) [tTwW] ([^\t\n]+)$", re.MULTILINE)
 _OF_MODULES = re.compile(rb"^([0-9a-f]+) [tTwW] ([^\t\n]+)\t\[([^]\n]+)\]$", re.MULTILINE)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -61,7 +64,9 @@ def store(
     why = ""
     try:
         made = prepare(*find(release), address)
-        image, parts, boot, locks = str(made.image), made.parts, made.boot, made.locks
+        image, parts, locks = str(made.image), made.parts, made.locks
+        secure = ((each, _CALL_BYTES) for each in read_tables(memory, address, kallsyms).security)
+        boot = Ranges((*((each.start, len(each)) for each in made.boot), *secure))
     except NoReferenceError as error:
         image, parts, boot, locks = "", _parts(memory, address), Ranges(()), Ranges(())
         unknown, why = ("code before the agent's start",), str(error)

@@ -6,11 +6,10 @@ it is asked to, and reports. It belongs to the agent and ends with it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,42 +18,24 @@ from typing import Any
 from krie import KernelError, KernelMemory, Link, Symbols, memory_of
 
 from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
-from .comparison import Area, Comparison, Wrong
-from .explain import MODULES_RANGE, Code, Lists, brief_lists, read_lists, read_tables, target
+from .comparison import Area, Comparison
+from .entry import Entry
+from .explain import Code, Lists, brief_lists, read_lists
 from .kallsyms import CODE, KALLSYMS, addresses_in
-from .lists import SYMBOLS, Entry, FunctionLists, offsets
-from .modules import Module, extents_of, loaded, ranges
+from .lists import SYMBOLS, FunctionLists, offsets
+from .modules import Module, extents_of, loaded, ranges, read_only_data
+from .names import Difference, Names
 from .programs import Program, programs
 from .runs import Ranges
+from .tables import read_tables
 
 NAME = "krie-code"
 _NICE = 10
 _MOST = 64
 """Differences that are told one by one."""
-_SHOWN = 16
-_CALL, _JUMP = 0xE8, 0xE9
 _SETTLES_S = 0.2
 _NO_KPROBES, _NO_HANDLED = "the list of kprobes (debugfs)", "ftrace's list of functions (tracefs)"
 """Then a breakpoint anywhere passes for a kprobe, and any function for one that ftrace handles."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Bytes that differ without a legal cause, with names."""
-
-    section: str
-    address: int
-    length: int
-    was: bytes
-    now: bytes
-    digest: bytes
-    """Of all bytes there now."""
-    place: str
-    module: str
-    """Whose code it is; empty for the kernel's own."""
-    target: int
-    target_symbol: str
-    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +81,10 @@ class _Looks:
         self._text = range(address("_stext"), address("_etext"))
         self._symbols = symbols
         tables = read_tables(memory, address, kallsyms)
+        tables = replace(tables, static_calls=tables.static_calls - tables.security)
         code = Code(self._text, _nothing, _nothing, self._symbols, tables, (), locks=locks.end)
         self._code, self._kernel = code, areas
-        self._modules: dict[Module, Area | None] = {}
+        self._modules: dict[Module, tuple[Area, ...] | None] = {}
         self._programs: dict[Program, Area] = {}
         self._functions = FunctionLists(memory, address, offsets())
         self._without: tuple[str, ...] = ()
@@ -117,23 +99,24 @@ class _Looks:
         try:
             self._look_for_modules()
             self._look_for_programs()
-            areas = (each for each in self._modules.values() if each is not None)
+            areas = (area for each in self._modules.values() for area in each or ())
             self._comparison.areas = [*self._kernel, *areas, *self._programs.values()]
             wrong = self._comparison.look()
             strays = self._strays()
         except KernelError as error:
             return Report(0, unknown=(*self._unknown, f"code: {error}"))
         now, run = set(loaded()), _present()
-        gone = [area for module, area in self._modules.items() if module not in now and area is not None]
+        gone = [area for module, areas in self._modules.items() if module not in now for area in areas or ()]
         gone += [area for program, area in self._programs.items() if program not in (run or ())]
-        real = [each for each in wrong if not any(_inside(each, area) for area in gone)]
-        found = [*map(self._stray, strays), *map(self._named, real[:_MOST])]
+        real = [each for each in wrong if not any(area.has(each.address) for area in gone)]
+        names = Names(self._memory, self._text, self._symbols, self._modules, self._programs.values())
+        found = [*map(names.of_entry, strays), *map(names.of_bytes, real[:_MOST])]
         others = len(strays) + len(real) - len(found[:_MOST])
         return Report(self._comparison.compared - before, tuple(found[:_MOST]), others, self._limits())
 
     def _limits(self) -> tuple[str, ...]:
         lists = self._brief_lists(())
-        without = sorted(module.name for module, area in self._modules.items() if area is None)
+        without = sorted(module.name for module, areas in self._modules.items() if areas is None)
         return (
             *self._unknown,
             *((_NO_KPROBES,) if lists.kprobes is None else ()),
@@ -165,7 +148,8 @@ class _Looks:
             if each.name not in functions:
                 self._modules[each] = None
             elif each in extents:  # else its init code is about to go
-                self._modules[each] = self._new_area(extents[each], functions[each.name], lists)
+                code = self._new_area(extents[each], functions[each.name], lists)
+                self._modules[each] = None if code is None else (code, *self._data_of(each))
         self._comparison.renew(self._symbols)
 
     def _look_for_programs(self) -> None:
@@ -189,6 +173,13 @@ class _Looks:
         without_tracers(content, extent.start, begins, code)
         traps = trapped(content, extent.start, lists, Ranges([(extent.start, len(extent))]))
         return Area("module", extent.start, bytes(content), near=True, traps=traps)
+
+    def _data_of(self, module: Module) -> Iterator[Area]:
+        """Its read-only data, where tables of its functions are, such as those of a file system."""
+        data = read_only_data(module)
+        with suppress(KernelError):
+            if data:
+                yield Area("rodata", data.start, self._memory.read(data.start, len(data)), module.name, near=True)
 
     def _lists(self) -> Lists:
         return self._known(read_lists(KALLSYMS.read_bytes()))
@@ -222,58 +213,6 @@ class _Looks:
         owned = function in self._text or any(function in each for each in modules)
         return owned or any(each.kind(function) for each in lists)
 
-    def _stray(self, entry: Entry) -> Difference:
-        now = entry.function.to_bytes(8, "little")
-        found = self._symbols.find(entry.function)
-        return Difference(
-            "list", entry.address, 8, b"", now, now, entry.list, "", entry.function, str(found or ""), "?"
-        )
-
-    def _named(self, wrong: Wrong) -> Difference:
-        found = self._symbols.find(wrong.address)
-        area = next((each for each in self._programs.values() if _inside(wrong, each)), None)
-        place = f"{area.name}+{wrong.address - area.start:#x}" if area is not None else str(found or "")
-        to = self._target(wrong)
-        leads_to = self._symbols.find(to) if to else None
-        return Difference(
-            wrong.section,
-            wrong.address,
-            len(wrong.now),
-            wrong.was[:_SHOWN],
-            wrong.now[:_SHOWN],
-            hashlib.blake2b(wrong.now, digest_size=16).digest(),
-            place or f"{wrong.address:#x}",
-            found.module if found is not None and area is None else "",
-            to,
-            str(leads_to or ""),
-            self._owner(to) if to else "",
-        )
-
-    def _target(self, wrong: Wrong) -> int:
-        """Where a jump or call leads that lies there, or of which these bytes are part; 0 where none does."""
-        if wrong.section == "rodata":
-            return 0
-        for site in range(wrong.address, wrong.address - 5, -1):
-            try:
-                code = self._memory.read(site, 5)
-            except KernelError:
-                return 0
-            if code[0] not in (_CALL, _JUMP) or site + 5 < wrong.address + min(len(wrong.now), 4):
-                continue
-            to = target(code, site)
-            if to in self._text or to in MODULES_RANGE:
-                return to
-        return 0
-
-    def _owner(self, address: int) -> str:
-        if address in self._text:
-            return "kernel"
-        for each in self._modules:
-            if each.start <= address < each.start + each.size:
-                return each.name
-        found = self._symbols.find(address)
-        return (found.module if found is not None else "") or "?"
-
 
 def _present() -> set[Program] | None:
     try:
@@ -288,7 +227,3 @@ def _nothing(_address: int, _size: int) -> bytes:
 
 def _is_handled(name: str, lists: Lists) -> bool:
     return lists.handled is None or name in lists.handled
-
-
-def _inside(wrong: Wrong, area: Area) -> bool:
-    return area.start <= wrong.address < area.start + len(area.content)

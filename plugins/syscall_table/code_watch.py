@@ -13,8 +13,9 @@ from pathlib import Path
 from krie import Child, ChildEnded, KernelError, KernelMemory, forked
 
 from .areas import Stored
-from .code_child import NAME, Difference, Report, serve
+from .code_child import NAME, Report, serve
 from .events import Code
+from .names import Difference
 
 _MODULES = Path("/proc/modules")
 _AGAIN_S = 60.0

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from krie import KernelError, KernelMemory, Symbols
 
-from .explain import MODULES_RANGE, Code, Lists, Tables, target
+from .explain import MODULES_RANGE, Code, Lists, target
 from .runs import runs
+from .tables import Tables
 
 _PAGE = 4096
 _NEAR = 16
@@ -46,11 +47,15 @@ class Area:
     name: str = ""
     """What it is called where the kernel's symbols do not tell."""
     near: bool = False
-    """Code whose own tables are not known: see `Code.near`."""
+    """A module's, or BPF's, which may go at any time. Of code the own tables are not known: see `Code.near`."""
     traps: set[int] = field(default_factory=set)
     """Bytes that a kprobe had replaced when the reference was taken: what stood there before is not known."""
     learnt: dict[int, int] = field(default_factory=dict)
     """Such bytes, as they were found when their kprobe had gone."""
+
+    def has(self, address: int) -> bool:
+        """Whether it lies in here."""
+        return self.start <= address < self.start + len(self.content)
 
     def before(self, address: int, size: int) -> bytes:
         """Of the reference; fewer bytes at its end."""
@@ -217,7 +222,7 @@ class Comparison:
                 now=view.now,
                 lists=lists if area.section != "rodata" else (),
                 tables=self._kernel.tables if area.section == "text" else Tables(),
-                near=range(area.start, area.start + len(area.content)) if area.near else range(0),
+                near=range(area.start, area.start + len(area.content) * (area.near and area.section != "rodata")),
             )
             for run in view.runs:
                 for part in code.unexplained(run):

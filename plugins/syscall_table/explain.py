@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from krie import KernelMemory, Symbols, mounted
+from krie import Symbols, mounted
 
 from .image import NOP5
+from .tables import Tables
 
 NOPS = (NOP5, bytes.fromhex("6666666690"))
 """Of 5 bytes: since 5.13 and before, where the processor chose (a89dfde3dc3c)."""
@@ -28,37 +29,11 @@ _FTRACE_CALLERS = frozenset({"ftrace_caller", "ftrace_regs_caller"})
 _FTRACE_SITES = frozenset({"ftrace_call", "ftrace_regs_call", "ftrace_graph_call"})
 """Instructions of the above that call the tracer, where there is one only."""
 _GENERATED = re.compile(rb"^([0-9a-f]+) [tTwW] (\S+)\t\[(bpf|__builtin__ftrace|__builtin__kprobes)\]$", re.MULTILINE)
-_TRAMPOLINE = re.compile(rb"^([0-9a-f]+) [tTwW] __SCT__\S+$", re.MULTILINE)
 
 
 def target(code: bytes, address: int) -> int:
     """Where a call or jump of 5 bytes at this address leads."""
     return (address + 5 + int.from_bytes(code[1:5], "little", signed=True)) & _MASK
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """What the kernel patches while it runs, by the address of each instruction. Never changes."""
-
-    jump_labels: Mapping[int, int] = field(default_factory=dict)
-    """To where each jumps when it does."""
-    static_calls: frozenset[int] = frozenset()
-    """Instructions, and trampolines."""
-
-
-def read_tables(memory: KernelMemory, address: Callable[[str], int], kallsyms: bytes) -> Tables:
-    """Raises `KernelError`. What this kernel does not tell is empty."""
-    labels: dict[int, int] = {}
-    begin, end = address("__start___jump_table"), address("__stop___jump_table")
-    if begin and end > begin:
-        for index, (code, to) in enumerate(struct.iter_unpack("<ii8x", memory.read(begin, end - begin))):
-            labels[begin + 16 * index + code] = begin + 16 * index + 4 + to
-    calls = {int(each[1], 16) for each in _TRAMPOLINE.finditer(kallsyms)}
-    begin, end = address("__start_static_call_sites"), address("__stop_static_call_sites")
-    if begin and end > begin:
-        for index, (code,) in enumerate(struct.iter_unpack("<i4x", memory.read(begin, end - begin))):
-            calls.add(begin + 8 * index + code)
-    return Tables(labels, frozenset(calls))
 
 
 @dataclass(frozen=True, slots=True)

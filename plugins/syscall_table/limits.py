@@ -16,9 +16,7 @@ _LISTS = {
     "ftrace_ops_list": "ftrace's tracers",
     "kprobe_table": "kprobes",
     "init_net": "packet filters",
-    "formats": "formats of programs",
     "timer_bases": "timers",
-    "hrtimer_bases": "hrtimers",
     "cpu_worker_pools": "work items",
 }
 """Variables in which functions are listed, and what those are."""

@@ -1,4 +1,6 @@
-"""Lists of functions that the kernel calls, where modules enter themselves: notifiers, tracers, packet filters.
+"""Lists of functions that the kernel calls, where modules enter themselves.
+
+Notifiers, tracers, kprobes, packet filters and, in `pending`, timers and work items.
 
 A function there belongs to the kernel, to a module that is listed, or to code that BPF or ftrace made. What belongs to
 nobody is a module's that hides, or memory that was filled by other means.
@@ -7,10 +9,12 @@ nobody is a module's that hides, or memory that was filled by other means.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from krie import Btf, KernelError, KernelMemory
+
+from . import pending
+from .entry import Entry
 
 NOTIFIERS = {
     "atomic_notifier_head": (
@@ -28,7 +32,13 @@ _TRACERS, _LAST_TRACER = "ftrace_ops_list", "ftrace_list_end"
 _TRACEPOINTS, _TRACEPOINTS_END, _NET = "__start___tracepoints_ptrs", "__stop___tracepoints_ptrs", "init_net"
 _FILTERS = {"hooks_ipv4": 5, "hooks_ipv6": 5, "hooks_arp": 3, "hooks_bridge": 5}
 """Of the first network namespace, with their length."""
+_KPROBES, _KPROBE_BUCKETS = "kprobe_table", 64
+_OF_KRETPROBES = "pre_handler_kretprobe"
+"""What a kretprobe has for a handler of its kprobe."""
 SYMBOLS = (
+    *pending.SYMBOLS,
+    _KPROBES,
+    _OF_KRETPROBES,
     *(name for names in NOTIFIERS.values() for name in names),
     _TRACERS,
     _LAST_TRACER,
@@ -37,6 +47,14 @@ SYMBOLS = (
     _NET,
 )
 FIELDS = (
+    *pending.FIELDS,
+    ("kprobe", "hlist"),
+    ("kprobe", "list"),
+    ("kprobe", "pre_handler"),
+    ("kprobe", "post_handler"),
+    ("kretprobe", "kp"),
+    ("kretprobe", "handler"),
+    ("kretprobe", "entry_handler"),
     ("notifier_block", "notifier_call"),
     ("notifier_block", "next"),
     *((head, "head") for head in NOTIFIERS),
@@ -47,6 +65,8 @@ FIELDS = (
     *(("net", f"nf.{name}") for name in _FILTERS),
 )
 """Whose places must be known."""
+_FLEETING = frozenset({"timers", "work items"})
+"""What changes all the time: of an element that was freed while it was looked at, anything may be read."""
 _KERNEL = 1 << 63
 """Addresses of the kernel's are not below."""
 _MOST = 4096
@@ -54,38 +74,37 @@ _MOST = 4096
 _MOST_TRACEPOINT_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A function in a list."""
-
-    list: str
-    address: int
-    """Of the pointer to it."""
-    function: int
-
-
 def offsets() -> dict[tuple[str, str], int | None]:
-    """Those of `FIELDS` in this kernel; None where it does not tell."""
+    """Those of `FIELDS`, and the sizes of `pending`, in this kernel; None where it does not tell."""
     try:
         types = Btf()
     except KernelError:
         return dict.fromkeys(FIELDS)
-    return {(name, path): types.offset(name, path) for name, path in FIELDS}
+    return {
+        **{(name, path): types.offset(name, path) for name, path in FIELDS},
+        **{(f"#{name}", path): types.size(name, path) for name, path in pending.SIZES},
+        **{("#variable", name): types.variable_size(name) for name in pending.VARIABLES},
+    }
 
 
 class FunctionLists:
     """All of this kernel's that are known here."""
 
-    def __init__(
-        self, memory: KernelMemory, address: Callable[[str], int], offsets: Mapping[tuple[str, str], int | None]
-    ) -> None:
-        """`address` knows `SYMBOLS`, and `offsets` those of `FIELDS`: 0 and None where the kernel does not tell."""
+    def __init__(self, memory: KernelMemory, address: Callable[[str], int], offsets: pending.Offsets) -> None:
+        """`address` knows `SYMBOLS`, and `offsets` is of that function: 0 and None where the kernel does not tell."""
         self._memory, self._address, self._offsets = memory, address, offsets
+        waiting = pending.Pending(memory, address, offsets)
         self._parts: dict[str, Callable[[], Iterator[Entry]]] = {
             "notifiers": self._notifiers,
             "tracers": self._tracers,
             "tracepoints": self._tracepoints,
             "packet filters": self._filters,
+            "kprobes": self._kprobes,
+            "timers": waiting.timers,
+            "work items": waiting.work,
+        }
+        self._may_be_empty = {
+            name for name, symbol in (("kprobes", _KPROBES), ("work items", pending.POOLS)) if address(symbol)
         }
 
     def entries(self) -> tuple[list[Entry], list[str]]:
@@ -95,12 +114,14 @@ class FunctionLists:
         for name, part in self._parts.items():
             try:
                 entries = list(part())
-            except KernelError:
-                entries = []
-            if not entries or any(each.function < _KERNEL for each in entries):  # it was no list of functions
+            except (KernelError, OSError):
                 unknown.append(name)
+                continue
+            sound = [each for each in entries if each.function >= _KERNEL]
+            if (not sound and name not in self._may_be_empty) or (len(sound) < len(entries) and name not in _FLEETING):
+                unknown.append(name)  # it was no list of functions
             else:
-                found += entries
+                found += sound
         return found, unknown
 
     def _offset(self, type_name: str, path: str) -> int:
@@ -119,6 +140,31 @@ class FunctionLists:
                 if address := self._address(name):
                     for block in self._chain(self._memory.number(address + head), following, 0):
                         yield Entry(name, block + call, self._memory.number(block + call))
+
+    def _kprobes(self) -> Iterator[Entry]:
+        hashed, listed = self._offset("kprobe", "hlist"), self._offset("kprobe", "list")
+        if not (table := self._address(_KPROBES)):
+            raise KernelError("looking for kprobes", 0)
+        for bucket in range(table, table + 8 * _KPROBE_BUCKETS, 8):
+            for node in self._chain(self._memory.number(bucket), 0, 0):
+                probe = node - hashed
+                yield from self._handlers(probe)
+                head = probe + listed  # of several at one address
+                for each in self._chain(self._memory.number(head), 0, head):
+                    yield from self._handlers(each - listed)
+
+    def _handlers(self, probe: int) -> Iterator[Entry]:
+        before = self._offset("kprobe", "pre_handler")
+        yield from self._function("kprobes", probe, before)
+        yield from self._function("kprobes", probe, self._offset("kprobe", "post_handler"))
+        if (of_return := self._address(_OF_KRETPROBES)) and self._memory.number(probe + before) == of_return:
+            whole = probe - self._offset("kretprobe", "kp")
+            yield from self._function("kprobes", whole, self._offset("kretprobe", "handler"))
+            yield from self._function("kprobes", whole, self._offset("kretprobe", "entry_handler"))
+
+    def _function(self, name: str, start: int, at: int | None) -> Iterator[Entry]:
+        if at is not None and (found := self._memory.number(start + at)):
+            yield Entry(name, start + at, found)
 
     def _tracers(self) -> Iterator[Entry]:
         function, following = self._offset("ftrace_ops", "func"), self._offset("ftrace_ops", "next")

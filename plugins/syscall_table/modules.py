@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _MODULES, _FOLDER = Path("/proc/modules"), Path("/sys/module")
 _PAGE = 4096
+_DATA = ".rodata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,17 @@ def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, s
         if begins:
             found[each] = range(min(begins) // _PAGE * _PAGE, max(begins) // _PAGE * _PAGE + _PAGE)
     return found
+
+
+def read_only_data(module: Module) -> range:
+    """Where its variables lie that nothing writes (.rodata), up to its next section; empty where it has none."""
+    starts = {}
+    for each in (_FOLDER / module.name / "sections").glob("*"):
+        with suppress(OSError, ValueError):
+            starts[each.name] = int(each.read_text(), 16)
+    start = starts.get(_DATA, 0)
+    end = min((each for each in starts.values() if start < each <= start + module.size), default=0)
+    return range(start, end) if start and end else range(0)
 
 
 def _lines() -> Iterator[list[str]]:

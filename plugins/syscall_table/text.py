@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 
 from krie import Check, Difference, KernelMemory, Symbols
 
-from .explain import Code, Lists, Tables, read_lists, read_tables, target
+from .explain import Code, Lists, read_lists, target
 from .kallsyms import KALLSYMS, addresses_in
 from .reference import NoReferenceError, Part, Reference, find, prepare
 from .runs import runs
+from .tables import Tables, read_tables
 
 _LOOKS, _BETWEEN_S = 3, 0.05
 """A place must differ in so many looks: the kernel itself patches code in steps."""

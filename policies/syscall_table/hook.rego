@@ -135,8 +135,9 @@ rules contains {"id": "SYSCALL006", "action": "log"} if {
 # METADATA
 # title: The kernel calls a function that belongs to nobody
 # description: |
-#   A function in one of the kernel's lists (notifiers, tracepoints, ftrace, packet filters) lies
-#   neither in the kernel, nor in a module that is listed, nor in code that BPF or ftrace made: a module that hides.
+#   A function in one of the kernel's lists (notifiers, tracepoints, ftrace, kprobes, packet filters, timers, work
+#   items) lies neither in the kernel, nor in a module that is listed, nor in code that BPF or ftrace made: a module
+#   that hides.
 # custom:
 #   id: SYSCALL008
 #   severity: critical

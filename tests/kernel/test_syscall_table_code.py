@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -121,19 +122,85 @@ def test_code_of_a_bpf_program(comparing: RunningAgent, test_module: TestModule)
         assert line["event"]["restored"]
 
 
+def hidden_in(agent: RunningAgent, module: TestModule, commands: dict[str, str]) -> None:
+    """A module's functions in these lists are told while it hides, all at once, since each look takes guests long."""
+    before = len(agent.lines(CODE))
+    with ExitStack() as stack:
+        for command in commands:
+            stack.enter_context(module.effect(command))
+        looked(agent)
+        assert len(agent.lines(CODE)) == before  # they are a module's that is listed
+        with module.effect("hide list"):
+            lines = code_lines(agent, before, len(commands))
+            assert sorted(line["event"]["symbol"] for line in lines) == sorted(commands.values())
+            for line in lines:
+                assert of(line, "section", "owner") == ("list", "?")
+                assert rules_of(line) == {"SYSCALL008"}
+        lines = code_lines(agent, before + len(commands), len(commands))
+        assert sorted(line["event"]["symbol"] for line in lines) == sorted(commands.values())
+        assert all(of(line, "section", "restored") == ("list", True) for line in lines)
+
+
 @pytest.mark.long
 @pytest.mark.needs("test_module")
-def test_a_hidden_modules_function_in_a_list(comparing: RunningAgent, test_module: TestModule) -> None:
+def test_a_hidden_modules_functions_in_lists(comparing: RunningAgent, test_module: TestModule) -> None:
+    commands = {
+        "notify": "module_notify_list",
+        f"patch {address_of(FUNCTION):x}": "ftrace_ops_list",
+        f"kprobe {address_of(f'__x64_sys_{RARE}'):x}": "kprobes",
+        "list filter": "hooks_ipv4[0]",
+    }
+    hidden_in(comparing, test_module, commands)
+
+
+@pytest.mark.long
+@pytest.mark.needs("test_module")
+def test_a_hidden_modules_timers_and_work(
+    comparing: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn]
+) -> None:
+    looked(comparing)
+    _, _, unknown = comparing.lines(ACTIVITY, _compared)[-1]["event"]["unknown"].partition("functions in lists: ")
+    if "timers" in unknown:
+        lacks("timer_bases: the kernel's BTF does not tell how long this variable is")
+    commands = {"list timer": "timers", "list delayed": "delayed work", "list work": "work items"}
+    hidden_in(comparing, test_module, commands)
+
+
+@pytest.mark.long
+@pytest.mark.needs("test_module")
+def test_a_call_of_security_modules(
+    comparing: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn]
+) -> None:
+    """It may not even become a call of another function of the kernel, unlike other static calls."""
+    name = "lsm_static_call_quota_on_0"
+    try:
+        site = address_of(f"__SCT__{name}")
+    except KeyError:
+        lacks("lsm_static_calls: security modules are called by a list, which is read-only data")
     before = len(comparing.lines(CODE))
-    with test_module.effect("notify"):
-        looked(comparing)
-        assert len(comparing.lines(CODE)) == before  # it is a module's that is listed
-        with test_module.effect("hide list"):
-            (line,) = code_lines(comparing, before, 1)
-            assert of(line, "section", "symbol", "owner") == ("list", "module_notify_list", "?")
-            assert rules_of(line) == {"SYSCALL008"}
-        (line,) = code_lines(comparing, before + 1, 1)
-        assert of(line, "section", "restored") == ("list", True)
+    jump = struct.pack("<Bi", 0xE9, address_of(FUNCTION) - site - 5)
+    with test_module.effect("write", site, jump.hex()):
+        (line,) = code_lines(comparing, before, 1)
+        assert of(line, "section", "owner", "target_symbol") == ("text", "kernel", f"{FUNCTION}+0x0")
+        assert rules_of(line) == {"SYSCALL005"}
+    (line,) = code_lines(comparing, before + 1, 1)
+    assert line["event"]["restored"]
+
+
+@pytest.mark.long
+@pytest.mark.needs("test_module")
+def test_a_pointer_in_a_modules_data(comparing: RunningAgent, test_module: TestModule) -> None:
+    """As in those of file systems, which are modules of most distributions' kernels."""
+    looked(comparing)  # at the module's data as they are
+    before = len(comparing.lines(CODE))
+    address = address_of("krie_test_ways") + 8 * 3  # nobody enters anything meanwhile
+    with test_module.effect("write", address, struct.pack("=Q", address_of(FUNCTION)).hex()):
+        (line,) = code_lines(comparing, before, 1)
+        assert of(line, "section", "symbol") == ("rodata", f"krie_test_ways+0x18 [{MODULE}]")
+        assert of(line, "target_symbol", "owner") == (f"{FUNCTION}+0x0", "kernel")
+        assert rules_of(line) == {"SYSCALL005"}
+    (line,) = code_lines(comparing, before + 1, 1)
+    assert line["event"]["restored"]
 
 
 @contextmanager

@@ -99,8 +99,8 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="ftrace_switch kprobe_override lsm missed_kprobes no_smep no_smap poked_data switch syscall_program "
-        "task_btf verified_insns",
+        may_lack="ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap poked_data switch "
+        "syscall_program task_btf timer_bases verified_insns",
         always=True,
     ),
     Suite(
@@ -109,10 +109,16 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="ftrace_switch kprobe_override missed_kprobes poked_data switch syscall_program task_btf "
-        "verified_insns",
+        may_lack="ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data switch syscall_program "
+        "task_btf timer_bases verified_insns",
     ),
-    Suite("debian-6.1", "debian-6.1", "lsm", cpu=_UNPROTECTED, may_lack="kprobe_override missed_kprobes"),
+    Suite(
+        "debian-6.1",
+        "debian-6.1",
+        "lsm",
+        cpu=_UNPROTECTED,
+        may_lack="kprobe_override lsm_static_calls missed_kprobes timer_bases",
+    ),
     Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, shows_programs=True, always=True),
     Suite(
         "debian-newest",

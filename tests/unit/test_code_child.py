@@ -3,15 +3,17 @@
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from krie import Symbols
-from krie.plugins.syscall_table import code_child
+from krie.plugins.syscall_table import code_child, names
 from krie.plugins.syscall_table.areas import Stored
 from krie.plugins.syscall_table.code_child import Report, _Looks
+from krie.plugins.syscall_table.entry import Entry
 from krie.plugins.syscall_table.explain import Lists
-from krie.plugins.syscall_table.lists import Entry
+from krie.plugins.syscall_table.image import NOP5
 from krie.plugins.syscall_table.modules import Module
 from krie.plugins.syscall_table.programs import Program
 
@@ -22,6 +24,7 @@ KALLSYMS = f"""\
 {FUNCTION:016x} T function
 {TEXT.stop:016x} T _etext
 {MODULE.start + 0x10:016x} t hook\t[evil]
+{MODULE.stop + 0x88:016x} r operations\t[evil]
 """
 EVIL = Module("evil", MODULE.start, len(MODULE), 1)
 PROGRAM = Program(7, "filter", MODULE.stop + 0x10, 0x40)
@@ -40,6 +43,7 @@ class Setting:
         self.file = os.memfd_create("reference")
         os.write(self.file, bytes(self.memory.parts[TEXT]))
         monkeypatch.setattr(code_child, "KALLSYMS", place)
+        monkeypatch.setattr(names, "KALLSYMS", place)
         monkeypatch.setattr(code_child, "Symbols", lambda: Symbols(place=place))
         monkeypatch.setattr(code_child, "loaded", lambda: iter(self.modules))
         monkeypatch.setattr(
@@ -83,6 +87,24 @@ def test_code_of_modules_and_programs(setting: Setting) -> None:
     assert (module.section, module.place, module.module) == ("module", "hook+0x10 [evil]", "evil")
     assert (program.section, program.place, program.module) == ("bpf", "bpf_prog filter+0x1", "")
     setting.modules, setting.programs = [], []
+    assert setting.looks.take().differences == ()
+
+
+def test_a_pointer_in_a_modules_data(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = range(MODULE.stop + 0x80, MODULE.stop + 0xC0)
+    monkeypatch.setattr(code_child, "read_only_data", lambda _: data)
+    setting.modules = [replace(EVIL, size=len(MODULE) + 0x100)]
+    setting.memory.write(data.start, NOP5)
+    setting.looks.take()
+    setting.memory.write(data.start, b"\xe9" + struct.pack("<i", FUNCTION - data.start - 5))  # legal in code only
+    (found,) = setting.looks.take().differences
+    assert (found.section, found.place, found.module) == ("rodata", f"{data.start:#x}", "evil")
+    setting.memory.write(data.start, NOP5)
+    setting.memory.write(data.start + 16, struct.pack("=Q", FUNCTION + 1))
+    (found,) = setting.looks.take().differences
+    assert (found.section, found.place, found.module) == ("rodata", "operations+0x8 [evil]", "evil")
+    assert (found.target, found.target_symbol, found.owner) == (FUNCTION + 1, "function+0x1", "kernel")
+    setting.modules = []
     assert setting.looks.take().differences == ()
 
 

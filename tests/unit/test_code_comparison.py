@@ -14,14 +14,16 @@ import pytest
 from krie import Child, ChildEnded, KernelError, KernelMemory, Symbols
 from krie.plugins.syscall_table import areas, code_watch
 from krie.plugins.syscall_table.areas import Stored, areas_of, store, trapped, without_tracers
-from krie.plugins.syscall_table.code_child import Difference, Report
+from krie.plugins.syscall_table.code_child import Report
 from krie.plugins.syscall_table.code_watch import CodeWatch
 from krie.plugins.syscall_table.comparison import Area, Comparison
 from krie.plugins.syscall_table.events import Code as CodeEvent
-from krie.plugins.syscall_table.explain import Code, Lists, Tables
+from krie.plugins.syscall_table.explain import Code, Lists
 from krie.plugins.syscall_table.image import NOP5
+from krie.plugins.syscall_table.names import Difference
 from krie.plugins.syscall_table.reference import NoReferenceError
 from krie.plugins.syscall_table.runs import Ranges
+from krie.plugins.syscall_table.tables import Tables
 
 TEXT = range(0xFFFFFFFF81000000, 0xFFFFFFFF81004000)
 MODULE = range(0xFFFFFFFFC0000000, 0xFFFFFFFFC0001000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from krie import KernelMemory
-from krie.plugins.syscall_table import modules
+from krie.plugins.syscall_table import modules, pending
 from krie.plugins.syscall_table.areas import module_functions
 from krie.plugins.syscall_table.kallsyms import addresses_in
 from krie.plugins.syscall_table.lists import FIELDS, FunctionLists
@@ -16,6 +16,30 @@ BASE = 0xFFFF888000000000
 F = 0xFFFFFFFF81000000
 """Where functions lie."""
 OFFSETS: dict[tuple[str, str], int | None] = {
+    ("kprobe", "hlist"): 0,
+    ("kprobe", "list"): 16,
+    ("kprobe", "pre_handler"): 32,
+    ("kprobe", "post_handler"): 40,
+    ("kretprobe", "kp"): 0,
+    ("kretprobe", "handler"): 48,
+    ("kretprobe", "entry_handler"): 56,
+    ("timer_base", "vectors"): 16,
+    ("timer_list", "entry"): 0,
+    ("timer_list", "function"): 24,
+    ("delayed_work", "timer"): 32,
+    ("delayed_work", "work"): 0,
+    ("work_struct", "entry"): 8,
+    ("work_struct", "func"): 24,
+    ("worker_pool", "worklist"): 8,
+    ("worker_pool", "workers"): 24,
+    ("worker_pool", "hash_node"): 40,
+    ("worker", "node"): 32,
+    ("worker", "current_func"): 24,
+    ("#timer_base", ""): 32,
+    ("#timer_base", "vectors"): 16,
+    ("#worker_pool", ""): 64,
+    ("#variable", "timer_bases"): 64,
+    ("#variable", "cpu_worker_pools"): 64,
     ("notifier_block", "notifier_call"): 0,
     ("notifier_block", "next"): 8,
     ("atomic_notifier_head", "head"): 8,
@@ -30,6 +54,15 @@ OFFSETS: dict[tuple[str, str], int | None] = {
     ("net", "nf.hooks_arp"): None,
     ("net", "nf.hooks_bridge"): None,
 }
+ALL = [
+    "notifiers",
+    "tracers",
+    "tracepoints",
+    "packet filters",
+    "kprobes",
+    "timers",
+    "work items",
+]
 
 
 class Kernel:
@@ -39,6 +72,7 @@ class Kernel:
         self.content = bytearray(0x10000)
         self.symbols: dict[str, int] = {}
         self.window = bytearray(4096)
+        self.unknown: list[str] = []
         self.memory = KernelMemory(0, self.window, self._read)
 
     def _read(self, _program: int, arguments: tuple[int, ...]) -> int:
@@ -55,6 +89,7 @@ class Kernel:
     def found(self) -> tuple[dict[str, list[int]], list[str]]:
         lists = FunctionLists(self.memory, lambda name: self.symbols.get(name, 0), OFFSETS)
         entries, unknown = lists.entries()
+        self.unknown = unknown
         by_name: dict[str, list[int]] = {}
         for each in entries:
             assert int.from_bytes(self.memory.read(each.address, 8), "little") == each.function
@@ -63,12 +98,16 @@ class Kernel:
 
 
 @pytest.fixture
-def kernel() -> Kernel:
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    monkeypatch.setattr(pending, "possible", lambda: [0, 1])
     return Kernel()
 
 
 def test_the_fields_are_those_that_are_asked_for() -> None:
-    assert set(FIELDS) == OFFSETS.keys()
+    assert set(FIELDS) == {key for key in OFFSETS if not key[0].startswith("#")}
+    assert {(f"#{name}", path) for name, path in pending.SIZES} | {
+        ("#variable", name) for name in pending.VARIABLES
+    } == OFFSETS.keys() - set(FIELDS)
 
 
 def test_notifiers(kernel: Kernel) -> None:
@@ -77,7 +116,7 @@ def test_notifiers(kernel: Kernel) -> None:
     kernel.put(0x100, kernel.put(0x1200, F + 0x13, 0))
     found, unknown = kernel.found()
     assert found == {"module_notify_list": [F + 0x11, F + 0x12], "netdev_chain": [F + 0x13]}
-    assert unknown == ["tracers", "tracepoints", "packet filters"]
+    assert unknown == [each for each in ALL if each != "notifiers"]
 
 
 def test_tracers(kernel: Kernel) -> None:
@@ -86,7 +125,7 @@ def test_tracers(kernel: Kernel) -> None:
     kernel.put(0x100, kernel.put(0x1200, F + 0x31, BASE + 0x200))
     found, unknown = kernel.found()
     assert found == {"ftrace_ops_list": [F + 0x30, F + 0x31]}
-    assert unknown == ["notifiers", "tracepoints", "packet filters"]
+    assert unknown == [each for each in ALL if each != "tracers"]
 
 
 def test_tracepoints(kernel: Kernel) -> None:
@@ -105,6 +144,62 @@ def test_filters(kernel: Kernel) -> None:
     entries = kernel.put(0x1000, 2, F + 0x51, 0, F + 0x52, 0)
     kernel.put(16 + 8 * 3, entries)
     assert kernel.found()[0] == {"hooks_ipv4[3]": [F + 0x51, F + 0x52]}
+
+
+def test_kprobes(kernel: Kernel) -> None:
+    kernel.symbols = {"kprobe_table": BASE, "pre_handler_kretprobe": F + 0x70}
+    several, returns = BASE + 0x1000, BASE + 0x1200
+    kernel.put(8 * 3, kernel.put(0x1000, returns, 0, BASE + 0x1110, BASE + 0x1110, F + 0x71, 0))
+    kernel.put(0x1100, 0, 0, several + 16, 0, F + 0x72, F + 0x73)
+    kernel.put(0x1200, 0, 0, returns + 16, 0, F + 0x70, 0, F + 0x74, F + 0x75)
+    found, unknown = kernel.found()
+    assert found == {"kprobes": [F + 0x71, F + 0x72, F + 0x73, F + 0x70, F + 0x74, F + 0x75]}
+    assert "kprobes" not in unknown
+
+
+def test_a_kernel_without_a_kprobe_or_work(kernel: Kernel) -> None:
+    kernel.symbols = {"kprobe_table": BASE, "__per_cpu_offset": BASE + 0x800, "cpu_worker_pools": BASE + 0x900}
+    kernel.found()
+    assert kernel.unknown == [each for each in ALL if each not in ("kprobes", "work items")]
+
+
+def test_timers_and_delayed_work(kernel: Kernel) -> None:
+    kernel.symbols = {"__per_cpu_offset": BASE, "timer_bases": BASE + 0x100, "delayed_work_timer_fn": F + 0x80}
+    kernel.put(0, 0, 0x1000)  # of two CPUs
+    plain = kernel.put(0x3000, 0, 0, 0, F + 0x81)
+    delayed = kernel.put(0x3120, plain, 0, 0, F + 0x80)
+    kernel.put(0x3100 + 24, F + 0x82)
+    kernel.put(0x110, 0, delayed)  # the first base of the first CPU
+    freed = kernel.put(0x3200, 0xDEAD000000000122, 0, 0, 0x1234)
+    kernel.put(0x1100 + 32 + 16, freed)  # the second one of the second CPU
+    found, unknown = kernel.found()
+    assert found == {"delayed work": [F + 0x82], "timers": [F + 0x81]}
+    assert "timers" not in unknown
+
+
+def test_work_that_is_queued_or_runs(kernel: Kernel) -> None:
+    kernel.symbols = {
+        "__per_cpu_offset": BASE,
+        "cpu_worker_pools": BASE + 0x100,
+        "unbound_pool_hash": BASE + 0x400,
+    }
+    kernel.put(8, 0x8000)  # the second CPU has none
+    for number, pool in enumerate((0x100, 0x800)):
+        work, busy, idle = (pool + 0x2000 + 0x100 * each for each in range(3))
+        kernel.put(pool + 8, BASE + work + 8, 0, BASE + busy + 32, 0)
+        kernel.put(work + 8, BASE + pool + 8, 0, F + 0xA1 + 0x10 * number)
+        kernel.put(busy + 24, F + 0xA2 + 0x10 * number, BASE + idle + 32)
+        kernel.put(idle + 24, 0, BASE + pool + 24)
+    kernel.put(0x400 + 8 * 5, BASE + 0x800 + 40)
+    found, _ = kernel.found()
+    assert found == {"work items": [F + 0xA1, F + 0xA2, F + 0xB1, F + 0xB2]}
+
+
+def test_processors_that_there_may_be(tmp_path: Path) -> None:
+    place = tmp_path / "possible"
+    for text, expected in (("0\n", [0]), ("0-3\n", [0, 1, 2, 3]), ("0,2-3\n", [0, 2, 3])):
+        place.write_text(text)
+        assert pending.possible(place) == expected
 
 
 def test_a_list_that_does_not_end_or_leads_nowhere_is_not_looked_at(kernel: Kernel) -> None:
@@ -155,6 +250,21 @@ def test_modules_reach_from_their_first_function_to_their_last_one(
     assert extents_of([found], functions) == {found: range(0xFFFFFFFFC0001000, 0xFFFFFFFFC0004000)}
     place.unlink()
     assert (list(modules.loaded()), modules.ranges()) == ([], [])
+
+
+def test_read_only_data_ends_at_the_next_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "_FOLDER", tmp_path)
+    sections = tmp_path / "one/sections"
+    module = Module("one", 0xFFFFFFFFC0001000, 0x5000, 1)
+    assert modules.read_only_data(module) == range(0)
+    sections.mkdir(parents=True)
+    starts = {".text": 0xC0001000, ".rodata": 0xC0003000, ".rodata.str1.1": 0xC0003140, ".data": 0xC0005000}
+    for name, start in starts.items():
+        (sections / name).write_text(f"0xffffffff{start:08x}\n")
+    assert modules.read_only_data(module) == range(0xFFFFFFFFC0003000, 0xFFFFFFFFC0003140)
+    (sections / ".rodata.str1.1").write_text("0xffffffffc0200000\n")  # in memory of its own
+    (sections / ".data").unlink()
+    assert modules.read_only_data(module) == range(0)
 
 
 def test_addresses_are_the_kernels_own_and_of_one_symbol() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie import Symbols
+from krie import KernelMemory, Symbols
 from krie.plugins.syscall_table import explain
-from krie.plugins.syscall_table.explain import Code, Lists, Tables, brief_lists, read_lists
+from krie.plugins.syscall_table.explain import Code, Lists, brief_lists, read_lists
 from krie.plugins.syscall_table.image import NOP5, Image
 from krie.plugins.syscall_table.runs import Ranges, runs
+from krie.plugins.syscall_table.tables import Tables, read_tables
 
 TEXT = range(0xFFFFFFFF81000000, 0xFFFFFFFF81001000)
 LABEL, CALL, PLAIN, CALLER, OTHER = (TEXT.start + each for each in (0x100, 0x200, 0x300, 0x400, 0x500))
@@ -138,6 +139,32 @@ def test_what_is_patched_at_boot_may_differ_and_nothing_beside_it(symbols: Symbo
 
 def test_lists_are_read_of_kallsyms() -> None:
     assert read_lists(SYMBOLS.encode()).generated == GENERATED
+
+
+def test_calls_of_security_modules_are_told_from_others() -> None:
+    """By the names of their trampolines, and by the keys of their sites."""
+    base, window = 0xFFFFFFFF82000000, bytearray(256)
+    keys, sites = (base + 0x1000, base + 0x1040), (LABEL, CALL, OTHER)
+    table = b"".join(
+        struct.pack("<ii", site - base - 8 * index, key - base - 8 * index - 4)
+        for index, (site, key) in enumerate(zip(sites, (keys[0], keys[1] | 1, keys[1]), strict=True))
+    )
+    content = table.ljust(len(window), b"\0")
+
+    def read(_program: int, arguments: tuple[int, ...]) -> int:
+        address, size = arguments
+        window[:size] = content[address - base : address - base + size]
+        return 0
+
+    symbols = {"__start_static_call_sites": base, "__stop_static_call_sites": base + len(table)}
+    kallsyms = (
+        f"{PLAIN:016x} T __SCT__might_resched\n{CALLER:016x} T __SCT__lsm_static_call_file_open_0\n"
+        f"{keys[0]:016x} d __SCK__might_resched\n{keys[1]:016x} d __SCK__lsm_static_call_file_open_0\n"
+    )
+    memory = KernelMemory(0, window, read)
+    tables = read_tables(memory, lambda name: symbols.get(name, 0), kallsyms.encode())
+    assert tables.static_calls == {PLAIN, CALLER, LABEL, CALL, OTHER}
+    assert tables.security == {CALLER, CALL, OTHER}
 
 
 def test_runs_go_over_pages() -> None:

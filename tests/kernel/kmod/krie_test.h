@@ -25,6 +25,9 @@ struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count
 /* Have a function of this module called when modules come and go. */
 struct effect *be_notified(void);
 
+/* Have one called by a `timer`, as `delayed` work, as `work` that runs for as long as this lasts, or as a `filter` of packets. */
+struct effect *be_listed(const char *where);
+
 /* Have a system call led to this module. */
 struct diversion {
 	char what[8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump, see divert.c */
