@@ -55,12 +55,14 @@ def document_of(content: object, values: Values) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or not isinstance(content.get("event"), dict):
         raise PolicyError('must be an object with "event", such as a line of the journal')
-    kind = content.get("kind", content["event"].get("kind"))
-    if not isinstance(kind, str):
-        raise PolicyError('has no "kind", in the event or beside it')
+    kinds = [part["kind"] for part in (content, content["event"]) if "kind" in part]
+    if not kinds or not all(isinstance(each, str) for each in kinds):
+        raise PolicyError('has no "kind" that is text, in the event or beside it')
+    if kinds[0] != kinds[-1]:
+        raise PolicyError("the event is of another kind than the line")
     process, given = content.get("process", {}), content.get("given")
     document = {
-        "event": {"kind": kind, **content["event"]},
+        "event": {"kind": kinds[0], **content["event"]},
         "process": process,
         "host": content.get("host", {}),
         "health": content.get("health", {}),
