@@ -32,4 +32,4 @@ def lint(console: Console, report: Report) -> None:
 def _harmless(text: str) -> str:
     """What a CI system that reads the log would take for a command, such as `::stop-commands::`, is none any more."""
     text = text.replace("##[", "##\\x5b")
-    return f"./{text}" if text.startswith("::") else text
+    return f"./{text}" if text.lstrip().startswith("::") else text

@@ -188,7 +188,8 @@ def test_annotations_hold_nothing_but_what_they_are_about() -> None:
 
 def test_a_log_that_ci_reads_has_no_commands(capsys: pytest.CaptureFixture[str]) -> None:
     forged = Finding(Place("::stop-commands::x.rego", 1), KRIE, "x", "##[error]forged", "::error::y")
-    render(console(), made((*HOSTILE, forged)))
+    blank = Finding(Place(" ::stop-commands::x.rego", 1), KRIE, "x", "forged", "none")
+    render(console(), made((*HOSTILE, forged, blank)))
     text = capsys.readouterr().out
     assert not re.search(r"^\s*::", text, re.MULTILINE)
     assert "##[" not in text
