@@ -64,6 +64,17 @@ def read_secret(path: Path) -> bytes:
     return content
 
 
+def read_token(path: Path) -> str:
+    """The one token that such a file holds. Raises `ConfigError`, `UntrustedFileError`."""
+    try:
+        token = read_secret(path).decode().strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "is no UTF-8 text") from error
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(str(path), "must hold one token, and nothing else")
+    return token
+
+
 def require_trusted(path: Path) -> None:
     """Raise `UntrustedFileError` where others could change this file, or which file it is. Raises `OSError` too."""
     require_all_trusted((path,))

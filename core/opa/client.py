@@ -17,13 +17,12 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from ..config import OpaConfig
-from ..trust import read_trusted
+from ..trust import read_token
 
 MOST_ANSWERED = 4 << 20
 """Bytes of an answer's body."""
 _PIECE = 1 << 16
 _PORT = 8181
-_MOST_TOKEN = 64 << 10
 
 
 class RefusedAnswer(Exception):
@@ -116,7 +115,7 @@ class Client(OpaClient):  # type: ignore[misc]
         parts = urlsplit("http://localhost" if self._socket else config.url)
         secure = parts.scheme == "https"
         host = parts.hostname or ""
-        token = read_trusted(Path(config.token), _MOST_TOKEN).decode("ascii").strip() if config.token else None
+        token = read_token(Path(config.token)) if config.token else None
         super().__init__(
             host=f"[{host}]" if ":" in host else quote(host),
             port=parts.port or _PORT,

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from ..errors import ConfigError, KrieError
 from ..service import Service
-from ..trust import read_secret, read_trusted
+from ..trust import read_token, read_trusted
 from ..version import version
 
 _CONNECT_S = 10.0
@@ -257,19 +257,7 @@ def _context(service: Service) -> ssl.SSLContext | None:
 
 
 def _token(service: Service) -> str:
-    if not service.token:
-        return ""
-    token = _text(read_secret(Path(service.token)), service.token).strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(service.token, "must hold one token, and nothing else")
-    return token
-
-
-def _text(raw: bytes, place: str) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(place, "is no UTF-8 text") from error
+    return read_token(Path(service.token)) if service.token else ""
 
 
 def _reason(error: Exception) -> str:

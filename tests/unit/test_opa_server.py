@@ -343,6 +343,12 @@ def found_out(setting: Setting) -> Change:
     return change
 
 
+def secret(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
 def test_tls_and_a_token(tmp_path: Path, stack: ExitStack) -> None:
     certificates(tmp_path)
     (tmp_path / "authz").mkdir()
@@ -352,8 +358,10 @@ def test_tls_and_a_token(tmp_path: Path, stack: ExitStack) -> None:
     tls = ("--tls-cert-file", f"{tmp_path}/server.pem", "--tls-private-key-file", f"{tmp_path}/server.key")
     token = ("--authentication", "token", "--authorization", "basic", "--bundle", f"{tmp_path}/authz")
     opa = stack.enter_context(running(tmp_path, found, *tls, *token))
-    (tmp_path / "token").write_text("secret-token\n")
-    (tmp_path / "wrong").write_text("other\n")
+    secret(tmp_path / "token", "secret-token\n")
+    secret(tmp_path / "wrong", "other\n")
+    secret(tmp_path / "two", "secret-token\nother\n")
+    secret(tmp_path / "open", "secret-token\n").chmod(0o604)
     right = {"url": opa.url.replace("http:", "https:"), "ca": f"{tmp_path}/ca.pem", "token": f"{tmp_path}/token"}
     for wrong, reason in (
         ({}, ""),
@@ -363,6 +371,8 @@ def test_tls_and_a_token(tmp_path: Path, stack: ExitStack) -> None:
         ({"url": right["url"].replace("127.0.0.1", "localhost")}, "TLS fails: .*localhost"),
         ({"token": f"{tmp_path}/wrong"}, "HTTP status 401; look at opa.token"),
         ({"token": ""}, "HTTP status 401; look at opa.token"),
+        ({"token": f"{tmp_path}/two"}, "two: must hold one token"),
+        ({"token": f"{tmp_path}/open"}, "open: holds a secret, and all users can read it"),
         ({"token": f"{tmp_path}/none"}, "none: cannot be read: No such file"),
         ({"url": opa.url, "ca": ""}, "HTTP status 400"),
     ):
@@ -438,7 +448,7 @@ def test_no_redirect_leads_elsewhere_and_no_proxy_of_the_environment(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, other.url)
     server = Hostile(raw(b"{}", f"Location: {other.url}/v1/data", status="307 Temporary Redirect"), stack)
-    (tmp_path / "token").write_text("secret")
+    secret(tmp_path / "token", "secret")
     setting = Setting(found, stack, url=server.url, token=str(tmp_path / "token"))
     while not setting.server.changes:
         setting.server.look(setting.revision)
