@@ -19,6 +19,7 @@ from ..child import Link, limit_memory
 from ..config import Config
 from ..events.wire import Json
 from .configured import services_of
+from .counter import Counter
 from .standing import Standing
 from .thread import Message
 
@@ -49,8 +50,11 @@ class Agent:
         return self._socket.makefile("rb", _PIECE).readline
 
 
-def run(config: Config, labels: Mapping[str, str], link: Link) -> None:
-    """The process. Raises `ConfigError` for files of the configuration that cannot be used by now."""
+def run(config: Config, labels: Mapping[str, str], taken: Counter, link: Link) -> None:
+    """The process; `taken` counts the decisions that came.
+
+    Raises `ConfigError` for files of the configuration that cannot be used by now.
+    """
     # Only here: the libraries that these need take 15 MB, and the agent needs none of them.
     from .logs_thread import LogsThread  # noqa: PLC0415
     from .status_thread import StatusThread  # noqa: PLC0415
@@ -71,7 +75,7 @@ def run(config: Config, labels: Mapping[str, str], link: Link) -> None:
         hear["bundle"] = bundle.hear
         _start("bundle", bundle.run)
     if "decision_logs" in services:
-        logs = LogsThread(config, agent.tell, standing, labels)
+        logs = LogsThread(config, agent.tell, standing, labels, taken)
         hear["decision_logs"] = logs.hear
         _start("logs", logs.run)
     if "status" in services:

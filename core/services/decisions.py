@@ -6,7 +6,8 @@ import json
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ..decision import Decision
@@ -19,6 +20,8 @@ from .standing import BUNDLE
 
 _PATH = "krie/decision/result"
 """The entry point of `policies/decision.rego`, by which an OPA server gives the same result."""
+_COMPILE_S = 5.0
+"""What compiling masks may take beyond the time for one decision."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
@@ -55,7 +58,10 @@ class Decisions:
     def __init__(
         self, spool: Spool, labels: Mapping[str, str], on_drop: Callable[[int, str], None], mask_s: float
     ) -> None:
-        """`mask_s`: longest time that masking one decision may take; then SIGALRM ends this process."""
+        """`mask_s`: longest time that masking one decision may take; then SIGALRM ends this process.
+
+        So it does where compiling masks takes that and five seconds more.
+        """
         self._spool, self._labels, self._on_drop, self._mask_s = spool, dict(labels), on_drop, mask_s
         self._mask: Mask | None = None
         self._unmaskable = ""
@@ -64,9 +70,12 @@ class Decisions:
         """Another policy is in force, with other masks or none."""
         mask = message.get("mask")
         self._mask, self._unmaskable = None, ""
-        if mask is not None:
+        if mask is not None and "unusable" in mask:
+            self._unmaskable = str(mask["unusable"])
+        elif mask is not None:
             try:
-                self._mask = Mask([(str(place), str(text)) for place, text in mask["files"]], mask["data"])
+                with _within(self._mask_s + _COMPILE_S):
+                    self._mask = Mask([(str(place), str(text)) for place, text in mask["files"]], mask["data"])
             except PolicyError as error:
                 self._unmaskable = str(error)
 
@@ -87,12 +96,18 @@ class Decisions:
     def _masked(self, event: dict[str, Any]) -> dict[str, Any] | None:
         if self._mask is None:
             return event
-        # A rule without end would hold the interpreter's lock, and all threads of this process with it.
-        signal.setitimer(signal.ITIMER_REAL, self._mask_s)
-        try:
+        with _within(self._mask_s):
             return self._mask.applied(event)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Else this process ends: a rule without end holds the interpreter's lock, and all threads with it."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 class Drops:

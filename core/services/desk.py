@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -27,8 +28,10 @@ from ..policy.sources import PolicySources
 from ..services_config import is_url
 from .backoff import backoff_s
 from .configured import labels, services, services_of
+from .counter import Counter
 from .courier import run
 from .decisions import decision_line
+from .early import Early
 from .kept import KeptBundle
 from .mask import masks
 from .outbox import Outbox
@@ -81,8 +84,9 @@ class Desk:
         self._started, self._restart_due, self._failures = 0.0, 0.0, 0
         self._policy: dict[str, Json] = {}
         self._masks: Json = None
-        self._early: list[str] = []
-        """Decisions while there is no courier."""
+        self._early = Early(_WAITING)
+        self._taken = Counter()
+        """Decisions that came to the present courier."""
         self._dropped = 0
         if self.from_url:
             self._kept.make()
@@ -93,7 +97,7 @@ class Desk:
 
             for each in services(config):
                 check_files(each)
-            self._server = ForkServer(partial(run, config, labels()), NAME)
+            self._server = ForkServer(partial(run, config, labels(), self._taken), NAME)
 
     def close(self) -> None:
         """End the courier."""
@@ -116,7 +120,7 @@ class Desk:
         if not self.from_url or self._active is None:
             return False
         self._active = None
-        self._trouble("bundle", "refused", f"the kept bundle: {reason}")
+        self._disown(reason)
         return True
 
     def start(self, poll: select.epoll) -> None:
@@ -173,7 +177,9 @@ class Desk:
         if "decision_logs" in self._services and masks(sources.files):
             files: list[Json] = [[each.place, each.text] for each in sources.files]
             self._masks = {"files": files, "data": sources.data}
-        self._tell_policy()
+        self._early.policy(self._of_policy())
+        for each in self._of_policy():
+            self._say(each)
 
     @property
     def logs_decisions(self) -> bool:
@@ -185,9 +191,7 @@ class Desk:
         line = decision_line(kind, document, decision, outcome, time)
         if self._outbox is not None:
             self._outbox.decision(line)
-        elif len(self._early) < _WAITING:
-            self._early.append(line)
-        else:
+        elif not self._early.decision(line, self._of_policy()):
             self._dropped += 1
 
     def hear(self) -> None:
@@ -214,7 +218,14 @@ class Desk:
         """Once a second: start a courier anew whose time has come."""
         lost, self._dropped = self._dropped + self._lost_in_outbox(), 0
         if lost:
-            self._notes.append(Note("decision_logs", "dropped", "they came faster than they could be written", lost))
+            self._notes.append(
+                Note(
+                    "decision_logs",
+                    "dropped",
+                    "they came faster than they could be written, or what writes them ended",
+                    lost,
+                )
+            )
         if self._server is None or self._poll is None or self._courier is not None:
             return
         if self._clock() >= self._restart_due:
@@ -258,14 +269,23 @@ class Desk:
         try:
             return with_executables(BundleFile(self._kept.active, self._keys))
         except KrieError as error:
-            self._trouble("bundle", "refused", f"the kept bundle: {error}")
+            self._disown(str(error))
             return None
 
-    def _tell_policy(self) -> None:
-        if self._policy:
-            self._say(self._policy)
-            if "decision_logs" in self._services:
-                self._say({"service": "decision_logs", "mask": self._masks})
+    def _disown(self, reason: str) -> None:
+        """The kept bundle is not in force, so that the courier must not take the server's for it."""
+        self._trouble("bundle", "refused", f"the kept bundle: {reason}")
+        try:
+            self._kept.disown()
+        except (OSError, KrieError) as error:
+            self._trouble("bundle", "trouble", f"the kept bundle is not in force, which cannot be noted: {error}")
+
+    def _of_policy(self) -> list[dict[str, Json]]:
+        """What is told of the policy in force; nothing before the first one."""
+        if not self._policy:
+            return []
+        masks: list[dict[str, Json]] = [{"service": "decision_logs", "mask": self._masks}]
+        return [self._policy, *(masks if "decision_logs" in self._services else [])]
 
     def _lost_in_outbox(self) -> int:
         if self._outbox is None:
@@ -288,16 +308,18 @@ class Desk:
             return
         self._courier.socket.settimeout(None)
         self._outbox = Outbox(self._courier.socket, _WAITING)
-        self._tell_policy()
-        early, self._early = self._early, []
-        for line in early:
-            self._outbox.decision(line)
+        self._taken.reset()
+        self._early.leave(self._outbox, self._of_policy())
         self._poll.register(self._courier.socket, select.EPOLLIN)
 
     def _ended(self) -> None:
         lived_s = self._clock() - self._started
         self._failures = 0 if lived_s > _WELL_S else self._failures
-        self._failed(f"the process that talks to it {self._end()}")
+        how = self._end()
+        if signal.SIGALRM.name in how and self._masks is not None:
+            # Else the next courier would end by the same mask, and fetch no bundle that has another one.
+            self._masks = {"unusable": "a mask took longer than policy.decision_ms"}
+        self._failed(f"the process that talks to it {how}")
 
     def _failed(self, why: str) -> None:
         self._failures += 1
@@ -314,5 +336,7 @@ class Desk:
             self._poll.unregister(courier.socket)
         if outbox is not None:
             outbox.close(_LAST_S)
-            self._dropped += outbox.dropped
-        return courier.end(_LEAVES_WITHIN_S)
+        how = courier.end(_LEAVES_WITHIN_S)
+        if outbox is not None:
+            self._dropped += outbox.dropped + outbox.accepted - self._taken.value
+        return how

@@ -47,7 +47,7 @@ class Intake:
         self._kept, self._url, self._keys, self._shown, self._clock = kept, url, keys, shown, clock
         self._refused: dict[str, str] = {}  # why, by digest; of the last one only
         self._waiting: Offer | None = None
-        self._state = kept.state()
+        self._state = self._known()
         if self._state.url != url:
             self._state = replace(self._state, url=url, etag="")
 
@@ -67,7 +67,7 @@ class Intake:
     def forget_refused(self) -> None:
         """An administrator wants all to be tried again, and may have removed the state to let an older one in."""
         self._refused.clear()
-        self._state = replace(self._kept.state(), url=self._url, etag="")
+        self._state = replace(self._known(), url=self._url, etag="")
 
     def take(self, polled: Polled) -> Offer | None:
         """Examine what came; None where it is what is in force already.
@@ -120,6 +120,18 @@ class Intake:
         offer, self._waiting = self._waiting, None
         if offer is not None and offer.digest == digest and not again:
             self._refused = {digest: why}
+
+    def _known(self) -> State:
+        """What is noted; where the agent ended before it could be, what is kept says more."""
+        state = self._kept.state()
+        if state == State():  # so that removing the note lets an older bundle in
+            return state
+        try:
+            kept = serial_of(read_bundle(self._kept.read(self._kept.active), str(self._kept.active)))
+        except (KrieError, MemoryError, RecursionError):  # there is none, or none that could be in force
+            return state
+        highest = max((each for each in (kept, state.highest) if each is not None), default=None)
+        return replace(state, highest=highest)
 
     def _examined(self, raw: bytes) -> Bundle:
         bundle = read_bundle(raw, self._shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,13 @@ class KeptBundle:
         if not all(isinstance(each, str) for each in texts) or (highest is not None and type(highest) is not int):
             raise ConfigError(str(self.state_file), self._remove("is damaged: a value in it is of another type"))
         return State(texts[0], texts[1], texts[2], highest)
+
+    def disown(self) -> None:
+        """The one that was in force last no longer is: the next one is examined even if it is the same.
+
+        Raises `OSError`, and `ConfigError` as `state`.
+        """
+        self.note(replace(self.state(), etag="", digest=""))
 
     def note(self, state: State) -> None:
         """Write the state. Raises `OSError`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import KrieError
+from .counter import Counter
 from .decisions import Decisions, Drops
 from .spool import Spool
 from .standing import Standing
@@ -21,10 +22,12 @@ LOGS_FOLDER = "decision_logs"
 class LogsThread:
     """Takes decisions from the agent, and sends what waits on disk."""
 
-    def __init__(self, config: Config, tell: Tell, standing: Standing, labels: Mapping[str, str]) -> None:
-        """Raises `ConfigError`."""
+    def __init__(
+        self, config: Config, tell: Tell, standing: Standing, labels: Mapping[str, str], taken: Counter
+    ) -> None:
+        """`taken`: counts decisions that came to this process. Raises `ConfigError`."""
         settings = config.decision_logs
-        self._tell, self._standing = tell, standing
+        self._tell, self._standing, self._taken = tell, standing, taken
         self._drops = Drops()
         folder = Path(config.agent.state_dir) / LOGS_FOLDER
         self._spool = Spool(folder, settings.buffer_mib << 20, settings.upload_kib << 10, self._drops.put)
@@ -60,5 +63,6 @@ class LogsThread:
         decision = message.get("decision")
         if isinstance(decision, dict):
             self.decisions.take(decision)
+            self._taken.add()
         else:
             self.decisions.policy(message)

@@ -17,7 +17,9 @@ _PACKAGE = ("system", "log")
 _MASK, _DROP = "data.system.log.mask", "data.system.log.drop"
 _UNDEFINED = '"<undefined>"'
 _PARTS = ("input", "result")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_INDEX = re.compile(r"[+]?0*([0-9]{1,18})|-0+")
+"""What Go's strconv.Atoi reads, by which OPA finds an element."""
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def masks(files: Iterable[PolicyFile]) -> bool:
@@ -55,7 +57,10 @@ class Mask:
         return True
 
     def _answer(self, rule: str) -> Json:
-        text: str = guarded(lambda: self._engine.eval_rule_as_json(rule))
+        try:
+            text: str = guarded(lambda: self._engine.eval_rule_as_json(rule))
+        except PolicyError:  # its text may quote what is to be hidden
+            raise PolicyError(f"{rule} cannot be evaluated for this event") from None
         answer: Json = [] if text == _UNDEFINED else json.loads(text)
         return answer
 
@@ -77,19 +82,22 @@ def masked(event: dict[str, Any], rules: Json) -> dict[str, Any]:
     return {**changed, **({"erased": erased} if erased else {}), **({"masked": replaced} if replaced else {})}
 
 
+# None of these messages quotes what a rule answered: that may be of the event, and messages are logged like decisions.
 def _rule(rule: Json) -> tuple[str, list[str], Json]:
     found: Mapping[str, Json] = {"op": "remove", "path": rule} if isinstance(rule, str) else _mapping(rule)
     op, path = found.get("op"), found.get("path")
     if op not in ("remove", "upsert"):
-        raise PolicyError(f"{_MASK}: op must be remove or upsert, not {op!r}")
+        raise PolicyError(f"{_MASK}: op must be remove or upsert")
     if not isinstance(path, str) or not path.startswith("/") or path[1:].split("/")[0] not in _PARTS:
-        raise PolicyError(f"{_MASK}: a path must begin with /input or /result: {path!r}")
+        raise PolicyError(f"{_MASK}: a path must begin with /input or /result")
+    if _NO_ESCAPE.search(path):
+        raise PolicyError(f"{_MASK}: in a path % must begin an escape such as %2F")
     return str(op), path[1:].split("/"), found.get("value")
 
 
 def _mapping(rule: Json) -> Mapping[str, Json]:
     if not isinstance(rule, dict):
-        raise PolicyError(f"{_MASK}: must hold paths or objects, not {rule!r}")
+        raise PolicyError(f"{_MASK}: must hold paths or objects")
     return rule
 
 
@@ -136,4 +144,5 @@ def _walk(node: Any, path: list[str], *, make: bool = False) -> Any:
 
 
 def _index(part: str) -> int | None:
-    return int(part) if _INDEX.fullmatch(part) else None
+    found = _INDEX.fullmatch(part)
+    return None if found is None else int(found[1] or 0)

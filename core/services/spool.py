@@ -5,7 +5,9 @@ Each file but the last one is what is sent: a gzipped JSON array, whose name say
 
 from __future__ import annotations
 
+import errno
 import gzip
+import json
 import os
 import re
 import threading
@@ -40,34 +42,35 @@ class Spool:
         Raises `ConfigError`, `UntrustedFileError`.
         """
         self._folder, self._most, self._batch_bytes, self._on_drop = folder, most_bytes, batch_bytes, on_drop
+        self._most_open = min(batch_bytes * _RATIO, most_bytes // 2)
         self._lock = threading.Lock()
         self._lines: list[bytes] = []
         self._size = 0
+        self._failing = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_trusted(folder)
             self._next = 1 + max((int(each.name[:12]) for each in self._files()), default=0)
             self._open = folder / _OPEN
-            left = self._open.read_bytes().split(b"\n")[:-1] if self._open.exists() else []  # a torn line is none
+            left = self._open.read_bytes().split(b"\n") if self._open.exists() else []
             self._descriptor = os.open(
                 self._open, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_APPEND, 0o600
             )
         except OSError as error:
             raise ConfigError("agent.state_dir", f"{folder} cannot be used: {error.strerror}") from error
-        for line in left:
+        whole = [each for each in left if _is_whole(each)]
+        if torn := sum(map(bool, left)) - len(whole):
+            on_drop(torn, f"they were not written to the end in {self._open}")
+        for line in whole:
             self.add(line)
 
     def add(self, line: bytes) -> None:
         """One decision as JSON, without an end of the line."""
         with self._lock:
-            try:
-                os.write(self._descriptor, line + b"\n")
-            except OSError as error:  # it is sent nevertheless, if this process lives so long
-                if not self._lines:
-                    self._on_drop(0, f"decisions cannot be written to {self._folder}: {error.strerror}")
+            self._append(line + b"\n")
             self._lines.append(line)
             self._size += len(line) + 1
-            if self._size >= self._batch_bytes * _RATIO:
+            if self._size >= self._most_open:
                 self._seal()
 
     def oldest(self) -> Batch | None:
@@ -89,6 +92,20 @@ class Spool:
         """A service has taken it, or nobody will. Raises `OSError`."""
         with self._lock:
             batch.path.unlink(missing_ok=True)
+
+    def _append(self, line: bytes) -> None:
+        """Write it whole or not at all; what is not written is sent nevertheless, if this process lives so long."""
+        try:
+            before = os.fstat(self._descriptor).st_size
+            if os.write(self._descriptor, line) < len(line):
+                os.ftruncate(self._descriptor, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            if not self._failing:
+                self._on_drop(0, f"decisions cannot be written to {self._folder}: {error.strerror}")
+            self._failing = True
+        else:
+            self._failing = False
 
     def _seal(self) -> None:
         lines, self._lines, self._size = self._lines, [], 0
@@ -122,7 +139,7 @@ class Spool:
         total = sum(sizes)
         dropped = 0
         for path, size in zip(files, sizes, strict=True):
-            if total <= self._most:
+            if total <= self._most - self._most_open:
                 break
             path.unlink(missing_ok=True)
             total -= size
@@ -132,6 +149,14 @@ class Spool:
 
     def _files(self) -> list[Path]:
         return sorted(each for each in self._folder.iterdir() if _NAME.fullmatch(each.name))
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is one decision: not where the disk was full, or the machine lost its power."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _count(path: Path) -> int:

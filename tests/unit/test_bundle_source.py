@@ -134,6 +134,37 @@ def revision(agent: Agent, name: str) -> Callable[[], bool]:
     return lambda: agent._policy.revision.startswith(f"rev-{name}")
 
 
+def test_a_kept_bundle_that_is_refused_at_start_stays_told(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        until(agent, revision(agent, "B1"))
+        wait((site.kept / "state.json").exists)
+    site.key.write_bytes(key_pair("ES256", 1)[1])  # the old one is trusted no more
+    with site.agent() as (setting, agent):
+        assert "not by the pinned key" in agent._desk.troubles["bundle"]
+        assert "the kept bundle" in agent._desk.troubles["bundle"]
+        until(agent, lambda: "the kept bundle" not in agent._desk.troubles.get("bundle", ""))
+        assert site.url in agent._desk.troubles["bundle"]  # the server's was examined, and is no better
+        assert decided_by(setting, agent) == ["R1"]
+
+
+def test_an_older_bundle_is_refused_though_the_host_died_before_it_noted_the_newer(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1", serial=1)).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+        wait((site.kept / "state.json").exists)
+    noted = (site.kept / "state.json").read_bytes()
+    site.shelf.put(signed(ruled("B5", serial=5)).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B5"))
+        wait(lambda: b'"highest": 5' in (site.kept / "state.json").read_bytes())
+    (site.kept / "state.json").write_bytes(noted)
+    site.shelf.put(signed(ruled("B3", serial=3)).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, lambda: "serial" in agent._desk.troubles.get("bundle", ""))
+        assert revision(agent, "B5")()
+
+
 def test_a_bundle_comes_into_force_and_starts_the_next_agent_without_a_network(site: Site) -> None:
     site.shelf.put(signed(ruled("B1")).to_bytes())
     with site.agent() as (setting, agent):

@@ -1,8 +1,11 @@
 """Decisions and status for a console, as any OPA tells them."""
 
+import contextlib
 import gzip
 import json
-import time
+import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -66,6 +69,10 @@ def sent(server: Server, path: str = "/logs") -> list[dict[str, Any]]:
     requests = [each for each in list(server.requests) if each.path == path]
     assert all(each.headers["content-encoding"] == "gzip" for each in requests)
     return [event for each in requests for event in json.loads(gzip.decompress(each.body))]
+
+
+def sent_bytes(server: Server) -> bytes:
+    return b"".join(gzip.decompress(each.body) for each in list(server.requests) if each.path == "/logs")
 
 
 def test_decisions_arrive_masked_as_opa_tells_them(tmp_path: Path) -> None:
@@ -175,6 +182,8 @@ def test_trouble_in_status() -> None:
     assert "code" not in standing.to_json()["bundles"]["krie"]  # type: ignore[index,call-overload,operator]
 
 
+ZEROS = ("00", "+0", "-0", "0" * 5000)
+"""As Go reads them, so that OPA finds the first element."""
 EVENT: dict[str, Any] = {"input": {"a": {"b": [1, 2, {"c": 3}]}, "x/y": 4}, "result": {"rules": [{"id": "R"}]}}
 
 
@@ -199,6 +208,8 @@ EVENT: dict[str, Any] = {"input": {"a": {"b": [1, 2, {"c": 3}]}, "x/y": 4}, "res
         ("/input/nowhere/x", {"input": EVENT["input"]}, ""),
         ("/input/a/b/9", {"input": EVENT["input"]}, ""),
         ("/input/a/b/-1", {"input": EVENT["input"]}, ""),
+        *((f"/input/a/b/{each}", {"input": {"a": {"b": [2, {"c": 3}]}, "x/y": 4}}, "erased") for each in ZEROS),
+        ("/input/a/b/002/c", {"input": {"a": {"b": [1, 2, {}]}, "x/y": 4}}, "erased"),
         ({"op": "upsert", "path": "/input/a/b/9", "value": 1}, {"input": EVENT["input"]}, ""),
         ({"op": "upsert", "path": "/input/a/b/0/z", "value": 1}, {"input": EVENT["input"]}, ""),
     ],
@@ -215,7 +226,18 @@ def test_masks(rule: Json, after: dict[str, Any], noted: str) -> None:
 
 @pytest.mark.parametrize(
     "rules",
-    [{}, ["input"], ["/labels"], [""], [7], [{"op": "x", "path": "/input"}], [{"path": "/input"}], [{"op": "remove"}]],
+    [
+        {},
+        ["input"],
+        ["/labels"],
+        [""],
+        [7],
+        [{"op": "x", "path": "/input"}],
+        [{"path": "/input"}],
+        [{"op": "remove"}],
+        ["/input/%"],
+        ["/input/a%zz"],
+    ],
 )
 def test_a_mask_that_makes_no_sense_is_an_error(rules: Json) -> None:
     with pytest.raises(PolicyError, match=r"data\.system\.log\.mask"):
@@ -271,7 +293,54 @@ def test_what_waits_is_kept_in_order_over_a_restart(tmp_path: Path) -> None:
     again = spool(tmp_path, drops)
     again.add(line(6))
     assert list(batches(again)) == [[0, 1, 2, 3, 4], [5, 6]]
+    assert drops.take() == (1, f"they were not written to the end in {tmp_path}/spool/open.jsonl")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", folder], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)  # spools have files open there as long as they live
+
+
+def test_a_full_disk_is_told_once_and_tears_no_line(small_disk: Path) -> None:
+    drops = Drops()
+    made = Spool(small_disk / "spool", 1 << 20, 1 << 16, drops.put)
+    made.add(line(0))
+    rest = small_disk / "rest"
+    with contextlib.suppress(OSError), rest.open("wb", buffering=0) as file:
+        while file.write(bytes(1024)):
+            pass
+    for number in range(1, 9):
+        made.add(line(number, 600))
+    count, why = drops.take()
+    assert (count, "No space" in why) == (0, True)
+    rest.unlink()
+    made.add(line(9))
     assert drops.take() == (0, "")
+    with (small_disk / "spool/open.jsonl").open("ab") as file:  # as after a loss of power
+        file.write(bytes(100) + b"\n")
+    again = Spool(small_disk / "spool", 1 << 20, 1 << 16, drops.put)
+    ((first, *others),) = batches(again)
+    assert (first, others[-1]) == (0, 9)
+    assert drops.take()[0] == 1
+
+
+@pytest.mark.parametrize(("most", "batch"), [(1 << 20, 1 << 24), (1 << 20, 1 << 16)])
+def test_all_that_waits_is_within_the_limit(most: int, batch: int, tmp_path: Path) -> None:
+    drops = Drops()
+    made = spool(tmp_path, drops, most, batch)
+    for number in range(1500):
+        made.add(line(number, 1000))
+        if number % 100 == 0:
+            assert sum(each.stat().st_size for each in (tmp_path / "spool").iterdir()) <= most
+    kept = [number for each in batches(made) for number in each]
+    assert kept == list(range(1500 - len(kept), 1500))
+    assert drops.take()[0] == 1500 - len(kept) > 0
 
 
 def test_a_batch_is_no_larger_than_one_may_be(tmp_path: Path) -> None:
@@ -338,11 +407,22 @@ def test_what_cannot_be_masked_is_dropped(tmp_path: Path) -> None:
     def policy(text: str) -> Callable[[], None]:
         return lambda: decisions.policy({"mask": {"files": [["m.rego", f"package system.log\n\n{text}"]], "data": {}}})
 
-    for mask in ('mask contains "input"', "mask := 7", "mask contains", "mask contains x if x := 1 / input.input.zero"):
+    for mask in (
+        'mask contains "input"',
+        "mask := 7",
+        "mask contains",
+        "mask contains x if x := 1 / input.input.zero",
+        "mask contains input.input.secret",
+        'mask contains {"op": input.input.secret, "path": "/input"}',
+        "mask contains [input.input.secret]",
+        "mask contains x if x := time.parse_duration_ns(input.input.secret)",
+        "drop if time.parse_duration_ns(input.input.secret) > 0",
+    ):
         policy(mask)()
-        decisions.take({"input": {"zero": 0}})
+        decisions.take({"input": {"zero": 0, "secret": "pass\nword"}})
         count, why = drops.take()
         assert (count, "cannot be masked" in why) == (1, True), mask
+        assert "word" not in why
     assert made.oldest() is None
     decisions.policy({"mask": None})
     decisions.take({"input": {}})
@@ -352,20 +432,76 @@ def test_what_cannot_be_masked_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_mask_without_end_ends_the_courier_and_not_the_agent(tmp_path: Path) -> None:
-    endless = """package system.log
+    decision_only = "count([1 | some a in numbers.range(1, input.n); some b in numbers.range(1, 9999); a == b]) < 0"
+    always = "count([1 | some a in numbers.range(1, 99999); some b in numbers.range(1, 99999); a == b]) < 0"
+    for number, rule in enumerate((decision_only.replace("input.n", "9999 * count(input.path)"), always)):
+        endless = f'package system.log\n\nmask contains "/input/x" if {rule}\n'
+        folder = tmp_path / str(number)
+        policy = {"decision_ms": 100, "paths": (str(folder / "policies"),)}
+        with (
+            serving(Console().answer) as server,
+            logging_agent(folder, server.url, policy=policy) as (setting, agent),
+        ):
+            (setting.policies / "mask.rego").write_text(endless)
+            load(agent)
+            setting.happens(name="kernel/x")
+            until(agent, lambda: "courier" in agent._desk.troubles)
+            assert "SIGALRM" in agent._desk.troubles["courier"]
+            # The next one does not try it again, and so lives to hear of another policy.
+            until(agent, lambda: "courier" not in agent._desk.troubles)
+            setting.happens(name="kernel/y")
+            until(agent, lambda: "a mask took longer than policy.decision_ms" in journaled(setting))
+            (setting.policies / "mask.rego").unlink()
+            load(agent)
+            setting.happens(name="kernel/z")
+            until(agent, lambda: b"kernel/z" in sent_bytes(server))
 
-mask contains "/input/x" if count([1 | some a in numbers.range(1, 2000); some b in numbers.range(1, 2000); a == b]) < 0
-"""
-    policy = {"decision_ms": 100, "paths": (str(tmp_path / "policies"),)}
+
+def journaled(setting: Setting) -> str:
+    """All that the agent has journaled so far."""
+    return Path(setting.config.journal.path).read_text()
+
+
+def load(agent: Agent) -> None:
+    agent._reload()
+    agent._finish_reload(PATIENCE_S)
+
+
+def courier(agent: Agent) -> int:
+    until(agent, lambda: agent._desk._courier is not None)
+    assert agent._desk._courier is not None
+    return agent._desk._courier.tgid
+
+
+def test_decisions_without_a_courier_are_masked_by_the_policy_that_made_them(tmp_path: Path) -> None:
+    masking = 'package system.log\n\nmask contains "/input/event/name"\n'
+    policy = {"paths": (str(tmp_path / "policies"),)}
     with (
         serving(Console().answer) as server,
         logging_agent(tmp_path, server.url, policy=policy) as (setting, agent),
     ):
-        (setting.policies / "mask.rego").write_text(endless)
-        agent._reload()
-        agent._finish_reload(PATIENCE_S)
-        started = time.monotonic()
-        setting.happens(name="kernel/x")
-        until(agent, lambda: "courier" in agent._desk.troubles)
-        assert time.monotonic() - started < PATIENCE_S / 10
-        assert any("SIGALRM" in each["reason"] for each in told(setting, agent, "krie.service"))
+        mask = setting.policies / "mask.rego"
+        mask.write_text(masking)
+        load(agent)
+        os.kill(courier(agent), signal.SIGKILL)
+        until(agent, lambda: agent._desk._courier is None)
+        setting.happens(name="secret/1")
+        until(agent, lambda: "secret/1" in journaled(setting))
+        mask.unlink()
+        load(agent)
+        setting.happens(name="open/2")
+        until(agent, lambda: b"open/2" in sent_bytes(server))
+        seen = [each["input"]["event"] for each in sent(server) if each["custom"]["kind"] == "sample.seen"]
+        assert [each.get("name") for each in seen] == [None, "open/2"]
+        assert b"secret/1" not in sent_bytes(server)
+
+
+def test_what_a_courier_takes_along_is_counted(tmp_path: Path) -> None:
+    with serving(Console().answer) as server, logging_agent(tmp_path, server.url) as (setting, agent):
+        os.kill(courier(agent), signal.SIGSTOP)
+        for number in range(50):
+            setting.happens(name=f"kernel/{number}")
+        until(agent, lambda: agent._desk._outbox is not None and agent._desk._outbox.accepted >= 50)
+        os.kill(courier(agent), signal.SIGKILL)
+        until(agent, lambda: '"state":"dropped"' in journaled(setting))
+        assert sum(each["count"] for each in told(setting, agent, "krie.service")) >= 50
