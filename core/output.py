@@ -20,7 +20,7 @@ from typing import TextIO
 
 from .errors import ExitCode, KernelError, KrieError
 from .exhaustion import EXHAUSTED, exhausted
-from .printable import json_line, lines_of, one_line
+from .printable import json_line, lines_of, no_commands, one_line
 
 _STDOUT, _STDERR = 1, 2
 DETAIL = "  | "
@@ -29,14 +29,20 @@ _decode_guest = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
 
 
 def say(*lines: object) -> None:
-    """Print each of them on standard output as one line."""
+    """Print each of them on standard output as one line, which is no command to a CI system either."""
     for line in lines:
-        sys.stdout.write(f"{one_line(line)}\n")
+        sys.stdout.write(f"{no_commands(one_line(line))}\n")
 
 
 def say_text(text: str) -> None:
     """Print a text of several lines on standard output."""
     say(*lines_of(text))
+
+
+def say_for_ci(text: str) -> None:
+    """The same of a text whose commands to a CI system are KRIe's own."""
+    for line in lines_of(text):
+        sys.stdout.write(f"{line}\n")
 
 
 def say_json(value: object) -> None:
@@ -52,7 +58,7 @@ def complain(text: object, details: str = "", *, by: str = "krie") -> None:
 
 def complain_text(text: str) -> None:
     """Print a text of KRIe's own, of several lines, on standard error."""
-    sys.stderr.write("".join(f"{each}\n" for each in lines_of(text)))
+    sys.stderr.write(no_commands("".join(f"{each}\n" for each in lines_of(text))))
 
 
 def complain_of(error: Exception) -> ExitCode:
@@ -94,7 +100,8 @@ class _OneLine(logging.Formatter):
 
 
 def _told(line: str, details: str) -> str:
-    return "".join(f"{each}\n" for each in (line, *(DETAIL + each for each in lines_of(details.rstrip()) if details)))
+    told = (line, *(DETAIL + each for each in lines_of(details.rstrip()) if details))
+    return no_commands("".join(f"{each}\n" for each in told))
 
 
 class _Visible(io.TextIOWrapper):

@@ -10,6 +10,8 @@ _INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"
 """Hangul fillers: letters by category, and yet nothing is seen of them."""
 _MARKS = frozenset({"Mn", "Me"})
 """Categories of characters without a width of their own: they change the one before, which may be ours."""
+_COMMAND_AT_START = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
+_COMMAND_ANYWHERE = re.compile(r"(##\w*)\[")
 _SUSPECT = re.compile("[\x7f-\U0010ffff]")
 """What JSON leaves as it is, and may have to be escaped."""
 
@@ -31,8 +33,21 @@ def lines_of(value: object) -> list[str]:
     return [one_line(line) for line in str(value).expandtabs().split("\n")]
 
 
+def no_commands(text: str) -> str:
+    r"""Lines of which CI systems that read a log take none for a command of theirs, such as `::stop-commands::x` at a
+    line's start, or `##[add-mask]x` and `##vso[x]` anywhere: a character of it becomes an escape, as in `one_line`."""
+    if "::" in text:
+        text = _COMMAND_AT_START.sub(r"\1\\x3a", text)
+    return _COMMAND_ANYWHERE.sub(r"\1\\x5b", text) if "##" in text else text
+
+
 def json_line(text: str) -> str:
-    """JSON in which the same characters are escaped as JSON does it: to whatever reads it, it says what it said."""
+    """JSON in which the same characters, and what a CI system would take for a command, are escaped as JSON does it: to
+    whatever reads it, it says what it said."""
+    if "##" in text:
+        text = _COMMAND_ANYWHERE.sub(
+            r"\1\\u005b", text
+        )  # such a thing is in a string; nor does a line of JSON begin with ::
     if text.isascii() and "\x7f" not in text:
         return text
     return _SUSPECT.sub(lambda found: found[0] if _visible(found[0]) else _json_escape(found[0]), text)

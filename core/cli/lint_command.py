@@ -10,7 +10,7 @@ import click
 
 from ..config import load_config
 from ..errors import ConfigError, ExitCode
-from ..output import say, say_text
+from ..output import say, say_for_ci, say_text
 from ..plugin.offline import load_plugins
 from ..review.findings import ERROR, OPA, REGAL, Report
 from ..review.input_schemas import event_schemas
@@ -21,7 +21,7 @@ from . import render_lint
 from .command import PATH, config_file, config_option
 from .render import console, progress
 
-_TEXT = "text"
+_TEXT, _GITHUB = "text", "github"
 
 
 @click.command("lint")
@@ -73,7 +73,8 @@ def _print(report: Report, format_: str) -> None:
     if format_ == _TEXT:
         render_lint.lint(console(), report)
     else:
-        say_text(FORMATS[format_](report).removesuffix("\n"))
+        shown = FORMATS[format_](report).removesuffix("\n")
+        (say_for_ci if format_ == _GITHUB else say_text)(shown)
 
 
 def _target(text: str) -> tuple[str, Path]:

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ..output import DETAIL, unfiltered
-from ..printable import lines_of, one_line
+from ..printable import lines_of, no_commands, one_line
 
 _AS_WIDE_AS_NEEDED = 1 << 16
 _STATES = {"alive": "green", "attached": "yellow", "silent": "bold red", "missing": "bold red"}
@@ -37,10 +37,10 @@ class _Screen(Console):
 
 class _Piped(_Screen):
     def print(self, *objects: Any, **options: Any) -> None:
-        """Without the blanks that fill the cells of a table's last column."""
+        """Without the blanks that fill the cells of a table's last column, and commands to a CI system."""
         with self.capture() as text:
             super().print(*objects, **options)
-        self.file.write(re.sub(r" +(?=\n)", "", text.get()))
+        self.file.write(no_commands(re.sub(r" +(?=\n)", "", text.get())))
         self.file.flush()
 
 

@@ -15,21 +15,15 @@ def lint(console: Console, report: Report) -> None:
     """Two lines a finding, then who looked."""
     for each in report.findings:
         place = str(each.place)
-        told: list[Part] = [(_harmless(place), "bold"), ": ", (each.severity, _STYLES[each.severity]), ": "]
-        console.print(line(*told, _harmless(each.told), " ", (f"[{_harmless(each.name)}]", "dim")), soft_wrap=True)
-        console.print(line("    ", ("fix: ", "green"), _harmless(each.fix)), soft_wrap=True)
+        told: list[Part] = [(place, "bold"), ": ", (each.severity, _STYLES[each.severity]), ": "]
+        console.print(line(*told, each.told, " ", (f"[{each.name}]", "dim")), soft_wrap=True)
+        console.print(line("    ", ("fix: ", "green"), each.fix), soft_wrap=True)
     if report.findings:
         console.print()
     for looked in report.looked:
         counted = ", ".join(counted_as(report.count(each, looked.tool), each) for each in (ERROR, WARNING))
         path = f" ({looked.path})" if looked.path and not looked.why else ""
-        shown: Part = (f"did not look: {_harmless(looked.why)}", "bold yellow") if looked.why else f"{counted}{path}"
+        shown: Part = (f"did not look: {looked.why}", "bold yellow") if looked.why else f"{counted}{path}"
         console.print(line((f"{looked.tool:<6}", "bold"), shown), soft_wrap=True)
     clean = not report.findings and not any(each.why for each in report.looked)
     console.print(line((summary(report), "bold green" if clean else "bold")), soft_wrap=True)
-
-
-def _harmless(text: str) -> str:
-    """What a CI system that reads the log would take for a command, such as `::stop-commands::`, is none any more."""
-    text = text.replace("##[", "##\\x5b")
-    return f"./{text}" if text.lstrip().startswith("::") else text

@@ -100,7 +100,8 @@ def _files(given: Path, with_rotated: bool) -> list[Path]:
 
 def _tried(config: Config, plugins: Plugins, *policies: Chosen) -> tuple[Side, Side]:
     old, new = (
-        Side(each.name, each.revision, tried_engine(config, plugins, each.sources).packages) for each in policies
+        Side(each.name, each.revision, tried_engine(config, plugins, each.sources).packages, each.commit)
+        for each in policies
     )
     return old, new
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,8 @@ class Chosen:
     sources: PolicySources
     notes: tuple[str, ...] = ()
     """What it is made of, where that is not evident."""
+    commit: str = ""
+    """Which one a revision of git was, in full; where there are several repositories, that of each."""
 
     @property
     def revision(self) -> str:
@@ -123,4 +125,11 @@ def _at_revision(revision: str, config: Config, plugins: Plugins) -> Chosen:
         raise PolicyError(
             f"{revision}: there is no such folder or bundle, and no folder of policies is in a repository of git"
         )
-    return Chosen(revision, sources, tuple(notes))
+    return Chosen(revision, sources, tuple(notes), named(commits))
+
+
+def named(commits: Mapping[Path, str]) -> str:
+    """How a report tells which commits a revision was, by repository: tomorrow a branch is another one."""
+    if len(commits) == 1:
+        return next(iter(commits.values()))
+    return ", ".join(f"{commit} of {place_of(top)}" for top, commit in sorted(commits.items()))

@@ -12,7 +12,7 @@ from ..policy.engine import Rule
 from .chosen import Chosen
 from .compared import shown
 from .difference import Case, Difference
-from .report import Finding, Report, Table
+from .report import Finding, Report, Table, policy_fact, weight
 
 _MANY_KINDS = 4
 _MOST_ROWS = 200
@@ -40,6 +40,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
     ]
     findings += [_finding(rules, tiers, note.rule, note.what) for note in found.notes]
     tables = (
+        _concerned(findings, tiers),
         Table(
             "Inputs that are decided differently, all of them",
             ("event", "when", "rule", "old policy", "new policy"),
@@ -73,8 +74,8 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
     return Report(
         f"What differs between {old.name} and {new.name}",
         (
-            ("old policy", f"{old.name} (revision {old.revision})"),
-            ("new policy", f"{new.name} (revision {new.revision})"),
+            ("old policy", policy_fact(old.name, old.commit, old.revision)),
+            ("new policy", policy_fact(new.name, new.commit, new.revision)),
             ("rules compared exactly", ", ".join(found.exact) or "none: no other is said otherwise"),
             ("rules that were tried", ", ".join(found.tried) or "none"),
             (
@@ -87,8 +88,9 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
         tuple(_warnings(found, (*further, *old.notes, *new.notes), tiers.changes)),
         tuple(sorted(rules.keys() - {each.rule for each in findings})),
         {
-            "old": {"name": old.name, "revision": old.revision},
-            "new": {"name": new.name, "revision": new.revision},
+            "old": {"name": old.name, "revision": old.revision, "commit": old.commit or None},
+            "new": {"name": new.name, "revision": new.revision, "commit": new.commit or None},
+            "tiers": dict[str, Json](tiers.by_rule),
             "differs": not found.is_empty,
             "decides_differently": bool(found.cases),
             "cases": [_json(case) for case in found.cases],
@@ -97,6 +99,19 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
             "tried": dict[str, Json](found.tried),
             "tries": found.tries,
         },
+    )
+
+
+def _concerned(findings: Iterable[Finding], tiers: TiersSaid) -> Table:
+    """The rules of which something differs, the worst first."""
+    by_rule = {each.rule: each for each in findings}
+    return Table(
+        "Rules of which something differs",
+        ("rule", "severity", "ATT&CK", "tier", "title"),
+        tuple(
+            (name, each.severity or "-", each.technique or "-", tiers.by_rule.get(name, "-"), each.title or "-")
+            for name, each in sorted(by_rule.items(), key=lambda pair: (weight(pair[1].severity), pair[0]))
+        ),
     )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..tier.explain import Explained
 from .findings import near
 from .page import (
-    SEVERITIES,
     Html,
     choices,
     dotted,
@@ -25,10 +24,11 @@ from .page import (
     text,
     tiles,
 )
+from .report import SEVERITIES, TIERS, weight
 
 _CHOOSABLE: Mapping[str, tuple[str, ...]] = {
     "severity": (*SEVERITIES, "none"),
-    "tier": ("kernel", "user"),
+    "tier": TIERS,
     "action": ("kill", "override", "log"),
 }
 _COLUMNS = ("severity", "rule", "what", "ATT&CK", "action", "tier", "events")
@@ -57,9 +57,7 @@ def explain_page(explained: Iterable[Explained], revision: str, sources: Mapping
 def _weight(each: Explained) -> tuple[int, int, str, str]:
     """The worst first."""
     rule = each.placement.rule
-    severity = rule.metadata.severity
-    place = SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
-    return place, -rule.fired.action, rule.id, each.placement.kind
+    return weight(rule.metadata.severity), -rule.fired.action, rule.id, each.placement.kind
 
 
 def _counted(rules: Mapping[str, list[Explained]]) -> Iterator[tuple[str, str, object]]:

@@ -11,9 +11,8 @@ from html import escape
 from ..printable import one_line
 from ..version import version
 from .page_style import STYLE
+from .report import SEVERITIES
 
-SEVERITIES = ("critical", "high", "medium", "low")
-"""From the worst on, as pages show them."""
 _TECHNIQUE = re.compile(r"T(\d{4})(?:\.(\d{3}))?")
 
 
@@ -25,7 +24,12 @@ class Html(str):
 
 def text(value: object) -> Html:
     """A value as one line of text."""
-    return value if isinstance(value, Html) else Html(escape(one_line(value)))
+    return value if isinstance(value, Html) else Html(_escaped(value))
+
+
+def _escaped(value: object) -> str:
+    """Nor is it a command to a CI system in whose log the page is printed: see `krie.printable.no_commands`."""
+    return escape(one_line(value)).replace("::", "&#58;:").replace("##", "#&#35;")
 
 
 def lines(value: str) -> Html:
@@ -36,9 +40,7 @@ def lines(value: str) -> Html:
 def element(name: str, *content: object, **attributes: str) -> Html:
     """An element. `class_` and `data_x` stand for `class` and `data-x`; attributes that are empty are left out."""
     shown = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(one_line(value))}"'
-        for key, value in attributes.items()
-        if value
+        f' {key.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for key, value in attributes.items() if value
     )
     return Html(f"<{name}{shown}>{''.join(map(text, content))}</{name}>")
 

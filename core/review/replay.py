@@ -11,7 +11,7 @@ from pathlib import Path
 from ..events.wire import Json
 from ..policy.engine import Package, Rule
 from .compared import NEW, OLD, SIDES, UNKNOWN_VALUES, Tally
-from .report import Finding, Report, Table
+from .report import Finding, Report, Table, policy_fact
 
 _SHOWN = 5
 _MOST = 1000
@@ -24,6 +24,8 @@ class Side:
     name: str
     revision: str
     packages: Sequence[Package]
+    commit: str = ""
+    """As `krie.review.chosen` has it."""
 
     @property
     def rules(self) -> dict[str, Rule]:
@@ -68,8 +70,8 @@ def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: 
         (*notes, *_warnings(tally, old, new, files)),
         tuple(sorted(rules.keys() - {each.rule for each in findings})),
         {
-            "old": {"name": old.name, "revision": old.revision},
-            "new": {"name": new.name, "revision": new.revision},
+            "old": {"name": old.name, "revision": old.revision, "commit": old.commit or None},
+            "new": {"name": new.name, "revision": new.revision, "commit": new.commit or None},
             "lines": tally.lines,
             "same": tally.same,
             "different": tally.different,
@@ -86,8 +88,8 @@ def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: 
 def _facts(tally: Tally, old: Side, new: Side) -> tuple[tuple[str, str], ...]:
     undecided = sum(tally.undecided.values())
     return (
-        ("old policy", f"{old.name} (revision {old.revision})"),
-        ("new policy", f"{new.name} (revision {new.revision})"),
+        ("old policy", policy_fact(old.name, old.commit, old.revision)),
+        ("new policy", policy_fact(new.name, new.commit, new.revision)),
         ("recorded events", f"{tally.lines:,}"),
         ("decided alike", f"{tally.same:,}"),
         ("decided differently", f"{tally.different:,}"),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from ..events.wire import Json
 
+SEVERITIES = ("critical", "high", "medium", "low")
+"""From the worst on, as reports show them."""
+TIERS = ("kernel", "user")
 LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 """How code scanners call severities."""
 
@@ -39,6 +42,16 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def weight(severity: str) -> int:
+    """By which findings are ordered: the worst first, and last what has no severity."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def policy_fact(name: str, commit: str, revision: str) -> str:
+    """How a report names a policy; `commit`: empty where it is not of git."""
+    return f"{name} (commit {commit}, revision {revision})" if commit else f"{name} (revision {revision})"
 
 
 @dataclass(frozen=True, slots=True)

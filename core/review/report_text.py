@@ -116,7 +116,8 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 
 
 def _xml(text: str) -> str:
-    return escape(one_line(text), {'"': "&quot;"})
+    """Nor a command to a CI system, as `krie.printable.no_commands` has it."""
+    return escape(one_line(text), {'"': "&quot;", "::": "&#58;:", "##": "#&#35;"})
 
 
 def _sarif(text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from .page import SEVERITIES, Html, choices, element, facts, page, row, severity_tag, table, technique, tiles
-from .report import Finding, Report, Table
+from .page import Html, choices, element, facts, page, row, severity_tag, table, tag, technique, tiles
+from .report import SEVERITIES, TIERS, Finding, Report, Table, weight
 
 _NUMBER = re.compile(r"[\d,]+")
 _NAMED = re.compile(r"([a-z ]{1,20}): (.*)", re.DOTALL)
@@ -26,7 +26,7 @@ def as_html(report: Report) -> str:
         body += [choices(name, values) for name, values in _CHOOSABLE.items()]
     else:
         body.append(element("p", "Nothing that was found.", class_="about"))
-    body += [_card(each) for each in sorted(report.findings, key=_weight)]
+    body += [_card(each) for each in sorted(report.findings, key=lambda each: weight(each.severity))]
     for each in report.tables:
         body += [element("h2", each.title), _table(each)]
     if report.passed:
@@ -34,11 +34,6 @@ def as_html(report: Report) -> str:
         summary = element("summary", f"Rules of which nothing differs: {len(report.passed):,}")
         body.append(element("details", summary, element("p", *names)))
     return page(report.title, body, _CHOOSABLE)
-
-
-def _weight(finding: Finding) -> int:
-    """The worst first."""
-    return SEVERITIES.index(finding.severity) if finding.severity in SEVERITIES else len(SEVERITIES)
 
 
 def _card(finding: Finding) -> Html:
@@ -70,4 +65,11 @@ def _table(found: Table) -> Html:
 
 def _cells(columns: Sequence[str], values: Sequence[str]) -> Iterator[Html]:
     for column, value in zip(columns, values, strict=True):
-        yield severity_tag(value) if column == "severity" else element("code", value)
+        if column == "severity":
+            yield severity_tag("" if value == "-" else value)
+        elif column == "ATT&CK":
+            yield technique(value)
+        elif column == "tier" and value in TIERS:
+            yield tag(value, value)
+        else:
+            yield element("code", value)

@@ -215,4 +215,29 @@ def test_a_difference_of_policies_is_such_a_page(tmp_path: Path, monkeypatch: py
     assert len(read.found["article"]) == 1
     for each in ("SITE002", "medium", "T1055.008", "A service account looks into another process", "1000..1999"):
         assert each in read.shown
-    assert re.search(r"tier\s*(kernel|user)", read.shown)
+    assert read.found["th"][:5] == ["rule", "severity", "ATT&CK", "tier", "title"]
+    assert {"medium", "user"} <= set(read.found["span"]), "labels, as on the page of explain"
+    assert "T1055.008" in read.found["a"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "head", "row"),
+    [
+        ("table", r"^rule +severity +ATT&CK +tier +title$", r"^SITE002 +medium +T1055.008 +user +A service account"),
+        (
+            "markdown",
+            r"^\| rule \| severity \| ATT&#38;CK \| tier \| title \|$",
+            r"^\| <code>SITE002</code> \| <code>medium</code> \| <code>T1055&#46;008</code> \| <code>user</code> \|",
+        ),
+    ],
+)
+def test_the_tier_of_a_rule_is_a_column(
+    shape: str, head: str, row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT / "examples/ci")
+    rules = (ROOT / "examples/ci/policies/site/site.rego").read_text()
+    (tmp_path / "site.rego").write_text(rules.replace("uid < 1000", "uid < 2000"))
+    result = CliRunner().invoke(policy_command, ["diff", "policies", str(tmp_path), "--format", shape])
+    assert result.exit_code == 11, result.output
+    assert re.search(head, result.stdout, re.MULTILINE)
+    assert re.search(row, result.stdout, re.MULTILINE)

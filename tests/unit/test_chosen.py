@@ -1,16 +1,19 @@
 """The policy that a command is given: a folder, a bundle, a revision of git. None of it runs anything."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from krie.cli.policy import policy
 from krie.config import Config
 from krie.errors import PolicyError
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
 from krie.policy.bundle import bundle_of
-from krie.review.chosen import Chosen, chosen, in_force
+from krie.review.chosen import Chosen, chosen, in_force, named
 from krie.review.git_revision import Repository
 
 RULE = 'package krie.{}\n\nrules contains {{"id": "{}", "action": "log"}} if input.event.kind == "x"\n'
@@ -63,6 +66,31 @@ def test_a_revision_is_what_was_committed_and_nothing_is_checked_out(site: Path)
     assert "UNCOMMITTED" in texts(choose("", site))
     assert choose("main", site).sources.data["list"] == [1]
     assert git(site.parent, "status", "--porcelain") == "M site/a.rego"
+
+
+def test_every_report_names_the_commit_that_a_revision_was(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = site.parent
+    (home / "krie.toml").write_text('[policy]\npaths = ["site"]\n')
+    monkeypatch.chdir(home)
+    old, new = (git(home, "rev-parse", each) for each in ("HEAD~1", "HEAD"))
+    # KRIe's own rules may be in a repository, too.
+    assert old in choose("HEAD~1", site).commit
+    assert choose("site", site).commit == choose("", site).commit == ""
+    diff, journal = ["diff", "git:HEAD~1", "HEAD"], ["replay", "journal", "--against", "git:HEAD~1", "--jobs", "1"]
+    (home / "journal").write_text("{}\n")
+    for command, commits in ((diff, (old, new)), (journal, (old,))):
+        for shape in ("table", "json", "junit", "markdown", "html"):
+            shown = CliRunner().invoke(policy, [*command, "--format", shape]).stdout
+            assert all(each in shown for each in commits), (command, shape, shown)
+        told = json.loads(CliRunner().invoke(policy, [*command, "--format", "json"]).stdout)
+        told_of = told["old"] if command is diff else told["new"]
+        assert old in told_of["commit"]
+    assert told["old"]["commit"] is None
+
+
+def test_a_name_stands_for_its_commit_alone_where_there_is_one_repository() -> None:
+    assert named({Path("/a"): "1" * 40}) == "1" * 40
+    assert named({Path("/b"): "2" * 40, Path("/a"): "1" * 40}) == f"{'1' * 40} of /a, {'2' * 40} of /b"
 
 
 def test_the_plugins_own_rules_stay(site: Path) -> None:

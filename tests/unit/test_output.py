@@ -56,6 +56,30 @@ def test_only_visible_characters_come_out(code: str) -> None:
     assert all(line.isprintable() for line in shown.split("\n")), shown
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "output.say(' ::owned::', '##[owned]')",
+        "output.say_text('x\\n::owned::')",
+        "output.complain_text('::owned::\\n##[owned]')",
+        "output.complain('##[owned]', 'x\\n::owned::##[owned]')",
+        "logging.getLogger('x').error('##[owned]', extra={'details': '::owned::'})",
+        "from krie.cli.render import console, line; console().print(line('::owned::##[owned]'))",
+        "from krie.cli.render import console, table; console().print(table('', 'a', [(' ::owned',), ('##[owned]',)]))",
+    ],
+)
+def test_no_line_is_a_command_to_ci(code: str) -> None:
+    done = said(code)
+    shown = (done.stdout + done.stderr).decode()
+    assert "owned" in shown
+    assert "##[" not in shown
+    assert not any(line.strip().startswith("::") for line in shown.split("\n")), shown
+
+
+def test_commands_to_ci_of_our_own_stay() -> None:
+    assert said("output.say_for_ci('::error::a\\x1b')").stdout == b"::error::a\\x1b\n"
+
+
 def test_a_line_that_is_somebody_elses_is_marked() -> None:
     done = said("output.complain('first' + evil + 'krie: forged', 'a\\nkrie: forged\\n')")
     assert done.stderr.decode().split("\n") == [

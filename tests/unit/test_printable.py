@@ -1,13 +1,14 @@
 """Text for people: nothing of it is invisible, moves the cursor or reorders; and JSON stays what it was."""
 
 import json
+import re
 import sys
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from krie.printable import json_line, lines_of, one_line
+from krie.printable import json_line, lines_of, no_commands, one_line
 
 TEXTS = st.text(st.characters(codec=None)) | st.text("\x1b\x9b\u202e\u200b\n[]\\é", max_size=20)
 
@@ -51,6 +52,37 @@ def test_a_text_has_the_lines_that_its_line_breaks_make(text: str) -> None:
     shown = lines_of(text)
     assert len(shown) == text.count("\n") + 1
     assert all(each.isprintable() for each in shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::stop-commands::x", r"\x3a:stop-commands::x"),
+        ("a\n \t::error::x\n", "a\n \t\\x3a:error::x\n"),
+        ("\N{NO-BREAK SPACE}::error::x", "\N{NO-BREAK SPACE}\\x3a:error::x"),
+        ("x ##[add-mask]a ##[error]", r"x ##\x5badd-mask]a ##\x5berror]"),
+        ("x ###vso[task.setvariable]a", r"x ###vso\x5btask.setvariable]a"),
+        ("a::b ## [x] :x", "a::b ## [x] :x"),
+    ],
+)
+def test_what_a_log_of_ci_says_is_no_command(text: str, shown: str) -> None:
+    assert no_commands(text) == shown
+
+
+@given(st.text("ab:# []\n"))
+def test_no_text_is_a_command(text: str) -> None:
+    shown = no_commands(text)
+    assert not re.search(r"##\w*\[", shown)
+    assert not any(line.strip().startswith("::") for line in shown.split("\n"))
+
+
+def test_json_is_no_command_and_says_the_same() -> None:
+    value = {"##[error]": ["::x", "##[add-mask]", "##vso[x]"]}
+    for indent in (None, 2):
+        line = json_line(json.dumps(value, indent=indent))
+        assert no_commands(line) == line
+        assert "##[" not in line
+        assert json.loads(line) == value
 
 
 @given(st.recursive(TEXTS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3)))
