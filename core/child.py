@@ -1,10 +1,9 @@
-"""Children of the agent that run what may not end or block it: a socket to each, and a process that forks them.
+"""Children of the agent that run what may not end or block it, with a socket to each.
 
 Whatever a child does (crash, hang, eat its memory), the other end gets `ChildEnded` or `TimeoutError`, and `Child.end`
 says how it ended. Children end with the agent, also when that is killed.
 
-The agent has threads, and tables that grow: forked from it late, a child could find a lock held for ever, and would
-keep a copy of every page that the agent changes. So `ForkServer` is forked early, and forks all others.
+A process that has threads forks by another one: see `krie.fork_server`.
 """
 
 from __future__ import annotations
@@ -25,13 +24,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import ForkError, KernelError
+from .errors import ForkError
 
 _LENGTH = struct.Struct("=Q")
-_TGID = struct.Struct("=i")
 _PIECE = 1 << 18
 _SLICE_S = 0.02
-_ANSWERS_WITHIN_S = 5.0
 _LEAVES_WITHIN_S, _DIES_WITHIN_S = 0.2, 1.0
 _SAID = 300
 _LOW = 256
@@ -39,9 +36,7 @@ _LOW = 256
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 NAME = "krie-policy"
 """What these processes are called in /proc and by ps."""
-_SYS_CLONE, _CLONE_PARENT = 56, 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)
-_python = ctypes.PyDLL(None)  # keeps the interpreter's lock, which a child that it was let go for would never get
 Run = Callable[["Link"], None]
 """What a child does; it ends with that."""
 
@@ -171,7 +166,7 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _pair() -> tuple[socket.socket, socket.socket, int]:
+def pair() -> tuple[socket.socket, socket.socket, int]:
     """A socket's two ends, and a file for what a child says. Raises `KernelError` where no descriptors are left."""
     with ExitStack() as opened:
         try:
@@ -185,7 +180,7 @@ def _pair() -> tuple[socket.socket, socket.socket, int]:
 
 def forked(run: Run, name: str = NAME) -> Child:
     """Fork a child of this very process, which /proc and ps call `name`. Raises `KernelError`."""
-    mine, theirs, said = _pair()
+    mine, theirs, said = pair()
     parent = os.getpid()
     try:
         tgid = os.fork()
@@ -195,72 +190,12 @@ def forked(run: Run, name: str = NAME) -> Child:
         os.close(said)
         raise ForkError(name, error.errno or 0) from error
     if not tgid:
-        _become(theirs, said, parent, run, name)
+        become(theirs, said, parent, run, name)
     theirs.close()
     return Child(tgid, mine, said)
 
 
-def forked_by(server: Link, timeout_s: float = _ANSWERS_WITHIN_S) -> Child:
-    """Have a process that runs `serve_forks` fork one, which becomes a child of this process. Raises `ChildEnded`,
-    `TimeoutError`; `KernelError` where there is no room for it."""
-    mine, theirs, said = _pair()
-    try:
-        server.socket.settimeout(timeout_s)
-        socket.send_fds(server.socket, [b"F"], [theirs.fileno(), said])
-        answer = server.socket.recv(_TGID.size, socket.MSG_WAITALL)
-    except TimeoutError:
-        server.close()  # a late answer would be taken for that to the next request
-        mine.close()
-        os.close(said)
-        raise
-    except OSError as error:
-        mine.close()
-        os.close(said)
-        raise ChildEnded from error
-    finally:
-        theirs.close()
-    tgid = _TGID.unpack(answer)[0] if len(answer) == _TGID.size else -1
-    if tgid <= 0:
-        mine.close()
-        os.close(said)
-        if tgid < 0:
-            raise ChildEnded
-        raise KernelError("forking an evaluator of policies")
-    return Child(tgid, mine, said)
-
-
-def serve_forks(link: Link, run: Run, name: str = NAME) -> None:
-    """Fork a child that does `run` for each request, until the other end has gone.
-
-    They are children of this process's parent: that one learns how they end, and to the kernel's side of KRIe they are
-    the agent's own, as this process is.
-    """
-    link.socket.settimeout(None)
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(link.socket, 1, 2)
-        if not data:
-            return
-        theirs, said = descriptors
-        tgid = _sibling(theirs, said, run, name)
-        for each in descriptors:
-            os.close(each)
-        link.socket.sendall(_TGID.pack(max(0, tgid)))
-
-
-def _sibling(theirs: int, said: int, run: Run, name: str) -> int:
-    """Fork a child of this process's parent; returns its tgid.
-
-    Python's own fork knows no CLONE_PARENT. This process has one thread, so that nothing is to be done before.
-    """
-    parent = os.getppid()
-    tgid: int = _python.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, None, None, None, None)
-    if not tgid:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        _become(socket.socket(fileno=theirs), said, parent, run, name)
-    return tgid
-
-
-def _become(sock: socket.socket, said: int, parent: int, run: Run, name: str = NAME) -> NoReturn:
+def become(sock: socket.socket, said: int, parent: int, run: Run, name: str = NAME) -> NoReturn:
     """What a forked child does: nothing of the agent's is left to it but its socket and a file for what it says."""
     status = 1
     try:
@@ -308,39 +243,6 @@ def keep_only(kept: int, said: int) -> None:
         if number > 2 and number != kept:
             with suppress(OSError):  # the listing's own
                 os.close(number)
-
-
-class ForkServer:
-    """The process that forks all others. It holds nothing but what was imported when it was made."""
-
-    def __init__(self, run: Run, name: str = NAME) -> None:
-        """Fork it. What it forks does `run`, and is called `name`."""
-        self._run, self._name = run, name
-        self._server = forked(self._serve, name)
-
-    @property
-    def tgid(self) -> int:
-        """Of the server."""
-        return self._server.tgid
-
-    def fork(self) -> Child:
-        """A new child. Raises `KernelError`."""
-        for _ in range(2):
-            try:
-                if self._server.stopped:
-                    raise ChildEnded
-                return forked_by(self._server)
-            except (ChildEnded, TimeoutError):  # somebody has ended or stopped it
-                self._server.end(0.0)
-                self._server = forked(self._serve, self._name)
-        raise KernelError("forking an evaluator of policies", 0, "the process that does it ends at once")
-
-    def close(self) -> None:
-        """End the server; its children are others' to end."""
-        self._server.end()
-
-    def _serve(self, link: Link) -> None:
-        serve_forks(link, self._run, self._name)
 
 
 def limit_memory(mib: int) -> None:

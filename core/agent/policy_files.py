@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..child import ForkServer
 from ..config import Config
 from ..decision import Action
 from ..errors import KrieError
 from ..events.event import EventTypes
 from ..events.wire import Json
+from ..fork_server import ForkServer
 from ..opa.server import OpaServer
 from ..policy.analysis import unknown_names
 from ..policy.bundle_file import BundleFile

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from ..child import Child, ChildEnded, ForkServer
+from ..child import Child, ChildEnded
 from ..config import OpaConfig
 from ..errors import KernelError
+from ..fork_server import ForkServer
 from .waiting import WINDOW_S, Waiting
 from .worker import ANSWERED, DECLINED, Question, answers_of, asked, serve
 
@@ -137,7 +138,9 @@ class OpaServer:
             slow, query = self._slow or ("", b"")
             request = query if slow == revision else _trivial(revision)
             try:
-                self._worker = self._worker or self._forks.fork()
+                self._worker = self._worker or self._forks.soon()
+                if self._worker is None:
+                    return
                 self._worker.send_bytes(request, _MOMENT_S)
             except (KernelError, ChildEnded, TimeoutError) as error:
                 self._down(f"nothing can ask it: {str(error) or type(error).__name__}")

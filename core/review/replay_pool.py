@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..child import Child, ChildEnded, ForkServer, Link, limit_memory
+from ..child import Child, ChildEnded, Link, limit_memory
 from ..config import PolicyConfig
 from ..decision import Action
 from ..errors import PolicyError
 from ..events.given import Values
+from ..fork_server import ForkServer
 from ..policy.embedded import EmbeddedEngine
 from ..policy.policy import Policy
 from ..policy.sources import PolicySources

@@ -59,8 +59,8 @@ class BundleThread:
                     self._again.set()
             except (OSError, KrieError) as error:
                 self._told("trouble", f"what is in force cannot be noted: {error}")
-        if state != "again":
-            self._answered.set()
+            if state != "again" and not self._intake.waits:
+                self._answered.set()
 
     def _once(self) -> None:
         try:

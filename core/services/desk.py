@@ -11,19 +11,22 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..child import Child, ForkServer
+from ..child import Child
 from ..config import Config
 from ..decision import Decision
 from ..enforce.enforcer import Outcome
 from ..errors import KrieError
 from ..events.wire import Json
+from ..fork_server import ForkServer
 from ..policy.bundle_file import KEPT_FOLDER, BundleFile, with_executables
 from ..policy.pinned import read_keys
+from ..policy.serial import refused_for_age
 from ..policy.sources import PolicySources
 from ..services_config import is_url
 from .backoff import backoff_s
@@ -34,6 +37,7 @@ from .decisions import decision_line
 from .early import Early
 from .kept import KeptBundle
 from .mask import masks
+from .offers import Offered, Offers
 from .outbox import Outbox
 
 NAME = "krie-courier"
@@ -68,11 +72,7 @@ class Desk:
         self._keys = read_keys(config.bundle.keys) if config.policy.bundle else {}
         self._kept = KeptBundle(Path(config.agent.state_dir) / KEPT_FOLDER)
         self._active: BundleFile | None = None
-        self._offered: BundleFile | None = None
-        self._tried: BundleFile | None = None
-        """The one that is offered, if that is what the load that has begun reads."""
-        self._offer: dict[str, Any] = {}
-        self._fresh = False
+        self._offers = Offers()
         self.troubles: dict[str, str] = {}
         """What is wrong now, by service."""
         self._notes: list[Note] = []
@@ -109,8 +109,8 @@ class Desk:
     def source(self) -> BundleFile | None:
         """The bundle that a load is to read; None: the folders. Raises `PolicyError`, `ConfigError`."""
         if self.from_url:
-            self._tried = self._offered
-            return self._offered or self._active
+            offered = self._offers.read()
+            return offered.file if offered is not None else self._active
         if not self._config.policy.bundle:
             return None
         return with_executables(BundleFile(Path(self._config.policy.bundle), self._keys))
@@ -129,40 +129,40 @@ class Desk:
         if self._courier is not None:
             poll.register(self._courier.socket, select.EPOLLIN)
         elif self._server is not None:
-            self._fork()
+            self._fork(self._server.fork)
 
     def take_offer(self) -> bool:
         """Whether there is a bundle that was not tried yet; it counts as tried from here on."""
-        fresh, self._fresh = self._fresh, False
-        return fresh
+        return self._offers.take_fresh()
 
     def in_force(self, rules: int) -> None:
         """What was read by the last load is in force. Raises nothing: what cannot be noted is trouble."""
-        if self._tried is None:
+        tried = self._offers.tried()
+        if tried is None:
             return
-        tried, self._tried, self._offered = self._tried, None, None
-        self._active = replace(tried, path=self._kept.active)
+        self._active = replace(tried.file, path=self._kept.active)
         try:
-            self._kept.adopt()
+            self._kept.adopt(tried.digest)
         except OSError as error:
             self._trouble("bundle", "trouble", f"it is in force, and cannot be kept: {error.strerror}")
             self._active = None
         else:
             self._well("bundle")
-        self._say({"service": "bundle", "state": "in_force", "digest": self._offer["digest"], "rules": rules})
+        self._say({"service": "bundle", "state": "in_force", "digest": tried.digest, "rules": rules})
+        if (waiting := self._offers.waiting) is not None and (why := refused_for_age(waiting.serial, tried.serial)):
+            self._offers.drop()
+            self._refuse(waiting, why, again=False)
+            self._notes.append(Note("bundle", "refused", why))
 
     def refused(self, reason: str, *, again: bool) -> bool:
         """What was read by the last load is not in force. `again`: it is no fault of the bundle's.
 
         Returns whether that was a bundle from a URL.
         """
-        if self._tried is None:
+        tried = self._offers.tried()
+        if tried is None:
             return False
-        self._tried = self._offered = None
-        first = reason.partition("\n")[0]
-        message = {"service": "bundle", "state": "refused", "digest": self._offer["digest"], "reason": first}
-        self._say({**message, "again": again})
-        self.troubles["bundle"] = first
+        self._refuse(tried, reason.partition("\n")[0], again=again)
         return True
 
     def try_again(self) -> None:
@@ -229,7 +229,7 @@ class Desk:
         if self._server is None or self._poll is None or self._courier is not None:
             return
         if self._clock() >= self._restart_due:
-            self._fork()
+            self._fork(self._server.soon)
 
     def notes(self) -> list[Note]:
         """What has happened since the last call."""
@@ -243,16 +243,27 @@ class Desk:
     def _take(self, message: dict[str, Any]) -> None:
         service, state = str(message["service"]), str(message["state"])
         if state == "offered":
-            path, names = self._kept.offered, dict(message["executables"])
-            self._offer = message
-            self._offered = BundleFile(path, self._keys, names)
-            self._fresh = True
+            digest = str(message["digest"])
+            file = BundleFile(self._kept.offered(digest), self._keys, dict(message["executables"]))
+            overtaken = self._offers.come(Offered(file, digest, message["serial"]))
+            if overtaken is not None:
+                self._withdraw(overtaken)
         elif state in ("refused", "trouble"):
             self._trouble(service, state, str(message["reason"]))
         elif state == "dropped":
             self._notes.append(Note(service, state, str(message["reason"]), int(message["count"])))
         elif state == "well":
             self._well(service)
+
+    def _refuse(self, offered: Offered, why: str, *, again: bool) -> None:
+        message: dict[str, Json] = {"service": "bundle", "state": "refused", "digest": offered.digest, "reason": why}
+        self._say({**message, "again": again})
+        self.troubles["bundle"] = why
+        self._withdraw(offered)
+
+    def _withdraw(self, offered: Offered) -> None:
+        with suppress(OSError):  # the next start removes it
+            self._kept.withdraw(offered.digest)
 
     def _well(self, service: str) -> None:
         if self.troubles.pop(service, ""):
@@ -297,14 +308,16 @@ class Desk:
         if self._outbox is not None:
             self._outbox.tell(message)
 
-    def _fork(self) -> None:
-        assert self._server is not None
+    def _fork(self, fork: Callable[[], Child | None]) -> None:
+        """`fork`: gives None where it has none yet."""
         assert self._poll is not None
         self._started = self._clock()
         try:
-            self._courier = self._server.fork()
+            self._courier = fork()
         except KrieError as error:
             self._failed(str(error))
+            return
+        if self._courier is None:
             return
         self._courier.socket.settimeout(None)
         self._outbox = Outbox(self._courier.socket, _WAITING)

@@ -5,7 +5,6 @@ In force it comes only by the agent, which tries it first. What is refused is no
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from ..policy.bundle_file import executables_of
 from ..policy.pinned import VerificationKey
 from ..policy.serial import refused_for_age, serial_of
 from ..policy.verification import verify
-from .kept import KeptBundle, State
+from .kept import KeptBundle, State, digest_of
 from .polling import Polled
 
 
@@ -62,7 +61,7 @@ class Intake:
             raw = self._kept.read(self._kept.active)
         except KrieError:
             return ""
-        return self._state.etag if _digest(raw) == self._state.digest else ""
+        return self._state.etag if digest_of(raw) == self._state.digest else ""
 
     def forget_refused(self) -> None:
         """An administrator wants all to be tried again, and may have removed the state to let an older one in."""
@@ -76,7 +75,7 @@ class Intake:
         `OSError` where it cannot be kept.
         """
         assert polled.raw is not None
-        digest = _digest(polled.raw)
+        digest = digest_of(polled.raw)
         if digest == self._state.digest and self.known_digest() == digest:
             self._refused.clear()
             self._state = replace(self._state, etag=polled.etag)
@@ -101,37 +100,52 @@ class Intake:
     def known_digest(self) -> str:
         """Of the bundle that is kept; empty where there is none."""
         try:
-            return _digest(self._kept.read(self._kept.active))
+            return digest_of(self._kept.read(self._kept.active))
         except KrieError:
             return ""
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is offered of which the agent has not said what became of it."""
+        return self._waiting is not None
+
     def in_force(self, digest: str) -> None:
-        """The agent says so. Raises `OSError` where that cannot be noted."""
-        offer, self._waiting = self._waiting, None
-        if offer is None or offer.digest != digest:
+        """The agent says so, of what is offered or of what a process before this one has offered.
+
+        Raises `OSError` where that cannot be noted.
+        """
+        offer = self._waiting
+        if offer is not None and offer.digest == digest:
+            self._waiting, etag, serial = None, offer.etag, offer.serial
+        elif digest == self.known_digest():
+            etag, serial = "", self._kept_serial()
+        else:
             return
         self._refused.clear()
-        highest = max((each for each in (offer.serial, self._state.highest) if each is not None), default=None)
-        self._state = State(self._url, offer.etag, digest, highest)
+        highest = max((each for each in (serial, self._state.highest) if each is not None), default=None)
+        self._state = State(self._url, etag, digest, highest)
         self._kept.note(self._state)
 
     def refused(self, digest: str, why: str, *, again: bool) -> None:
         """The agent has tried it and says why not. `again`: nothing follows for the bundle, so it is tried anew."""
-        offer, self._waiting = self._waiting, None
-        if offer is not None and offer.digest == digest and not again:
-            self._refused = {digest: why}
+        if self._waiting is not None and self._waiting.digest == digest:
+            self._waiting = None
+            if not again:
+                self._refused = {digest: why}
 
     def _known(self) -> State:
         """What is noted; where the agent ended before it could be, what is kept says more."""
         state = self._kept.state()
         if state == State():  # so that removing the note lets an older bundle in
             return state
-        try:
-            kept = serial_of(read_bundle(self._kept.read(self._kept.active), str(self._kept.active)))
-        except (KrieError, MemoryError, RecursionError):  # there is none, or none that could be in force
-            return state
-        highest = max((each for each in (kept, state.highest) if each is not None), default=None)
+        highest = max((each for each in (self._kept_serial(), state.highest) if each is not None), default=None)
         return replace(state, highest=highest)
+
+    def _kept_serial(self) -> int | None:
+        try:
+            return serial_of(read_bundle(self._kept.read(self._kept.active), str(self._kept.active)))
+        except (KrieError, MemoryError, RecursionError):  # there is none, or none that could be in force
+            return None
 
     def _examined(self, raw: bytes) -> Bundle:
         bundle = read_bundle(raw, self._shown)
@@ -147,7 +161,3 @@ class Intake:
         except PolicyError as error:
             raise PolicyError(f"{self._shown}: {error}") from error
         return bundle
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()

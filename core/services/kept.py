@@ -3,6 +3,7 @@ is to be tried."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,12 @@ from ..policy.archive import MOST_PACKED
 from ..trust import read_trusted, require_trusted
 
 _MOST_STATE = 64 << 10
+_OFFERED = "offered-"
+
+
+def digest_of(raw: bytes) -> str:
+    """By which a bundle's bytes are known."""
+    return hashlib.sha256(raw).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,7 @@ class State:
     url: str = ""
     etag: str = ""
     digest: str = ""
-    """SHA-256 of its bytes."""
+    """Of its bytes, by `digest_of`."""
     highest: int | None = None
     """The highest serial that was in force here; None: none was, so that any may follow."""
 
@@ -36,8 +43,6 @@ class KeptBundle:
         self._folder = folder
         self.active = folder / "active.tar.gz"
         """The bundle that was in force last; nothing has verified it since it was written."""
-        self.offered = folder / "offered.tar.gz"
-        """One that has been verified, and is to be tried."""
         self.state_file = folder / "state.json"
 
     def make(self) -> None:
@@ -45,7 +50,8 @@ class KeptBundle:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_trusted(self._folder)
-            self.offered.unlink(missing_ok=True)
+            for each in self._folder.glob(f"{_OFFERED}*"):
+                each.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError("agent.state_dir", f"{self._folder} cannot be used: {error.strerror}") from error
 
@@ -77,17 +83,22 @@ class KeptBundle:
         """Write the state. Raises `OSError`."""
         self._replace(self.state_file, json.dumps(asdict(state)).encode())
 
+    def offered(self, digest: str) -> Path:
+        """Where one lies that has been verified, and is to be tried: by its digest, since another one may come while it
+        is read."""
+        return self._folder / f"{_OFFERED}{digest}.tar.gz"
+
     def offer(self, raw: bytes) -> None:
         """Put a verified bundle where the policy is read from when it is tried. Raises `OSError`."""
-        self._replace(self.offered, raw)
+        self._replace(self.offered(digest_of(raw)), raw)
 
-    def adopt(self) -> None:
-        """The one that is offered is in force. Raises `OSError`."""
-        self.offered.rename(self.active)
+    def adopt(self, digest: str) -> None:
+        """The one with this digest is in force. Raises `OSError`."""
+        self.offered(digest).rename(self.active)
 
-    def withdraw(self) -> None:
-        """The one that is offered will not be in force. Raises `OSError`."""
-        self.offered.unlink(missing_ok=True)
+    def withdraw(self, digest: str) -> None:
+        """It will not be in force. Raises `OSError`."""
+        self.offered(digest).unlink(missing_ok=True)
 
     def read(self, path: Path) -> bytes:
         """The bytes of one of both. Raises `ConfigError`, `UntrustedFileError`."""
@@ -97,7 +108,7 @@ class KeptBundle:
         return f"{why}; remove it, and the next bundle is taken whatever its serial is"
 
     def _replace(self, path: Path, content: bytes) -> None:
-        new = path.with_name(f"{path.name}.new")
+        new = self._folder / f"{path.name.partition('-')[0].partition('.')[0]}.new"
         _write(new, content)
         new.rename(path)
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

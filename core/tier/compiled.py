@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ..child import Link, limit_memory, limit_time, memory_unlimited, serve_forks
+from ..child import Link, limit_memory, limit_time, memory_unlimited
 from ..config import PolicyConfig
 from ..errors import ConfigError, KernelError, KrieError, PolicyError, UntrustedFileError
 from ..events.event import EventType, EventTypes
 from ..events.wire import Json
 from ..exhaustion import exhausted
+from ..fork_server import serve_forks
 from ..policy.bundle_file import BundleFile, read_bundle_file, sources_of_bundle
 from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Package

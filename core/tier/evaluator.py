@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..child import Child, ChildEnded, forked_by
+from ..child import Child, ChildEnded
 from ..config import PolicyConfig
 from ..decision import FiredRule
 from ..errors import DecisionError, KernelError, PolicyError
 from ..exhaustion import exhausted_in
+from ..fork_server import forked_by
 from ..policy.debts import Debts
 from ..policy.engine import Package, Rule, fired_rules
 from ..policy.sources import PolicySources

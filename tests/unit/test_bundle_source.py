@@ -1,5 +1,6 @@
 """An agent whose policy comes as a bundle, from a real web server and from a file."""
 
+import hashlib
 import json
 import os
 import signal
@@ -317,22 +318,85 @@ def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Sit
         desk._take({**offer, "executables": {}})
         agent._finish_reload(PATIENCE_S)
         assert desk._active == before
-        assert desk._offered is not None
+        assert desk._offers.waiting is not None
         assert desk.take_offer()
+
+
+def offer(agent: Agent, made: Bundle, serial: int) -> bytes:
+    """As a courier does that was started anew, and knows nothing of what the one before has offered."""
+    raw = made.to_bytes()
+    agent._desk._kept.offer(raw)
+    digest = hashlib.sha256(raw).hexdigest()
+    told = {"service": "bundle", "state": "offered", "digest": digest, "revision": made.revision, "serial": serial}
+    agent._desk._take({**told, "executables": {}})
+    return raw
+
+
+def test_an_offer_that_is_overtaken_while_it_is_tried_is_kept_under_its_own_name(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        until(agent, revision(agent, "B1"))
+        desk = agent._desk
+        first = offer(agent, signed(ruled("B2", 2)), 2)
+        assert desk.take_offer()
+        agent._reload()
+        assert agent._policy_files.loading
+        second = offer(agent, signed(ruled("B3", 3)), 3)
+        agent._finish_reload(PATIENCE_S)
+        assert revision(agent, "B2")()
+        assert decided_by(setting, agent) == ["B2"]
+        assert (site.kept / "active.tar.gz").read_bytes() == first
+        assert desk.take_offer()  # which is not forgotten
+        agent._reload()
+        agent._finish_reload(PATIENCE_S)
+        assert revision(agent, "B3")()
+        assert (site.kept / "active.tar.gz").read_bytes() == second
+        assert not list(site.kept.glob("offered*"))
+
+
+def test_an_offer_that_comes_twice_is_tried_once(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+        desk, made = agent._desk, signed(ruled("B2", 2))
+        offer(agent, made, 2)
+        assert desk.take_offer()
+        agent._reload()
+        offer(agent, made, 2)
+        agent._finish_reload(PATIENCE_S)
+        assert revision(agent, "B2")()
+        assert not desk.take_offer()
+        assert desk.troubles == {}
+
+
+def test_nothing_older_comes_into_force_by_overtaking(site: Site) -> None:
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+        offer(agent, signed(ruled("B5", 5)), 5)
+        assert agent._desk.take_offer()
+        agent._reload()
+        offer(agent, signed(ruled("B4", 4)), 4)  # by a courier that knows of B1 only
+        agent._finish_reload(PATIENCE_S)
+        assert revision(agent, "B5")()
+        assert not agent._desk.take_offer()
+        assert "older" in agent._desk.troubles["bundle"]
+        assert not list(site.kept.glob("offered*"))
 
 
 def test_what_somebody_puts_into_the_folder_is_not_believed(site: Site) -> None:
     """Root alone can: then by mistake, such as a copied state."""
     (site.kept).mkdir(parents=True)
-    (site.kept / "offered.tar.gz").symlink_to("/etc/shadow")
-    (site.kept / "offered.tar.gz.new").symlink_to(site.folder / "victim")
+    (site.kept / "offered-0.tar.gz").symlink_to("/etc/shadow")
+    (site.kept / "offered.new").symlink_to(site.folder / "victim")
     site.shelf.put(signed(ruled("B1")).to_bytes())
     with site.agent() as (setting, agent):
         until(agent, lambda: bool(agent._desk.troubles))
         assert "bundle" in agent._desk.troubles
         assert not (site.folder / "victim").exists()
         assert decided_by(setting, agent) == ["R1"]
-        (site.kept / "offered.tar.gz.new").unlink()
+        assert not (site.kept / "offered-0.tar.gz").is_symlink()
+        (site.kept / "offered.new").unlink()
         agent._desk.try_again()
         until(agent, revision(agent, "B1"))
 

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from krie.child import Child, ChildEnded, ForkServer, Link, forked, forked_by
+from krie.child import Child, ChildEnded, Link, forked
 from krie.config import PolicyConfig
 from krie.decision import Action
 from krie.errors import ConfigError, DecisionError, KernelError, PolicyError
 from krie.events.event import EventTypes
+from krie.fork_server import ForkServer, forked_by
 from krie.policy.debts import Debts
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import fired_rules

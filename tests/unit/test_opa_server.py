@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from krie import fork_server
+from krie.child import Child
 from krie.config import OpaConfig
 from krie.decision import Action
 from krie.opa.server import Change, OpaServer
@@ -234,6 +236,45 @@ def test_a_stopped_or_killed_worker_is_replaced(tmp_path: Path, stack: ExitStack
         setting.until_opa()
         assert setting.decided(event(1)) == "opa"
         assert setting.server.worker != before
+
+
+def test_nobody_waits_for_a_process_that_forks_slowly(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one in a frozen cgroup, of which nothing tells that it is stopped."""
+    monkeypatch.setattr(fork_server, "_ANSWERS_WITHIN_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(Child, "stopped", False)
+    found = sources(tmp_path / "rules")
+    opa = stack.enter_context(running(tmp_path, found))
+    setting = Setting(found, stack, url=opa.url)
+    slow = setting.server._forks.tgid
+    os.kill(slow, signal.SIGSTOP)
+    started = time.monotonic()
+    for number in range(20):
+        assert setting.decided(event(number)) == "embedded"
+    assert setting.server.worker is None
+    os.kill(slow, signal.SIGCONT)
+    setting.until_opa()
+    assert time.monotonic() - started < PATIENCE_S
+    assert setting.changes() == [Change("opa", "")]  # it was late, and never wrong
+    assert setting.server._forks.tgid == slow
+
+
+def test_a_process_that_forks_nothing_is_replaced(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Child, "stopped", False)
+    found = sources(tmp_path / "rules")
+    opa = stack.enter_context(running(tmp_path, found))
+    setting = Setting(found, stack, url=opa.url)
+    hangs = setting.server._forks.tgid
+    os.kill(hangs, signal.SIGSTOP)
+    monkeypatch.setattr(fork_server, "_ANSWERS_WITHIN_S", 0.0)
+    setting.server.look(setting.revision)
+    assert setting.server._forks.tgid != hangs
+    monkeypatch.undo()
+    setting.until_opa()
+    assert setting.decided(event(1)) == "opa"
 
 
 def test_another_revision_is_refused_until_both_have_the_same(tmp_path: Path, stack: ExitStack) -> None:

@@ -9,7 +9,7 @@ from krie.errors import ConfigError, PolicyError
 from krie.service import Service
 from krie.services.http import Answer, ServiceError
 from krie.services.intake import Intake
-from krie.services.kept import KeptBundle, State
+from krie.services.kept import KeptBundle, State, digest_of
 from krie.services.polling import Polled, Polling
 from krie.services_config import BundleConfig
 
@@ -104,7 +104,7 @@ class Host:
         raw = signed(bundle(RULE % name, serial=serial)).to_bytes()
         offer = self.made.take(Polled(raw, etag, len(raw)))
         assert offer is not None
-        self.kept.adopt()
+        self.kept.adopt(offer.digest)
         self.made.in_force(offer.digest)
         return raw
 
@@ -142,6 +142,26 @@ def test_the_highest_serial_stays(tmp_path: Path) -> None:
     host.made.forget_refused()
     host.in_force("G", 1)
     assert host.kept.state().highest == 1
+
+
+def test_what_a_process_before_has_offered_is_noted_and_costs_no_other_offer(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.in_force("A", 1)
+    before = signed(bundle(RULE % "B", serial=5)).to_bytes()
+    raw = signed(bundle(RULE % "C", serial=6)).to_bytes()
+    host.kept.offer(before)  # by a courier that has ended since
+    offer = host.made.take(Polled(raw, "tag"))
+    assert offer is not None
+    host.kept.adopt(digest_of(before))
+    host.made.in_force(digest_of(before))
+    assert host.kept.state().highest == 5
+    assert host.kept.state().digest == digest_of(before)
+    assert host.made.waits
+    host.made.refused("another digest", "why", again=False)
+    assert host.made.waits
+    host.kept.adopt(offer.digest)
+    host.made.in_force(offer.digest)
+    assert (host.kept.state().highest, host.kept.state().etag, host.made.waits) == (6, "tag", False)
 
 
 def test_what_the_agent_refuses_is_not_offered_again(tmp_path: Path) -> None:
@@ -190,9 +210,10 @@ def test_a_damaged_state_is_told_and_nothing_is_believed(tmp_path: Path, content
 def test_others_may_not_have_put_anything_there(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.kept.offer(b"x")
-    host.kept.offered.chmod(0o666)
+    offered = host.kept.offered(digest_of(b"x"))
+    offered.chmod(0o666)
     with pytest.raises(ConfigError, match="can be changed by other users"):
-        host.kept.read(host.kept.offered)
+        host.kept.read(offered)
     (tmp_path / "bundle").chmod(0o777)
     with pytest.raises(ConfigError, match="can be changed by other users"):
         KeptBundle(tmp_path / "bundle").make()
