@@ -150,16 +150,40 @@ def _roots(texts: Iterable[str], data: Mapping[str, Json]) -> list[str]:
 
 
 def _require_roots(roots: list[str], modules: Iterable[PolicyFile], data: Mapping[str, Json], place: str) -> None:
-    owned = [tuple(part for part in root.split("/") if part) for root in roots]
+    owned = _Owned(roots)
+    shown = f"{roots[:8]}{' and others' if len(roots) > 8 else ''}"[:200]
     for file in modules:
         package = package_of(file.text)
         if package is None:
             raise PolicyError(f"{file.place}:1: does not begin with its package")
-        if not any(package[: len(root)] == root for root in owned):
-            raise PolicyError(f"{file.place}:1: package {'.'.join(package)} is outside of the manifest's roots {roots}")
-    for path in _leaves(data, max(map(len, owned), default=0)):
-        if not any(path[: len(root)] == root for root in owned):
-            raise PolicyError(f"{place}: data.{'.'.join(path)} is outside of the manifest's roots {roots}")
+        if package not in owned:
+            raise PolicyError(f"{file.place}:1: package {'.'.join(package)} is outside of the manifest's roots {shown}")
+    for path in _leaves(data, owned.depth):
+        if path not in owned:
+            raise PolicyError(f"{place}: data.{'.'.join(path)} is outside of the manifest's roots {shown}")
+
+
+class _Owned:
+    """All that is below some roots. A tree: a manifest may have thousands of them, a bundle millions of values."""
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        self._tree: dict[str, Any] = {}
+        self.depth = 0
+        """Of the longest root."""
+        for root in roots:
+            at, parts = self._tree, [part for part in root.split("/") if part]
+            self.depth = max(self.depth, len(parts))
+            for part in parts:
+                at = at.setdefault(part, {})
+            at[""] = {}  # a root ends here; no part is empty
+
+    def __contains__(self, path: tuple[str, ...]) -> bool:
+        at: dict[str, Any] | None = self._tree
+        for part in path:
+            if at is None or "" in at:
+                break
+            at = at.get(part) if part else None
+        return at is not None and "" in at
 
 
 def _leaves(data: Mapping[str, Json], depth: int, above: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:

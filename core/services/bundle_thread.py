@@ -15,6 +15,9 @@ from .polling import Polling
 from .standing import Standing
 from .thread import Message, Tell
 
+_LONGEST_REASON = 1000
+"""Of a refusal, which quotes names of the refused: these may be megabytes."""
+
 
 class BundleThread:
     """Polls, and waits for what the agent says of each bundle that is offered to it."""
@@ -49,7 +52,7 @@ class BundleThread:
                     self._intake.in_force(digest)
                 elif state == "refused":
                     self._intake.refused(digest, str(message["reason"]), again=bool(message["again"]))
-                    self._told_last = str(message["reason"])
+                    self._told_last = _short(str(message["reason"]))
                     self._standing.trouble("bundle", self._told_last)
                     if message["again"]:
                         self._polling.etag = ""
@@ -97,7 +100,12 @@ class BundleThread:
 
     def _told(self, state: str, reason: str, status: int = 0) -> None:
         """Tell it, unless it was told last."""
+        reason = _short(reason)
         self._standing.trouble("bundle", reason, status)
         if reason != self._told_last:
             self._told_last = reason
             self._tell({"service": "bundle", "state": state, "reason": reason, "status": status})
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 3]}..."

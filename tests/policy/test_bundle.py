@@ -15,7 +15,7 @@ from krie.errors import PolicyError
 from krie.events.wire import Json
 from krie.opa.entry_points import entry_points, package_of
 from krie.policy.archive import MOST_PACKED, pack
-from krie.policy.bundle import MANIFEST, Bundle, bundle_of, read_bundle
+from krie.policy.bundle import DATA, MANIFEST, Bundle, bundle_of, read_bundle
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.signature import file_digest, sign
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
@@ -321,6 +321,27 @@ def sparse() -> bytes:
     return gzip.compress(header.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
 
 
+def old_sparse() -> bytes:
+    """An old sparse header of GNU's which says that its map goes on, at the end of the archive."""
+    header = tarfile.TarInfo("a.rego")
+    header.type = tarfile.GNUTYPE_SPARSE
+    raw = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    raw[482] = 1
+    raw[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(raw))[0]
+    return gzip.compress(raw)
+
+
+def quotes() -> bytes:
+    """Any of these quotes could begin a text which goes on to the end of the line."""
+    return members({"a.rego": b"package a\n" + b'"a\\' * 40_000, MANIFEST: b'{"roots": ["b"]}'})
+
+
+def many_roots() -> bytes:
+    roots = [*(f"z{number}/x" for number in range(4095)), "a"]
+    data = {"a": dict.fromkeys(map(str, range(40_000)), 0), "b": 0}
+    return members({MANIFEST: json.dumps({"roots": roots}).encode(), DATA: json.dumps(data).encode()})
+
+
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
@@ -351,6 +372,11 @@ def sparse() -> bytes:
         (lambda: gzip.compress(tarfile.TarInfo("d").tobuf() * 70_000 + bytes(1024)), "is in it twice|unpacks"),
         (chain, "is no bundle|unpacks"),
         (sparse, "is no regular file|is no bundle"),
+        (old_sparse, "is no bundle"),
+        (quotes, "package a is outside"),
+        (many_roots, "data.b is outside"),
+        (lambda: tar(("a\udcff.rego", b"")), r"called a\\xff.rego, which is no plain path"),
+        (lambda: tar(("a\u202e.rego", b"")), r"called a\\u202e.rego, which is no plain path"),
     ],
 )
 def test_a_hostile_archive_is_refused_in_one_line_and_quickly(raw: Callable[[], bytes], problem: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from krie.agent.main import Agent
 from krie.config import Config
 from krie.errors import PolicyError
+from krie.policy.archive import pack
 from krie.policy.bundle import Bundle
 from krie.testing.patience import PATIENCE_S
 
@@ -215,6 +216,8 @@ def refused(site: Site, raw: bytes, why: str) -> None:
         (lambda: signed(bundle("package krie.site\n\nrules contains", revision="b")).to_bytes(), "site.rego:3"),
         (lambda: signed(ruled("B1", executables=["x"])).to_bytes(), "data.executables"),
         (lambda: bytes(17 << 20), "16777216 are the most"),
+        # A reason that quotes all of it would be a line for which the agent ends the courier.
+        (lambda: pack({"x.rego": b"package " + b"x" * (5 << 20), ".manifest": b'{"roots": []}'}), "package xxx"),
     ],
 )
 def test_what_is_refused(site: Site, raw: Callable[[], bytes], why: str) -> None:
