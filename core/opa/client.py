@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -40,6 +41,7 @@ class _Bounded(Session):
         super().__init__()
         self.trust_env = False
         self.headers["Accept-Encoding"] = "identity"
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # else all that it ever set is sent each time
 
     def send(self, request: PreparedRequest, **options: Any) -> Response:
         """Send, and read the answer up to its bound. Raises `RefusedAnswer`, `Declined`."""
@@ -58,6 +60,10 @@ class _Bounded(Session):
             raise RefusedAnswer(_refusal(response.status_code))
         response._content = bytes(body)  # noqa: SLF001 - what `content` would have read by itself, without a bound
         return response
+
+    def get_redirect_target(self, _response: Response) -> str | None:
+        """Nowhere. Where there is a target, `requests` reads all of the answer, even if redirects are not followed."""
+        return None
 
 
 def _refusal(status: int) -> str:
