@@ -89,6 +89,28 @@ def require_all_trusted(paths: Iterable[Path]) -> None:
         _require_not_sticky(path)
 
 
+def require_trusted_socket(path: Path) -> None:
+    """Raise `UntrustedFileError` where others than root and its owner could have put a socket of theirs in its place.
+
+    Whoever owns it answers, be it a user of its own for the server. So it must not lie where everybody may put things,
+    and the folders that lead to it must be root's or that user's. Raises `OSError` too.
+    """
+    owner = path.stat().st_uid
+    for step, status in _way_to(path, set()):
+        if status.st_uid not in _trusted_owners() | {owner}:
+            raise UntrustedFileError(
+                str(step), f"belongs to user {status.st_uid}, and the socket {path} to user {owner}"
+            )
+        folder, above = stat.S_ISDIR(status.st_mode), step.parent.stat()
+        if folder and _others_may_write(status) and not status.st_mode & stat.S_ISVTX:
+            raise UntrustedFileError(str(step), f"lets others put a socket in the place of {path}: chmod go-w {step}")
+        if status.st_uid not in _trusted_owners() and _others_may_write(above):
+            problem = (
+                f"lies in {step.parent}, where everybody may put things, and is not root's: use a folder of its own"
+            )
+            raise UntrustedFileError(str(step), problem)
+
+
 def _way_to(path: Path, seen: set[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     """The file, and every folder and symbolic link that leads to it: who controls one of them chooses the file."""
     targets = [path.absolute()]

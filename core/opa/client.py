@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from ..config import OpaConfig
-from ..trust import read_token
+from ..trust import read_token, require_trusted_socket
 
 MOST_ANSWERED = 4 << 20
 """Bytes of an answer's body."""
@@ -81,7 +81,8 @@ class _UnixConnection(HTTPConnection):
     path = ""
 
     def connect(self) -> None:
-        """Connect."""
+        """Connect. Raises `UntrustedFileError` for a socket that anybody could have put there."""
+        require_trusted_socket(Path(self.path))
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if isinstance(self.timeout, int | float):
             made.settimeout(self.timeout)

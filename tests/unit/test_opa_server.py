@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -468,6 +469,15 @@ BOMB = gzip.compress(bytes(400 << 20), 1)
 KILL = {"id": "SITE1", "action": "kill", "scope": "process", "ttl_s": 60}
 
 
+def until_told(setting: Setting) -> None:
+    """Until the server is found to be of no use."""
+    end = time.monotonic() + PATIENCE_S
+    while not setting.server.changes:
+        setting.server.look(setting.revision)
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
 def test_no_redirect_leads_elsewhere_and_no_proxy_of_the_environment(
     tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -478,9 +488,7 @@ def test_no_redirect_leads_elsewhere_and_no_proxy_of_the_environment(
     server = Hostile(raw(b"{}", f"Location: {other.url}/v1/data", status="307 Temporary Redirect"), stack)
     secret(tmp_path / "token", "secret")
     setting = Setting(found, stack, url=server.url, token=str(tmp_path / "token"))
-    while not setting.server.changes:
-        setting.server.look(setting.revision)
-        time.sleep(0.005)
+    until_told(setting)
     assert setting.server.engine == "embedded"
     assert other.requests == []
     assert b"Authorization: Bearer secret" in server.requests[0]
@@ -497,6 +505,25 @@ def test_a_server_s_cookies_are_not_kept(tmp_path: Path, stack: ExitStack) -> No
     assert [setting.policy.decide(*event(number)).engine for number in (1, 2)] == ["opa", "opa"]
     assert len(server.requests) == 3
     assert not [each for each in server.requests if b"cookie" in each.lower()]
+
+
+def test_a_socket_that_anybody_could_have_put_there_is_told_nothing(tmp_path: Path, stack: ExitStack) -> None:
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    secret(tmp_path / "token", "secret")
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.bind(str(sticky / "opa.sock"))
+    listener.listen()
+    listener.setblocking(False)
+    os.chown(sticky / "opa.sock", 12345, -1)
+    found = sources(tmp_path / "rules")
+    setting = Setting(found, stack, url=f"unix://{sticky}/opa.sock", token=str(tmp_path / "token"))
+    until_told(setting)
+    (change,) = setting.changes()
+    assert "where everybody may put things" in change.reason
+    with pytest.raises(BlockingIOError):
+        listener.accept()
 
 
 def test_a_rule_that_a_server_claims_is_taken_where_it_is_declared(tmp_path: Path, stack: ExitStack) -> None:

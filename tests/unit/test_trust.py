@@ -1,12 +1,13 @@
 """Files that steer a root process: the whole way to them counts, not just the file."""
 
 import os
+import socket
 import struct
 from pathlib import Path
 
 import pytest
 from krie.errors import ConfigError, UntrustedFileError
-from krie.trust import read_trusted, require_trusted
+from krie.trust import read_trusted, require_trusted, require_trusted_socket
 
 STRANGER = 12345
 
@@ -193,3 +194,41 @@ def test_descriptors_are_given_back(file: Path, tmp_path: Path) -> None:
         except UntrustedFileError:
             assert path is tmp_path
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def listening(path: Path, owner: int) -> Path:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+    os.chown(path, owner, -1)
+    return path
+
+
+def test_whose_socket_may_answer(tmp_path: Path, strange_folder: Path) -> None:
+    own = os.geteuid()
+    require_trusted_socket(listening(tmp_path / "own", own))
+    require_trusted_socket(listening(strange_folder / "theirs", STRANGER))  # a server with a user of its own
+    require_trusted_socket(listening(tmp_path / "theirs", STRANGER))
+    (tmp_path / "link").symlink_to(strange_folder / "theirs")
+    require_trusted_socket(tmp_path / "link")
+    with pytest.raises(UntrustedFileError, match=f"^{strange_folder}: belongs to user {STRANGER}, and the socket"):
+        require_trusted_socket(listening(strange_folder / "own", own))
+    with pytest.raises(FileNotFoundError):
+        require_trusted_socket(tmp_path / "none")
+
+
+def test_a_socket_where_everybody_may_put_one_is_not_believed(tmp_path: Path) -> None:
+    sticky, loose = tmp_path / "sticky", tmp_path / "loose"
+    for folder, mode in ((sticky, 0o1777), (loose, 0o777)):
+        folder.mkdir()
+        folder.chmod(mode)
+    require_trusted_socket(listening(sticky / "own", os.geteuid()))
+    with pytest.raises(UntrustedFileError, match=f"^{sticky}/theirs: lies in {sticky}, where everybody may put things"):
+        require_trusted_socket(listening(sticky / "theirs", STRANGER))
+    (sticky / "folder").mkdir()
+    path = listening(sticky / "folder/theirs", STRANGER)
+    require_trusted_socket(path)
+    os.chown(sticky / "folder", STRANGER, -1)
+    with pytest.raises(UntrustedFileError, match=f"^{sticky}/folder: lies in {sticky}"):
+        require_trusted_socket(path)
+    with pytest.raises(UntrustedFileError, match=f"^{loose}: lets others put a socket in the place of"):
+        require_trusted_socket(listening(loose / "own", os.geteuid()))
