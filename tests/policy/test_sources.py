@@ -1,6 +1,7 @@
 """What is read of folders of policies: whose a package is, what is JSON, and how deep anything may be nested."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,19 @@ def test_brackets_in_texts_and_comments_do_not_count() -> None:
     check_text(f'# {deep}\nx := "{deep}\\"{deep}"\ny := `{deep}`\nz := {"[]" * 200}\n', "p.rego")
     for file in (*ROOT.glob("policies/**/*.rego"), *ROOT.glob("examples/**/*.rego")):
         check_text(file.read_text(), str(file))
+
+
+@pytest.mark.parametrize("content", ["x", "\\n", "\\\\"])
+def test_a_long_text_takes_no_more_memory_than_it_has(content: str) -> None:
+    """A few times: what reads it holds others' bytes, and may be the agent."""
+    long = '"' + content * ((1 << 20) // len(content)) + '"'
+    tracemalloc.start()
+    try:
+        read_json(f'{{"a": {long}}}', "data.json")
+        check_text(f"x := {long}", "p.rego")
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_few_links_do_not_make_millions_of_folders(tmp_path: Path) -> None:
