@@ -151,6 +151,8 @@ def _roots(texts: Iterable[str], data: Mapping[str, Json]) -> list[str]:
 
 def _require_roots(roots: list[str], modules: Iterable[PolicyFile], data: Mapping[str, Json], place: str) -> None:
     owned = _Owned(roots)
+    if owned.overlap:
+        raise PolicyError(f"{place}/{MANIFEST}: roots overlap, which OPA refuses; keep the shorter one of both")
     shown = f"{roots[:8]}{' and others' if len(roots) > 8 else ''}"[:200]
     for file in modules:
         package = package_of(file.text)
@@ -170,11 +172,15 @@ class _Owned:
         self._tree: dict[str, Any] = {}
         self.depth = 0
         """Of the longest root."""
+        self.overlap = False
+        """Whether one is another one, or below it."""
         for root in roots:
             at, parts = self._tree, [part for part in root.split("/") if part]
             self.depth = max(self.depth, len(parts))
             for part in parts:
+                self.overlap = self.overlap or "" in at
                 at = at.setdefault(part, {})
+            self.overlap = self.overlap or bool(at)
             at[""] = {}  # a root ends here; no part is empty
 
     def __contains__(self, path: tuple[str, ...]) -> bool:

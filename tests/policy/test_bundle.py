@@ -298,6 +298,10 @@ def test_a_small_bundle_of_somebody_else() -> None:
         ({MANIFEST: b"[]"}, ".manifest: it: "),
         ({MANIFEST: b'{"roots": []}'}, "site/a.rego:1: package krie.site is outside of the manifest's roots []"),
         ({MANIFEST: b'{"roots": ["krie/other"]}'}, "package krie.site is outside"),
+        ({MANIFEST: b'{"roots": ["krie", "krie/site"]}'}, "roots overlap"),
+        ({MANIFEST: b'{"roots": ["krie/site", "krie"]}'}, "roots overlap"),
+        ({MANIFEST: b'{"roots": ["krie", "krie/"]}'}, "roots overlap"),
+        ({MANIFEST: b'{"roots": ["", "a"]}'}, "roots overlap"),
     ],
 )  # fmt: skip
 def test_what_opa_would_read_otherwise_is_refused(files: dict[str, bytes], problem: str) -> None:
