@@ -88,7 +88,10 @@ def _read(file: Traversable) -> bytes:
     with os.fdopen(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise PolicyError(f"{place_of(file)}: is no regular file")
-        text = opened.read(MOST_BYTES + 1)
+        try:
+            text = opened.read(MOST_BYTES + 1) or b""  # None: /proc has files that are regular ones by name only
+        except OSError as error:
+            raise PolicyError(f"{place_of(file)}: cannot be read: {error.strerror}") from error
     if len(text) > MOST_BYTES:
         raise PolicyError(f"{place_of(file)}: is larger than {MOST_BYTES >> 20} MiB")
     return text

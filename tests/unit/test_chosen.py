@@ -223,3 +223,12 @@ def test_special_files_in_a_folder_are_refused(tmp_path: Path) -> None:
     os.mkfifo(folder / "a.rego")
     with pytest.raises(PolicyError, match="is no regular file"):
         choose(str(folder))
+
+
+def test_a_file_of_proc_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    folder = tmp_path / "p"
+    folder.mkdir()
+    (folder / "a.rego").symlink_to("/proc/self/mem")
+    with pytest.raises(PolicyError, match=r"a\.rego: cannot be read: Input/output error"):
+        choose(str(folder))
