@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import ConfigError
 from ..services_config import PinnedKey
 from ..trust import read_secret, read_trusted
 
@@ -27,4 +28,13 @@ def read_keys(pinned: Mapping[str, PinnedKey]) -> dict[str, VerificationKey]:
 
 def _read(key: PinnedKey) -> bytes:
     path = Path(key.file)
-    return read_secret(path).rstrip(b"\r\n") if key.algorithm.startswith("HS") else read_trusted(path)
+    if key.algorithm.startswith("HS"):
+        return read_secret(path).rstrip(b"\r\n")
+    content = read_trusted(path)
+    if b"PRIVATE KEY-----" in content:  # it would verify, too
+        raise ConfigError(
+            str(path),
+            "is a private key, by which this host could sign bundles for all others; pin the public one, which "
+            "`openssl pkey -in KEY -pubout` prints",
+        )
+    return content

@@ -10,12 +10,13 @@ from typing import Any
 
 import jwt
 import pytest
-from krie.errors import PolicyError
+from krie.errors import ConfigError, PolicyError
 from krie.policy.bundle import Bundle, read_bundle
-from krie.policy.pinned import VerificationKey
+from krie.policy.pinned import VerificationKey, read_keys
 from krie.policy.serial import refused_for_age, serial_of, with_serial
 from krie.policy.signature import ALGORITHMS
 from krie.policy.verification import SignatureRefused, verify
+from krie.services_config import PinnedKey
 
 from .bundles import bundle, key_pair, pinned, signed
 
@@ -175,6 +176,16 @@ def test_a_public_key_is_no_secret() -> None:
     public = key_pair("RS256")[1]
     with pytest.raises(SignatureRefused, match="cannot be checked"):
         verify(_forged({"alg": "HS256", "kid": "ci"}, public), {"ci": VerificationKey(public, "HS256")})
+
+
+def test_a_private_key_is_not_pinned(tmp_path: Path) -> None:
+    """It verifies as well as the public one, and would lie on each host."""
+    private, public = (tmp_path / name for name in ("private", "public"))
+    for file, content in zip((private, public), key_pair("ES256"), strict=True):
+        file.write_bytes(content)
+    assert read_keys({"ci": PinnedKey(file=str(public), algorithm="ES256")}) == pinned()
+    with pytest.raises(ConfigError, match="is a private key, by which this host could sign"):
+        read_keys({"ci": PinnedKey(file=str(private), algorithm="ES256")})
 
 
 def test_which_key() -> None:
