@@ -387,6 +387,26 @@ def test_nothing_older_comes_into_force_by_overtaking(site: Site) -> None:
         assert not list(site.kept.glob("offered*"))
 
 
+def test_what_one_offer_is_refused_for_is_not_said_of_the_next(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A courier ends while the agent tries what it offered, and the next one offers what mends it."""
+    monkeypatch.setattr("krie.services.desk.backoff_s", lambda *_: 0.0)
+    site.shelf.put(signed(bundle("package krie.site\n\nrules contains", revision="rev-B1")).to_bytes())
+    with site.agent() as (setting, agent):
+        desk = agent._desk
+        reload, agent._finish_reload = agent._finish_reload, lambda *_: None  # type: ignore[method-assign]
+        until(agent, lambda: agent._policy_files.loading)
+        assert desk._courier is not None
+        os.kill(desk._courier.tgid, signal.SIGKILL)
+        site.shelf.put(signed(ruled("B2", 2)).to_bytes())
+        until(agent, lambda: desk._offers.waiting is not None and desk._offers.waiting.serial == 2)
+        agent._finish_reload = reload  # type: ignore[method-assign]
+        agent._finish_reload(PATIENCE_S)
+        until(agent, revision(agent, "B2"))
+        wait((site.kept / "state.json").exists)
+        assert (site.kept / "active.tar.gz").read_bytes() == site.shelf.raw
+        assert decided_by(setting, agent) == ["B2"]
+
+
 def test_what_somebody_puts_into_the_folder_is_not_believed(site: Site) -> None:
     """Root alone can: then by mistake, such as a copied state."""
     (site.kept).mkdir(parents=True)
