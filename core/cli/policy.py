@@ -122,9 +122,8 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
             say_json(decided_one.to_json())
             return
         failed = False
-        for answer in decided(
-            pieces_of(sys.stdin.buffer, start=start), Policy(engine, on_error=on_error, memo=settings.policy.memo)
-        ):
+        policy = Policy(engine, on_error=on_error, memo=settings.policy.memo, many=engine)
+        for answer in decided(pieces_of(sys.stdin.buffer, start=start), policy):
             failed = failed or "action" not in answer
             say(json_line(json.dumps(answer)))
     sys.exit(ExitCode.POLICY if failed else ExitCode.OK)

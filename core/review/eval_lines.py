@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..decision import Decision
 from ..errors import PolicyError
 from ..events.given import PARTS, Values
 from ..policy.policy import Policy
@@ -26,26 +25,38 @@ def are_lines(start: bytes) -> bool:
 
 
 def decided(pieces: Iterable[Piece], policy: Policy) -> Iterator[dict[str, Any]]:
-    """For each line that is not blank its number, and the decision or what is wrong with the line."""
+    """For each line that is not blank its number, and the decision or what is wrong with the line.
+
+    Lines that came together are decided together, as many as the policy likes.
+    """
     values = Values()
     for piece in pieces:
         if piece.skipped:
             yield {"line": piece.line, "error": piece.skipped}
             continue
-        for number, text in enumerate(piece.text.split(b"\n"), piece.line):
-            if not text.strip():
-                continue
-            try:
-                decision = _decided(object_of(text), policy, values)
-            except (Unreadable, PolicyError) as error:
-                yield {"line": number, "error": str(error)}
-            else:
-                yield {"line": number, **decision.to_json()}
+        lines = [(number, text) for number, text in enumerate(piece.text.split(b"\n"), piece.line) if text.strip()]
+        for start in range(0, len(lines), policy.together):
+            yield from _decided(lines[start : start + policy.together], policy, values)
 
 
-def _decided(content: dict[str, Any], policy: Policy, values: Values) -> Decision:
-    document = document_of(content, values)
-    return policy.decide(document["event"]["kind"], document)
+def _decided(lines: Iterable[tuple[int, bytes]], policy: Policy, values: Values) -> Iterator[dict[str, Any]]:
+    events: list[tuple[str, dict[str, Any]]] = []
+    wrong: dict[int, str] = {}
+    numbers = []
+    for number, text in lines:
+        numbers.append(number)
+        try:
+            document = document_of(object_of(text), values)
+        except (Unreadable, PolicyError) as error:
+            wrong[number] = str(error)
+        else:
+            events.append((document["event"]["kind"], document))
+    decisions = iter(policy.decide_many(events))
+    for number in numbers:
+        if number in wrong:
+            yield {"line": number, "error": wrong[number]}
+        else:
+            yield {"line": number, **next(decisions).to_json()}
 
 
 def document_of(content: object, values: Values) -> dict[str, Any]:

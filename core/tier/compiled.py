@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,8 @@ from .ability import Ways, cannot, sent_kinds
 from .domain import Numbers
 from .placement import Tiers, find_tiers
 
-_REQUEST = struct.Struct("=I")
-_LONGEST_ANSWER = 1 << 20
+_QUESTION, _ANSWER = struct.Struct("=II"), struct.Struct("=I")
+_LONGEST_ANSWER, _LONGEST_ANSWERS = 1 << 20, 4 << 20
 ANSWERED, FAILED = b"+", b"-"
 
 
@@ -177,22 +177,40 @@ def note(what: str) -> None:
     os.write(2, f"{what}\n".encode(errors="backslashreplace"))
 
 
-def request(package: int, document: str) -> bytes:
-    """What an evaluator is asked: the package by its place among all, and the input."""
-    return _REQUEST.pack(package) + document.encode()
+def request(questions: Iterable[tuple[int, str]]) -> bytes:
+    """What an evaluator is asked: packages by their place among all, each with an input."""
+    encoded = ((package, document.encode()) for package, document in questions)
+    return b"".join(_QUESTION.pack(package, len(document)) + document for package, document in encoded)
+
+
+def answers_of(raw: bytes) -> list[bytes]:
+    """What it says: `ANSWERED` or `FAILED` with a text, for the first questions if all answers together are long."""
+    found, at = [], 0
+    while at < len(raw):
+        (length,) = _ANSWER.unpack_from(raw, at)
+        at += _ANSWER.size + length
+        found.append(raw[at - length : at])
+    return found
 
 
 def evaluate(engine: EmbeddedEngine, link: Link) -> None:
     """The child that decides: answers requests until the agent has gone."""
     while True:
-        asked = link.receive_bytes()
-        package = engine.packages[_REQUEST.unpack_from(asked)[0]]
-        try:
-            answer = engine.answer(package, asked[_REQUEST.size :].decode())
-        except PolicyError as error:
-            link.send_bytes(FAILED + str(error).encode(errors="backslashreplace"))
-            continue
-        if len(answer) > _LONGEST_ANSWER:
-            link.send_bytes(FAILED + b"`rules` is larger than 1 MiB")
-            continue
-        link.send_bytes(ANSWERED + answer.encode())
+        asked, at = link.receive_bytes(), 0
+        answers = bytearray()
+        while at < len(asked) and (not answers or len(answers) < _LONGEST_ANSWERS):
+            package, length = _QUESTION.unpack_from(asked, at)
+            at += _QUESTION.size + length
+            answer = _answer(engine, engine.packages[package], asked[at - length : at].decode())
+            answers += _ANSWER.pack(len(answer)) + answer
+        link.send_bytes(bytes(answers))
+
+
+def _answer(engine: EmbeddedEngine, package: Package, document: str) -> bytes:
+    try:
+        answer = engine.answer(package, document)
+    except PolicyError as error:
+        return FAILED + str(error).encode(errors="backslashreplace")
+    if len(answer) > _LONGEST_ANSWER:
+        return FAILED + b"`rules` is larger than 1 MiB"
+    return ANSWERED + answer.encode()

@@ -103,6 +103,7 @@ def decisions(row: Row) -> None:
         _measured(
             row, "embedded, as an agent has it", lambda some: [evaluator.evaluate(*each) for each in some], asked, 1
         )
+        _measured(row, "embedded, as policy eval has it", evaluator.evaluate_many, asked, evaluator.together)
         opa = stack.enter_context(running(Path(folder), found))
         client = OpaClient(host="127.0.0.1", port=opa.port)
         stack.callback(client.close_connection)

@@ -3,11 +3,13 @@ less."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -17,20 +19,26 @@ from krie.agent.selection import Selection
 from krie.config import Config
 from krie.decision import Action, Mode
 from krie.enforce.enforcer import Outcome
+from krie.events.given import Values
 from krie.kernel.cgroups import Cgroups
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
 from krie.plugin.offline import event_types
+from krie.policy.delegated import Answered
+from krie.policy.engine import Package
 from krie.policy.policy import Policy
+from krie.printable import json_line
 from krie.processes.enrich import Enricher, host
 from krie.processes.table import NOTHING, ProcessTable
 from krie.review.chosen import in_force
+from krie.review.eval_lines import decided, document_of
 from krie.review.input_schemas import event_schemas
 from krie.review.journal_reader import JournalReader, Piece
+from krie.review.recorded import object_of
 from krie.review.replay_pool import Pool
 from krie.tier.draw import Records
 from krie.tier.subject import subject_of
-from krie.tier.tried import tried_engine
+from krie.tier.tried import evaluator, tried_engine
 
 Row = Callable[..., None]
 _UNLIKE, _TIMES = 10_000, 10
@@ -49,6 +57,58 @@ def replay(row: Row) -> None:
             lines, used_s, wall_s = _replayed(plugins, path, times, cores)
             rate = f"{lines / (used_s - idle_s):,.0f} lines a second and core"
             row(f"policy replay, {what}", rate, f"{lines / wall_s:,.0f} a second on {cores} cores; {lines:,} lines")
+
+
+def eval_lines(row: Row) -> None:
+    """Lines decided by `krie policy eval`, all unlike, against the engine's own loop here; by the CPU time of
+    all processes."""
+    plugins = Plugins.load(_CONFIG, "krie.toml", Features(), print)
+    lines = _journal(plugins).encode().split(b"\n")[:-1]
+    bare = tried_engine(_CONFIG, plugins)
+    asked = _asked(Policy(bare, on_error=Action.LOG, memo=0), lines)
+    with closing(evaluator(_CONFIG, plugins)) as apart:
+        policies = {
+            "all together": Policy(apart, on_error=Action.LOG, memo=0, many=apart),
+            "one by one": Policy(apart, on_error=Action.LOG, memo=0),
+        }
+        spent = {}
+        begun = _running_s()
+        for packages, document in asked:
+            bare.evaluate(packages, document)
+        spent["bare"] = _running_s() - begun
+        for name, policy in policies.items():
+            begun = _running_s(apart.worker)
+            for answer in decided([Piece(0, 1, b"\n".join(lines))], policy):
+                json_line(json.dumps(answer))
+            spent[name] = _running_s(apart.worker) - begun
+    for name in policies:
+        ratio = f"{spent[name] / spent['bare']:.1f} times as long as the engine alone"
+        row(f"policy eval, {name}", f"{len(lines) / spent[name]:,.0f} lines a second of CPU time", ratio)
+
+
+def _running_s(*others: int | None) -> float:
+    """For how long this process and others have run."""
+    stats = (Path(f"/proc/{tgid}/schedstat").read_text() for tgid in (os.getpid(), *others))
+    return sum(int(each.split()[0]) for each in stats) / 1e9
+
+
+def _asked(policy: Policy, lines: list[bytes]) -> list[tuple[tuple[Package, ...], str]]:
+    """What an engine is asked about these lines."""
+    values = Values()
+    found: list[tuple[tuple[Package, ...], str]] = []
+
+    class Noting:
+        together = len(lines)
+
+        def evaluate_many(self, asked: Sequence[tuple[tuple[Package, ...], str]]) -> list[Answered]:
+            found.extend(asked)
+            return [Answered([()] * len(packages), "") for packages, _ in asked]
+
+    policy._many = Noting()
+    for line in lines:
+        document = document_of(object_of(line), values)
+        policy.decide(document["event"]["kind"], document)
+    return found
 
 
 def _replayed(plugins: Plugins, path: Path, times: int, cores: int) -> tuple[int, float, float]:

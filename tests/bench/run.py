@@ -309,6 +309,7 @@ def main() -> None:
         opa.decisions,
         opa.bundle_of_200_rules,
         policy_review.replay,
+        policy_review.eval_lines,
     )
     table = Table(box=None, header_style="bold")
     for column in ("what", "figure", "and"):

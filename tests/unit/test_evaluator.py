@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from krie.child import Child, ChildEnded, Link, forked
@@ -22,6 +23,7 @@ from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import fired_rules
 from krie.policy.policy import Policy
 from krie.testing.patience import PATIENCE_S
+from krie.tier import compiled
 from krie.tier.compiled import Job, compile_and_serve
 from krie.tier.evaluator import Compiling, Evaluator
 
@@ -183,6 +185,71 @@ def test_an_evaluator_that_somebody_ends_or_stops_is_replaced_and_the_event_deci
     assert made.worker not in (None, before)
     assert (made.replaced, gone(before)) == (1, True)
     assert "replaced" in made.failures[0]
+
+
+def documents(*uids: int) -> list[str]:
+    return [json.dumps({"event": {"kind": "sample.seen"}, "process": {"uid": uid}}) for uid in uids]
+
+
+def answered_many(made: Evaluator, *uids: int) -> list[dict[str, object]]:
+    """The same as `asked`, of several at once."""
+    packages = tuple(made.packages)
+    names = [each.name.rpartition(".")[2] for each in packages]
+    return [
+        {
+            name: answer if isinstance(answer, str) else [each.id for each in answer]
+            for name, answer in zip(names, each.answers, strict=True)
+        }
+        for each in made.evaluate_many([(packages, document) for document in documents(*uids)])
+    ]
+
+
+def test_many_are_answered_as_each_alone(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting.bad(("", 'to_number("x") == 1'), NEVER)
+    made = setting.evaluator()
+    uids = [*range(10), NEVER] * 40
+    apart = {uid: asked(made, uid) for uid in set(uids)}
+    sent: list[int] = []
+    send = Child.send_bytes
+
+    def noted(self: Child, *given: Any) -> None:
+        sent.append(1)
+        send(self, *given)
+
+    monkeypatch.setattr(Child, "send_bytes", noted)
+    assert answered_many(made, *uids) == [apart[uid] for uid in uids]
+    assert len(sent) == -(-len(uids) // made.together)  # a request for each batch
+    assert answered_many(made) == []
+    assert made.replaced == 0
+    assert made.evaluate_many([((), documents(1)[0])])[0].answers == []
+
+
+@pytest.mark.parametrize("name", [*CRASHES, "loop"])
+def test_of_many_the_culprit_alone_costs_its_own_rules(setting: Setting, name: str) -> None:
+    setting.bad({**CRASHES, "loop": LOOP}[name], NEVER)
+    made = setting.evaluator()
+    *before, culprit, after = answered_many(made, 1, 2, NEVER, 3)
+    assert [*before, after] == [{"bad": [], "good": ["GOOD"]}] * 3
+    assert str(culprit["bad"]).startswith("data.krie.bad: ")
+    assert culprit["good"] == ["GOOD"]
+    assert answered_many(made, 1)[0]["good"] == ["GOOD"]
+
+
+def test_many_are_answered_by_another_one_where_somebody_ended_the_first(setting: Setting) -> None:
+    made = setting.evaluator()
+    for _ in range(2):
+        assert made.worker is not None
+        os.kill(made.worker, signal.SIGKILL)
+        assert answered_many(made, *range(300)) == [{"good": ["GOOD"]}] * 300
+
+
+def test_answers_that_are_long_together_are_fetched_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_LONGEST_ANSWERS", 100)  # of the processes that are forked from here on
+    with ExitStack() as stack:
+        made = Setting(tmp_path, stack).evaluator()
+        assert len(made._at_once([(made.packages[0], each) for each in documents(*range(30))])) < 10
+        assert answered_many(made, *range(30)) == [{"good": ["GOOD"]}] * 30
+        assert made.replaced == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
