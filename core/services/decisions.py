@@ -20,6 +20,8 @@ from .standing import BUNDLE
 
 _PATH = "krie/decision/result"
 """The entry point of `policies/decision.rego`, by which an OPA server gives the same result."""
+_UNTOLD = "part of the policy could not be evaluated; the journal says what"
+"""Where there are masks: the engine's own text may quote the input, of which masks hide parts."""
 _COMPILE_S = 5.0
 """What compiling masks may take beyond the time for one decision."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -97,7 +99,10 @@ class Decisions:
         if self._mask is None:
             return event
         with _within(self._mask_s):
-            return self._mask.applied(event)
+            kept = self._mask.applied(event)
+        if kept is not None and "error" in kept.get("custom", {}):
+            kept = {**kept, "custom": {**kept["custom"], "error": _UNTOLD}}
+        return kept
 
 
 @contextmanager

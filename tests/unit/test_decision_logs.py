@@ -431,6 +431,26 @@ def test_what_cannot_be_masked_is_dropped(tmp_path: Path) -> None:
     assert batch.count == 1
 
 
+def test_an_error_quotes_nothing_that_a_mask_hides(tmp_path: Path) -> None:
+    made = spool(tmp_path, Drops())
+    decisions = Decisions(made, {}, Drops().put, PATIENCE_S)
+    event = {"input": {"event": {"new": "passw0rd"}}, "custom": {"kind": "k", "error": 'bad number: "passw0rd"'}}
+    told = []
+    for text in (None, 'mask contains "/input/event/new"', 'drop if input.path == "nowhere"'):
+        mask = None if text is None else {"files": [["m.rego", f"package system.log\n\n{text}"]], "data": {}}
+        decisions.policy({"mask": mask})
+        decisions.take(event)
+        batch = made.oldest()
+        assert batch is not None
+        told += json.loads(gzip.decompress(batch.path.read_bytes()))
+        made.remove(batch)
+    unmasked, masked_one, with_drop = told
+    assert unmasked["custom"]["error"] == 'bad number: "passw0rd"'
+    assert "passw0rd" not in json.dumps(masked_one)
+    assert masked_one["custom"] == {"kind": "k", "error": with_drop["custom"]["error"]}
+    assert "could not be evaluated" in with_drop["custom"]["error"]
+
+
 def test_a_mask_without_end_ends_the_courier_and_not_the_agent(tmp_path: Path) -> None:
     decision_only = "count([1 | some a in numbers.range(1, input.n); some b in numbers.range(1, 9999); a == b]) < 0"
     always = "count([1 | some a in numbers.range(1, 99999); some b in numbers.range(1, 99999); a == b]) < 0"
