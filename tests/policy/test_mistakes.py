@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from krie.agent.health import health_facts
 from krie.cli.policy import policy as policy_command
 from krie.config import Config
+from krie.errors import PolicyError
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
 from krie.plugin.offline import event_types
@@ -522,6 +523,45 @@ def test_warnings_are_errors_with_strict(tmp_path: Path) -> None:
     assert (strict.exit_code, strict.stderr.splitlines(keepends=True)[-1]) == (4, f"error: {said}")
     fine = check(tmp_path, rule('\tinput.event.change == "lower"'), "--strict")
     assert (fine.exit_code, fine.stderr) == (0, "")
+
+
+KINDS = {
+    "enumeration": ('\tinput.event.change == "lowr"', ""),
+    "flag": ('\tinput.event.kind != "x"\n\t"send_signl" in input.event.helpers', ""),
+    "unlike types": ('\tinput.event.new_int == "0"', ""),
+    "never fires": ("\tinput.event.new_int > 5\n\tinput.event.new_int < 3", ""),
+    "action of METADATA": ("\ttrue", "# METADATA\n# custom: {id: R1, action: kill}\n"),
+    "severity": ("\ttrue", "# METADATA\n# custom:\n#   severity: hihg\n"),
+    "rule for rules": ("\ttrue", 'rule contains {"id": "R2", "action": "kill"} if input.process.uid == 5\n'),
+    "program": ('\tinput.process.program == "sysctll"', ""),
+    "data": ("\tdata.no_such_document[input.event.name]", ""),
+    "host": ('\tinput.host.nmae == "x"', ""),
+    "ancestors": ('\tinput.process.ancestors[_].exee == "/x"', ""),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_mistake_is_a_warning_and_with_strict_an_error(tmp_path: Path, name: str) -> None:
+    body, more = KINDS[name]
+    head, rest = (more, "") if more.startswith("#") else ("", more)
+    text = rule(body, rest, head=head, kind=BPF if name == "flag" else SYSCTL)
+    lax, strict = check(tmp_path, text), check(tmp_path, text, "--strict")
+    warned = [each.removeprefix("warning: ") for each in lax.stderr.splitlines() if each.startswith("warning: ")]
+    assert (lax.exit_code, strict.exit_code) == (0, 4)
+    assert any(f"{tmp_path}/rules/mine.rego:" in each for each in warned)
+    assert [f"error: {each}" for each in warned] == [each for each in strict.stderr.splitlines() if "error: " in each]
+
+
+@pytest.mark.parametrize("data", ['{"a": NaN}', '{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 1}}'])
+@pytest.mark.parametrize("strict", [(), ("--strict",)])
+def test_data_that_are_read_otherwise_elsewhere_are_always_an_error(
+    tmp_path: Path, data: str, strict: tuple[str, ...]
+) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules/mine.json").write_text(data)
+    done = check(tmp_path, rule('\tinput.event.change == "lower"'), *strict)
+    assert isinstance(done.exception, PolicyError)
+    assert str(done.exception).startswith(f"{tmp_path}/rules/mine.json:1:")
 
 
 def test_warnings_for_machines(tmp_path: Path) -> None:
