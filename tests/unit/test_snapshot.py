@@ -157,6 +157,20 @@ def test_a_file_system_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert stamp_of([tmp_path]) == stamp_of([tmp_path])
 
 
+def test_a_file_whose_reading_fails(tmp_path: Path) -> None:
+    """The kernel answers EIO: nothing is mapped where a process's memory begins."""
+    file = tmp_path / "site.rego"
+    file.symlink_to(f"/proc/{os.getpid()}/mem")
+    with file.open("rb") as memory, pytest.raises(OSError, match="Errno 5"):
+        memory.read(1)
+    for _ in range(2):
+        with pytest.raises(PolicyError, match=f"^{file}: cannot be read: {os.strerror(errno.EIO)}"):
+            read_sources([tmp_path], {})
+    file.unlink()
+    file.write_text(RULE % "R1")
+    assert len(read_sources([tmp_path], {}).files) == 1
+
+
 def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
     place = os.fsencode(tmp_path) + b"/\xff.json"
     with open(place, "w") as file:
