@@ -20,7 +20,7 @@ from krie.processes.sensor import ProcessExit
 from krie.testing.events import build, encode
 from krie.testing.patience import PATIENCE_S
 
-from .opa import Opa, running
+from .opa import Hostile, Opa, honest, running
 from .test_agent import BATCH, Setting, kinds
 
 RULE = """package krie.site
@@ -240,3 +240,44 @@ def test_an_agent_with_the_embedded_engine_asks_nobody(tmp_path: Path) -> None:
         lines = setting.journal(agent)
     assert kinds(lines) == ["krie.started", "sample.seen"]
     assert "engine" not in lines[1]["decision"]
+
+
+def test_a_slow_server_costs_its_share_and_no_event(setting: Setting) -> None:
+    def fired(package: str, document: Any) -> list[dict[str, str]]:
+        even = package == "data.krie.site" and document["event"]["number"] % 2 == 0
+        return [{"id": "EACH", "action": "log"}] if even else []
+
+    late = [0.0]
+
+    def reply(body: dict[str, Any]) -> Any:
+        time.sleep(late[0])
+        return honest(sources(agent).revision, fired)(body)
+
+    server = Hostile(reply, setting.stack)
+    content = setting.config.model_dump()
+    content["policy"] |= {"decision_ms": 10_000}
+    content["opa"] |= {"url": server.url, "timeout_ms": 9_000, "waiting_percent": 5}  # half a second of the last ten
+    setting.config = Config.model_validate(content)
+    agent = setting.start()
+    agent._policy_files.opa._due = 0.0  # type: ignore[union-attr]
+    until(agent, lambda: not agent._bus.health["engine_stands_in"])
+    asked, late[0] = len(server.requests), 0.15
+    for number in range(3 * 12):
+        setting.happens(uid=1, number=number, tgid=50 + number)
+    drain(agent)
+    agent._tick()
+    assert agent._bus.health["engine_stands_in"] is True
+    # Each cost at least so long, so the fourth is beyond half a second; one more looks whether it is still slow.
+    assert 1 <= len(server.requests) - asked <= 5
+    lines = setting.journal(agent)
+    seen = [each for each in lines if each["kind"] == "sample.seen"]
+    assert [each["event"]["number"] for each in seen] == list(range(3 * 12))
+    assert [{rule["id"] for rule in each["decision"]["rules"]} for each in seen] == [
+        {"EACH"} if number % 2 == 0 else set() for number in range(3 * 12)
+    ]
+    by = engines(lines)
+    assert by == sorted(by, reverse=True)  # by the server first, and then by the embedded engine
+    assert set(by) == {"opa", "embedded"}
+    assert told(lines)[-1][0] == "embedded"
+    assert told(lines)[-1][1].startswith("it is slow: the agent waited for it for ")
+    assert agent._losses.total == 0
