@@ -38,18 +38,20 @@ class Shelf:
     """A bundle server as OPA's protocol has it, with one bundle."""
 
     def __init__(self) -> None:
-        self.raw, self.etag = b"", ""
+        self.raw, self.etag, self.unchanged = b"", "", 0
+        self.headers = {"Content_Type": "application/gzip"}
 
-    def put(self, raw: bytes) -> None:
-        self.raw, self.etag = raw, f'"{hash(raw)}"'
+    def put(self, raw: bytes, tag: str = '"%d"') -> None:
+        self.raw, self.etag = raw, tag % hash(raw)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         if not self.raw:
             reply(handler, 404, b"no such bundle\n")
         elif handler.headers.get("If-None-Match") == self.etag:
+            self.unchanged += 1
             reply(handler, 304, ETag=self.etag)
         else:
-            reply(handler, 200, self.raw, ETag=self.etag, Content_Type="application/gzip")
+            reply(handler, 200, self.raw, ETag=self.etag, **self.headers)
 
 
 class Site:
@@ -309,6 +311,24 @@ def test_a_courier_that_somebody_stopped_holds_nothing_up(site: Site) -> None:
         agent.finish()
         agent._desk.close()
         assert time.monotonic() - started < PATIENCE_S / 10
+
+
+@pytest.mark.parametrize("tag", ['"6b0bae8e-%d"', 'W/"6b0bae8e-%d"'])
+def test_any_web_server_for_files_will_do(site: Site, tag: str) -> None:
+    """As nginx 1.22 answers: a weak tag where it packs what it sends, and the type of the name's end."""
+    site.shelf.headers = {
+        "Content_Type": "text/plain",
+        "Last_Modified": "Sun, 29 Nov 2026 04:48:14 GMT",
+        "Accept_Ranges": "bytes",
+        "Server": "nginx/1.22.1",
+    }
+    site.shelf.put(signed(ruled("B1")).to_bytes(), tag)
+    with site.agent(min_delay_s=1, max_delay_s=1) as (setting, agent):
+        until(agent, revision(agent, "B1"))
+        until(agent, lambda: site.shelf.unchanged > 0)
+        site.shelf.put(signed(ruled("B2", 2)).to_bytes(), tag)
+        until(agent, revision(agent, "B2"))
+        assert decided_by(setting, agent) == ["B2"]
 
 
 def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Site) -> None:
