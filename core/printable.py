@@ -45,9 +45,8 @@ def json_line(text: str) -> str:
     """JSON in which the same characters, and what a CI system would take for a command, are escaped as JSON does it: to
     whatever reads it, it says what it said."""
     if "##" in text:
-        text = _COMMAND_ANYWHERE.sub(
-            r"\1\\u005b", text
-        )  # such a thing is in a string; nor does a line of JSON begin with ::
+        # It can only be in a string; and no line of JSON begins with ::.
+        text = _COMMAND_ANYWHERE.sub(r"\1\\u005b", text)
     if text.isascii() and "\x7f" not in text:
         return text
     return _SUSPECT.sub(lambda found: found[0] if _visible(found[0]) else _json_escape(found[0]), text)
