@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import struct
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ _MOST_BYTES = 16 << 20
 _MOST_SECRET_BYTES = 64 << 10
 _ACL_VERSION = 2
 _ACL_HEADER, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # include/uapi/linux/posix_acl_xattr.h
+_PEER = struct.Struct("=iII")  # struct ucred: tgid, uid, gid
 _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x02, 0x04, 0x08, 0x10, 0x20
 _MAY_WRITE = 2
 
@@ -89,8 +91,8 @@ def require_all_trusted(paths: Iterable[Path]) -> None:
         _require_not_sticky(path)
 
 
-def require_trusted_socket(path: Path) -> None:
-    """Raise `UntrustedFileError` where others than root and its owner could have put a socket of theirs in its place.
+def require_trusted_socket(path: Path) -> int:
+    """The owner. Raises `UntrustedFileError` where others than root and that user could have put a socket in its place.
 
     Whoever owns it answers, be it a user of its own for the server. So it must not lie where everybody may put things,
     and the folders that lead to it must be root's or that user's. Raises `OSError` too.
@@ -109,6 +111,15 @@ def require_trusted_socket(path: Path) -> None:
                 f"lies in {step.parent}, where everybody may put things, and is not root's: use a folder of its own"
             )
             raise UntrustedFileError(str(step), problem)
+    return owner
+
+
+def require_trusted_peer(connected: socket.socket, path: Path, owner: int) -> None:
+    """Raise `UntrustedFileError` where neither root nor the socket's owner listens: another one may have come into its
+    place after it was looked at."""
+    peer = _PEER.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[1]
+    if peer not in _trusted_owners() | {owner}:
+        raise UntrustedFileError(str(path), f"user {peer} listens there, and it belongs to user {owner}")
 
 
 def _way_to(path: Path, seen: set[Path]) -> Iterator[tuple[Path, os.stat_result]]:

@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from ..config import OpaConfig
-from ..trust import read_token, require_trusted_socket
+from ..trust import read_token, require_trusted_peer, require_trusted_socket
 
 MOST_ANSWERED = 4 << 20
 """Bytes of an answer's body."""
@@ -82,12 +82,13 @@ class _UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect. Raises `UntrustedFileError` for a socket that anybody could have put there."""
-        require_trusted_socket(Path(self.path))
+        owner = require_trusted_socket(Path(self.path))
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         if isinstance(self.timeout, int | float):
             made.settimeout(self.timeout)
         try:
             made.connect(self.path)
+            require_trusted_peer(made, Path(self.path), owner)
         except BaseException:
             made.close()
             raise

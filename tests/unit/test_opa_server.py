@@ -362,11 +362,7 @@ def certificates(folder: Path) -> None:
 
 def found_out(setting: Setting) -> Change:
     """What the first look at a server says."""
-    end = time.monotonic() + PATIENCE_S
-    while not setting.server.changes:
-        setting.server.look(setting.revision)
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    until_told(setting)
     (change,) = setting.changes()
     return change
 
@@ -519,11 +515,31 @@ def test_a_socket_that_anybody_could_have_put_there_is_told_nothing(tmp_path: Pa
     os.chown(sticky / "opa.sock", 12345, -1)
     found = sources(tmp_path / "rules")
     setting = Setting(found, stack, url=f"unix://{sticky}/opa.sock", token=str(tmp_path / "token"))
-    until_told(setting)
-    (change,) = setting.changes()
-    assert "where everybody may put things" in change.reason
+    assert "where everybody may put things" in found_out(setting).reason
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_a_socket_that_was_replaced_after_the_look_is_told_nothing(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret(tmp_path / "token", "secret")
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.bind(str(tmp_path / "opa.sock"))
+    os.seteuid(12345)  # as whom a socket is listened at is noted then
+    try:
+        listener.listen()
+    finally:
+        os.seteuid(0)
+    monkeypatch.setattr("krie.opa.client.require_trusted_socket", lambda _: 0)  # it was root's a moment ago
+    setting = Setting(
+        sources(tmp_path / "rules"), stack, url=f"unix://{tmp_path}/opa.sock", token=str(tmp_path / "token")
+    )
+    assert "user 12345 listens there, and it belongs to user 0" in found_out(setting).reason
+    connection, _ = listener.accept()
+    with connection:
+        connection.settimeout(PATIENCE_S)
+        assert connection.recv(1) == b""  # nothing was said
 
 
 def test_a_rule_that_a_server_claims_is_taken_where_it_is_declared(tmp_path: Path, stack: ExitStack) -> None:
