@@ -420,7 +420,7 @@ def test_the_end_waits_where_nobody_would_keep_them(
     assert "nobody keeps probes if this agent is killed" in caplog.text
     kernel.lists(FTRACE)
     kernel.forge()
-    monkeypatch.setattr("krie.agent.ground.time.sleep", sleep)
+    monkeypatch.setattr("krie.agent.ground.time", SimpleNamespace(sleep=sleep))  # of no thread beside it
     ground.settle()
     assert 1.0 in waited
     assert not kernel.switch.off()
@@ -597,7 +597,7 @@ def test_the_keeper_ends_when_no_event_of_its_agent_is_left(
         tries.append(seconds)
         events.why = ""
 
-    monkeypatch.setattr("krie.kernel.keeper.time.sleep", sleep)
+    monkeypatch.setattr("krie.kernel.keeper.time", SimpleNamespace(sleep=sleep))  # of no thread beside it
     monkeypatch.setattr("krie.kernel.keeper._kernel_log", lambda text: None)
     monkeypatch.setattr("krie.kernel.keeper._leave_service", lambda: None)
     kept._let_go(asked=True)
