@@ -144,6 +144,19 @@ def test_those_of_the_dead(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> N
     assert kernel.made.remove(f"krie_{DEAD}/at_{PLACE:x}") == ""
 
 
+def test_a_dead_ones_place_that_was_taken_again_is_freed(kernel: Kernel) -> None:
+    dead, own = f"krie_{DEAD}/at_{PLACE:x}", kernel.made.name(PLACE)
+    kernel.event(dead)
+    kernel.event(own)
+    kernel.text[PLACE], kernel.off = b"\xcc", True  # as long as the own one is attached
+    assert kernel.made.remove(dead) == ""
+    assert kernel.made.remove(own) == f"a breakpoint is still at {PLACE:#x}"  # whose owner the last one is
+    kernel.event(f"krie_{DEAD}/at_{OTHER:x}")
+    kernel.text[OTHER] = b"\xcc"
+    assert kernel.made.remove(f"krie_{DEAD}/at_{OTHER:x}") == f"a breakpoint is still at {OTHER:#x}"
+    assert kernel.written() == [f"-:{dead}"]
+
+
 def test_without_tracefs_there_are_none() -> None:
     made = Traps(-1, AGENT, lambda _address, size: bytes(size))
     assert (made.own(), made.of_the_dead()) == ([], [])
