@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.module import TestModule, address_of
+from krie.testing.patience import wait_for
 
-from .test_switches import is_forged, keepers, use, wait_for
+from .test_switches import is_forged, keepers, use
 
 pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
 KEY = 8

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers, objects_of
 from krie.testing.module import TestModule, address_of
-from krie.testing.patience import PATIENCE_S
+from krie.testing.patience import wait_for
 
 from .hijacks import places_in
 
@@ -50,13 +49,6 @@ def forged(module: TestModule, *, ftrace: bool = False) -> Iterator[None]:
 
 def is_forged(line: Line) -> bool:
     return bool(line["event"]["attempt"] == "probes_forged")
-
-
-def wait_for(what: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def enabled() -> bool:

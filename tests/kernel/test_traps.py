@@ -11,15 +11,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from krie.kernel.traps import Traps
 from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
+from krie.testing.patience import wait_for
 
 from .hijacks import LIST, places_in
-from .test_switches import events, forged, healthy, is_forged, keepers, use, wait_for
+from .test_switches import events, forged, healthy, is_forged, keepers, use
 
 pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
 OPTIMIZATION = Path("/proc/sys/debug/kprobes-optimization")
@@ -29,6 +32,8 @@ OPTIMIZES_S = 2
 """Longer than the kernel takes until it has put jumps where it can."""
 _JUMP_BYTES = 5
 _FUNCTION = "commit_creds"
+NOBODY = 4194303
+"""A tgid that no process has: the kernel's limit is one more."""
 
 
 def trace(place: int) -> subprocess.Popen[bytes] | None:
@@ -81,7 +86,7 @@ def test_none_is_a_jump_and_none_is_left_where_it_was(roaming: RunningAgent) -> 
     assert OPTIMIZATION.read_text() == "1\n"
     for _ in range(3):
         before = events()
-        wait_for(lambda seen=before: moved(seen))
+        wait_for(partial(moved, before))
         assert not [line for line in traps().values() if "[OPTIMIZED]" in line]
     assert len(events()) < 4 * len(traps())
     assert {each.split("/")[0] for each in events()} == {f"krie_{roaming.process.pid}"}
@@ -120,7 +125,7 @@ def test_kprobes_are_said_to_be_disarmed_one_by_one(roaming: RunningAgent, test_
                 with contextlib.suppress(FileNotFoundError):  # it has moved
                     effects.enter_context(test_module.effect("flag", find, place))
             before = events()
-            wait_for(lambda seen=before: moved(seen))
+            wait_for(partial(moved, before))
             use()
         healthy()
     wait_for(lambda: len(events()) <= 2 * len(traps()))
@@ -134,7 +139,7 @@ def test_tracers_stand_where_traps_come_and_go(roaming: RunningAgent, test_modul
     for _ in range(2):
         before = told(roaming)
         places = events()
-        wait_for(lambda seen=places: moved(seen))
+        wait_for(partial(moved, places))
         with forged(test_module):
             OPTIMIZATION.write_text("0\n")
             use()
@@ -158,6 +163,37 @@ def test_the_agent_ends(roaming: RunningAgent, test_module: TestModule) -> None:
     healthy()
 
 
+def attach_where_one_begins(made: Traps, place: int) -> int:
+    """Nothing (0) where no instruction does."""
+    with contextlib.suppress(OSError):
+        return made.attach(place, -1)
+    return 0
+
+
+def test_a_place_that_was_taken_again_is_freed(alone: None) -> None:
+    """The one that stands there is not harmed, and then leaves nothing behind."""
+    tracefs = os.open("/sys/kernel/tracing", os.O_RDONLY)
+    armed = lambda address, size: (b"\xcc" if address in traps() else b"\x90") * size  # noqa: E731
+    dead, living = (Traps(tracefs, agent, armed) for agent in (NOBODY, os.getpid()))
+    place = address_of(_FUNCTION) + _JUMP_BYTES
+    while not (attached := attach_where_one_begins(dead, place)):
+        place += 1
+    os.close(attached)
+    attached = living.attach(place, -1)
+    try:
+        assert dead.remove(dead.name(place)) != ""
+        assert living.remove(dead.name(place)) == ""
+        assert dead.own() == []
+        assert place in traps()
+        use()
+    finally:
+        os.close(attached)
+        assert living.remove(living.name(place)) == ""
+        os.close(tracefs)
+    assert place not in traps()
+    healthy()
+
+
 def test_the_next_agent_takes_out_what_one_left_that_died_with_its_keeper(
     options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, test_module: TestModule
 ) -> None:
@@ -176,7 +212,7 @@ def test_the_next_agent_takes_out_what_one_left_that_died_with_its_keeper(
     left = events()
     assert left
     with RunningAgent(folders[1], **options):
-        wait_for(lambda: not left & events())
+        wait_for(lambda: not left & events(), lambda: (left & events(), events() - left, traps()))
         use()
     assert not events()
     healthy()
