@@ -76,7 +76,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
         (
             ("old policy", policy_fact(old.name, old.commit, old.revision)),
             ("new policy", policy_fact(new.name, new.commit, new.revision)),
-            ("rules compared exactly", ", ".join(found.exact) or "none: no other is said otherwise"),
+            ("rules compared exactly", ", ".join(found.exact) or "none"),
             ("rules that were tried", ", ".join(found.tried) or "none"),
             (
                 "differences",
