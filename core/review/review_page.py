@@ -11,6 +11,8 @@ from .report import SEVERITIES, TIERS, Finding, Report, Table, weight
 _NUMBER = re.compile(r"[\d,]+")
 _NAMED = re.compile(r"([a-z ]{1,20}): (.*)", re.DOTALL)
 _LONG, _START = 240, 100
+_PROSE = frozenset({"title", "what"})
+"""Columns of sentences."""
 _CHOOSABLE = {"severity": (*SEVERITIES, "none")}
 
 
@@ -72,4 +74,4 @@ def _cells(columns: Sequence[str], values: Sequence[str]) -> Iterator[Html]:
         elif column == "tier" and value in TIERS:
             yield tag(value, value)
         else:
-            yield element("code", value)
+            yield element("span" if column in _PROSE else "code", value)
