@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .kernel.image import unpacked
     from .kernel.maps import Map, Maps, total
     from .kernel.memory import KernelMemory, memory_of
+    from .kernel.modules import kernel_lines, kprobe_lines, loaded_modules
     from .kernel.mounts import mounted
     from .kernel.program import AttachType, Program, Trap
     from .kernel.symbols import Symbols, addresses, kallsyms_text
@@ -116,6 +117,9 @@ __all__ = [
     "forked",
     "hookimpl",
     "kallsyms_text",
+    "kernel_lines",
+    "kprobe_lines",
+    "loaded_modules",
     "memory_of",
     "mounted",
     "numbers_of",
@@ -142,6 +146,7 @@ _MODULES = {
     "kernel.image": "unpacked",
     "kernel.maps": "Map Maps total",
     "kernel.memory": "KernelMemory memory_of",
+    "kernel.modules": "kernel_lines kprobe_lines loaded_modules",
     "kernel.mounts": "mounted",
     "kernel.program": "Trap AttachType Program",
     "kernel.symbols": "Symbols addresses kallsyms_text",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _FOLDER = Path("/sys/fs/bpf")
 """Covered by a folder of our own in the private namespace; it exists wherever the kernel has BPF."""
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,15 +28,19 @@ class Mount:
 
 
 def mounted(type_: str) -> list[Mount]:
-    """All mounts of a file system type in this mount namespace."""
+    """All mounts of a file system type in this mount namespace. Users choose names of others (FUSE): any bytes."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split()
-        if after.split()[0] == type_:
-            point = fields[4].encode().decode("unicode_escape")
-            found.append(Mount(fields[3], Path(point), type_))
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        before, _, after = line.partition(b" - ")
+        if after.partition(b" ")[0] == type_.encode():
+            root, point = before.split(b" ")[3:5]
+            found.append(Mount(os.fsdecode(_unescaped(root)), Path(os.fsdecode(_unescaped(point))), type_))
     return found
+
+
+def _unescaped(name: bytes) -> bytes:
+    """What the kernel escapes is a blank, a tab, a line break, a backslash, and `#`."""
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), name)
 
 
 def private_namespace() -> Path:

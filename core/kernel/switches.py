@@ -203,7 +203,7 @@ class Switches:
 
     def _on_ftrace(self) -> int:
         """How many kprobes are on ftrace and enabled. Of several at one place the kernel counts one."""
-        lines = self._file(_LIST).decode().splitlines()
+        lines = self._file(_LIST).decode(errors="replace").split("\n")
         return len({each.split()[0] for each in lines if "[FTRACE]" in each and "[DISABLED]" not in each})
 
     def _file(self, name: str) -> bytes:

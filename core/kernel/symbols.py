@@ -10,15 +10,21 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+
+from .modules import tag_of
 
 KALLSYMS = Path("/proc/kallsyms")
-_TEXT = frozenset(b"tTwW")
-_KIND, _NAME = 17, 19
-"""Where a line has them: behind the 16 digits of the address."""
+_TEXT = frozenset((b"t", b"T", b"w", b"W"))
+_DIGITS, _KIND, _NAME = 16, slice(17, 18), 19
+"""Of a line: how many are the address, and where the others begin."""
+_PIECE = 1 << 16
 _FUNCTION = re.compile(rb"^([0-9a-f]+) [tTwW] ", re.MULTILINE)
+_UNUSUAL = re.compile(rb"\n(?!\Z|[0-9a-f]+ \S [^\t\n]+\t\[[!-Z^-~]+\](?:\n|\Z))")
+_OF_A_MODULE = re.compile(
+    rb"^([0-9a-f]+ \S [^\t\n]+)\t\[(.*?)\](?:\n(?=[0-9a-f]+ \S )|\n?\Z)", re.DOTALL | re.MULTILINE
+)
 _FARTHEST = 1 << 20
 """No function is longer: what lies farther behind a symbol is not its."""
 
@@ -41,18 +47,54 @@ def read_once() -> Iterator[None]:
 
 
 def kallsyms_text(kallsyms: Path = KALLSYMS) -> bytes:
-    """The kernel's symbols: all lines of the file, within a start as they were first read. Raises `OSError`."""
+    """The kernel's symbols: all lines of the file, within a start as they were first read. Raises `OSError`.
+
+    Each is whole, and all of visible ASCII, whatever modules are called: see `krie.kernel.modules.tag_of`.
+    """
     known = _read.get()
     if known is None:
-        return kallsyms.read_bytes()
+        return _whole(kallsyms.read_bytes())
     if kallsyms not in known:
-        known[kallsyms] = kallsyms.read_bytes()
+        known[kallsyms] = _whole(kallsyms.read_bytes())
     return known[kallsyms]
 
 
-def _lines(kallsyms: Path) -> BinaryIO:
-    """To be read line by line, which takes no memory unless it is read once for all."""
-    return kallsyms.open("rb") if _read.get() is None else BytesIO(kallsyms_text(kallsyms))
+def _whole(text: bytes) -> bytes:
+    """The same with names of modules that break no line: else one could forge a symbol of the kernel's by its name."""
+    if (first := text.find(b"\t[")) < 0:
+        return text
+    begin = text.rfind(b"\n", 0, first) + 1  # the kernel lists its own before those of modules
+    if _UNUSUAL.search(text, begin - 1) is None if begin else _UNUSUAL.search(b"\n" + text) is None:
+        return text
+    return text[:begin] + b"".join(
+        b"%s\t[%s]\n" % (each[1], tag_of(each[2])) for each in _OF_A_MODULE.finditer(text, begin)
+    )
+
+
+def _pieces(kallsyms: Path) -> Iterator[bytes]:
+    """Some lines at a time, which takes little memory unless it is read once for all. Raises `OSError`."""
+    if _read.get() is not None:
+        yield from _cut(kallsyms_text(kallsyms))
+        return
+    rest = b""
+    with kallsyms.open("rb") as file:
+        while piece := file.read(_PIECE):
+            rest += piece
+            if b"\t[" in rest:  # from here on they are those of modules
+                yield from _cut(_whole(rest + file.read()))
+                return
+            end = rest.rfind(b"\n") + 1
+            yield rest[:end]
+            rest = rest[end:]
+    yield rest
+
+
+def _cut(text: bytes) -> Iterator[bytes]:
+    begin = 0
+    while begin < len(text):
+        end = text.find(b"\n", begin + _PIECE) + 1 or len(text)
+        yield text[begin:end]
+        begin = end
 
 
 def addresses(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str, tuple[int, ...]]:
@@ -123,15 +165,16 @@ class Symbols:
         asked = {each.encode() for each in wanted}
         self._known: dict[str, int] = {}
         addresses, starts, names = array("Q"), array("L"), bytearray(b"\n")
-        with _lines(place) as lines:
-            for line in lines:
-                name = line[_NAME:]  # with the end of the line, which ends it among the others, too
-                if line[_KIND] in _TEXT:
-                    addresses.append(int(line[: _KIND - 1], 16))
-                    starts.append(len(names))
-                    names += name
-                if name[:-1] in asked:
-                    self._known[name[:-1].decode()] = int(line[: _KIND - 1], 16)
+        for piece in _pieces(place):
+            lines = [each for each in piece.split(b"\n") if each[_KIND] in _TEXT]
+            addresses.frombytes(bytes.fromhex(b"".join([each[:_DIGITS] for each in lines]).decode()))
+            found = [each[_NAME:] + b"\n" for each in lines]
+            starts.extend(accumulate(map(len, found[:-1]), initial=len(names)) if found else ())
+            names += b"".join(found)
+            for name in asked:
+                if (at := piece.rfind(b" %s\n" % name)) >= 0:
+                    self._known[name.decode()] = int(piece[at + 1 - _NAME : at + 1 - _NAME + _DIGITS], 16)
+        addresses.byteswap()
         if not any(addresses):  # kernel.kptr_restrict hides them
             addresses, starts, names = array("Q"), array("L"), bytearray(b"\n")
         # The kernel's own are in their order, unlike those of modules.
@@ -156,7 +199,7 @@ class Symbols:
         first = bisect_left(self._addresses, self._addresses[index])
         # Of several names the last by the alphabet, which is seldom one with underscores before it.
         name, _, module = max(map(self._line, range(first, index + 1))).partition("\t")
-        return Symbol(name, address - self._addresses[index], module.strip("[]"))
+        return Symbol(name, address - self._addresses[index], module[1:-1])
 
     def names(self, address: int) -> frozenset[str]:
         """All names of the function that begins here; none where none does."""
@@ -165,4 +208,4 @@ class Symbols:
 
     def _line(self, index: int) -> str:
         start = self._starts[index]
-        return self._names[start : self._names.index(b"\n", start)].decode()
+        return self._names[start : self._names.index(b"\n", start)].decode(errors="backslashreplace")

@@ -151,7 +151,9 @@ def _others_keep() -> bool:
     """Whether a keeper lives besides this process, if it is one: only one at a time may arm what is left behind."""
     for each in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            is_one = (each / "comm").read_text().strip() == _KEEPER and (each / "cmdline").read_bytes()  # and no zombie
+            is_one = (each / "comm").read_bytes().strip() == _KEEPER.encode() and (
+                each / "cmdline"
+            ).read_bytes()  # and no zombie
             if is_one and each.name != str(os.getpid()):
                 return True
     return False

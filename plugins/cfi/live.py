@@ -76,7 +76,9 @@ def code_of(read: Read, ranges: list[range], kallsyms: Path = _KALLSYMS) -> Code
     with kallsyms.open("rb") as lines:
         for line in lines:
             name = line[_NAME:-1]
-            if line[_KIND] in _FUNCTIONS and b"\t" not in name:  # those of modules are never believed
+            if b"\t" in name:  # those of modules, which come last, are never believed
+                break
+            if line[_KIND] in _FUNCTIONS:
                 symbols.append((int(line[: _KIND - 1], 16), name.decode()))
     text, *data = ranges
     return Code(read(text.start, len(text)), text.start, symbols, [read(each.start, len(each)) for each in data])

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelError, KernelMemory, Maps, Symbols, total
+from krie import Json, KernelError, KernelMemory, Maps, Symbols, loaded_modules, total
 
 from .background import Derivation
 from .declaration import Declaration
@@ -46,7 +46,7 @@ class Live:
             {*BOUNDS, *_TRACERS, _MODULES_START, *declared.functions, *(named_by(lock, declared) if lock else ())},
             THUNKS if lock is not None else (),
         )
-        self._modules: list[tuple[str, str]] = []
+        self._modules: list[tuple[bytes, int]] = []
         self._symbols: Symbols | None = None  # read when an event has addresses
         self._before = (0, 0, 0)
         self._patched = _live_patched()
@@ -67,7 +67,7 @@ class Live:
     def facts(self, event: Caller) -> dict[str, Json]:
         """Names for the addresses of an event; symbols are read again where modules came or went."""
         # Without the number of their users, which an attack changes, too: reading symbols takes tens of milliseconds.
-        modules = [(line[0], line[5]) for line in map(str.split, _MODULES.read_text().splitlines())]
+        modules = [(each.raw, each.address) for each in loaded_modules(_MODULES)]
         if self._symbols is None or modules != self._modules:
             self._modules, self._symbols = modules, Symbols()
         found = self._symbols.find(event.return_address)

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from functools import lru_cache
 from pathlib import Path
 
+from krie import loaded_modules
+
 KERNEL, NOBODY, UNKNOWN = "kernel", "?", ""
 _MODULES, _SYMBOLS = Path("/proc/modules"), Path("/proc/kallsyms")
 _MODULES_MAY_BEGIN = 0xFFFF_FFFF_C000_0000
@@ -75,12 +77,7 @@ class ModuleRanges:
         return name if address < start + size else None
 
     def _read(self) -> None:
-        """Lines such as `nf_tables 372736 0 - Live 0xffffffffc0a00000`."""
-        try:
-            lines = [line.split() for line in self._file.read_text().splitlines()]
-        except FileNotFoundError:  # a kernel without modules
-            lines = []
-        found = sorted((int(line[5], 16), int(line[1]), line[0]) for line in lines)
+        found = sorted((each.address, each.size, each.name) for each in loaded_modules(self._file))
         self.hidden = bool(found) and found[-1][0] == 0
         self._listed = [] if self.hidden else found
         for start, size, name in self._listed:

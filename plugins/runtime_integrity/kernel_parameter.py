@@ -32,6 +32,7 @@ from krie import (
     Maps,
     Pad4,
     addresses,
+    kprobe_lines,
 )
 
 from .config import RuntimeIntegrityConfig
@@ -225,7 +226,7 @@ class Comparison:
         """Whether a breakpoint stands where one is listed, or that cannot be told: arming kprobes on ftrace a second
         time makes the kernel trace all functions when the last one goes. Raises `OSError`, `KernelError`."""
         assert self.memory is not None
-        lines = [each for each in (kprobes / "list").read_text().splitlines() if "[DISABLED]" not in each]
+        lines = [each for each in kprobe_lines(kprobes / "list") if "[DISABLED]" not in each]
         places = [int(each.split()[0], 16) for each in lines if "[FTRACE]" not in each]
         if not places or not all(places):
             return bool(lines)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from krie import Btf, KernelError, KernelMemory, text_of
+from krie import Btf, KernelError, KernelMemory, loaded_modules, text_of
 
 _PAGE = 4096
 _MOST = 10_000
@@ -24,7 +24,6 @@ _MOST = 10_000
 _LIVE, _ALIGNED = 0, 64  # MODULE_STATE_LIVE; struct module begins a cache line
 _NAME_BYTES = 56  # MODULE_NAME_LEN
 # The kernel takes any name: what follows one, and not of what it consists, tells where it ends.
-_LISTED = re.compile(rb"^(.+?) \d+ [\d-]+ \S+ (?:Live|Loading|Unloading) 0x[0-9a-f]+[^\n]*\n", re.DOTALL | re.MULTILINE)
 _TAG = re.compile(rb"\t\[(.*?)\](?:\n(?=[0-9a-f]+ )|\n?\Z)", re.DOTALL)
 _NO_MODULES = frozenset({"bpf", "__builtin__ftrace", "__builtin__kprobes"})
 """What kallsyms names like modules: code that the kernel generates."""
@@ -142,7 +141,7 @@ def _gaps(first: int, end: int, ranges: list[tuple[int, int]]) -> Iterator[int]:
 
 def in_proc(file: Path = Path("/proc/modules")) -> frozenset[str]:
     """Names in /proc/modules."""
-    return frozenset(_shown(each) for each in _LISTED.findall(file.read_bytes()))
+    return frozenset(_shown(each.raw) for each in loaded_modules(file))
 
 
 def in_sysfs(folder: Path = Path("/sys/module")) -> frozenset[str]:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+from krie import kernel_lines
+
 _log = logging.getLogger("krie")
 _FILES = tuple(Path(folder, "enabled_functions") for folder in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"))
-_HANDLER = re.compile(r"(?:\(|->|ent:|ret:|\{(?=[^(}]*\}))[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[(\w+)\]")
+_HANDLER = re.compile(r"(?:\(|->|ent:|ret:|\{(?=[^(}]*\}))\S+?\+0x[0-9a-f]+/0x[0-9a-f]+ \[(.+?)(?:\]|$)")
 """What runs, in `tramp: TRAMPOLINE (HANDLER)`, `->HANDLER`, `direct-->HANDLER`, `{ent:HANDLER ret:HANDLER}` and
-`{TRAMPOLINE (HANDLER)}`. A trampoline says nothing: the kernel may name it after a module that was there before.
+`{TRAMPOLINE (HANDLER)}`. A trampoline says nothing: the kernel may name it after a module that was there before. A
+module may have any name; of one with a bracket or a line break in it this is the begin.
 """
 _NO_MODULES = frozenset({"bpf", "__builtin__ftrace", "__builtin__kprobes"})
 """What the kernel names like modules: code that it generates."""
@@ -41,7 +44,7 @@ def patched(text: str) -> frozenset[Patch]:
     """
     found = set()
     function = ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line.startswith("\t"):
             function = line.partition(" ")[0]
         found |= {Patch(function, module) for module in _HANDLER.findall(line) if module not in _NO_MODULES}
@@ -60,7 +63,7 @@ class PatchedFunctions:
         """New ones on this machine. What cannot be read, as under lockdown, is logged once."""
         file = next((each for each in _FILES if each.exists()), _FILES[0])
         try:
-            text = file.read_text()
+            text = "\n".join(kernel_lines(file))
         except OSError as error:
             if not self._unreadable:
                 _log.warning("functions that modules patch by ftrace are not looked for: %s", error)

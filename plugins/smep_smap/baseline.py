@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, Maps, Symbols, mounted, total
+from krie import Json, Maps, Symbols, kprobe_lines, mounted, total
 from krie import Trap as Place
 
 from .events import Activity, RegisterCheck, Trap
@@ -32,7 +32,7 @@ class Baseline:
         `kernel_stack`: whether the kernel's stack goes into records.
         """
         self._traps, self._counts = traps, maps["smep_smap_counts"]
-        self._modules = _MODULES.read_text()
+        self._modules = _MODULES.read_bytes()
         self._symbols = Symbols(_WANTED)
         self._unreadable = ""
         self._before: dict[int, tuple[int, ...]] = {}
@@ -66,7 +66,7 @@ class Baseline:
         yield from self._missing()
 
     def _renew(self) -> None:
-        if (modules := _MODULES.read_text()) != self._modules:
+        if (modules := _MODULES.read_bytes()) != self._modules:
             self._modules, self._symbols = modules, Symbols(_WANTED)
 
     def _name(self, address: int) -> str:
@@ -109,7 +109,7 @@ class Baseline:
 def _listed() -> Mapping[str, str]:
     """The kernel's list of kprobes, by place; where several are at one, one that is disarmed. Raises `OSError`."""
     found: dict[str, str] = {}
-    for line in (_debugfs() / "kprobes/list").read_text().splitlines():
+    for line in kprobe_lines(_debugfs() / "kprobes/list"):
         place = line.split()[2]
         if place not in found or "[DISABLED]" in line:
             found[place] = line

@@ -130,7 +130,7 @@ def module_functions(kallsyms: bytes) -> dict[str, list[tuple[int, str]]]:
     """By module the address and name of each function. Also of `bpf` and the like, for code that these made."""
     found: dict[str, list[tuple[int, str]]] = {}
     for each in _OF_MODULES.finditer(kallsyms):
-        found.setdefault(each[3].decode(), []).append((int(each[1], 16), each[2].decode()))
+        found.setdefault(each[3].decode(), []).append((int(each[1], 16), each[2].decode(errors="backslashreplace")))
     return found
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from krie import KernelError, KernelMemory, Link, Symbols, memory_of
+from krie import KernelError, KernelMemory, Link, Symbols, kallsyms_text, memory_of
 
 from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
 from .comparison import Area, Comparison
@@ -58,7 +58,7 @@ def serve(link: Link) -> None:
     stored: Stored | None = link.receive()
     try:
         memory, _ = memory_of(program, window)
-        kallsyms, symbols = KALLSYMS.read_bytes(), Symbols()
+        kallsyms, symbols = kallsyms_text(KALLSYMS), Symbols()
         if stored is None:
             stored = store(file, memory, kallsyms, symbols, addresses_in(kallsyms), os.uname().release)
             link.send(stored)
@@ -132,11 +132,11 @@ class _Looks:
         if present == self._modules.keys():
             return
         new = [each for each in present if each not in self._modules]
-        functions = module_functions(KALLSYMS.read_bytes())
+        functions = module_functions(kallsyms_text(KALLSYMS))
         extents = extents_of(new, functions)
         if new:
             time.sleep(_SETTLES_S)
-            functions = module_functions(KALLSYMS.read_bytes())
+            functions = module_functions(kallsyms_text(KALLSYMS))
             extents = {
                 each: extent for each, extent in extents_of(new, functions).items() if extents.get(each) == extent
             }
@@ -182,7 +182,7 @@ class _Looks:
                 yield Area("rodata", data.start, self._memory.read(data.start, len(data)), module.name, near=True)
 
     def _lists(self) -> Lists:
-        return self._known(read_lists(KALLSYMS.read_bytes()))
+        return self._known(read_lists(kallsyms_text(KALLSYMS)))
 
     def _brief_lists(self, generated: tuple[tuple[int, str], ...]) -> Lists:
         return self._known(brief_lists(generated))

@@ -8,16 +8,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
-from krie import Child, ChildEnded, KernelError, KernelMemory, forked
+from krie import Child, ChildEnded, KernelError, KernelMemory, forked, loaded_modules
 
 from .areas import Stored
 from .code_child import NAME, Report, serve
 from .events import Code
 from .names import Difference
 
-_MODULES = Path("/proc/modules")
 _AGAIN_S = 60.0
 """How long to wait before another process is started in the place of one that ended."""
 _MODULES_S = 5.0
@@ -174,7 +172,4 @@ class CodeWatch:
 
 def _loaded() -> str:
     """The names of all modules, and where they lie."""
-    if not _MODULES.exists():
-        return ""
-    fields = (line.split() for line in _MODULES.read_text().splitlines())
-    return "".join(f"{each[0]} {each[4]} {each[5]}\n" for each in fields)
+    return "".join(f"{each.tag} {each.state} {each.address:#x}\n" for each in loaded_modules())

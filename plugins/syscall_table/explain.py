@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from krie import Symbols, mounted
+from krie import Symbols, kernel_lines, kprobe_lines, mounted
 
 from .image import NOP5
 from .tables import Tables
@@ -66,8 +66,8 @@ def read_lists(kallsyms: bytes) -> Lists:
 
 def brief_lists(generated: tuple[tuple[int, str], ...]) -> Lists:
     """The same with generated code as it was: to read all symbols takes long."""
-    kprobes = _lines("debugfs", "kprobes/list", Path("/sys/kernel/debug"))
-    handled = _lines("tracefs", "enabled_functions", Path("/sys/kernel/tracing"))
+    kprobes = _lines("debugfs", "kprobes/list", Path("/sys/kernel/debug"), kprobe_lines)
+    handled = _lines("tracefs", "enabled_functions", Path("/sys/kernel/tracing"), kernel_lines)
     return Lists(
         None if kprobes is None else frozenset(int(each.split()[0], 16) for each in kprobes if "[GONE]" not in each),
         None if handled is None else frozenset(each.split()[0] for each in handled if each[:1].strip()),
@@ -87,10 +87,10 @@ def _direct(handled: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _lines(kind: str, name: str, usual: Path) -> list[str] | None:
+def _lines(kind: str, name: str, usual: Path, read: Callable[[Path], list[str]]) -> list[str] | None:
     folder = next((each.point for each in mounted(kind) if each.root == "/"), usual)
     try:
-        return (folder / name).read_text().splitlines()
+        return read(folder / name)
     except OSError:
         return None
 

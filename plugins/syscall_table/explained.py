@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from krie import mounted
+from krie import kernel_lines, kprobe_lines, mounted
 
 KPROBES = "__builtin__kprobes"
 """What the kernel calls the owner of code that it makes for kprobes."""
+_LIST = "kprobes/list"
 _REPLACED = 16
 """Most bytes that an optimized kprobe's jump may stand for: instructions of up to 15 bytes begin among its 5."""
 
@@ -37,7 +38,7 @@ class Causes:
 
 
 def _kprobes() -> list[int]:
-    lines = _lines(("debugfs", "kprobes/list", Path("/sys/kernel/debug")))
+    lines = _lines(("debugfs", _LIST, Path("/sys/kernel/debug")))
     return [int(line.split()[0], 16) for line in lines if "[GONE]" not in line]
 
 
@@ -48,8 +49,9 @@ def _handled() -> set[str]:
 
 def _lines(where: tuple[str, str, Path]) -> list[str]:
     kind, name, usual = where
+    read = kprobe_lines if name == _LIST else kernel_lines
     folder = next((each.point for each in mounted(kind) if each.root == "/"), usual)
     try:
-        return (folder / name).read_text().splitlines()
+        return read(folder / name)
     except OSError:  # not mounted, not built in, or locked down: then nothing is explained
         return []

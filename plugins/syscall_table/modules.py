@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from krie import loaded_modules
 
 _MODULES, _FOLDER = Path("/proc/modules"), Path("/sys/module")
 _PAGE = 4096
@@ -17,26 +20,30 @@ class Module:
     """One of them. Another load of it makes another one."""
 
     name: str
+    """As the kernel's symbols have it."""
     start: int
     size: int
     identity: int
     """Of its folder below /sys/module, which each load makes anew."""
+    folder: str = field(default="", compare=False)
+    """That folder's name, in which a slash is an exclamation mark; empty: the same."""
 
 
 def loaded() -> Iterator[Module]:
     """Those that are not on their way in or out."""
-    for name, size, _, _, state, start in _lines():
+    for each in loaded_modules(_MODULES):
+        folder = os.fsdecode(each.raw.replace(b"/", b"!"))
         try:
-            identity = (_FOLDER / name).stat().st_ino
+            identity = (_FOLDER / folder).stat().st_ino
         except OSError:
             continue
-        if state == "Live":
-            yield Module(name, int(start, 16), int(size), identity)
+        if each.state == "Live":
+            yield Module(each.tag, each.address, each.size, identity, folder)
 
 
 def ranges() -> list[range]:
     """Addresses of all of them, also of those that are on their way."""
-    return [range(int(start, 16), int(start, 16) + int(size)) for _, size, _, _, _, start in _lines()]
+    return [range(each.address, each.address + each.size) for each in loaded_modules(_MODULES)]
 
 
 def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, str]]]) -> dict[Module, range]:
@@ -53,15 +60,9 @@ def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, s
 def read_only_data(module: Module) -> range:
     """Where its variables lie that nothing writes (.rodata), up to its next section; empty where it has none."""
     starts = {}
-    for each in (_FOLDER / module.name / "sections").glob("*"):
+    for each in (_FOLDER / (module.folder or module.name) / "sections").glob("*"):
         with suppress(OSError, ValueError):
             starts[each.name] = int(each.read_text(), 16)
     start = starts.get(_DATA, 0)
     end = min((each for each in starts.values() if start < each <= start + module.size), default=0)
     return range(start, end) if start and end else range(0)
-
-
-def _lines() -> Iterator[list[str]]:
-    """Name, size, users, who they are, state and address of each; none where this kernel has no modules."""
-    if _MODULES.exists():
-        yield from (line.split()[:6] for line in _MODULES.read_text().splitlines())

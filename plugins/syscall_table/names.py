@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from krie import KernelError, KernelMemory, Symbols
+from krie import KernelError, KernelMemory, Symbols, kallsyms_text
 
 from .comparison import Area, Wrong
 from .entry import Entry
@@ -99,9 +99,12 @@ class Names:
     def _variable(self, address: int) -> str:
         """The last one that begins before; empty where this kernel does not tell of variables."""
         if self._variables is None:  # read where something differs, which is seldom
-            found = _DATA.finditer(KALLSYMS.read_bytes())
+            found = _DATA.finditer(kallsyms_text(KALLSYMS))
             self._variables = sorted(
-                (int(each[1], 16), each[2].decode() + "%s" + (each[3] or b"").decode().replace("\t", " "))
+                (
+                    int(each[1], 16),
+                    each[2].decode(errors="backslashreplace") + "%s" + (each[3] or b"").decode().replace("\t", " "),
+                )
                 for each in found
             )
         index = bisect_right(self._variables, (address, "\U0010ffff")) - 1

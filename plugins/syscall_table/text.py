@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from krie import Check, Difference, KernelMemory, Symbols
+from krie import Check, Difference, KernelMemory, Symbols, kallsyms_text
 
 from .explain import Code, Lists, read_lists, target
 from .kallsyms import KALLSYMS, addresses_in
@@ -27,7 +27,7 @@ _ELSE = (
 
 def check(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
     """One full look. Raises `KernelError`."""
-    kallsyms = KALLSYMS.read_bytes()
+    kallsyms = kallsyms_text(KALLSYMS)
     address = addresses_in(kallsyms)
     try:
         progress("unpacking the boot image ...")
@@ -54,14 +54,14 @@ def _compared(
 ) -> Check:
     wrong: dict[range, bytes] = {}
     causes: Counter[str] = Counter()
-    lists = read_lists(KALLSYMS.read_bytes())
+    lists = read_lists(kallsyms_text(KALLSYMS))
     for turn in range(_LOOKS):
         if turn:
             if not wrong:
                 break
             time.sleep(_BETWEEN_S)
         content = memory.read(part.start, len(part.content))
-        before, lists = lists, read_lists(KALLSYMS.read_bytes())
+        before, lists = lists, read_lists(kallsyms_text(KALLSYMS))
         code = _code(part, content, symbols, tables, (before, lists), reference)
         causes, found = _look(code, part, content)
         wrong = found if not turn else {run: now for run, now in found.items() if wrong.get(run) == now}

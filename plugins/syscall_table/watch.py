@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, total
+from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules, total
 
 from . import explained
 from .code_watch import CodeWatch
@@ -163,8 +163,8 @@ class Watch:
 
     def _renew(self) -> None:
         """Where modules came or went since the symbols were read, they are read again: hooks are rare."""
-        lines = _MODULES.read_text().splitlines() if _MODULES.exists() else []
-        modules = "\n".join(f"{each[0]} {each[1]} {each[5]}" for each in map(str.split, lines))  # without users
+        listed = loaded_modules(_MODULES)
+        modules = "\n".join(f"{each.tag} {each.size} {each.address:#x}" for each in listed)  # without users
         if self._symbols is None or modules != self._modules:
             self._read_symbols(modules)
 

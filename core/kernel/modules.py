@@ -1,0 +1,73 @@
+"""The kernel's modules as it lists them. It takes any name: with blanks, line breaks, bytes that are no UTF-8.
+
+So what follows a name tells where it ends, and never of what it consists.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..events.wire import text_of
+
+PROC_MODULES = Path("/proc/modules")
+_RECORD = re.compile(rb"(.*?) (Live|Loading|Unloading) (0x[0-9a-f]+)(?: \([^()\n]*\))?(?:\n|\Z)", re.DOTALL)
+_BEFORE_STATE = re.compile(rb"(.+) (\d+) (?:\d+|-) \S+", re.DOTALL)
+_WITH_ODD_USERS = re.compile(rb"(.+?) (\d+) \d+ .+,", re.DOTALL)
+"""The same where a blank is in the name of a module that uses this one."""
+_KPROBE = re.compile(r"[0-9a-f]+ +[a-z] +\S")
+_UNPLAIN = re.compile(rb"[^!-Z^-~\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModule:
+    """One that /proc/modules has."""
+
+    raw: bytes
+    """Its name, as the kernel has it."""
+    size: int
+    state: str
+    """`Live`, `Loading` or `Unloading`."""
+    address: int
+    """0 where kernel.kptr_restrict hides it."""
+
+    @property
+    def name(self) -> str:
+        """As events have it."""
+        return text_of(self.raw)
+
+    @property
+    def tag(self) -> str:
+        """As `krie.kallsyms_text` and `Symbol.module` have it."""
+        return tag_of(self.raw).decode()
+
+
+def loaded_modules(file: Path = PROC_MODULES) -> list[LoadedModule]:
+    """All of them, also those on their way in or out; none where the kernel has no modules. Raises `OSError`."""
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    found = []
+    for record in _RECORD.finditer(text):
+        before = _BEFORE_STATE.fullmatch(record[1]) or _WITH_ODD_USERS.fullmatch(record[1])
+        if before is not None:
+            found.append(LoadedModule(before[1], int(before[2]), record[2].decode(), int(record[3], 16)))
+    return found
+
+
+def tag_of(name: bytes) -> bytes:
+    """A module's name in visible ASCII without blanks and brackets: that of any usual module is as it is."""
+    shown = text_of(name).encode("utf-8", "backslashreplace")
+    return _UNPLAIN.sub(lambda found: b"\\x%02x" % found[0][0], shown)
+
+
+def kernel_lines(file: Path) -> list[str]:
+    """Lines of a list of the kernel's that has names of modules in it, which break some lines. Raises `OSError`."""
+    return file.read_bytes().decode(errors="backslashreplace").split("\n")
+
+
+def kprobe_lines(file: Path) -> list[str]:
+    """Those of the kernel's list of kprobes: address, kind, place, and what there is to say. Raises `OSError`."""
+    return [each for each in kernel_lines(file) if _KPROBE.match(each)]
