@@ -516,8 +516,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, default=None, metavar="S")
     parser.add_argument("--stdout", action="store_true", help="write the journal's lines to standard output, too")
     parser.add_argument("--quiet", action="store_true", help="only say what is wrong")
-    options = parser.parse_args(arguments)
     with visible_streams():
+        options = parser.parse_args(arguments)
         log_to_stderr(logging.WARNING if options.quiet else logging.INFO)
         return _run(options)
 

@@ -4,14 +4,18 @@ watched; and a pulse, by which it finds out itself that it was held up."""
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UntrustedFileError
+from ..trust import read_trusted
 
+_log = logging.getLogger("krie")
+_MOST_BYTES = 4096
 _LATEST_S = 1 << 40
 """No clock says more, s: some 35,000 years."""
 OWN_WAITING_S = 10.0
@@ -47,9 +51,9 @@ class Presence:
             raise ConfigError("agent.state_dir", f"{folder} cannot be used: {error.strerror}") from error
 
     def before(self) -> Note | None:
-        """What the agent before left, None where there was none or its note is unreadable."""
+        """What the agent before left, None where there was none or its note is unreadable, or not to be believed."""
         try:
-            content = json.loads(self._file.read_text())
+            content = json.loads(read_trusted(self._file, _MOST_BYTES))
             note = Note(
                 str(content["boot_id"]),
                 int(content["tgid"]),
@@ -57,7 +61,10 @@ class Presence:
                 float(content["uptime_s"]),
                 bool(content["clean"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except UntrustedFileError as error:
+            _log.warning("agent.state_dir: what the agent before noted is not believed: %s", error)
+            return None
+        except (ConfigError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         possible = 0 < note.tgid <= _TGIDS and 0 <= note.last_seen_s < _LATEST_S and 0 <= note.uptime_s < _LATEST_S
         return note if possible else None

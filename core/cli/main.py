@@ -57,8 +57,8 @@ def run(config: Path | None, duration: float | None) -> None:
     itself: it takes signals from tgid 1 (systemd) only, and Ctrl-C.
     """
     need_root()
-    command = [sys.executable, "-I", "-m", "krie.agent", "--config", str(config_file(config)), "--stdout"]
-    command += ["--duration", str(duration)] if duration is not None else []
+    command = [sys.executable, "-I", "-m", "krie.agent", f"--config={config_file(config)}", "--stdout"]
+    command += [f"--duration={duration}"] if duration is not None else []
     if not sys.stdout.isatty():
         sys.stdout.flush()
         os.execv(command[0], command)  # noqa: S606 - the agent takes this process's place: it imports no CLI library

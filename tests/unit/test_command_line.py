@@ -109,6 +109,13 @@ def test_a_file_that_was_named_must_be_there(folder: Path, arguments: list[str])
     assert krie(folder, *arguments, KRIE_CONFIG="krie.toml").returncode == 2
 
 
+@pytest.mark.parametrize("arguments", [["run"], ["doctor"], ["status"], ["policy", "check"], ["config", "check"]])
+def test_a_files_name_is_taken_for_no_option(folder: Path, arguments: list[str]) -> None:
+    result = krie(folder, *arguments, "--config=-x.toml")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "krie: -x.toml: cannot be read: No such file or directory\n"
+
+
 @not_configured
 def test_what_needs_a_file_says_so(folder: Path) -> None:
     result = krie(folder, "policy", "check")

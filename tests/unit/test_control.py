@@ -5,15 +5,18 @@ import json
 import os
 import select
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.agent.admin import RefusedError, ask
+from krie.agent.admin import RefusedError, SilentAgentError, ask
 from krie.agent.control import ANSWER_BYTES, SOCKET, Control, _send
-from krie.errors import ConfigError, KernelError, NotRunningError
+from krie.errors import ConfigError, ExitCode, NotRunningError, UntrustedFileError
 from krie.processes.peer import Peer
 
 
@@ -152,8 +155,57 @@ def test_an_agent_that_says_nothing(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mute:
         mute.bind(str(tmp_path / SOCKET))
         mute.listen()
-        with pytest.raises(KernelError, match=r"gave no answer for 0\.05 s"):
+        with pytest.raises(SilentAgentError, match=r"gave no answer for 0\.05 s") as raised:
             ask(tmp_path, {"ask": "x"}, timeout_s=0.05)
+    assert raised.value.exit_code is ExitCode.DEGRADED  # neither root nor the kernel lacks anything
+
+
+@pytest.mark.parametrize("answer", [b"no JSON", b"[1]", b"[" * 100_000, b"\xff", b"null"])
+def test_whoever_answers_nonsense_is_no_agent(tmp_path: Path, answer: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(str(tmp_path / SOCKET))
+        other.listen()
+
+        def serve() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(4096)
+                connection.send(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(SilentAgentError, match="answers what is no JSON object") as raised:
+            ask(tmp_path, {"ask": "status"})
+        thread.join()
+    assert raised.value.exit_code is ExitCode.DEGRADED
+
+
+STRANGER = """
+import os, socket, sys
+os.setgid(12345)
+os.setuid(12345)
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as made:
+    made.bind(sys.argv[1])
+    made.listen()
+    print("listens", flush=True)
+    connection, _ = made.accept()
+    sys.exit(bool(connection.recv(4096)))
+"""
+
+
+def test_an_answer_of_another_user_is_not_believed(tmp_path: Path) -> None:
+    """In a folder that he may write he could say that all is well, where no agent runs."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o777)
+        command = [sys.executable, "-IS", "-c", STRANGER, str(folder / SOCKET)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"listens\n"
+        with pytest.raises(UntrustedFileError, match=f"^{folder / SOCKET}: user 12345 answers there, who is no agent"):
+            ask(folder, {"ask": "status"})
+        assert child.wait() == 0  # nor was he told anything, as a token
+        child.stdout.close()
 
 
 def test_a_folder_that_cannot_hold_it(tmp_path: Path) -> None:

@@ -254,6 +254,19 @@ def test_it_is_opened_anew_when_asked(journal: Journal, tmp_path: Path) -> None:
     assert journal.told.empty()
 
 
+def test_to_open_it_anew_makes_it_private_again(journal: Journal) -> None:
+    """Whatever else has become of a file that is in its place, too."""
+    journal.path.chmod(0o640)
+    journal.writer.reopen()
+    end = time.monotonic() + WITHIN_S
+    while journal.path.stat().st_mode & 0o777 != 0o600:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    journal.write()
+    assert journal.path.read_text() == "line 0\nline 1\nline 2\n"
+    assert journal.told.empty()
+
+
 def test_no_line_is_lost_while_somebody_moves_the_file_again_and_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     end = threading.Event()

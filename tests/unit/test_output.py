@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,38 @@ def test_a_line_that_is_somebody_elses_is_marked() -> None:
         "  | krie: forged",
         "",
     ]
+
+
+@pytest.mark.parametrize("how", ["output.say(text)", "logging.error('%s', text)", "output.complain(text)"])
+def test_what_is_one_line_stays_one(how: str) -> None:
+    done = said(f"text = 'a\\nkrie: forged\\r'; {how}")
+    shown = (done.stdout + done.stderr).decode().removeprefix("krie: ")
+    assert shown == "a\\nkrie: forged\\r\n"
+
+
+PIECES = [b"one\x1b]0;owned\x07\ntw", b"o \xe2\x80", b"\xae\xffend\r\n"]
+
+
+def test_what_a_guest_writes_is_seen_on_a_terminal_and_exact_elsewhere() -> None:
+    code = f"[output.pass_through(each) for each in {PIECES}]"
+    assert said(code).stdout == b"".join(PIECES)
+    ours, theirs = pty.openpty()
+    program = CHILD.format(evil=EVIL, code=code)
+    subprocess.run([sys.executable, "-c", program], stdout=theirs, stderr=theirs, check=True, timeout=60)
+    os.close(theirs)
+    got = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert got.replace("\r\n", "\n") == "one\\x1b]0;owned\\x07\ntwo \\u202e\\xffend\\r\n"
+
+
+def test_the_agents_own_command_line_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "krie.agent", "--config=x", EVIL], capture_output=True, timeout=60
+    )
+    assert done.returncode == 2
+    shown = done.stderr.decode()
+    assert "owned" in shown
+    assert all(line.isprintable() for line in shown.split("\n")), shown
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "koi8-r", "utf-8"])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,39 @@ def test_the_next_one_finds_it(tmp_path: Path) -> None:
 )
 def test_a_broken_note_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "agent.json").write_text(content)
+    assert Presence(tmp_path).before() is None
+
+
+def a_fifo(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def without_end(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+def a_folder(place: Path) -> None:
+    place.mkdir()
+
+
+def of_others(place: Path) -> None:
+    place.write_text(json.dumps({"boot_id": "x", "tgid": 5, "last_seen_s": 5, "uptime_s": 5, "clean": True}))
+    os.chown(place, 12345, -1)
+
+
+@pytest.mark.parametrize("make", [a_fifo, without_end, a_folder, of_others])
+def test_what_is_no_note_of_ours_blocks_no_start_and_says_nothing(
+    tmp_path: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    tmp_path.chmod(0o700)
+    make(tmp_path / "agent.json")
+    assert Presence(tmp_path).before() is None
+    (said,) = caplog.messages
+    assert said.startswith(f"agent.state_dir: what the agent before noted is not believed: {tmp_path}/agent.json: ")
+
+
+def test_a_note_without_end_is_none(tmp_path: Path) -> None:
+    (tmp_path / "agent.json").write_text(" " * 10_000 + "{}")
     assert Presence(tmp_path).before() is None
 
 
