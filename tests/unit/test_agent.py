@@ -1,6 +1,9 @@
 """One agent with everything but the kernel: what it does from its start to its end, and in which order."""
 
+import contextlib
 import errno
+import importlib
+import io
 import json
 import logging
 import os
@@ -829,6 +832,45 @@ def test_what_plugins_find_in_the_background_is_asked_for_at_each_tick(setting: 
     agent._tick()
     lines = [line for line in setting.journal(agent) if line["kind"] == "sample.seen"]
     assert [line["event"]["number"] for line in lines] == [6]
+
+
+def test_an_agent_that_was_stopped_tells_the_gap(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By SIGSTOP, of which SIGCONT is all that it gets to know, or with its cgroup."""
+    agent = setting.start()
+    asked: list[bool] = []
+
+    def beat(*, continued: bool) -> float:
+        asked.append(continued)
+        return 3.5 if continued else 0.0
+
+    monkeypatch.setattr(agent, "_pulse", SimpleNamespace(beat=beat))
+    agent._beat()
+    os.kill(os.getpid(), signal.SIGCONT)
+    agent._beat()
+    agent._beat()
+    assert asked == [False, True, False]
+    (gap,) = (line["event"] for line in setting.journal(agent) if line["kind"] == "krie.gap")
+    assert (gap["state"], gap["gap_s"], gap["tgid_before"]) == ("held_up", 3, os.getpid())
+
+
+def test_all_that_an_agent_imports_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin imports only when one of its hooks is called, too."""
+    loose = tmp_path / "loose_module_of_others.py"
+    loose.write_text("raise AssertionError('it ran')")
+    loose.chmod(0o666)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def start(*_: object, **__: object) -> NoReturn:
+        importlib.import_module(loose.stem)
+        raise AssertionError
+
+    monkeypatch.setattr("krie.agent.main.Agent", start)
+    config = tmp_path / "krie.toml"
+    config.write_text("")
+    tmp_path.chmod(0o700)
+    with contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO())) as said:
+        assert main(["--config", str(config)]) == ExitCode.USAGE
+    assert f"{loose}: can be changed by other users" in said.buffer.getvalue().decode()
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

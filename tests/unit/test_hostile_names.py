@@ -195,7 +195,7 @@ STATUS = {
 def agent(folder: Path) -> Iterator[Path]:
     """Somebody who answers as an agent would, with such texts; yields the folder of its configuration."""
     doctor = found(*contained("missing", "silent")).to_json()
-    doctor["problems"], doctor["degraded"] = ["a problem"], {EVIL: "why"}
+    doctor["problems"], doctor["degraded"], doctor["healthy"] = ["a problem"], {EVIL: "why"}, False
     doctor["blind_rules"] = [{"id": "R1", "place": "x.rego:1", "why": "why"}]
     answers = {"status": STATUS, "clear": STATUS, "doctor": doctor}
     control = Control(folder / EVIL, lambda request, _: hostile(answers[request["ask"]]))
@@ -219,9 +219,10 @@ def agent(folder: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 @pytest.mark.parametrize("arguments", [("status",), ("doctor", "--timings"), ("clear", "--all")])
 def test_an_answer_of_an_agent(agent: Path, arguments: tuple[str, ...], encoding: str) -> None:
-    _, got = on_terminal(agent, *arguments, PYTHONIOENCODING=encoding)
+    code, got = on_terminal(agent, *arguments, PYTHONIOENCODING=encoding)
     check(got)
     assert SHOWN in got
+    assert code == (5 if "doctor" in arguments else 0)  # it says that it is not healthy
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])

@@ -3,8 +3,16 @@
 from pathlib import Path
 
 import pytest
+from krie.config import Config
+from krie.kernel.features import Features
+from krie.plugin.manager import Plugins
+from krie.plugins.runtime_integrity import code_owner
 from krie.plugins.runtime_integrity.code_owner import ModuleRanges
+from krie.plugins.runtime_integrity.module_load import ModuleLoad
+from krie.plugins.runtime_integrity.module_unload import ModuleUnload
 from krie.plugins.runtime_integrity.patched_functions import Patch, PatchedFunctions, patched
+from krie.plugins.runtime_integrity.probe_register import ProbeRegister
+from krie.testing.events import build
 
 LISTED = """proc_tgid_stat (1) R I   \ttramp: 0xffffffffc0a4a000 (hook+0x0/0x10 [evil]) ->ftrace_ops_assist_func
 schedule (1) R   D \ttramp: 0xffffffffa020a000 (bpf_trampoline_6442+0x0/0x7b [bpf])
@@ -103,6 +111,26 @@ def test_a_module_whose_place_another_one_has_is_gone(modules: Path) -> None:
         "listed",
         "far",
     ]
+
+
+def test_events_of_modules_tell_whose_code_a_handler_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the agent calls the plugin, for kinds without facts, too: a module that went is blamed for nothing."""
+    ranges = ModuleRanges(tmp_path / "none")
+    monkeypatch.setattr(code_owner, "modules", lambda: ranges)
+    plugins = Plugins.load(Config(plugins={"runtime_integrity": {}}), "krie.toml", Features(), lambda fault: None)
+    enrich = {name.partition(".")[2]: each for name, each in plugins.enrichers().items()}
+    handler = build(ProbeRegister, handler=0xFFFF_FFFF_C000_0010, module="")
+    assert enrich["probe_register"](handler) == {"owner": "?"}
+    place = {"code_address": 0xFFFF_FFFF_C000_0000, "code_size": 4096}
+    enrich["module_load"](build(ModuleLoad, name="other", step="asked", **place))
+    assert enrich["probe_register"](handler) == {"owner": "?"}
+    enrich["module_load"](build(ModuleLoad, name="brief", step="linked", **place))
+    assert enrich["probe_register"](handler) == {"owner": "brief"}
+    enrich["module_unload"](build(ModuleUnload, name="brief", step="asked"))
+    assert enrich["probe_register"](handler) == {"owner": "brief"}
+    enrich["module_unload"](build(ModuleUnload, name="brief", step="freed"))
+    assert enrich["probe_register"](handler) == {"owner": "?"}
+    assert enrich["probe_register"](build(ProbeRegister, handler=1, module="")) == {"owner": "kernel"}
 
 
 def test_hidden_addresses_are_no_knowledge(modules: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ HOSTILE = ("click", "json", "argparse", "logging", "pluggy", "pydantic", "bcc", 
 def hostile(tmp_path: Path) -> Path:
     folder = tmp_path / "hostile"
     folder.mkdir()
-    for name in HOSTILE:
+    for name in (*HOSTILE, "sitecustomize"):
         (folder / f"{name}.py").write_text(f"print('HOSTILE {name}')\n")
     return folder
 
@@ -157,6 +157,8 @@ def test_the_command_believes_no_environment(hostile: Path) -> None:
     answer = said(hostile, command, "plugins", PYTHONPATH=str(hostile))
     assert "HOSTILE" not in answer
     assert "runtime_integrity" in answer
+    answer = said(hostile, command, "run", "--config", "none.toml", PYTHONPATH=str(hostile))
+    assert answer == "krie: none.toml: cannot be read: No such file or directory\n"
 
 
 @pytest.mark.parametrize(
