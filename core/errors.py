@@ -169,9 +169,9 @@ class AttachError(KernelError):
 
 
 class LoaderError(KrieError):
-    """The loader child crashed, hung, or died before it handed its descriptors over."""
+    """The loader child crashed, hung, or died before it handed its descriptors over: the next one may not."""
 
-    exit_code = ExitCode.KERNEL
+    exit_code = ExitCode.DEGRADED
 
 
 class PolicyError(KrieError):

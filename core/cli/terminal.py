@@ -12,7 +12,7 @@ from .render_live import Live
 
 
 def run_on_terminal(command: list[str]) -> int:
-    """Run the agent by this command; returns its exit code."""
+    """Run the agent by this command; returns its exit code, as a shell has it of one that a signal ended."""
     shown = console()
     live = Live(shown)
     spinner = waiting(shown, "compiling and attaching ...")
@@ -23,11 +23,13 @@ def run_on_terminal(command: list[str]) -> int:
             signal.signal(number, lambda number, _: _pass_on(agent, number))
         assert agent.stdout is not None
         for text in agent.stdout:
+            if not text.endswith(b"\n"):  # it was killed as it wrote
+                break
             line = json.loads(text)
             if line["kind"] == "krie.started":
                 spinner.stop()
             live.show(line)
-    return agent.returncode
+    return agent.returncode if agent.returncode >= 0 else 128 - agent.returncode
 
 
 def _pass_on(agent: subprocess.Popen[bytes], number: int) -> None:

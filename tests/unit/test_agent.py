@@ -834,6 +834,26 @@ def test_what_plugins_find_in_the_background_is_asked_for_at_each_tick(setting: 
     assert [line["event"]["number"] for line in lines] == [6]
 
 
+def test_a_plugin_that_blocks_signals_keeps_no_agent(setting: Setting) -> None:
+    """Nor one that handles them itself: from then on the watch puts that right."""
+    agent = setting.start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        ended = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+        ended.start()
+        assert agent.run(PATIENCE_S) == "SIGTERM"
+        ended.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    guard = vars(setting.plugins)["_guard"]
+    handler = signal.getsignal(signal.SIGTERM)
+    guard.call("bad", "krie_scan", None, signal.signal, signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    agent.finish()
+    assert "krie.plugin" in kinds(setting.journal(agent))
+
+
 def test_an_agent_that_was_stopped_tells_the_gap(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """By SIGSTOP, of which SIGCONT is all that it gets to know, or with its cgroup."""
     agent = setting.start()

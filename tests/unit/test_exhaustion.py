@@ -9,7 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from krie.errors import AttachError, CompileError, ConfigError, ExitCode, ForkError, KernelError, PolicyError
+from krie.errors import (
+    AttachError,
+    CompileError,
+    ConfigError,
+    ExitCode,
+    ForkError,
+    KernelError,
+    LoaderError,
+    PolicyError,
+)
 from krie.exhaustion import EXHAUSTED, exhausted, exhausted_in
 from krie.loader.messages import Failure
 from krie.output import complain_of
@@ -96,6 +105,7 @@ def test_a_process_that_cannot_be_started(capsys: pytest.CaptureFixture[str]) ->
     [
         (KernelError("x", errno.EPERM), ExitCode.KERNEL),
         (CompileError("s", "'x.h' file not found"), ExitCode.DEGRADED),
+        (LoaderError("the loader gave no answer for 30 s"), ExitCode.DEGRADED),
         (caused(ConfigError("journal.path", "x"), OSError(errno.EROFS, "x")), ExitCode.USAGE),
         (OSError(errno.ENOENT, "x"), ExitCode.INTERNAL),
         (ValueError("x"), ExitCode.INTERNAL),

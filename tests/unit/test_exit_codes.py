@@ -121,6 +121,18 @@ def test_a_command_ends_with_it(code: ExitCode, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ends", "status"), [("exit 0", 0), ("exit 6", 6), ("kill -KILL $$", 137), ("printf half; kill -TERM $$", 143)]
+)
+def test_on_a_terminal_it_is_the_agents(ends: str, status: int) -> None:
+    """In a process of its own, since it changes how signals are handled."""
+    code = (
+        f"import sys; from krie.cli.terminal import run_on_terminal; sys.exit(run_on_terminal(['sh', '-c', {ends!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("nosuch",),

@@ -404,6 +404,37 @@ def test_a_forked_process_does_not_go_on_as_an_agent() -> None:
     assert said == ["returned", "True True 1 []", "returned", "1 []"]
 
 
+OUTPUT = """
+import os
+from krie.agent.main import _own_output
+journal = _own_output()
+print("a plugin", flush=True)
+os.system("echo its shell")
+os.close(1)
+os.system("echo what it starts then")
+os.write(journal, b"a line\\n")
+"""
+
+
+def test_what_a_plugin_prints_or_closes_is_not_the_journals_output() -> None:
+    done = subprocess.run([sys.executable, "-I", "-c", OUTPUT], capture_output=True, text=True, check=True)
+    assert done.stdout == "a line\n"
+    assert done.stderr.startswith("a plugin\nits shell\n")
+
+
+THREAD = """
+import runpy, sys, threading, time
+threading.Thread(target=time.sleep, args=(10_000,)).start()
+sys.argv = ["krie-agent", "--config=none"]
+runpy.run_module("krie.agent", run_name="__main__")
+"""
+
+
+def test_threads_of_a_plugin_are_not_waited_for() -> None:
+    done = subprocess.run([sys.executable, "-I", "-c", THREAD], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "krie: none: cannot be read: No such file or directory\n")
+
+
 def test_a_package_that_others_could_change_is_not_imported(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
