@@ -33,8 +33,9 @@ def exhausted(error: BaseException | None) -> int:
     while error is not None:
         if isinstance(error, MemoryError):
             return errno.ENOMEM
-        if isinstance(error, OSError) and error.errno is not None and error.errno in EXHAUSTED:
-            return error.errno
+        number = getattr(error, "errno", None)  # of OSError, and of krie.errors.KernelError
+        if isinstance(number, int) and number in EXHAUSTED:
+            return number
         if (isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None)) and (
             number := exhausted_in(str(error))
         ):

@@ -1,5 +1,6 @@
 """Mistakes of plugins that would go unnoticed, or end the agent without a word."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from krie import U64, Action, Decision, Doc, Event, FiredRule, Sensor, hookimpl
 from krie.config import Config
 from krie.decision import merge
-from krie.errors import PluginError, UntrustedFileError
+from krie.errors import ExitCode, KernelError, PluginError, UntrustedFileError
 from krie.events.agent import OwnEvents
 from krie.events.event import EventTypes
 from krie.kernel.features import Features
@@ -213,6 +214,21 @@ def test_nothing_that_a_plugin_raises_goes_further(setting: Setting, what: Calla
     assert [each.hook for each in setting.faults] == ["krie_enrich", "krie_decided"]
     assert all(each.error.startswith(told) for each in setting.faults)
     assert setting.load(krie_sensor=hookimpl(lambda: what())).degraded.keys() == {"example"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "no more"),
+        KernelError("reading types", errno.EMFILE),
+        ImportError("libx.so: cannot open shared object file: Too many open files"),
+    ],
+)
+def test_what_is_used_up_is_no_fault_of_a_plugin(setting: Setting, error: Exception) -> None:
+    with pytest.raises(KernelError) as raised:
+        setting.load(krie_sensor=hookimpl(lambda: raise_(error)))
+    assert raised.value.exit_code is ExitCode.EXHAUSTED
+    assert setting.faults == []
 
 
 def test_ctrl_c_ends_a_start(setting: Setting) -> None:
