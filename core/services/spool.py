@@ -10,13 +10,14 @@ import gzip
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..trust import require_trusted
+from ..trust import read_trusted, require_trusted
 
 _NAME = re.compile(r"(?P<number>\d{12})-(?P<count>\d{1,9})\.json\.gz")
 _OPEN = "open.jsonl"
@@ -52,7 +53,8 @@ class Spool:
             require_trusted(folder)
             self._next = 1 + max((int(each.name[:12]) for each in self._files()), default=0)
             self._open = folder / _OPEN
-            left = self._open.read_bytes().split(b"\n") if self._open.exists() else []
+            there = os.path.lexists(self._open)
+            left = read_trusted(self._open, sys.maxsize).split(b"\n") if there else []
             self._descriptor = os.open(
                 self._open, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_APPEND, 0o600
             )

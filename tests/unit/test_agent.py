@@ -836,10 +836,10 @@ def test_what_plugins_find_in_the_background_is_asked_for_at_each_tick(setting: 
 
 def test_a_plugin_that_blocks_signals_keeps_no_agent(setting: Setting) -> None:
     """Nor one that handles them itself: from then on the watch puts that right."""
-    agent = setting.start()
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # as at its import, so that all threads do
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
+        agent = setting.start()
         ended = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
         ended.start()
         assert agent.run(PATIENCE_S) == "SIGTERM"

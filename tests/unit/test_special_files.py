@@ -5,7 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from krie.agent.lock import hold
 from krie.errors import ConfigError, UntrustedFileError
+from krie.services.spool import Spool
 from krie.trust import read_trusted
 
 
@@ -50,6 +52,17 @@ def test_what_is_no_file_is_not_opened(kind: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(UntrustedFileError, match="is not a regular file"):
         read_trusted(place)
+
+
+def test_the_agents_own_files_are_files(tmp_path: Path) -> None:
+    """In place of one a FIFO would be waited for."""
+    tmp_path.chmod(0o700)
+    os.mkfifo(tmp_path / "agent.lock")
+    with pytest.raises(ConfigError, match=r"agent\.run_dir: .*/agent\.lock is not a regular file: remove it"):
+        hold(tmp_path)
+    os.mkfifo(tmp_path / "open.jsonl")
+    with pytest.raises(UntrustedFileError, match=r"/open\.jsonl: is not a regular file"):
+        Spool(tmp_path, 1 << 20, 4096, lambda count, why: None)
 
 
 def test_a_long_file_is_read_whole(tmp_path: Path) -> None:
