@@ -97,11 +97,13 @@ class Enforcing:
         self._guard = new_guard()
         stack.callback(self._guard.close)
         self._kprobes_off = False
+        self._watching = False
         self._heart: Heart | None = None
 
     def start(self, first: Candidate) -> None:
         """Let programs act. Call it when the agent is armed and its probes were checked."""
         self.take_over(self.prepare(first))
+        self._watching = True
         if not self._enforces:
             return
         contained = containment.guarded(self._armed.probes.reports)
@@ -124,7 +126,7 @@ class Enforcing:
 
     def stop(self) -> None:
         """Let programs act no more: what was decided ends with the agent, as it would by SIGKILL."""
-        self._heart = None
+        self._heart, self._watching = None, False
         self._verdicts.enforce(False for _ in self._armed.loaded.loaded.sensors)
         self._verdicts.set_flags(Flags(0))
         self.tier.remove()
@@ -188,6 +190,8 @@ class Enforcing:
         self._kprobes_off = off
         if self._heart is not None:
             self._keep_guard(self._heart)
+        if self._watching:
+            self._keep_armed()
         pending, self._pending = self._pending, []
         return pending
 
@@ -199,8 +203,11 @@ class Enforcing:
 
     def rearm(self) -> None:
         """Of what silences probes, put right what the agent can."""
-        if self._heart is not None and self._guard.kprobes_off() and self._guard.arm_kprobes():
+        if self._heart is None:
+            return
+        if self._guard.kprobes_off() and self._guard.arm_kprobes():
             _log.warning("kprobes were turned on again")
+        self._guard.look_at_objects()  # what was attached again is another link
 
     def _keep_guard(self, heart: Heart) -> None:
         """Beat, and hold the guard up: what it is made of may have been changed by a way that nobody foresaw."""
@@ -211,16 +218,18 @@ class Enforcing:
             _log.warning("the agent was %s: nobody watched for %.1f s", silence.state, silence.seconds)
             since = int(time.time() - silence.seconds)
             self._tell(Gap, tgid_before=os.getpid(), last_seen_s=since, gap_s=int(silence.seconds), state=silence.state)
-        disarmed = not self._armed.is_armed()
-        if disarmed:
-            self._armed.arm()
         if Flags.GUARD not in self._verdicts.flags():
             self._verdicts.set_flags(self._verdicts.flags() | Flags.GUARD)
-            disarmed = True
-        if disarmed:
-            _log.error("somebody disarmed the programs in the kernel or the guard; they are armed again")
+            _log.error("somebody turned the guard off; it is on again")
             self._tell_seen("disarmed")
         self._guard.look_after(self._files)
+
+    def _keep_armed(self) -> None:
+        """Canaries arrive without this, and records do not. Whatever the mode: nothing guards it while all observe."""
+        if not self._armed.is_armed():
+            self._armed.arm()
+            _log.error("somebody disarmed the programs in the kernel; they are armed again")
+            self._tell_seen("disarmed")
 
     def _forget_cgroups(self, before: int) -> None:
         """Where the agent was, and is not: the kernel may give the address of such a cgroup to another one."""

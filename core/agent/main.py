@@ -54,6 +54,7 @@ from .lock import hold
 from .missed import MissedRuns
 from .policy_files import PolicyFiles
 from .presence import Presence, Pulse
+from .reattach import reattach
 from .reports import Reports
 from .selection import Selection
 from .status import Status
@@ -405,6 +406,8 @@ class Agent:
         if not any(each.state == "silent" for each in self._armed.probes.reports):
             self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
             return
+        for probe, why in reattach(self._armed.probes.reports, self._armed.loaded).items():
+            _log.error("probe %s could not be attached again: %s", probe, why)
         self._enforcing.rearm()
         self._silent_until = time.monotonic() + self._look_again_s
         self._look_again_s = min(2 * self._look_again_s, self._config.agent.canary_interval_s)

@@ -117,9 +117,7 @@ class Guard:
         them is neither unmounted nor mounted over.
         """
         self._maps, self._identify = maps, identify
-        self.objects = tuple(self._held())
-        for each in self.objects:
-            maps[f"containment_{_OWN[each.kind]}"].set(_NUMBER.pack(each.id), _NUMBER.pack(1))
+        self.look_at_objects()
         with suppress(OSError):  # this kernel has no kprobes
             self._guard_file(os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs), _KPROBES_SWITCHED)
         with suppress(OSError):  # this kernel has no sysrq
@@ -137,6 +135,12 @@ class Guard:
                 key = self._key(descriptor)
                 if way != way.parent:  # what is mounted over the root hides nothing from who has it
                     maps["containment_ways"].set(key, _NUMBER.pack(1))
+
+    def look_at_objects(self) -> None:
+        """Guard the BPF objects that the agent has now."""
+        self.objects = tuple(self._held())
+        for each in self.objects:
+            self._maps[f"containment_{_OWN[each.kind]}"].set(_NUMBER.pack(each.id), _NUMBER.pack(1))
 
     def look_after(self, files: Iterable[Path]) -> None:
         """Guard these files as they are now: each may have been replaced since the last time."""

@@ -157,7 +157,8 @@ def armed(
             identity=lambda _: NOTHING, note_all=lambda: None, look_at=len, look_only_at=lambda _: None
         ),
         "loaded": SimpleNamespace(
-            loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors), cache_problem="")
+            loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors), cache_problem=""),
+            descriptors={},
         ),
         "maps": kernel.maps,
         "origin": Origin.CACHE,

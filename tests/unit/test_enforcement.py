@@ -15,7 +15,7 @@ from krie.agent.heart import Heart
 from krie.config import Config
 from krie.decision import Decision, Mode, merge
 from krie.enforce.containment import containment_sensor
-from krie.enforce.self_defence import Guard
+from krie.enforce.self_defence import Guard, Held
 from krie.enforce.verdicts import Flags, Verdict
 from krie.events.enforcement import Breaker, Cleared, Contained, Gap, Guarded
 from krie.events.event import BY_TABLE
@@ -242,6 +242,14 @@ def test_disarmed_kprobes_are_told_once_each_time(debugfs: Path) -> None:
     assert told == [["kprobes_off"], [], [], ["kprobes_off"]]
 
 
+def test_what_was_attached_again_is_guarded(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting(debugfs).started()
+    guard = vars(setting.enforcing)["_guard"]
+    monkeypatch.setattr(guard, "_held", lambda: (Held("link", 4711, ""),))
+    setting.enforcing.rearm()
+    assert setting.kernel.content["containment_own_links"].keys() == {(4711).to_bytes(4, "little")}
+
+
 def test_protected_programs_are_known_by_file_and_replaced_with_the_policy(
     debugfs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -454,6 +462,15 @@ def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
     double.is_armed = lambda: bool(armed)
     double.arm = lambda: armed.append(True)
     assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
+    assert setting.told(Guarded) == []
+
+
+def test_records_are_sent_again_whatever_the_mode_until_the_end(debugfs: Path) -> None:
+    setting = Setting(debugfs, mode=Mode.OBSERVE).started()
+    double = cast("Any", setting.armed)
+    double.is_armed = lambda: False
+    assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
+    setting.enforcing.stop()
     assert setting.told(Guarded) == []
 
 

@@ -1,0 +1,50 @@
+"""Attaching again what somebody detached by a descriptor of it: root gets one while nothing guards.
+
+Only of what changes nothing in the kernel's text: where a breakpoint or a call is gone that the kernel still counts on,
+attaching again could stop the machine. What a switch of the whole kernel silenced comes back with the switch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..errors import KernelError
+from ..kernel import mounts
+from ..kernel.attach import Places, attach
+from ..kernel.program import AttachType, Program
+from ..loader.launcher import LoadedSet
+from ..plugin.report import ProbeReport
+
+
+def reattach(
+    reports: Iterable[ProbeReport], loaded: LoadedSet, cgroup2: Callable[[], Path] = mounts.cgroup2
+) -> dict[str, str]:
+    """Attach the programs of silent probes again, as far as that is safe; returns why not, by probe.
+
+    A program that was attached all the same stays attached throughout. `cgroup2`: the root of that hierarchy.
+    """
+    failed: dict[str, str] = {}
+    done: set[str] = set()  # several probes may share a program
+    for report in reports:
+        if report.state != "silent" or report.alternative is None:
+            continue
+        for program in report.alternative.programs:
+            links = loaded.descriptors.get(f"link:{program.label}", ())
+            if program.attach is not AttachType.CGROUP_SYSCTL or not links or program.label in done:
+                continue
+            done.add(program.label)
+            try:
+                _replace(program, loaded.descriptors[f"program:{program.label}"][0], links, cgroup2())
+            except (KernelError, OSError) as error:
+                failed[report.name] = str(error)
+    return failed
+
+
+def _replace(program: Program, descriptor: int, links: tuple[int, ...], cgroup2: Path) -> None:
+    """Put new links in the place of the old ones, under the same descriptors."""
+    new = attach(program, descriptor, Places(Path(), cgroup2, lambda _: 0))
+    for old, made in zip(links, new, strict=True):
+        os.dup2(made, old, inheritable=False)
+        os.close(made)

@@ -1,0 +1,89 @@
+"""An agent whose probes were silenced stays, says so, and has them back as soon as that can be."""
+
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from krie.agent.admin import ask
+from krie.kernel import bpf
+from krie.testing.agent import Line, RunningAgent
+
+from . import own_bpf
+from .descriptors import descriptions
+
+SYSCTL = "runtime_integrity.sysctl_write"
+
+
+def states(agent: RunningAgent) -> dict[str, str]:
+    """Of all probes, as the agent has them now."""
+    return {each["name"]: each["state"] for each in ask(agent.run_dir, {"ask": "status"}, 60)["probes"]}
+
+
+def map_of(agent: RunningAgent, name: str) -> int:
+    """A descriptor of one of its maps, and of no other agent's."""
+    for each in descriptions(agent.process.pid).values():
+        if "map_id" in each:
+            found = own_bpf.call(own_bpf.GET_MAP, int(each["map_id"]), 0, 0)
+            assert found >= 0
+            if bpf.object_name(found) == name:
+                return found
+            os.close(found)
+    raise KeyError(name)
+
+
+def name_of(line: Line) -> str:
+    return f"{line['event']['plugin']}.{line['event']['probe']}"
+
+
+def told(agent: RunningAgent, state: str, *, since: int = 0, of: Callable[[str], bool] = bool) -> list[Line]:
+    """Wait until it tells that of one of these probes, after so many lines about probes."""
+    before = agent.lines("krie.probe")[:since]
+
+    def meant(line: Line) -> bool:
+        return line["event"]["state"] == state and line not in before and of(name_of(line))
+
+    return agent.wait("krie.probe", meant)
+
+
+@pytest.fixture(scope="module")
+def observing(
+    alone: None, whole_plugin: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningAgent]:
+    """Nothing guards it. It looks at its probes when it is told to, and each second."""
+    folder = tmp_path_factory.mktemp("observing")
+    folder.chmod(0o700)
+    plugins = {"runtime_integrity": {**whole_plugin, "mode": "observe"}}
+    with RunningAgent(folder, plugins=plugins, agent={"canary_interval_s": 1, "scan_interval_s": 3600}) as agent:
+        yield agent
+
+
+@pytest.mark.once
+@pytest.mark.needs("cgroup_sysctl")
+def test_what_was_detached_is_attached_again(observing: RunningAgent) -> None:
+    before = len(observing.lines("krie.probe"))
+    detached = 0
+    for number in {int(each["link_id"]) for each in descriptions(observing.process.pid).values() if "link_id" in each}:
+        link = own_bpf.call(own_bpf.GET_LINK, number, 0)
+        assert link >= 0
+        answer = own_bpf.call(own_bpf.DETACH, link)
+        os.close(link)
+        assert answer in (0, -errno.EOPNOTSUPP)  # of most kinds nobody can
+        detached += not answer
+    assert detached
+    told(observing, "silent", since=before, of=lambda probe: probe == SYSCTL)
+    told(observing, "alive", since=before, of=lambda probe: probe == SYSCTL)
+    assert states(observing)[SYSCTL] == "alive"
+
+
+@pytest.mark.once
+def test_who_stops_records_does_so_for_a_second(observing: RunningAgent) -> None:
+    state = map_of(observing, "krie_agent")
+    try:
+        bpf.update(state, bytes(4), struct.pack("=II", observing.process.pid, 0))
+        observing.wait("krie.guarded", lambda line: line["event"]["attempt"] == "disarmed")
+        assert bpf.lookup(state, bytes(4), 8) == struct.pack("=II", observing.process.pid, 1)
+    finally:
+        os.close(state)
