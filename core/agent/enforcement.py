@@ -25,7 +25,7 @@ from ..enforce.verdicts import Flags, Verdict
 from ..errors import KernelError, PolicyError
 from ..events.enforcement import Breaker, Cleared, Contained, Gap, Guarded
 from ..events.event import Event
-from ..events.identity import Key
+from ..events.identity import Identity, Key
 from ..events.operations import GUARDED, OPERATIONS, SEEN
 from ..kernel.maps import Map
 from ..plugin.probe import Enforcement as Can
@@ -93,6 +93,7 @@ class Enforcing:
             principal_of,
         )
         self._executables = Executables({}, {}, ())
+        self._looked_at: frozenset[Identity] = frozenset()
         stack.callback(self._close_executables)
         self._guard = new_guard()
         stack.callback(self._guard.close)
@@ -146,6 +147,7 @@ class Enforcing:
             undo.callback(self.tier.drop, part)
             # These are protected besides those in force until then.
             self._verdicts.protect(protected.names)
+            undo.callback(self._verdicts.protect_only, self._executables.names)
             self._armed.bindings.look_at({*candidate.executables.names, *protected.names})
             undo.pop_all()
         return Prepared(candidate, part, protected)
@@ -159,12 +161,14 @@ class Enforcing:
             self.tier.take_over(prepared.part)
         except KernelError:
             self._verdicts.protect_only(self._executables.names)
+            self._armed.bindings.look_only_at(self._looked_at)
             prepared.protected.close()
             raise
         before, self._executables = self._executables, prepared.protected
+        self._looked_at = frozenset({*prepared.candidate.executables.names, *prepared.protected.names})
         self.enforcer.protected = prepared.protected.names
         self._verdicts.protect_only(prepared.protected.names)
-        self._armed.bindings.look_only_at({*prepared.candidate.executables.names, *prepared.protected.names})
+        self._armed.bindings.look_only_at(self._looked_at)
         before.close()
         for why in prepared.protected.unresolved.values():
             _log.warning("enforcement.protected: %s", why)

@@ -79,18 +79,24 @@ class Bindings:
 
     def look_at(self, files: Collection[Identity]) -> None:
         """Look more closely at what executes one of these files, which have a name or are protected from now on, and at
-        the processes that did so already."""
+        the processes that did so already. Raises `KernelError`; then at no other files than before."""
         before = {key for key, _ in self._named.items()}
-        for key in {_FILE.pack(each.ino, each.dev, each.generation) for each in files} - before:
-            self._named.set(key, _ONE)
-        for tgid in self._tgids() if files else ():
-            running = self.of(tgid)
-            if running.identity in files and not running.looked:
-                self.of(tgid, _LOOKED | _influence(self._proc / str(tgid)))
+        try:
+            for key in {_FILE.pack(each.ino, each.dev, each.generation) for each in files} - before:
+                self._named.set(key, _ONE)
+            for tgid in self._tgids() if files else ():
+                running = self.of(tgid)
+                if running.identity in files and not running.looked:
+                    self.of(tgid, _LOOKED | _influence(self._proc / str(tgid)))
+        except KernelError:
+            self._keep(before)
+            raise
 
     def look_only_at(self, files: Iterable[Identity]) -> None:
         """No longer at others. Never raises: to look at one more costs a little time."""
-        wanted = {_FILE.pack(each.ino, each.dev, each.generation) for each in files}
+        self._keep({_FILE.pack(each.ino, each.dev, each.generation) for each in files})
+
+    def _keep(self, wanted: Collection[bytes]) -> None:
         try:
             for key, _ in list(self._named.items()):
                 if key not in wanted:

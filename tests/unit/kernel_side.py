@@ -7,6 +7,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,13 +24,15 @@ from krie.events.wire import NAME_BYTES
 from krie.loader.origin import Origin
 from krie.plugin.report import ProbeReport
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.processes.table import NOTHING
+from krie.processes.binding import Bindings
 from krie.testing.events import build
 from krie.testing.fakes import FakeMap, fake_maps
 from krie.tier.kernel_tables import KernelTables
 from krie.timings import Timings
 
 AGENT = 77
+NOBODY = Path("/proc/sys")
+"""A folder without processes."""
 _POISON, _CLEAR, _FLAGS = 1, 2, 3
 
 
@@ -76,6 +79,8 @@ class KernelSide:
             "krie_tables": (4, 4, True),
             "krie_names": (NAME_BYTES, 4, False),
             "krie_programs": (16, 4, False),
+            "krie_named": (16, 4, False),
+            "process_running": (4, 32, True),
         }
         if contain:
             own = {
@@ -153,9 +158,7 @@ def armed(
         "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
         "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
         "inspector": SimpleNamespace(identify=identify),
-        "bindings": SimpleNamespace(
-            identity=lambda _: NOTHING, note_all=lambda: None, look_at=len, look_only_at=lambda _: None
-        ),
+        "bindings": Bindings(0, kernel.maps, lambda *_: None, NOBODY),
         "loaded": SimpleNamespace(
             loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors), cache_problem=""),
             descriptors={},

@@ -4,9 +4,10 @@ import struct
 from pathlib import Path
 
 import pytest
+from krie.errors import KernelError
 from krie.events.event import INFLUENCE
 from krie.events.identity import Identity
-from krie.processes.binding import Bindings
+from krie.processes.binding import Bindings, Running
 from krie.processes.table import NOTHING
 
 from .kernel_side import LoggedMap
@@ -105,3 +106,17 @@ def test_a_file_that_stays_costs_no_policy(setting: Setting, caplog: pytest.LogC
     setting.named.failing.add(("remove", "krie_named"))
     setting.bindings.look_only_at([])
     assert "still looked at" in caplog.text
+
+
+def test_a_look_that_fails_changes_nothing(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting.process(5, TOOL)
+    setting.bindings.look_at([OTHER])
+    before = list(setting.named.items())
+
+    def refuse(_: int) -> Running:
+        raise KernelError("running krie_running", 12)
+
+    monkeypatch.setattr(setting.bindings, "of", refuse)
+    with pytest.raises(KernelError):
+        setting.bindings.look_at([TOOL, OTHER])
+    assert list(setting.named.items()) == before

@@ -311,6 +311,7 @@ def texts(*names: str) -> Candidate:
         ("set", "krie_programs"),
         ("set", "containment_own_maps"),
         ("set", "krie_protected"),
+        ("set", "krie_named"),
         ("set", "krie_tables"),
         ("identify", ""),
         ("full", ""),
