@@ -77,7 +77,10 @@ class BpfCall(Event):
         tuple[str, ...],
         FlagSet("I", HELPERS),
         Inline(),
-        Doc("prog_load: helpers called by which it changes other programs' work"),
+        Doc(
+            "prog_load: helpers called by which it changes other programs' work; send_signal also for "
+            "bpf_send_signal_task, a function of the kernel"
+        ),
     ]
     called: Annotated[
         tuple[str, ...],

@@ -36,6 +36,7 @@ struct runtime_integrity_loading {
 	struct runtime_integrity_attr attr;
 	u64 helpers[4]; /* that it calls, by number */
 	u64 kernel; /* whether it calls functions of the kernel (kfuncs) */
+	u64 signals, signalled; /* the instruction that calls the one that sends signals, and whether it was seen */
 	u64 attr_known, compat;
 	u64 known; /* whether all of it was looked at */
 	u64 next; /* instruction to look at */
@@ -59,6 +60,7 @@ static __always_inline struct runtime_integrity_loading *runtime_integrity_loadi
  * is known later is that something is loaded. */
 static __always_inline void runtime_integrity_begin_scan(void *attributes, u64 size, bool trusted, u64 compat)
 {
+	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
 	u64 thread = bpf_get_current_pid_tgid();
 	struct runtime_integrity_loading *loading;
 	u32 zero = 0;
@@ -73,6 +75,8 @@ static __always_inline void runtime_integrity_begin_scan(void *attributes, u64 s
 		return;
 	size = krie_at_most(size, RUNTIME_INTEGRITY_ATTR_BYTES);
 	loading->compat = compat;
+	loading->signals = settings ? settings->signals : 0;
+	loading->signals |= 0 - krie_equal(loading->signals, 0); /* which no instruction is */
 	loading->attr_known = 1 - krie_truth(trusted ? bpf_probe_read_kernel(&loading->attr, size, attributes)
 						     : bpf_probe_read_user(&loading->attr, size, attributes));
 }
@@ -107,13 +111,16 @@ static __always_inline void runtime_integrity_call(struct runtime_integrity_load
 
 	loading->helpers[(number >> 6) & 3] |= krie_equal(instruction & 0xffffff000000f0ffULL, 0x85) << (number & 63);
 	loading->kernel |= krie_equal(instruction & 0xf0ff, 0x2085);
+	loading->signalled |= krie_equal(instruction & 0xfffffffffffff0ffULL, loading->signals);
 }
 
 /* Those by which the program changes what others do, as bits of `helpers`. */
 static __always_inline u32 runtime_integrity_changing(const struct runtime_integrity_loading *loading)
 {
-	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63)) & 1) *
-		   RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread */
+	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63) |
+		 loading->signalled) &
+		1) *
+		   RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread, or the kernel's function */
 	       | (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
 	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER |
 	       (loading->helpers[104 >> 6] >> (104 & 63) & 1) * RUNTIME_INTEGRITY_SYSCTL_SET_NEW_VALUE;

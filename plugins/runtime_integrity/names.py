@@ -61,7 +61,7 @@ HELPERS = {
     1 << 2: "probe_write_user",
     1 << 3: "sysctl_set_new_value",
 }
-"""Helpers by which a BPF program changes what other programs do: bits that `bpf_call.bpf.c` sets."""
+"""Helpers by which a BPF program changes what other programs do: bits that `bpf_scan.bpf.c` sets."""
 HELPER_NAMES = tuple(
     """
     unspec map_lookup_elem map_update_elem map_delete_elem probe_read ktime_get_ns trace_printk get_prandom_u32

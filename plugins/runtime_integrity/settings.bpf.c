@@ -9,6 +9,7 @@ struct runtime_integrity_settings { /* tell() in settings.py */
 	u32 uprobe_type;
 	u32 unused;
 	u64 commit_creds; /* where that function begins; 0: not known */
+	u64 signals; /* instruction that calls bpf_send_signal_task(), but for its destination register; 0: none does */
 };
 KRIE_STATE("array", u32, struct runtime_integrity_settings, runtime_integrity_settings, 1);
 

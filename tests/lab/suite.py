@@ -99,8 +99,8 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap poked_data switch "
-        "syscall_program task_btf timer_bases verified_insns",
+        may_lack="ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap poked_data "
+        "signal_kfunc switch syscall_program task_btf timer_bases verified_insns",
         always=True,
     ),
     Suite(
@@ -109,17 +109,25 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data switch syscall_program "
-        "task_btf timer_bases verified_insns",
+        may_lack="ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data signal_kfunc "
+        "switch syscall_program task_btf timer_bases verified_insns",
     ),
     Suite(
         "debian-6.1",
         "debian-6.1",
         "lsm",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override lsm_static_calls missed_kprobes timer_bases",
+        may_lack="kprobe_override lsm_static_calls missed_kprobes signal_kfunc timer_bases",
     ),
-    Suite("debian-6.12", "debian-6.12", "lsm", cpu=_UNPROTECTED, shows_programs=True, always=True),
+    Suite(
+        "debian-6.12",
+        "debian-6.12",
+        "lsm",
+        cpu=_UNPROTECTED,
+        may_lack="kprobe_override signal_kfunc",
+        shows_programs=True,
+        always=True,
+    ),
     Suite(
         "debian-newest",
         "debian-newest",
@@ -128,7 +136,12 @@ SUITES = (
         shows_programs=True,
     ),
     Suite(
-        "override", "override", "lsm", may_lack="boot_image lock_file no_smep no_smap", shows_programs=True, stock=False
+        "override",
+        "override",
+        "lsm",
+        may_lack="boot_image lock_file no_smep no_smap signal_kfunc",
+        shows_programs=True,
+        stock=False,
     ),
 )
 
