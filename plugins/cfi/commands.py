@@ -10,9 +10,9 @@ import click
 from krie.cli.command import PATH, json_option, need_root
 from krie.output import complain, say, say_json, say_text
 
-from . import learning, lock_file
+from . import explanation, learning, lock_file
 from .boot_image import kernel_in
-from .declaration import Declaration, Indirect, shipped
+from .declaration import Declaration, shipped
 from .derivation import Code
 from .live import BOUNDS, Kcore, code_of, layout, locate, running_build_id
 from .lock_file import LockFile, lock_file_of
@@ -97,53 +97,11 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
     lock = known if known is not None and function in known.functions else _derived(vmlinux, kernel, wanted)
     if function not in lock.functions:
         raise click.ClickException(f"{lock.release or lock.build_id} has no function {function}, or has several")
-    found = lock.functions[function]
-    open_ = [each for each in found.taken if each not in declared.indirect]
-    answer = {
-        "function": function,
-        "release": lock.release,
-        "locked": function in declared.functions,
-        "why": declared.functions[function].why if function in declared.functions else "",
-        "callers": found.callers,
-        "by_pointer": {each: _by(declared.indirect[each]) for each in found.taken if each in declared.indirect},
-        "open": open_,
-        "learnt": found.open,
-        "gains": {name: each.gain for name, each in declared.gains.items()} if function == "commit_creds" else {},
-    }
+    answer = explanation.of_function(function, lock, declared)
     if as_json:
         say_json(answer)
-        return
-    say(f"{function}, {lock.release}: {_why(declared, function)}")
-    say(f"{len(found.callers)} direct callers:", *(f"  {each}" for each in found.callers))
-    for each in found.taken:
-        how = (
-            f"by pointers in {', '.join(_by(declared.indirect[each]))}: {declared.indirect[each].why}"
-            if each in declared.indirect
-            else "by pointers that nothing here knows of"
-        )
-        say(f"through {each}, {how}")
-    if found.open:
-        say(f"{len(found.open)} callers by a pointer that were learnt:", *(f"  {each}" for each in found.open))
-    if function == "commit_creds":
-        say("credentials may gain, in system call:")
-        say(*(f"  {name}: {', '.join(each.gain)}; {each.why}" for name, each in declared.gains.items()))
-    unknown = "not acted upon, since callers by pointer are not known."
-    say(f"A call from anywhere else: told (CFI004), {unknown if open_ else _consequence(function)}")
-
-
-def _by(row: Indirect) -> list[str]:
-    return [*row.callers, *row.jumps]
-
-
-def _why(declared: Declaration, function: str) -> str:
-    """In words."""
-    known = declared.functions.get(function)
-    return f"locked, since it {known.why}" if known else "not locked; `functions` in [plugins.cfi] locks it"
-
-
-def _consequence(function: str) -> str:
-    credentials = function in ("commit_creds", "prepare_kernel_cred")
-    return "and the process killed before the function runs, in mode enforce (CFI001)." if credentials else "no more."
+    else:
+        say(*explanation.function_in_words(answer, lock.functions[function], declared))
 
 
 def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFile:

@@ -1,0 +1,107 @@
+"""What `krie cfi explain` says: who may call a function, why it is locked, and what others get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from krie import Json
+
+from .declaration import Declaration, Indirect
+from .events import NAMES, Caller
+from .lock_file import LockedFunction, LockFile
+
+CREDENTIALS = "commit_creds"
+_KERNEL = "the kernel's own code, at a place that is no caller: a gadget, a jump past a check"
+_OTHER = "no code: a return to user memory, or to nowhere"
+_MODULE = "a module"
+_GAIN = ", with credentials that gain"
+_FORGED = "one of the callers, reached by another way or forged as the return address"
+_OWNERS = {_KERNEL: "kernel", _OTHER: "other", _MODULE: "module"}
+_FOREIGN = f"{_FORGED}{_GAIN} in another system call than these"
+
+
+def of_function(name: str, lock: LockFile, declared: Declaration) -> dict[str, Json]:
+    """All that is known of a function, which `lock` has."""
+    found = lock.functions[name]
+    open_ = [each for each in found.taken if each not in declared.indirect]
+    by_whom = outcomes(name, certain=not open_) if _reached(found, declared) else {}
+    return {
+        "function": name,
+        "release": lock.release,
+        "locked": name in declared.functions and _reached(found, declared),
+        "why": declared.functions[name].why if name in declared.functions else "",
+        "callers": [*found.callers],
+        "by_pointer": {each: [*_by(declared.indirect[each])] for each in found.taken if each in declared.indirect},
+        "open": [*open_],
+        "learnt": [*found.open],
+        "gains": {each: [*row.gain] for each, row in declared.gains.items()} if name == CREDENTIALS else {},
+        "outcomes": {who: [*rules] for who, rules in by_whom.items()},
+    }
+
+
+def outcomes(function: str, *, certain: bool) -> dict[str, list[str]]:
+    """By who calls it: the action of the shipped rules where a plugin enforces, and their ids. Empty: nothing is seen.
+
+    `certain`: all callers by a pointer are known.
+    """
+    known = function if function in NAMES.values() else "other"
+    common: dict[str, Any] = {"function": known, "certain": certain, "lock": "caller"}
+    cases = {who: {**common, "owner": owner} for who, owner in _OWNERS.items()}
+    if function == CREDENTIALS:
+        cases |= {f"{who}{_GAIN}": {**case, "gain": ("euid0",)} for who, case in cases.items()}
+        cases[_FOREIGN] = {**common, "gain": ("euid0",), "lock": "path", "owner": "kernel"}
+    otherwise = f"{_FORGED}, otherwise" if function == CREDENTIALS else _FORGED
+    return {**_decided(cases), otherwise: []}
+
+
+def _decided(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    from krie.testing.events import build  # noqa: PLC0415 - the engine takes a tenth of a second to import
+    from krie.testing.rules import Rules  # noqa: PLC0415
+
+    rules = Rules("cfi")
+    decisions = {who: rules.decide(build(Caller, **fields)) for who, fields in cases.items()}
+    return {
+        who: [str(each.action), *(rule.id for rule in each.rules)] * bool(each.rules) for who, each in decisions.items()
+    }
+
+
+def function_in_words(answer: Mapping[str, Any], found: LockedFunction, declared: Declaration) -> Iterator[str]:
+    """Lines for people, of what `of_function` says."""
+    why = "not locked, since nothing calls it directly" if not _reached(found, declared) else "not locked"
+    why = f"locked, since it {answer['why']}" if answer["locked"] else why
+    why += "" if answer["why"] or not _reached(found, declared) else "; `functions` in [plugins.cfi] locks it"
+    yield f"{answer['function']}, {answer['release']}: {why}"
+    yield f"{len(found.callers)} direct callers{':' if found.callers else ''}"
+    yield from (f"  {each}" for each in found.callers)
+    for each in found.taken:
+        how = (
+            f"by pointers in {', '.join(_by(declared.indirect[each]))}: {declared.indirect[each].why}"
+            if each in declared.indirect
+            else "by pointers that nothing here knows of"
+        )
+        yield f"through {each}, {how}"
+    if found.open:
+        yield f"{len(found.open)} callers by a pointer that were learnt:"
+        yield from (f"  {each}" for each in found.open)
+    if answer["gains"]:
+        yield "credentials may gain, in system call:"
+        yield from (f"  {name}: {', '.join(each.gain)}; {each.why}" for name, each in declared.gains.items())
+    if answer["outcomes"]:
+        once = "A call" if answer["locked"] else "Once it is locked, a call"
+        yield f"{once} gets, in mode enforce, by the shipped rules, if it comes from:"
+    yield from _outcomes_in_words(answer)
+
+
+def _outcomes_in_words(answer: Mapping[str, Any]) -> Iterator[str]:
+    for who, (action, *rules) in ((who, each or ("nothing is seen",)) for who, each in answer["outcomes"].items()):
+        yield f"  {who}: {action}{' by ' if rules else ''}{', '.join(rules)}"
+
+
+def _reached(found: LockedFunction, declared: Declaration) -> bool:
+    """Whether any caller is known: else it is not locked (`derive` in derived.py)."""
+    return bool(found.callers or found.open or declared.indirect.keys() & set(found.taken))
+
+
+def _by(row: Indirect) -> list[str]:
+    return [*row.callers, *row.jumps]
