@@ -1,4 +1,4 @@
-"""Locked functions of the kernel: called from their callers only.
+"""Locked functions of the kernel: called from their callers only; and acts, done only by who has the right to.
 
 The attack: whoever controls what the kernel executes next, or has code of their own in it, calls functions that give
 power: commit_creds, prepare_kernel_cred, call_usermodehelper_exec, set_memory_*, switch_task_namespaces
@@ -20,6 +20,13 @@ is decided likewise. There is no program at the entry of system calls: the numbe
 a tracer follows a function's return (kretprobe, fprobe, function_graph), the return address is the tracer's and says
 nothing of the caller; such calls are counted as `traced`, and what they gain is looked at all the same.
 
+Acts (where `acts` is set; those in `locked.toml`): where the kernel asks its security modules, which is behind its own
+check, the right is judged again: file capabilities written, a set-uid file made root's, files opened for writing, the
+release agent of a cgroup, device nodes, modules, mounts. Neither the task's own credentials nor those that it acts by
+have it: then the check is missing or was passed by, and the act is refused (CFI005). Where right and wrong cannot be
+told apart there (mounts that map users, network file systems, files that their group may write), nothing is said;
+`judged` says so of each act.
+
 Where kernel.kptr_restrict is 2 or the kernel's memory cannot be read, nothing is locked, and the plugin says so.
 
 What is not seen: attacks on data only (a credential overwritten, a page table, modprobe_path); who forges a return
@@ -28,19 +35,20 @@ enters a function behind its begin (the traps of smep_smap look at the stack the
 call that may give them, past its checks; calls through a legal indirect call with a forged pointer; functions that the
 compiler copied into their callers (override_creds in newer kernels); all other functions.
 
-Not there yet: rights judged again where an act happens (a file capability written, a set-uid file made); whether a
-system call's checks were made before credentials were committed; that the outermost frame of the stack is an entry of
-the kernel (the stack is in the event, as evidence); callers in modules by their files. A module that calls
-prepare_kernel_cred() is therefore no rule's business, since network file systems do; one that calls commit_creds() with
-a gain is. It is a lock on chosen doors, and no control-flow integrity of the kernel: kCFI, FineIBT and shadow stacks
-check every call.
+Not there yet: whether a system call's checks were made before credentials were committed; that the outermost frame of
+the stack is an entry of the kernel (the stack is in the event, as evidence); callers in modules by their files. A
+module that calls prepare_kernel_cred() is therefore no rule's business, since network file systems do; one that calls
+commit_creds() with a gain is. It is a lock on chosen doors, and no control-flow integrity of the kernel: kCFI, FineIBT
+and shadow stacks check every call.
 
-False positives: none is known among what kills. While live patches are loaded, whose functions may take the place of
-legal callers, no function is `certain`, and calls from modules are only told (CFI004); between the moment when a patch
-is loaded and the next scan it would be taken for any other module. Modules that call call_usermodehelper() or
-set_memory functions are told by CFI004.
+False positives: none is known among what kills. Among what is refused, eCryptfs: it opens the files below it for
+writing on behalf of readers. While live patches are loaded, whose functions may take the place of legal callers, no
+function is `certain`, and calls from modules are only told (CFI004); between the moment when a patch is loaded and the
+next scan it would be taken for any other module. Modules that call call_usermodehelper() or set_memory functions are
+told by CFI004.
 
-Cost: each call of a locked function takes a kprobe, one read of kernel memory and a few lookups; smep_smap has a probe
-of its own at most of them, and the kernel runs both programs from one breakpoint or ftrace call. The derivation takes
-a second of CPU time and 100 MB, in a process that yields to others and ends.
+Cost: an open for writing takes a few reads of kernel memory, any other open one. Each call of a locked function takes a
+kprobe, one read of kernel memory and a few lookups; smep_smap has a probe of its own at most of them, and the kernel
+runs both programs from one breakpoint or ftrace call. The derivation takes a second of CPU time and 100 MB, in a
+process that yields to others and ends.
 """

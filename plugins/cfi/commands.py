@@ -89,9 +89,17 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> None:
     """Tell who may call a function, why it is locked, and what a call from elsewhere gets.
 
-    FUNCTION may be any function of the kernel. Of the running kernel the shipped lock file is shown, if there is one.
+    FUNCTION may be any function of the kernel, or one of the acts that locked.toml declares, such as device_node. Of
+    the running kernel the shipped lock file is shown, if there is one.
     """
     declared = shipped()
+    if function in declared.acts:
+        act = explanation.of_act(function, declared)
+        if as_json:
+            say_json(act)
+        else:
+            say(*explanation.act_in_words(act))
+        return
     wanted = declared.with_functions([function])
     known = None if vmlinux is not None or kernel else lock_file.shipped(running_build_id())
     lock = known if known is not None and function in known.functions else _derived(vmlinux, kernel, wanted)

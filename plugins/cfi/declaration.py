@@ -54,11 +54,21 @@ class SystemCall(_Model):
     why: Annotated[str, Field(min_length=1)]
 
 
+class Act(_Model):
+    """What only a right permits, and is judged again where it is done."""
+
+    number: Annotated[int, Field(ge=1, le=255)]
+    right: Annotated[str, Field(min_length=1)]
+    judged: Annotated[str, Field(min_length=1)]
+    why: Annotated[str, Field(min_length=1)]
+
+
 class _File(_Model):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     functions: dict[Symbol, Function]
     indirect: dict[Symbol, Indirect] = {}
     gains: dict[Symbol, SystemCall] = {}
+    acts: dict[Symbol, Act] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ class Declaration:
     functions: Mapping[str, Function]
     indirect: Mapping[str, Indirect]
     gains: Mapping[str, SystemCall]
+    acts: Mapping[str, Act]
 
     def paths(self) -> dict[int, int]:
         """Bits of what may be gained by number of the system call; those of 32-bit callers have a bit more."""
@@ -89,7 +100,7 @@ class Declaration:
             name: Function(number=FIRST_CONFIGURED + index, why="locked by the configuration")
             for index, name in enumerate(further)
         }
-        return Declaration({**self.functions, **added}, self.indirect, self.gains)
+        return Declaration({**self.functions, **added}, self.indirect, self.gains, self.acts)
 
 
 def parse(text: str, place: str) -> Declaration:
@@ -106,10 +117,17 @@ def parse(text: str, place: str) -> Declaration:
         if numbers.count(function.number) > 1 or function.number >= FIRST_CONFIGURED:
             problem = f"must be below {FIRST_CONFIGURED} and no other function's"
             raise ConfigError(place, f"functions.{name}.number: {function.number} {problem}")
+    _each_its_own(place, {name: each.number for name, each in found.acts.items()})
     for name in found.gains:
         if not any((numbers_of(name).native, numbers_of(name).ia32)):
             raise ConfigError(place, f"gains.{name}: no system call that KRIe knows has this name")
-    return Declaration(found.functions, found.indirect, found.gains)
+    return Declaration(found.functions, found.indirect, found.gains, found.acts)
+
+
+def _each_its_own(place: str, numbers: Mapping[str, int]) -> None:
+    for name, number in numbers.items():
+        if [*numbers.values()].count(number) > 1:
+            raise ConfigError(place, f"acts.{name}.number: {number} must be no other act's")
 
 
 def shipped() -> Declaration:

@@ -1,4 +1,4 @@
-"""What `krie cfi explain` says: who may call a function, why it is locked, and what others get."""
+"""What `krie cfi explain` says: who may call a function, why it is locked, and what others get; likewise of acts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from krie import Json
 
+from .act import Act
 from .declaration import Declaration, Indirect
 from .events import NAMES, Caller
 from .lock_file import LockedFunction, LockFile
@@ -18,6 +19,7 @@ _MODULE = "a module"
 _GAIN = ", with credentials that gain"
 _FORGED = "one of the callers, reached by another way or forged as the return address"
 _OWNERS = {_KERNEL: "kernel", _OTHER: "other", _MODULE: "module"}
+WITHOUT = "who has not this right"
 _FOREIGN = f"{_FORGED}{_GAIN} in another system call than these"
 
 
@@ -40,6 +42,18 @@ def of_function(name: str, lock: LockFile, declared: Declaration) -> dict[str, J
     }
 
 
+def of_act(name: str, declared: Declaration) -> dict[str, Json]:
+    """All that is declared of an act, and what who has no right to it gets."""
+    row = declared.acts[name]
+    return {
+        "act": name,
+        "right": row.right,
+        "judged": row.judged,
+        "why": row.why,
+        "outcomes": {who: [*found] for who, found in _decided(Act, {WITHOUT: {"act": name}}).items()},
+    }
+
+
 def outcomes(function: str, *, certain: bool) -> dict[str, list[str]]:
     """By who calls it: the action of the shipped rules where a plugin enforces, and their ids. Empty: nothing is seen.
 
@@ -52,15 +66,15 @@ def outcomes(function: str, *, certain: bool) -> dict[str, list[str]]:
         cases |= {f"{who}{_GAIN}": {**case, "gain": ("euid0",)} for who, case in cases.items()}
         cases[_FOREIGN] = {**common, "gain": ("euid0",), "lock": "path", "owner": "kernel"}
     otherwise = f"{_FORGED}, otherwise" if function == CREDENTIALS else _FORGED
-    return {**_decided(cases), otherwise: []}
+    return {**_decided(Caller, cases), otherwise: []}
 
 
-def _decided(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def _decided(event: type[Caller | Act], cases: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     from krie.testing.events import build  # noqa: PLC0415 - the engine takes a tenth of a second to import
     from krie.testing.rules import Rules  # noqa: PLC0415
 
     rules = Rules("cfi")
-    decisions = {who: rules.decide(build(Caller, **fields)) for who, fields in cases.items()}
+    decisions = {who: rules.decide(build(event, **fields)) for who, fields in cases.items()}
     return {
         who: [str(each.action), *(rule.id for rule in each.rules)] * bool(each.rules) for who, each in decisions.items()
     }
@@ -90,6 +104,15 @@ def function_in_words(answer: Mapping[str, Any], found: LockedFunction, declared
     if answer["outcomes"]:
         once = "A call" if answer["locked"] else "Once it is locked, a call"
         yield f"{once} gets, in mode enforce, by the shipped rules, if it comes from:"
+    yield from _outcomes_in_words(answer)
+
+
+def act_in_words(answer: Mapping[str, Any]) -> Iterator[str]:
+    """Lines for people, of what `of_act` says."""
+    yield f"{answer['act']}, an act, judged where `acts` is set in [plugins.cfi]: {answer['why']}"
+    yield f"takes: {answer['right']}"
+    yield f"judged: {answer['judged']}"
+    yield "It gets, in mode enforce, by the shipped rules:"
     yield from _outcomes_in_words(answer)
 
 

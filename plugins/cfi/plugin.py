@@ -29,7 +29,7 @@ from krie import (
 )
 from pydantic import Field
 
-from . import lock_file
+from . import act, lock_file
 from .declaration import MOST_CONFIGURED, Declaration, Symbol, shipped
 from .events import Activity, Caller, Lock
 from .live import running_build_id
@@ -51,6 +51,9 @@ class CfiConfig(PluginConfig):
     functions: Annotated[list[Symbol], Field(max_length=MOST_CONFIGURED)] = Field(
         [], description="further functions to lock: a call from elsewhere than their callers is told"
     )
+    acts: bool = Field(
+        False, description="also judge rights again where acts are done that take one; nine programs more to verify"
+    )
 
 
 @hookimpl
@@ -66,15 +69,16 @@ def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
         raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
     declared = shipped().with_functions(config.functions)
     lock = _lock_of_this_build() if features.tried else None
+    known = {name: _known(name, lock, declared) for name in declared.functions if features.tried}
     return Sensor(
         name=_NAME,
         version="1",
-        probes=tuple(
-            _probe(name, each.number, _known(name, lock, declared) if features.tried else "")
-            for name, each in declared.functions.items()
+        probes=(
+            *(_probe(name, each.number, known.get(name, "")) for name, each in declared.functions.items()),
+            *(act.probes() if config.acts else ()),
         ),
-        events=(Caller, Lock, Activity),
-        sources=(files(__package__).joinpath("caller.bpf.c"),),
+        events=(Caller, Lock, Activity, act.Act),
+        sources=tuple(map(files(__package__).joinpath, ("caller.bpf.c", "acts.bpf.c"))),
         policies=files("krie.policies").joinpath(_NAME),
     )
 

@@ -17,6 +17,8 @@ from krie.kernel.maps import possible_cpus
 from krie.kernel.program import AttachType
 from krie.kernel.symbols import Symbols
 from krie.plugins.cfi import background, derived, lock, lock_file, plugin
+from krie.plugins.cfi.act import Act
+from krie.plugins.cfi.act import probes as act_probes
 from krie.plugins.cfi.background import Derivation
 from krie.plugins.cfi.declaration import shipped
 from krie.plugins.cfi.derived import Derived, filed, named_by
@@ -136,11 +138,20 @@ def live(maps: Maps, file: LockFile | None = FILE) -> Live:
 
 def test_each_function_has_a_probe_and_its_own_number() -> None:
     probes = plugin.krie_sensor(CfiConfig.model_validate({"functions": ["ptmx_open"]}), Features()).probes
-    programs = {each.name: each.alternatives[0].programs[-1] for each in probes}
+    programs = {each.name: each.alternatives[0].programs[-1] for each in probes if each.event is Caller}
     assert programs["commit_creds"].argument == 1 | 0x40
     assert programs["ptmx_open"].argument == 32
     assert len({each.argument & 0x3F for each in programs.values()}) == len(programs) == len(NAMES) + 1
-    assert [each.name for each in probes if each.canary] == ["commit_creds"]
+    assert [each.name for each in probes if each.event is Caller and each.canary] == ["commit_creds"]
+
+
+def test_acts_are_judged_where_it_is_wanted() -> None:
+    def acts(**keys: object) -> list[str]:
+        sensor = plugin.krie_sensor(CfiConfig.model_validate(keys), Features())
+        return [each.name for each in sensor.probes if each.event is Act]
+
+    assert acts() == []
+    assert acts(acts=True) == [each.name for each in act_probes()]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_calls_of_a_thunk_are_calls_by_a_pointer() -> None:
 
 def declared(**indirect: list[str]) -> Declaration:
     functions = parse('schema = 1\n[functions.locked]\nnumber = 1\nwhy = "a"', "here").functions
-    return Declaration(functions, {name: Indirect(callers=each, why="a") for name, each in indirect.items()}, {})
+    return Declaration(functions, {name: Indirect(callers=each, why="a") for name, each in indirect.items()}, {}, {})
 
 
 def by_pointer() -> tuple[Text, Code]:
@@ -203,7 +203,7 @@ def test_who_calls_what_jumps_by_a_pointer_is_a_caller() -> None:
     found = code.callers(["locked"], {"locked": ["jumping", "nothing"], "nothing": ["other"]})["locked"]
     assert found.returns == {end, text.at["other"] + 21}
     jumps = Indirect(jumps=["jumping"], why="a")
-    rows = Declaration(declared().functions, {"locked": jumps}, {})
+    rows = Declaration(declared().functions, {"locked": jumps}, {}, {})
     derived = derive(code, rows, None)
     assert (derived.legal["locked"], derived.certain) == (sorted(found.returns), ["locked"])
 

@@ -1,11 +1,20 @@
-"""What `krie cfi explain` says of functions."""
+"""What `krie cfi explain` says of functions and acts, and that what is declared of acts is what C and rules know."""
 
 import json
+import re
+from importlib.resources import files
 
 import pytest
 from click.testing import CliRunner, Result
-from krie.plugins.cfi import commands, lock_file
+from krie.errors import ConfigError
+from krie.plugins import cfi as plugin
+from krie.plugins.cfi import commands, explanation, lock_file
+from krie.plugins.cfi.act import Act
+from krie.plugins.cfi.declaration import parse, shipped
+from krie.testing.events import build
+from krie.testing.rules import Rules
 
+ACT = 'number = 1\nright = "a"\njudged = "a"\nwhy = "a"\n'
 FUNCTION = lock_file.LockedFunction(callers=["good+0x5"], taken=["cap_task_prctl"])
 OPEN = lock_file.LockedFunction(callers=["good+0x5"], taken=["cap_task_prctl", "by_whomever"])
 NEVER_CALLED = lock_file.LockedFunction(callers=[], taken=["by_whomever"])
@@ -75,3 +84,39 @@ def test_of_a_function_that_is_not_locked_it_is_said_how(explained: lock_file.Lo
     text = explain("vfs_open").stdout
     assert "vfs_open, 6.1: not locked; `functions` in [plugins.cfi] locks it" in text
     assert "Once it is locked, a call gets" in text
+
+
+@pytest.mark.parametrize("name", shipped().acts)
+def test_each_act_is_explained(name: str) -> None:
+    row = shipped().acts[name]
+    answer = json.loads(explain(name, "--json").stdout)
+    assert (answer["act"], answer["right"], answer["why"]) == (name, row.right, row.why)
+    assert [*answer["outcomes"].values()] == [["override", "CFI005"]]
+    text = explain(name).stdout
+    assert f"takes: {row.right}" in text
+    assert f"{explanation.WITHOUT}: override by CFI005" in text
+
+
+def test_numbers_of_acts_are_those_of_the_program() -> None:
+    text = files(plugin).joinpath("acts.bpf.c").read_text()
+    for name, row in shipped().acts.items():
+        assert re.search(rf"^#define CFI_{name.upper()} {row.number}( |$)", text, re.MULTILINE), name
+
+
+def test_a_rule_is_about_each_act() -> None:
+    rules = Rules("cfi", acts=True)
+    assert all(rules.fired(build(Act, act=name)) == {"CFI005"} for name in shipped().acts)
+    assert rules.tier("CFI005") == "kernel"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"[acts.f]\n{ACT}[acts.g]\n{ACT}", r"acts\.[fg]\.number: 1 must be no other act's"),
+        ('[acts.f]\nnumber = 1\nright = ""\njudged = "a"\nwhy = "a"\n', r"acts\.f\.right"),
+        ("[acts.f]\nnumber = 1\n", r"acts\.f\.right"),
+    ],
+)
+def test_a_wrong_act_is_told(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        parse(f"schema = 1\n[functions]\n{text}", "here")

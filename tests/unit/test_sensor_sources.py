@@ -6,6 +6,8 @@ import pytest
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
 from krie.plugin.probe import Sensor
+from krie.plugins.cfi import plugin as cfi
+from krie.plugins.cfi.plugin import CfiConfig
 from krie.plugins.runtime_integrity import plugin as runtime_integrity
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.smep_smap import plugin as smep_smap
@@ -22,6 +24,7 @@ NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPER
         runtime_integrity.krie_sensor(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
         runtime_integrity.krie_sensor(RuntimeIntegrityConfig(), NO_TRACING),
         smep_smap.krie_sensor(SmepSmapConfig(functions={"f": "any"}, traps=False, kernel_stack=True), Features()),
+        cfi.krie_sensor(CfiConfig(functions=["f"], acts=True), Features()),
         syscall_table.krie_sensor(SyscallTableConfig(alias_mappings=False, wrapped=("read",)), Features()),
     ],
 )
@@ -29,6 +32,7 @@ def test_sources_and_constants_depend_on_no_configuration(other: Sensor) -> None
     plain = {
         "runtime_integrity": lambda: runtime_integrity.krie_sensor(RuntimeIntegrityConfig(), Features()),
         "smep_smap": lambda: smep_smap.krie_sensor(SmepSmapConfig(), Features()),
+        "cfi": lambda: cfi.krie_sensor(CfiConfig(), Features()),
         "syscall_table": lambda: syscall_table.krie_sensor(SyscallTableConfig(), Features()),
     }[other.name]()
     assert (other.sources, other.defines, other.types, other.events) == (

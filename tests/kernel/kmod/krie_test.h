@@ -25,6 +25,12 @@ struct effect *write_memory(unsigned long address, const u8 *bytes, size_t count
 /* Have a function of this module called when modules come and go. */
 struct effect *be_notified(void);
 
+/* Have the kernel take the current process for one that has every capability. For one at a time. */
+struct effect *leave_out_checks(void);
+
+/* Make root the owner of a file, and leave its mode as it is. 0, or a negative error. */
+int give_to_root(const char *path);
+
 /* Have one called by a `timer`, as `delayed` work, as `work` that runs for as long as this lasts, or as a `filter` of packets. */
 struct effect *be_listed(const char *where);
 

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * Acts: what only a right permits. The right is looked at again where it is done, behind the kernel's own check, or where
+ * that one is missing. Neither the task's own credentials nor those that it acts by may have it: an overlay does for
+ * whoever writes what only who mounted it may, and that is legal.
+ */
+
+#define CFI_FILE_CAPABILITY 1 /* values of `act`: ACTS in act.py */
+#define CFI_SETUID_ROOT 2
+#define CFI_OPEN_FOR_WRITING 3
+#define CFI_RELEASE_AGENT 4
+#define CFI_DEVICE_NODE 5
+#define CFI_MODULE 6
+#define CFI_MOUNT 7
+
+#define CFI_CAP_CHOWN 0 /* include/uapi/linux/capability.h */
+#define CFI_CAP_DAC_OVERRIDE 1
+#define CFI_CAP_SYS_MODULE 16
+#define CFI_CAP_SYS_ADMIN 21
+#define CFI_CAP_MKNOD 27
+#define CFI_CAP_SETFCAP 31
+#define CFI_REVISION_3 3 /* highest byte of `magic`: VFS_CAP_REVISION_3 */
+#define CFI_MODE_WRITE 2 /* FMODE_WRITE, include/linux/fs.h */
+#define CFI_ATTR_MODE 1 /* include/linux/fs.h */
+#define CFI_ATTR_UID 2
+#define CFI_S_IFMT 0170000 /* include/uapi/linux/stat.h */
+#define CFI_S_IFREG 0100000
+#define CFI_S_IFCHR 0020000
+#define CFI_S_IFBLK 0060000
+#define CFI_S_ISUID 04000
+#define CFI_OTHERS_WRITE 022
+#define CFI_CGROUP_V1 0x27e0eb /* CGROUP_SUPER_MAGIC, include/uapi/linux/magic.h */
+#define CFI_READING_MODULE 2 /* enum kernel_read_file_id and kernel_load_data_id */
+#define CFI_IMAGE 0xffffffff80000000ULL /* the kernel's own data are above, and what it allocated is below */
+#define CFI_EXTENTS 5 /* UID_GID_MAP_MAX_BASE_EXTENTS, include/linux/user_namespace.h */
+#define CFI_NESTING 4 /* user namespaces that are gone up */
+
+/* struct vfs_ns_cap_data; `root` is there in revision 3 only. */
+struct cfi_file_capability {
+	u32 magic, permitted, inheritable, permitted_high, inheritable_high, root;
+};
+
+/* An argument of a security hook, as a number. Read from the context's memory: verifiers before 1271a40eeafa (6.16) let no
+ * program load a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the
+ * helper that reads memory of either kind, as krie_without_type(). */
+static __always_inline void *cfi_argument(u64 *ctx, const u32 index)
+{
+	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
+	void *value = NULL;
+
+	read_any(&value, sizeof(value), ctx + index);
+	return value;
+}
+
+static __always_inline u64 cfi_is_dentry(void *pointer)
+{
+	struct inode *inode = KRIE_READ(dentry, pointer, d_inode);
+	struct super_block *super = KRIE_READ(dentry, pointer, d_sb);
+
+	return krie_truth((u64)super) * krie_equal((u64)KRIE_READ(inode, inode, i_sb), (u64)super);
+}
+
+static __always_inline u64 cfi_is_first(struct user_namespace *namespace)
+{
+	return krie_equal(KRIE_READ(user_namespace, namespace, level), 0);
+}
+
+static __always_inline u64 cfi_is_of_first(struct super_block *super)
+{
+	return cfi_is_first(KRIE_READ(super_block, super, s_user_ns));
+}
+
+static __always_inline u64 cfi_effective(struct cred *cred)
+{
+	u64 bits = 0;
+
+	bpf_probe_read_kernel(&bits, sizeof(bits), KRIE_ADDRESS(cred, cred, cap_effective));
+	return bits;
+}
+
+/* The capabilities that credentials have in the first user namespace. */
+static __always_inline u64 cfi_global(struct cred *cred)
+{
+	return cfi_effective(cred) * cfi_is_first(KRIE_READ(cred, cred, user_ns));
+}
+
+static __always_inline struct cred *cfi_own(void)
+{
+	return (void *)KRIE_READ(task_struct, krie_current(), real_cred);
+}
+
+static __always_inline struct cred *cfi_acting(void)
+{
+	return (void *)KRIE_READ(task_struct, krie_current(), cred);
+}
+
+/* Whether one of these capabilities is there, in the first user namespace. */
+static __always_inline u64 cfi_may(u64 capabilities)
+{
+	return krie_truth((cfi_global(cfi_own()) | cfi_global(cfi_acting())) & capabilities);
+}
+
+/* Whether files of this user are one's own. */
+static __always_inline u64 cfi_is(u32 uid)
+{
+	struct cred *own = cfi_own(), *acting = cfi_acting();
+
+	return krie_equal(KRIE_READ(cred, own, fsuid.val), uid) | krie_equal(KRIE_READ(cred, acting, fsuid.val), uid);
+}
+
+/* Whether a user has a number in a user namespace; where that has too many ranges to look at, as if. */
+static __always_inline u64 cfi_has_number(struct user_namespace *namespace, u32 uid)
+{
+	u64 extents = KRIE_READ(user_namespace, namespace, uid_map.nr_extents);
+	struct uid_gid_extent extent[CFI_EXTENTS] = {};
+	u64 found = krie_less(CFI_EXTENTS, extents);
+
+	bpf_probe_read_kernel(extent, sizeof(extent), KRIE_ADDRESS(user_namespace, namespace, uid_map.extent));
+#pragma unroll
+	for (int each = 0; each < CFI_EXTENTS; each++)
+		found |= krie_less(each, extents) * krie_less(uid - extent[each].lower_first, extent[each].count);
+	return found;
+}
+
+/* Whether credentials have one of these capabilities over what is this user's, as the kernel's capable_wrt_inode_uidgid(). */
+static __always_inline u64 cfi_may_over(struct cred *cred, u64 capabilities, u32 uid)
+{
+	return krie_truth(cfi_effective(cred) & capabilities) * cfi_has_number(KRIE_READ(cred, cred, user_ns), uid);
+}
+
+/* Kernel threads work for others, by rules of their own. */
+static __always_inline bool cfi_enter(void)
+{
+	return krie_enter() && !(KRIE_READ(task_struct, krie_current(), flags) & KRIE_PF_KTHREAD);
+}
+
+/* Decide about an act without a right, and tell it. `inode` and `dentry` are NULL where there is none. */
+static __always_inline int cfi_without_right(u8 act, struct inode *inode, struct dentry *dentry, u32 mode)
+{
+	struct super_block *super = KRIE_READ(inode, inode, i_sb); /* of none, as all of it, 0 */
+	struct cred *own = cfi_own(), *acting = cfi_acting();
+	struct cfi_act_inline known = {
+		.fsuid = KRIE_READ(cred, own, fsuid.val),
+		.acting_fsuid = KRIE_READ(cred, acting, fsuid.val),
+		.act = act,
+		.foreign = 1 - cfi_is_first(KRIE_READ(cred, own, user_ns)),
+	};
+	struct krie_answer answer;
+	struct cfi_act *record;
+	int error;
+
+	krie_forget(&known, sizeof(known));
+	answer = krie_decide_cfi_act(&known, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	error = krie_error(&answer);
+	record = krie_reserve_cfi_act();
+	if (!record)
+		return error;
+	krie_stamp(&record->header, &answer);
+	krie_put_cfi_act(record, &known);
+	record->ino = KRIE_READ(inode, inode, i_ino);
+	record->dev = KRIE_READ(super_block, super, s_dev);
+	record->owner = KRIE_READ(inode, inode, i_uid.val);
+	record->mode = mode;
+	bpf_probe_read_kernel_str(record->name, sizeof(record->name), KRIE_READ(dentry, dentry, d_name.name));
+	krie_submit_cfi_act(record);
+	return error;
+}
+
+/* security_inode_setxattr(dentry, name, value, size, flags), with the mount's mapping of users before them since
+ * c7c7a1a18af4 (5.12). On mounts that have one, what is written for a container's root looks like the machine's. */
+int cfi_setxattr(u64 *ctx)
+{
+	struct cfi_file_capability given = {};
+	u64 words[3] = {};
+	struct inode *inode;
+	void *first, *second, *dentry, *name, *value;
+	u64 mapping, plain;
+
+	if (!cfi_enter())
+		return 0;
+	first = cfi_argument(ctx, 0);
+	second = cfi_argument(ctx, 1);
+	mapping = 1 - cfi_is_dentry(first);
+	dentry = (void *)((u64)first * (1 - mapping) + (u64)second * mapping);
+	name = (void *)((u64)second * (1 - mapping) + (u64)cfi_argument(ctx, 2) * mapping);
+	value = (void *)((u64)cfi_argument(ctx, 2) * (1 - mapping) + (u64)cfi_argument(ctx, 3) * mapping);
+	plain = (1 - mapping) | (1 - krie_less((u64)first, CFI_IMAGE));
+	bpf_probe_read_kernel(words, sizeof("security.capability"), name);
+	if (!(krie_equal(words[0], 0x7974697275636573) & /* "security" */
+	      krie_equal(words[1], 0x6c6962617061632e) & /* ".capabil" */
+	      krie_equal(words[2], 0x797469) & /* "ity" */ plain))
+		return 0;
+	inode = KRIE_READ(dentry, (struct dentry *)dentry, d_inode);
+	bpf_probe_read_kernel(&given, sizeof(given), value);
+	/* What gives rights in a user namespace only is the business of who rules there. That may be root without any
+	 * capabilities in the first one: nobody else maps it without CAP_SETFCAP (db2e718a4798, 5.12). */
+	if (!cfi_is_of_first(KRIE_READ(inode, inode, i_sb)) |
+	    (krie_equal(given.magic >> 24, CFI_REVISION_3) & (krie_truth(given.root) | cfi_is(0))))
+		return 0;
+	if (cfi_may(1ULL << CFI_CAP_SETFCAP))
+		return 0;
+	return cfi_without_right(CFI_FILE_CAPABILITY, inode, dentry, KRIE_READ(inode, inode, i_mode));
+}
+
+/* security_inode_setattr(dentry, attributes), with the mount's mapping of users before them since 0e363cf3fa59 (6.0); the
+ * hook of this name has it since 6.9. Where mounts may have one and it is not here, nothing can be told. File systems ask for
+ * the right behind it (setattr_prepare()), so that who may not is here, too: a chmod(2) of root's file says nothing. But
+ * chown(2) always takes the set-uid bit away. Only the kernel's own work leaves it, as ovl_set_attr() in a copy-up. */
+int cfi_setattr(u64 *ctx)
+{
+	void *first, *second, *dentry;
+	struct iattr *attributes;
+	struct inode *inode;
+	u64 mapping, plain;
+	u32 valid, mode;
+
+	if (!cfi_enter())
+		return 0;
+	first = cfi_argument(ctx, 0);
+	second = cfi_argument(ctx, 1);
+	mapping = 1 - cfi_is_dentry(first);
+	dentry = (void *)((u64)first * (1 - mapping) + (u64)second * mapping);
+	attributes = (void *)((u64)second * (1 - mapping) + (u64)cfi_argument(ctx, 2) * mapping);
+#if defined(KRIE_HAS_vfsmount__mnt_idmap) || defined(KRIE_HAS_vfsmount__mnt_userns)
+	plain = mapping * (1 - krie_less((u64)first, CFI_IMAGE));
+#else
+	plain = 1;
+#endif
+	valid = KRIE_READ(iattr, attributes, ia_valid);
+	if (!((valid & CFI_ATTR_UID) && plain))
+		return 0;
+	inode = KRIE_READ(dentry, (struct dentry *)dentry, d_inode);
+	mode = KRIE_READ(inode, inode, i_mode);
+	if (valid & CFI_ATTR_MODE)
+		mode = (mode & CFI_S_IFMT) | (KRIE_READ(iattr, attributes, ia_mode) & ~CFI_S_IFMT);
+	if (KRIE_READ(iattr, attributes, ia_uid.val) || !KRIE_READ(inode, inode, i_uid.val) ||
+	    (mode & (CFI_S_IFMT | CFI_S_ISUID)) != (CFI_S_IFREG | CFI_S_ISUID))
+		return 0;
+	if (!cfi_is_of_first(KRIE_READ(inode, inode, i_sb)) | cfi_may_over(cfi_own(), 1ULL << CFI_CAP_CHOWN, 0))
+		return 0;
+	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_CHOWN, 0))
+		return 0;
+	return cfi_without_right(CFI_SETUID_ROOT, inode, dentry, mode);
+}
+
+/* Whether permissions on it are decided here, by owner and mode: by local file systems. */
+static __always_inline u64 cfi_is_local(u64 magic)
+{
+	return krie_equal(magic, 0xef53) /* ext2, ext3, ext4 */ | krie_equal(magic, 0x58465342) /* XFS */ |
+	       krie_equal(magic, 0x9123683e) /* Btrfs */ | krie_equal(magic, 0xf2f52010) /* F2FS */ |
+	       krie_equal(magic, 0x01021994) /* tmpfs */ | krie_equal(magic, KRIE_OVERLAYFS);
+}
+
+/* Whether a mount maps users: file systems under it have owners that its tasks see as others. */
+static __always_inline u64 cfi_maps_users(struct vfsmount *mount)
+{
+#if defined(KRIE_HAS_vfsmount__mnt_idmap)
+	return krie_less((u64)KRIE_READ(vfsmount, mount, mnt_idmap), CFI_IMAGE);
+#elif defined(KRIE_HAS_vfsmount__mnt_userns)
+	return krie_less((u64)KRIE_READ(vfsmount, mount, mnt_userns), CFI_IMAGE);
+#else
+	return 0;
+#endif
+}
+
+/* security_file_open(file). Where the group may write, so may whom an access control list names; and nobody else does by
+ * one: the mode's bits of the group are its mask. */
+int cfi_open(u64 *ctx)
+{
+	struct inode *inode;
+	struct super_block *super;
+	struct dentry *dentry;
+	struct file *file;
+	u64 words[2] = {};
+	u64 magic;
+	u32 mode, uid;
+
+	if (!(krie_argument_mode((struct file *)ctx[0]) & CFI_MODE_WRITE) || !cfi_enter())
+		return 0;
+	file = krie_without_type((void *)ctx[0]);
+	inode = KRIE_READ(file, file, f_inode);
+	mode = KRIE_READ(inode, inode, i_mode);
+	uid = KRIE_READ(inode, inode, i_uid.val);
+	super = KRIE_READ(inode, inode, i_sb);
+	magic = KRIE_READ(super_block, super, s_magic);
+	dentry = KRIE_READ(file, file, f_path.dentry);
+	if (magic == CFI_CGROUP_V1) {
+		bpf_probe_read_kernel(words, sizeof("release_agent"), KRIE_READ(dentry, dentry, d_name.name));
+		if (!(krie_equal(words[0], 0x5f657361656c6572) & /* "release_" */
+		      krie_equal(words[1], 0x746e656761) /* "agent" */) ||
+		    cfi_may(1ULL << CFI_CAP_SYS_ADMIN))
+			return 0;
+		return cfi_without_right(CFI_RELEASE_AGENT, inode, dentry, mode);
+	}
+	if ((mode & CFI_S_IFMT) != CFI_S_IFREG || mode & CFI_OTHERS_WRITE || cfi_is(uid))
+		return 0;
+	if (!(cfi_is_local(magic) & cfi_is_of_first(super)) | cfi_maps_users(KRIE_READ(file, file, f_path.mnt)) |
+	    cfi_may_over(cfi_own(), 1ULL << CFI_CAP_DAC_OVERRIDE, uid))
+		return 0;
+	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_DAC_OVERRIDE, uid))
+		return 0;
+	return cfi_without_right(CFI_OPEN_FOR_WRITING, inode, dentry, mode);
+}
+
+/* security_inode_mknod(folder, dentry, mode, device). Without a number it is a whiteout, which everybody may make. */
+int cfi_mknod(u64 *ctx)
+{
+	u32 mode = (u16)(u64)cfi_argument(ctx, 2), type = mode & CFI_S_IFMT, device = (u64)cfi_argument(ctx, 3);
+	struct inode *folder;
+
+	if (!cfi_enter())
+		return 0;
+	if ((type != CFI_S_IFCHR && type != CFI_S_IFBLK) || !device || cfi_may(1ULL << CFI_CAP_MKNOD))
+		return 0;
+	folder = cfi_argument(ctx, 0);
+	if (!cfi_is_of_first(KRIE_READ(inode, folder, i_sb)))
+		return 0;
+	return cfi_without_right(CFI_DEVICE_NODE, folder, cfi_argument(ctx, 1), mode);
+}
+
+/* security_kernel_read_file(file, id, contents) and security_kernel_load_data(id, contents): behind the question for
+ * CAP_SYS_MODULE, before anything of the module is read. */
+static __always_inline int cfi_module(u32 what, struct file *file)
+{
+	struct inode *inode = KRIE_READ(file, file, f_inode);
+
+	if (what != CFI_READING_MODULE || !cfi_enter() || cfi_may(1ULL << CFI_CAP_SYS_MODULE))
+		return 0;
+	return cfi_without_right(CFI_MODULE, inode, KRIE_READ(file, file, f_path.dentry),
+				 KRIE_READ(inode, inode, i_mode));
+}
+
+int cfi_read_file(u64 *ctx)
+{
+	return cfi_module((u64)cfi_argument(ctx, 1), cfi_argument(ctx, 0));
+}
+
+int cfi_load_data(u64 *ctx)
+{
+	return cfi_module((u64)cfi_argument(ctx, 0), NULL);
+}
+
+/* Whether credentials have CAP_SYS_ADMIN in a user namespace, as cap_capable() of the kernel has it; where that is nested
+ * deeper than this goes up, as if. */
+static __always_inline u64 cfi_governs(struct cred *cred, struct user_namespace *namespace)
+{
+	struct user_namespace *mine = KRIE_READ(cred, cred, user_ns), *above;
+	u64 may = cfi_effective(cred) >> CFI_CAP_SYS_ADMIN & 1;
+	u32 uid = KRIE_READ(cred, cred, euid.val);
+	u64 found = 0;
+
+#pragma unroll
+	for (int nesting = 0; nesting < CFI_NESTING; nesting++) {
+		above = KRIE_READ(user_namespace, namespace, parent);
+		found |= krie_equal((u64)namespace, (u64)mine) * krie_truth((u64)namespace) * may;
+		found |= krie_truth((u64)above) * krie_equal((u64)above, (u64)mine) *
+			 krie_equal(KRIE_READ(user_namespace, namespace, owner.val), uid);
+		namespace = above;
+	}
+	return found | krie_truth((u64)namespace);
+}
+
+/* Where mounts of the task's namespace are changed, behind the question for the right to: security_sb_kern_mount(super),
+ * security_move_mount(from, to), security_sb_umount(mount, flags). security_sb_mount() comes before it. */
+int cfi_mount(u64 *ctx)
+{
+	struct nsproxy *namespaces;
+	struct mnt_namespace *mounts;
+	struct user_namespace *user;
+
+	if (!cfi_enter())
+		return 0;
+	namespaces = KRIE_READ(task_struct, krie_current(), nsproxy);
+	mounts = KRIE_READ(nsproxy, namespaces, mnt_ns);
+	user = KRIE_READ(mnt_namespace, mounts, user_ns);
+	if (cfi_governs(cfi_own(), user))
+		return 0;
+	if (cfi_governs(cfi_acting(), user))
+		return 0;
+	return cfi_without_right(CFI_MOUNT, NULL, NULL, 0);
+}

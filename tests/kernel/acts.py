@@ -1,0 +1,168 @@
+"""Acts that only a right permits, and lookalikes of them: Python code that processes of tests run."""
+
+import subprocess
+import sys
+
+NOBODY = 65534
+ACTS = ("file_capability", "setuid_root", "open_for_writing", "release_agent", "device_node", "module", "mount")
+UNCHECKED = "unchecked"
+"""Have the kernel's own checks left out, by the test module."""
+
+DO = """
+import collections, contextlib, ctypes, errno, json, os, stat, struct, sys
+rounds, folder, group, uid, command = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+libc = ctypes.CDLL(None, use_errno=True)
+if command:
+    device = os.open("/dev/krie_test", os.O_WRONLY)
+    os.write(device, command.encode())
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+
+def call(*arguments):
+    if libc.syscall(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+def own(name):
+    path = f"{folder}/{uid}-{name}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    return path
+
+def file_capability(name):
+    os.setxattr(own(name), "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+
+def setuid_root(name):
+    path = own(name)
+    os.chmod(path, 0o4755)
+    if command:
+        os.write(device, f"own {path}".encode())
+    else:
+        os.chown(path, 0, 0)
+        os.chmod(path, 0o4755)
+
+def open_for_writing(name):
+    os.close(os.open(f"{folder}/secret", os.O_WRONLY))
+
+def release_agent(name):
+    os.close(os.open(f"{group}/release_agent", os.O_WRONLY))
+
+def device_node(name):
+    path = own(name)
+    os.unlink(path)
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+
+def module(name):
+    path = own(name)
+    with open(path, "w") as file:
+        file.write("no module")                             # what is empty is refused before anybody is asked
+    file = os.open(path, os.O_RDONLY)
+    try:
+        call(313, file, b"", 0)                             # finit_module
+    finally:
+        os.close(file)
+
+def mount(name):
+    call(165, b"none", f"{folder}/mounted".encode(), b"tmpfs", 0, 0)
+    call(166, f"{folder}/mounted".encode(), 0)              # umount2
+
+answers = collections.defaultdict(collections.Counter)
+for round in range(rounds):
+    for act in (file_capability, setuid_root, open_for_writing, release_agent, device_node, module, mount):
+        try:
+            act(f"{act.__name__}{round}")
+            answers[act.__name__]["done"] += 1
+        except OSError as error:
+            answers[act.__name__][errno.errorcode[error.errno]] += 1
+    try:
+        call(166, f"{folder}/busy".encode(), 2)             # umount2, lazily: of who mounted it
+        answers["unmount"]["done"] += 1
+    except OSError as error:
+        answers["unmount"][errno.errorcode[error.errno]] += 1
+print(json.dumps(answers))
+"""
+
+LEGAL = """
+import os, stat, sys
+folder = sys.argv[1]
+os.close(os.open(f"{folder}/listed", os.O_WRONLY))          # by an access control list
+os.close(os.open(f"{folder}/groups", os.O_WRONLY))          # by the group
+os.close(os.open(f"{folder}/own-only", os.O_CREAT | os.O_WRONLY, 0o400))
+os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o400))
+with open(f"{folder}/merged/file", "a") as file:
+    file.write("copied up")
+os.chmod(f"{folder}/merged/mode", 0o4755)
+os.mkfifo(f"{folder}/pipe")
+os.close(os.open(f"{folder}/own-suid", os.O_CREAT | os.O_WRONLY, 0o700))
+os.chmod(f"{folder}/own-suid", 0o4755)
+os.mknod(f"{folder}/whiteout", stat.S_IFCHR, 0)
+os.chmod(f"{folder}/pipe", 0o4755)
+for refuse in (lambda: os.chmod(f"{folder}/secret", 0o4755), lambda: os.chown(f"{folder}/own-suid", 0, 0)):
+    try:                                                    # the file system refuses, behind the security hook
+        refuse()
+    except PermissionError:
+        pass
+    else:
+        sys.exit("the kernel refused nothing")
+"""
+"""By nobody, in what `place` of test_cfi.py lays out."""
+
+IN_A_NAMESPACE = """
+import ctypes, os, struct, sys
+folder = sys.argv[1]
+libc = ctypes.CDLL(None, use_errno=True)
+path = f"{folder}/inside"
+os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+os.setxattr(path, "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+os.chmod(path, 0o4755)
+os.close(os.open(path, os.O_WRONLY))
+for line in sys.argv[2:]:
+    assert not libc.mount(b"none", line.encode(), b"tmpfs", 0, 0), ctypes.get_errno()
+    os.close(os.open(f"{line}/file", os.O_CREAT | os.O_WRONLY, 0o400))
+    os.mkdir(f"{line}/moved")
+    assert not libc.mount(line.encode(), f"{folder}/moved".encode(), None, 8192, None), ctypes.get_errno()  # MS_MOVE
+    assert not libc.umount2(f"{folder}/moved".encode(), 0), ctypes.get_errno()
+print("done")
+"""
+"""By root of a user namespace: all of it is its own."""
+
+MAPPED = """
+import ctypes, os, struct, sys
+folder, code = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    assert not libc.unshare(0x10000000), ctypes.get_errno()  # CLONE_NEWUSER
+    os.write(ready[1], b"x")
+    os.read(go[0], 1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.execv(sys.executable, [sys.executable, "-I", "-c", code, f"{folder}/mapped"])
+os.read(ready[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{name}", "w") as file:
+        file.write("0 100000 65536")
+namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
+tree = libc.syscall(428, -100, f"{folder}/plain".encode(), 1)                # open_tree, OPEN_TREE_CLONE
+attributes = struct.pack("=4Q", 0x100000, 0, 0, namespace)                   # MOUNT_ATTR_IDMAP
+if libc.syscall(442, tree, b"", 0x1000, attributes, len(attributes)) < 0:    # mount_setattr
+    print("this kernel maps no users on tmpfs:", ctypes.get_errno())
+    os.kill(child, 9)
+    sys.exit()
+assert libc.syscall(429, tree, b"", -100, f"{folder}/mapped".encode(), 4) == 0  # move_mount
+os.write(go[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Root of a container, on a mount that makes its root the file system's."""
+
+
+def run(code: str, *arguments: object, by: tuple[str, ...] = ()) -> str:
+    """What the code prints. Raises `subprocess.CalledProcessError`; what it complained about is shown."""
+    line = [*by, sys.executable, "-I", "-c", code, *map(str, arguments)]
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
