@@ -124,13 +124,6 @@ static __always_inline void process_forget(void)
 	krie_images.delete(&process);
 }
 
-/* What the agent asks of a process: see Bindings in krie/processes/binding.py. */
-struct process_running {
-	u64 start_time;
-	struct krie_file file; /* zero: there is no such process, or it claims another executable since */
-	u32 lost;
-	u32 looked;
-};
 BPF_ARRAY(process_running, struct process_running, 1);
 
 /* Run by the agent with BPF_PROG_TEST_RUN; the arguments are a tgid in its own PID namespace, and what it found when it

@@ -6,33 +6,11 @@
  * All is per CPU, so that nobody waits for anybody.
  */
 
-/* Set when the agent is armed; while it is 0, nothing is held back. */
-struct krie_limits {
-	u64 seed; /* odd, and nobody's but the agent's: or one attempt could be made to look like another one */
-	u64 common_bytes; /* of the ring: the rest is for what matters and is within its budget */
-	u64 interval; /* ns between records of one kind by one user, and how many of these may come at once */
-	u64 burst;
-	u64 other_interval; /* the same, beyond that, of attempts that are unlike those of late */
-	u64 other_burst;
-	u64 repeat; /* ns that an attempt counts as like one of late */
-};
 KRIE_STATE("array", u32, struct krie_limits, krie_limits, 1);
 
-/* Of the policy in force, by kind. */
-#define KRIE_MATTERS 1 /* a rule of severity high or critical, or with an action, looks at it */
-#define KRIE_UNLIKE 2 /* such a rule reads more than is compared: no two of them are alike */
-#define KRIE_UNJUDGED 4 /* a rule may act that only the agent knows: what it is not told of, nobody judges */
+/* Of the policy in force, by kind: KRIE_MATTERS and so on. */
 KRIE_STATE("array", u32, u32, krie_importance, KRIE_SLOTS);
 
-struct krie_spender {
-	u32 user;
-	u32 what; /* the kind's slot, twice; one more: the kernel decided about it */
-};
-struct krie_budget {
-	u64 next; /* when the next one is due; see krie_afford() */
-	u64 other;
-	u64 held; /* how many were not sent */
-};
 BPF_TABLE("lru_percpu_hash", struct krie_spender, struct krie_budget, krie_budgets, 4096);
 
 /* Attempts of late beyond a budget, and until when equal ones are held back. */

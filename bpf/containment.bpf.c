@@ -130,7 +130,7 @@ int containment_task_kill(u64 *ctx)
 	u32 agent;
 
 	if (containment_stranger(&process, &agent) && (u32)ctx[2] && containment_of_agent(task, &process, agent))
-		return containment_guard(&process, GUARD_AGENT_SIGNALLED);
+		return containment_guard(&process, CONTAINMENT_AGENT_SIGNALLED);
 	return containment_refuse(containment_operation());
 }
 
@@ -144,7 +144,7 @@ int containment_ptrace_access_check(u64 *ctx)
 	if (!(ctx[1] & CONTAINMENT_PTRACE_MODE_ATTACH))
 		return 0;
 	if (containment_stranger(&process, &agent) && containment_of_agent(task, &process, agent))
-		return containment_guard(&process, GUARD_AGENT_TRACED);
+		return containment_guard(&process, CONTAINMENT_AGENT_TRACED);
 	return containment_refuse(containment_operation());
 }
 

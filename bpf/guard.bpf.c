@@ -45,29 +45,29 @@ static __always_inline int guard_task(u64 *ctx, u32 operation)
 /* security_task_setrlimit(task, resource, limit): asked whoever's limit it is, unlike task_prlimit */
 int guard_task_setrlimit(u64 *ctx)
 {
-	return guard_task(ctx, GUARD_AGENT_LIMITED);
+	return guard_task(ctx, CONTAINMENT_AGENT_LIMITED);
 }
 
 int guard_task_setnice(u64 *ctx)
 {
-	return guard_task(ctx, GUARD_AGENT_SLOWED);
+	return guard_task(ctx, CONTAINMENT_AGENT_SLOWED);
 }
 
 int guard_task_setioprio(u64 *ctx)
 {
-	return guard_task(ctx, GUARD_AGENT_SLOWED);
+	return guard_task(ctx, CONTAINMENT_AGENT_SLOWED);
 }
 
 /* security_task_setscheduler(task): policy, priority and CPUs */
 int guard_task_setscheduler(u64 *ctx)
 {
-	return guard_task(ctx, GUARD_AGENT_SLOWED);
+	return guard_task(ctx, CONTAINMENT_AGENT_SLOWED);
 }
 
 /* security_task_movememory(task): to another node */
 int guard_task_movememory(u64 *ctx)
 {
-	return guard_task(ctx, GUARD_AGENT_SLOWED);
+	return guard_task(ctx, CONTAINMENT_AGENT_SLOWED);
 }
 
 /* security_file_send_sigiotask(task, owner, signal): by a file whose owner (F_SETOWN) somebody made the agent. Refused in
@@ -95,7 +95,7 @@ int guard_file_send_sigiotask(u64 *ctx)
 		return 0;
 	if (process.tgid == agent->tgid || !KRIE_LOAD(task_struct, krie_current_btf(), mm))
 		process.tgid = process.start_time = 0; /* whoever did this is not here */
-	return containment_guard(&process, GUARD_AGENT_SIGNALLED);
+	return containment_guard(&process, CONTAINMENT_AGENT_SIGNALLED);
 }
 
 /* security_bpf_map(map, mode): whatever way leads to a descriptor, a pin too */
@@ -108,7 +108,7 @@ int guard_bpf_map(u64 *ctx)
 		return 0;
 	number = KRIE_READ(bpf_map, (struct bpf_map *)ctx[0], id);
 	if (containment_own_maps.lookup(&number))
-		return containment_hide(&process, GUARD_MAP_OPENED);
+		return containment_hide(&process, CONTAINMENT_MAP_OPENED);
 	return 0;
 }
 
@@ -144,9 +144,9 @@ int guard_bpf_prog(u64 *ctx)
 	if (!guard_enter(&process, &agent))
 		return 0;
 	if (containment_is_own_program(program))
-		return containment_hide(&process, GUARD_PROGRAM_OPENED);
+		return containment_hide(&process, CONTAINMENT_PROGRAM_OPENED);
 	if (guard_uses_own_map(program))
-		return containment_guard(&process, GUARD_MAP_WRITTEN);
+		return containment_guard(&process, CONTAINMENT_MAP_WRITTEN);
 	return 0;
 }
 
@@ -171,7 +171,7 @@ int guard_inode_unlink(u64 *ctx)
 	u32 agent;
 
 	if (guard_enter(&process, &agent) && guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]))
-		return containment_guard(&process, GUARD_FILES_CHANGED);
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
 	return 0;
 }
 
@@ -183,7 +183,7 @@ int guard_inode_rename(u64 *ctx)
 
 	if (guard_enter(&process, &agent) && (guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]) ||
 					      guard_is_own_name((struct inode *)ctx[2], (struct dentry *)ctx[3])))
-		return containment_guard(&process, GUARD_FILES_CHANGED);
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
 	return 0;
 }
 
@@ -213,7 +213,7 @@ int guard_sb_umount(u64 *ctx)
 	u32 agent;
 
 	if (guard_enter(&process, &agent) && guard_is_own_mount(krie_without_type((void *)ctx[0])))
-		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }
 
@@ -224,7 +224,7 @@ int guard_sb_mount(u64 *ctx)
 	u32 agent;
 
 	if (guard_enter(&process, &agent) && guard_is_own_way((struct path *)ctx[1]))
-		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }
 
@@ -235,7 +235,7 @@ int guard_move_mount(u64 *ctx)
 	u32 agent;
 
 	if (guard_enter(&process, &agent) && guard_is_own_way((struct path *)ctx[1]))
-		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }
 
@@ -247,7 +247,7 @@ int guard_sb_pivotroot(u64 *ctx)
 	u32 agent;
 
 	if (guard_enter(&process, &agent) && guard_is_own_mount(KRIE_READ(fs_struct, fs, root.mnt)))
-		return containment_guard(&process, GUARD_MOUNTS_CHANGED);
+		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }
 
@@ -266,16 +266,6 @@ static __always_inline void guard_follow(struct kernfs_node *node)
 	}
 }
 
-/* The agent's beats, and what the timer saw of it between them. */
-struct guard_heart {
-	u64 last; /* the beat, ns since boot; 0: none yet */
-	u64 task; /* its main thread */
-	u64 looked; /* when the timer last looked at a silent agent */
-	u64 stopped; /* for how long it saw what, ns */
-	u64 frozen;
-	u64 starved;
-	u64 waited;
-};
 BPF_ARRAY(guard_heart, struct guard_heart, 1);
 
 /* Run by the agent with BPF_PROG_TEST_RUN, about once a second: it lives, and is in this cgroup. */
@@ -345,7 +335,7 @@ int guard_cgroup_attach_task(struct bpf_raw_tracepoint_args *ctx)
 	    KRIE_READ(task_struct, (struct task_struct *)ctx->args[2], tgid) != agent)
 		return 0;
 	guard_follow(KRIE_READ(cgroup, group, kn));
-	containment_note(&process, GUARD_AGENT_MOVED, 0);
+	containment_note(&process, CONTAINMENT_AGENT_MOVED, 0);
 	return 0;
 }
 
@@ -361,6 +351,6 @@ int guard_cgroup_freeze(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	key = containment_cgroup_key(KRIE_READ(cgroup, group, kn));
 	if (containment_cgroups.lookup(&key))
-		containment_note(&process, GUARD_AGENT_FROZEN, 0);
+		containment_note(&process, CONTAINMENT_AGENT_FROZEN, 0);
 	return 0;
 }

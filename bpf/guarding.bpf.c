@@ -4,24 +4,6 @@
  * containment and guard share. Every check begins with one read of krie_busy, and ends there while the guard is off.
  */
 
-#define GUARD_AGENT_SIGNALLED 32 /* what strangers tried on the agent: GUARDED in krie/events/operations.py */
-#define GUARD_AGENT_TRACED 33
-#define GUARD_LINK_CHANGED 34
-#define GUARD_MAP_OPENED 35
-#define GUARD_KPROBES_SWITCHED 36
-#define GUARD_PROGRAM_OPENED 37
-#define GUARD_LINK_OPENED 38
-#define GUARD_PROGRAM_RUN 39
-#define GUARD_AGENT_LIMITED 40
-#define GUARD_AGENT_SLOWED 41
-#define GUARD_PROC_WRITTEN 42
-#define GUARD_CGROUP_WRITTEN 43
-#define GUARD_AGENT_MOVED 44
-#define GUARD_AGENT_FROZEN 45
-#define GUARD_FILES_CHANGED 47
-#define GUARD_MOUNTS_CHANGED 48
-#define GUARD_MAP_WRITTEN 49
-
 #define GUARD_MAP_UPDATE_ELEM 2 /* enum bpf_cmd */
 #define GUARD_MAP_DELETE_ELEM 3
 #define GUARD_PROG_TEST_RUN 10
@@ -41,17 +23,6 @@
 #define GUARD_CGROUP2_MAGIC 0x63677270
 #define GUARD_ENOENT 2
 
-/* Refusals since the agent last looked, of guarded operations and of attempts on the agent. */
-struct containment_refusal {
-	u64 start_time;
-	u32 tgid;
-	u32 operation;
-};
-struct containment_count {
-	u64 count;
-	u32 rule;
-	u32 unused;
-};
 BPF_TABLE("lru_hash", struct containment_refusal, struct containment_count, containment_counts, 4096);
 
 /* Ids of the agent's own objects. */
@@ -183,14 +154,14 @@ static __always_inline int containment_guard_bpf(u32 command, void *attributes)
 	if (!containment_stranger(&process, &agent))
 		return 0;
 	if (command == GUARD_LINK_DETACH || command == GUARD_LINK_UPDATE)
-		return containment_guard(&process, GUARD_LINK_CHANGED);
+		return containment_guard(&process, CONTAINMENT_LINK_CHANGED);
 	bpf_probe_read_kernel(&number, sizeof(number), attributes); /* an id, or a descriptor */
 	if (command == GUARD_MAP_GET_FD_BY_ID && containment_own_maps.lookup(&number))
-		return containment_hide(&process, GUARD_MAP_OPENED);
+		return containment_hide(&process, CONTAINMENT_MAP_OPENED);
 	if (command == GUARD_PROG_GET_FD_BY_ID && containment_own_programs.lookup(&number))
-		return containment_hide(&process, GUARD_PROGRAM_OPENED);
+		return containment_hide(&process, CONTAINMENT_PROGRAM_OPENED);
 	if (command == GUARD_LINK_GET_FD_BY_ID && containment_own_links.lookup(&number))
-		return containment_hide(&process, GUARD_LINK_OPENED);
+		return containment_hide(&process, CONTAINMENT_LINK_OPENED);
 	if (command >= GUARD_MAP_LOOKUP_AND_DELETE_BATCH && command <= GUARD_MAP_DELETE_BATCH)
 		bpf_probe_read_kernel(&number, sizeof(number), attributes + GUARD_BATCH_MAP);
 	else if (!containment_writes(command) && command != GUARD_PROG_TEST_RUN)
@@ -199,12 +170,12 @@ static __always_inline int containment_guard_bpf(u32 command, void *attributes)
 		return 0;
 	/* By a descriptor from before the guard was on. Which one it is could be changed by another thread after this look. */
 	if (command != GUARD_PROG_TEST_RUN && containment_is_own_map(number))
-		return containment_guard(&process, GUARD_MAP_WRITTEN);
+		return containment_guard(&process, CONTAINMENT_MAP_WRITTEN);
 	if (command == GUARD_PROG_TEST_RUN) {
 		struct file *file = krie_open_file(number);
 
 		if (file && containment_is_own_program(KRIE_READ(file, file, private_data)))
-			return containment_guard(&process, GUARD_PROGRAM_RUN);
+			return containment_guard(&process, CONTAINMENT_PROGRAM_RUN);
 	}
 	return 0;
 }
@@ -285,7 +256,7 @@ static __always_inline int containment_guard_open(struct file *file)
 	opened = containment_file_of(inode);
 	if (magic == GUARD_PROC_MAGIC) {
 		if (containment_of_agents_proc(inode, &process, agent))
-			return containment_guard(&process, GUARD_PROC_WRITTEN);
+			return containment_guard(&process, CONTAINMENT_PROC_WRITTEN);
 		opened.dev = opened.generation = 0;
 	}
 	attempt = containment_files.lookup(&opened);
@@ -296,7 +267,7 @@ static __always_inline int containment_guard_open(struct file *file)
 		u64 above = containment_cgroup_key(containment_above(node));
 
 		if (containment_cgroups.lookup(&above) && !containment_harmless(node))
-			return containment_guard(&process, GUARD_CGROUP_WRITTEN);
+			return containment_guard(&process, CONTAINMENT_CGROUP_WRITTEN);
 		return 0;
 	}
 	dentry = KRIE_READ(file, file, f_path.dentry);
@@ -305,6 +276,6 @@ static __always_inline int containment_guard_open(struct file *file)
 	opened = containment_file_of(folder);
 	attempt = containment_folders.lookup(&opened);
 	if (attempt && *attempt)
-		return containment_guard(&process, GUARD_FILES_CHANGED);
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
 	return 0;
 }

@@ -5,8 +5,6 @@
 #ifndef KRIE_HEADER_H
 #define KRIE_HEADER_H
 
-#define KRIE_CONTEXT_KERNEL_THREAD 1 /* bits of header.context */
-#define KRIE_CONTEXT_CONTAINER 2
 #define KRIE_PF_KTHREAD 0x00200000 /* include/linux/sched.h */
 
 static __always_inline __u16 krie_context(void)

@@ -5,29 +5,6 @@
  * Pasted behind the prelude.
  */
 
-struct krie_process {
-	u64 start_time;
-	u32 tgid;
-	u32 kind; /* of the operation that a verdict is about; 0 for poison, and here */
-};
-
-struct krie_file {
-	u64 ino;
-	u32 dev;
-	u32 generation;
-};
-
-/* Why a process has no name although its executable has one: bits of header.context; INFLUENCE in krie/events/event.py. */
-#define KRIE_LOST_TRACED 0x0004 /* a tracer changed its registers or memory */
-#define KRIE_LOST_WRITTEN 0x0008 /* another process wrote to its memory */
-#define KRIE_LOST_ENVIRONMENT 0x0010 /* a variable for the dynamic linker, or more than is looked through */
-#define KRIE_LOST_EXECUTABLE 0x0020 /* it claims another executable since: PR_SET_MM */
-#define KRIE_LOST_NAMESPACE 0x0040 /* whoever made its user or mount namespace chose its libraries */
-#define KRIE_LOST_SHARED 0x0080 /* its memory is its parent's: vfork() before the exec */
-#define KRIE_LOST_UNBOUND 0x0100 /* nobody saw what it executed */
-#define KRIE_LOST_SUPERVISED 0x0200 /* somebody answers its system calls: a seccomp filter from before the exec */
-#define KRIE_LOST 0x03fc
-
 struct krie_image {
 	struct krie_file file;
 	u64 exe; /* mm->exe_file at that time, to compare with */

@@ -28,22 +28,11 @@
 /* The sizes of this map and of krie_alive are given when they are made: see krie/loader/compiled.py. */
 BPF_RINGBUF_OUTPUT(krie_ring, 1);
 
-/* Records of one kind that were attempted and not sent on one CPU. All only grow. */
-struct krie_count {
-	u64 attempts;
-	u64 lost; /* for want of room */
-	u64 alike; /* held back beyond a budget: like one that was sent a moment before, or not */
-	u64 over;
-};
 BPF_PERCPU_ARRAY(krie_counts, struct krie_count, KRIE_SLOTS);
 
 /* Runs of each program caused by the agent itself: that is how a canary arrives. */
 BPF_PERCPU_ARRAY(krie_alive, u64, 1);
 
-struct krie_agent_state {
-	u32 tgid; /* in the initial PID namespace */
-	u32 armed; /* nothing is sent before this is set */
-};
 KRIE_STATE("array", u32, struct krie_agent_state, krie_agent, 1);
 
 /* A record that nobody waits for wakes the agent only now and then, since that costs more than the record. The next one that

@@ -11,21 +11,6 @@
 
 #define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1; the other sizes are those of krie/events/table_layout.py */
 
-struct krie_field_table {
-	u64 flip; /* puts negative numbers below the others */
-	u64 mask; /* bits that count by themselves */
-	u64 rest; /* bits that count as one, which becomes the highest */
-	u64 first_point;
-	u64 points; /* how many; of a small number: the last interval */
-	u64 first_step;
-	u64 half; /* 16, or 4096 where there are more than 31 points */
-};
-struct krie_outcome {
-	u64 poison_ns; /* 0: nobody is poisoned */
-	u32 rule;
-	u16 error;
-	u16 kill;
-};
 struct krie_table {
 	u32 generation;
 	u32 used; /* bit per inline field that any rule reads, and the highest one; 0: no rule of this kind is decided here */

@@ -16,52 +16,17 @@
  * KRIE_CAN_KILL only, and no krie_error().
  */
 
-/* Bits of header.done; DONE in krie/events/event.py. */
-#define KRIE_DONE_REFUSED 1
-#define KRIE_DONE_POISONED 2
-#define KRIE_DONE_KILLED 4 /* the kernel took the signal */
-#define KRIE_DONE_KILL_FAILED 8 /* it did not: header.errno */
-#define KRIE_DONE_POISON_FAILED 16
-
-/* Values of header.decided_by; DECIDED_BY in krie/events/event.py. */
-#define KRIE_BY_POISON 1
-#define KRIE_BY_VERDICT 2
-#define KRIE_BY_TABLE 3
-#define KRIE_BY_PROGRAM 4
-#define KRIE_BY_BUDGET 5
-
 #define KRIE_EPERM 1
 #define KRIE_EAGAIN 11
 #define KRIE_EINVAL 22
 #define KRIE_SIGKILL 9
 #define KRIE_TGID_INIT 1
 
-/* The key is kept in the value: an element that is freed and used again could show a reader another one's value. */
-struct krie_verdict {
-	struct krie_process process;
-	u64 until; /* ns since boot */
-	u32 rule; /* the agent's number of the rule; 0: a program's own decision */
-	u32 error; /* positive errno */
-};
 BPF_HASH(krie_poisoned, struct krie_process, struct krie_verdict, KRIE_VERDICTS);
 KRIE_STATE("hash", struct krie_process, struct krie_verdict, krie_verdicts, KRIE_VERDICTS);
 
-/* The one word that is read while there is nothing to do. */
-#define KRIE_BUSY_HOST 1 /* bits of flags; FLAGS in krie/enforce/verdicts.py */
-#define KRIE_BUSY_GUARD 2
-#define KRIE_BUSY_CANARY 4 /* the agent looks whether programs run */
-struct krie_busy {
-	u32 poisoned; /* how many processes */
-	u32 flags;
-};
 BPF_ARRAY(krie_busy, struct krie_busy, 1);
 
-struct krie_settings {
-	u64 poison_ns; /* how long a program's own poison lasts */
-	u64 host_until;
-	u32 host_rule;
-	u32 host_error;
-};
 KRIE_STATE("array", u32, struct krie_settings, krie_settings, 1);
 
 /* Executables that no verdict may hit. */
@@ -261,10 +226,6 @@ static __always_inline void krie_stamp(struct krie_header *header, struct krie_a
 	header->errno = answer->failure | answer->error * (1 - krie_truth(answer->failure)) *
 					      krie_equal(answer->done & KRIE_DONE_REFUSED, KRIE_DONE_REFUSED);
 }
-
-#define KRIE_CHANGE_POISON 1
-#define KRIE_CHANGE_CLEAR 2
-#define KRIE_CHANGE_FLAGS 3
 
 /* Change the poisoned processes together with their number, or the flags beside it. Run by the agent with
  * BPF_PROG_TEST_RUN; the arguments are what to do, tgid (or flags), start time, end, rule, error. */

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .events.event import Event, own_fields
     from .events.layout import Doc, Inline
     from .events.path import path_text
+    from .events.shared import Array, Memory, Nested, Shared, constants
     from .events.wire import (
         S32,
         S64,
@@ -68,6 +69,7 @@ __all__ = [
     "U64",
     "Action",
     "Alternative",
+    "Array",
     "AttachType",
     "Bitmap",
     "Bool",
@@ -98,6 +100,8 @@ __all__ = [
     "Link",
     "Map",
     "Maps",
+    "Memory",
+    "Nested",
     "Pad1",
     "Pad2",
     "Pad3",
@@ -111,9 +115,11 @@ __all__ = [
     "Program",
     "Scope",
     "Sensor",
+    "Shared",
     "Symbols",
     "Trap",
     "addresses",
+    "constants",
     "forked",
     "hookimpl",
     "kallsyms_text",
@@ -139,6 +145,7 @@ _MODULES = {
     "events.event": "Event own_fields",
     "events.layout": "Doc Inline",
     "events.path": "path_text",
+    "events.shared": "Array Memory Nested Shared constants",
     "events.wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json Pad1 Pad2 "
     "Pad3 Pad4 Pad5 Pad6 Pad7 text_of",
     "kernel.btf": "Btf",

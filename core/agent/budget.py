@@ -14,18 +14,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..decision import Action
+from ..events.core_maps import Budget, Count, Importance, Limits, Spender
 from ..events.event import EventType, EventTypes
 from ..events.inline import inline_fields
-from ..kernel.maps import Map, total
+from ..kernel.maps import Map
 from ..policy.engine import SEVERE, Rule
 
 COMMON = 0.75
 """Part of the ring that is for all records."""
-_LIMITS = struct.Struct("=7Q")
-_SPENDER = struct.Struct("=II")
 _FIRST = bytes(4)
 _SECOND_NS = 1_000_000_000
-_MATTERS, _UNLIKE, _UNJUDGED = 1, 2, 4  # KRIE_MATTERS, KRIE_UNLIKE, KRIE_UNJUDGED
 _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
 )
@@ -47,7 +45,7 @@ class HeldReport:
     """Of whom most were, as far as that is known."""
 
 
-def importance(rules: Iterable[Rule], event_type: EventType) -> int:
+def importance(rules: Iterable[Rule], event_type: EventType) -> Importance:
     """What programs need to know of a policy about a kind."""
     severe = [
         each
@@ -55,12 +53,12 @@ def importance(rules: Iterable[Rule], event_type: EventType) -> int:
         if each.concerns(event_type.name) and (each.fired.action >= Action.OVERRIDE or each.metadata.severity in SEVERE)
     ]
     if not severe:
-        return 0
+        return Importance(0)
     inline = {name for part, name in inline_fields(event_type) if part == "event"}
     processes = {name for name, (tgid, _) in event_type.event.PROCESSES.items() if tgid in inline}
     compared = {"kind", *inline, *processes}
     alike = all(_is_compared(path, compared) for each in severe for path in each.reads)
-    return _MATTERS if alike else _MATTERS | _UNLIKE
+    return Importance.MATTERS if alike else Importance.MATTERS | Importance.UNLIKE
 
 
 def _is_compared(path: Sequence[str], fields: set[str]) -> bool:
@@ -83,7 +81,7 @@ class Budgets:
         self._limits, self._importance = maps["krie_limits"], maps["krie_importance"]
         self._counts, self._budgets = maps["krie_counts"], maps["krie_budgets"]
         self._told: dict[int, tuple[int, int]] = {}
-        self._by_user: dict[tuple[int, int], int] = {}
+        self._by_user: dict[Spender, int] = {}
         self._ring_bytes = maps["krie_ring"].entries
 
     def limit(self, burst: int, per_s: int) -> None:
@@ -92,21 +90,22 @@ class Budgets:
         common = int(self._ring_bytes * COMMON)
         seed = secrets.randbits(64) | 1
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
-        self._limits.set(_FIRST, _LIMITS.pack(seed, common, *own, *other, _SECOND_NS))
+        self._limits.set(_FIRST, Limits(seed, common, *own, *other, _SECOND_NS).encode())
 
     def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
         """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all
         that is to be done."""
         for slot, kind in enumerate(self._kinds):
             flags = importance(rules, self._types[kind])
-            flags |= _UNJUDGED if self._types[kind].name in unjudged else 0
+            flags |= Importance.UNJUDGED if self._types[kind].name in unjudged else Importance(0)
             self._importance.set(struct.pack("=I", slot), struct.pack("=I", flags))
 
     def look(self) -> Iterator[HeldReport]:
         """What was held back since the last look."""
         users: dict[int, tuple[int, int]] | None = None
         for slot, (kind, value) in enumerate(zip(self._kinds, self._counts.array(), strict=False)):
-            _, _, alike, over = total(value, "=4Q")
+            counts = Count.total(value)
+            alike, over = counts.alike, counts.over
             alike_before, over_before = self._told.get(slot, (0, 0))
             if (alike, over) != (alike_before, over_before):
                 users = users if users is not None else self._users()
@@ -119,9 +118,9 @@ class Budgets:
         """For each slot how many were held back of whom most were."""
         found: dict[int, tuple[int, int]] = {}
         for key, value in self._budgets.items():
-            user, what = _SPENDER.unpack(key)
-            _, _, held = total(value, "=3Q")
-            new = held - self._by_user.get((user, what), 0)
-            self._by_user[user, what] = held
-            found[what // 2] = max(found.get(what // 2, (0, 0)), (new, user))
+            spender, held = Spender.decode(key), Budget.total(value).held
+            new = held - self._by_user.get(spender, 0)
+            self._by_user[spender] = held
+            slot = spender.what // 2
+            found[slot] = max(found.get(slot, (0, 0)), (new, spender.user))
         return found

@@ -21,8 +21,9 @@ from ..enforce.enforcer import Ability, Enforcer, RuleNumbers
 from ..enforce.guard_sensor import NAME as GUARD
 from ..enforce.guard_sensor import missing as missing_hooks
 from ..enforce.self_defence import Guard
-from ..enforce.verdicts import Flags, Verdict
+from ..enforce.verdicts import Verdict
 from ..errors import KernelError, PolicyError
+from ..events.core_maps import Flags
 from ..events.enforcement import Breaker, Cleared, Contained, Gap, Guarded
 from ..events.event import Event
 from ..events.identity import Identity, Key

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from ..events.core_maps import Count
 from ..events.event import EventTypes
 from ..events.wire import Json
 from ..kernel.maps import Map, total
@@ -173,9 +174,10 @@ class Losses:
         missing_broken = undecodable
         written: dict[int, int] = {}
         for kind, value in zip(self._kinds, self._map.array(), strict=False):
-            attempts, lost, alike, over = total(value, "=4Q")
-            written[kind] = attempts - lost - alike - over  # what was held back is told by krie.budget
-            yield from self._changed(self._types[kind].name, "ring_full", lost)
+            counts = Count.total(value)
+            held = counts.alike + counts.over  # told by krie.budget
+            written[kind] = counts.attempts - counts.lost - held
+            yield from self._changed(self._types[kind].name, "ring_full", counts.lost)
             short = max(0, self._due.get(kind, 0) - received.get(kind, 0)) if drained else 0
             # Broken records came too, of whatever kind they were meant to be.
             explained = min(short, missing_broken)

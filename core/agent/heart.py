@@ -5,15 +5,14 @@ The map and the programs are those of `bpf/guard.bpf.c`.
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..enforce.guard_sensor import Beats
 from ..kernel.maps import Map
 from .presence import OWN_WAITING_S
 
-_HEART = struct.Struct("=7Q")
 _SECOND = 1_000_000_000
 _STOPPED_NS, _LONG_NS = _SECOND // 2, int(OWN_WAITING_S) * _SECOND
 """Of what the timer saw, less is told as nothing: on a busy machine an agent waits for a processor for seconds, and for
@@ -41,13 +40,13 @@ class Heart:
 
     def beat(self) -> Silence | None:
         """Beat; returns what kept the agent from it before. Raises `KernelError`."""
-        last, _, _, stopped, frozen, starved, waited = _HEART.unpack(self._state.get(bytes(4)) or bytes(_HEART.size))
-        silent_ns = self._clock() - last
+        heart = Beats.decode(self._state.get(bytes(4)))
+        silent_ns = self._clock() - heart.last
         self._beat()
-        if not last:
+        if not heart.last:
             return None
-        longest, state = max((frozen, "frozen"), (stopped, "stopped"))
+        longest, state = max((heart.frozen, "frozen"), (heart.stopped, "stopped"))
         if longest >= _STOPPED_NS:
             return Silence(silent_ns / _SECOND, state)
-        longest, state = max((starved, "starved"), (waited, "held_up"))
+        longest, state = max((heart.starved, "starved"), (heart.waited, "held_up"))
         return Silence(silent_ns / _SECOND, state) if longest >= _LONG_NS else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from ..enforce.guard_sensor import NAME as GUARD
 from ..enforce.verdicts import Verdicts
 from ..errors import KernelError, PluginError
 from ..events.agent import AGENT_EVENTS
+from ..events.core_maps import State
 from ..events.enforcement import ENFORCEMENT_EVENTS
 from ..events.event import Event, EventTypes
 from ..kernel import bpf
@@ -106,7 +106,7 @@ class Armed:
 
     def is_armed(self) -> bool:
         """Whether programs in the kernel take it so."""
-        return self.maps["krie_agent"].get(bytes(4)) == _agent_state(self.agent, armed=True)
+        return self.maps["krie_agent"].get(bytes(4)) == State(self.agent.tgid, True).encode()
 
 
 class LoadSensors(Protocol):
@@ -244,11 +244,7 @@ class _Held:
 
 def _set_agent(maps: Maps, agent: Event, *, armed: bool) -> None:
     """Tell the programs who the agent is, and whether they may send records."""
-    maps["krie_agent"].set(bytes(4), _agent_state(agent, armed=armed))
-
-
-def _agent_state(agent: Event, *, armed: bool) -> bytes:
-    return struct.pack("=II", agent.tgid, armed)
+    maps["krie_agent"].set(bytes(4), State(agent.tgid, armed).encode())
 
 
 def _probe_health(

@@ -17,9 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 from ..events.identity import Key
-from ..events.operations import ALL, ANY, OPERATIONS, Operation, function_of
+from ..events.operations import ALL, ANY, GUARDED, OPERATIONS, Operation, function_of
+from ..events.shared import Shared
+from ..events.wire import U32, U64, Pad4
 from ..kernel.maps import Map
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, Enforcement, Probe, Sensor
@@ -44,7 +47,8 @@ def containment_sensor() -> Sensor:
     )
     family = Probe("inheritance", None, (Alternative("raw_tracepoint", inheritance),), a_child)
     sources = tuple(map(files("krie.bpf").joinpath, ("guarding.bpf.c", "containment.bpf.c", "inheritance.bpf.c")))
-    return Sensor(NAME, "1", (*probes, family), sources=sources)
+    attempts = {f"CONTAINMENT_{name.upper()}": number for number, name in GUARDED.items()}
+    return Sensor(NAME, "1", (*probes, family), sources=sources, defines=attempts, shared=(Refusal, RefusalCount))
 
 
 def _probe(operation: Operation, canary: Callable[[], None]) -> Probe:
@@ -75,6 +79,26 @@ def guarded(reports: Iterable[ProbeReport]) -> list[ProbeReport]:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal(Shared):
+    """A key: what somebody was refused, of guarded operations and of attempts on the agent."""
+
+    C_NAME: ClassVar[str] = "containment_refusal"
+    start_time: U64
+    tgid: U32
+    operation: U32
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCount(Shared):
+    """How often since the agent last looked."""
+
+    C_NAME: ClassVar[str] = "containment_count"
+    count: U64
+    rule: U32
+    pad: Pad4 = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusals:
     """What one process was refused since the last look."""
 
@@ -90,9 +114,9 @@ def take_refusals(counts: Map) -> Iterator[Refusals]:
     """Read the map `containment_counts`, and empty it. What is refused between both is told with the next one."""
     for key, value in list(counts.items()):
         counts.remove(key)
-        start_time, tgid, operation = struct.unpack("=QII", key)
-        count, rule, _ = struct.unpack("=QII", value)
-        yield Refusals(Key(tgid, start_time), operation, count, rule)
+        refused, counted = Refusal.decode(key), RefusalCount.decode(value)
+        process = Key(refused.tgid, refused.start_time)
+        yield Refusals(process, refused.operation, counted.count, counted.rule)
 
 
 def files_canary() -> None:

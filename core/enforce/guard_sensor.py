@@ -15,8 +15,13 @@ import resource
 import signal
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Annotated, ClassVar
 
+from ..events.layout import Doc
+from ..events.shared import Shared
+from ..events.wire import U64
 from ..kernel import bpf
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, CannotProve, Enforcement, Probe, Sensor
@@ -37,6 +42,20 @@ _EXIT = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # return 0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Beats(Shared):
+    """The agent's beats, and what the timer saw of it between them."""
+
+    C_NAME: ClassVar[str] = "guard_heart"
+    last: Annotated[U64, Doc("the beat, ns since boot; 0: none yet")]
+    task: Annotated[U64, Doc("its main thread")]
+    looked: Annotated[U64, Doc("when the timer last looked at a silent agent")]
+    stopped: Annotated[U64, Doc("for how long it saw what, ns")]
+    frozen: U64
+    starved: U64
+    waited: U64
+
+
 def guard_sensor() -> Sensor:
     """A probe for each hook, one for each tracepoint, and one for the timer."""
     hooks = tuple(_hook(name, canary) for name, canary in _CANARIES.items())
@@ -45,7 +64,7 @@ def guard_sensor() -> Sensor:
         _unproven("cgroup_freeze", AttachType.RAW_TRACEPOINT, "cgroup_freeze"),
         _unproven("silence", AttachType.PERF_EVENT, str(_LOOK_NS)),
     )
-    return Sensor(NAME, "1", (*hooks, *seen), sources=(files("krie.bpf").joinpath("guard.bpf.c"),))
+    return Sensor(NAME, "1", (*hooks, *seen), sources=(files("krie.bpf").joinpath("guard.bpf.c"),), shared=(Beats,))
 
 
 def enforcing_sensors() -> tuple[Sensor, Sensor]:

@@ -7,10 +7,12 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..events.core_maps import File
 from ..events.identity import Identity
+from ..events.operations import GUARDED
 from ..kernel import bpf
 from ..kernel.maps import Map
 
@@ -19,9 +21,8 @@ _FSCONFIG_CMD_CREATE = 6
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SWITCH = "kprobes/enabled"
 _SYSRQ = Path("/proc/sysrq-trigger")
-_KPROBES_SWITCHED, _SYSRQ_WRITTEN, _FILES_CHANGED = 36, 46, 47  # of GUARDED in krie.events.operations
+_ATTEMPTS = {name: number for number, name in GUARDED.items()}
 _NUMBER = struct.Struct("=I")
-_FILE = struct.Struct("=QII")
 _OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -119,11 +120,13 @@ class Guard:
         self._maps, self._identify = maps, identify
         self.look_at_objects()
         with suppress(OSError):  # this kernel has no kprobes
-            self._guard_file(os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs), _KPROBES_SWITCHED)
+            switch = os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs)
+            self._guard_file(switch, _ATTEMPTS["kprobes_switched"])
         with suppress(OSError):  # this kernel has no sysrq
             key = self._key(os.open(self._sysrq, os.O_PATH | os.O_CLOEXEC))
             # Each mount of procfs is a device of its own.
-            maps["containment_files"].set(_FILE.pack(_FILE.unpack(key)[0], 0, 0), _NUMBER.pack(_SYSRQ_WRITTEN))
+            anywhere = replace(File.decode(key), dev=0, generation=0).encode()
+            maps["containment_files"].set(anywhere, _NUMBER.pack(_ATTEMPTS["sysrq_written"]))
         for folder, closed in folders.items():
             with suppress(OSError):
                 key = self._key(os.open(folder, os.O_PATH | os.O_CLOEXEC))
@@ -156,7 +159,7 @@ class Guard:
         table = self._maps["containment_files"]
         keys, known_keys = ({key for _, key in each.values()} for each in (found, self._files))
         for key in keys - known_keys:
-            table.set(key, _NUMBER.pack(_FILES_CHANGED))
+            table.set(key, _NUMBER.pack(_ATTEMPTS["files_changed"]))
         for key in known_keys - keys:
             table.remove(key)
         self._files = found
@@ -197,4 +200,4 @@ class Guard:
             file = self._identify(descriptor)
         finally:
             os.close(descriptor)
-        return _FILE.pack(file.ino, file.dev, file.generation)
+        return File.key(file)

@@ -6,35 +6,18 @@ import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import IntFlag
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ..errors import KernelError
+from ..events import core_maps
+from ..events.core_maps import Busy, Change, File, Flags, Process, Settings
 from ..events.identity import Identity, Key
 from ..kernel import bpf
 from ..kernel.maps import Map
 
 _log = logging.getLogger("krie")
-_PROCESS = struct.Struct("=QII")
-_VERDICT = struct.Struct("=QIIQII")
-_BUSY = struct.Struct("=II")
-_SETTINGS = struct.Struct("=QQII")
-_FILE = struct.Struct("=QII")
 _ZERO = bytes(4)
-_POISON, _CLEAR, _FLAGS = 1, 2, 3  # KRIE_CHANGE_...
-
-
-class Flags(IntFlag):
-    """Why programs look further although nobody is poisoned; `KRIE_BUSY_...` in C."""
-
-    HOST = 1
-    GUARD = 2
-    CANARY = 4
-
-
-def _file(identity: Identity) -> bytes:
-    return _FILE.pack(identity.ino, identity.dev, identity.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +48,14 @@ class Verdicts:
     def poison(self, verdict: Verdict) -> bool:
         """Poison a process, or prolong it; False where the table is full."""
         key = verdict.process
-        self._change((_POISON, key.tgid, key.start_time, verdict.until, verdict.rule, verdict.errno))
-        return self._poisoned.get(_PROCESS.pack(key.start_time, key.tgid, 0)) is not None
+        self._change((Change.POISON, key.tgid, key.start_time, verdict.until, verdict.rule, verdict.errno))
+        return self._poisoned.get(Process(key.start_time, key.tgid).encode()) is not None
 
     def bind(self, verdict: Verdict) -> None:
         """Refuse operations of one kind by one process from now on. Raises `KernelError` where the table is full."""
-        key = _PROCESS.pack(verdict.process.start_time, verdict.process.tgid, verdict.kind)
-        self._verdicts.set(key, key + struct.pack("=QII", verdict.until, verdict.rule, verdict.errno))
+        process = Process(verdict.process.start_time, verdict.process.tgid, verdict.kind)
+        standing = core_maps.Verdict(process, verdict.until, verdict.rule, verdict.errno)
+        self._verdicts.set(process.encode(), standing.encode())
 
     def poisoned(self) -> Iterator[Verdict]:
         """All poisoned processes, those inherited and those that programs in the kernel poisoned too."""
@@ -85,42 +69,42 @@ class Verdicts:
         """Take one back."""
         key = verdict.process
         if verdict.kind:
-            self._verdicts.remove(_PROCESS.pack(key.start_time, key.tgid, verdict.kind))
+            self._verdicts.remove(Process(key.start_time, key.tgid, verdict.kind).encode())
         else:
-            self._change((_CLEAR, key.tgid, key.start_time, 0, 0, 0))
+            self._change((Change.CLEAR, key.tgid, key.start_time, 0, 0, 0))
 
     def set_poison_time(self, poison_ns: int) -> None:
         """Time that poison by programs in the kernel lasts."""
-        self._set_settings(poison_ns=poison_ns)
+        self._settings.set(_ZERO, replace(self._set, poison_ns=poison_ns).encode())
 
     def bind_host(self, verdict: Verdict) -> None:
         """Refuse guarded operations to every process that is not exempt."""
-        self._set_settings(until=verdict.until, rule=verdict.rule, errno=verdict.errno)
+        self._set_host(verdict.until, verdict.rule, verdict.errno)
         self.set_flags(self.flags() | Flags.HOST)
 
     def free_host(self) -> None:
         """Take the verdict on the host back."""
         self.set_flags(self.flags() & ~Flags.HOST)
-        self._set_settings(until=0, rule=0, errno=0)
+        self._set_host(0, 0, 0)
 
     def host(self) -> Verdict | None:
         """The verdict on the whole host."""
         if Flags.HOST not in self.flags():
             return None
-        _, until, rule, errno = _SETTINGS.unpack(self._settings.get(_ZERO) or bytes(_SETTINGS.size))
-        return Verdict(Key(0, 0), 0, until, rule, errno)
+        now = self._set
+        return Verdict(Key(0, 0), 0, now.host_until, now.host_rule, now.host_error)
 
     def flags(self) -> Flags:
         """Those that are set."""
-        return Flags(_BUSY.unpack(self._busy.get(_ZERO) or bytes(_BUSY.size))[1])
+        return Flags(Busy.decode(self._busy.get(_ZERO)).flags)
 
     def count(self) -> int:
         """Poisoned processes, as programs see it."""
-        return int(_BUSY.unpack(self._busy.get(_ZERO) or bytes(_BUSY.size))[0])
+        return Busy.decode(self._busy.get(_ZERO)).poisoned
 
     def set_flags(self, flags: Flags) -> None:
         """Set just these. The count beside them is the kernel's: see `krie_change`."""
-        self._change((_FLAGS, int(flags), 0, 0, 0, 0))
+        self._change((Change.FLAGS, int(flags), 0, 0, 0, 0))
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -136,7 +120,7 @@ class Verdicts:
         known = {key for key, _ in self._protected.items()}
         added = []
         try:
-            for key in {_file(each) for each in files} - known:
+            for key in set(map(File.key, files)) - known:
                 self._protected.set(key, struct.pack("=I", 1))
                 added.append(key)
         except KernelError:
@@ -145,7 +129,7 @@ class Verdicts:
 
     def protect_only(self, files: Iterable[Identity]) -> None:
         """Let verdicts hit every other executable again. Never raises: one that stays protected is told in the log."""
-        wanted = {_file(each) for each in files}
+        wanted = set(map(File.key, files))
         try:
             self._unprotect(key for key, _ in list(self._protected.items()) if key not in wanted)
         except KernelError as error:
@@ -163,13 +147,16 @@ class Verdicts:
         for index, enforces in enumerate(sensors):
             self._enforcing.set(struct.pack("=I", index), struct.pack("=I", enforces))
 
-    def _set_settings(self, **changed: int) -> None:
-        names = ("poison_ns", "until", "rule", "errno")
-        known = _SETTINGS.unpack(self._settings.get(_ZERO) or bytes(_SETTINGS.size))
-        self._settings.set(_ZERO, _SETTINGS.pack(*{**dict(zip(names, known, strict=True)), **changed}.values()))
+    @property
+    def _set(self) -> Settings:
+        return Settings.decode(self._settings.get(_ZERO))
+
+    def _set_host(self, until: int, rule: int, error: int) -> None:
+        self._settings.set(_ZERO, replace(self._set, host_until=until, host_rule=rule, host_error=error).encode())
 
     @staticmethod
     def _read(table: Map) -> Iterator[Verdict]:
         for _, value in table.items():
-            start_time, tgid, kind, until, rule, errno = _VERDICT.unpack(value)
-            yield Verdict(Key(tgid, start_time), kind, until, rule, errno)
+            found = core_maps.Verdict.decode(value)
+            process = found.process
+            yield Verdict(Key(process.tgid, process.start_time), process.kind, found.until, found.rule, found.error)

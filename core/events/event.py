@@ -13,27 +13,33 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Self
 
 from ..errors import DecodeError, LayoutError
+from .core_maps import By, Context, Done, Lost
 from .layout import Doc, Inline, layout_of
-from .wire import U16, U32, U64, Comm, Json
+from .wire import U16, U32, U64, Choice, Comm, FlagSet, Json
 
-DONE = {1: "refused", 2: "poisoned", 4: "killed", 8: "killing failed", 16: "poisoning failed"}
-"""Bits of `Event.done`; `KRIE_DONE_...` in C."""
-DECIDED_BY = {1: "poison", 2: "verdict", 3: "table", 4: "program", 5: "budget"}
-"""Values of `Event.decided_by`; `KRIE_BY_...` in C."""
-BY_TABLE = 3
-KERNEL_THREAD, CONTAINER = 1, 2
-"""Bits of `Event.context`; `KRIE_CONTEXT_...` in C."""
-INFLUENCE = {
-    0x04: "traced",
-    0x08: "memory_written",
-    0x10: "environment",
-    0x20: "executable_changed",
-    0x40: "namespace",
-    0x80: "memory_shared",
-    0x100: "unknown",
-    0x200: "supervised",
+DONE = {
+    int(Done.REFUSED): "refused",
+    int(Done.POISONED): "poisoned",
+    int(Done.KILLED): "killed",
+    int(Done.KILL_FAILED): "killing failed",
+    int(Done.POISON_FAILED): "poisoning failed",
 }
-"""Why a process has no name although its executable has one: bits of `Event.context`, too; `KRIE_LOST_...` in C."""
+"""What people read of the bits of `Event.done`."""
+DECIDED_BY = {int(each): each.name.lower() for each in By}
+"""Names of the values of `Event.decided_by`."""
+BY_TABLE = int(By.TABLE)
+KERNEL_THREAD, CONTAINER = int(Context.KERNEL_THREAD), int(Context.CONTAINER)
+INFLUENCE = {
+    int(Lost.TRACED): "traced",
+    int(Lost.WRITTEN): "memory_written",
+    int(Lost.ENVIRONMENT): "environment",
+    int(Lost.EXECUTABLE): "executable_changed",
+    int(Lost.NAMESPACE): "namespace",
+    int(Lost.SHARED): "memory_shared",
+    int(Lost.UNBOUND): "unknown",
+    int(Lost.SUPERVISED): "supervised",
+}
+"""Names of the bits of `Event.context` that say why a process has no name although its executable has one."""
 INFLUENCED = sum(INFLUENCE)
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""
@@ -153,11 +159,18 @@ class EventType:
         return f"KRIE_KIND_{self.c_name.upper()}"
 
     def c_declaration(self) -> str:
-        """The kind's constants and the struct, for the translation unit."""
-        return (
-            f"#define {self.c_kind} {self.kind:#06x}\n"
-            f"#define KRIE_VERSION_{self.c_name.upper()} {self.version}\n" + self._c_struct()
-        )
+        """The kind's constants, those of its enumerations and flag sets, and the struct, for the translation unit."""
+        constants = {self.c_kind: self.kind, f"KRIE_VERSION_{self.c_name.upper()}": self.version, **self._c_names()}
+        return "".join(f"#define {name} {value:#x}\n" for name, value in constants.items()) + self._c_struct()
+
+    def _c_names(self) -> dict[str, int]:
+        """`PLUGIN_EVENT_FIELD_NAME` for each name that a number of a field has."""
+        return {
+            re.sub(r"\W", "_", f"{self.c_name}_{each.name}_{name}").upper(): number
+            for each in self.own_fields
+            if isinstance(each.wire, Choice | FlagSet)
+            for number, name in each.wire.names.items()
+        }
 
     def _c_struct(self) -> str:
         flat = self.layout.c_struct(self.c_name)

@@ -81,8 +81,8 @@ def _annotations(record: type[Any]) -> dict[str, Any]:
 class Layout:
     """The memory layout of one record class. Raises `LayoutError` for what cannot be laid out without surprises."""
 
-    def __init__(self, record: type[Any], *, alignment: int = 8) -> None:
-        """Read `record`, a dataclass; its size must be a multiple of `alignment` bytes."""
+    def __init__(self, record: type[Any], *, alignment: int | None = 8) -> None:
+        """Read `record`, a dataclass; its size must be a multiple of `alignment` bytes, or of its widest number."""
         self.record = record
         name = record.__name__
         if not dataclasses.is_dataclass(record):
@@ -104,6 +104,7 @@ class Layout:
                 raise LayoutError(name, fields[-1].name, f"padding must come last; {mend}")
             fields.append(Field(each.name, wire, offset, size, doc, inline))
             offset += size
+        alignment = alignment or max(WIDTHS.get(each.wire.code, 1) for each in fields)
         if offset % alignment:
             raise LayoutError(name, fields[-1].name, f"the record has {offset} bytes, {_mend(fields[-1], alignment)}")
         self.size = offset

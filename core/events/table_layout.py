@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from .core_maps import FieldTable, Outcome
+
 FIELDS = 20
 """Inline fields of a kind."""
 POINTS, STEPS, ROWS, OUTCOMES = 4096, 8192, 4096, 512
@@ -12,15 +14,11 @@ HEAD = struct.Struct("=II")
 """Generation; bits of the fields that are used, and `IN_FORCE`."""
 IN_FORCE = 1 << 31
 """Some rule of this kind is decided in the kernel, though it may read no field."""
-FIELD = struct.Struct("=7Q")
-"""flip, mask, rest, first point, points, first step, half."""
-OUTCOME = struct.Struct("=QIHH")
-"""Nanoseconds of poison, number of the rule, error, whether it kills."""
-POINTS_AT = HEAD.size + FIELDS * FIELD.size
+POINTS_AT = HEAD.size + FIELDS * FieldTable.size()
 STEPS_AT = POINTS_AT + 8 * POINTS
 ROWS_AT = STEPS_AT + 2 * STEPS
 OUTCOMES_AT = ROWS_AT + 2 * ROWS
-SIZE = OUTCOMES_AT + OUTCOMES * OUTCOME.size
+SIZE = OUTCOMES_AT + OUTCOMES * Outcome.size()
 """Bytes of a table."""
 EMPTY = bytes(SIZE)
 """A table that decides nothing."""

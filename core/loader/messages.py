@@ -54,6 +54,8 @@ class SensorRequest:
     events: tuple[RecordSource, ...]
     types: tuple[str, ...]
     defines: tuple[tuple[str, int], ...]
+    shared: str
+    """The C of its structs that are no records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Request:
             tuple(dict.fromkeys(each.label for each in programs)),
             sensor.types,
             sensor.defines,
+            sensor.shared,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,6 +145,7 @@ def _sensor(data: Mapping[str, Any]) -> SensorRequest:
         ),
         tuple(data["types"]),
         tuple((name, value) for name, value in data["defines"]),
+        data["shared"],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..events.event import EventType
 from ..events.inline import shape_of
+from ..events.shared import declarations
 from ..plugin.probe import Sensor
 from .messages import AlternativeRequest, ProbeRequest, SensorRequest
 from .record_source import RecordSource
@@ -36,4 +37,5 @@ def sensor_request(sensor: Sensor) -> SensorRequest:
         ),
         sensor.types,
         tuple(sensor.defines.items()),
+        declarations(sensor.shared),
     )

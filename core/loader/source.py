@@ -3,6 +3,7 @@ kernel headers.
 
     include/krie_types.h    the kernel's types that the sources read, sliced out of its BTF, and KRIE_HAS_ macros
     include/krie_events.h   the records, from the event classes
+    include/krie_shared.h   keys and values of maps that programs share with user space
     include/*.h             the core's own headers
     main text               prelude, verdicts, tables, the functions of each event, each sensor's source with #line
 
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from ..events.core_maps import CONSTANTS, STRUCTS
 from ..events.event import Event
 from ..events.layout import layout_of
+from ..events.shared import declarations
 from ..events.table_layout import C_DEFINES
 from ..events.wire import NAME_BYTES
 from ..kernel.btf import Btf
@@ -113,6 +116,8 @@ class SensorSource:
     """Labels of the programs of all alternatives."""
     types: tuple[str, ...] = ()
     defines: tuple[tuple[str, int], ...] = ()
+    shared: str = ""
+    """The C of its structs that are no records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +195,14 @@ def assemble(
     records = tuple(record for sensor in sensors for record in sensor.events)
     fields = tuple(sorted(pair for pair in read if btf.offset(*pair) is not None))
     lines = ["#include <linux/types.h>"]
-    constants = {"KRIE_NAME_BYTES": NAME_BYTES, **C_DEFINES, **DISPATCH_DEFINES}
+    constants = {"KRIE_NAME_BYTES": NAME_BYTES, **CONSTANTS, **C_DEFINES, **DISPATCH_DEFINES}
     lines += [f"#define {name} {value}" for name, value in constants.items()]
     lines += [f"#define KRIE_VERDICTS {_VERDICTS}", f"#define KRIE_IMAGES {_IMAGES}"]
     lines += [f"#define KRIE_SENSORS {max(1, len(sensors))}"]
     lines += [f"#define KRIE_SENSOR_{sensor.name.upper()} {index}" for index, sensor in enumerate(sensors)]
     lines += [f"#define KRIE_SLOTS {max(1, len(records))}"]
     lines += [f"#define {name} {value}" for sensor in sensors for name, value in sensor.defines]
-    lines += [f"#include <{name}>" for name in ("krie_types.h", "krie_events.h", *_INCLUDED)]
+    lines += [f"#include <{name}>" for name in ("krie_types.h", "krie_shared.h", "krie_events.h", *_INCLUDED)]
     for name in _PASTED:
         lines += _pasted(core_file(name))
     lines += [record_functions(slot, record, trial=trial) for slot, record in enumerate(records)]
@@ -206,7 +211,7 @@ def assemble(
         lines += _pasted(file)
     return Unit(
         "\n".join(lines) + "\n",
-        _headers(records),
+        _headers(records, sensors),
         tuple(types),
         tuple(each for each in _macros(texts, btf) if each not in without),
         programs,
@@ -216,13 +221,14 @@ def assemble(
     )
 
 
-def _headers(records: Iterable[RecordSource]) -> dict[str, str]:
+def _headers(records: Iterable[RecordSource], sensors: Iterable[SensorSource]) -> dict[str, str]:
     return {
         **dict.fromkeys(_BCC_HEADERS, "#include <linux/types.h>\n"),
         "linux/types.h": _TYPES,
         "linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1\n",
         "linux/version.h": "#define LINUX_VERSION_CODE 0\n"
         "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n",
+        "krie_shared.h": "\n".join([declarations(STRUCTS), *(each.shared for each in sensors)]),
         "krie_events.h": "\n".join([layout_of(Event).c_struct("krie_header"), *(each.declaration for each in records)]),
         **{name: core_file(name).text for name in _INCLUDED},
     }

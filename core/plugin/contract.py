@@ -56,5 +56,9 @@ def check_sensor(entry: EntryPoint, sensor: Any) -> None:
     for define in sensor.defines:
         if not define.startswith(f"{sensor.name.upper()}_"):
             refuse(f"constant {define} must be named {sensor.name.upper()}_<something>")
+    for struct in sensor.shared:
+        struct.layout()
+        if not struct.C_NAME.startswith(f"{sensor.name}_"):
+            refuse(f"struct {struct.C_NAME} of {struct.__name__} must be named {sensor.name}_<something>")
     if sensor.probes and not sensor.sources:
         refuse("has probes, but no C source")

@@ -8,6 +8,7 @@ from enum import StrEnum
 from importlib.resources.abc import Traversable
 
 from ..events.event import Event
+from ..events.shared import Shared
 from ..kernel.program import Program
 
 
@@ -75,4 +76,8 @@ class Sensor:
     """Kernel types that the C source needs besides those it names in `KRIE_READ(type, ...)`."""
     defines: Mapping[str, int] = field(default_factory=dict)
     """Constants for the C source; names must start with the upper-case plugin name. What is configured, or differs
-    between machines, goes into a map (`krie_attached`): a constant that changes has everything compiled anew."""
+    between machines, goes into a map (`krie_attached`): a constant that changes has everything compiled anew. Those of
+    an enumeration that C and Python share: `krie.constants`."""
+    shared: tuple[type[Shared], ...] = ()
+    """Keys and values of maps that C and Python share; names in C start with the plugin's. What another one has within
+    comes after that."""

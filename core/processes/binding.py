@@ -12,22 +12,36 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 from ..errors import KernelError
+from ..events.core_maps import File
 from ..events.event import INFLUENCE
 from ..events.identity import Identity
+from ..events.layout import Doc
+from ..events.shared import Nested, Shared
+from ..events.wire import U32, U64
 from ..kernel import bpf
 from ..kernel.maps import Map
 
 _log = logging.getLogger("krie")
 PROGRAM = "process_running_now"
-_ANSWER = struct.Struct("=QQIIII")
-_FILE = struct.Struct("=QII")
 _ONE = struct.pack("=I", 1)
 _ANSWERS, _NAMED = "process_running", "krie_named"
 _LOOKED = 1
 _BITS = {word: bit for bit, word in INFLUENCE.items()}
 _LINKER = b"LD_"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRunning(Shared):
+    """What the program answers of a process."""
+
+    C_NAME: ClassVar[str] = "process_running"
+    start_time: U64
+    file: Annotated[File, Nested(File), Doc("zeros: there is no such process, or it claims another executable since")]
+    lost: Annotated[U32, Doc("bits of `Lost`")]
+    looked: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +76,9 @@ class Bindings:
         `found`: influence to add, with bit 1, which says that somebody looked.
         """
         self._test_run(self._program, (tgid, found))
-        _, ino, dev, generation, influence, looked = _ANSWER.unpack(self._answer.get(bytes(4)) or bytes(_ANSWER.size))
-        return Running(Identity(dev, ino, generation), influence, bool(looked))
+        answer = ProcessRunning.decode(self._answer.get(bytes(4)))
+        file = answer.file
+        return Running(Identity(file.dev, file.ino, file.generation), answer.lost, bool(answer.looked))
 
     def identity(self, tgid: int) -> Identity:
         """Which file a process executed."""
@@ -82,7 +97,7 @@ class Bindings:
         the processes that did so already. Raises `KernelError`; then at no other files than before."""
         before = {key for key, _ in self._named.items()}
         try:
-            for key in {_FILE.pack(each.ino, each.dev, each.generation) for each in files} - before:
+            for key in set(map(File.key, files)) - before:
                 self._named.set(key, _ONE)
             for tgid in self._tgids() if files else ():
                 running = self.of(tgid)
@@ -94,7 +109,7 @@ class Bindings:
 
     def look_only_at(self, files: Iterable[Identity]) -> None:
         """No longer at others. Never raises: to look at one more costs a little time."""
-        self._keep({_FILE.pack(each.ino, each.dev, each.generation) for each in files})
+        self._keep(set(map(File.key, files)))
 
     def _keep(self, wanted: Collection[bytes]) -> None:
         try:

@@ -14,6 +14,7 @@ from ..events.layout import Doc
 from ..events.wire import U32, U64, Bool, Bytes, Pad2
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, Probe, Sensor
+from .binding import ProcessRunning
 
 PATH_BYTES = 768
 _PROCESS_VM_WRITEV = 311  # x86-64
@@ -108,4 +109,5 @@ def process_sensor() -> Sensor:
         sources=tuple(map(files("krie.bpf").joinpath, ("binding.bpf.c", "process.bpf.c"))),
         policies=files("krie.policies").joinpath("agent"),
         defines={"PROCESS_PATH_BYTES": PATH_BYTES},
+        shared=(ProcessRunning,),
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import KernelError
+from ..events.core_maps import File
 from ..events.table_layout import EMPTY, SIZE
 from ..events.wire import NAME_BYTES
 from ..kernel import bpf
@@ -21,7 +22,6 @@ from ..kernel.maps import Map
 from .domain import Numbers
 
 _log = logging.getLogger("krie")
-_FILE = struct.Struct("=QII")
 _NUMBER = struct.Struct("=I")
 _FIRST = bytes(4)
 
@@ -104,7 +104,7 @@ class KernelTables:
             for text, value in numbers.names.items():
                 self._add(self._names, text.ljust(NAME_BYTES, b"\0"), value, text in self.numbers.names, added)
             for file, value in numbers.files.items():
-                key = _FILE.pack(file.ino, file.dev, file.generation)
+                key = File.key(file)
                 self._add(self._programs, key, value, file in self.numbers.files, added)
             inner = self._new_map([tables.get(kind, EMPTY) for kind in self._kinds])
             map_id = self._number_of(inner)
@@ -136,7 +136,7 @@ class KernelTables:
         for text in before.numbers.names.keys() - prepared.numbers.names.keys():
             _remove(self._names, text.ljust(NAME_BYTES, b"\0"))
         for file in before.numbers.files.keys() - prepared.numbers.files.keys():
-            _remove(self._programs, _FILE.pack(file.ino, file.dev, file.generation))
+            _remove(self._programs, File.key(file))
 
     @staticmethod
     def _add(table: Map, key: bytes, value: int, known: bool, added: list[tuple[Map, bytes]]) -> None:

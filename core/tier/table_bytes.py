@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..decision import Action, FiredRule
 from ..errors import PolicyError
 from ..events import table_layout as layout
+from ..events.core_maps import FieldTable, Outcome
 from ..events.event import CONTAINER, INFLUENCED, KERNEL_THREAD, Event, EventType
 from ..events.identity import Identity
 from ..events.inline import Path, inline_fields, shape_of
@@ -31,7 +32,7 @@ class Encoder:
 
     def encode(self, table: KindTable, only_refuse: frozenset[str] = frozenset()) -> bytes:
         """One table; those rules neither kill nor poison. Raises `PolicyError` where it does not fit."""
-        used, fields = 0, [bytes(layout.FIELD.size)] * layout.FIELDS
+        used, fields = 0, [bytes(FieldTable.size())] * layout.FIELDS
         points: list[int] = []
         steps: list[int] = []
         for column in table.columns:
@@ -40,9 +41,9 @@ class Encoder:
             half = 0 if not own_points else 16 if len(own_points) <= _FEW else layout.POINTS
             last = len(own_steps) - 1  # as many as points where there are any
             coding = column.coding
-            fields[column.field.index] = layout.FIELD.pack(
+            fields[column.field.index] = FieldTable(
                 coding.flip, coding.mask, coding.rest, len(points), last, len(steps), half
-            )
+            ).encode()
             points += own_points
             steps += own_steps
         rows, outcomes = self._rows(table, only_refuse)
@@ -53,12 +54,12 @@ class Encoder:
                 struct.pack(f"={layout.POINTS}Q", *points, *(0 for _ in range(layout.POINTS - len(points)))),
                 struct.pack(f"={layout.STEPS}H", *steps, *(0 for _ in range(layout.STEPS - len(steps)))),
                 struct.pack(f"={layout.ROWS}H", *rows),
-                b"".join(outcomes).ljust(layout.OUTCOMES * layout.OUTCOME.size, b"\0"),
+                b"".join(outcomes).ljust(layout.OUTCOMES * Outcome.size(), b"\0"),
             )
         )
 
     def _rows(self, table: KindTable, only_refuse: frozenset[str]) -> tuple[list[int], list[bytes]]:
-        rows, outcomes = [0] * layout.ROWS, [bytes(layout.OUTCOME.size)]
+        rows, outcomes = [0] * layout.ROWS, [bytes(Outcome.size())]
         known: dict[bytes, int] = {}
         for row, (rule, asked) in table.outcomes(only_refuse):
             packed = self._outcome(rule, asked)
@@ -73,7 +74,7 @@ class Encoder:
     def _outcome(self, rule: Rule, asked: FiredRule) -> bytes:
         kills = asked.action is Action.KILL
         poison_ns = asked.ttl_s * 1_000_000_000 or (self.poison_ns if kills else 0)
-        return layout.OUTCOME.pack(poison_ns, self.number(rule.id), asked.errno or _EPERM, kills)
+        return Outcome(poison_ns, self.number(rule.id), asked.errno or _EPERM, kills).encode()
 
 
 def look_up(table: bytes, event_type: EventType, raw: bytes, numbers: Numbers) -> tuple[int, int]:
@@ -86,20 +87,19 @@ def look_up(table: bytes, event_type: EventType, raw: bytes, numbers: Numbers) -
         if not used >> field.index & 1:
             continue
         value = _number(event_type, raw, field.path, numbers)
-        flip, mask, rest, first_point, points, first_step, _ = layout.FIELD.unpack_from(
-            table, layout.HEAD.size + field.index * layout.FIELD.size
-        )
+        at = layout.HEAD.size + field.index * FieldTable.size()
+        coded = FieldTable.decode(table[at : at + FieldTable.size()])
         if shape_of(field.wire) == "number":
-            value ^= flip
-            value = (value & mask) | ((1 << 63) if value & rest else 0)
-            own = struct.unpack_from(f"={points}Q", table, layout.POINTS_AT + 8 * first_point)
+            value ^= coded.flip
+            value = (value & coded.mask) | ((1 << 63) if value & coded.rest else 0)
+            own = struct.unpack_from(f"={coded.points}Q", table, layout.POINTS_AT + 8 * coded.first_point)
             interval = bisect_right(own, value)
         else:
-            interval = min(value, points)
-        row += struct.unpack_from("=H", table, layout.STEPS_AT + 2 * (first_step + interval))[0]
+            interval = min(value, coded.points)
+        row += struct.unpack_from("=H", table, layout.STEPS_AT + 2 * (coded.first_step + interval))[0]
     (outcome,) = struct.unpack_from("=H", table, layout.ROWS_AT + 2 * row)
-    _, rule, _, _ = layout.OUTCOME.unpack_from(table, layout.OUTCOMES_AT + outcome * layout.OUTCOME.size)
-    return rule, generation
+    at = layout.OUTCOMES_AT + outcome * Outcome.size()
+    return Outcome.decode(table[at : at + Outcome.size()]).rule, generation
 
 
 def _number(event_type: EventType, raw: bytes, path: Path, numbers: Numbers) -> int:

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from krie.agent.loading import Armed, load_sensors
 from krie.config import AgentConfig, Config
-from krie.enforce.verdicts import Flags, Verdict, Verdicts
+from krie.enforce.verdicts import Verdict, Verdicts
+from krie.events.core_maps import Flags
 from krie.events.identity import Key
 from krie.kernel.ring import Ring
 from krie.testing.needs import compiled_dir

@@ -16,7 +16,8 @@ from krie.config import Config
 from krie.decision import Decision, Mode, merge
 from krie.enforce.containment import containment_sensor
 from krie.enforce.self_defence import Guard, Held
-from krie.enforce.verdicts import Flags, Verdict
+from krie.enforce.verdicts import Verdict
+from krie.events.core_maps import Flags
 from krie.events.enforcement import Breaker, Cleared, Contained, Gap, Guarded
 from krie.events.event import BY_TABLE
 from krie.events.identity import Identity, Key

@@ -1,5 +1,6 @@
 """What of a policy is in force in the kernel, and what of an event was decided there."""
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from krie.agent.kernel_tier import KernelTier
 from krie.decision import Mode
 from krie.enforce.enforcer import RuleNumbers
 from krie.events.event import BY_TABLE
-from krie.events.table_layout import HEAD, OUTCOME, OUTCOMES, OUTCOMES_AT
+from krie.events.table_layout import HEAD, OUTCOMES, OUTCOMES_AT
 from krie.testing.events import build
 from krie.tier.domain import Numbers
 from krie.tier.placement import Tiers
@@ -23,6 +24,7 @@ MADE = subject(
     ("KILLS", "kill", ["input.process.uid == 6"]),
 )
 EPERM = 1
+OUTCOME = struct.Struct("=QIHH")  # struct krie_outcome
 
 
 class Setting:

@@ -25,7 +25,7 @@ TIMINGS = [Phase("loader", "attach", Spent(3, 2, 1)).to_json()]
 
 
 def request(*names: str) -> Request:
-    return Request(tuple(SensorRequest(name, (), (), (), (), ()) for name in names), 16, False)
+    return Request(tuple(SensorRequest(name, (), (), (), (), (), "") for name in names), 16, False)
 
 
 def loaded(*names: str, attached: tuple[str, ...] = ("p_a", "p_b")) -> Loaded:

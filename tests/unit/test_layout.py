@@ -220,3 +220,11 @@ def test_comm_and_padding_sizes() -> None:
     layout = Layout(_declared(a=U64, name=Comm, b=U32, c=U16, d=U8, pad=Pad1))
     assert layout.size == 32
     assert [each.name for each in layout.data_fields] == ["a", "name", "b", "c", "d"]
+
+
+def test_names_of_numbers_are_constants_in_c() -> None:
+    declared = EventType(Everything).c_declaration()
+    name = EventType(Everything).c_name.upper()
+    for each in ("CHOICE_", "FLAGS_"):
+        assert f"#define {name}_{each}" in declared
+    assert f"#define {name}_FLAGS_WRITE 0x2\n" in declared

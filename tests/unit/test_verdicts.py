@@ -4,7 +4,8 @@ import struct
 
 import pytest
 from krie import KernelError
-from krie.enforce.verdicts import Flags, Verdict, Verdicts
+from krie.enforce.verdicts import Verdict, Verdicts
+from krie.events.core_maps import Flags
 from krie.events.identity import Identity, Key
 
 from .kernel_side import KernelSide
