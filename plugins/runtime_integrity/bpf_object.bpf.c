@@ -3,10 +3,6 @@
  * What a bpf(2) call is about: its map, program or link, and what that is attached to.
  */
 
-#define RUNTIME_INTEGRITY_MAP 1 /* values of `object`: OBJECTS in bpf_call.py */
-#define RUNTIME_INTEGRITY_PROG 2
-#define RUNTIME_INTEGRITY_LINK 3
-
 /* The names of their files, which are in no folder, as numbers: "bpf-map" with its end, "bpf-prog", "bpf_link". */
 #define RUNTIME_INTEGRITY_MAP_FILE 0x0070616d2d667062ULL
 #define RUNTIME_INTEGRITY_PROG_FILE 0x676f72702d667062ULL
@@ -55,7 +51,8 @@ runtime_integrity_object_of(u64 command, const u32 *attr, struct runtime_integri
 	map = krie_equal(name, RUNTIME_INTEGRITY_MAP_FILE);
 	prog = krie_equal(name, RUNTIME_INTEGRITY_PROG_FILE);
 	link = krie_equal(name, RUNTIME_INTEGRITY_LINK_FILE);
-	known->object = map * RUNTIME_INTEGRITY_MAP + prog * RUNTIME_INTEGRITY_PROG + link * RUNTIME_INTEGRITY_LINK;
+	known->object = map * RUNTIME_INTEGRITY_BPF_OBJECT_MAP + prog * RUNTIME_INTEGRITY_BPF_OBJECT_PROG +
+			link * RUNTIME_INTEGRITY_BPF_OBJECT_LINK;
 	base = (u64)KRIE_READ(file, file, private_data) * (map | prog | link);
 	known->map_type = KRIE_READ(bpf_map, base, map_type) * map + attr[0] * krie_equal(command, BPF_MAP_CREATE);
 	known->prog_type = KRIE_READ(bpf_prog, base, type) * prog;

@@ -12,11 +12,6 @@
 
 #define RUNTIME_INTEGRITY_ATTR_BYTES 116 /* of union bpf_attr, up to attach_btf_obj_fd */
 
-#define RUNTIME_INTEGRITY_SEND_SIGNAL 1 /* bits of `helpers`: HELPERS in names.py */
-#define RUNTIME_INTEGRITY_OVERRIDE_RETURN 2
-#define RUNTIME_INTEGRITY_PROBE_WRITE_USER 4
-#define RUNTIME_INTEGRITY_SYSCTL_SET_NEW_VALUE 8
-
 struct runtime_integrity_attr { /* the start of PROG_LOAD in union bpf_attr */
 	u32 type;
 	u32 insn_count;
@@ -120,10 +115,10 @@ static __always_inline u32 runtime_integrity_changing(const struct runtime_integ
 	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63) |
 		 loading->signalled) &
 		1) *
-		   RUNTIME_INTEGRITY_SEND_SIGNAL /* send_signal, send_signal_thread, or the kernel's function */
-	       | (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_OVERRIDE_RETURN |
-	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_PROBE_WRITE_USER |
-	       (loading->helpers[104 >> 6] >> (104 & 63) & 1) * RUNTIME_INTEGRITY_SYSCTL_SET_NEW_VALUE;
+		   RUNTIME_INTEGRITY_BPF_HELPERS_SEND_SIGNAL /* send_signal, send_signal_thread, or the kernel's function */
+	       | (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_BPF_HELPERS_OVERRIDE_RETURN |
+	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_BPF_HELPERS_PROBE_WRITE_USER |
+	       (loading->helpers[104 >> 6] >> (104 & 63) & 1) * RUNTIME_INTEGRITY_BPF_HELPERS_SYSCTL_SET_NEW_VALUE;
 }
 
 /* The smaller one of what is left (not 0) and RUNTIME_INTEGRITY_BATCH. */

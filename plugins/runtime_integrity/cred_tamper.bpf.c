@@ -13,19 +13,6 @@
 #define RUNTIME_INTEGRITY_CRED_BYTES (__builtin_offsetof(struct cred, cap_ambient) + 8 - RUNTIME_INTEGRITY_CRED_START)
 #define RUNTIME_INTEGRITY_CRED_WORDS (RUNTIME_INTEGRITY_CRED_BYTES / 4)
 
-#define RUNTIME_INTEGRITY_CRED_EXEC 1 /* OPERATIONS in cred_tamper.py */
-#define RUNTIME_INTEGRITY_CRED_WRITE 2
-#define RUNTIME_INTEGRITY_CRED_SETUID 3
-
-#define RUNTIME_INTEGRITY_CRED_POINTER 1 /* CHANGES in cred_tamper.py */
-#define RUNTIME_INTEGRITY_CRED_USERS 2
-#define RUNTIME_INTEGRITY_CRED_GROUPS 4
-#define RUNTIME_INTEGRITY_CRED_CAPABILITIES 8
-#define RUNTIME_INTEGRITY_CRED_SECUREBITS 16
-#define RUNTIME_INTEGRITY_CRED_SUBJECTIVE 32
-#define RUNTIME_INTEGRITY_CRED_NAMESPACE 64
-#define RUNTIME_INTEGRITY_CRED_KEYRINGS 128
-
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
 
 struct runtime_integrity_creds {
@@ -88,11 +75,12 @@ static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_cr
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		keyrings |= one->keyrings[i] ^ other->keyrings[i];
-	return krie_truth(users) * RUNTIME_INTEGRITY_CRED_USERS | krie_truth(groups) * RUNTIME_INTEGRITY_CRED_GROUPS |
-	       krie_truth(one->user_ns ^ other->user_ns) * RUNTIME_INTEGRITY_CRED_NAMESPACE |
-	       krie_truth(keyrings) * RUNTIME_INTEGRITY_CRED_KEYRINGS |
-	       krie_truth(one->words[8] ^ other->words[8]) * RUNTIME_INTEGRITY_CRED_SECUREBITS |
-	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_CAPABILITIES;
+	return krie_truth(users) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_USERS |
+	       krie_truth(groups) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_GROUPS |
+	       krie_truth(one->user_ns ^ other->user_ns) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_USER_NAMESPACE |
+	       krie_truth(keyrings) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_KEYRINGS |
+	       krie_truth(one->words[8] ^ other->words[8]) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECUREBITS |
+	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_CAPABILITIES;
 }
 
 /* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
@@ -152,11 +140,11 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 		return 0;
 	}
 	changed = runtime_integrity_differs(before, &now) |
-		  krie_truth(before->cred ^ now.cred) * RUNTIME_INTEGRITY_CRED_POINTER;
+		  krie_truth(before->cred ^ now.cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER;
 	/* The kernel execs and changes users in nobody's name: commit_creds() itself insists on that. */
-	if (operation != RUNTIME_INTEGRITY_CRED_WRITE)
-		changed |=
-		    krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) * RUNTIME_INTEGRITY_CRED_SUBJECTIVE;
+	if (operation != RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE)
+		changed |= krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
+			   RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
 	if (!changed)
 		return 0;
 	if (runtime_integrity_commits_unseen()) {
@@ -197,7 +185,7 @@ int runtime_integrity_cred_exec_hook(u64 *ctx)
 {
 	if (krie_own_child() || !krie_enter())
 		return 0;
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* security_task_fix_setuid(new, old, flags) */
@@ -205,7 +193,8 @@ int runtime_integrity_cred_setuid_hook(u64 *ctx)
 {
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_SETUID, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_SETUID,
+					 KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs
@@ -214,7 +203,7 @@ static __always_inline int runtime_integrity_cred_write(void)
 {
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_WRITE, KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_cred_write_access(u64 *ctx)

@@ -3,10 +3,6 @@
  * Kernel modules, before they are read from a file or from memory, and once they are linked and about to run.
  */
 
-#define RUNTIME_INTEGRITY_FROM_FILE 1 /* values of `step`: STEPS in module_load.py */
-#define RUNTIME_INTEGRITY_FROM_MEMORY 2
-#define RUNTIME_INTEGRITY_LINKED 3
-
 #define RUNTIME_INTEGRITY_READING_MODULE 2 /* enum kernel_read_file_id, include/linux/kernel_read_file.h */
 #define RUNTIME_INTEGRITY_LOADING_MODULE 2 /* enum kernel_load_data_id, include/linux/security.h */
 #define RUNTIME_INTEGRITY_OTHERS_WRITE 022 /* bits of a file's mode: its group or everybody may write */
@@ -55,7 +51,7 @@ static __always_inline int runtime_integrity_load(u8 step, struct file *file, vo
 	struct krie_answer answer = {};
 	int error = 0;
 
-	if (step == RUNTIME_INTEGRITY_FROM_FILE) /* else there is none, and nothing of it is compiled */
+	if (step == RUNTIME_INTEGRITY_MODULE_LOAD_STEP_FILE) /* else there is none, and nothing of it is compiled */
 		file = krie_without_type(file);
 	inode = KRIE_READ(file, file, f_inode); /* of no file, as all of it, 0 */
 	known.file_uid = KRIE_READ(inode, inode, i_uid.val);
@@ -100,14 +96,15 @@ static __always_inline int runtime_integrity_read_file(struct file *file, u32 wh
 {
 	if (what != RUNTIME_INTEGRITY_READING_MODULE || !krie_enter())
 		return 0;
-	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_FILE, file, NULL, runtime_integrity_load_flags(), can);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_MODULE_LOAD_STEP_FILE, file, NULL,
+				      runtime_integrity_load_flags(), can);
 }
 
 static __always_inline int runtime_integrity_load_data(u32 what, const u32 can)
 {
 	if (what != RUNTIME_INTEGRITY_LOADING_MODULE || !krie_enter())
 		return 0;
-	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_MEMORY, NULL, NULL, 0, can);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_MODULE_LOAD_STEP_MEMORY, NULL, NULL, 0, can);
 }
 
 /* security_kernel_read_file(file, id, contents) */
@@ -136,7 +133,7 @@ int runtime_integrity_init_module_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_MEMORY, NULL, NULL, 0, KRIE_CAN_KILL);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_MODULE_LOAD_STEP_MEMORY, NULL, NULL, 0, KRIE_CAN_KILL);
 }
 
 int runtime_integrity_finit_module_syscall(struct bpf_raw_tracepoint_args *ctx)
@@ -146,8 +143,8 @@ int runtime_integrity_finit_module_syscall(struct bpf_raw_tracepoint_args *ctx)
 	if (!krie_enter())
 		return 0;
 	call = krie_syscall_of(ctx);
-	return runtime_integrity_load(RUNTIME_INTEGRITY_FROM_FILE, krie_open_file((u32)call.first), NULL, call.third,
-				      KRIE_CAN_KILL);
+	return runtime_integrity_load(RUNTIME_INTEGRITY_MODULE_LOAD_STEP_FILE, krie_open_file((u32)call.first), NULL,
+				      call.third, KRIE_CAN_KILL);
 }
 
 /* module_load(mod): behind everything that can fail but the module's own init function, which runs next. */
@@ -155,6 +152,6 @@ int runtime_integrity_linked(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_load(RUNTIME_INTEGRITY_LINKED, NULL, (void *)ctx->args[0],
+	return runtime_integrity_load(RUNTIME_INTEGRITY_MODULE_LOAD_STEP_LINKED, NULL, (void *)ctx->args[0],
 				      runtime_integrity_load_flags(), 0);
 }

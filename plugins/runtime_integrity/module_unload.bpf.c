@@ -3,9 +3,6 @@
  * Kernel modules that go: before the kernel looks for the module, and when its memory is about to be freed.
  */
 
-#define RUNTIME_INTEGRITY_ASKED 1 /* values of `step`: STEPS in module_unload.py */
-#define RUNTIME_INTEGRITY_FREED 2
-
 #define RUNTIME_INTEGRITY_CAP_SYS_MODULE 16 /* include/uapi/linux/capability.h */
 #define RUNTIME_INTEGRITY_O_TRUNC 01000 /* of delete_module(2): although it is in use */
 
@@ -20,7 +17,7 @@ static __always_inline int runtime_integrity_unload(struct krie_syscall *call, v
 						    const u32 can)
 {
 	struct runtime_integrity_module_unload_inline known = {
-		.step = freed ? RUNTIME_INTEGRITY_FREED : RUNTIME_INTEGRITY_ASKED,
+		.step = freed ? RUNTIME_INTEGRITY_MODULE_UNLOAD_STEP_FREED : RUNTIME_INTEGRITY_MODULE_UNLOAD_STEP_ASKED,
 		.compat = call->compat,
 	};
 	struct runtime_integrity_module_unload *record;

@@ -63,6 +63,7 @@ def krie_sensor(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
         sources=tuple(files(__package__).joinpath(each) for each in (_SHARED, *sources)),
         policies=files("krie.policies").joinpath(PREFIX),
         defines={name: value for topic in topics for name, value in topic.defines.items()},
+        shared=(settings.Settings,),
     )
 
 

@@ -4,22 +4,6 @@
  * the switch of all kprobes. The same C serves fentry and kprobe; either sees the functions' arguments.
  */
 
-#define RUNTIME_INTEGRITY_KPROBE 1 /* values of `mechanism`: MECHANISMS in probe_register.py */
-#define RUNTIME_INTEGRITY_KRETPROBE 2
-#define RUNTIME_INTEGRITY_UPROBE 3
-#define RUNTIME_INTEGRITY_TRAMPOLINE 4
-#define RUNTIME_INTEGRITY_LIVEPATCH 5
-#define RUNTIME_INTEGRITY_ALL_KPROBES 6
-
-#define RUNTIME_INTEGRITY_REGISTER 1 /* values of `operation`: OPERATIONS in probe_register.py */
-#define RUNTIME_INTEGRITY_UNREGISTER 2
-#define RUNTIME_INTEGRITY_ENABLE 3
-#define RUNTIME_INTEGRITY_DISABLE 4
-#define RUNTIME_INTEGRITY_ARM 5
-#define RUNTIME_INTEGRITY_DISARM 6
-
-#define RUNTIME_INTEGRITY_OF_KPROBE 1 /* Program.argument: the context is that of a kprobe, not of fentry */
-
 /* An argument as a plain number: to the verifier a pointer out of the context has a type, and may not be a map's key. */
 static __always_inline u64 runtime_integrity_argument(void *ctx, const u64 fentry, const u64 kprobe)
 {
@@ -85,7 +69,7 @@ static __always_inline u64 runtime_integrity_returns(u64 kprobe, u8 operation)
 
 	if (!known)
 		return 0;
-	if (operation != RUNTIME_INTEGRITY_REGISTER)
+	if (operation != RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_REGISTER)
 		return known->handler;
 	known->handler = known->thread == bpf_get_current_pid_tgid() ? runtime_integrity_return_handler(kprobe) : 0;
 	known->thread = 0;
@@ -99,7 +83,9 @@ static __always_inline int runtime_integrity_kprobe(u64 kprobe, u8 operation)
 
 	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(returns ? RUNTIME_INTEGRITY_KRETPROBE : RUNTIME_INTEGRITY_KPROBE, operation);
+	record = runtime_integrity_probe(returns ? RUNTIME_INTEGRITY_PROBE_REGISTER_MECHANISM_KRETPROBE
+						 : RUNTIME_INTEGRITY_PROBE_REGISTER_MECHANISM_KPROBE,
+					 operation);
 	if (!record)
 		return 0;
 	record->address = (u64)KRIE_READ(kprobe, kprobe, addr);
@@ -128,7 +114,8 @@ int runtime_integrity_kretprobe(u64 *ctx)
 /* register_kprobe(p) */
 int runtime_integrity_register(u64 *ctx)
 {
-	return runtime_integrity_kprobe(runtime_integrity_first(ctx), RUNTIME_INTEGRITY_REGISTER);
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_REGISTER);
 }
 
 /* __unregister_kprobe_top(p), for kprobes and return probes, one or many */
@@ -136,7 +123,7 @@ int runtime_integrity_unregister(u64 *ctx)
 {
 	u64 kprobe = runtime_integrity_first(ctx);
 
-	runtime_integrity_kprobe(kprobe, RUNTIME_INTEGRITY_UNREGISTER);
+	runtime_integrity_kprobe(kprobe, RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_UNREGISTER);
 	runtime_integrity_returning.delete(&kprobe);
 	return 0;
 }
@@ -144,13 +131,15 @@ int runtime_integrity_unregister(u64 *ctx)
 /* enable_kprobe(kp) */
 int runtime_integrity_enable(u64 *ctx)
 {
-	return runtime_integrity_kprobe(runtime_integrity_first(ctx), RUNTIME_INTEGRITY_ENABLE);
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_ENABLE);
 }
 
 /* disable_kprobe(kp) */
 int runtime_integrity_disable(u64 *ctx)
 {
-	return runtime_integrity_kprobe(runtime_integrity_first(ctx), RUNTIME_INTEGRITY_DISABLE);
+	return runtime_integrity_kprobe(runtime_integrity_first(ctx),
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_DISABLE);
 }
 
 /* write_enabled_file_bool(file, text, ...) of debugfs' kprobes/enabled: y, 1, on, or n, 0, off */
@@ -163,10 +152,10 @@ int runtime_integrity_switch(u64 *ctx)
 	if (!krie_enter())
 		return 0;
 	bpf_probe_read_user(text, sizeof(text), (void *)runtime_integrity_second(ctx));
-	operation = RUNTIME_INTEGRITY_DISARM;
+	operation = RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_DISARM;
 	if (text[0] == 'y' || text[0] == 'Y' || text[0] == '1' || text[1] == 'n' || text[1] == 'N')
-		operation = RUNTIME_INTEGRITY_ARM;
-	record = runtime_integrity_probe(RUNTIME_INTEGRITY_ALL_KPROBES, operation);
+		operation = RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_ARM;
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_PROBE_REGISTER_MECHANISM_ALL_KPROBES, operation);
 	if (record)
 		krie_submit_runtime_integrity_probe_register(record);
 	return 0;
@@ -180,7 +169,7 @@ static __always_inline int runtime_integrity_uprobe(struct inode *inode, u64 off
 
 	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(RUNTIME_INTEGRITY_UPROBE, operation);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_PROBE_REGISTER_MECHANISM_UPROBE, operation);
 	if (!record)
 		return 0;
 	super = KRIE_READ(inode, inode, i_sb);
@@ -209,21 +198,21 @@ static __always_inline int runtime_integrity_uprobe(struct inode *inode, u64 off
 int runtime_integrity_uprobe_new(u64 *ctx)
 {
 	return runtime_integrity_uprobe((struct inode *)runtime_integrity_first(ctx), runtime_integrity_second(ctx),
-					RUNTIME_INTEGRITY_REGISTER);
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_REGISTER);
 }
 
 /* uprobe_register_refctr(inode, offset, ...), until 3c83a9ad0295 */
 int runtime_integrity_uprobe_ref(u64 *ctx)
 {
 	return runtime_integrity_uprobe((struct inode *)runtime_integrity_first(ctx), runtime_integrity_second(ctx),
-					RUNTIME_INTEGRITY_REGISTER);
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_REGISTER);
 }
 
 /* uprobe_unregister(inode, offset, ...), until 04b01625da13 */
 int runtime_integrity_uprobe_end(u64 *ctx)
 {
 	return runtime_integrity_uprobe((struct inode *)runtime_integrity_first(ctx), runtime_integrity_second(ctx),
-					RUNTIME_INTEGRITY_UNREGISTER);
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_UNREGISTER);
 }
 
 #ifdef KRIE_HAS_uprobe__inode
@@ -233,7 +222,7 @@ int runtime_integrity_uprobe_gone(u64 *ctx)
 	struct uprobe *uprobe = (struct uprobe *)runtime_integrity_first(ctx);
 
 	return runtime_integrity_uprobe(KRIE_READ(uprobe, uprobe, inode), KRIE_READ(uprobe, uprobe, offset),
-					RUNTIME_INTEGRITY_UNREGISTER);
+					RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_UNREGISTER);
 }
 #endif
 
@@ -246,7 +235,7 @@ static __always_inline int runtime_integrity_trampoline(u64 link, struct bpf_tra
 
 	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(RUNTIME_INTEGRITY_TRAMPOLINE, operation);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_PROBE_REGISTER_MECHANISM_TRAMPOLINE, operation);
 	if (!record)
 		return 0;
 #ifdef KRIE_HAS_bpf_tramp_link__link
@@ -268,14 +257,14 @@ int runtime_integrity_trampoline_link(u64 *ctx)
 {
 	return runtime_integrity_trampoline(runtime_integrity_first(ctx),
 					    (struct bpf_trampoline *)runtime_integrity_second(ctx),
-					    RUNTIME_INTEGRITY_REGISTER);
+					    RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_REGISTER);
 }
 
 int runtime_integrity_trampoline_end(u64 *ctx)
 {
 	return runtime_integrity_trampoline(runtime_integrity_first(ctx),
 					    (struct bpf_trampoline *)runtime_integrity_second(ctx),
-					    RUNTIME_INTEGRITY_UNREGISTER);
+					    RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_UNREGISTER);
 }
 
 #ifdef KRIE_HAS_klp_patch__mod
@@ -290,7 +279,8 @@ int runtime_integrity_livepatch(u64 *ctx)
 
 	if (!krie_enter())
 		return 0;
-	record = runtime_integrity_probe(RUNTIME_INTEGRITY_LIVEPATCH, RUNTIME_INTEGRITY_REGISTER);
+	record = runtime_integrity_probe(RUNTIME_INTEGRITY_PROBE_REGISTER_MECHANISM_LIVEPATCH,
+					 RUNTIME_INTEGRITY_PROBE_REGISTER_OPERATION_REGISTER);
 	if (!record)
 		return 0;
 	object = KRIE_READ(klp_patch, patch, objs);

@@ -45,7 +45,7 @@ OPERATIONS = {1: "register", 2: "unregister", 3: "enable", 4: "disable", 5: "arm
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
 _ATTR_BYTES = 112
 _OF_KPROBE = 1
-"""RUNTIME_INTEGRITY_OF_KPROBE in probe_register.bpf.c."""
+"""Of `Program.argument`: the context is that of a kprobe, not of fentry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ def topic() -> Topic:
         facts,
         _enrich,
         partial(_scan, PatchedFunctions()),
+        defines={"RUNTIME_INTEGRITY_OF_KPROBE": _OF_KPROBE},
         needs=frozenset({AttachType.FENTRY, AttachType.KPROBE}),
     )
 

@@ -4,15 +4,6 @@
  * common function.
  */
 
-#define RUNTIME_INTEGRITY_ATTACH 1 /* values of `operation`: OPERATIONS in ptrace.py */
-#define RUNTIME_INTEGRITY_SEIZE 2
-#define RUNTIME_INTEGRITY_TRACEME 3
-#define RUNTIME_INTEGRITY_ACCESS 4
-#define RUNTIME_INTEGRITY_VM_READ 5
-#define RUNTIME_INTEGRITY_VM_WRITE 6
-#define RUNTIME_INTEGRITY_PROCFS 7
-#define RUNTIME_INTEGRITY_PROCFS_READ 8
-
 #define RUNTIME_INTEGRITY_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define RUNTIME_INTEGRITY_PTRACE_MODE_FSCREDS 0x08
 
@@ -135,8 +126,8 @@ static __always_inline int runtime_integrity_access(struct task_struct *child, u
 	by_memory = (1 - call.compat) * krie_equal(call.number, 310); /* process_vm_readv */
 	return runtime_integrity_ptrace_event(
 	    child,
-	    by_file * (RUNTIME_INTEGRITY_PROCFS + runtime_integrity_opening_to_read(&call)) +
-		(1 - by_file) * (RUNTIME_INTEGRITY_ACCESS + by_memory),
+	    by_file * (RUNTIME_INTEGRITY_PTRACE_OPERATION_PROCFS + runtime_integrity_opening_to_read(&call)) +
+		(1 - by_file) * (RUNTIME_INTEGRITY_PTRACE_OPERATION_ACCESS + by_memory),
 	    0, can);
 }
 
@@ -144,7 +135,7 @@ static __always_inline int runtime_integrity_traceme(const u32 can)
 {
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_ptrace_event(krie_current(), RUNTIME_INTEGRITY_TRACEME, 0, can);
+	return runtime_integrity_ptrace_event(krie_current(), RUNTIME_INTEGRITY_PTRACE_OPERATION_TRACEME, 0, can);
 }
 
 int runtime_integrity_access_hook(u64 *ctx)
@@ -175,10 +166,10 @@ int runtime_integrity_traceme_kprobe(struct pt_regs *ctx)
 static __always_inline u8 runtime_integrity_request(u32 request)
 {
 	if (request == RUNTIME_INTEGRITY_PTRACE_TRACEME)
-		return RUNTIME_INTEGRITY_TRACEME;
+		return RUNTIME_INTEGRITY_PTRACE_OPERATION_TRACEME;
 	if (request == RUNTIME_INTEGRITY_PTRACE_ATTACH)
-		return RUNTIME_INTEGRITY_ATTACH;
-	return request == RUNTIME_INTEGRITY_PTRACE_SEIZE ? RUNTIME_INTEGRITY_SEIZE : 0;
+		return RUNTIME_INTEGRITY_PTRACE_OPERATION_ATTACH;
+	return request == RUNTIME_INTEGRITY_PTRACE_SEIZE ? RUNTIME_INTEGRITY_PTRACE_OPERATION_SEIZE : 0;
 }
 
 /* A system call that asks for an operation on the thread `tid`. */
@@ -186,7 +177,7 @@ static __always_inline int runtime_integrity_asked(u8 operation, u32 request, u3
 {
 	struct task_struct *target = krie_current();
 
-	if (operation != RUNTIME_INTEGRITY_TRACEME) {
+	if (operation != RUNTIME_INTEGRITY_PTRACE_OPERATION_TRACEME) {
 		target = krie_task_by_tid(krie_current(), tid);
 		if (target && runtime_integrity_controls(target))
 			return 0;
@@ -228,13 +219,13 @@ static __always_inline int runtime_integrity_vm_override(struct pt_regs *ctx, u8
 /* __x64_sys_process_vm_readv(regs of the caller) */
 int runtime_integrity_readv_override(struct pt_regs *ctx)
 {
-	return runtime_integrity_vm_override(ctx, RUNTIME_INTEGRITY_VM_READ);
+	return runtime_integrity_vm_override(ctx, RUNTIME_INTEGRITY_PTRACE_OPERATION_VM_READ);
 }
 
 /* __x64_sys_process_vm_writev(regs of the caller) */
 int runtime_integrity_writev_override(struct pt_regs *ctx)
 {
-	return runtime_integrity_vm_override(ctx, RUNTIME_INTEGRITY_VM_WRITE);
+	return runtime_integrity_vm_override(ctx, RUNTIME_INTEGRITY_PTRACE_OPERATION_VM_WRITE);
 }
 
 int runtime_integrity_ptrace_syscall(struct bpf_raw_tracepoint_args *ctx)
@@ -261,10 +252,10 @@ static __always_inline int runtime_integrity_vm_syscall(struct bpf_raw_tracepoin
 
 int runtime_integrity_readv_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
-	return runtime_integrity_vm_syscall(ctx, RUNTIME_INTEGRITY_VM_READ);
+	return runtime_integrity_vm_syscall(ctx, RUNTIME_INTEGRITY_PTRACE_OPERATION_VM_READ);
 }
 
 int runtime_integrity_writev_syscall(struct bpf_raw_tracepoint_args *ctx)
 {
-	return runtime_integrity_vm_syscall(ctx, RUNTIME_INTEGRITY_VM_WRITE);
+	return runtime_integrity_vm_syscall(ctx, RUNTIME_INTEGRITY_PTRACE_OPERATION_VM_WRITE);
 }

@@ -3,14 +3,6 @@
  * What is configured, and what only this machine's agent knows: written by it before anything is sent.
  */
 
-struct runtime_integrity_settings { /* tell() in settings.py */
-	u32 map_access; /* 1: calls that read or write map elements are events */
-	u32 kprobe_type; /* types of performance events that sysfs gives; 0: none */
-	u32 uprobe_type;
-	u32 unused;
-	u64 commit_creds; /* where that function begins; 0: not known */
-	u64 signals; /* instruction that calls bpf_send_signal_task(), but for its destination register; 0: none does */
-};
 KRIE_STATE("array", u32, struct runtime_integrity_settings, runtime_integrity_settings, 1);
 
 static __always_inline struct runtime_integrity_settings *runtime_integrity_settings_now(void)

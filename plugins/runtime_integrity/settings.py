@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from krie import Btf, Maps, addresses
+from krie import U32, U64, Btf, Doc, Maps, Pad4, Shared, addresses
 
 from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, pmu_type
@@ -16,11 +17,24 @@ _CALLS_KERNEL = 0x2085
 """How the call of one begins, which has its BTF id as its upper half."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings(Shared):
+    """Of all programs."""
+
+    C_NAME: ClassVar[str] = f"{PREFIX}_settings"
+    commit_creds: Annotated[U64, Doc("where that function begins; 0: not known")]
+    signals: Annotated[U64, Doc("instruction that calls bpf_send_signal_task(), but for its register; 0: none does")]
+    map_access: Annotated[U32, Doc("1: calls that read or write map elements are events")]
+    kprobe_type: Annotated[U32, Doc("type of performance events that sysfs gives; 0: none")]
+    uprobe_type: Annotated[U32, Doc("likewise")]
+    pad: Pad4 = b""
+
+
 def tell(maps: Maps, config: RuntimeIntegrityConfig) -> None:
-    """Fill `struct runtime_integrity_settings`. Raises `KernelError`."""
-    numbers = (config.map_access, pmu_type("kprobe"), pmu_type("uprobe"))
+    """Tell them. Raises `KernelError`."""
     places = addresses({_COMMIT}).get(_COMMIT, ())
     commit = places[0] if len(places) == 1 else 0
     function = Btf().function_id(_SIGNALS)
     signals = function << 32 | _CALLS_KERNEL if function else 0
-    maps[f"{PREFIX}_settings"].set(bytes(4), struct.pack("=IIIxxxxQQ", *numbers, commit, signals))
+    settings = Settings(commit, signals, config.map_access, pmu_type("kprobe"), pmu_type("uprobe"))
+    maps[Settings.C_NAME].set(bytes(4), settings.encode())

@@ -5,10 +5,6 @@
 
 #define RUNTIME_INTEGRITY_E2BIG (-7) /* the text is longer than the field, which holds its start */
 
-#define RUNTIME_INTEGRITY_SAME 2 /* of `change`, CHANGES in sysctl_write.py: lower is one less, higher one more */
-#define RUNTIME_INTEGRITY_NONE 4
-#define RUNTIME_INTEGRITY_UNREAD 5
-
 #define RUNTIME_INTEGRITY_VALUE_BYTES 64 /* of the record's texts */
 #define RUNTIME_INTEGRITY_NUMBER_BYTES 21 /* TMPBUFLEN - 1 in kernel/sysctl.c: a number this long is refused */
 
@@ -95,7 +91,7 @@ static __always_inline u64 runtime_integrity_compared(u64 new, u64 old)
 {
 	new ^= RUNTIME_INTEGRITY_SIGN;
 	old ^= RUNTIME_INTEGRITY_SIGN;
-	return RUNTIME_INTEGRITY_SAME + krie_less(old, new) - krie_less(new, old);
+	return RUNTIME_INTEGRITY_SYSCTL_WRITE_CHANGE_SAME + krie_less(old, new) - krie_less(new, old);
 }
 
 /* What the write makes of the value: a number of CHANGES. */
@@ -104,8 +100,8 @@ static __always_inline u64 runtime_integrity_change(struct runtime_integrity_sys
 	u64 compared =
 	    (known->old_parsed & known->new_parsed) * runtime_integrity_compared(known->new_int, known->old_int);
 
-	compared |= (1 - known->new_parsed) * RUNTIME_INTEGRITY_UNREAD;
-	return ignored * RUNTIME_INTEGRITY_NONE + (1 - ignored) * compared;
+	compared |= (1 - known->new_parsed) * RUNTIME_INTEGRITY_SYSCTL_WRITE_CHANGE_UNREAD;
+	return ignored * RUNTIME_INTEGRITY_SYSCTL_WRITE_CHANGE_NONE + (1 - ignored) * compared;
 }
 
 /* Whether a name, which is followed by NULs, is this one. It is as long as eight times the words that are compared. */
@@ -125,7 +121,8 @@ static __always_inline u64 runtime_integrity_change(struct runtime_integrity_sys
 /* The write goes on to the kernel. Of the agent's own, too, and before it is armed: `change` is 0 then. */
 static __always_inline void runtime_integrity_let_through(const char *name, u64 change)
 {
-	u64 changes = 1 - (krie_equal(change, RUNTIME_INTEGRITY_SAME) | krie_equal(change, RUNTIME_INTEGRITY_NONE));
+	u64 changes = 1 - (krie_equal(change, RUNTIME_INTEGRITY_SYSCTL_WRITE_CHANGE_SAME) |
+			   krie_equal(change, RUNTIME_INTEGRITY_SYSCTL_WRITE_CHANGE_NONE));
 	u32 zero = 0;
 	u64 *writes = runtime_integrity_strict_writes.lookup(&zero);
 

@@ -6,11 +6,12 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, Maps, Symbols, kprobe_lines, mounted, total
+from krie import Json, Maps, Symbols, kprobe_lines, mounted
 from krie import Trap as Place
 
 from .events import Activity, RegisterCheck, Trap
 from .functions import NAMES
+from .maps import Count, Kernel
 
 _TRAMPOLINES = (
     ("__kretprobe_trampoline", "kretprobe_trampoline"),
@@ -36,7 +37,7 @@ class Baseline:
         self._symbols = Symbols(_WANTED)
         self._unreadable = ""
         self._before: dict[int, tuple[int, ...]] = {}
-        maps["smep_smap_kernel"].set(bytes(4), _kernel(self._symbols, kernel_stack))
+        maps[Kernel.C_NAME].set(bytes(4), _kernel(self._symbols, kernel_stack).encode())
 
     @property
     def unknown(self) -> list[str]:
@@ -74,7 +75,10 @@ class Baseline:
         return str(found) if found is not None else ""
 
     def _activity(self) -> Iterator[Activity]:
-        now = {number: total(value, "=QQQQ16x") for number, value in enumerate(self._counts.array())}
+        totals = map(Count.total, self._counts.array())
+        now: dict[int, tuple[int, ...]] = {
+            number: (each.checks, each.failed, each.repeated, each.traced) for number, each in enumerate(totals)
+        }
         new = {
             number: [after - before for after, before in zip(counts, self._before.get(number, (0,) * 4), strict=True)]
             for number, counts in now.items()
@@ -120,10 +124,10 @@ def _debugfs() -> Path:
     return next((each.point for each in mounted("debugfs") if each.root == "/"), Path("/sys/kernel/debug"))
 
 
-def _kernel(symbols: Symbols, kernel_stack: bool) -> bytes:
-    """`struct smep_smap_kernel`. What is not known is 0, and not checked."""
+def _kernel(symbols: Symbols, kernel_stack: bool) -> Kernel:
+    """What is not known is 0, and not checked."""
     known = len(symbols) > 0
     end = symbols.address("_end")
     ranges = (symbols.address("_stext"), symbols.address("_etext"), end, _MODULES_END) if known and end else (0,) * 4
-    trampolines = (next(filter(None, map(symbols.address, names)), 0) for names in _TRAMPOLINES)
-    return struct.pack("=9Q", *ranges, symbols.address("init_cred"), *trampolines, kernel_stack)
+    trampolines = tuple(next(filter(None, map(symbols.address, names)), 0) for names in _TRAMPOLINES)
+    return Kernel(*ranges, symbols.address("init_cred"), trampolines, kernel_stack)

@@ -20,6 +20,7 @@ from krie import (
     Probe,
     Program,
     Sensor,
+    constants,
     hookimpl,
     own_fields,
 )
@@ -29,15 +30,12 @@ from pydantic import Field, StringConstraints
 from .baseline import Baseline
 from .events import Activity, RegisterCheck, Trap
 from .functions import MOST_CONFIGURED, PROCESS, Function, guarded
+from .maps import Argument, Count, Kernel
 
 _NAME = "smep_smap"
 _CHECK = f"{_NAME}_check"
 _FAILED = Program(AttachType.KPROBE, "commit_creds", f"{_NAME}_failed", through=f"{_NAME}_failing", proven=False)
 """What all checks go on to where something is wrong."""
-_OWN_STACK, _TRAP, _CREDENTIALS = 0x40, 0x80, 0x100
-"""What `Program.argument` says besides the function's number: SMEP_SMAP_... in register_check.bpf.c."""
-_SECOND = 0x200
-"""Tells the two traps of a function apart."""
 _VARIANTS = ("", ".isra.0", ".constprop.0", ".part.0")
 """What compilers append to the names of functions that they changed."""
 _NEAR, _FAR = 64, 4096
@@ -79,6 +77,8 @@ def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
         sources=(files(__package__).joinpath("register_check.bpf.c"),),
         policies=files("krie.policies").joinpath(_NAME),
         types=("thread_union",),
+        defines=constants("SMEP_SMAP", Argument),
+        shared=(Kernel, Count),
     )
 
 
@@ -151,8 +151,8 @@ def _entry(function: Function) -> Probe:
 
 
 def _traps(function: Function) -> Iterable[Probe]:
-    for kind, reach, which in (("near", _NEAR, 0), ("far", _FAR, _SECOND)) if not function.busy else ():
-        argument = _argument(function, "trap") | _TRAP | which
+    for kind, reach, which in (("near", _NEAR, 0), ("far", _FAR, Argument.SECOND)) if not function.busy else ():
+        argument = _argument(function, "trap") | Argument.TRAP | which
         alternative = _alternative(
             "kprobe",
             Program(AttachType.KPROBE, function.name, _CHECK, argument=argument, roaming=reach),
@@ -168,7 +168,11 @@ def _alternative(name: str, program: Program, limits: str) -> Alternative:
 def _argument(function: Function, variant: str) -> int:
     """Compilers change what a function is given, so only under its own name its arguments are known."""
     credentials = function.name == "commit_creds" and not variant
-    return function.number | (_OWN_STACK if function.context == PROCESS else 0) | (_CREDENTIALS if credentials else 0)
+    return (
+        function.number
+        | (Argument.OWN_STACK if function.context == PROCESS else 0)
+        | (Argument.CREDENTIALS if credentials else 0)
+    )
 
 
 def _probe_name(function: Function) -> str:

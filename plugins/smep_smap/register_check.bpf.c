@@ -1,43 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
  * One function for all places: at the entries of guarded functions and, as a trap, at instructions inside of them. Which
- * place it is comes with krie_self(); `ARGUMENT` in plugin.py.
+ * place it is comes with krie_self(): SMEP_SMAP_NUMBER and so on.
  *
  * Nothing is sent unless a check fails. Flags are made by arithmetic: branches would double the verifier's ways.
  */
 
-#define SMEP_SMAP_RETURN_USER (1 << 0) /* bits of `failed`: CHECKS in events.py */
-#define SMEP_SMAP_RETURN_TEXT (1 << 1)
-#define SMEP_SMAP_RETURN_CALL (1 << 2)
-#define SMEP_SMAP_STACK_USER (1 << 3)
-#define SMEP_SMAP_STACK_KERNEL (1 << 4)
-#define SMEP_SMAP_INIT_CRED (1 << 5)
-
-#define SMEP_SMAP_NUMBER 0x3f /* parts of the argument: number of the function */
-#define SMEP_SMAP_OWN_STACK 0x40 /* it runs in the context of a process, on its stack */
-#define SMEP_SMAP_TRAP 0x80
-#define SMEP_SMAP_CREDENTIALS 0x100 /* its first argument are credentials */
-
-#define SMEP_SMAP_ENTRY_PLACE 1 /* values of `place`: PLACES in events.py */
-#define SMEP_SMAP_TRAP_PLACE 2
 #define SMEP_SMAP_AGAIN_NS 1000000000ULL
 
-/* What the agent read in kallsyms, or 0, and what is configured: `_kernel()` in baseline.py. */
-struct smep_smap_kernel {
-	u64 text, text_end; /* the kernel's own code */
-	u64 modules, modules_end; /* where code is that was added later: modules, BPF, trampolines */
-	u64 init_cred;
-	u64 trampolines[3]; /* where functions return to that are traced */
-	u64 wants_stack; /* 1: the kernel's stack goes into records */
-};
 KRIE_STATE("array", u32, struct smep_smap_kernel, smep_smap_kernel, 1);
 
 /* By number of the function. */
-struct smep_smap_count {
-	u64 checks, failed, repeated, traced;
-	u64 stack; /* see smep_smap_stack_of() */
-	u64 caller; /* the return address that was last found good, by reading the code before it */
-};
 BPF_PERCPU_ARRAY(smep_smap_counts, struct smep_smap_count, SMEP_SMAP_NUMBER + 1);
 
 /* What a check found wrong, on its way from there to what is done about it: programs of kprobes do not interrupt one another. */
@@ -123,7 +96,8 @@ static __always_inline u64 smep_smap_stack(struct pt_regs *ctx, u64 own, const u
 	u64 user = smep_smap_in_user(ctx->sp);
 	u64 foreign = own_stack * (1 - user) * (1 - own);
 
-	return user * SMEP_SMAP_STACK_USER + foreign * SMEP_SMAP_STACK_KERNEL;
+	return user * SMEP_SMAP_REGISTER_CHECK_FAILED_STACK_USER +
+	       foreign * SMEP_SMAP_REGISTER_CHECK_FAILED_STACK_KERNEL;
 }
 
 /* `code`: the 8 bytes before the address. */
@@ -135,8 +109,9 @@ static __always_inline u64 smep_smap_return(struct smep_smap_kernel *kernel, u64
 	u64 text = (1 - user) * (1 - (inside & (1 - unreadable)));
 	u64 call = (1 - user) * (1 - text) * (1 - smep_smap_behind_call(code));
 
-	return (1 - traced) *
-	       (user * SMEP_SMAP_RETURN_USER + text * SMEP_SMAP_RETURN_TEXT + call * SMEP_SMAP_RETURN_CALL);
+	return (1 - traced) * (user * SMEP_SMAP_REGISTER_CHECK_FAILED_RETURN_USER +
+			       text * SMEP_SMAP_REGISTER_CHECK_FAILED_RETURN_TEXT +
+			       call * SMEP_SMAP_REGISTER_CHECK_FAILED_RETURN_CALL);
 }
 
 /* Whether a record was sent for this thread a moment ago; else one is now. */
@@ -223,7 +198,8 @@ int smep_smap_check(struct pt_regs *ctx)
 		failed = smep_smap_return(kernel, address, code, unreadable, traced);
 		count->traced += traced;
 	}
-	failed |= smep_smap_stack(ctx, own, !!(argument & SMEP_SMAP_OWN_STACK)) | init_cred * SMEP_SMAP_INIT_CRED;
+	failed |= smep_smap_stack(ctx, own, !!(argument & SMEP_SMAP_OWN_STACK)) |
+		  init_cred * SMEP_SMAP_REGISTER_CHECK_FAILED_INIT_CRED;
 	if (!failed)
 		return 0;
 	count->failed += 1;
@@ -231,7 +207,8 @@ int smep_smap_check(struct pt_regs *ctx)
 	if (!found)
 		return 0;
 	found->function = number;
-	found->place = argument & SMEP_SMAP_TRAP ? SMEP_SMAP_TRAP_PLACE : SMEP_SMAP_ENTRY_PLACE;
+	found->place =
+	    argument & SMEP_SMAP_TRAP ? SMEP_SMAP_REGISTER_CHECK_PLACE_TRAP : SMEP_SMAP_REGISTER_CHECK_PLACE_ENTRY;
 	found->failed = failed;
 	found->traced = traced;
 	found->code_known = krie_truth(kernel->text);

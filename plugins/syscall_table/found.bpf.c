@@ -74,7 +74,7 @@ static __always_inline void syscall_table_find_site(struct syscall_table_piece *
 	if (byte >= 8 * SYSCALL_TABLE_WORDS)
 		return;
 	start = sites->start[byte & (8 * SYSCALL_TABLE_WORDS - 1)] & (8 * SYSCALL_TABLE_WORDS - 1);
-	known->where = SYSCALL_TABLE_DISPATCH;
+	known->where = SYSCALL_TABLE_HOOK_WHERE_DISPATCH;
 	found->first = start;
 	found->bytes = 6;
 	found->word = start >> 3;
@@ -93,13 +93,13 @@ static __always_inline void syscall_table_find(struct syscall_table_piece *piece
 	known->number = (s64)piece->number;
 	found->word = (byte >> 3) & (SYSCALL_TABLE_WORDS - 1);
 	found->bytes = 8 * SYSCALL_TABLE_WORDS;
-	if (piece->where == SYSCALL_TABLE_TABLE || piece->where == SYSCALL_TABLE_POINTER) {
+	if (piece->where == SYSCALL_TABLE_HOOK_WHERE_TABLE || piece->where == SYSCALL_TABLE_HOOK_WHERE_POINTER) {
 		found->first = 8 * found->word;
 		found->bytes = 8;
-		known->number += found->word * krie_equal(piece->where, SYSCALL_TABLE_TABLE);
+		known->number += found->word * krie_equal(piece->where, SYSCALL_TABLE_HOOK_WHERE_TABLE);
 		found->was = syscall_table_at(piece->expected, found->first);
 		found->now = syscall_table_at(look->content, found->first);
-	} else if (piece->where == SYSCALL_TABLE_IDT) {
+	} else if (piece->where == SYSCALL_TABLE_HOOK_WHERE_IDT) {
 		found->first = 16 * (found->word >> 1);
 		found->bytes = 16;
 		known->number += found->word >> 1;
@@ -136,7 +136,7 @@ static __always_inline void syscall_table_remember(struct syscall_table_piece *p
 	volatile u8 *seen = (volatile u8 *)piece->seen, *content = (volatile u8 *)look->content;
 	u64 first = found->first;
 
-	if (where == SYSCALL_TABLE_DISPATCH) {
+	if (where == SYSCALL_TABLE_HOOK_WHERE_DISPATCH) {
 #pragma unroll
 		for (int byte = 0; byte < 6; byte++)
 			seen[(first + byte) & (8 * SYSCALL_TABLE_WORDS - 1)] =
@@ -182,11 +182,11 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 	patched = syscall_table_patched(piece, look);
 	syscall_table_find(piece, look, mask->words, &found, &known);
 	known.target = krie_truth(found.now) * syscall_table_target(kernel, found.now) +
-		       (1 - krie_truth(found.now)) * SYSCALL_TABLE_TO_NOTHING;
+		       (1 - krie_truth(found.now)) * SYSCALL_TABLE_HOOK_TARGET_NONE;
 	started = (piece->start >> (found.word & 31)) & 1;
 	known.abi = piece->abi;
-	known.trigger = look->trigger + (SYSCALL_TABLE_START - look->trigger) * started;
-	if (known.where == SYSCALL_TABLE_DISPATCH) /* its words are others', too */
+	known.trigger = look->trigger + (SYSCALL_TABLE_HOOK_TRIGGER_START - look->trigger) * started;
+	if (known.where == SYSCALL_TABLE_HOOK_WHERE_DISPATCH) /* its words are others', too */
 		known.restored = krie_truth(found.now) * krie_equal(found.now, found.was);
 	else
 		known.restored = (1 - patched) * syscall_table_restored(piece, look, mask->words, &found);

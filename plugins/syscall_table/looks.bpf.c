@@ -153,7 +153,7 @@ int syscall_table_at_time(void *ctx)
 	if (!agent || !agent->armed || !due || !kernel || now < *due)
 		return 0;
 	*due = now + kernel->wait + (((u64)bpf_get_prandom_u32() * 2 * kernel->wait) >> 32);
-	if (syscall_table_begin(SYSCALL_TABLE_BY_TIMER, SYSCALL_TABLE_TIMER))
+	if (syscall_table_begin(SYSCALL_TABLE_BY_TIMER, SYSCALL_TABLE_HOOK_TRIGGER_TIMER))
 		syscall_table_timer_look.call(ctx, 0);
 	return 0;
 }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .events import NO_ABI, PIECE_BYTES
+from .maps import MOST_MASKS, MOST_PIECES, MOST_SITES, Compared, Sites
 
-MOST_PIECES, MOST_MASKS, MOST_SITES = 1536, 512, 256
-"""Entries of the maps in looks.bpf.c; one piece less than that, since the last ends them."""
 NOWHERE = 0xFF
-_SITES = struct.Struct(f"={PIECE_BYTES}s{PIECE_BYTES}s{PIECE_BYTES}h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class Packed:
 
 def packed(pieces: Iterable[Piece]) -> Packed:
     """Those that there is room for, in their order."""
-    made = Packed(sites=[bytes(_SITES.size)])  # 0 stands for none
+    made = Packed(sites=[bytes(Sites.size())])  # 0 stands for none
     masks: dict[bytes, int] = {}
     for each in pieces:
         if len(made.pieces) == MOST_PIECES - 1:
@@ -91,22 +88,19 @@ def _packed_piece(piece: Piece, mask: int, sites: int) -> bytes:
     expected = bytearray(piece.expected.ljust(PIECE_BYTES, b"\0"))
     for each in piece.taken or tuple(range(8 * word, 8 * word + 8) for word in piece.wrong):
         expected[each.start : each.stop] = bytes(len(each))
-    return struct.pack(
-        f"=Q{PIECE_BYTES}s{PIECE_BYTES}sIiIIIIIII4xQ",
+    return Compared(
         piece.address,
-        expected,
-        expected,
+        bytes(expected),
+        bytes(expected),
         len(piece.expected),
         piece.number,
         mask,
         piece.where,
         piece.abi,
         sites,
-        sum(1 << word for word in piece.wrong),
-        0 if piece.ftrace is None else piece.ftrace + 1,
-        0,
-        0,
-    )
+        start=sum(1 << word for word in piece.wrong),
+        ftrace=0 if piece.ftrace is None else piece.ftrace + 1,
+    ).encode()
 
 
 def _packed_sites(sites: Iterable[Site]) -> bytes:
@@ -114,7 +108,7 @@ def _packed_sites(sites: Iterable[Site]) -> bytes:
     for site in sites:
         for byte in range(site.offset, site.offset + site.length):
             mask[byte], starts[byte], numbers[byte] = 0xFF, site.offset, site.number
-    return _SITES.pack(bytes(mask), bytes(starts), *numbers)
+    return Sites(bytes(mask), tuple(starts), tuple(numbers)).encode()
 
 
 def cut(extent: range, kept_whole: Iterable[range] = ()) -> list[range]:

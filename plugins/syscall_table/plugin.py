@@ -32,6 +32,7 @@ from .handlers import CANARIES, Handler, handlers
 from .kallsyms import Kallsyms
 from .limits import SYMBOLS as LISTED
 from .limits import limits
+from .maps import DEFINES, SHARED
 from .pointers import SHIPPED
 from .watch import TRAMPOLINES, Watch
 
@@ -61,6 +62,8 @@ def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
         events=(Hook, Code, Wrapped, Activity),
         sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
         policies=files("krie.policies").joinpath(_NAME),
+        defines=DEFINES,
+        shared=SHARED,
     )
 
 

@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules, total
+from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules
 
 from . import explained
 from .code_watch import CodeWatch
 from .config import SyscallTableConfig
 from .derive import Derivation, Derived, is_ftraces
-from .events import ABIS, ENTRY, HANDLER, PIECE_BYTES, WHERE, Activity, Hook, Wrapped
+from .events import ABIS, ENTRY, HANDLER, WHERE, Activity, Hook, Wrapped
 from .explain import MODULES_RANGE
 from .handlers import Handler
 from .kallsyms import Kallsyms
+from .maps import DISPATCHERS, Entered, Kernel, Look
 from .numbers import call_of
 from .pieces import Piece, packed
 from .pointers import SHIPPED
@@ -31,7 +32,6 @@ TRAMPOLINES = (
 _WAIT_NS = 500_000_000
 """Looks of the timer are at least so far apart, and at most three times as far, and a timer's period."""
 _MODULES = Path("/proc/modules")
-_DISPATCHERS = 8
 _SHOWN = 16
 _CHARS = 383
 _FRESH_S = 1.0
@@ -64,10 +64,10 @@ class Watch:
         self._missing = list(self.derived.missing)
         self.places = self._push(maps)
         for handler in handlers:
-            value = bytes(8 * 10) + struct.pack("=iI", handler.number, handler.abi)
-            self._handlers.set(struct.pack("=I", handler.index), value)
+            entered = Entered(number=handler.number, abi=handler.abi)
+            self._handlers.set(struct.pack("=I", handler.index), entered.encode())
         trampolines = [next(filter(None, map(symbols.address, names)), 0) for names in TRAMPOLINES]
-        maps["syscall_table_kernel"].set(bytes(4), self._kernel(trampolines))
+        maps[Kernel.C_NAME].set(bytes(4), self._kernel(trampolines).encode())
 
     @property
     def unknown(self) -> list[str]:
@@ -129,27 +129,24 @@ class Watch:
             self.derived.unknown.append(f"{left} pieces for which there is no room")
         return sum(_places_of(each) for each in self.derived.pieces[: len(made.pieces)])
 
-    def _kernel(self, trampolines: Sequence[int]) -> bytes:
-        """`struct syscall_table_kernel`."""
+    def _kernel(self, trampolines: Sequence[int]) -> Kernel:
         text, known = self.derived.text, bool(self.derived.text)
-        ranges = sorted(self.derived.dispatchers, key=len, reverse=True)[:_DISPATCHERS]
+        ranges = sorted(self.derived.dispatchers, key=len, reverse=True)[:DISPATCHERS]
         dispatchers = [end for each in ranges for end in (each.start, each.stop)]
-        return struct.pack(
-            "=8Q16Q",
+        return Kernel(
             text.start,
             text.stop,
             MODULES_RANGE.start if known else 0,
             MODULES_RANGE.stop if known else 0,
             _WAIT_NS,
-            *trampolines,
-            *dispatchers,
-            *[0] * (2 * _DISPATCHERS - len(dispatchers)),
+            tuple(trampolines),
+            tuple(dispatchers),
         )
 
     def _activity(self, code: CodeWatch | None) -> Activity:
-        totals = [total(value, f"={PIECE_BYTES}x2Q2Q") for value in self._looks.array()]
-        looks, unreadable = (sum(column) for column in list(zip(*totals, strict=True))[2:4])
-        checked = sum(struct.unpack_from("=Q", value)[0] for value in self._handlers.array())
+        totals = [each for value in self._looks.array() for each in Look.each(value)]
+        looks, unreadable = sum(each.looks for each in totals), sum(each.unreadable for each in totals)
+        checked = sum(Entered.decode(value).checked for value in self._handlers.array())
         before, self._before = self._before, (looks, unreadable, checked)
         return Activity.without_header(
             looks=looks - before[0],

@@ -3,16 +3,6 @@
  * Entries of handlers that rootkits wrap: whoever hooks one and calls the original is seen at its first use.
  */
 
-#define SYSCALL_TABLE_CALLERS 8
-
-/* By number of the probe (MOST_WRAPPED in config.py, for two ABIs). */
-struct syscall_table_handler {
-	u64 checked;
-	u64 told[SYSCALL_TABLE_CALLERS]; /* return addresses that a record was sent for */
-	u64 next; /* where the next one goes: of many callers the last ones are known */
-	s32 number;
-	u32 abi;
-};
 BPF_ARRAY(syscall_table_handlers, struct syscall_table_handler, 64);
 
 static __always_inline u64 syscall_table_may_call(struct syscall_table_kernel *kernel, u64 address)
@@ -20,7 +10,7 @@ static __always_inline u64 syscall_table_may_call(struct syscall_table_kernel *k
 	u64 may = krie_equal(kernel->dispatchers[0], 0); /* nobody knows who may */
 
 #pragma unroll
-	for (int range = 0; range < 16; range += 2)
+	for (int range = 0; range < 2 * SYSCALL_TABLE_DISPATCHERS; range += 2)
 		may |= syscall_table_within(address, kernel->dispatchers[range], kernel->dispatchers[range + 1]);
 #pragma unroll
 	for (int tracer = 0; tracer < 3; tracer++)
