@@ -8,7 +8,6 @@ A process that has threads forks by another one: see `krie.fork_server`.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import pickle
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import ForkError
+from .kernel.libc import libc
 
 _LENGTH = struct.Struct("=Q")
 _PIECE = 1 << 18
@@ -36,7 +36,6 @@ _LOW = 256
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 NAME = "krie-policy"
 """What these processes are called in /proc and by ps."""
-_libc = ctypes.CDLL(None, use_errno=True)
 Run = Callable[["Link"], None]
 """What a child does; it ends with that."""
 
@@ -199,8 +198,8 @@ def become(sock: socket.socket, said: int, parent: int, run: Run, name: str = NA
     """What a forked child does: nothing of the agent's is left to it but its socket and a file for what it says."""
     status = 1
     try:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
         if os.getppid() != parent:
             os._exit(0)
         for signalled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -23,6 +23,7 @@ from ..events.identity import Key
 from ..events.operations import ALL, ANY, GUARDED, OPERATIONS, Operation, function_of
 from ..events.shared import Shared
 from ..events.wire import U32, U64, Pad4
+from ..kernel.libc import libc
 from ..kernel.maps import Map
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, Enforcement, Probe, Sensor
@@ -36,7 +37,6 @@ _NO_SUCH_COMMAND = 0xFFFF
 _MS_REMOUNT, _MS_BIND = 32, 4096
 _FURTHER = 8  # CONTAINMENT_FURTHER in C: an operation's number is told by more programs than one
 _PROT_READ_EXEC = mmap.PROT_READ | mmap.PROT_EXEC
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def containment_sensor() -> Sensor:
@@ -134,7 +134,7 @@ def _executable_memory() -> None:
         pass
     with mmap.mmap(-1, mmap.PAGESIZE) as plain:
         buffer = ctypes.c_char.from_buffer(plain)
-        _libc.mprotect(ctypes.byref(buffer), ctypes.c_size_t(mmap.PAGESIZE), _PROT_READ_EXEC)
+        libc.mprotect(ctypes.byref(buffer), ctypes.c_size_t(mmap.PAGESIZE), _PROT_READ_EXEC)
         del buffer
 
 
@@ -144,7 +144,7 @@ def _signal() -> None:
 
 def _identity() -> None:
     """Become whom we are."""
-    _libc.syscall(_SYS["setuid"], os.getuid())
+    libc.syscall(_SYS["setuid"], os.getuid())
 
 
 def _trace() -> None:
@@ -154,7 +154,7 @@ def _trace() -> None:
     try:
         os.close(wait)
         vectors = ctypes.create_string_buffer(struct.pack("=QQ", 0, 1))
-        _libc.syscall(_SYS["process_vm_readv"], child, vectors, 1, vectors, 1, ctypes.c_ulong(0))
+        libc.syscall(_SYS["process_vm_readv"], child, vectors, 1, vectors, 1, ctypes.c_ulong(0))
     finally:
         os.close(done)
         os.waitpid(child, 0)
@@ -168,26 +168,26 @@ def _sockets() -> None:
 
 def mount_canary() -> None:
     """Ask for new flags of a mount where none is."""
-    _libc.mount(None, b"/proc/self", None, _MS_REMOUNT | _MS_BIND, None)
+    libc.mount(None, b"/proc/self", None, _MS_REMOUNT | _MS_BIND, None)
 
 
 def _bpf() -> None:
     attributes = ctypes.create_string_buffer(8)
-    _libc.syscall(_SYS["bpf"], _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
+    libc.syscall(_SYS["bpf"], _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
 
 
 def _module_file() -> None:
     """Load a file as a module whose size is not what its status says: given up before it is parsed, and not logged."""
     descriptor = os.open("/sys/kernel/uevent_seqnum", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _libc.syscall(_SYS["finit_module"], descriptor, b"", 0)
+        libc.syscall(_SYS["finit_module"], descriptor, b"", 0)
     finally:
         os.close(descriptor)
 
 
 def _module_memory() -> None:
     """Load a module out of memory that cannot be read."""
-    _libc.syscall(_SYS["init_module"], ctypes.c_void_p(None), ctypes.c_ulong(4096), b"")
+    libc.syscall(_SYS["init_module"], ctypes.c_void_p(None), ctypes.c_ulong(4096), b"")
 
 
 _CANARIES: Mapping[str, Callable[[], None]] = {

@@ -23,6 +23,7 @@ from ..events.layout import Doc
 from ..events.shared import Shared
 from ..events.wire import U64
 from ..kernel import bpf
+from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, CannotProve, Enforcement, Probe, Sensor
 from ..plugin.report import ProbeReport
@@ -39,7 +40,6 @@ _SYS = {"move_pages": 279, "ioprio_get": 252, "ioprio_set": 251, "move_mount": 4
 _IOPRIO_WHO_PROCESS, _IOPRIO_CLASS_SHIFT = 1, 13  # of no class, kernels before 5.18 tell a level, and take none
 _MNT_EXPIRE, _AT_FDCWD = 4, -100
 _EXIT = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)  # return 0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +99,14 @@ def _nice() -> None:
 
 
 def _io_priority() -> None:
-    now = _libc.syscall(_SYS["ioprio_get"], _IOPRIO_WHO_PROCESS, 0)
-    if now < 0 or _libc.syscall(_SYS["ioprio_set"], _IOPRIO_WHO_PROCESS, 0, now if now >> _IOPRIO_CLASS_SHIFT else 0):
+    now = libc.syscall(_SYS["ioprio_get"], _IOPRIO_WHO_PROCESS, 0)
+    if now < 0 or libc.syscall(_SYS["ioprio_set"], _IOPRIO_WHO_PROCESS, 0, now if now >> _IOPRIO_CLASS_SHIFT else 0):
         raise OSError(ctypes.get_errno(), "ioprio_set")
 
 
 def _memory() -> None:
     """Move none of our own pages to another node."""
-    if _libc.syscall(_SYS["move_pages"], os.getpid(), ctypes.c_ulong(0), None, None, None, 0):
+    if libc.syscall(_SYS["move_pages"], os.getpid(), ctypes.c_ulong(0), None, None, None, 0):
         if ctypes.get_errno() == errno.ENOSYS:
             raise CannotProve("this kernel knows no memory nodes")
         raise OSError(ctypes.get_errno(), "move_pages")
@@ -135,17 +135,17 @@ def _program() -> None:
 
 def _unmount() -> None:
     """Ask for our root to go once it is idle, which is refused for our root."""
-    _libc.umount2(b"/", _MNT_EXPIRE)
+    libc.umount2(b"/", _MNT_EXPIRE)
 
 
 def _move_mount() -> None:
     """Move what is no mount."""
-    _libc.syscall(_SYS["move_mount"], _AT_FDCWD, b"/proc/self", _AT_FDCWD, b"/proc/self", 0)
+    libc.syscall(_SYS["move_mount"], _AT_FDCWD, b"/proc/self", _AT_FDCWD, b"/proc/self", 0)
 
 
 def _pivot() -> None:
     """Make that our root."""
-    _libc.syscall(_SYS["pivot_root"], b"/proc/self", b"/proc/self")
+    libc.syscall(_SYS["pivot_root"], b"/proc/self", b"/proc/self")
 
 
 _CANARIES: Mapping[str, Callable[[], None]] = {

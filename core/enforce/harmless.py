@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ..kernel.libc import libc
+
 _SYS = {  # x86-64
     "semget": 64,
     "semctl": 66,
@@ -23,7 +25,6 @@ _SYS = {  # x86-64
     "perf_event_open": 298,
     "prlimit64": 302,
 }
-_libc = ctypes.CDLL(None, use_errno=True)
 _ATTRIBUTE = "user.krie"
 
 
@@ -43,27 +44,27 @@ def _names() -> None:
 
 def _capability() -> None:
     """Name the host with less than no letters, which is looked at after the right to."""
-    _libc.syscall(_SYS["sethostname"], b"", -1)
+    libc.syscall(_SYS["sethostname"], b"", -1)
 
 
 def _group() -> None:
     """Become of the group that we are."""
-    _libc.syscall(_SYS["setgid"], os.getgid())
+    libc.syscall(_SYS["setgid"], os.getgid())
 
 
 def _key() -> None:
     """Describe the user's keyring."""
     describe, of_user = 6, -4
-    _libc.syscall(_SYS["keyctl"], describe, of_user, None, ctypes.c_ulong(0))
+    libc.syscall(_SYS["keyctl"], describe, of_user, None, ctypes.c_ulong(0))
 
 
 def _semaphore() -> None:
     """Make one of our own, read and remove it."""
     private, remove, value = 0, 0, 12
-    made = _libc.syscall(_SYS["semget"], private, 1, 0o600)
+    made = libc.syscall(_SYS["semget"], private, 1, 0o600)
     if made >= 0:
-        _libc.syscall(_SYS["semctl"], made, 0, value, None)
-        _libc.syscall(_SYS["semctl"], made, 0, remove, None)
+        libc.syscall(_SYS["semctl"], made, 0, value, None)
+        libc.syscall(_SYS["semctl"], made, 0, remove, None)
 
 
 def _descriptor() -> None:
@@ -90,7 +91,7 @@ def _perf_event() -> None:
     """Open one that counts nothing."""
     software, dummy, exclude_kernel, close_on_exec = 1, 9, 0x60, 8
     attributes = ctypes.create_string_buffer(struct.pack("=IIQQQQQ", software, 64, dummy, 0, 0, 0, exclude_kernel), 64)
-    made = _libc.syscall(_SYS["perf_event_open"], attributes, 0, -1, -1, close_on_exec)
+    made = libc.syscall(_SYS["perf_event_open"], attributes, 0, -1, -1, close_on_exec)
     if made >= 0:
         os.close(made)
 
@@ -106,7 +107,7 @@ def _limit() -> None:
     child = os.posix_spawn("/bin/cat", ["cat"], {}, file_actions=[(os.POSIX_SPAWN_DUP2, wait, 0)])
     try:
         os.close(wait)
-        _libc.syscall(_SYS["prlimit64"], child, 0, None, ctypes.create_string_buffer(16))
+        libc.syscall(_SYS["prlimit64"], child, 0, None, ctypes.create_string_buffer(16))
     finally:
         os.close(done)
         os.waitpid(child, 0)
@@ -115,9 +116,9 @@ def _limit() -> None:
 def _watch() -> None:
     """Watch a folder, and cease to."""
     access = 1
-    made = _libc.syscall(_SYS["inotify_init1"], os.O_CLOEXEC)
+    made = libc.syscall(_SYS["inotify_init1"], os.O_CLOEXEC)
     if made >= 0:
-        _libc.syscall(_SYS["inotify_add_watch"], made, b"/", access)
+        libc.syscall(_SYS["inotify_add_watch"], made, b"/", access)
         os.close(made)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from ..events.core_maps import File
 from ..events.identity import Identity
 from ..events.operations import GUARDED
 from ..kernel import bpf
+from ..kernel.libc import libc
 from ..kernel.maps import Map
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since 5.2
@@ -24,7 +24,6 @@ _SYSRQ = Path("/proc/sysrq-trigger")
 _ATTEMPTS = {name: number for number, name in GUARDED.items()}
 _NUMBER = struct.Struct("=I")
 _OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open_debugfs() -> int:
@@ -38,13 +37,13 @@ def open_tracefs() -> int:
 
 
 def _open_root(type_: str) -> int:
-    context = _libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
+    context = libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
     if context < 0:
         return -1
     try:
-        if _libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
+        if libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
             return -1
-        return int(_libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
+        return int(libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
     finally:
         os.close(context)
 

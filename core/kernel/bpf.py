@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ..errors import KernelError, ProgramLoadError
+from .libc import libc
 
 _SYS_BPF = 321  # x86-64
-_libc = ctypes.CDLL(None, use_errno=True)
 _LOG_BYTES = 4 << 20
 _LOG_LINES = 15
 _SECRET_ARGUMENT = 6
@@ -63,7 +63,7 @@ class MapType(IntEnum):
 def call(command: Command, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
     """Make the call; return its result or -errno. A buffer that is passed in receives what the kernel answers."""
     buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
-    result: int = _libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
+    result: int = libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
     return result if result >= 0 else -ctypes.get_errno()
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..events.wire import text_of
+from .libc import libc
 
 _MOST = 4096
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _open_by_handle(root: int, identity: int) -> int:
     handle = ctypes.create_string_buffer(struct.pack("=IiQ", 8, _FILEID_KERNFS, identity))
-    return int(_libc.open_by_handle_at(root, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC))
+    return int(libc.open_by_handle_at(root, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC))
 
 
 class Cgroups:

@@ -24,9 +24,9 @@ from typing import TypeVar
 
 from ..errors import KernelError
 from .bpf import Command, MapShape
+from .libc import libc
 
 _T = TypeVar("_T")
-_libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS = 38
 _SYS_SECCOMP, _SYS_OPENAT, _SYS_GETEUID, _SYS_BPF = 317, 257, 107, 321  # x86-64
 _ARCH_X86_64 = 0xC000003E
@@ -42,6 +42,7 @@ _SYMBOLS = "/proc/kallsyms"
 _HELPERS = "".join(
     f"ffffffff81000000 T bpf_probe_read_{name}\n" for name in ("kernel", "kernel_str", "user", "user_str")
 ).encode()
+
 """All that BCC looks for in the kernel's symbols; every kernel that KRIe runs on has them (5.5, 6ae08ae3dea2)."""
 
 
@@ -120,8 +121,8 @@ class _Answers:
         )
         code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
         program = struct.pack("=HxxxxxxQ", len(steps), ctypes.addressof(code))
-        _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # for this thread, and without it only root may
-        self._listener = _libc.syscall(_SYS_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, program)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # for this thread, and without it only root may
+        self._listener = libc.syscall(_SYS_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, program)
         self._error = ctypes.get_errno()
         self._installed.set()
 

@@ -12,7 +12,6 @@ It is started as a program of its own, and lives as long as the agent: it import
 from __future__ import annotations
 
 import array
-import ctypes
 import json
 import os
 import select
@@ -27,6 +26,7 @@ from typing import NamedTuple
 from ..errors import KernelError
 from . import bpf
 from .detach import detach
+from .libc import libc
 from .mounts import mounted
 from .switches import LIES, Addresses, Places, Switches
 from .traps import Traps, address_of
@@ -251,7 +251,7 @@ def main(given: str) -> None:
     """Run one. `given`: what `krie.kernel.keeping` passes on."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"krie-keeper")
+    libc.prctl(_PR_SET_NAME, b"krie-keeper")
     values = json.loads(given)
     held = [Held(*each) for each in values["held"]]
     _Keeper(values["numbers"], Addresses(*values["addresses"]), held).run()

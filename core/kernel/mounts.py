@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import KernelError
+from .libc import libc
 
 _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 _FOLDER = Path("/sys/fs/bpf")
 """Covered by a folder of our own in the private namespace; it exists wherever the kernel has BPF."""
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def private_namespace() -> Path:
 
     Raises `KernelError`.
     """
-    if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
+    if libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
         raise KernelError("making a private mount namespace", ctypes.get_errno())
     _mount("tmpfs", _FOLDER)
     return _FOLDER
@@ -82,5 +82,5 @@ def _find(type_: str, usual: Path) -> Path:
 
 
 def _mount(type_: str, point: Path) -> None:
-    if _libc.mount(type_.encode(), os.fsencode(point), type_.encode(), 0, None):
+    if libc.mount(type_.encode(), os.fsencode(point), type_.encode(), 0, None):
         raise KernelError(f"mounting {type_} at {point}", ctypes.get_errno(), "is it compiled into this kernel?")

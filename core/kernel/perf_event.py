@@ -7,6 +7,8 @@ import fcntl
 import os
 import struct
 
+from .libc import libc
+
 TRACEPOINT, SOFTWARE = 2, 1
 """Types, PERF_TYPE_..."""
 _SYS_PERF_EVENT_OPEN = 298  # x86-64
@@ -15,7 +17,6 @@ _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _DISABLED = 1
 _ATTRIBUTES = struct.Struct("=IIQQQQQIIQQ")
 _SIZE = 112
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def perf_event(
@@ -27,7 +28,7 @@ def perf_event(
     """
     attributes = _ATTRIBUTES.pack(type_, _SIZE, config, period, 0, 0, _DISABLED, 0, 0, config1, config2)
     buffer = ctypes.create_string_buffer(attributes.ljust(_SIZE, b"\0"), _SIZE)
-    event: int = _libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, cpu, -1, _CLOEXEC)
+    event: int = libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, cpu, -1, _CLOEXEC)
     if event < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

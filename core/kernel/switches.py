@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
+from .libc import libc
 from .static_keys import StaticKeys
 
 ARMED, OFF, RIGHTED, LIES = "armed", "off", "put right", "lies"
@@ -34,7 +35,6 @@ _BREAKPOINT, _JUMP, _CALL = 0xCC, 0xE9, 0xE8
 _BEFORE_A_CALL = tuple(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
 """An endbr, or what the kernel puts in its place where nothing needs one (ed53a0d97192)."""
 _AGAIN_S = 1.0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Addresses(NamedTuple):
@@ -88,7 +88,7 @@ class Switches:
             return -1
         attributes = struct.pack("=IIQQQQQIIQQ", self._type, 112, 0, 0, 0, 0, 1, 0, 0, 0, self._at.idle)
         buffer = ctypes.create_string_buffer(attributes.ljust(112, b"\0"), 112)
-        return int(_libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC))
+        return int(libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC))
 
     def look(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         """What it finds, and for `LIES` why it could not be put right. `let_go_of_idle` closes `idle` everywhere."""

@@ -7,7 +7,6 @@ hands maps, programs and links over, replaces what the agent finds silent, and e
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import signal
@@ -23,6 +22,7 @@ from ..exhaustion import exhausted_in
 from ..kernel import attach, bpf, dispatch, mounts
 from ..kernel.btf import Btf
 from ..kernel.features import try_features
+from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
 from ..timings import Timings
 from .ahead import Ahead
@@ -247,7 +247,7 @@ def _errors(lines: list[str]) -> list[str]:
 
 def serve(sock: socket.socket) -> None:
     """Serve one request on this socket, in a process that ends afterwards, and with its parent."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     bpf.allow_locked_memory()
     channel = Channel(sock)
     try:

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..events.identity import Identity
+from ..kernel.libc import libc
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _OVERLAYFS = 0x794C7630  # OVERLAYFS_SUPER_MAGIC
 _STATFS_BYTES = 256  # of struct statfs, and some
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,6 @@ def _open(path: str) -> int:
 
 def _is_overlaid(descriptor: int) -> bool:
     status = ctypes.create_string_buffer(_STATFS_BYTES)
-    if _libc.fstatfs(descriptor, status):
+    if libc.fstatfs(descriptor, status):
         return True
     return int.from_bytes(status.raw[:8], "little") == _OVERLAYFS

@@ -12,13 +12,13 @@ from typing import Annotated, ClassVar
 from ..events.event import Event
 from ..events.layout import Doc
 from ..events.wire import U32, U64, Bool, Bytes, Pad2
+from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, Probe, Sensor
 from .binding import ProcessRunning
 
 PATH_BYTES = 768
 _PROCESS_VM_WRITEV = 311  # x86-64
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _write_to_own_memory() -> None:
     byte = ctypes.create_string_buffer(1)
     address = ctypes.addressof(byte)
     vector = (ctypes.c_size_t * 2)(address, 1)
-    _libc.syscall(_PROCESS_VM_WRITEV, os.getpid(), vector, 1, vector, 1, ctypes.c_ulong(0))
+    libc.syscall(_PROCESS_VM_WRITEV, os.getpid(), vector, 1, vector, 1, ctypes.c_ulong(0))
     memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(memory, b"\0", address)

@@ -8,6 +8,7 @@ import struct
 import time
 from pathlib import Path
 
+from ..kernel.libc import libc
 from .needs import RESULTS_VARIABLE
 from .patience import PATIENCE_S
 
@@ -16,7 +17,6 @@ Objects = frozenset[tuple[str, int]]
 _NEXT_ID = {"prog": 11, "map": 12, "link": 31}
 """Commands of bpf(2): BPF_PROG_GET_NEXT_ID and so on."""
 _SYS_BPF = 321  # x86-64
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def bpf_objects() -> Objects:
@@ -45,7 +45,7 @@ def _ids(command: int) -> list[int]:
     found = [0]
     while True:
         attributes = ctypes.create_string_buffer(struct.pack("=III", found[-1], 0, 0), 12)
-        if _libc.syscall(_SYS_BPF, command, attributes, 12) < 0:
+        if libc.syscall(_SYS_BPF, command, attributes, 12) < 0:
             return found[1:]
         found.append(struct.unpack_from("=I", attributes, 4)[0])
 
