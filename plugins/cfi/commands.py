@@ -94,7 +94,7 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
     """
     declared = shipped()
     if function in declared.acts:
-        act = explanation.of_act(function, declared)
+        act = explanation.of_act(function, declared, _decide())
         if as_json:
             say_json(act)
         else:
@@ -105,11 +105,19 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
     lock = known if known is not None and function in known.functions else _derived(vmlinux, kernel, wanted)
     if function not in lock.functions:
         raise click.ClickException(f"{lock.release or lock.build_id} has no function {function}, or has several")
-    answer = explanation.of_function(function, lock, declared)
+    answer = explanation.of_function(function, lock, declared, _decide())
     if as_json:
         say_json(answer)
     else:
         say(*explanation.function_in_words(answer, lock.functions[function], declared))
+
+
+def _decide() -> explanation.Decide:
+    from krie.testing.events import build  # noqa: PLC0415 - the engine takes a tenth of a second to import
+    from krie.testing.rules import Rules  # noqa: PLC0415
+
+    rules = Rules("cfi")
+    return lambda event, fields: rules.decide(build(event, **fields))
 
 
 def _derived(vmlinux: Path | None, kernel: str, declared: Declaration) -> LockFile:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from krie import Json
+from krie import Decision, Json
 
 from .act import Act
 from .declaration import Declaration, Indirect
@@ -20,14 +20,16 @@ _GAIN = ", with credentials that gain"
 _FORGED = "one of the callers, reached by another way or forged as the return address"
 _OWNERS = {_KERNEL: "kernel", _OTHER: "other", _MODULE: "module"}
 WITHOUT = "who has not this right"
+Decide = Callable[[type[Caller | Act], Mapping[str, Any]], Decision]
+"""What the shipped rules decide about an event with these fields."""
 _FOREIGN = f"{_FORGED}{_GAIN} in another system call than these"
 
 
-def of_function(name: str, lock: LockFile, declared: Declaration) -> dict[str, Json]:
+def of_function(name: str, lock: LockFile, declared: Declaration, decide: Decide) -> dict[str, Json]:
     """All that is known of a function, which `lock` has."""
     found = lock.functions[name]
     open_ = [each for each in found.taken if each not in declared.indirect]
-    by_whom = outcomes(name, certain=not open_) if _reached(found, declared) else {}
+    by_whom = outcomes(name, decide, certain=not open_) if _reached(found, declared) else {}
     return {
         "function": name,
         "release": lock.release,
@@ -42,7 +44,7 @@ def of_function(name: str, lock: LockFile, declared: Declaration) -> dict[str, J
     }
 
 
-def of_act(name: str, declared: Declaration) -> dict[str, Json]:
+def of_act(name: str, declared: Declaration, decide: Decide) -> dict[str, Json]:
     """All that is declared of an act, and what who has no right to it gets."""
     row = declared.acts[name]
     return {
@@ -50,11 +52,11 @@ def of_act(name: str, declared: Declaration) -> dict[str, Json]:
         "right": row.right,
         "judged": row.judged,
         "why": row.why,
-        "outcomes": {who: [*found] for who, found in _decided(Act, {WITHOUT: {"act": name}}).items()},
+        "outcomes": {who: [*found] for who, found in _decided(Act, {WITHOUT: {"act": name}}, decide).items()},
     }
 
 
-def outcomes(function: str, *, certain: bool) -> dict[str, list[str]]:
+def outcomes(function: str, decide: Decide, *, certain: bool) -> dict[str, list[str]]:
     """By who calls it: the action of the shipped rules where a plugin enforces, and their ids. Empty: nothing is seen.
 
     `certain`: all callers by a pointer are known.
@@ -66,15 +68,11 @@ def outcomes(function: str, *, certain: bool) -> dict[str, list[str]]:
         cases |= {f"{who}{_GAIN}": {**case, "gain": ("euid0",)} for who, case in cases.items()}
         cases[_FOREIGN] = {**common, "gain": ("euid0",), "lock": "path", "owner": "kernel"}
     otherwise = f"{_FORGED}, otherwise" if function == CREDENTIALS else _FORGED
-    return {**_decided(Caller, cases), otherwise: []}
+    return {**_decided(Caller, cases, decide), otherwise: []}
 
 
-def _decided(event: type[Caller | Act], cases: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    from krie.testing.events import build  # noqa: PLC0415 - the engine takes a tenth of a second to import
-    from krie.testing.rules import Rules  # noqa: PLC0415
-
-    rules = Rules("cfi")
-    decisions = {who: rules.decide(build(event, **fields)) for who, fields in cases.items()}
+def _decided(event: type[Caller | Act], cases: Mapping[str, Mapping[str, Any]], decide: Decide) -> dict[str, list[str]]:
+    decisions = {who: decide(event, fields) for who, fields in cases.items()}
     return {
         who: [str(each.action), *(rule.id for rule in each.rules)] * bool(each.rules) for who, each in decisions.items()
     }
