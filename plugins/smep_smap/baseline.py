@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, Maps, Symbols, kprobe_lines, mounted
+from krie import Json, Maps, Symbols, kprobe_lines, loaded_modules, mounted
 from krie import Trap as Place
 
 from .events import Activity, RegisterCheck, Trap
@@ -33,7 +33,7 @@ class Baseline:
         `kernel_stack`: whether the kernel's stack goes into records.
         """
         self._traps, self._counts = traps, maps["smep_smap_counts"]
-        self._modules = _MODULES.read_bytes()
+        self._modules = _loaded()
         self._symbols = Symbols(_WANTED)
         self._unreadable = ""
         self._before: dict[int, tuple[int, ...]] = {}
@@ -67,7 +67,7 @@ class Baseline:
         yield from self._missing()
 
     def _renew(self) -> None:
-        if (modules := _MODULES.read_bytes()) != self._modules:
+        if (modules := _loaded()) != self._modules:
             self._modules, self._symbols = modules, Symbols(_WANTED)
 
     def _name(self, address: int) -> str:
@@ -108,6 +108,11 @@ class Baseline:
             else:
                 continue
             yield Trap.without_header(offset=trap.offset, state=state, function=trap.target, reason=reason)
+
+
+def _loaded() -> list[tuple[bytes, int]]:
+    """Modules and where they lie; not how many use them, which an attack changes, too. Raises `OSError`."""
+    return [(each.raw, each.address) for each in loaded_modules(_MODULES)]
 
 
 def _listed() -> Mapping[str, str]:

@@ -162,6 +162,8 @@ def test_a_module_that_came_meanwhile_has_a_name(kernel: Path) -> None:
     (kernel / "kallsyms").write_text(f"{KALLSYMS}ffffffffc0000100 t other\t[new]\n")
     event = build(RegisterCheck, return_address=0xFFFFFFFFC0000101)
     assert made.facts(event)["return_module"] == "krie_test"  # no module came, as far as /proc/modules tells
+    (kernel / "modules").write_text("krie_test 16384 1 - Live 0x0\n")
+    assert made.facts(event)["return_module"] == "krie_test"  # nor does one that is used by another process
     (kernel / "modules").write_text("new 16384 0 - Live 0x0\n")
     assert made.facts(event)["return_symbol"] == "other+0x1 [new]"
 
