@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from .placement import Tiers, find_tiers
 
 _QUESTION, _ANSWER = struct.Struct("=II"), struct.Struct("=I")
 _LONGEST_ANSWER, _LONGEST_ANSWERS = 1 << 20, 4 << 20
+TOGETHER_S = 0.25
+"""After so long no further question of a request is begun: whoever asked waits for this and one decision at most."""
 ANSWERED, FAILED = b"+", b"-"
 
 
@@ -184,7 +187,7 @@ def request(questions: Iterable[tuple[int, str]]) -> bytes:
 
 
 def answers_of(raw: bytes) -> list[bytes]:
-    """What it says: `ANSWERED` or `FAILED` with a text, for the first questions if all answers together are long."""
+    """What it says: `ANSWERED` or `FAILED` with a text, for the first questions if all together are long or slow."""
     found, at = [], 0
     while at < len(raw):
         (length,) = _ANSWER.unpack_from(raw, at)
@@ -193,12 +196,12 @@ def answers_of(raw: bytes) -> list[bytes]:
     return found
 
 
-def evaluate(engine: EmbeddedEngine, link: Link) -> None:
-    """The child that decides: answers requests until the agent has gone."""
+def evaluate(engine: EmbeddedEngine, link: Link, clock: Callable[[], float] = time.monotonic) -> None:
+    """The child that decides: answers requests until the agent has gone; of each at least the first question."""
     while True:
         asked, at = link.receive_bytes(), 0
-        answers = bytearray()
-        while at < len(asked) and (not answers or len(answers) < _LONGEST_ANSWERS):
+        answers, begun = bytearray(), clock()
+        while at < len(asked) and (not answers or (len(answers) < _LONGEST_ANSWERS and clock() - begun < TOGETHER_S)):
             package, length = _QUESTION.unpack_from(asked, at)
             at += _QUESTION.size + length
             answer = _answer(engine, engine.packages[package], asked[at - length : at].decode())

@@ -20,7 +20,7 @@ from ..policy.debts import Debts
 from ..policy.delegated import Answer, Answered
 from ..policy.engine import Package, Rule, fired_rules
 from ..policy.sources import PolicySources
-from .compiled import ANSWERED, Compiled, Failure, Job, answers_of, request
+from .compiled import ANSWERED, TOGETHER_S, Compiled, Failure, Job, answers_of, request
 
 _log = logging.getLogger("krie")
 _TOGETHER = 128
@@ -144,12 +144,14 @@ class Evaluator:
         return _TOGETHER
 
     def evaluate_many(self, asked: Sequence[tuple[tuple[Package, ...], str]]) -> list[Answered]:
-        """See `krie.policy.delegated.Many`: in one request, as long as nothing goes wrong."""
+        """See `krie.policy.delegated.Many`: in few requests, as long as nothing goes wrong."""
         found: list[Answered] = []
         for start in range(0, len(asked), _TOGETHER):
             some = asked[start : start + _TOGETHER]
             questions = [(each, document) for packages, document in some for each in packages]
-            answers = self._at_once(questions)
+            answers: list[Answer] = []
+            while len(answers) < len(questions) and (more := self._at_once(questions[len(answers) :])):
+                answers += more
             # One by one it turns out whose fault it is, and nothing else is left undecided.
             answers += [self._one(*each) for each in questions[len(answers) :]]
             rest = iter(answers)
@@ -157,14 +159,15 @@ class Evaluator:
         return found
 
     def _at_once(self, questions: Sequence[tuple[Package, str]]) -> list[Answer]:
-        """The answers to the first ones, all of which have the time of one decision; none where something is wrong."""
+        """The answers to the first ones, at least one; none where one takes longer than it may, or else is wrong."""
         worker = self._worker
         if worker is None or not self.debts.none:
             return []
         timeout_s = self._limits.decision_ms / 1000
         try:
             worker.send_bytes(request((self._places[each.name], document) for each, document in questions), timeout_s)
-            raw = worker.receive_bytes(timeout_s, self._meanwhile)
+            # The last one that is begun has the time of a decision: slow ones together are no failure.
+            raw = worker.receive_bytes(TOGETHER_S + timeout_s, self._meanwhile)
         except (TimeoutError, ChildEnded):
             worker.end(0.0)
             self._worker = None

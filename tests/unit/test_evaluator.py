@@ -252,6 +252,58 @@ def test_answers_that_are_long_together_are_fetched_in_parts(tmp_path: Path, mon
         assert made.replaced == 0
 
 
+class Asked:
+    """What an evaluator talks to, with one request for it."""
+
+    def __init__(self, *requests: bytes) -> None:
+        self.requests, self.answers = list(requests), list[bytes]()
+
+    def receive_bytes(self) -> bytes:
+        if not self.requests:
+            raise ChildEnded
+        return self.requests.pop(0)
+
+    def send_bytes(self, raw: bytes) -> None:
+        self.answers += compiled.answers_of(raw)
+
+
+@pytest.mark.parametrize(("takes_s", "answered"), [(0.001, 100), (0.1, 3), (0.9, 1)])
+def test_an_evaluator_begins_no_further_question_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_s: float, answered: int
+) -> None:
+    now = [0.0]
+
+    def answer(*_: object) -> str:
+        now[0] += takes_s
+        return "[]"
+
+    monkeypatch.setattr(EmbeddedEngine, "answer", answer)
+    (tmp_path / "good.rego").write_text(GOOD)
+    link = Asked(compiled.request((0, each) for each in documents(*range(100))))
+    with pytest.raises(ChildEnded):
+        compiled.evaluate(EmbeddedEngine(compiled.read_policy((tmp_path,), {})), link, lambda: now[0])  # type: ignore[arg-type]
+    assert link.answers == [b"+[]"] * answered
+
+
+def test_slow_ones_together_are_asked_on_and_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where each takes most of its time: their process answers one, and has the time of one for each."""
+    monkeypatch.setattr(compiled, "TOGETHER_S", 0.0)  # of the processes that are forked from here on
+    waited: list[float] = []
+    receive = Child.receive_bytes
+    with ExitStack() as stack:
+        made = Setting(tmp_path, stack).evaluator()
+
+        def noted(self: Child, timeout_s: float, *given: Any) -> bytes:
+            waited.append(timeout_s)
+            return receive(self, timeout_s, *given)
+
+        monkeypatch.setattr(Child, "receive_bytes", noted)
+        monkeypatch.setattr(made, "_one", None)
+        assert answered_many(made, *range(30)) == [{"good": ["GOOD"]}] * 30
+        assert (len(waited), made.replaced) == (30, 0)
+        assert min(waited) > LIMITS.decision_ms / 1000  # an answer that was begun late is awaited
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_that_a_service_manager_sends_to_all_end_none(setting: Setting, number: signal.Signals) -> None:
     made = setting.evaluator()
