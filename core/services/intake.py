@@ -14,6 +14,7 @@ from ..policy.bundle import Bundle, read_bundle
 from ..policy.bundle_file import executables_of
 from ..policy.pinned import VerificationKey
 from ..policy.serial import refused_for_age, serial_of
+from ..policy.signature import file_digest
 from ..policy.verification import verify
 from .kept import KeptBundle, State, digest_of
 from .polling import Polled
@@ -77,13 +78,15 @@ class Intake:
         assert polled.raw is not None
         digest = digest_of(polled.raw)
         if digest == self._state.digest and self.known_digest() == digest:
-            self._refused.clear()
-            self._state = replace(self._state, etag=polled.etag)
+            self._nothing_new(polled)
             return None
         if why := self._refused.get(digest):
             raise PolicyError(why)
         try:
             bundle = self._examined(polled.raw)
+            if self._is_in_force(bundle):
+                self._nothing_new(polled)
+                return None
             executables = executables_of(bundle)
             serial = serial_of(bundle)
         except PolicyError as error:
@@ -96,6 +99,25 @@ class Intake:
         self._kept.offer(polled.raw)
         self._waiting = Offer(digest, bundle.revision, serial, polled.etag, polled.size, executables)
         return self._waiting
+
+    def _nothing_new(self, polled: Polled) -> None:
+        self._refused.clear()
+        self._state = replace(self._state, etag=polled.etag)
+
+    def _is_in_force(self, bundle: Bundle) -> bool:
+        """Whether a verified one holds what the one in force does: some servers pack their files for each answer.
+
+        The one that is kept stays then. So its own signature must hold still: the next start depends on it.
+        """
+        try:
+            raw = self._kept.read(self._kept.active)
+            if digest_of(raw) != self._state.digest:
+                return False
+            kept = read_bundle(raw, str(self._kept.active))
+            verify(kept, self._keys())
+        except (KrieError, MemoryError, RecursionError):  # the fetched one takes its place
+            return False
+        return _contents(kept) == _contents(bundle)
 
     def known_digest(self) -> str:
         """Of the bundle that is kept; empty where there is none."""
@@ -161,3 +183,8 @@ class Intake:
         except PolicyError as error:
             raise PolicyError(f"{self._shown}: {error}") from error
         return bundle
+
+
+def _contents(bundle: Bundle) -> dict[str, str]:
+    """All of its files, the manifest with the revision among them, as a signature sees them."""
+    return {name: file_digest(name, content) for name, content in bundle.files.items()}

@@ -1,5 +1,6 @@
 """An agent whose policy comes as a bundle, from a real web server and from a file."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -329,6 +330,22 @@ def test_any_web_server_for_files_will_do(site: Site, tag: str) -> None:
         site.shelf.put(signed(ruled("B2", 2)).to_bytes(), tag)
         until(agent, revision(agent, "B2"))
         assert decided_by(setting, agent) == ["B2"]
+
+
+def test_a_server_that_packs_its_bundle_for_each_answer_forces_no_reload(site: Site) -> None:
+    raw = signed(ruled("B1")).to_bytes()
+    site.shelf.put(raw)
+    with site.agent(min_delay_s=1, max_delay_s=1) as (setting, agent):
+        until(agent, revision(agent, "B1"))
+        for level in (1, 2):
+            site.shelf.put(gzip.compress(gzip.decompress(raw), level, mtime=level))
+            assert site.shelf.raw != raw
+            before = site.shelf.unchanged
+            until(agent, lambda before=before: site.shelf.unchanged > before)  # type: ignore[misc]  # it was taken
+        site.shelf.put(signed(ruled("B2", 2)).to_bytes())
+        until(agent, revision(agent, "B2"))
+        loaded = [each["revision"][:6] for each in told(setting, agent, "krie.policy")]
+        assert loaded == ["rev-B1", "rev-B2"]
 
 
 def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Site) -> None:

@@ -1,5 +1,6 @@
 """OPA's bundle protocol, question by question, and what becomes of the answers."""
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,11 @@ class Host:
         self.kept = KeptBundle(folder / "bundle")
         self.kept.make()
         self.now = now
+        self.keys = pinned()
         self.made = self.again()
 
     def again(self, url: str = URL) -> Intake:
-        self.made = Intake(self.kept, url, lambda: pinned(), "https://a/b", lambda: self.now)
+        self.made = Intake(self.kept, url, lambda: self.keys, "https://a/b", lambda: self.now)
         return self.made
 
     def in_force(self, name: str, serial: int | None, etag: str = "e") -> bytes:
@@ -121,6 +123,46 @@ def test_what_is_in_force_is_noted_and_known_to_the_next_one(tmp_path: Path) -> 
     host.kept.active.write_bytes(b"changed")
     assert host.made.known_etag() == ""  # so that it is fetched anew
     assert host.made.take(Polled(raw, "tag")) is not None
+
+
+def packed_anew(raw: bytes, level: int = 1) -> bytes:
+    """The same files in another archive."""
+    made = gzip.compress(gzip.decompress(raw), level, mtime=level)
+    assert made != raw
+    return made
+
+
+def test_what_is_packed_anew_is_not_offered(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    raw = host.in_force("A", 5, "tag")
+    assert host.made.take(Polled(packed_anew(raw), "tag 2")) is None
+    assert host.made.known_etag() == "tag 2"
+    assert host.kept.read(host.kept.active) == raw
+    assert host.made.take(Polled(signed(bundle(RULE % "A", serial=5)).to_bytes(), "tag 3")) is None  # signed anew
+    for other in (
+        bundle(RULE % "A", serial=6),
+        bundle(RULE % "A", serial=5, revision="r2"),
+        bundle(RULE % "B", serial=5),
+        bundle(RULE % "A", serial=5, more=1),
+    ):
+        assert host.made.take(Polled(signed(other).to_bytes(), "tag")) is not None
+    with pytest.raises(PolicyError, match="is not signed"):  # what is not verified is not compared
+        host.made.take(Polled(bundle(RULE % "A", serial=5).to_bytes(), "tag"))
+    assert host.made.refusal
+    assert host.made.take(Polled(packed_anew(raw, 2), "tag 4")) is None
+    assert host.made.refusal == ""
+
+
+def test_what_is_packed_anew_replaces_one_that_the_next_start_would_refuse(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    raw = host.in_force("A", 5)
+    host.keys = pinned(number=1)
+    assert host.made.take(Polled(signed(bundle(RULE % "A", serial=5), number=1).to_bytes(), "tag")) is not None
+    host.keys = pinned()
+    assert host.made.take(Polled(packed_anew(raw), "tag")) is None
+    host.kept.disown()  # the agent says that it is not in force
+    host.again()
+    assert host.made.take(Polled(packed_anew(raw), "tag")) is not None
 
 
 def test_the_highest_serial_stays(tmp_path: Path) -> None:
