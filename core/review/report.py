@@ -10,6 +10,8 @@ from ..events.wire import Json
 SEVERITIES = ("critical", "high", "medium", "low")
 """From the worst on, as reports show them."""
 TIERS = ("kernel", "user")
+SIDES = ("old", "new")
+"""The policies that are compared, as a report's `data` call them."""
 LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 """How code scanners call severities."""
 
@@ -68,4 +70,4 @@ class Report:
     passed: tuple[str, ...] = ()
     """Rules of which nothing differs."""
     data: Mapping[str, Json] = field(default_factory=dict)
-    """The same for machines."""
+    """The same for machines; of each of `SIDES` its name, revision and commit."""

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from ..printable import json_line, one_line
 from ..version import version
-from .report import Finding, Report
+from .report import SIDES, Finding, Report
 from .review_page import as_html
 
 _PUNCTUATION = re.compile(r"[^\w ]", re.ASCII)
@@ -54,7 +54,11 @@ def as_junit(report: Report) -> str:
 
 
 def as_sarif(report: Report) -> str:
-    """SARIF 2.1.0: a result for each finding, at the rule's place."""
+    """SARIF 2.1.0: a result for each finding, at the rule's place.
+
+    Which policies were compared is in the run's properties: its place for commits is for those of one repository that
+    has a URL, and there are two policies, of which any may be a folder or a bundle.
+    """
     rules = {each.rule: each for each in report.findings}
     described = [
         {"id": one_line(name), "shortDescription": {"text": _sarif(each.title or name)}}
@@ -71,6 +75,7 @@ def as_sarif(report: Report) -> str:
             }
         ],
         "results": [_result(each) for each in report.findings],
+        "properties": {side: report.data[side] for side in SIDES if side in report.data},
     }
     content = {"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", "runs": [run]}
     return json_line(json.dumps(content, indent=2))

@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 from krie.cli.policy import policy
@@ -15,6 +16,9 @@ from krie.plugin.manager import Plugins
 from krie.policy.bundle import bundle_of
 from krie.review.chosen import Chosen, chosen, in_force, named
 from krie.review.git_revision import Repository
+from krie.review.report_text import FORMATS
+
+from . import sarif
 
 RULE = 'package krie.{}\n\nrules contains {{"id": "{}", "action": "log"}} if input.event.kind == "x"\n'
 
@@ -79,12 +83,15 @@ def test_every_report_names_the_commit_that_a_revision_was(site: Path, monkeypat
     diff, journal = ["diff", "git:HEAD~1", "HEAD"], ["replay", "journal", "--against", "git:HEAD~1", "--jobs", "1"]
     (home / "journal").write_text("{}\n")
     for command, commits in ((diff, (old, new)), (journal, (old,))):
-        for shape in ("table", "json", "junit", "markdown", "html"):
+        for shape in ("table", *FORMATS):
             shown = CliRunner().invoke(policy, [*command, "--format", shape]).stdout
             assert all(each in shown for each in commits), (command, shape, shown)
         told = json.loads(CliRunner().invoke(policy, [*command, "--format", "json"]).stdout)
         told_of = told["old"] if command is diff else told["new"]
         assert old in told_of["commit"]
+        log = json.loads(CliRunner().invoke(policy, [*command, "--format", "sarif"]).stdout)
+        jsonschema.validate(log, sarif.log(rule="id shortDescription", result="ruleId message level"))
+        assert log["runs"][0]["properties"] == {side: told[side] for side in ("old", "new")}
     assert told["old"]["commit"] is None
 
 

@@ -4,7 +4,6 @@ import html
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -26,6 +25,8 @@ from krie.review.findings import (
 )
 from krie.review.lint_formats import as_github, as_gitlab, as_json, as_markdown, as_sarif, literal, summary
 
+from . import sarif
+
 EVIL = (
     "a|b`c`<script>@all\n::error file=x::forged\r\n##[stop-commands]x\x1b[2J\u202e%0A,title=y:z\ud800"
     " www.x.yz https://x.yz #1"
@@ -43,95 +44,10 @@ def made(findings: tuple[Finding, ...] = SEVERAL, why: str = "") -> Report:
     return Report("r1", looked, findings)
 
 
-def obj(required: str, **properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": required.split(),
-        "properties": properties,
-        "additionalProperties": False,
-    }
-
-
-def several(items: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-TEXT = {"type": "string", "minLength": 1}
-URI = {"type": "string", "pattern": r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+$"}
-MESSAGE = obj("text", text=TEXT)
-LEVEL = {"enum": ["none", "note", "warning", "error"]}
-ARTIFACT = obj("uri", uri=URI, uriBaseId={"const": "SRCROOT"})
-NUMBER = {"type": "integer", "minimum": 1}
-SARIF = obj(
-    "version runs",
-    **{"$schema": URI},
-    version={"const": "2.1.0"},
-    runs=several(
-        obj(
-            "tool invocations results",
-            tool=obj(
-                "driver",
-                driver=obj(
-                    "name rules",
-                    name=TEXT,
-                    version=TEXT,
-                    informationUri=URI,
-                    rules=several(
-                        obj(
-                            "id shortDescription fullDescription help",
-                            id=TEXT,
-                            shortDescription=MESSAGE,
-                            fullDescription=MESSAGE,
-                            help=MESSAGE,
-                            helpUri=URI,
-                            defaultConfiguration=obj("level", level=LEVEL),
-                        )
-                    ),
-                ),
-            ),
-            invocations=several(
-                obj(
-                    "executionSuccessful",
-                    executionSuccessful={"type": "boolean"},
-                    toolExecutionNotifications=several(obj("message", level=LEVEL, message=MESSAGE)),
-                )
-            ),
-            originalUriBaseIds=obj("SRCROOT", SRCROOT=obj("uri", uri={**URI, "pattern": "^file:///.*/$"})),
-            columnKind={"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
-            results=several(
-                obj(
-                    "ruleId message level locations",
-                    ruleId=TEXT,
-                    ruleIndex={"type": "integer", "minimum": -1},
-                    level=LEVEL,
-                    message=MESSAGE,
-                    locations={
-                        **several(
-                            obj(
-                                "physicalLocation",
-                                physicalLocation=obj(
-                                    "artifactLocation",
-                                    artifactLocation=ARTIFACT,
-                                    region=obj("startLine", startLine=NUMBER, startColumn=NUMBER),
-                                ),
-                            )
-                        ),
-                        "minItems": 1,
-                    },
-                    partialFingerprints={"type": "object", "additionalProperties": TEXT},
-                )
-            ),
-        )
-    ),
-)
-"""What of SARIF 2.1.0's schema concerns what is written here; nothing else is allowed, and what GitHub wants is
-required."""
-
-
 @pytest.mark.parametrize("report", [made(), made(why="none is installed"), made(HOSTILE), made(())])
 def test_sarif_is_as_its_schema_says(report: Report) -> None:
     log = json.loads(as_sarif(report))
-    jsonschema.validate(log, SARIF)
+    jsonschema.validate(log, sarif.log())
     for run in log["runs"]:
         rules = run["tool"]["driver"]["rules"]
         assert all(rules[each["ruleIndex"]]["id"] == each["ruleId"] for each in run["results"])
