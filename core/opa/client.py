@@ -50,7 +50,8 @@ class _Bounded(Session):
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise RefusedAnswer("it packs its answers, which it was asked not to do")
         body = bytearray()
-        for piece in response.iter_content(_PIECE):
+        # Not `iter_content`: to that a chunk of length -1 is all that follows, without a bound.
+        while piece := response.raw.read1(_PIECE, decode_content=False):
             body += piece
             if len(body) > MOST_ANSWERED:
                 raise RefusedAnswer(f"its answer is larger than {MOST_ANSWERED >> 20} MiB")

@@ -462,6 +462,7 @@ def raw(body: bytes, *headers: str, status: str = "200 OK") -> Reply:
 REVISION = "the revision"
 DEEP = b'{"result": ' + b"[" * 100_000
 BOMB = gzip.compress(bytes(400 << 20), 1)
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 KILL = {"id": "SITE1", "action": "kill", "scope": "process", "ttl_s": 60}
 
 
@@ -577,8 +578,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Setting,
         (raw(DEEP), "recursion|JSON|Expecting"),
         (raw(b"x" * (5 << 20)), "larger than 4 MiB"),
         (lambda _: [b"HTTP/1.1 200 OK\r\n\r\n", *([b"x" * (1 << 20)] * 8)], "larger than 4 MiB"),
-        (lambda _: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"100000\r\n" + b"x" * (1 << 20)
+        (lambda _: CHUNKED + b"100000\r\n" + b"x" * (1 << 20)
          + b"\r\nffffffffffffffff\r\n" + b"y" * (8 << 20), "larger than 4 MiB|no answer|Incomplete"),
+        (lambda _: CHUNKED + b"-1\r\n" + b"y" * (8 << 20), "larger than 4 MiB"),
+        (lambda body: CHUNKED + b"-1\r\n" + json.dumps(honest(REVISION)(body)).encode(), "it gave no answer"),
+        (lambda _: CHUNKED + b"xyz\r\n", "IncompleteRead"),
         (lambda _: b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n", "headers"),
         (lambda _: b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 100_000, "header|line|no answer"),
         (lambda _: b"SSH-2.0-OpenSSH\r\n", "SSH|BadStatusLine|no answer"),
