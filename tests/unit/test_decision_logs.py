@@ -19,6 +19,7 @@ from krie.errors import PolicyError
 from krie.events.wire import Json
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
+from krie.processes.enrich import host
 from krie.services.decisions import Decisions, Drops
 from krie.services.http import Answer, ServiceError
 from krie.services.mask import Mask, masked, masks
@@ -94,6 +95,7 @@ def test_decisions_arrive_masked_as_opa_tells_them(tmp_path: Path) -> None:
     assert event["bundles"]["krie"]["revision"] == agent._policy.revision
     assert event["result"]["action"] == "log"
     assert event["result"]["rules"] == [{"id": "R1", "action": "log"}]
+    assert event["input"]["host"] == host()  # name, machine and boot: decisions of many hosts can be told apart
     assert event["input"]["process"]["exe"] == "somewhere"
     assert "comm" not in event["input"]["process"]
     assert event["erased"] == ["/input/process/comm"]

@@ -179,6 +179,18 @@ def test_an_older_line_is_decided_only_where_no_rule_reads_what_it_lacks(
         assert (tally.same + tally.different, dict(tally.undecided)) == (1, {})
 
 
+def test_a_line_of_an_agent_that_told_no_severities_and_no_host_is_decided_as_it_was(tmp_path: Path) -> None:
+    policy = sources(rule("A", "log", KIND))
+    recorder = Recorder(policy)
+    recorder.sysctl("kernel/a")
+    line = json.loads(recorder.lines[0])
+    for each in line["decision"]["rules"]:
+        assert [each.pop(name) for name in ("severity", "title", "technique")]
+    (tmp_path / "j").write_text(stripped(json.dumps(line), "given", "values", "host", "since_boot_ns"))
+    tally = replayed(policy, policy, [tmp_path / "j"])
+    assert (tally.same, tally.in_force_then, tally.reproduced, dict(tally.undecided)) == (1, 1, 1, {})
+
+
 def test_a_line_that_lacks_a_field_which_rules_read_is_not_guessed_at(tmp_path: Path) -> None:
     policy = sources(rule("A", "log", KIND, 'input.event.name == "kernel/a"'))
     recorder = Recorder(policy)
