@@ -23,7 +23,7 @@ from krie.testing.patience import PATIENCE_S
 
 from ..policy.bundles import bundle, key_pair, signed
 from .test_agent import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
-from .web import reply, serving
+from .web import certificate, reply, server_tls, serving
 
 RULE = """package krie.site
 
@@ -346,6 +346,66 @@ def test_a_server_that_packs_its_bundle_for_each_answer_forces_no_reload(site: S
         until(agent, revision(agent, "B2"))
         loaded = [each["revision"][:6] for each in told(setting, agent, "krie.policy")]
         assert loaded == ["rev-B1", "rev-B2"]
+
+
+def test_a_poll_that_is_held_open_by_a_server_that_wants_to_know_who_asks(tmp_path: Path) -> None:
+    """TLS by an authority of its own, the agent's certificate and its token; each of them as the configuration says."""
+    site, changed = Site(tmp_path), threading.Event()
+    shelf, headers = site.shelf, {"Content_Type": "application/vnd.openpolicyagent.bundles"}
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers.get("Authorization") != "Bearer t0ken":
+            reply(handler, 401)
+            return
+        if handler.headers.get("If-None-Match") == shelf.etag:
+            changed.wait(PATIENCE_S)
+        reply(handler, 200, shelf.raw, ETag=shelf.etag, **headers)
+
+    shelf.put(signed(ruled("B1")).to_bytes())
+    token = tmp_path / "token"
+    token.write_text("t0ken\n")
+    token.chmod(0o600)
+    mine, key = certificate("client", "clients").written(tmp_path, "client")
+    files = {"token": str(token), "ca": certificate("ca").written(tmp_path, "ca")[0], "certificate": mine, "key": key}
+    with serving(answer, server_tls(tmp_path, client_ca="clients")) as server:
+        site.url = server.url
+        # The next poll of a server that holds none open would come after a day.
+        with site.agent(long_poll_s=30, min_delay_s=86400, max_delay_s=86400, **files) as (_, agent):
+            until(agent, revision(agent, "B1"))
+            wait(lambda: len(server.requests) > 1)  # it is held
+            shelf.put(signed(ruled("B2", 2)).to_bytes())
+            changed.set()
+            until(agent, revision(agent, "B2"))
+            assert [each.headers["prefer"] for each in server.requests[:2]] == ["modes=snapshot;wait=30"] * 2
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"), [("token", "401"), ("ca", "certificate verify failed"), ("certificate", "")]
+)
+def test_a_server_that_wants_to_know_who_asks_tells_others_nothing(tmp_path: Path, missing: str, why: str) -> None:
+    site = Site(tmp_path)
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    token = tmp_path / "token"
+    token.write_text("t0ken\n")
+    token.chmod(0o600)
+    mine, key = certificate("client", "clients").written(tmp_path, "client")
+    files = {"token": str(token), "ca": certificate("ca").written(tmp_path, "ca")[0], "certificate": mine, "key": key}
+    for name in (missing, *(["key"] if missing == "certificate" else [])):
+        del files[name]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers.get("Authorization") == "Bearer t0ken":
+            site.shelf.answer(handler)
+        else:
+            reply(handler, 401)
+
+    with serving(answer, server_tls(tmp_path, client_ca="clients")) as server:
+        site.url = server.url
+        with site.agent(**files) as (setting, agent):
+            until(agent, lambda: "bundle" in agent._desk.troubles)
+            assert why in agent._desk.troubles["bundle"]
+            assert bool(server.requests) == (missing == "token")
+            assert decided_by(setting, agent) == ["R1"]
 
 
 def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Site) -> None:
