@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from krie.cli.policy import policy as policy_command
+from krie.config import load_config
 from krie.errors import ConfigError, PolicyError
+from krie.plugin.offline import load_plugins
 from krie.policy.bundle import read_bundle
 from krie.policy.serial import serial_of
+from krie.tier.subject import Subject, subject_of
+from krie.tier.tried import tried_engine
 
 OPA = Path(__file__).parents[2] / ".cache/tools/opa"
 SITE = 'package krie.site\n\nrules contains {"id": "SITE", "action": "log"} if input.process.program == "tool"\n'
@@ -109,6 +113,30 @@ def test_commands_take_a_bundle_for_the_policy(config: Path, tmp_path: Path) -> 
     run("bundle", "--config", config, "--output", tmp_path / "state/bundle/active.tar.gz")
     with pytest.raises(PolicyError, match=r"active\.tar\.gz: is not signed"):
         run("check", "--config", other)
+
+
+def test_the_kernel_s_tables_are_the_same_from_folders_and_from_their_bundle(config: Path, tmp_path: Path) -> None:
+    site = (
+        SITE.replace("log", "override")
+        .replace("if ", 'if {\n\tinput.event.kind == "runtime_integrity.sysctl_write"\n\t')
+        .replace('"tool"', '"tool"\n}')
+    )
+    (tmp_path / "site/site.rego").write_text(site)
+    run("bundle", "--config", config, "--output", tmp_path / "b.tar.gz")
+    other = tmp_path / "other.toml"
+    other.write_text(config.read_text().replace('paths = ["site"]', 'bundle = "b.tar.gz"'))
+    folders, bundle = map(subject, (config, other))
+    assert bundle.engine.revision == folders.engine.revision
+    assert bundle.tables() == folders.tables()
+    assert {"SITE", "SYSCTL001"} <= {rule for each in bundle.types for rule in bundle.tiers.in_kernel(each.name)}
+    (tmp_path / "site/site.rego").write_text(site.replace('program == "tool"', 'program != "tool"'))
+    assert bundle.tables() != subject(config).tables()
+
+
+def subject(config: Path) -> Subject:
+    settings = load_config(config)
+    loaded, _ = load_plugins(settings, str(config))
+    return subject_of(settings, loaded, tried_engine(settings, loaded))
 
 
 def test_masks_of_decision_logs_are_part_of_it_and_decide_nothing(config: Path, tmp_path: Path) -> None:
