@@ -158,6 +158,42 @@ int containment_bpf(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
+/* A hook whose argument is the folder in which a name is made: what the agent is about to make there is not made before
+ * it, and differently. */
+int containment_inode_make(u64 *ctx)
+{
+	int error = containment_guard_folder((struct inode *)ctx[0]);
+
+	if (error)
+		return error;
+	return containment_refuse(containment_operation());
+}
+
+/* security_inode_link(dentry, folder, new_dentry): by another name, a file of the agent's could be replaced unseen */
+int containment_inode_link(u64 *ctx)
+{
+	int error = containment_guard_file((struct dentry *)ctx[0]);
+
+	if (!error)
+		error = containment_guard_folder((struct inode *)ctx[1]);
+	if (error)
+		return error;
+	return containment_refuse(containment_operation());
+}
+
+/* security_inode_setattr(dentry, attributes); some kernels have a map of ids before both. What is no dentry is none of the
+ * agent's files. Truncation by a descriptor that was open before, and by open(O_RDONLY | O_TRUNC), passes here too. */
+int containment_inode_setattr(u64 *ctx)
+{
+	int error = containment_guard_file(krie_without_type((void *)ctx[0]));
+
+	if (!error)
+		error = containment_guard_file(krie_without_type((void *)ctx[1]));
+	if (error)
+		return error;
+	return containment_refuse(containment_operation());
+}
+
 /* Everything that is refused whatever its arguments say: each place has its operation's number as argument. */
 int containment_hook(u64 *ctx)
 {

@@ -222,6 +222,39 @@ static __always_inline struct krie_file containment_file_of(struct inode *inode)
 	return file;
 }
 
+/* A change of a file, or folder, that is not of its content: what a stranger may not, in the agent's folders neither. */
+static __always_inline int containment_guard_file(struct dentry *dentry)
+{
+	struct krie_process process;
+	struct krie_file file, folder;
+	struct dentry *parent;
+	u32 agent;
+
+	if (!containment_outsider(&process, &agent))
+		return 0;
+	parent = KRIE_READ(dentry, dentry, d_parent);
+	folder = containment_file_of(KRIE_READ(dentry, parent, d_inode));
+	file = containment_file_of(KRIE_READ(dentry, dentry, d_inode));
+	if (containment_files.lookup(&file) || containment_folders.lookup(&file) || containment_folders.lookup(&folder))
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
+	return 0;
+}
+
+/* A new name in one of the agent's own folders. */
+static __always_inline int containment_guard_folder(struct inode *folder)
+{
+	struct krie_process process;
+	struct krie_file file;
+	u32 agent;
+
+	if (!containment_outsider(&process, &agent))
+		return 0;
+	file = containment_file_of(folder);
+	if (containment_folders.lookup(&file))
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
+	return 0;
+}
+
 /* A file below /proc: whether it is one of the agent's process, and which it is otherwise. */
 static __always_inline bool containment_of_agents_proc(struct inode *inode, struct krie_process *process, u32 agent)
 {

@@ -39,10 +39,10 @@ def function_of(hook: str) -> str:
 
 ALL = (
     Operation(1, "file_open", "opening files", function="file_open"),
-    Operation(2, "inode_create", "making files"),
+    Operation(2, "inode_create", "making files", function="inode_make"),
     Operation(3, "inode_unlink", "removing files"),
     Operation(4, "inode_rename", "renaming"),
-    Operation(5, "inode_setattr", "changing mode, owner, size and times of files"),
+    Operation(5, "inode_setattr", "changing mode, owner, size and times of files", function="inode_setattr"),
     Operation(6, "bprm_check_security", "executing"),
     Operation(
         7,
@@ -78,11 +78,11 @@ ALL = (
         ("userns_create",),
         "capable",
     ),
-    Operation(102, "inode_symlink", "symbolic links"),
-    Operation(103, "inode_link", "hard links"),
-    Operation(104, "inode_mkdir", "making folders"),
+    Operation(102, "inode_symlink", "symbolic links", function="inode_make"),
+    Operation(103, "inode_link", "hard links", function="inode_link"),
+    Operation(104, "inode_mkdir", "making folders", function="inode_make"),
     Operation(105, "inode_rmdir", "removing folders"),
-    Operation(106, "inode_mknod", "FIFOs, sockets and devices in the file system"),
+    Operation(106, "inode_mknod", "FIFOs, sockets and devices in the file system", function="inode_make"),
     Operation(107, "inode_setxattr", "extended attributes, such as file capabilities; ACLs", ("inode_set_acl",)),
     Operation(108, "inode_removexattr", "removing these", ("inode_remove_acl",)),
     Operation(109, "task_fix_setgid", "changing group ids"),

@@ -322,11 +322,23 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
         lambda: state.unlink(),
         lambda: state.parent.rename(guarding.folder / "elsewhere"),
         lambda: (guarding.run_dir / "agent.sock").unlink(),
+        lambda: os.truncate(guarding.journal, 0),
+        lambda: os.close(os.open(guarding.journal, os.O_RDONLY | os.O_TRUNC)),
+        lambda: guarding.journal.chmod(0o666),
+        lambda: os.chown(guarding.journal, 65534, 65534),
+        lambda: os.utime(state),
+        lambda: state.parent.chmod(0o777),
+        lambda: (guarding.folder / "link").hardlink_to(guarding.journal),
+        lambda: (state.parent / "agent.new").symlink_to("/etc/passwd"),
+        lambda: (state.parent / "agent.new").mkdir(),
+        lambda: os.mkfifo(state.parent / "agent.new"),
     )
+    size = guarding.journal.stat().st_size
     for harm in harms:
         with pytest.raises(PermissionError):
             harm()
-    attempts(guarding, "files_changed", 7)
+    assert guarding.journal.stat().st_size >= size > 0
+    attempts(guarding, "files_changed", len(harms))
 
 
 def test_its_mounts_stay(guarding: RunningAgent, tmp_path: Path) -> None:
