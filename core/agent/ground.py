@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import count
+from typing import NamedTuple
 
 from ..enforce.self_defence import open_debugfs, open_tracefs
 from ..events.enforcement import Guarded
@@ -25,14 +26,14 @@ from ..kernel.keeping import Keeper
 from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory
 from ..kernel.program import AttachType, Program
-from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, Addresses, Switches
+from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, WAITS, Addresses, Switches
 from ..kernel.symbols import functions
 from ..kernel.traps import Traps
 from ..loader.launcher import LoadedSet
 from ..plugin.probe import Sensor
 
 SYMBOLS = frozenset({*VARIABLES, *IDLE})
-"""Whose addresses `new_ground` needs."""
+"""Whose addresses `open_switches` needs."""
 _AGAIN_S = 1.0
 _log = logging.getLogger("krie")
 
@@ -91,6 +92,12 @@ class Ground:
                     f"({why}): no probe is moved or removed, and no tracer should end; restart this machine"
                 )
             return f"the kernel would leave breakpoints and calls behind: {why}"
+        elif found == WAITS:
+            if why != self._told:
+                self._told = why
+                _log.error("no probe is moved or removed while ftrace is off: it would stop for good (%s)", why)
+            return f"ftrace would stop for good: {why}"
+        self._told = ""
         return ""
 
     def turned_off(self) -> bool:
@@ -176,19 +183,18 @@ class Ground:
                 ask(self._keeper)
 
 
-def new_ground(
-    loaded: LoadedSet,
-    maps: Maps,
-    memory: KernelMemory,
-    found: Mapping[str, Sequence[int]],
-    agent: int,
-    stack: ExitStack,
-    secret: int,
-) -> tuple[Ground, Traps]:
-    """How this kernel takes kprobes out of its text, and who keeps them; `stack` lets go of debugfs and tracefs.
+class Seen(NamedTuple):
+    """The kernel's switches, and by what they are seen."""
 
-    `found`: addresses of `SYMBOLS`; `agent`: its tgid; `secret`: see `krie.kernel.bpf.test_run`.
-    """
+    switches: Switches
+    addresses: Addresses
+    debugfs: int
+    tracefs: int
+    """Descriptors of the roots; -1 where there is none."""
+
+
+def open_switches(memory: KernelMemory, found: Mapping[str, Sequence[int]], stack: ExitStack) -> Seen:
+    """Look at nothing yet. `found`: addresses of `SYMBOLS`; `stack` lets go of debugfs and tracefs."""
     debugfs, tracefs = open_debugfs(), open_tracefs()
     for each in (debugfs, tracefs):
         if each >= 0:
@@ -196,6 +202,16 @@ def new_ground(
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
     idle = next((address[each] for each in IDLE if address.get(each)), 0)
     places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle)
+    return Seen(Switches(memory.read, debugfs, places, kprobe_type()), places, debugfs, tracefs)
+
+
+def new_ground(
+    loaded: LoadedSet, maps: Maps, memory: KernelMemory, seen: Seen, agent: int, secret: int
+) -> tuple[Ground, Traps]:
+    """How this kernel takes kprobes out of its text, and who keeps them.
+
+    `agent`: its tgid; `secret`: see `krie.kernel.bpf.test_run`.
+    """
     answer = maps["krie_peeked"]
     numbers = {
         "program": loaded.descriptors["program:krie_peek"][0],
@@ -204,13 +220,12 @@ def new_ground(
         "answer_bytes": answer.value_bytes,
         "state": maps["krie_agent"].descriptor,
         "agent_tgid": agent,
-        "debugfs": debugfs,
-        "tracefs": tracefs,
+        "debugfs": seen.debugfs,
+        "tracefs": seen.tracefs,
         "kprobe_type": kprobe_type(),
     }
-    traps = Traps(tracefs, agent, memory.read)
-    switches = Switches(memory.read, debugfs, places, kprobe_type())
-    return Ground(switches, traps, partial(Keeper, numbers, places)), traps
+    traps = Traps(seen.tracefs, agent, memory.read)
+    return Ground(seen.switches, traps, partial(Keeper, numbers, seen.addresses)), traps
 
 
 def standing_probes(

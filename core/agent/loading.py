@@ -47,7 +47,7 @@ from ..processes.binding import PROGRAM as RUNNING
 from ..processes.binding import Bindings
 from ..processes.sensor import process_sensor
 from ..timings import Timings, since_exec
-from .ground import SYMBOLS, Ground, new_ground, programs_of, standing_probes
+from .ground import SYMBOLS, Ground, new_ground, open_switches, programs_of, standing_probes
 from .health import Canaries, ProbeHealth
 from .roaming import Roaming
 
@@ -161,6 +161,10 @@ def load_sensors(
             if lying := StaticKeys(memory.read).lying(set(keys.values())):
                 place = next(each.target or str(each.attach) for each, key in keys.items() if key == lying)
                 raise KernelError(f"attaching to {place}", errno.EBUSY, _WRITTEN)
+        with timings.phase("switches"):
+            seen = open_switches(memory, found, stack)
+            if why := seen.switches.why_not_attach():
+                raise KernelError("attaching probes", hint=why)
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
         loaded_maps = {
@@ -170,7 +174,7 @@ def load_sensors(
         run = partial(bpf.test_run, secret=secret)
         inspector = Inspector(loaded.descriptors["program:krie_inspect"][0], maps["krie_inspected"], run)
         agent = inspector.agent()
-        ground, traps = new_ground(loaded, maps, memory, found, agent.tgid, stack, secret)
+        ground, traps = new_ground(loaded, maps, memory, seen, agent.tgid, secret)
         stack.callback(ground.end)
         held = stack.enter_context(_Held(loaded))
         if loaded.loaded.cache_problem:

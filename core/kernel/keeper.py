@@ -28,7 +28,7 @@ from . import bpf
 from .detach import detach
 from .libc import libc
 from .mounts import mounted
-from .switches import LIES, Addresses, Places, Switches
+from .switches import LIES, WAITS, Addresses, Places, Switches
 from .traps import Traps, address_of
 
 HOLD, CLOSE, END = b"h", b"c", b"e"
@@ -62,10 +62,10 @@ class Held(NamedTuple):
 
 def places_of(held: Iterable[Held]) -> Places:
     """Where these should show in the kernel's text."""
-    found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set(), KEY: set()}
+    found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set(), KEY: set(), TRAP: set()}
     for each in held:
-        found[BREAKPOINT if each.kind == TRAP else each.kind].add(each.address)
-    return Places(*(frozenset(found[each] - {0}) for each in (BREAKPOINT, TRAMPOLINE, KEY)))
+        found[each.kind].add(each.address)
+    return Places(*(frozenset(each - {0}) for each in found.values()))
 
 
 class _Keeper:
@@ -220,7 +220,7 @@ class _Keeper:
         """Why the kernel would leave something of ours behind; empty where it would not."""
         places = places_of((*self._held.values(), *(Held(0, TRAP, each, -1) for each in breakpoints)))
         found, why = self._switches.look(places, self._close_idle)
-        return why if found == LIES else ""
+        return why if found in (LIES, WAITS) else ""
 
     def _close_idle(self) -> None:
         if self._switches.idle >= 0:

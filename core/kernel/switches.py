@@ -5,6 +5,10 @@ and so does ftrace_shutdown() while `ftrace_enabled` is 0 (kernel/trace/ftrace.c
 nothing is left to take out. Where only the variable was written, in memory, a breakpoint stays without an owner, or a
 call of a trampoline that is freed: the next CPU that comes by panics. Of static keys: see
 `krie.kernel.static_keys`.
+
+While ftrace is honestly off, nothing that is on it may end either: the kernel keeps flags of a function whose last user
+leaves meanwhile (ftrace_check_record() skips what is not enabled), finds them when the last user of all leaves, once
+ftrace is on again (the end of ftrace_shutdown()), takes them for a bug of its own, and turns ftrace off until reboot.
 """
 
 from __future__ import annotations
@@ -21,9 +25,9 @@ from ..errors import KernelError
 from .libc import libc
 from .static_keys import StaticKeys
 
-ARMED, OFF, RIGHTED, LIES = "armed", "off", "put right", "lies"
-"""What `Switches.look` finds: probes are on; off, and the text agrees; said to be off although they were on, and that
-was put right; or could not be."""
+ARMED, OFF, RIGHTED, LIES, WAITS = "armed", "off", "put right", "lies", "waits"
+"""What `Switches.look` finds: all is on; kprobes are off, and the text agrees; something was off only by its variable,
+and was put right; or could not be; ftrace is off, the text agrees, and nothing may end before it is on."""
 SWITCH, _LIST = "kprobes/enabled", "kprobes/list"
 FTRACE_SWITCH = "/proc/sys/kernel/ftrace_enabled"
 IDLE = ("orderly_reboot", "kernel_halt", "orderly_poweroff", "kernel_power_off")
@@ -35,6 +39,10 @@ _BREAKPOINT, _JUMP, _CALL = 0xCC, 0xE9, 0xE8
 _BEFORE_A_CALL = tuple(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
 """An endbr, or what the kernel puts in its place where nothing needs one (ed53a0d97192)."""
 _AGAIN_S = 1.0
+_LOOKS = 2
+"""How often a start waits for a switch that is off: an earlier agent's keeper puts forged ones right in a second."""
+FTRACE_IS_OFF = f"kernel.ftrace_enabled is 0; write 1 to {FTRACE_SWITCH}"
+_FTRACE_IS_DISABLED = "ftrace_disabled is set, and ftrace changes nothing any more"
 
 
 class Addresses(NamedTuple):
@@ -52,10 +60,13 @@ class Places(NamedTuple):
     """Addresses in the kernel's text where something of ours should stand."""
 
     breakpoints: frozenset[int] = frozenset()
+    """Or the jumps that the kernel's optimizer puts in their places."""
     called: frozenset[int] = frozenset()
     """Functions that call a trampoline first."""
     keys: frozenset[int] = frozenset()
     """Not in the text: the static keys of what is in use."""
+    traps: frozenset[int] = frozenset()
+    """Breakpoints that the optimizer leaves alone. Jumps stand there of themselves, see `krie.kernel.traps`."""
 
 
 class Switches:
@@ -80,7 +91,29 @@ class Switches:
 
     def any_off(self) -> bool:
         """Whether one of the variables says that something is off, whatever the text says."""
-        return self.off() or self._ftrace_off()
+        return self.off() or self._ftrace_off() or self._ftrace_is_disabled()
+
+    def why_not_attach(self) -> str:
+        """Why nothing should be attached to this kernel now, and what helps; empty where nothing is off.
+
+        What is attached while a switch is off sees nothing, and may harm the kernel when it is detached.
+        """
+        for _ in range(_LOOKS):
+            if not self.any_off():
+                return ""
+            time.sleep(_AGAIN_S)
+        if self._ftrace_is_disabled():
+            return (
+                f"{_FTRACE_IS_DISABLED}: it found a bug of its own, or somebody wrote to memory; restart this machine"
+            )
+        if self._ftrace_off():
+            return FTRACE_IS_OFF
+        if not self.off():
+            return ""
+        if self._number(self._at.kprobe_ftrace_enabled) > 0:
+            # disarm_all_kprobes() takes all of them off ftrace. Arming would count these twice, see `_put_right`.
+            return "kprobes were turned off by a write to memory while some were on ftrace; restart this machine"
+        return f"all kprobes are turned off; write 1 to {SWITCH} in debugfs (/sys/kernel/debug)"
 
     def open_idle(self) -> int:
         """Another kprobe at the idle function, -1 where there can be none."""
@@ -95,41 +128,55 @@ class Switches:
         if lying := self._keys.lying(places.keys):
             return LIES, f"the static key at {lying:#x} says another thing than its branches do"
         ftrace, why = self._look_at_ftrace(places.called)
-        if ftrace == LIES:
+        if ftrace in (LIES, WAITS):
             return ftrace, why
-        kprobes, why = self._look_at_kprobes(places.breakpoints, let_go_of_idle)
+        kprobes, why = self._look_at_kprobes(places, let_go_of_idle)
         return (ftrace if kprobes in (ARMED, OFF) and ftrace == RIGHTED else kprobes), why
 
     def agree(self, places: Places) -> bool:
-        """Whether nothing that is said to be off shows at these places; puts nothing right."""
+        """Whether what is at these places may end; puts nothing right."""
         return not (
             self._keys.lying(places.keys)
-            or (self.off() and self._text_is_armed(places.breakpoints))
-            or (self._ftrace_off() and any(map(self.calls, places.called)))
+            or (self.off() and self._text_is_armed(places))
+            or self._ftrace_off()
+            or self._ftrace_is_disabled()
         )
 
     def _ftrace_off(self) -> bool:
-        enabled = self._at.ftrace_enabled
-        return bool(enabled and not self._number(enabled)) or bool(self._number(self._at.ftrace_disabled))
+        """Whether ftrace is said to be off. False where that cannot be known."""
+        with suppress(KernelError):
+            return bool(self._at.ftrace_enabled) and not any(self._read(self._at.ftrace_enabled, 4))
+        return False
 
-    def _look_at_ftrace(self, called: Iterable[int]) -> tuple[str, str]:
-        if self._number(self._at.ftrace_disabled):
-            return LIES, "ftrace_disabled is set, and ftrace changes nothing any more"
-        if not self._at.ftrace_enabled or self._number(self._at.ftrace_enabled):
+    def _ftrace_is_disabled(self) -> bool:
+        return bool(self._number(self._at.ftrace_disabled))
+
+    def _look_at_ftrace(self, called: frozenset[int]) -> tuple[str, str]:
+        if self._ftrace_is_disabled():
+            return LIES, _FTRACE_IS_DISABLED
+        if not self._ftrace_off():
             return ARMED, ""
-        if not any(map(self.calls, called)) and not self.calls(self._at.idle):
-            return OFF, ""
-        # What ftrace did last is in another variable: it changes nothing but this one.
         try:
+            if self._anybody_is_called(called):
+                # It may only be about to: the variable is set first, and the text of all functions behind it. Whoever
+                # reads waits for the same mutex (ftrace_enable_sysctl()).
+                with open(FTRACE_SWITCH, "rb", buffering=0) as file:
+                    file.read()
+            if not self._ftrace_off():
+                return ARMED, ""
+            if not self._anybody_is_called(called):
+                return WAITS, FTRACE_IS_OFF
+            # What ftrace did last is in another variable: it changes nothing but this one.
             with open(FTRACE_SWITCH, "wb", buffering=0) as file:
                 file.write(b"1\n")
         except OSError as error:
             return LIES, f"{FTRACE_SWITCH}: {error.strerror}"
-        return (
-            (RIGHTED, "") if self._number(self._at.ftrace_enabled) else (LIES, f"{FTRACE_SWITCH} was written in vain")
-        )
+        return (LIES, f"{FTRACE_SWITCH} was written in vain") if self._ftrace_off() else (RIGHTED, "")
 
-    def _look_at_kprobes(self, places: frozenset[int], let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
+    def _anybody_is_called(self, called: Iterable[int]) -> bool:
+        return any(map(self.calls, called)) or self.idle_is_called()
+
+    def _look_at_kprobes(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         if not self.off():
             return ARMED, ""
         if not self._text_is_armed(places):
@@ -172,17 +219,20 @@ class Switches:
         """Whether the filter of kprobes on ftrace may get empty before their counter is 0, once `idle` is closed."""
         counter = self._at.kprobe_ftrace_enabled
         with suppress(OSError):
-            return bool(counter) and self.idle >= 0 and self._number(counter) != self._on_ftrace()
+            # While kprobes are off, none is in the filter, and none counts.
+            return bool(counter) and self.idle >= 0 and not self.off() and self._number(counter) != self._on_ftrace()
         return False
 
-    def _text_is_armed(self, places: Iterable[int]) -> bool:
-        known = [each for each in places if each]
-        return any(map(self.breaks, known)) if known else self.idle_is_called()
+    def _text_is_armed(self, places: Places) -> bool:
+        if not places.breakpoints and not places.traps:
+            return self.idle_is_called()
+        return any(self._begins(each, _BREAKPOINT, _JUMP) for each in places.breakpoints) or any(
+            self._begins(each, _BREAKPOINT) for each in places.traps
+        )
 
-    def breaks(self, place: int) -> bool:
-        """Whether a breakpoint, or the jump that replaced it, stands there."""
+    def _begins(self, place: int, *instructions: int) -> bool:
         with suppress(OSError, KernelError):
-            return self._read(place, 1)[0] in (_BREAKPOINT, _JUMP)
+            return self._read(place, 1)[0] in instructions
         return False
 
     def idle_is_called(self) -> bool:

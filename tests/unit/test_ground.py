@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import IO, cast
 
 import pytest
 from krie import Alternative, AttachType, Probe, Program, Sensor
@@ -21,7 +21,7 @@ from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, KEY, MES
 from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.keeping import Keeper
 from krie.kernel.static_keys import USERS
-from krie.kernel.switches import ARMED, LIES, OFF, RIGHTED, Addresses, Places, Switches
+from krie.kernel.switches import ARMED, FTRACE_IS_OFF, LIES, OFF, RIGHTED, WAITS, Addresses, Places, Switches
 from krie.kernel.traps import Traps
 from krie.loader.launcher import LoadedSet
 
@@ -64,7 +64,7 @@ class Kernel:
         switch = self.files / "enabled"
         if switch.exists() and switch.read_bytes() == b"1\n" and self.obeys:
             self.memory[VARIABLE] = b"\0"
-        if self.ftrace_file.exists() and self.obeys:
+        if self.ftrace_file.exists() and self.ftrace_file.read_bytes() == b"1\n" and self.obeys:
             self.memory[ENABLED] = b"\1"
         if address not in self.memory:
             raise KernelError("reading kernel memory", 14)
@@ -76,6 +76,11 @@ class Kernel:
 
     def look(self, *places: int) -> tuple[str, str]:
         return self.switch.look(Places(frozenset(places) - {0}), self.closes_idle)
+
+    def turn_ftrace_off(self) -> None:
+        self.ftrace_file.write_bytes(b"0\n")
+        self.memory[ENABLED] = bytes(4)
+        self.memory[FUNCTION] = NOT_CALLED
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +111,16 @@ def test_breakpoints_alone_are_armed_again(kernel: Kernel, text: bytes) -> None:
     kernel.memory[TRAP] = text
     kernel.lists("ffffffff81000009  k  commit_creds+0x9    [OPTIMIZED]\n" + FTRACE.replace("\n", "[DISABLED]\n"))
     assert kernel.look(OTHER, TRAP, 0) == (RIGHTED, "")
+
+
+def test_a_jump_at_a_trap_is_the_functions_own(kernel: Kernel) -> None:
+    kernel.forge()
+    kernel.memory[TRAP] = b"\xe9"
+    places = Places(traps=frozenset({TRAP}))
+    assert kernel.switch.look(places, kernel.closes_idle) == (OFF, "")
+    assert (kernel.files / "enabled").read_bytes() == b"0\n"
+    kernel.memory[TRAP] = b"\xcc"
+    assert kernel.switch.look(places, kernel.closes_idle) == (RIGHTED, "")
 
 
 def test_what_stays_as_it_is_lies(kernel: Kernel) -> None:
@@ -153,12 +168,11 @@ def test_without_symbols_debugfs_says_what_is_armed(kernel: Kernel) -> None:
 
 
 @pytest.fixture
-def ftrace(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+def ftrace(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """A kernel whose `ftrace_enabled` was written."""
-    file = tmp_path / "ftrace_enabled"
-    monkeypatch.setattr(switches, "FTRACE_SWITCH", str(file))
-    kernel.memory[ENABLED] = bytes(4)
-    kernel.ftrace_file = file
+    monkeypatch.setattr(switches, "FTRACE_SWITCH", str(kernel.ftrace_file))
+    kernel.turn_ftrace_off()
+    kernel.memory[FUNCTION] = CALLED
     return kernel
 
 
@@ -166,11 +180,65 @@ def test_calls_that_ftrace_would_leave(ftrace: Kernel) -> None:
     where = Places(frozenset(), frozenset({FUNCTION}))
     assert ftrace.switch.look(where, ftrace.closes_idle) == (RIGHTED, "")
     assert ftrace.ftrace_file.read_bytes() == b"1\n"
-    ftrace.memory[FUNCTION] = NOT_CALLED
-    ftrace.memory[ENABLED] = bytes(4)
-    ftrace.ftrace_file.unlink()
-    assert ftrace.switch.look(where, ftrace.closes_idle) == (ARMED, "")  # of kprobes; ftrace is off, and left alone
-    assert not ftrace.ftrace_file.exists()
+    ftrace.turn_ftrace_off()
+    assert ftrace.switch.look(where, ftrace.closes_idle) == (WAITS, FTRACE_IS_OFF)
+    assert ftrace.ftrace_file.read_bytes() == b"0\n"  # it is left alone
+
+
+@pytest.mark.parametrize(("becomes", "found"), [("off", (WAITS, FTRACE_IS_OFF)), ("on", (ARMED, ""))])
+def test_ftrace_that_is_being_switched_is_waited_for(
+    ftrace: Kernel, monkeypatch: pytest.MonkeyPatch, becomes: str, found: tuple[str, str]
+) -> None:
+    """The variable is written first; whoever reads the file waits for the text."""
+
+    def opens(path: str, mode: str, buffering: int) -> IO[bytes]:
+        assert mode == "rb"
+        if becomes == "off":
+            ftrace.memory[FUNCTION] = NOT_CALLED
+        else:
+            ftrace.memory[ENABLED] = b"\1"
+        return open(path, "rb", buffering)
+
+    monkeypatch.setattr(switches, "open", opens, raising=False)
+    assert ftrace.switch.look(Places(called=frozenset({FUNCTION})), ftrace.closes_idle) == found
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("nothing", ""),
+        ("ftrace", "write 1 to /proc/sys/kernel/ftrace_enabled"),
+        ("kprobes", "write 1 to kprobes/enabled in debugfs"),
+        ("kprobes on ftrace", "kprobes were turned off by a write to memory"),
+        ("disabled", "ftrace_disabled is set"),
+    ],
+)
+def test_a_start_is_refused_while_something_is_off(kernel: Kernel, what: str, why: str) -> None:
+    if what == "ftrace":
+        kernel.turn_ftrace_off()
+    elif what == "disabled":
+        kernel.memory[DISABLED] = b"\1"
+    elif what != "nothing":
+        kernel.forge()
+        kernel.memory[COUNTER] = struct.pack("=i", what == "kprobes on ftrace")
+    assert bool(why) is bool(kernel.switch.why_not_attach())
+    assert why in kernel.switch.why_not_attach()
+
+
+def test_a_start_waits_for_who_puts_a_switch_right(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.forge()
+
+    def sleep(_seconds: float) -> None:
+        kernel.memory[VARIABLE] = b"\0"
+
+    monkeypatch.setattr(switches, "time", SimpleNamespace(sleep=sleep))  # of no thread beside it
+    assert kernel.switch.why_not_attach() == ""
+
+
+def test_ftrace_that_cannot_be_read_is_on(kernel: Kernel) -> None:
+    del kernel.memory[ENABLED]
+    assert kernel.switch.why_not_attach() == ""
+    assert kernel.look(TRAP) == (ARMED, "")
 
 
 @pytest.mark.parametrize("before", ["", "f30f1efa", "660f1f00", "0f1f40d6"])
@@ -198,6 +266,9 @@ def test_a_counter_that_is_off_keeps_the_last_one(kernel: Kernel) -> None:
     for counted, keeps in ((1, False), (2, True), (0, True), (-1, True)):
         kernel.memory[COUNTER] = struct.pack("=i", counted)
         assert kernel.switch.filter_may_empty() is keeps
+    kernel.forge()
+    assert not kernel.switch.filter_may_empty()  # nothing is in it
+    kernel.memory[VARIABLE] = b"\0"
     kernel.switch.idle = -1
     assert not kernel.switch.filter_may_empty()
 
@@ -299,6 +370,23 @@ def test_a_switch_that_lies_keeps_everything_until_it_does_not(
     assert agent.keepers[0].held == {}
 
 
+def test_while_ftrace_is_off_everything_stays(agent: Agents, kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    """Honestly off: nothing is forged, and nothing turned on."""
+    one = agent.attach()
+    agent.ground.start()
+    kernel.turn_ftrace_off()
+    agent.ground.release(one)
+    assert is_open(one)
+    assert agent.ground.tick() == []
+    assert FTRACE_IS_OFF in agent.ground.obstacle()
+    assert caplog.text.count("no probe is moved or removed while ftrace is off") == 1
+    assert len(agent.keepers[0].held) == 1
+    kernel.memory[ENABLED] = b"\1"
+    assert agent.ground.tick() == []
+    assert not is_open(one)
+    assert kernel.ftrace_file.read_bytes() == b"0\n"
+
+
 def test_who_has_gone_lets_go_of_nothing(agent: Agents) -> None:
     one = agent.attach()
     agent.ground.start()
@@ -375,7 +463,9 @@ def test_places_that_agree_with_the_switches(kernel: Kernel) -> None:
     assert not kernel.switch.agree(function)
     kernel.memory[VARIABLE] = b"\0"
     assert not kernel.switch.agree(function)
-    assert kernel.switch.agree(trap)  # which ftrace has nothing to do with
+    assert not kernel.switch.agree(Places())
+    kernel.memory[ENABLED] = b"\1"
+    assert kernel.switch.agree(function)
     assert (kernel.files / "enabled").read_bytes() == b"0\n"
 
 
@@ -582,6 +672,26 @@ def test_the_keeper_lets_go_of_kprobes_at_once_and_of_others_one_by_one(
     assert done == ["look", "3 closed", *one, "look", "agrees", *one, *one, "look"]
     assert mine.recv(100) == b"done"
     assert events.names == ["of the dead"]
+
+
+def test_the_keeper_waits_while_ftrace_is_off(
+    keeping: tuple[_Keeper, Events, socket.socket], kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, events, mine = keeping
+    kept._switches = kernel.switch
+    kernel.memory[TRAP] = b"\x55"
+    kernel.turn_ftrace_off()
+
+    def sleep(_seconds: float) -> None:
+        assert list(kept._held) == [0]
+        kernel.memory[ENABLED] = b"\1"
+
+    monkeypatch.setattr("krie.kernel.keeper.time", SimpleNamespace(sleep=sleep))  # of no thread beside it
+    monkeypatch.setattr("krie.kernel.keeper._kernel_log", lambda text: None)
+    monkeypatch.setattr("krie.kernel.keeper._leave_service", lambda: None)
+    kept._let_go(asked=True)
+    assert mine.recv(100) == FTRACE_IS_OFF.encode()
+    assert (kept._held, events.names) == ({}, ["of the dead"])
 
 
 def test_the_keeper_ends_when_no_event_of_its_agent_is_left(
