@@ -132,6 +132,12 @@ class KernelError(KrieError):
         super().__init__(f"{operation}{name}" + (f"; {hint}" if hint else ""), details)
 
 
+class SwitchedOffError(KernelError):
+    """The kernel would take probes and run none: a switch of it is off. Starting again helps once it is on."""
+
+    exit_code = ExitCode.DEGRADED
+
+
 class ForkError(KernelError):
     """A process of KRIe's own could not be started."""
 

@@ -20,7 +20,7 @@ from ..enforce.containment import NAME as CONTAINMENT
 from ..enforce.guard_sensor import BEAT, enforcing_sensors
 from ..enforce.guard_sensor import NAME as GUARD
 from ..enforce.verdicts import Verdicts
-from ..errors import KernelError, PluginError
+from ..errors import KernelError, PluginError, SwitchedOffError
 from ..events.agent import AGENT_EVENTS
 from ..events.core_maps import State
 from ..events.enforcement import ENFORCEMENT_EVENTS
@@ -164,7 +164,7 @@ def load_sensors(
         with timings.phase("switches"):
             seen = open_switches(memory, found, stack)
             if why := seen.switches.why_not_attach():
-                raise KernelError("attaching probes", hint=why)
+                raise SwitchedOffError("attaching probes", hint=why)
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
         loaded_maps = {
