@@ -317,9 +317,9 @@ class Agent:
         services = self._tell_services()
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
-        self._scan_what_is_put_right()
         for found in self._armed.plugins.poll(self._own.complete):
             self._bus.handle(found)
+        self._scan_what_is_put_right()
         for event, fields in self._armed.ground.tick():
             self._reports.tell(event, **fields)
         self._status.note()
