@@ -210,6 +210,7 @@ def test_ftrace_that_is_being_switched_is_waited_for(
         ("ftrace", "write 1 to /proc/sys/kernel/ftrace_enabled"),
         ("kprobes", "write 1 to kprobes/enabled in debugfs"),
         ("kprobes on ftrace", "kprobes were turned off by a write to memory"),
+        ("kprobes, after a mend", "write 1 to kprobes/enabled in debugfs"),
         ("disabled", "ftrace_disabled is set"),
     ],
 )
@@ -220,7 +221,8 @@ def test_a_start_is_refused_while_something_is_off(kernel: Kernel, what: str, wh
         kernel.memory[DISABLED] = b"\1"
     elif what != "nothing":
         kernel.forge()
-        kernel.memory[COUNTER] = struct.pack("=i", what == "kprobes on ftrace")
+        kernel.memory[COUNTER] = struct.pack("=i", what != "kprobes")
+        kernel.memory[IDLE] = CALLED if what == "kprobes, after a mend" else NOT_CALLED
     assert bool(why) is bool(kernel.switch.why_not_attach())
     assert why in kernel.switch.why_not_attach()
 
