@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from ..config import Config
 from ..errors import PolicyError
+from ..opa.entry_points import PACKAGE, package_of
 from ..plugin.manager import Plugins
 from ..policy.bundle import read_bundle
 from ..policy.bundle_file import sources_of_bundle
 from ..policy.folders import policy_data, policy_folders
 from ..policy.snapshot import place_of, policy_files, read_unchanged
-from ..policy.sources import MOST_BYTES, PolicySources, gathered, read_sources, text_of
+from ..policy.sources import MOST_BYTES, PolicySources, gathered, text_of
 from ..tier.tried import sources_of
 from .git_revision import Repository, home_of
 
@@ -50,9 +51,9 @@ def in_force(config: Config, plugins: Plugins) -> Chosen:
 def chosen(name: str, config: Config, plugins: Plugins) -> Chosen:
     """What `name` means: a folder, else a file, which is a bundle, else a revision. Raises `PolicyError`.
 
-    A folder stands for those of policy.paths, and for each plugin's own whose packages it has. At a revision, each
-    folder that decides now and is tracked by git is taken as that revision has it. A bundle is all there is, but for
-    the configuration's names of executables.
+    A folder stands for those of policy.paths, and for each plugin's own whose packages it has; KRIe's entry point
+    in its own folder of rules decides nothing. At a revision, each folder that decides now and is tracked by git is
+    taken as that revision has it. A bundle is all there is, but for the configuration's names of executables.
     """
     path = Path(name)
     if not name.startswith(_GIT):
@@ -64,12 +65,23 @@ def chosen(name: str, config: Config, plugins: Plugins) -> Chosen:
 
 
 def _of_folder(folder: Path, config: Config, plugins: Plugins) -> Chosen:
+    if (folder / "policies" / "decision.rego").is_file():
+        rules = place_of(folder / "policies")
+        raise PolicyError(f"{place_of(folder)}: is a copy of KRIe itself, and no folder of policies: name {rules}")
     own = _packages(folder)
     shipped = policy_folders(config, plugins)[: -len(config.policy.paths) or None]
     kept = [each for each in shipped if not own & _packages(each)]
     replaced = [place_of(each) for each in shipped if each not in kept]
     folders = (*kept, folder)
-    sources = read_unchanged(folders, lambda: read_sources(folders, policy_data(config), _read))
+
+    def texts() -> Iterator[tuple[str, str, str]]:
+        for each in folders:
+            for file in policy_files(each):
+                text = text_of(_read(file), place_of(file))
+                if not file.name.endswith(".rego") or package_of(text) != tuple(PACKAGE.split(".")):
+                    yield place_of(file), place_of(each), text
+
+    sources = read_unchanged(folders, lambda: gathered(texts(), policy_data(config)))
     notes = (f"{place_of(folder)} stands for {', '.join(replaced)}",) if replaced else ()
     return Chosen(place_of(folder), sources, notes)
 

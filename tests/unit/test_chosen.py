@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from krie.review.report_text import FORMATS
 
 from . import sarif
 
+POLICIES = Path(__file__).parents[2] / "policies"
 RULE = 'package krie.{}\n\nrules contains {{"id": "{}", "action": "log"}} if input.event.kind == "x"\n'
 
 
@@ -108,6 +110,18 @@ def test_the_plugins_own_rules_stay(site: Path) -> None:
 
 def test_the_same_files_have_the_same_revision(site: Path) -> None:
     assert choose("HEAD", site).revision == choose("", site).revision != choose("HEAD~1", site).revision
+
+
+def test_a_copy_of_the_shipped_rules_stands_for_them(site: Path, tmp_path: Path) -> None:
+    """It has the entry point, too, which reads all packages: as a rule of somebody's it would be recursive."""
+    copy = tmp_path / "krie" / "policies"
+    shutil.copytree(POLICIES, copy)
+    found = choose(str(copy), site)
+    assert not [each for each in found.sources.files if each.text.count("package krie.decision")]
+    assert '"BPF001"' in texts(found)
+    assert '"NEW"' not in texts(found)
+    with pytest.raises(PolicyError, match=r"krie: is a copy of KRIe itself, .* name .*krie/policies$"):
+        choose(str(copy.parent), site)
 
 
 def test_a_folder_stands_for_policy_paths_and_for_plugins_whose_packages_it_has(site: Path, tmp_path: Path) -> None:
