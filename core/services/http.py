@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from ..errors import ConfigError, KrieError
 from ..service import Service
@@ -265,6 +265,8 @@ def _reason(error: Exception) -> str:
     inner: BaseException = error
     while isinstance(getattr(inner, "reason", None), BaseException):
         inner = inner.reason  # type: ignore[attr-defined]
+    if isinstance(inner, NewConnectionError) and isinstance(inner.__cause__, OSError) and inner.__cause__.strerror:
+        return _shown(f"cannot be reached: {inner.__cause__.strerror}")
     text = str(inner).rpartition(">: ")[2] or type(inner).__name__
     return _shown(text)
 
