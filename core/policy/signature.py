@@ -29,6 +29,7 @@ KEY_ID = "default"
 """The name under which `opa run --verification-key` looks for the key."""
 _LEAST_SECRET = 32
 _HASH = "SHA-256"
+_OTHER_KEY = "it is of another kind: RS and PS need an RSA key, ES an EC key; choose with --algorithm"
 
 
 class _Number(str):
@@ -63,7 +64,8 @@ def sign(bundle: Bundle, key: bytes, algorithm: str = "RS256", key_id: str = KEY
     try:
         token = jwt.encode(_claims(bundle.files, key_id), key, algorithm, headers={"kid": key_id})
     except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError) as error:
-        said = " ".join(str(error).split())[:120]
+        said = " ".join(str(error).split())
+        said = _OTHER_KEY if "Invalid Key type" in said else said[:120]
         raise PolicyError(f"--sign: this key cannot sign by {algorithm}: {said}") from None
     return bundle.signed(json.dumps({"signatures": [token]}).encode() + b"\n")
 

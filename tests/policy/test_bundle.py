@@ -252,6 +252,13 @@ def test_a_key_that_does_not_fit_is_refused(key: bytes, algorithm: str, problem:
         sign(bundle_of(SOURCES), key, algorithm)
 
 
+@pytest.mark.parametrize(("key", "algorithm"), [("ES256", "RS256"), ("ES256", "PS256"), ("RS256", "ES256")])
+def test_a_key_of_another_kind_is_told_with_what_to_do(tmp_path: Path, key: str, algorithm: str) -> None:
+    private, _ = keys(tmp_path, key)
+    with pytest.raises(PolicyError, match=f"cannot sign by {algorithm}: .* choose with --algorithm$"):
+        sign(bundle_of(SOURCES), private, algorithm)
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256"])
 def test_a_public_key_signs_nothing(tmp_path: Path, algorithm: str) -> None:
     public = Path(keys(tmp_path, algorithm)[1]).read_bytes()
