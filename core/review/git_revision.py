@@ -66,7 +66,10 @@ class Repository:
             )
         found = self._object(f"{revision}^{{commit}}")
         if found is None or found[1] != "commit":
-            raise PolicyError(f"{revision} names no one commit in {self.top}; git log shows what there is")
+            raise PolicyError(
+                f"{revision}: git finds no commit of this name, or several, in {self.top}; for a folder or a bundle, "
+                "give a path that exists"
+            )
         if b"is ambiguous" in _git(self.top, "cat-file", "--batch-check", given=f"{revision}^{{commit}}\n").stderr:
             raise PolicyError(
                 f"{revision} is several things in {self.top}, such as a branch and a tag: write "

@@ -112,6 +112,11 @@ def test_the_same_files_have_the_same_revision(site: Path) -> None:
     assert choose("HEAD", site).revision == choose("", site).revision != choose("HEAD~1", site).revision
 
 
+def test_a_name_of_nothing_is_told_as_that(site: Path) -> None:
+    with pytest.raises(PolicyError, match=r"^nosuch: git finds no commit .*; for a folder or a bundle, give a path"):
+        choose("nosuch", site)
+
+
 def test_a_copy_of_the_shipped_rules_stands_for_them(site: Path, tmp_path: Path) -> None:
     """It has the entry point, too, which reads all packages: as a rule of somebody's it would be recursive."""
     copy = tmp_path / "krie" / "policies"
