@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import PolicyError
 from ..events.inline import Path
+from ..opa.entry_points import PACKAGE
 from .definition import Definition, Node, reference, text_at
 
 _LANGUAGE = frozenset(
@@ -53,7 +54,7 @@ class Module:
 def module_of(node: Node, owners: Mapping[str, str]) -> Module:
     """`node`: one element of what `regorus.Engine.get_ast_as_json` gives; `owners`: folders by file.
 
-    Raises `PolicyError` for a package that is not KRIe's.
+    Raises `PolicyError` for a package that is not KRIe's, or that is its entry point, which every bundle gets.
     """
     tree, file, source = node["ast"], str(node["source"]["file"]), str(node["source"]["contents"])
     line = int(tree["package"]["span"]["line"])
@@ -61,6 +62,8 @@ def module_of(node: Node, owners: Mapping[str, str]) -> Module:
     package = ".".join(("data", found[0], *found[1])) if found is not None else "data"
     if not package.startswith("data.krie.") and package != LOG_PACKAGE:
         raise PolicyError(f"{file}:{line}: its package must be named krie.<name>")
+    if package == f"data.{PACKAGE}":
+        raise PolicyError(f"{file}:{line}: package {PACKAGE} is KRIe's own entry point; name yours otherwise")
     imports = {}
     for each in tree["imports"]:
         if (target := reference(each["refr"])) is not None:

@@ -186,6 +186,7 @@ def test_what_changes_by_itself_is_not_remembered() -> None:
         (rule("a", "A", "input.x", "kill", ', "colour": "red"'), "p0.rego:2: a rule's colour is wrong: Extra inputs"),
         (rule("a", "A", "input.x", "log", ', "errno": input.e'), "p0.rego:2: id, action, scope, errno and ttl_s of a"),
         ("package other\nx := 1\n", "p0.rego:1: its package must be named krie.<name>"),
+        ("package krie.decision\nx := 1\n", "p0.rego:1: package krie.decision is KRIe's own entry point"),
         ("package krie.a\nrules := set()\n", "p0.rego:2: write `rules contains"),
     ],
 )
