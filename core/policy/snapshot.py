@@ -38,7 +38,12 @@ def policy_files(folder: Traversable, *, tests: bool = False) -> Iterator[Traver
     """
     try:
         if not folder.is_dir():
-            raise PolicyError(f"{place_of(folder)}: there is no such folder of policies")
+            what = (
+                "is no folder; name the folder that it is in"
+                if folder.is_file()
+                else "there is no such folder of policies"
+            )
+            raise PolicyError(f"{place_of(folder)}: {what}")
         yield from _below(folder, (), set(), itertools.count(1), tests)
     except OSError as error:
         raise PolicyError(f"{place_of(error.filename or folder)}: cannot be read: {error.strerror}") from error

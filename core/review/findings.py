@@ -100,7 +100,7 @@ def report_of(
             KRIE,
             "not-run",
             f"{each.tool} was required, and did not look: {each.why}",
-            "install it, or mend that",
+            "install it, or remove what keeps it from looking",
         )
         for each in looked
         if each.why and each.tool in required

@@ -181,6 +181,12 @@ def test_folders_may_be_named(repository: Path) -> None:
     assert {each["file"] for each in json.loads(result.stdout)["findings"]} == {"other/site.rego"}
 
 
+def test_a_file_is_told_to_be_no_folder(repository: Path) -> None:
+    (repository / "site.rego").write_text(MANY)
+    (found, *_) = json.loads(run("site.rego", "--json").stdout)["findings"]
+    assert (found["file"], found["what"]) == ("site.rego", "is no folder; name the folder that it is in")
+
+
 def test_links_out_of_the_folder_are_told(repository: Path) -> None:
     outside = repository / "outside"
     outside.mkdir()
