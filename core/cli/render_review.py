@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
 
 from ..review.report import Report
 from .render import console as console_of
@@ -21,7 +22,9 @@ def report(console: Console, found: Report) -> None:
     console.print(table("", ("", ""), found.facts))
     for each in found.tables:
         rows = (tuple((cell, _SEVERITIES.get(cell, "")) for cell in row) for row in each.rows)
-        console.print(table(each.title, each.columns, rows, apart=True))
+        # Not the table's own title, which is no wider than the table.
+        console.print(Text("\n"), line((each.title, "bold")), sep="")
+        console.print(table("", each.columns, rows))
     for warning in found.warnings:
         console.print(line(("note ", "bold yellow"), warning))
 

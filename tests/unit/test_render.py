@@ -4,7 +4,8 @@ import io
 from typing import Any
 
 import pytest
-from krie.cli import render
+from krie.cli import render, render_review
+from krie.review.report import Report, Table
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
@@ -118,3 +119,12 @@ def test_what_nobody_made_visible_is_so_all_the_same(capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert said.splitlines()[0] == r"\x1b[2J[red]x\u202e"
     assert all(line.isprintable() for line in said.splitlines())
+
+
+def test_a_heading_of_a_review_is_one_line_above_a_narrow_table() -> None:
+    shown = io.StringIO()
+    found = Report("t", (), (Table("What else is said of rules", ("rule", "what"), (("A", "is new"),)),), ())
+    render_review.report(Console(file=shown, width=100), found)
+    assert "\n\nWhat else is said of rules\nrule  what\nA     is new\n" in "\n".join(
+        each.rstrip() for each in shown.getvalue().split("\n")
+    )
