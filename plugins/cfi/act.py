@@ -36,7 +36,7 @@ _BOTH = (AttachType.LSM, AttachType.FMOD_RET)
 
 @dataclass(frozen=True, slots=True)
 class Act(Event):
-    """Something was about to be done that only a right permits, by who has none: the kernel's check was passed by.
+    """Only with `acts = true`: what only a right permits was about to be done by who has none, past the kernel's check.
 
     Looked at are the task's own credentials and those that it acts by at this moment; neither has the right. Which
     right that is, and where it is judged, `locked.toml` says of each act, and `krie cfi explain ACT`.
