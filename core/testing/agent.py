@@ -33,6 +33,8 @@ def fired(line: Line) -> list[tuple[str, str]]:
 
 ARMED_S = 900
 """Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
+_UNHINDERED = 10_000
+"""Records of a user that are told at once, and in a second: tests do in a moment what no user does in a minute."""
 _STATUS = {"ask": "status"}
 _PLUGIN_FOLDERS = (
     "import os, sys; sys.path[:0] = {folders!r}; from krie.agent.main import main; os._exit(main(sys.argv[1:]))"
@@ -79,6 +81,8 @@ class RunningAgent:
                 "state_dir": str(folder / "state"),
                 "allow_syscall_tracepoints": True,
                 "ring_mib": 8,
+                "user_burst": _UNHINDERED,
+                "user_rate": _UNHINDERED,
                 "loader_timeout_s": ARMED_S,
                 "compiled_dir": compiled_dir(),
                 **(agent or {}),

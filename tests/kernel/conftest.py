@@ -33,10 +33,6 @@ def whole_plugin(features: Features) -> Mapping[str, Any]:
     return {"required": True, "watch_credentials": AttachType.FENTRY not in features.refused}
 
 
-MANY = {"user_burst": 10_000, "user_rate": 10_000}
-"""Tests do in a moment what no user does in a minute."""
-
-
 @pytest.fixture(scope="session")
 def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     # To compare all code at each scan keeps a guest busy; test_syscall_table_code.py has an agent that does.
@@ -44,7 +40,7 @@ def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mappin
     plugins: dict[str, Any] = {"runtime_integrity": whole_plugin, "syscall_table": syscall_table}
     if AttachType.KPROBE not in features.refused:
         plugins |= {"smep_smap": {"required": False}, "cfi": {"required": False}}
-    return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20, **MANY}}
+    return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20}}
 
 
 @pytest.fixture(scope="session")
