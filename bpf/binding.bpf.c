@@ -87,10 +87,18 @@ static __always_inline bool process_is_secure(void)
 	       KRIE_READ(cred, cred, gid.val) != KRIE_READ(cred, cred, egid.val);
 }
 
-static __always_inline void process_bind(void)
+/* Note what the current process runs from now on. Returns what had influenced it before: KRIE_LOST_... That it had its
+ * parent's memory is none: so do all that vfork() makes. Which executable it claimed then is gone with that memory. */
+static __always_inline u32 process_bind(void)
 {
 	struct krie_process process = krie_current_process();
+	struct krie_image *noted = krie_images.lookup(&process);
 	struct krie_image image = {};
+	u32 before = KRIE_LOST_UNBOUND;
+
+	if (noted)
+		before = (noted->lost & ~KRIE_LOST_SHARED) | noted->traced * KRIE_LOST_TRACED |
+			 noted->written * KRIE_LOST_WRITTEN;
 
 	process_note(krie_current(), &image);
 	krie_forget(&image, sizeof(image));
@@ -99,6 +107,7 @@ static __always_inline void process_bind(void)
 		image.looked = 1;
 	}
 	krie_images.update(&process, &image);
+	return before;
 }
 
 static __always_inline void process_inherit(struct task_struct *child)

@@ -33,8 +33,8 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct process_exec *record;
+	u32 influence = process_bind();
 
-	process_bind();
 	if (!krie_enter())
 		return 0;
 	record = krie_reserve_process_exec();
@@ -44,6 +44,7 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct file *file = KRIE_READ(mm_struct, mm, exe_file);
 	struct inode *inode = KRIE_READ(file, file, f_inode);
 
+	record->influence = influence;
 	record->deleted = KRIE_READ(inode, inode, i_nlink) == 0;
 	record->truncated = krie_path(file, record->components, PROCESS_PATH_BYTES, &record->length);
 	krie_submit_process_exec(record);

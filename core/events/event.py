@@ -41,6 +41,8 @@ INFLUENCE = {
 }
 """Names of the bits of `Event.context` that say why a process has no name although its executable has one."""
 INFLUENCED = sum(INFLUENCE)
+UNBOUND = int(Lost.UNBOUND)
+"""The one of these that says that nobody saw what there was."""
 RESERVED_KINDS = range(0x0001, 0x8000)
 """Numbers for KRIe's own event types; plugins from outside take theirs from 0x8000 on."""
 

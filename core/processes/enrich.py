@@ -50,13 +50,13 @@ class Enricher:
             "exe": process.exe,
             "exe_known": process.exe_known,
             "program": "" if event.context & INFLUENCED else self.programs.get(process.identity, ""),
-            "influence": [word for bit, word in INFLUENCE.items() if event.context & bit],
+            "influence": _words(event.context),
             "uid": event.uid,
             "euid": event.euid,
             "gid": event.gid,
             "kernel_thread": bool(event.context & KERNEL_THREAD),
             "container": bool(event.context & CONTAINER),
-            "parent": self._brief(parent, self._table.find(parent)),
+            "parent": self._above(parent, self._table.find(parent), process.made),
             "cgroup": {"id": event.cgroup, "path": self._cgroups.path(event.cgroup)},
             "namespaces": {
                 "mnt": event.mnt_ns,
@@ -71,8 +71,16 @@ class Enricher:
 
     def ancestors(self, event: Event) -> list[Json]:
         """`input.process.ancestors`: parent first, as far as known."""
-        process = self._table.actor(event)
-        return [self._brief(each.key, each) for each in self._table.ancestors(process)]
+        below, found = self._table.actor(event), list[Json]()
+        for each in self._table.ancestors(below):
+            found.append(self._above(each.key, each, below.made))
+            below = each
+        return found
+
+    def _above(self, key: Key, process: Process | None, made: int) -> dict[str, Json]:
+        """One from which another descends. `made`: `Process.made` of that one, which takes the name away."""
+        brief = self._brief(key, process)
+        return {**brief, "program": "" if made else brief["program"], "influence": _words(made)}
 
     def _brief(self, key: Key, process: Process | None) -> dict[str, Json]:
         if process is None:
@@ -91,6 +99,10 @@ class Enricher:
         process = self._table.find(key)
         ids: dict[str, Json] = {"known": process is not None, "uid": process.uid if process is not None else 0}
         return {**self._brief(key, process), **ids}
+
+
+def _words(influence: int) -> list[Json]:
+    return [word for bit, word in INFLUENCE.items() if influence & bit]
 
 
 def document_schema(event_type: EventType, facts: Mapping[str, Json]) -> dict[str, Json]:
@@ -117,11 +129,16 @@ _BRIEF: dict[str, Json] = {
     "exe_known": {"type": "boolean"},
     "program": {"type": "string", "description": "its name in data.executables, or empty"},
 }
-_INFLUENCE: Json = {
+_INFLUENCE: dict[str, Json] = {
     "type": "array",
     "items": {"enum": list(INFLUENCE.values())},
     "description": "what has influenced the process from outside since it executed that: then it has no name. The "
     "environment is looked at only where the executable has one",
+}
+_INFLUENCE_BELOW: Json = {
+    **_INFLUENCE,
+    "description": "what had influenced it when it made the next one, or the next one before it executed what it runs: "
+    "then it has no name",
 }
 
 
@@ -136,6 +153,7 @@ def _closed(properties: dict[str, Json]) -> dict[str, Json]:
 
 OTHER_PROCESS: Json = _closed({**_BRIEF, "known": {"type": "boolean"}, "uid": {"type": "integer", "minimum": 0}})
 """JSON Schema of a process that an event is about."""
+_ABOVE = _closed({**_BRIEF, "influence": _INFLUENCE_BELOW})
 _NUMBER: Json = {"type": "integer", "minimum": 0}
 _PROCESS: dict[str, Json] = {
     "tgid": _NUMBER,
@@ -147,10 +165,10 @@ _PROCESS: dict[str, Json] = {
     "gid": _NUMBER,
     "kernel_thread": {"type": "boolean"},
     "container": {"type": "boolean", "description": "in a PID namespace other than the machine's"},
-    "parent": _closed(_BRIEF),
+    "parent": _ABOVE,
     "cgroup": _closed({"id": _NUMBER, "path": {"type": "string"}}),
     "namespaces": _closed(dict.fromkeys(_NAMESPACES, _NUMBER)),
-    "ancestors": {"type": "array", "items": _closed(_BRIEF), "description": "parent first, at most 16"},
+    "ancestors": {"type": "array", "items": _ABOVE, "description": "parent first, at most 16"},
 }
 PROCESS_NAMES = frozenset(_PROCESS)
 """What `input.process` has."""

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from ..events.event import Event
 from ..events.layout import Doc
-from ..events.wire import U32, U64, Bool, Bytes, Pad2
+from ..events.wire import U16, U32, U64, Bool, Bytes
 from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
 from ..plugin.probe import Alternative, Probe, Sensor
@@ -47,7 +47,7 @@ class ProcessExec(Event):
     length: Annotated[U32, Doc("bytes used of `components`")]
     truncated: Annotated[Bool, Doc("the path goes on above the last component")]
     deleted: Annotated[Bool, Doc("the file has no name any more")]
-    pad: Pad2 = b""
+    influence: Annotated[U16, Doc("what had influenced the process before: bits of `INFLUENCE`")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..events.event import CONTAINER, Event
+from ..events.event import CONTAINER, INFLUENCED, UNBOUND, Event
 from ..events.identity import Identity, Key
 from ..events.path import path_text
 from ..events.wire import text_of
@@ -54,6 +54,11 @@ class Process:
     user: int = 0
     """The first user other than root among those from which it descends and itself, or `CONTAINED`; whatever it becomes
     later. 0: root all the way."""
+    made: int = 0
+    """Bits of `INFLUENCE`: what had influenced who forked it when that was, and itself whenever it executed something.
+
+    Then it is not what its parent's executable makes of a child.
+    """
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
@@ -103,9 +108,9 @@ class ProcessTable:
         if known is None:
             known = self._from_proc(event, identity)
         elif identity not in (known.identity, NOTHING):
-            if known.identity != NOTHING:
-                self.contradicted += 1
-            known = self._from_proc(event, identity)
+            missed = known.identity != NOTHING
+            self.contradicted += missed
+            known = self._from_proc(event, identity, UNBOUND if missed else 0)
         elif (known.uid, known.euid, known.gid) != (event.uid, event.euid, event.gid) or known.key != key:
             user = known.user or _user_of(event)
             known = replace(known, key=key, uid=event.uid, euid=event.euid, gid=event.gid, user=user)
@@ -174,7 +179,10 @@ class ProcessTable:
         child = Key(record.child_tgid, record.child_start_time)
         parent = Key(record.child_parent_tgid, record.child_parent_start_time)
         lineage = child if maker.key.tgid == _INIT_TGID else maker.lineage
-        self._put(replace(maker, key=child, parent=parent, comm=record.comm, lineage=lineage))
+        made = record.context & INFLUENCED
+        if parent != maker.key:  # a brother's: CLONE_PARENT
+            made |= maker.made
+        self._put(replace(maker, key=child, parent=parent, comm=record.comm, lineage=lineage, made=made))
 
     def _exec(self, record: ProcessExec) -> None:
         path, known = path_of(record)
@@ -187,6 +195,7 @@ class ProcessTable:
             self._continued(
                 key,
                 record,
+                record.influence & INFLUENCED,
                 Process(
                     key,
                     Key(record.parent_tgid, record.parent_start_time),
@@ -201,12 +210,13 @@ class ProcessTable:
             )
         )
 
-    def _continued(self, key: Key, event: Event, process: Process) -> Process:
-        """A process as it is now, with the ancestry that is known of it."""
+    def _continued(self, key: Key, event: Event, made: int, process: Process) -> Process:
+        """A process as it is now, with the ancestry that is known of it. `made`: what is added to `Process.made`."""
         before = self.find(key)
         if before is None:
-            return self._stranger(replace(process, user=_user_of(event)))
-        return replace(process, lineage=before.lineage, user=before.user or _user_of(event))
+            return self._stranger(replace(process, user=_user_of(event), made=UNBOUND))
+        made |= before.made
+        return replace(process, lineage=before.lineage, user=before.user or _user_of(event), made=made)
 
     def _exit(self, record: ProcessExit) -> None:
         process = self.find(Key(record.tgid, record.start_time))
@@ -244,13 +254,15 @@ class ProcessTable:
             return None
         return text_of(os.fsencode(path)), True
 
-    def _from_proc(self, event: Event, identity: Identity) -> Process:
-        """A process that the table does not know, or not as it is now: /proc may still tell the path."""
+    def _from_proc(self, event: Event, identity: Identity, made: int = 0) -> Process:
+        """A process that the table does not know, or not as it is now: /proc may still tell the path. `made`: see
+        `_continued`."""
         path, known = self._path_in_proc(event) or (UNKNOWN, False)
         key = Key(event.tgid, event.start_time)
         return self._continued(
             key,
             event,
+            made,
             Process(
                 key,
                 Key(event.parent_tgid, event.parent_start_time),

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.events.event import INFLUENCE
+from krie.events.event import INFLUENCE, INFLUENCED, EventTypes
 from krie.events.identity import Identity
 from krie.kernel.inspection import Inspector
+from krie.kernel.ring import Ring
 from krie.processes.binding import PROGRAM, Bindings
 from krie.processes.executables import resolve
-from krie.processes.sensor import process_sensor
+from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 from krie.processes.table import NOTHING
 
-from .loading import loaded
+from .loading import loaded, sending
 from .overlays import mounted, overlaid
 
 pytestmark = pytest.mark.needs("raw_tracepoint")
+_STRANGER = 0x7FFFFFFF  # no process: whatever this one does is told
+_TYPES = EventTypes((ProcessExec, ProcessExit, ProcessFork))
 ATTACH, DETACH, PEEK, POKE, CONT = 16, 17, 1, 4, 7
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,8 +37,8 @@ libc.ptrace.restype = ctypes.c_long
 class Setting:
     """The process sensor alone, with this process as its agent."""
 
-    def __init__(self, bindings: Bindings, inspector: Inspector, influence: str, folder: Path) -> None:
-        self.bindings, self.inspector, self.influence_by = bindings, inspector, influence
+    def __init__(self, bindings: Bindings, inspector: Inspector, influence: str, ring: Ring, folder: Path) -> None:
+        self.bindings, self.inspector, self.influence_by, self.ring = bindings, inspector, influence, ring
         self.named = folder / "named"
         shutil.copy("/bin/cat", self.named)
         found = resolve({"named": str(self.named)}, inspector.identify)
@@ -43,18 +46,17 @@ class Setting:
         bindings.look_at([self.identity])
 
     def influence(self, tgid: int) -> set[str]:
-        bits = self.bindings.of(tgid).influence
-        return {word for bit, word in INFLUENCE.items() if bits & bit}
+        return words(self.bindings.of(tgid).influence)
 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    with loaded(process_sensor()) as (made, maps):
+    with loaded(process_sensor()) as (made, maps), sending(maps, _STRANGER) as ring:
         bindings = Bindings(made.descriptors[f"program:{PROGRAM}"][0], maps)
         inspector = Inspector(made.descriptors["program:krie_inspect"][0], maps["krie_inspected"])
         bindings.note_all()
         chosen = made.loaded.chosen.get("process.influence", "")
-        yield Setting(bindings, inspector, chosen, tmp_path_factory.mktemp("named"))
+        yield Setting(bindings, inspector, chosen, ring, tmp_path_factory.mktemp("named"))
 
 
 @pytest.fixture
@@ -108,6 +110,34 @@ def resolved(setting: Setting, path: str | Path) -> Identity:
 def test_a_variable_for_the_linker_is_influence(setting: Setting, env: Mapping[str, str], influence: set[str]) -> None:
     with running(setting.named, env=env) as process:
         assert setting.influence(process.pid) == influence
+
+
+def words(bits: int) -> set[str]:
+    return {word for bit, word in INFLUENCE.items() if bits & bit}
+
+
+@pytest.mark.parametrize(("env", "influence"), [({}, set()), ({"LD_BIND_NOW": "1"}, {"environment"})])
+def test_what_influenced_its_makers_is_told(
+    setting: Setting, tmp_path: Path, env: Mapping[str, str], influence: set[str]
+) -> None:
+    """A shell that makes a child, which executes something, and executes something itself. The shell's own exec is one
+    of a process that has its parent's memory, which is no influence."""
+    shell = tmp_path / "shell"
+    shutil.copy("/bin/sh", shell)
+    setting.bindings.look_at([setting.identity, resolved(setting, shell)])
+    while setting.ring.read():
+        pass
+    tgid = os.posix_spawn(shell, [str(shell), "-c", "/bin/true; exec /bin/true"], env)
+    os.waitpid(tgid, 0)
+    setting.bindings.look_only_at([setting.identity])
+    records = list(map(_TYPES.decode, setting.ring.read()))
+    (made,) = (each for each in records if isinstance(each, ProcessFork) and each.tgid == tgid)
+    assert words(made.context & INFLUENCED) == influence
+    of_child, own = (
+        [words(each.influence) for each in records if isinstance(each, ProcessExec) and each.tgid == of]
+        for of in (made.child_tgid, tgid)
+    )
+    assert (of_child, own) == ([influence], [set(), influence])
 
 
 def test_the_environment_of_others_is_not_looked_through(setting: Setting) -> None:

@@ -14,6 +14,7 @@ from krie.processes.sensor import ProcessExec, ProcessFork
 from krie.processes.table import NOTHING, ProcessTable
 from krie.testing.events import build
 
+(TRACED,) = (bit for bit, word in INFLUENCE.items() if word == "traced")
 SHELL, TOOL = Identity(8, 100, 1), Identity(8, 200, 1)
 NOBODY = {"tgid": 4_194_002, "start_time": 9 * 10**9}  # no process has such a number
 
@@ -84,6 +85,7 @@ def test_what_is_known_of_the_process_and_its_parent(setting: Setting) -> None:
         "exe": "/bin/sh",
         "exe_known": True,
         "program": "shell",
+        "influence": [],
     }
     assert found["cgroup"] == {"id": 0, "path": "?"}
     assert found.keys() | {"ancestors"} == PROCESS_NAMES
@@ -105,13 +107,28 @@ def test_a_program_is_named_by_its_file(setting: Setting) -> None:
 
 def test_an_unknown_parent_is_no_match_for_anything(setting: Setting) -> None:
     found = setting.enricher.process(event(parent_tgid=NOBODY["tgid"], parent_start_time=NOBODY["start_time"]))
-    assert found["parent"] == {**NOBODY, "comm": "", "exe": "?", "exe_known": False, "program": ""}
+    assert found["parent"] == {**NOBODY, "comm": "", "exe": "?", "exe_known": False, "program": "", "influence": []}
 
 
 def test_ancestors_begin_with_the_parent(setting: Setting) -> None:
     found: list[Any] = setting.enricher.ancestors(event())
     assert [each["tgid"] for each in found] == [10]
     assert found[0]["program"] == "shell"
+
+
+def test_above_whom_somebody_influenced_nobody_has_a_name(setting: Setting) -> None:
+    """Of the tool's child and grandchild, the first one made by a tool that was traced."""
+    setting.enricher.programs = {SHELL: "shell", TOOL: "tool"}
+    tool = {"exe_dev": 8, "exe_ino": 200, "exe_generation": 1}
+    for maker, child, context in ((11, 21, TRACED), (21, 22, 0)):
+        made = {"child_tgid": child, "child_start_time": 50, "child_parent_tgid": maker, "child_parent_start_time": 50}
+        setting.table.feed(build(ProcessFork, tgid=maker, start_time=50, context=context, **made, **tool))
+    found: Any = setting.enricher.process(event(tgid=21, parent_tgid=11, parent_start_time=50))
+    assert (found["program"], found["influence"]) == ("tool", [])
+    assert (found["parent"]["program"], found["parent"]["influence"]) == ("", ["traced"])
+    above: Any = setting.enricher.ancestors(event(tgid=22, parent_tgid=21, parent_start_time=50))
+    named = [(each["tgid"], each["program"], each["influence"]) for each in above]
+    assert named == [(21, "tool", []), (11, "", ["traced"]), (10, "shell", [])]
 
 
 def test_others_that_an_event_is_about(setting: Setting) -> None:

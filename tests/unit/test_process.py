@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from krie import Event
+from krie.events.event import CONTAINER, INFLUENCE
 from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
@@ -30,8 +31,8 @@ def table(limit: int = 1000) -> ProcessTable:
     return made
 
 
-def fork(tgid: int, start_time: int) -> ProcessFork:
-    fields = header(SHELL, tgid=10, start_time=5)
+def fork(tgid: int, start_time: int, **more: int) -> ProcessFork:
+    fields = {**header(SHELL, tgid=10, start_time=5), **more}
     child = {"child_tgid": tgid, "child_start_time": start_time, "child_parent_tgid": 10, "child_parent_start_time": 5}
     return build(ProcessFork, **fields, **child)
 
@@ -116,6 +117,47 @@ def test_a_kernel_thread_that_runs_a_program_contradicts_nothing() -> None:
     processes.actor(action(12, 60, NOTHING))  # a helper, before its exec
     after = processes.actor(action(12, 60, TOOL))
     assert (after.identity, processes.contradicted) == (TOOL, 0)
+
+
+TRACED, ENVIRONMENT, UNKNOWN = (
+    next(bit for bit, word in INFLUENCE.items() if word == each) for each in ("traced", "environment", "unknown")
+)
+
+
+def made(processes: ProcessTable, tgid: int = 11) -> int:
+    found = processes.find(Key(tgid, 50))
+    assert found is not None
+    return found.made
+
+
+def test_what_influenced_its_makers_stays_known() -> None:
+    processes = table()
+    processes.feed(fork(11, 50, context=TRACED | CONTAINER))
+    assert made(processes) == TRACED
+    for _ in range(2):
+        processes.feed(exec_of("/opt/tool", influence=ENVIRONMENT | 1, **header(TOOL, tgid=11, start_time=50)))
+        assert made(processes) == TRACED | ENVIRONMENT
+    assert processes.actor(replace(action(11, 50, TOOL), uid=7)).made == TRACED | ENVIRONMENT
+
+
+def test_a_child_has_makers_of_its_own_and_a_brother_the_same() -> None:
+    processes = table()
+    processes.feed(fork(11, 50, context=TRACED))
+    child = {"child_tgid": 12, "child_start_time": 50}
+    maker = header(SHELL, tgid=11, start_time=50)
+    processes.feed(build(ProcessFork, child_parent_tgid=11, child_parent_start_time=50, **child, **maker))
+    assert made(processes, 12) == 0
+    processes.feed(build(ProcessFork, child_parent_tgid=10, child_parent_start_time=5, **child, **maker))
+    assert made(processes, 12) == TRACED
+
+
+def test_makers_that_no_record_told_of_are_unknown() -> None:
+    processes = table()
+    processes.feed(exec_of("/opt/tool", **header(TOOL, tgid=11, start_time=50)))
+    assert made(processes) == UNKNOWN
+    assert processes.actor(action(12, 50, TOOL)).made == UNKNOWN
+    processes.feed(fork(13, 50))
+    assert processes.actor(action(13, 50, TOOL)).made == UNKNOWN  # it executed something meanwhile
 
 
 def test_changed_credentials_are_taken_over() -> None:
