@@ -5,14 +5,6 @@
  * whoever writes what only who mounted it may, and that is legal.
  */
 
-#define CFI_FILE_CAPABILITY 1 /* values of `act`: ACTS in act.py */
-#define CFI_SETUID_ROOT 2
-#define CFI_OPEN_FOR_WRITING 3
-#define CFI_RELEASE_AGENT 4
-#define CFI_DEVICE_NODE 5
-#define CFI_MODULE 6
-#define CFI_MOUNT 7
-
 #define CFI_CAP_CHOWN 0 /* include/uapi/linux/capability.h */
 #define CFI_CAP_DAC_OVERRIDE 1
 #define CFI_CAP_SYS_MODULE 16
@@ -199,7 +191,7 @@ int cfi_setxattr(u64 *ctx)
 		return 0;
 	if (cfi_may(1ULL << CFI_CAP_SETFCAP))
 		return 0;
-	return cfi_without_right(CFI_FILE_CAPABILITY, inode, dentry, KRIE_READ(inode, inode, i_mode));
+	return cfi_without_right(CFI_ACT_ACT_FILE_CAPABILITY, inode, dentry, KRIE_READ(inode, inode, i_mode));
 }
 
 /* security_inode_setattr(dentry, attributes), with the mount's mapping of users before them since 0e363cf3fa59 (6.0); the
@@ -240,7 +232,7 @@ int cfi_setattr(u64 *ctx)
 		return 0;
 	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_CHOWN, 0))
 		return 0;
-	return cfi_without_right(CFI_SETUID_ROOT, inode, dentry, mode);
+	return cfi_without_right(CFI_ACT_ACT_SETUID_ROOT, inode, dentry, mode);
 }
 
 /* Whether permissions on it are decided here, by owner and mode: by local file systems. */
@@ -290,7 +282,7 @@ int cfi_open(u64 *ctx)
 		      krie_equal(words[1], 0x746e656761) /* "agent" */) ||
 		    cfi_may(1ULL << CFI_CAP_SYS_ADMIN))
 			return 0;
-		return cfi_without_right(CFI_RELEASE_AGENT, inode, dentry, mode);
+		return cfi_without_right(CFI_ACT_ACT_RELEASE_AGENT, inode, dentry, mode);
 	}
 	if ((mode & CFI_S_IFMT) != CFI_S_IFREG || mode & CFI_OTHERS_WRITE || cfi_is(uid))
 		return 0;
@@ -299,7 +291,7 @@ int cfi_open(u64 *ctx)
 		return 0;
 	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_DAC_OVERRIDE, uid))
 		return 0;
-	return cfi_without_right(CFI_OPEN_FOR_WRITING, inode, dentry, mode);
+	return cfi_without_right(CFI_ACT_ACT_OPEN_FOR_WRITING, inode, dentry, mode);
 }
 
 /* security_inode_mknod(folder, dentry, mode, device). Without a number it is a whiteout, which everybody may make. */
@@ -315,7 +307,7 @@ int cfi_mknod(u64 *ctx)
 	folder = cfi_argument(ctx, 0);
 	if (!cfi_is_of_first(KRIE_READ(inode, folder, i_sb)))
 		return 0;
-	return cfi_without_right(CFI_DEVICE_NODE, folder, cfi_argument(ctx, 1), mode);
+	return cfi_without_right(CFI_ACT_ACT_DEVICE_NODE, folder, cfi_argument(ctx, 1), mode);
 }
 
 /* security_kernel_read_file(file, id, contents) and security_kernel_load_data(id, contents): behind the question for
@@ -326,7 +318,7 @@ static __always_inline int cfi_module(u32 what, struct file *file)
 
 	if (what != CFI_READING_MODULE || !cfi_enter() || cfi_may(1ULL << CFI_CAP_SYS_MODULE))
 		return 0;
-	return cfi_without_right(CFI_MODULE, inode, KRIE_READ(file, file, f_path.dentry),
+	return cfi_without_right(CFI_ACT_ACT_MODULE, inode, KRIE_READ(file, file, f_path.dentry),
 				 KRIE_READ(inode, inode, i_mode));
 }
 
@@ -377,5 +369,5 @@ int cfi_mount(u64 *ctx)
 		return 0;
 	if (cfi_governs(cfi_acting(), user))
 		return 0;
-	return cfi_without_right(CFI_MOUNT, NULL, NULL, 0);
+	return cfi_without_right(CFI_ACT_ACT_MOUNT, NULL, NULL, 0);
 }

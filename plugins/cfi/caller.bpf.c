@@ -1,46 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * One function at the entry of each locked function. Which one it is comes with krie_self(). The return address must be one
+ * One function at the entry of each locked function. Which one it is comes with krie_self(): CFI_NUMBER. The return address must be one
  * of those that the agent found in the kernel's code, and credentials that gain something must be committed in a system call
  * that may give it; nothing is sent unless that is not so.
  */
 
-#define CFI_NUMBER 0x3f /* part of the argument: number of the function */
-#define CFI_CREDENTIALS 0x40 /* part of the argument: its first argument are credentials */
-#define CFI_OWNER_KERNEL 1 /* values of `owner`: OWNERS in events.py */
-#define CFI_OWNER_MODULE 2
-#define CFI_OWNER_OTHER 3
-#define CFI_GAIN_EUID0 (1 << 0) /* bits of `gain`: GAINS in events.py */
-#define CFI_GAIN_CAPS (1 << 1)
-#define CFI_GAIN_USERNS (1 << 2)
-#define CFI_GAIN_UID (1 << 3)
-#define CFI_LOCK_CALLER 1 /* values of `lock`: WHICH in events.py */
-#define CFI_LOCK_PATH 2
-#define CFI_COMPAT 0x10000 /* a number of 32-bit callers: paths() in declaration.py */
 #define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
 #define CFI_AGAIN_NS 1000000000ULL
 
-/* What the agent read in kallsyms, and what it found: `_kernel()` in lock.py. */
-struct cfi_kernel {
-	u64 locked, certain; /* by number of the function, a bit each */
-	u64 text, text_end; /* the kernel's own code */
-	u64 modules, modules_end;
-	u64 trampolines[3]; /* where functions return to that are traced */
-};
 KRIE_STATE("array", u32, struct cfi_kernel, cfi_kernel, 1);
 
-struct cfi_place {
-	u64 return_address;
-	u64 function; /* its number */
-};
+/* Who may call. */
 KRIE_STATE("hash", struct cfi_place, u32, cfi_legal, 8192);
 
 /* By system call: bits of `gain` that credentials may have that are committed in it. Others may have none. */
 KRIE_STATE("hash", u32, u32, cfi_paths, 256);
 
-struct cfi_count {
-	u64 checks, failed, traced;
-};
 BPF_PERCPU_ARRAY(cfi_counts, struct cfi_count, CFI_NUMBER + 1);
 
 /* What a check found, on its way from there to what is done about it: programs of kprobes do not interrupt one another. */
@@ -78,9 +53,9 @@ static __always_inline u32 cfi_gain(struct cred *new)
 	u64 uid = krie_truth((before ^ after) | (KRIE_READ(cred, old, uid.val) ^ KRIE_READ(cred, new, uid.val)));
 	u64 namespace = krie_truth((u64)KRIE_READ(cred, old, user_ns) ^ (u64)KRIE_READ(cred, new, user_ns));
 
-	return krie_truth(before) * (1 - krie_truth(after)) * CFI_GAIN_EUID0 |
-	       krie_truth(cfi_permitted(new) & ~cfi_permitted(old)) * CFI_GAIN_CAPS | namespace * CFI_GAIN_USERNS |
-	       uid * CFI_GAIN_UID;
+	return krie_truth(before) * (1 - krie_truth(after)) * CFI_CALLER_GAIN_EUID0 |
+	       krie_truth(cfi_permitted(new) & ~cfi_permitted(old)) * CFI_CALLER_GAIN_CAPS |
+	       namespace * CFI_CALLER_GAIN_USERNS | uid * CFI_CALLER_GAIN_UID;
 }
 
 /* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads, which may give nothing. */
@@ -138,7 +113,7 @@ int cfi_check(struct pt_regs *ctx)
 	found->argument = argument;
 	found->gain = gain;
 	found->number = call;
-	found->lock = legal ? CFI_LOCK_PATH : CFI_LOCK_CALLER;
+	found->lock = legal ? CFI_CALLER_LOCK_PATH : CFI_CALLER_LOCK_CALLER;
 	cfi_failing.call(ctx, 0);
 	return 0;
 }
@@ -181,8 +156,8 @@ int cfi_failed(struct pt_regs *ctx)
 	in_kernel = cfi_within(address, kernel->text, kernel->text_end);
 	in_module = cfi_within(address, kernel->modules, kernel->modules_end);
 	known.function = number;
-	known.owner = in_kernel * CFI_OWNER_KERNEL + in_module * CFI_OWNER_MODULE +
-		      (1 - (in_kernel | in_module)) * CFI_OWNER_OTHER;
+	known.owner = in_kernel * CFI_CALLER_OWNER_KERNEL + in_module * CFI_CALLER_OWNER_MODULE +
+		      (1 - (in_kernel | in_module)) * CFI_CALLER_OWNER_OTHER;
 	known.certain = kernel->certain >> number & 1;
 	known.gain = found->gain;
 	known.lock = found->lock;

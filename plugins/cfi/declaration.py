@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 from krie import ConfigError, numbers_of
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from .maps import COMPAT
+
 FIRST_CONFIGURED = 32
 MOST_CONFIGURED = 16
 _FILE = "locked.toml"
 GAINS: Mapping[str, int] = {"euid0": 1 << 0, "caps": 1 << 1, "userns": 1 << 2, "uid": 1 << 3}
 """What credentials may have that the task's own have not, with its bit in records and maps."""
-_COMPAT = 1 << 16
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=63)]
 
 
@@ -85,7 +86,7 @@ class Declaration:
         found = {}
         for name, each in self.gains.items():
             numbers = numbers_of(name)
-            for number in (*numbers.native, *(_COMPAT | ia32 for ia32 in numbers.ia32)):
+            for number in (*numbers.native, *(COMPAT | ia32 for ia32 in numbers.ia32)):
                 found[number] = sum(GAINS[gain] for gain in set(each.gain))
         return found
 

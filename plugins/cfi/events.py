@@ -9,6 +9,7 @@ from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, FlagSet,
 
 from .declaration import GAINS as _GAINS
 from .declaration import shipped
+from .maps import COMPAT
 
 NAMES = {each.number: name for name, each in shipped().functions.items()}
 """Those that always are locked; what is configured has no name here."""
@@ -43,7 +44,7 @@ class Caller(Event):
     number: Annotated[
         S32,
         Doc(
-            "of the system call, where credentials gain something, and 65536 more for 32-bit callers; else, and in "
+            f"of the system call, where credentials gain something, and {COMPAT} more for 32-bit callers; else, and in "
             "kernel threads, -1"
         ),
     ]

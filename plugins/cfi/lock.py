@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelError, KernelMemory, Maps, Symbols, loaded_modules, total
+from krie import Json, KernelError, KernelMemory, Maps, Symbols, loaded_modules
 
 from .background import Derivation
 from .declaration import Declaration
@@ -16,6 +16,7 @@ from .derived import Callers, filed, named_by
 from .events import FIRST_BYTES, Activity, Caller, Lock
 from .live import BOUNDS, layout, locate
 from .lock_file import LockFile
+from .maps import Count, Kernel, Place
 
 _TRAMPOLINES = (
     ("__kretprobe_trampoline", "kretprobe_trampoline"),
@@ -40,7 +41,7 @@ class Live:
 
         `lock`: of this build, None where there is none. `further`: functions of the configuration.
         """
-        self._counts, self._legal, self._kernel = (maps[f"cfi_{each}"] for each in ("counts", "legal", "kernel"))
+        self._counts, self._legal, self._kernel = (maps[each] for each in ("cfi_counts", "cfi_legal", Kernel.C_NAME))
         self._declared, self._file = declared, lock
         self._known = locate(
             {*BOUNDS, *_TRACERS, _MODULES_START, *declared.functions, *(named_by(lock, declared) if lock else ())},
@@ -106,10 +107,14 @@ class Live:
         if (patched := _live_patched()) != self._patched:
             self._patched = patched
             self._switch({})
-        columns = zip(*(total(each, "=QQQ") for each in self._counts.array()), strict=True)
-        now = tuple(map(sum, columns))
+        counts = [Count.total(each) for each in self._counts.array()]
+        now = (
+            sum(each.checks for each in counts),
+            sum(each.failed for each in counts),
+            sum(each.traced for each in counts),
+        )
         checks, failed, traced = (after - before for after, before in zip(now, self._before, strict=True))
-        self._before = (now[0], now[1], now[2])
+        self._before = now
         if checks:
             yield Activity.without_header(checks=checks, failed=failed, traced=traced)
 
@@ -118,7 +123,7 @@ class Live:
         numbers = {name: each.number for name, each in self._declared.functions.items()}
         for name in functions:
             for address in callers.legal[name]:
-                self._legal.set(struct.pack("=QQ", address, numbers[name]), struct.pack("=I", 1))
+                self._legal.set(Place(address, numbers[name]).encode(), struct.pack("=I", 1))
         self._switch({name: name in callers.certain for name in functions})
 
     def _switch(self, further: Mapping[str, bool]) -> None:
@@ -126,7 +131,7 @@ class Live:
         self.locked |= further
         numbers = {name: 1 << self._declared.functions[name].number for name in self.locked}
         certain = sum(numbers[name] for name, each in self.locked.items() if each and not self._patched)
-        self._kernel.set(bytes(4), _kernel(self._known, sum(numbers.values()), certain))
+        self._kernel.set(bytes(4), _kernel(self._known, sum(numbers.values()), certain).encode())
 
     def _told(self, callers: int, differences: Sequence[str], problem: str = "") -> Lock:
         return Lock.without_header(
@@ -147,14 +152,15 @@ def _live_patched() -> bool:
     return _LIVE_PATCHES.is_dir() and any(_LIVE_PATCHES.iterdir())
 
 
-def _kernel(known: Mapping[str, range], locked: int, certain: int) -> bytes:
-    """`struct cfi_kernel`."""
+def _kernel(known: Mapping[str, range], locked: int, certain: int) -> Kernel:
+    """What is not known is 0."""
 
     def address(*names: str) -> int:
         return next((known[name].start for name in names if name in known), 0)
 
-    bounds = map(address, ("_stext", "_etext", _MODULES_START))
-    return struct.pack("=9Q", locked, certain, *bounds, _MODULES_END, *(address(*names) for names in _TRAMPOLINES))
+    text, text_end, modules = map(address, ("_stext", "_etext", _MODULES_START))
+    trampolines = tuple(address(*names) for names in _TRAMPOLINES)
+    return Kernel(locked, certain, text, text_end, modules, _MODULES_END, trampolines)
 
 
 def facts_schema() -> Mapping[str, Json]:

@@ -34,10 +34,9 @@ from .declaration import MOST_CONFIGURED, Declaration, Symbol, shipped
 from .events import Activity, Caller, Lock
 from .live import running_build_id
 from .lock import Live, facts_schema
+from .maps import DEFINES, SHARED, Argument
 
 _NAME = "cfi"
-_CREDENTIALS = 0x40
-"""What `Program.argument` says besides the function's number: CFI_CREDENTIALS in caller.bpf.c."""
 _FAILED = Program(AttachType.KPROBE, "commit_creds", f"{_NAME}_failed", through=f"{_NAME}_failing", proven=False)
 """What all checks go on to where something is wrong."""
 _SYS_SETUID = 105  # x86-64
@@ -80,6 +79,8 @@ def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
         events=(Caller, Lock, Activity, act.Act),
         sources=tuple(map(files(__package__).joinpath, ("caller.bpf.c", "acts.bpf.c"))),
         policies=files("krie.policies").joinpath(_NAME),
+        defines=DEFINES,
+        shared=SHARED,
     )
 
 
@@ -156,7 +157,7 @@ def _known(function: str, lock: lock_file.LockFile | None, declared: Declaration
 
 
 def _probe(function: str, number: int, known: str) -> Probe:
-    argument = number | (_CREDENTIALS if function == "commit_creds" else 0)
+    argument = number | (Argument.CREDENTIALS if function == "commit_creds" else 0)
     alternative = Alternative(
         "kprobe",
         (_FAILED, Program(AttachType.KPROBE, function, f"{_NAME}_check", argument=argument)),

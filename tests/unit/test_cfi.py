@@ -26,6 +26,7 @@ from krie.plugins.cfi.events import NAMES, Activity, Caller, Lock
 from krie.plugins.cfi.live import BOUNDS, code_of, layout, locate
 from krie.plugins.cfi.lock import Live
 from krie.plugins.cfi.lock_file import LockedFunction, LockFile
+from krie.plugins.cfi.maps import Argument, Count, Kernel, Place
 from krie.plugins.cfi.plugin import CfiConfig
 from krie.testing.events import build
 from pydantic import ValidationError
@@ -60,25 +61,33 @@ class Maps(dict[str, Any]):
     """Those that the plugin fills and reads, in the order in which it does."""
 
     def __init__(self) -> None:
-        self.legal: list[tuple[int, ...]] = []
-        self.kernel: tuple[int, ...] = ()
+        self.legal: list[tuple[int, int]] = []
+        self.kernel: Kernel | None = None
         self.paths: dict[int, int] = {}
-        self.counts = struct.pack("=QQQ", 0, 0, 0)
+        self.counts = Count(0, 0, 0)
         super().__init__(cfi_legal=self, cfi_kernel=self, cfi_counts=self, cfi_paths=self)
 
     def set(self, key: bytes, value: bytes) -> None:
         if len(key) == len(value) == 4:
             assert not self.kernel, "the lock was on before all system calls were known"
             self.paths[struct.unpack("=I", key)[0]] = struct.unpack("=I", value)[0]
-        elif len(key) == 16:
-            address, number = struct.unpack("=QQ", key)
-            assert not self.kernel or not self.kernel[0] >> number & 1, "the lock was on before its callers were known"
-            self.legal.append((address, number))
+        elif len(key) == Place.size():
+            place = Place.decode(key)
+            on = self.kernel is not None and self.kernel.locked >> place.function & 1
+            assert not on, "the lock was on before its callers were known"
+            self.legal.append((place.return_address, place.function))
         else:
-            self.kernel = struct.unpack("=9Q", value)
+            self.kernel = Kernel.decode(value)
+
+    @property
+    def on(self) -> tuple[int, int]:
+        """Which functions are locked, and which are certain."""
+        assert self.kernel is not None
+        return self.kernel.locked, self.kernel.certain
 
     def array(self) -> list[bytes]:
-        return [self.counts.ljust(24 * possible_cpus(), b"\0"), bytes(24 * possible_cpus())]
+        size = Count.size() * possible_cpus()
+        return [self.counts.encode().ljust(size, b"\0"), bytes(size)]
 
 
 class Memory:
@@ -139,9 +148,10 @@ def live(maps: Maps, file: LockFile | None = FILE) -> Live:
 def test_each_function_has_a_probe_and_its_own_number() -> None:
     probes = plugin.krie_sensor(CfiConfig.model_validate({"functions": ["ptmx_open"]}), Features()).probes
     programs = {each.name: each.alternatives[0].programs[-1] for each in probes if each.event is Caller}
-    assert programs["commit_creds"].argument == 1 | 0x40
+    assert programs["commit_creds"].argument == 1 | Argument.CREDENTIALS
     assert programs["ptmx_open"].argument == 32
-    assert len({each.argument & 0x3F for each in programs.values()}) == len(programs) == len(NAMES) + 1
+    numbers = {name: each.argument & Argument.NUMBER for name, each in programs.items()}
+    assert numbers == {name: number for number, name in NAMES.items()} | {"ptmx_open": 32}
     assert [each.name for each in probes if each.event is Caller and each.canary] == ["commit_creds"]
 
 
@@ -201,11 +211,12 @@ def test_the_lock_file_locks_at_once(kernel: Path) -> None:
     maps = Maps()
     live(maps)
     assert sorted(maps.legal) == [(BASE + 0x11, 1), (POINTER_CALL, 1)]  # prepare_kernel_cred's caller is ambiguous
-    locked, certain, text, text_end, modules, modules_end, *trampolines = maps.kernel
-    assert (locked, certain) == (1 << 1, 1 << 1)
-    assert (text, text_end) == (BASE, BASE + 0x1000)
-    assert modules == 0xFFFFFFFF83000000 < 0xFFFFFFFFC0000000 < modules_end
-    assert trampolines == [0, 0, BASE + 0x100]
+    found = maps.kernel
+    assert found is not None
+    assert (found.locked, found.certain) == (1 << 1, 1 << 1)
+    assert (found.text, found.text_end) == (BASE, BASE + 0x1000)
+    assert found.modules == 0xFFFFFFFF83000000 < 0xFFFFFFFFC0000000 < found.modules_end
+    assert found.trampolines == (0, 0, BASE + 0x100)
     assert Background.last.asked == ([range(BASE, BASE + 0x1000)], "00112233", ["f"])
 
 
@@ -215,29 +226,29 @@ def test_what_is_derived_locks_the_others(kernel: Path) -> None:
     before = list(maps.legal)
     told(watched, FOUND)
     assert maps.legal == [*before, (0x33, 6)]  # of commit_creds only what the lock file has is legal
-    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
+    assert maps.on == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
 
 
 def test_while_there_are_live_patches_nothing_is_certain(kernel: Path) -> None:
     (kernel / "livepatch/one").mkdir(parents=True)
     maps = Maps()
     watched = live(maps)
-    assert maps.kernel[:2] == (1 << 1, 0)
+    assert maps.on == (1 << 1, 0)
     told(watched, FOUND)
-    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 0)
+    assert maps.on == (1 << 1 | 1 << 6, 0)
     (kernel / "livepatch/one").rmdir()
     list(watched.scan())
-    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
+    assert maps.on == (1 << 1 | 1 << 6, 1 << 1 | 1 << 6)
     (kernel / "livepatch/two").mkdir()
     list(watched.scan())
-    assert maps.kernel[:2] == (1 << 1 | 1 << 6, 0)
+    assert maps.on == (1 << 1 | 1 << 6, 0)
 
 
 def test_who_may_gain_what(kernel: Path) -> None:
     maps = Maps()
     live(maps, None)
-    assert maps.kernel[:2] == (0, 0)
-    assert maps.paths[59] == maps.paths[520] == maps.paths[1 << 16 | 11] == 0b1011  # execve: euid0, caps, uid
+    assert maps.on == (0, 0)
+    assert maps.paths[59] == maps.paths[520] == maps.paths[65536 | 11] == 0b1011  # execve: euid0, caps, uid
     assert maps.paths[272] == 0b0110  # unshare: caps, userns
     assert 1 not in maps.paths  # write
 
@@ -250,11 +261,11 @@ def test_the_lock_is_told_once_and_checks_are_counted(kernel: Path) -> None:
     assert (event.locked, event.callers, event.filed, event.differing, event.source) == (2, 3, 2, 2, "filed")
     assert (event.first, event.release, event.problem) == ("+ commit_creds <- f+0x1", "6.1", "")
     assert "prepare_kernel_cred" in event.unlocked.split()
-    maps.counts = struct.pack("=QQQ", 7, 2, 1)
+    maps.counts = Count(7, 2, 1)
     (counted,) = watched.scan()
     assert isinstance(counted, Activity)
     assert (counted.checks, counted.failed, counted.traced) == (7, 2, 1)
-    maps.counts = struct.pack("=QQQ", 9, 2, 1)
+    maps.counts = Count(9, 2, 1)
     (counted,) = watched.scan()
     assert isinstance(counted, Activity)
     assert (counted.checks, counted.failed) == (2, 0)

@@ -35,9 +35,10 @@ def test_sources_and_constants_depend_on_no_configuration(other: Sensor) -> None
         "cfi": lambda: cfi.krie_sensor(CfiConfig(), Features()),
         "syscall_table": lambda: syscall_table.krie_sensor(SyscallTableConfig(), Features()),
     }[other.name]()
-    assert (other.sources, other.defines, other.types, other.events) == (
+    assert (other.sources, other.defines, other.shared, other.types, other.events) == (
         plain.sources,
         plain.defines,
+        plain.shared,
         plain.types,
         plain.events,
     )
