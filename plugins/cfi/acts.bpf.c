@@ -32,15 +32,21 @@ struct cfi_file_capability {
 	u32 magic, permitted, inheritable, permitted_high, inheritable_high, root;
 };
 
-/* An argument of a security hook, as a number. Read from the context's memory: verifiers before 1271a40eeafa (6.16) let no
- * program load a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the
- * helper that reads memory of either kind, as krie_without_type(). */
-static __always_inline void *cfi_argument(u64 *ctx, const u32 index)
+/* Arguments of a security hook, as numbers. Read from the context's memory: verifiers before 1271a40eeafa (6.16) let no program
+ * load a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the helper that
+ * reads memory of either kind, as krie_without_type(). */
+static __always_inline void cfi_arguments(void *to, const u32 size, u64 *ctx)
 {
 	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
+
+	read_any(to, size, ctx);
+}
+
+static __always_inline void *cfi_argument(u64 *ctx, const u32 index)
+{
 	void *value = NULL;
 
-	read_any(&value, sizeof(value), ctx + index);
+	cfi_arguments(&value, sizeof(value), ctx + index);
 	return value;
 }
 
@@ -50,6 +56,28 @@ static __always_inline u64 cfi_is_dentry(void *pointer)
 	struct super_block *super = KRIE_READ(dentry, pointer, d_sb);
 
 	return krie_truth((u64)super) * krie_equal((u64)KRIE_READ(inode, inode, i_sb), (u64)super);
+}
+
+/* What a security hook was given that changes an inode: some have the mount's mapping of users before all else, which is an
+ * object of the kernel's own where the mount maps nobody. */
+struct cfi_change {
+	void *dentry, *second, *third;
+	u64 mapping; /* 1: it comes first */
+	u64 maps; /* 1: it does, and maps users */
+};
+
+static __always_inline struct cfi_change cfi_change(u64 *ctx)
+{
+	struct cfi_change change;
+	u64 given[4] = {};
+
+	cfi_arguments(given, sizeof(given), ctx); /* behind those that there are lies the program's stack */
+	change.mapping = 1 - cfi_is_dentry((void *)given[0]);
+	change.maps = change.mapping * krie_less(given[0], CFI_IMAGE);
+	change.dentry = (void *)(given[0] + (given[1] - given[0]) * change.mapping);
+	change.second = (void *)(given[1] + (given[2] - given[1]) * change.mapping);
+	change.third = (void *)(given[2] + (given[3] - given[2]) * change.mapping);
+	return change;
 }
 
 static __always_inline u64 cfi_is_first(struct user_namespace *namespace)
@@ -163,27 +191,20 @@ static __always_inline int cfi_without_right(u8 act, struct inode *inode, struct
 int cfi_setxattr(u64 *ctx)
 {
 	struct cfi_file_capability given = {};
+	struct cfi_change change;
 	u64 words[3] = {};
 	struct inode *inode;
-	void *first, *second, *dentry, *name, *value;
-	u64 mapping, plain;
 
 	if (!cfi_enter())
 		return 0;
-	first = cfi_argument(ctx, 0);
-	second = cfi_argument(ctx, 1);
-	mapping = 1 - cfi_is_dentry(first);
-	dentry = (void *)((u64)first * (1 - mapping) + (u64)second * mapping);
-	name = (void *)((u64)second * (1 - mapping) + (u64)cfi_argument(ctx, 2) * mapping);
-	value = (void *)((u64)cfi_argument(ctx, 2) * (1 - mapping) + (u64)cfi_argument(ctx, 3) * mapping);
-	plain = (1 - mapping) | (1 - krie_less((u64)first, CFI_IMAGE));
-	bpf_probe_read_kernel(words, sizeof("security.capability"), name);
+	change = cfi_change(ctx);
+	bpf_probe_read_kernel(words, sizeof("security.capability"), change.second);
 	if (!(krie_equal(words[0], 0x7974697275636573) & /* "security" */
 	      krie_equal(words[1], 0x6c6962617061632e) & /* ".capabil" */
-	      krie_equal(words[2], 0x797469) & /* "ity" */ plain))
+	      krie_equal(words[2], 0x797469) & /* "ity" */ (1 - change.maps)))
 		return 0;
-	inode = KRIE_READ(dentry, (struct dentry *)dentry, d_inode);
-	bpf_probe_read_kernel(&given, sizeof(given), value);
+	inode = KRIE_READ(dentry, (struct dentry *)change.dentry, d_inode);
+	bpf_probe_read_kernel(&given, sizeof(given), change.third);
 	/* What gives rights in a user namespace only is the business of who rules there. That may be root without any
 	 * capabilities in the first one: nobody else maps it without CAP_SETFCAP (db2e718a4798, 5.12). */
 	if (!cfi_is_of_first(KRIE_READ(inode, inode, i_sb)) |
@@ -191,7 +212,7 @@ int cfi_setxattr(u64 *ctx)
 		return 0;
 	if (cfi_may(1ULL << CFI_CAP_SETFCAP))
 		return 0;
-	return cfi_without_right(CFI_ACT_ACT_FILE_CAPABILITY, inode, dentry, KRIE_READ(inode, inode, i_mode));
+	return cfi_without_right(CFI_ACT_ACT_FILE_CAPABILITY, inode, change.dentry, KRIE_READ(inode, inode, i_mode));
 }
 
 /* security_inode_setattr(dentry, attributes), with the mount's mapping of users before them since 0e363cf3fa59 (6.0); the
@@ -200,28 +221,24 @@ int cfi_setxattr(u64 *ctx)
  * chown(2) always takes the set-uid bit away. Only the kernel's own work leaves it, as ovl_set_attr() in a copy-up. */
 int cfi_setattr(u64 *ctx)
 {
-	void *first, *second, *dentry;
+	struct cfi_change change;
 	struct iattr *attributes;
 	struct inode *inode;
-	u64 mapping, plain;
 	u32 valid, mode;
+	u64 plain;
 
 	if (!cfi_enter())
 		return 0;
-	first = cfi_argument(ctx, 0);
-	second = cfi_argument(ctx, 1);
-	mapping = 1 - cfi_is_dentry(first);
-	dentry = (void *)((u64)first * (1 - mapping) + (u64)second * mapping);
-	attributes = (void *)((u64)second * (1 - mapping) + (u64)cfi_argument(ctx, 2) * mapping);
+	change = cfi_change(ctx);
+	attributes = change.second;
+	plain = 1 - change.maps;
 #if defined(KRIE_HAS_vfsmount__mnt_idmap) || defined(KRIE_HAS_vfsmount__mnt_userns)
-	plain = mapping * (1 - krie_less((u64)first, CFI_IMAGE));
-#else
-	plain = 1;
+	plain *= change.mapping;
 #endif
 	valid = KRIE_READ(iattr, attributes, ia_valid);
 	if (!((valid & CFI_ATTR_UID) && plain))
 		return 0;
-	inode = KRIE_READ(dentry, (struct dentry *)dentry, d_inode);
+	inode = KRIE_READ(dentry, (struct dentry *)change.dentry, d_inode);
 	mode = KRIE_READ(inode, inode, i_mode);
 	if (valid & CFI_ATTR_MODE)
 		mode = (mode & CFI_S_IFMT) | (KRIE_READ(iattr, attributes, ia_mode) & ~CFI_S_IFMT);
@@ -232,7 +249,7 @@ int cfi_setattr(u64 *ctx)
 		return 0;
 	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_CHOWN, 0))
 		return 0;
-	return cfi_without_right(CFI_ACT_ACT_SETUID_ROOT, inode, dentry, mode);
+	return cfi_without_right(CFI_ACT_ACT_SETUID_ROOT, inode, change.dentry, mode);
 }
 
 /* Whether permissions on it are decided here, by owner and mode: by local file systems. */
