@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .kernel.btf import Btf
     from .kernel.features import Features
     from .kernel.image import unpacked
+    from .kernel.libc import system_call
     from .kernel.maps import Map, Maps, total
     from .kernel.memory import KernelMemory, memory_of
     from .kernel.modules import kernel_lines, kprobe_lines, loaded_modules
@@ -132,6 +133,7 @@ __all__ = [
     "own_fields",
     "path_text",
     "read_trusted",
+    "system_call",
     "text_of",
     "total",
     "unpacked",
@@ -151,6 +153,7 @@ _MODULES = {
     "kernel.btf": "Btf",
     "kernel.features": "Features",
     "kernel.image": "unpacked",
+    "kernel.libc": "system_call",
     "kernel.maps": "Map Maps total",
     "kernel.memory": "KernelMemory memory_of",
     "kernel.modules": "kernel_lines kprobe_lines loaded_modules",

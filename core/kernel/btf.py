@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from ..errors import KernelError
 from ..exhaustion import exhausted
 from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, numbers, slice_digest
+from .libc import libc
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 _NAMED = (STRUCT, UNION, ENUM, TYPEDEF, ENUM64)
@@ -117,11 +118,11 @@ class Btf:
         """
         pieces: list[bytes] = []
         text = C.create_string_buffer(1 << 16)
-        libc = C.CDLL(None)
-        libc.vsnprintf.argtypes = [C.c_char_p, C.c_size_t, C.c_char_p, C.c_void_p]
+        vsnprintf = libc["vsnprintf"]
+        vsnprintf.argtypes = [C.c_char_p, C.c_size_t, C.c_char_p, C.c_void_p]
 
         def emit(_context: object, form: bytes, arguments: int) -> None:
-            length = libc.vsnprintf(text, len(text), form, arguments)
+            length = vsnprintf(text, len(text), form, arguments)
             pieces.append(text.raw[: min(length, len(text) - 1)])
 
         callback = _PRINTF(emit)

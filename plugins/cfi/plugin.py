@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from krie import (
     Sensor,
     hookimpl,
     own_fields,
+    system_call,
 )
 from pydantic import Field
 
@@ -41,7 +41,6 @@ _FAILED = Program(AttachType.KPROBE, "commit_creds", f"{_NAME}_failed", through=
 """What all checks go on to where something is wrong."""
 _SYS_SETUID = 105  # x86-64
 _log = logging.getLogger("krie")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class CfiConfig(PluginConfig):
@@ -134,7 +133,7 @@ def krie_scan() -> Iterable[Event]:
 
 
 def _become_whom_we_are() -> None:
-    _libc.syscall(_SYS_SETUID, os.getuid())
+    system_call(_SYS_SETUID, os.getuid())
 
 
 def _lock_of_this_build() -> lock_file.LockFile | None:

@@ -29,6 +29,7 @@ from krie import (
     Probe,
     Program,
     own_fields,
+    system_call,
 )
 
 from .names import ATTACH_TYPES, BPF_COMMANDS, HELPER_NAMES, HELPERS, MAP_TYPES, PROG_TYPES
@@ -198,10 +199,9 @@ def _canary() -> None:
 
     Both are refused after security modules were asked.
     """
-    libc = ctypes.CDLL(None)
     attributes = ctypes.create_string_buffer(8)
-    libc.syscall(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
+    system_call(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
     instruction, licence = ctypes.create_string_buffer(b"\xff" * 8, 8), ctypes.create_string_buffer(b"GPL")
     load = struct.pack("=IIQQ", _SOCKET_FILTER, 1, ctypes.addressof(instruction), ctypes.addressof(licence))
     attributes = ctypes.create_string_buffer(load.ljust(_ATTR_BYTES, b"\0"), _ATTR_BYTES)
-    libc.syscall(_SYS_BPF, _PROG_LOAD, ctypes.byref(attributes), _ATTR_BYTES)
+    system_call(_SYS_BPF, _PROG_LOAD, ctypes.byref(attributes), _ATTR_BYTES)

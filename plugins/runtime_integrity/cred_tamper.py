@@ -18,7 +18,6 @@ runs of both programs that see commits; the last two are known at the next look 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import struct
@@ -44,6 +43,7 @@ from krie import (
     Probe,
     Program,
     own_fields,
+    system_call,
 )
 
 from .config import RuntimeIntegrityConfig
@@ -190,7 +190,7 @@ def _probe() -> Probe:
 
 def _canary() -> None:
     """Become whom we are, open a file in memory for writing, and start a child. Raises `OSError`."""
-    ctypes.CDLL(None).syscall(_SYS_SETUID, os.getuid())
+    system_call(_SYS_SETUID, os.getuid())
     file = os.memfd_create("krie-writable", os.MFD_CLOEXEC)
     try:
         os.close(os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_CLOEXEC))

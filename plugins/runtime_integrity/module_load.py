@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from krie import (
     Program,
     own_fields,
     path_text,
+    system_call,
 )
 
 from . import code_owner
@@ -145,12 +145,11 @@ def _canary() -> None:
     The file's size is not what its status says, so that it is given up before it is parsed. Raises `OSError`,
     `CannotProve`.
     """
-    libc = ctypes.CDLL(None)
     descriptor = os.open("/sys/kernel/uevent_seqnum", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        libc.syscall(_SYS_FINIT_MODULE, descriptor, b"", 0)
+        system_call(_SYS_FINIT_MODULE, descriptor, b"", 0)
     finally:
         os.close(descriptor)
-    libc.syscall(_SYS_INIT_MODULE, ctypes.c_void_p(None), ctypes.c_ulong(4096), b"")
+    system_call(_SYS_INIT_MODULE, None, 4096, b"")
     if is_set(_NO_MODULES, "1"):
         raise CannotProve(f"{_NO_MODULES} is 1, and the kernel takes no modules")

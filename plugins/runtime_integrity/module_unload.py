@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import Alternative, AttachType, Bool, Chars, Choice, Doc, Event, Inline, Pad4, Probe, Program, own_fields
+from krie import (
+    Alternative,
+    AttachType,
+    Bool,
+    Chars,
+    Choice,
+    Doc,
+    Event,
+    Inline,
+    Pad4,
+    Probe,
+    Program,
+    own_fields,
+    system_call,
+)
 
 from . import code_owner
 from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, called
@@ -92,4 +105,4 @@ def _probe() -> Probe:
 
 def _canary() -> None:
     """Unload a module that nobody has."""
-    ctypes.CDLL(None).syscall(_SYS_DELETE_MODULE, _NOBODY, _O_NONBLOCK)
+    system_call(_SYS_DELETE_MODULE, _NOBODY, _O_NONBLOCK)

@@ -9,7 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import S32, U32, U64, AttachType, Bool, Chars, Choice, Doc, Event, Inline, Pad7, Probe, own_fields
+from krie import (
+    S32,
+    U32,
+    U64,
+    AttachType,
+    Bool,
+    Chars,
+    Choice,
+    Doc,
+    Event,
+    Inline,
+    Pad7,
+    Probe,
+    own_fields,
+    system_call,
+)
 
 from .topic import SYSCALL_LIMITS, Topic, called, hooked
 
@@ -82,6 +97,6 @@ def _canary() -> None:
     """Open an event that counts nothing, on ourselves."""
     attributes = struct.pack("=IIQQQQQ", _TYPE_SOFTWARE, _ATTR_BYTES, _CONFIG_DUMMY, 0, 0, 0, _FLAGS)
     buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
-    opened: int = ctypes.CDLL(None).syscall(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
+    opened = system_call(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
     if opened >= 0:
         os.close(opened)

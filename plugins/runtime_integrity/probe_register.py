@@ -26,6 +26,7 @@ from krie import (
     Probe,
     Program,
     own_fields,
+    system_call,
 )
 
 from . import code_owner
@@ -195,6 +196,6 @@ def _refused(pmu: str, config: int, config1: int, config2: int) -> None:
         return
     attributes = struct.pack("=IIQQQQQIIQQ", type_, _ATTR_BYTES, config, 0, 0, 0, 1, 0, 0, config1, config2)
     buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
-    opened: int = ctypes.CDLL(None).syscall(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
+    opened = system_call(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
     if opened >= 0:
         os.close(opened)

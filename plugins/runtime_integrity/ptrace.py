@@ -26,6 +26,7 @@ from krie import (
     Probe,
     Program,
     own_fields,
+    system_call,
 )
 
 from .topic import NATIVE_ONLY, PREFIX, REFUSES, Topic, called, hooked, is_set
@@ -137,15 +138,14 @@ def _canary() -> None:
     What it reads and writes there lies at an address that nobody has. It also asks for a thread that nobody has, which
     only a program at the system call's entry sees. Raises `OSError`, `CannotProve`.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall(_SYS_PTRACE, _PTRACE_ATTACH, 0, 0, 0)
+    system_call(_SYS_PTRACE, _PTRACE_ATTACH, 0, 0, 0)
     ready, tell = os.pipe2(os.O_CLOEXEC)
     wait, done = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         try:
             os.close(done)
-            libc.syscall(_SYS_PTRACE, _PTRACE_TRACEME, 0, 0, 0)
+            system_call(_SYS_PTRACE, _PTRACE_TRACEME, 0, 0, 0)
             os.write(tell, b"\0")
             os.read(wait, 1)
         finally:
@@ -156,7 +156,7 @@ def _canary() -> None:
         os.read(ready, 1)
         nowhere = ctypes.create_string_buffer(struct.pack("=QQ", 0, 1))
         for call in (_SYS_VM_READ, _SYS_VM_WRITE):
-            libc.syscall(call, child, nowhere, 1, nowhere, 1, ctypes.c_ulong(0))
+            system_call(call, child, nowhere, 1, nowhere, 1, 0)
         with suppress(PermissionError), open(f"/proc/{child}/mem", "rb"):
             pass
     finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from krie import system_call
 
 PROCESS, ANY = "process", "any"
 """In which context a function runs. In a process's it is always on the process's own kernel stack."""
@@ -15,7 +16,6 @@ _SYS_SETUID, _SYS_FACCESSAT, _SYS_SETFSUID, _SYS_SETNS = 105, 269, 122, 308  # x
 _AT_FDCWD = -100
 _CLONE_NEWUTS = 0x04000000
 _NOBODY = 65534
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Function:
 
 
 def _become_whom_we_are() -> None:
-    _libc.syscall(_SYS_SETUID, os.getuid())
+    system_call(_SYS_SETUID, os.getuid())
 
 
 def _ask_for_access() -> None:
@@ -41,18 +41,18 @@ def _ask_for_access() -> None:
 
     The user of file accesses is this thread's alone, and is set back.
     """
-    before = _libc.syscall(_SYS_SETFSUID, _NOBODY)
+    before = system_call(_SYS_SETFSUID, _NOBODY)
     try:
-        _libc.syscall(_SYS_FACCESSAT, _AT_FDCWD, b"/", os.R_OK)
+        system_call(_SYS_FACCESSAT, _AT_FDCWD, b"/", os.R_OK)
     finally:
-        _libc.syscall(_SYS_SETFSUID, before)
+        system_call(_SYS_SETFSUID, before)
 
 
 def _enter_own_namespace() -> None:
     """Raises `OSError`."""
     namespace = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _libc.syscall(_SYS_SETNS, namespace, _CLONE_NEWUTS)
+        system_call(_SYS_SETNS, namespace, _CLONE_NEWUTS)
     finally:
         os.close(namespace)
 

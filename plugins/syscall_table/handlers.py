@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from krie import numbers_of
+from krie import numbers_of, system_call
 
 from .events import IA32, X64
 
@@ -52,7 +52,7 @@ def _list_a_folder_in_the_old_way() -> None:
     descriptor = os.open("/proc/self/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         buffer = ctypes.create_string_buffer(512)
-        ctypes.CDLL(None).syscall(_SYS_GETDENTS, descriptor, buffer, len(buffer))
+        system_call(_SYS_GETDENTS, descriptor, buffer, len(buffer))
     finally:
         os.close(descriptor)
 

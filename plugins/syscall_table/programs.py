@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from krie import KernelError
+from krie import KernelError, system_call
 
 _SYS_BPF = 321  # x86-64
 _NEXT_ID, _FD_BY_ID, _INFO_BY_FD = 11, 13, 15
@@ -17,7 +17,6 @@ _COUNTS, _COUNTS_AT = struct.Struct("=IIQQ"), 104
 """nr_jited_ksyms, nr_jited_func_lens, jited_ksyms, jited_func_lens of struct bpf_prog_info (4.18, 815581c11cc2)."""
 _NAME = slice(64, 80)
 _ENOENT = 2
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +77,4 @@ def _info(descriptor: int, counts: bytes) -> bytes:
 
 
 def _call(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
-    result = int(_libc.syscall(_SYS_BPF, command, attributes, len(attributes)))
-    return result if result >= 0 else -ctypes.get_errno()
+    return system_call(_SYS_BPF, command, attributes, len(attributes))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 from importlib.metadata import version
 from importlib.resources import files
 
-from krie import Alternative, AttachType, Enforcement, Probe, Program, Sensor, hookimpl, own_fields
+from krie import Alternative, AttachType, Enforcement, Probe, Program, Sensor, hookimpl, own_fields, system_call
 
 from .events import SetTime
 
 _SYS_SETTIMEOFDAY, _SYS_CLOCK_SETTIME = 164, 227  # x86-64
 _CLOCK_MONOTONIC = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def canary() -> None:
@@ -20,8 +18,8 @@ def canary() -> None:
 
     And ask for a clock that nobody can set, which only a program at the system call's entry sees.
     """
-    _libc.syscall(_SYS_SETTIMEOFDAY, None, None)
-    _libc.syscall(_SYS_CLOCK_SETTIME, _CLOCK_MONOTONIC, None)
+    system_call(_SYS_SETTIMEOFDAY, None, None)
+    system_call(_SYS_CLOCK_SETTIME, _CLOCK_MONOTONIC, None)
 
 
 @hookimpl
