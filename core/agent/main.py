@@ -10,7 +10,6 @@ import fcntl
 import logging
 import os
 import select
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -30,7 +29,6 @@ from ..kernel.mounts import mounted
 from ..kernel.ring import Ring
 from ..kernel.symbols import read_once
 from ..output import complain_of, log_to_stderr, visible_streams
-from ..plugin.isolation import PluginFault
 from ..plugin.report import ProbeReport
 from ..processes.enrich import Enricher, host
 from ..processes.principal import Principals
@@ -45,9 +43,11 @@ from .control import Control
 from .diagnosis import diagnose
 from .endurance import Endurance
 from .enforcement import Enforcing, wanted
-from .health import Losses, health_facts
+from .faults import Faults
+from .health import Losses
 from .in_force import Prepared
 from .inbox import Inbox
+from .input_health import InputHealth
 from .journal import Changes, open_writers
 from .loading import LoadSensors, load_sensors
 from .lock import hold
@@ -57,6 +57,7 @@ from .presence import Presence, Pulse
 from .reattach import reattach
 from .reports import Reports
 from .selection import Selection
+from .signals import Signals
 from .status import Status
 
 _TICK_S = 1.0
@@ -85,19 +86,14 @@ class Agent:
         """
         started = time.monotonic()
         self._config = config
-        self._stop_reason = ""
-        self._policy_failures = 0
+        self._signals = Signals()
         self._remembered = 0  # decisions that came out of the memos of policies before this one
-        self._reload_wanted = False
-        signal.signal(signal.SIGHUP, self._want_reload)  # from here on: unhandled, it would end the agent
-        self._continued = False
         self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
-        signal.signal(signal.SIGCONT, self._note_continued)
-        self._faults: list[PluginFault] = []
+        self._faults = Faults()
         self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
-        self._armed = armed = load(config, place, self._fault, stack, contain=wanted(config))
+        self._armed = armed = load(config, place, self._faults.note, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.bindings.identity)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
         cgroups = Cgroups(cgroup2)
@@ -118,7 +114,7 @@ class Agent:
         self._policy = first.policy
         self._journal_changes = Changes()
         stack.callback(self._journal_changes.close)
-        gone = (lambda: self._stop("the reader of standard output has gone")) if output is not None else None
+        gone = (lambda: self._signals.stop("the reader of standard output has gone")) if output is not None else None
         self._writers = open_writers(config.journal, gone, self._journal_changes.put, output or 1)
         for each in self._writers.all:
             stack.callback(each.close)
@@ -144,6 +140,9 @@ class Agent:
         self._reports = Reports(self._bus, armed, self._own)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._missed = MissedRuns(armed.programs())
+        self._health = InputHealth(
+            self._bus, self._losses, self._missed, armed.probes, armed.plugins, self._desk, self._policy_files.opa
+        )
         self._budgets = Budgets(armed.types, armed.loaded.loaded.kinds, armed.maps)
         self._budgets.matter(self._policy.rules, self._enforcing.tier.left_out(first.tiers))
         self._budgets.limit(config.agent.user_burst, config.agent.user_rate)
@@ -174,7 +173,7 @@ class Agent:
             lambda: {
                 "policy": self._policy.revision,
                 "remembered": self._from_memo(),
-                "policy_failures": self._policy_failures,
+                "policy_failures": self._health.policy_failures,
                 "services": self._desk.status(),
                 "evaluator": self._policy_files.evaluator.worker if self._policy_files.evaluator is not None else None,
                 "engine": self._engine(),
@@ -189,7 +188,7 @@ class Agent:
         self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
         armed.timings.stop()
         self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
-        self._update_health()
+        self._health.update()
 
     def _first_policy(self) -> Candidate:
         """The kept bundle's where one comes from a URL, or else that of the folders until there is one."""
@@ -202,7 +201,8 @@ class Agent:
 
     def run(self, duration_s: float | None) -> str:
         """Take events until the end; returns the reason for it."""
-        self._handle_signals()
+        self._signals.hear_ends()
+        self._armed.plugins.watch()
         poll = select.epoll()
         self._ring.wait_on(poll)
         self._control.wait_on(poll)
@@ -219,7 +219,7 @@ class Agent:
             ("traps", agent.roaming_interval_s, self._roam),
         )
         timers = tuple(Timer(interval_s, partial(self._endurance.run, name, act)) for name, interval_s, act in work)
-        while not self._stop_reason:
+        while not self._signals.stop_reason:
             due = min(end, *(each.due for each in timers))
             if self._policy_files.loading:
                 due = min(due, time.monotonic() + _LOADING_S)
@@ -235,14 +235,13 @@ class Agent:
                 timer.run_if_due(now)
             if self._policy_files.loading:
                 self._endurance.run("reload", self._finish_reload)
-            elif self._reload_wanted:
-                self._reload_wanted = False
+            elif self._signals.take_reload():
                 self._writers.reopen()
                 self._desk.try_again()
                 self._endurance.run("reload", self._reload)
             if now >= end:
-                self._stop_reason = f"{duration_s:g} s are over"
-        return self._stop_reason
+                self._signals.stop_reason = f"{duration_s:g} s are over"
+        return self._signals.stop_reason
 
     def _hear_services(self) -> None:
         self._desk.hear()
@@ -259,8 +258,8 @@ class Agent:
             self._tick()
         self._tell_missed()
         self._tell_journal()
-        self._reports.stopped(self._stop_reason or "an error", self._losses.total, self._from_memo())
-        if self._stop_reason:
+        self._reports.stopped(self._signals.stop_reason or "an error", self._losses.total, self._from_memo())
+        if self._signals.stop_reason:
             self._note_presence(clean=True)
         for writer in self._writers.all:
             writer.close()
@@ -277,15 +276,8 @@ class Agent:
                 problem = f"probe {report.probe.name} is {report.state} and required: {report.reason}"
                 raise PluginError(report.plugin, problem)
 
-    def _fault(self, fault: PluginFault) -> None:
-        """Log a plugin's failure at once; its event waits for the next tick, since this may be within another event."""
-        where = f"plugin {fault.plugin}, {fault.hook}: " if fault.hook else ""
-        headline, _, details = fault.error.partition("\n")  # of what does not compile the compiler says more
-        _log.error("%s%s", where, headline, extra={"details": f"{details}\n{fault.traceback}".strip("\n")})
-        self._faults.append(fault)
-
     def _beat(self) -> None:
-        continued, self._continued = self._continued, False
+        continued = self._signals.take_continued()
         for attempt in self._standing.look():  # first: all else may need what was taken
             self._reports.put_right(attempt)
         for failing in self._endurance.look():
@@ -309,7 +301,7 @@ class Agent:
             self._reports.loss(loss)
         for held in self._budgets.look():
             self._reports.held(held)
-        faults, self._faults = self._faults, []
+        faults = self._faults.take()
         for fault in faults:
             self._reports.plugin(fault)
         failed_policy = self._tell_policy_failures()
@@ -324,7 +316,7 @@ class Agent:
             self._reports.tell(event, **fields)
         self._status.note()
         if lost or faults or failed_policy or other_engine or services:
-            self._update_health()
+            self._health.update()
 
     def _tell_journal(self) -> None:
         for change in self._journal_changes.take():
@@ -349,7 +341,7 @@ class Agent:
         failures = list(evaluator.failures) if evaluator is not None else []
         if evaluator is not None:
             evaluator.failures.clear()
-        self._policy_failures += len(failures)
+        self._health.policy_failures += len(failures)
         for failure in failures:
             self._reports.policy_failed(self._policy, failure)
         return bool(failures)
@@ -383,22 +375,11 @@ class Agent:
     def _from_memo(self) -> int:
         return self._remembered + self._policy.remembered
 
-    def _update_health(self) -> None:
-        self._bus.health = health_facts(
-            self._losses.total,
-            self._missed.total,
-            self._policy_failures,
-            self._armed.probes.reports,
-            self._armed.plugins.degraded,
-            self._desk.troubles,
-            stands_in=self._policy_files.opa is not None and self._policy_files.opa.engine != "opa",
-        )
-
     def _check_probes(self) -> None:
         self._tell_probes(self._armed.probes.check())
         self._look_again_if_silent()
         self._armed.plugins.checked(self._armed.probes.reports, self._tell_missed())
-        self._update_health()
+        self._health.update()
         self._note_presence()
 
     def _look_again_if_silent(self) -> None:
@@ -479,7 +460,7 @@ class Agent:
     def _refuse(self, error: KrieError) -> None:
         """Keep the policy in force."""
         if self._desk.refused(str(error), again=isinstance(error, KernelError)):
-            self._update_health()
+            self._health.update()
         self._reports.policy_refused(self._policy, str(error))
 
     def _swap(self, prepared: Prepared) -> None:
@@ -495,21 +476,6 @@ class Agent:
             self._budgets.matter(self._policy.rules, self._enforcing.tier.left_out(prepared.candidate.tiers))
         except KernelError as error:  # the budgets go on by the rules before these
             _log.error("which kinds matter to the new policy could not be told to the kernel: %s", error)
-
-    def _stop(self, reason: str) -> None:
-        self._stop_reason = self._stop_reason or reason
-
-    def _handle_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: self._stop(signal.Signals(number).name))
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whatever a plugin has done
-        self._armed.plugins.watch()
-
-    def _note_continued(self, _number: int, _frame: object) -> None:
-        self._continued = True
-
-    def _want_reload(self, _number: int, _frame: object) -> None:
-        self._reload_wanted = True
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -391,7 +391,7 @@ def test_what_never_came_is_a_loss_that_policies_know(setting: Setting) -> None:
 
 def test_at_the_end_all_that_is_in_the_ring_is_taken_and_the_last_loss_told(setting: Setting) -> None:
     agent = setting.start()
-    agent._stop("SIGTERM")
+    agent._signals.stop("SIGTERM")
     setting.happens(3 * BATCH)
     setting.sent(attempts=1, lost=0)  # and never comes
     agent.finish()
@@ -757,7 +757,7 @@ def test_the_next_agent_knows_how_this_one_ended(setting: Setting) -> None:
     crashed = Presence(setting.folder / "state").before()
     assert crashed is not None
     assert not crashed.clean
-    agent._stop("SIGTERM")
+    agent._signals.stop("SIGTERM")
     agent._note_presence(clean=True)
     ended = Presence(setting.folder / "state").before()
     assert ended is not None
@@ -782,15 +782,16 @@ def test_a_note_that_cannot_be_written_ends_nothing(setting: Setting, caplog: py
 
 def test_the_first_reason_to_stop_stands(setting: Setting) -> None:
     agent = setting.start()
-    agent._stop("SIGINT")
-    agent._stop("SIGTERM")
+    agent._signals.stop("SIGINT")
+    agent._signals.stop("SIGTERM")
     assert agent.run(None) == "SIGINT"
 
 
 def test_runs_that_were_left_out_are_told_and_known(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     agent = setting.start()
     missed = [0]
-    agent._missed = MissedRuns({"sample_x": 5}, lambda _: RunStatistics("sample_x", 0, 0, missed[0]))
+    counted = MissedRuns({"sample_x": 5}, lambda _: RunStatistics("sample_x", 0, 0, missed[0]))
+    vars(agent._missed).update(vars(counted))
     agent._check_probes()
     missed[0] = 3
     agent._check_probes()
@@ -799,7 +800,7 @@ def test_runs_that_were_left_out_are_told_and_known(setting: Setting, caplog: py
     def gone(_: int) -> RunStatistics:
         raise KernelError("asking for a program's statistics", 9)
 
-    agent._missed = MissedRuns({"sample_x": 5}, gone)
+    vars(agent._missed).update(_statistics=gone)
     agent._check_probes()
     assert "runs that the kernel left out are not counted" in caplog.text
     assert kinds(setting.journal(agent)) == ["krie.started", "krie.missed"]

@@ -101,9 +101,9 @@ def until(agent: Agent, happens: Callable[[], bool]) -> None:
         beat()
         agent._tell_services()
         if happens() or time.monotonic() > end:
-            agent._stop("as far as the test wants it")
+            agent._signals.stop("as far as the test wants it")
 
-    agent._stop_reason = ""
+    agent._signals.stop_reason = ""
     agent._desk.hear = hear  # type: ignore[method-assign]
     try:
         agent.run(PATIENCE_S)
@@ -185,7 +185,7 @@ def test_a_bundle_comes_into_force_and_starts_the_next_agent_without_a_network(s
     with site.agent() as (setting, agent):
         assert decided_by(setting, agent) == ["B1"]
         until(agent, lambda: bool(agent._desk.troubles))
-        agent._update_health()
+        agent._health.update()
         assert agent._bus.health["services"] == ["bundle"]
         (trouble,) = told(setting, agent, "krie.service")
         assert (trouble["service"], trouble["state"]) == ("bundle", "trouble")
@@ -201,7 +201,7 @@ def refused(site: Site, raw: bytes, why: str) -> None:
         until(agent, lambda: not agent._policy_files.loading)
         agent._tick()
         assert agent._policy.revision == before
-        agent._update_health()
+        agent._health.update()
         assert agent._bus.health["services"] == ["bundle"]
         assert why in str(agent._status.to_json()["services"])
         events = [*told(setting, agent, "krie.policy"), *told(setting, agent, "krie.service")]

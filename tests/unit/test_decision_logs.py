@@ -116,7 +116,7 @@ def test_what_is_not_taken_waits_on_disk_for_the_next_agent(tmp_path: Path) -> N
         with logging_agent(tmp_path / "one", server.url) as (setting, agent):
             setting.happens(name="kernel/x")
             until(agent, lambda: "decision_logs" in agent._desk.troubles)
-            agent._update_health()
+            agent._health.update()
             assert agent._bus.health["services"] == ["decision_logs"]
             assert "answers 503" in str(agent._status.to_json()["services"])
             state = setting.config.agent.state_dir
