@@ -20,7 +20,7 @@ from typing import Any
 from ..config import Config, load_config
 from ..decision import Action
 from ..enforce.standing import Standing
-from ..errors import ConfigError, ExitCode, KernelError, KrieError, PluginError, PolicyError
+from ..errors import ExitCode, KernelError, PluginError
 from ..events.agent import AGENT_EVENTS, OwnEvents
 from ..events.enforcement import ENFORCEMENT_EVENTS
 from ..kernel.cgroups import Cgroups
@@ -34,7 +34,6 @@ from ..processes.enrich import Enricher, host
 from ..processes.principal import Principals
 from ..processes.table import ProcessTable
 from ..services.desk import Desk
-from ..tier.candidate import Candidate
 from ..timer import Timer
 from ..trusted_code import only_trusted_imports
 from .budget import Budgets
@@ -45,7 +44,6 @@ from .endurance import Endurance
 from .enforcement import Enforcing, wanted
 from .faults import Faults
 from .health import Losses
-from .in_force import Prepared
 from .inbox import Inbox
 from .input_health import InputHealth
 from .journal import Changes, open_writers
@@ -53,8 +51,10 @@ from .loading import LoadSensors, load_sensors
 from .lock import hold
 from .missed import MissedRuns
 from .policy_files import PolicyFiles
+from .policy_in_force import PolicyInForce, first_policy
 from .presence import Presence, Pulse
 from .reattach import reattach
+from .reload import Reload
 from .reports import Reports
 from .selection import Selection
 from .signals import Signals
@@ -87,7 +87,6 @@ class Agent:
         started = time.monotonic()
         self._config = config
         self._signals = Signals()
-        self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
         self._faults = Faults()
         self._inbox: Inbox
@@ -108,10 +107,8 @@ class Agent:
         self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, late, self._desk.source)
         stack.callback(self._policy_files.close)
         with armed.timings.phase("policy"):
-            first = self._first_policy()
+            first = first_policy(self._policy_files, self._desk)
             self._policy_files.adopt(first)
-            self._tell_services_of(first)
-        self._policy = first.policy
         self._journal_changes = Changes()
         stack.callback(self._journal_changes.close)
         gone = (lambda: self._signals.stop("the reader of standard output has gone")) if output is not None else None
@@ -121,12 +118,11 @@ class Agent:
         own = (*AGENT_EVENTS, *ENFORCEMENT_EVENTS)
         least = Action[config.journal.min_action.upper()]
         self._selection = Selection(least, [each.KIND for each in own], whose=principal_of)
-        self._selection.policy_changed(self._policy.rules)
         self._bus = Bus(
             armed.types,
             table,
             self._enricher,
-            self._policy,
+            first.policy,
             [each.write for each in self._writers.everything],
             armed.plugins.observers(),
             self._enforcing.enforcer,
@@ -144,11 +140,22 @@ class Agent:
             self._bus, self._losses, self._missed, armed.probes, armed.plugins, self._desk, self._policy_files.opa
         )
         self._budgets = Budgets(armed.types, armed.loaded.loaded.kinds, armed.maps)
-        self._budgets.matter(self._policy.rules, self._enforcing.tier.left_out(first.tiers))
+        self._in_force = PolicyInForce(
+            first,
+            self._policy_files,
+            self._enforcing,
+            self._bus,
+            self._selection,
+            self._budgets,
+            self._desk,
+            self._reports,
+            self._health,
+        )
         self._budgets.limit(config.agent.user_burst, config.agent.user_rate)
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         self._inbox = Inbox(self._ring, self._bus.take, settle=self._bus.settle)
+        self._reload = Reload(self._policy_files, self._in_force, self._inbox, self._desk, self._reports, self._health)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
         with armed.timings.phase("baselines"), read_once():
             armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
@@ -170,14 +177,7 @@ class Agent:
             self._losses,
             self._missed,
             self._enforcing,
-            lambda: {
-                "policy": self._policy.revision,
-                "remembered": self._from_memo(),
-                "policy_failures": self._health.policy_failures,
-                "services": self._desk.status(),
-                "evaluator": self._policy_files.evaluator.worker if self._policy_files.evaluator is not None else None,
-                "engine": self._engine(),
-            },
+            self._in_force.status,
             lambda: self._inbox.backlog,
             self._diagnosis,
         )
@@ -187,17 +187,8 @@ class Agent:
         self._endurance, self._standing = Endurance(), Standing()
         self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
         armed.timings.stop()
-        self._reports.started(self._policy, int(1000 * (time.monotonic() - started)), len(table))
+        self._reports.started(self._in_force.policy, int(1000 * (time.monotonic() - started)), len(table))
         self._health.update()
-
-    def _first_policy(self) -> Candidate:
-        """The kept bundle's where one comes from a URL, or else that of the folders until there is one."""
-        try:
-            return self._policy_files.load()
-        except (PolicyError, ConfigError) as error:
-            if not self._desk.not_usable(str(error)):
-                raise
-            return self._policy_files.load()
 
     def run(self, duration_s: float | None) -> str:
         """Take events until the end; returns the reason for it."""
@@ -213,7 +204,7 @@ class Agent:
         agent = self._config.agent
         work: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("look", _TICK_S, self._beat),
-            ("policy files", self._config.policy.check_interval_s, self._look_for_changes),
+            ("policy files", self._config.policy.check_interval_s, self._reload.look_for_changes),
             ("canaries", agent.canary_interval_s, self._check_probes),
             ("scan", agent.scan_interval_s, self._scan),
             ("traps", agent.roaming_interval_s, self._roam),
@@ -221,7 +212,7 @@ class Agent:
         timers = tuple(Timer(interval_s, partial(self._endurance.run, name, act)) for name, interval_s, act in work)
         while not self._signals.stop_reason:
             due = min(end, *(each.due for each in timers))
-            if self._policy_files.loading:
+            if self._reload.loading:
                 due = min(due, time.monotonic() + _LOADING_S)
             if self._inbox.waiting:
                 due = 0.0
@@ -229,24 +220,19 @@ class Agent:
             self._endurance.run("records", self._inbox.drain)
             self._endurance.run("control", self._control.serve)
             self._tell_journal()
-            self._endurance.run("services", self._hear_services)
+            self._endurance.run("services", self._reload.hear_services)
             now = time.monotonic()
             for timer in timers:
                 timer.run_if_due(now)
-            if self._policy_files.loading:
-                self._endurance.run("reload", self._finish_reload)
+            if self._reload.loading:
+                self._endurance.run("reload", self._reload.finish)
             elif self._signals.take_reload():
                 self._writers.reopen()
                 self._desk.try_again()
-                self._endurance.run("reload", self._reload)
+                self._endurance.run("reload", self._reload.begin)
             if now >= end:
                 self._signals.stop_reason = f"{duration_s:g} s are over"
         return self._signals.stop_reason
-
-    def _hear_services(self) -> None:
-        self._desk.hear()
-        if not self._policy_files.loading and self._desk.take_offer():
-            self._reload()
 
     def finish(self) -> None:
         """Cease to see, take what is still in the ring, and say so in the journal."""
@@ -258,7 +244,7 @@ class Agent:
             self._tick()
         self._tell_missed()
         self._tell_journal()
-        self._reports.stopped(self._signals.stop_reason or "an error", self._losses.total, self._from_memo())
+        self._reports.stopped(self._signals.stop_reason or "an error", self._losses.total, self._in_force.remembered)
         if self._signals.stop_reason:
             self._note_presence(clean=True)
         for writer in self._writers.all:
@@ -266,7 +252,7 @@ class Agent:
 
     def _tell_probes(self, changed: Iterable[ProbeReport]) -> None:
         for report in changed:
-            self._reports.probe(report, self._policy)
+            self._reports.probe(report, self._in_force.policy)
 
     def _require(self, reports: Iterable[ProbeReport]) -> None:
         """At the start only: an agent that ended because its probes were silenced would finish the attacker's work."""
@@ -304,8 +290,8 @@ class Agent:
         faults = self._faults.take()
         for fault in faults:
             self._reports.plugin(fault)
-        failed_policy = self._tell_policy_failures()
-        other_engine = self._tell_engine()
+        failed_policy = self._in_force.tell_failures()
+        other_engine = self._in_force.tell_engine()
         services = self._tell_services()
         for event, fields in self._enforcing.tick():
             self._reports.tell(event, **fields)
@@ -322,58 +308,25 @@ class Agent:
         for change in self._journal_changes.take():
             self._reports.journal(change)
 
-    def _tell_services_of(self, candidate: Candidate) -> None:
-        if candidate.evaluator is not None:
-            self._desk.policy(candidate.evaluator.sources, candidate.policy.revision)
-
     def _tell_services(self) -> bool:
         self._desk.tick()
         notes = self._desk.notes()
         for note in notes:
             if note.state == "refused":
-                self._reports.policy_refused(self._policy, note.reason)
+                self._reports.policy_refused(self._in_force.policy, note.reason)
             else:
                 self._reports.service(note)
         return bool(notes)
 
-    def _tell_policy_failures(self) -> bool:
-        evaluator = self._policy_files.evaluator
-        failures = list(evaluator.failures) if evaluator is not None else []
-        if evaluator is not None:
-            evaluator.failures.clear()
-        self._health.policy_failures += len(failures)
-        for failure in failures:
-            self._reports.policy_failed(self._policy, failure)
-        return bool(failures)
-
-    def _tell_engine(self) -> bool:
-        """Whether another engine decides than a moment ago."""
-        opa = self._policy_files.opa
-        if opa is None:
-            return False
-        opa.look(self._policy.revision)
-        changes = list(opa.changes)
-        opa.changes.clear()
-        for change in changes:
-            self._reports.engine(change, self._policy, opa.stood_in)
-        return bool(changes)
-
     def _diagnosis(self) -> dict[str, Any]:
         return diagnose(
             self._armed,
-            self._policy.rules,
+            self._in_force.policy.rules,
             self._policy_files.problems,
             agent=os.getpid(),
-            revision=self._policy.revision,
-            engine=self._engine(),
+            revision=self._in_force.policy.revision,
+            engine=self._in_force.engine(),
         ).to_json()
-
-    def _engine(self) -> dict[str, Any] | None:
-        opa = self._policy_files.opa
-        return opa.to_json() if opa is not None else None
-
-    def _from_memo(self) -> int:
-        return self._remembered + self._policy.remembered
 
     def _check_probes(self) -> None:
         self._tell_probes(self._armed.probes.check())
@@ -426,56 +379,6 @@ class Agent:
     def _scan(self) -> None:
         for event in self._armed.plugins.scan(self._own.complete):
             self._bus.handle(event)
-
-    def _look_for_changes(self) -> None:
-        if not self._policy_files.loading and self._policy_files.changed():
-            self._reload()
-
-    def _reload(self) -> None:
-        """Begin: the policy in force goes on until another is ready, however long that takes."""
-        try:
-            self._policy_files.begin()
-        except KrieError as error:
-            self._refuse(error)
-
-    def _finish_reload(self, timeout_s: float = 0.0) -> None:
-        try:
-            candidate = self._policy_files.take(timeout_s)
-        except KrieError as error:
-            self._refuse(error)
-            return
-        if candidate is None:
-            return
-        # What happened before is judged by the policy that was in force then.
-        self._inbox.drain_what_is_there()
-        try:
-            self._swap(self._enforcing.prepare(candidate))
-        except KrieError as error:
-            candidate.close()
-            self._refuse(error)
-            return
-        self._desk.in_force(len(self._policy.rules))
-        self._reports.policy_loaded(self._policy)
-
-    def _refuse(self, error: KrieError) -> None:
-        """Keep the policy in force."""
-        if self._desk.refused(str(error), again=isinstance(error, KernelError)):
-            self._health.update()
-        self._reports.policy_refused(self._policy, str(error))
-
-    def _swap(self, prepared: Prepared) -> None:
-        """The one place where a policy comes into force. Raises `KernelError` before anything of it is."""
-        self._tell_policy_failures()  # of the policy before this one
-        self._enforcing.take_over(prepared)
-        self._policy_files.adopt(prepared.candidate)
-        self._tell_services_of(prepared.candidate)
-        self._remembered += self._policy.remembered
-        self._policy = self._bus.judge = prepared.policy
-        self._selection.policy_changed(self._policy.rules)
-        try:
-            self._budgets.matter(self._policy.rules, self._enforcing.tier.left_out(prepared.candidate.tiers))
-        except KernelError as error:  # the budgets go on by the rules before these
-            _log.error("which kinds matter to the new policy could not be told to the kernel: %s", error)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -468,11 +468,11 @@ def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None
     agent = setting.start()
     setting.happens(2)
     setting.rule("R2")
-    agent._look_for_changes()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.look_for_changes()
+    agent._reload.finish(PATIENCE_S)
     setting.happens(1)
     agent._inbox.drain()
-    agent._look_for_changes()  # and not again
+    agent._reload.look_for_changes()  # and not again
     assert not agent._policy_files.loading
     lines = setting.journal(agent)[1:]
     fired = [rule["id"] for each in lines for rule in each["decision"]["rules"] if rule["id"][0] == "R"]
@@ -486,8 +486,8 @@ def test_programs_know_what_matters_to_the_policy_in_force(setting: Setting) -> 
     importance = agent._armed.maps["krie_importance"]
     assert importance.get(slot) == bytes(4)
     (setting.policies / "site.rego").write_text((RULE % "R2").replace("log", "kill"))
-    agent._look_for_changes()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.look_for_changes()
+    agent._reload.finish(PATIENCE_S)
     assert importance.get(slot) != bytes(4)
     assert agent._armed.maps["krie_limits"].get(bytes(4)) is not None
 
@@ -508,18 +508,18 @@ def test_what_was_held_back_is_told_exactly(setting: Setting) -> None:
 def test_records_that_keep_coming_do_not_hold_a_reload_up(setting: Setting) -> None:
     agent = setting.start()
     setting.ring.on_read = lambda: setting.happens(BATCH)
-    agent._reload()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.begin()
+    agent._reload.finish(PATIENCE_S)
     assert setting.ring.reads == Records.most_batches
 
 
 def test_a_wrong_policy_is_refused_and_the_one_before_stays(setting: Setting) -> None:
     agent = setting.start()
-    revision = agent._policy.revision
+    revision = agent._in_force.policy.revision
     (setting.policies / "site.rego").write_text("package krie.site\n\nrules contains")
-    agent._look_for_changes()
-    agent._finish_reload(PATIENCE_S)
-    agent._look_for_changes()
+    agent._reload.look_for_changes()
+    agent._reload.finish(PATIENCE_S)
+    agent._reload.look_for_changes()
     assert not agent._policy_files.loading
     setting.happens()
     agent._inbox.drain()
@@ -538,8 +538,8 @@ def test_a_policy_that_the_kernel_does_not_take_is_refused_and_let_go(setting: S
         raise KernelError("creating map krie_generation", 12)
 
     vars(agent._enforcing)["prepare"] = full
-    agent._look_for_changes()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.look_for_changes()
+    agent._reload.finish(PATIENCE_S)
     assert len(os.listdir("/proc/self/fd")) == before
     setting.happens()
     agent._inbox.drain()
@@ -643,11 +643,11 @@ def test_the_agent_goes_on_while_a_policy_is_compiled(setting: Setting) -> None:
     vars(agent._policy_files)["_config"] = setting.config.model_copy(
         update={"policy": setting.config.policy.model_copy(update={"load_s": 2})}
     )
-    agent._look_for_changes()
-    agent._finish_reload()
+    agent._reload.look_for_changes()
+    agent._reload.finish()
     assert agent._policy_files.loading
     agent._inbox.drain()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.finish(PATIENCE_S)
     seen, refused = setting.journal(agent)[1:]
     assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
     assert refused["event"]["state"] == "refused"
@@ -660,7 +660,7 @@ def test_an_end_while_a_policy_is_compiled_leaves_nothing(tmp_path: Path) -> Non
     with setting.stack:
         agent = setting.start()
         setting.rule("R2")
-        agent._reload()
+        agent._reload.begin()
         agent.finish()
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
@@ -673,11 +673,11 @@ def test_what_the_memo_remembered_is_counted_over_all_policies(setting: Setting)
         setting.happens(3)
         agent._inbox.drain()
         setting.rule("R2")
-        agent._reload()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.begin()
+        agent._reload.finish(PATIENCE_S)
     setting.happens(3)
     agent._inbox.drain()
-    assert agent._status.to_json()["remembered"] == agent._from_memo() >= 6
+    assert agent._status.to_json()["remembered"] == agent._in_force.remembered >= 6
 
 
 def test_signals(setting: Setting) -> None:
@@ -693,10 +693,10 @@ def test_signals(setting: Setting) -> None:
     presses = threading.Thread(target=press)
 
     def first_read() -> None:
-        setting.ring.on_read = lambda: reloaded.set() if agent._policy.revision != revision else None
+        setting.ring.on_read = lambda: reloaded.set() if agent._in_force.policy.revision != revision else None
         presses.start()
 
-    revision = agent._policy.revision
+    revision = agent._in_force.policy.revision
     setting.ring.on_read = first_read
     assert agent.run(120) == "SIGTERM"
     presses.join()
@@ -722,7 +722,7 @@ def test_administrators_are_answered_while_it_runs(setting: Setting) -> None:
     agent.run(120)
     asking.join()
     assert answers[0]["tgid"] == os.getpid()
-    assert answers[0]["policy"] == agent._policy.revision
+    assert answers[0]["policy"] == agent._in_force.policy.revision
 
 
 def test_the_doctor_gets_what_the_agent_has(tmp_path: Path) -> None:
@@ -735,8 +735,8 @@ def test_the_doctor_gets_what_the_agent_has(tmp_path: Path) -> None:
         setting.probes.raised = {"sample.x": "EIO"}
         agent._check_probes()
         (setting.policies / "more.rego").write_text(RULE.replace("%s", "R2").replace("site", "more"))
-        agent._look_for_changes()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.look_for_changes()
+        agent._reload.finish(PATIENCE_S)
         second = agent._status.answer({"ask": "doctor"}, Peer(1, 0))
     assert first["from"] == {"agent": os.getpid()}
     assert [each["state"] for each in first["probes"]] == ["alive"]

@@ -209,8 +209,8 @@ def test_a_reload_brings_both_to_the_new_revision(setting: Setting, tmp_path: Pa
     agent, opa = started(setting, tmp_path)
     before = sources(agent).revision
     (setting.policies / "site.rego").write_text(RULE % "R2")
-    agent._reload()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.begin()
+    agent._reload.finish(PATIENCE_S)
     assert sources(agent).revision != before
     setting.happens(uid=9)
     drain(agent)

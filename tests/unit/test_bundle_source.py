@@ -136,7 +136,7 @@ def told(setting: Setting, agent: Agent, kind: str) -> list[dict[str, Any]]:
 
 
 def revision(agent: Agent, name: str) -> Callable[[], bool]:
-    return lambda: agent._policy.revision.startswith(f"rev-{name}")
+    return lambda: agent._in_force.policy.revision.startswith(f"rev-{name}")
 
 
 def test_a_kept_bundle_that_is_refused_at_start_stays_told(site: Site) -> None:
@@ -196,11 +196,11 @@ def refused(site: Site, raw: bytes, why: str) -> None:
     """By an agent whose policy before stays in force, and which says so."""
     site.shelf.put(raw)
     with site.agent() as (setting, agent):
-        before = agent._policy.revision
+        before = agent._in_force.policy.revision
         until(agent, lambda: "bundle" in agent._desk.troubles)
         until(agent, lambda: not agent._policy_files.loading)
         agent._tick()
-        assert agent._policy.revision == before
+        assert agent._in_force.policy.revision == before
         agent._health.update()
         assert agent._bus.health["services"] == ["bundle"]
         assert why in str(agent._status.to_json()["services"])
@@ -306,8 +306,8 @@ def test_a_courier_that_somebody_stopped_holds_nothing_up(site: Site) -> None:
         os.kill(agent._desk._courier.tgid, signal.SIGSTOP)
         started = time.monotonic()
         agent._desk.try_again()
-        agent._reload()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.begin()
+        agent._reload.finish(PATIENCE_S)
         assert decided_by(setting, agent) == ["B1"]
         agent.finish()
         agent._desk.close()
@@ -413,10 +413,10 @@ def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Sit
     with site.agent() as (_, agent):
         until(agent, revision(agent, "B1"))
         desk, before = agent._desk, agent._desk._active
-        agent._reload()  # of B1
+        agent._reload.begin()  # of B1
         offer = {"service": "bundle", "state": "offered", "digest": "d", "revision": "B2", "serial": 2}
         desk._take({**offer, "executables": {}})
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.finish(PATIENCE_S)
         assert desk._active == before
         assert desk._offers.waiting is not None
         assert desk.take_offer()
@@ -439,16 +439,16 @@ def test_an_offer_that_is_overtaken_while_it_is_tried_is_kept_under_its_own_name
         desk = agent._desk
         first = offer(agent, signed(ruled("B2", 2)), 2)
         assert desk.take_offer()
-        agent._reload()
+        agent._reload.begin()
         assert agent._policy_files.loading
         second = offer(agent, signed(ruled("B3", 3)), 3)
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B2")()
         assert decided_by(setting, agent) == ["B2"]
         assert (site.kept / "active.tar.gz").read_bytes() == first
         assert desk.take_offer()  # which is not forgotten
-        agent._reload()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.begin()
+        agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B3")()
         assert (site.kept / "active.tar.gz").read_bytes() == second
         assert not list(site.kept.glob("offered*"))
@@ -461,9 +461,9 @@ def test_an_offer_that_comes_twice_is_tried_once(site: Site) -> None:
         desk, made = agent._desk, signed(ruled("B2", 2))
         offer(agent, made, 2)
         assert desk.take_offer()
-        agent._reload()
+        agent._reload.begin()
         offer(agent, made, 2)
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B2")()
         assert not desk.take_offer()
         assert desk.troubles == {}
@@ -475,9 +475,9 @@ def test_nothing_older_comes_into_force_by_overtaking(site: Site) -> None:
         until(agent, revision(agent, "B1"))
         offer(agent, signed(ruled("B5", 5)), 5)
         assert agent._desk.take_offer()
-        agent._reload()
+        agent._reload.begin()
         offer(agent, signed(ruled("B4", 4)), 4)  # by a courier that knows of B1 only
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B5")()
         assert not agent._desk.take_offer()
         assert "older" in agent._desk.troubles["bundle"]
@@ -490,14 +490,14 @@ def test_what_one_offer_is_refused_for_is_not_said_of_the_next(site: Site, monke
     site.shelf.put(signed(bundle("package krie.site\n\nrules contains", revision="rev-B1")).to_bytes())
     with site.agent() as (setting, agent):
         desk = agent._desk
-        reload, agent._finish_reload = agent._finish_reload, lambda *_: None  # type: ignore[method-assign]
+        reload, agent._reload.finish = agent._reload.finish, lambda *_: None  # type: ignore[method-assign]
         until(agent, lambda: agent._policy_files.loading)
         assert desk._courier is not None
         os.kill(desk._courier.tgid, signal.SIGKILL)
         site.shelf.put(signed(ruled("B2", 2)).to_bytes())
         until(agent, lambda: desk._offers.waiting is not None and desk._offers.waiting.serial == 2)
-        agent._finish_reload = reload  # type: ignore[method-assign]
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.finish = reload  # type: ignore[method-assign]
+        agent._reload.finish(PATIENCE_S)
         until(agent, revision(agent, "B2"))
         wait((site.kept / "state.json").exists)
         assert (site.kept / "active.tar.gz").read_bytes() == site.shelf.raw
@@ -525,7 +525,9 @@ def test_names_of_executables_come_from_the_bundle_and_this_host(site: Site) -> 
     own = str(site.key)
     site.shelf.put(signed(ruled("B1", executables={"key": own, "tool": "/nowhere"})).to_bytes())
     with site.agent() as (_, agent):
-        until(agent, lambda: agent._policy.revision.startswith("rev-B1+"))  # the host's own name changed the data
+        until(
+            agent, lambda: agent._in_force.policy.revision.startswith("rev-B1+")
+        )  # the host's own name changed the data
         names = set(agent._enricher.programs.values())
         assert names == {"key", "tool"}  # `tool` is the host's
         assert agent._policy_files.problems == ()
@@ -540,13 +542,13 @@ def test_a_bundle_in_a_file(tmp_path: Path) -> None:
         assert agent._desk._server is None  # no process for it
         (tmp_path / "new").write_bytes(ruled("F2").to_bytes())
         (tmp_path / "new").rename(file)
-        agent._look_for_changes()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.look_for_changes()
+        agent._reload.finish(PATIENCE_S)
         assert decided_by(setting, agent) == ["F1"]
         (tmp_path / "new").write_bytes(signed(ruled("F2")).to_bytes())
         (tmp_path / "new").rename(file)
-        agent._look_for_changes()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.look_for_changes()
+        agent._reload.finish(PATIENCE_S)
         assert decided_by(setting, agent) == ["F2"]
         states = [each["state"] for each in told(setting, agent, "krie.policy")]
         assert states == ["refused", "loaded"]

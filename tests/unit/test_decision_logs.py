@@ -81,8 +81,8 @@ def test_decisions_arrive_masked_as_opa_tells_them(tmp_path: Path) -> None:
     with serving(console.answer) as server, logging_agent(tmp_path, server.url) as (setting, agent):
         (setting.policies / "mask.rego").write_text(MASK)
         (setting.policies / "hidden.json").write_text('{"hidden": "somewhere"}')
-        agent._reload()
-        agent._finish_reload(PATIENCE_S)
+        agent._reload.begin()
+        agent._reload.finish(PATIENCE_S)
         setting.happens(name="kernel/x")
         setting.happens(name="secret")
         until(agent, lambda: any(each["input"]["event"].get("name") == "kernel/x" for each in sent(server)))
@@ -92,7 +92,7 @@ def test_decisions_arrive_masked_as_opa_tells_them(tmp_path: Path) -> None:
     assert event["labels"]["app"] == "krie"
     assert len(event["decision_id"]) == 36
     assert event["path"] == "krie/decision/result"
-    assert event["bundles"]["krie"]["revision"] == agent._policy.revision
+    assert event["bundles"]["krie"]["revision"] == agent._in_force.policy.revision
     assert event["result"]["action"] == "log"
     assert event["result"]["rules"] == [{"id": "R1", "action": "log"}]
     assert event["input"]["host"] == host()  # name, machine and boot: decisions of many hosts can be told apart
@@ -140,13 +140,13 @@ def test_status_in_opa_s_shape(tmp_path: Path) -> None:
             def reports() -> list[dict[str, Any]]:
                 return [json.loads(each.body) for each in list(server.requests) if each.path == "/status"]
 
-            revision = agent._policy.revision
+            revision = agent._in_force.policy.revision
             until(agent, lambda: any(each["bundles"]["krie"]["active_revision"] == revision for each in reports()))
             setting.rule("R2")
-            agent._reload()
-            agent._finish_reload(PATIENCE_S)
-            assert agent._policy.revision != revision
-            until(agent, lambda: reports()[-1]["bundles"]["krie"]["active_revision"] == agent._policy.revision)
+            agent._reload.begin()
+            agent._reload.finish(PATIENCE_S)
+            assert agent._in_force.policy.revision != revision
+            until(agent, lambda: reports()[-1]["bundles"]["krie"]["active_revision"] == agent._in_force.policy.revision)
             report = reports()[-1]
     assert report["labels"]["app"] == "krie"
     assert report["plugins"] == {"decision_logs": {"state": "OK"}, "status": {"state": "OK"}}
@@ -485,8 +485,8 @@ def journaled(setting: Setting) -> str:
 
 
 def load(agent: Agent) -> None:
-    agent._reload()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.begin()
+    agent._reload.finish(PATIENCE_S)
 
 
 def courier(agent: Agent) -> int:

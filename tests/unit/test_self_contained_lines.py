@@ -31,8 +31,8 @@ def test_lines_of_events_and_of_the_agent_itself(
     setting.happens()
     agent._inbox.drain()
     site.write_text("no policy")
-    agent._reload()
-    agent._finish_reload(PATIENCE_S)
+    agent._reload.begin()
+    agent._reload.finish(PATIENCE_S)
     agent.finish()
     lines = setting.journal(agent)
     assert {each["kind"] for each in lines} >= {"krie.started", "sample.seen", "krie.policy", "krie.stopped"}
