@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,7 @@ from typing import Any
 
 from ..config import Config, load_config
 from ..decision import Action
-from ..enforce.standing import Standing
-from ..errors import ExitCode, KernelError, PluginError
+from ..errors import ExitCode
 from ..events.agent import AGENT_EVENTS, OwnEvents
 from ..events.enforcement import ENFORCEMENT_EVENTS
 from ..kernel.cgroups import Cgroups
@@ -29,7 +28,6 @@ from ..kernel.mounts import mounted
 from ..kernel.ring import Ring
 from ..kernel.symbols import read_once
 from ..output import complain_of, log_to_stderr, visible_streams
-from ..plugin.report import ProbeReport
 from ..processes.enrich import Enricher, host
 from ..processes.principal import Principals
 from ..processes.table import ProcessTable
@@ -50,21 +48,22 @@ from .journal import Changes, open_writers
 from .loading import LoadSensors, load_sensors
 from .lock import hold
 from .missed import MissedRuns
+from .news import News
 from .policy_files import PolicyFiles
 from .policy_in_force import PolicyInForce, first_policy
-from .presence import Presence, Pulse
-from .reattach import reattach
+from .presence import Presence
+from .probe_watch import ProbeWatch
 from .reload import Reload
 from .reports import Reports
+from .scans import Scans
 from .selection import Selection
 from .signals import Signals
 from .status import Status
+from .unseen import Unseen
+from .upkeep import Upkeep
 
 _TICK_S = 1.0
 _LOADING_S = 0.05
-_LOOK_AGAIN_S = 2.0
-"""When probes that were silenced are tried again; later and later, up to `agent.canary_interval_s`."""
-_log = logging.getLogger("krie")
 
 
 class Agent:
@@ -87,7 +86,6 @@ class Agent:
         started = time.monotonic()
         self._config = config
         self._signals = Signals()
-        self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
         self._faults = Faults()
         self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
@@ -155,6 +153,9 @@ class Agent:
         self._ring = new_ring(armed.maps["krie_ring"])
         stack.callback(self._ring.close)
         self._inbox = Inbox(self._ring, self._bus.take, settle=self._bus.settle)
+        self._unseen = Unseen(
+            self._losses, self._budgets, self._missed, self._bus, self._inbox, self._writers, self._reports
+        )
         self._reload = Reload(self._policy_files, self._in_force, self._inbox, self._desk, self._reports, self._health)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
         with armed.timings.phase("baselines"), read_once():
@@ -166,9 +167,19 @@ class Agent:
         with armed.timings.phase("process table"):
             table.seed()  # after arming: what starts meanwhile is told by a record
         self._reports.gap(self._presence)
-        self._note_presence()
-        self._tell_probes(armed.probes.reports)
-        self._require(armed.probes.reports)
+        self._presence.keep()
+        self._probes = ProbeWatch(
+            armed.probes,
+            armed.loaded,
+            armed.plugins,
+            self._enforcing,
+            self._in_force,
+            self._unseen,
+            self._reports,
+            self._health,
+            config.agent.canary_interval_s,
+        )
+        self._probes.begin()
         with armed.timings.phase("policy"):
             self._enforcing.start(first)
         self._status = Status(
@@ -183,9 +194,33 @@ class Agent:
         )
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
-        self._tick()
-        self._endurance, self._standing = Endurance(), Standing()
-        self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
+        self._scans = Scans(armed.plugins, self._own, self._bus, armed.ground)
+        self._news = News(
+            self._unseen,
+            self._faults,
+            self._in_force,
+            self._desk,
+            self._enforcing,
+            self._scans,
+            armed.ground,
+            self._status,
+            self._reports,
+            self._health,
+        )
+        self._news.tell()
+        self._endurance = Endurance()
+        self._upkeep = Upkeep(
+            self._signals,
+            self._endurance,
+            self._control,
+            self._news,
+            self._probes,
+            self._presence,
+            self._scans,
+            armed.roaming,
+            self._enforcing,
+            self._reports,
+        )
         armed.timings.stop()
         self._reports.started(self._in_force.policy, int(1000 * (time.monotonic() - started)), len(table))
         self._health.update()
@@ -203,11 +238,11 @@ class Agent:
         end = now + duration_s if duration_s is not None else float("inf")
         agent = self._config.agent
         work: tuple[tuple[str, float, Callable[[], None]], ...] = (
-            ("look", _TICK_S, self._beat),
+            ("look", _TICK_S, self._upkeep.beat),
             ("policy files", self._config.policy.check_interval_s, self._reload.look_for_changes),
-            ("canaries", agent.canary_interval_s, self._check_probes),
-            ("scan", agent.scan_interval_s, self._scan),
-            ("traps", agent.roaming_interval_s, self._roam),
+            ("canaries", agent.canary_interval_s, self._upkeep.check),
+            ("scan", agent.scan_interval_s, self._scans.scan),
+            ("traps", agent.roaming_interval_s, self._upkeep.roam),
         )
         timers = tuple(Timer(interval_s, partial(self._endurance.run, name, act)) for name, interval_s, act in work)
         while not self._signals.stop_reason:
@@ -241,82 +276,18 @@ class Agent:
         for _ in range(2):  # the second look finds what the first one saw as written, and never came
             while self._inbox.drain():
                 pass
-            self._tick()
-        self._tell_missed()
+            self._news.tell()
+        self._unseen.tell_runs()
         self._tell_journal()
         self._reports.stopped(self._signals.stop_reason or "an error", self._losses.total, self._in_force.remembered)
         if self._signals.stop_reason:
-            self._note_presence(clean=True)
+            self._presence.keep(clean=True)
         for writer in self._writers.all:
             writer.close()
-
-    def _tell_probes(self, changed: Iterable[ProbeReport]) -> None:
-        for report in changed:
-            self._reports.probe(report, self._in_force.policy)
-
-    def _require(self, reports: Iterable[ProbeReport]) -> None:
-        """At the start only: an agent that ended because its probes were silenced would finish the attacker's work."""
-        for report in reports:
-            required = report.probe.required or report.plugin in self._armed.plugins.required
-            if required and report.state in ("missing", "silent"):
-                problem = f"probe {report.probe.name} is {report.state} and required: {report.reason}"
-                raise PluginError(report.plugin, problem)
-
-    def _beat(self) -> None:
-        continued = self._signals.take_continued()
-        for attempt in self._standing.look():  # first: all else may need what was taken
-            self._reports.put_right(attempt)
-        for failing in self._endurance.look():
-            self._reports.trouble(failing)
-        held_up_s = self._pulse.beat(continued=continued)
-        if held_up_s and not self._enforcing.hears_silence:  # else that timer tells it, and by what
-            self._reports.held_up(held_up_s)
-        self._control.resume()
-        self._tick()
-        if self._silent_until and time.monotonic() >= self._silent_until:
-            self._check_probes()
-
-    def _tick(self) -> None:
-        overflowed = sum(each.overflowed for each in self._writers.all)
-        failed = sum(each.failed for each in self._writers.all)
-        bus = self._bus
-        lost = list(
-            self._losses.look(bus.received, bus.undecodable, overflowed, failed, drained=not self._inbox.backlog)
-        )
-        for loss in lost:
-            self._reports.loss(loss)
-        for held in self._budgets.look():
-            self._reports.held(held)
-        faults = self._faults.take()
-        for fault in faults:
-            self._reports.plugin(fault)
-        failed_policy = self._in_force.tell_failures()
-        other_engine = self._in_force.tell_engine()
-        services = self._tell_services()
-        for event, fields in self._enforcing.tick():
-            self._reports.tell(event, **fields)
-        for found in self._armed.plugins.poll(self._own.complete):
-            self._bus.handle(found)
-        self._scan_what_is_put_right()
-        for event, fields in self._armed.ground.tick():
-            self._reports.tell(event, **fields)
-        self._status.note()
-        if lost or faults or failed_policy or other_engine or services:
-            self._health.update()
 
     def _tell_journal(self) -> None:
         for change in self._journal_changes.take():
             self._reports.journal(change)
-
-    def _tell_services(self) -> bool:
-        self._desk.tick()
-        notes = self._desk.notes()
-        for note in notes:
-            if note.state == "refused":
-                self._reports.policy_refused(self._in_force.policy, note.reason)
-            else:
-                self._reports.service(note)
-        return bool(notes)
 
     def _diagnosis(self) -> dict[str, Any]:
         return diagnose(
@@ -327,58 +298,6 @@ class Agent:
             revision=self._in_force.policy.revision,
             engine=self._in_force.engine(),
         ).to_json()
-
-    def _check_probes(self) -> None:
-        self._tell_probes(self._armed.probes.check())
-        self._look_again_if_silent()
-        self._armed.plugins.checked(self._armed.probes.reports, self._tell_missed())
-        self._health.update()
-        self._note_presence()
-
-    def _look_again_if_silent(self) -> None:
-        """Probes that were silenced are armed again if the agent can, and looked at soon."""
-        if not any(each.state == "silent" for each in self._armed.probes.reports):
-            self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
-            return
-        for probe, why in reattach(self._armed.probes.reports, self._armed.loaded).items():
-            _log.error("probe %s could not be attached again: %s", probe, why)
-        self._enforcing.rearm()
-        self._silent_until = time.monotonic() + self._look_again_s
-        self._look_again_s = min(2 * self._look_again_s, self._config.agent.canary_interval_s)
-
-    def _tell_missed(self) -> frozenset[str]:
-        """Returns the labels of programs of which runs were left out since the last look."""
-        try:
-            found = list(self._missed.look())
-        except KernelError as error:
-            _log.error("runs that the kernel left out are not counted: %s", error)
-            return frozenset()
-        for missed in found:
-            self._reports.missed(missed)
-        return frozenset(each.program for each in found)
-
-    def _note_presence(self, *, clean: bool = False) -> None:
-        try:
-            self._presence.note(clean=clean)
-        except OSError as error:
-            _log.error("agent.state_dir: the next agent will not know that this one lived: %s", error)
-
-    def _roam(self) -> None:
-        self._scan_what_is_put_right()
-        self._tell_stuck(self._armed.roaming.move())
-
-    def _tell_stuck(self, stuck: Mapping[str, str]) -> None:
-        for probe, why in stuck.items():
-            _log.error("probe %s stays where it was: %s", probe, why)
-
-    def _scan_what_is_put_right(self) -> None:
-        """Let plugins see, and rules decide, what a variable holds before the agent puts it right for its own sake."""
-        if self._armed.ground.turned_off():
-            self._scan()
-
-    def _scan(self) -> None:
-        for event in self._armed.plugins.scan(self._own.complete):
-            self._bus.handle(event)
 
 
 def main(arguments: list[str] | None = None) -> int:

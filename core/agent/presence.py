@@ -87,6 +87,13 @@ class Presence:
             json.dump(asdict(note), file)
         new.rename(self._file)
 
+    def keep(self, *, clean: bool = False) -> None:
+        """The same, where a failure is logged and ends nothing."""
+        try:
+            self.note(clean=clean)
+        except OSError as error:
+            _log.error("agent.state_dir: the next agent will not know that this one lived: %s", error)
+
 
 class Pulse:
     """Notices that this process was held up from outside: stopped by a signal or a tracer, or frozen with its cgroup.

@@ -292,7 +292,7 @@ def test_a_probe_that_falls_silent_later_is_told_and_policies_know(tmp_path: Pat
         agent = setting.start()
         assert agent._bus.health["probes_not_alive"] == []
         setting.probes.changed = [probe("silent")]
-        agent._check_probes()
+        agent._upkeep.check()
         assert agent._bus.health["probes_not_alive"] == ["sample.x"]
         (told,) = [each for each in setting.journal(agent)[2:] if each["kind"] == "krie.probe"]
     assert told["event"]["state"] == "silent"
@@ -304,7 +304,7 @@ def test_a_required_probe_that_is_silenced_later_does_not_end_the_agent(tmp_path
     with setting.stack:
         agent = setting.start()
         setting.probes.changed = [probe("silent", required=True)]
-        agent._check_probes()
+        agent._upkeep.check()
         assert agent.run(0) == "0 s are over"
         told = [each["event"]["state"] for each in setting.journal(agent) if each["kind"] == "krie.probe"]
     assert told == ["alive", "silent"]
@@ -313,21 +313,21 @@ def test_a_required_probe_that_is_silenced_later_does_not_end_the_agent(tmp_path
 def test_silenced_probes_are_looked_at_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(tmp_path, probe("alive"))
     clock = [1000.0]
-    monkeypatch.setattr("krie.agent.main.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("krie.agent.probe_watch.time.monotonic", lambda: clock[0])
     with setting.stack:
         agent = setting.start()
         rearmed: list[float] = []
         monkeypatch.setattr(agent._enforcing, "rearm", lambda: rearmed.append(clock[0]))
         setting.probes.changed = [probe("silent")]
-        agent._check_probes()
+        agent._upkeep.check()
         for _ in range(40):
             clock[0] += 1
-            agent._beat()
+            agent._upkeep.beat()
         assert rearmed == [1000, 1002, 1006, 1014, 1030]
         setting.probes.changed = [probe("alive")]
-        agent._check_probes()
+        agent._upkeep.check()
         clock[0] += 100
-        agent._beat()
+        agent._upkeep.beat()
         assert len(rearmed) == 5
 
 
@@ -340,7 +340,7 @@ def test_work_that_fails_is_told_and_the_agent_goes_on(setting: Setting) -> None
     setting.ring.on_read = refuse
     agent.run(0)
     setting.ring.on_read = list
-    agent._beat()
+    agent._upkeep.beat()
     (told,) = [each for each in setting.journal(agent) if each["kind"] == "krie.trouble"]
     assert (told["event"]["work"], told["event"]["count"]) == ("records", 1)
 
@@ -349,11 +349,11 @@ def test_a_full_batch_is_a_backlog_and_no_loss(setting: Setting) -> None:
     agent = setting.start()
     setting.happens(BATCH + 1)
     assert agent._inbox.drain()
-    agent._tick()
-    agent._tick()
+    agent._news.tell()
+    agent._news.tell()
     assert agent._status.to_json()["backlog"]
     assert not agent._inbox.drain()
-    agent._tick()
+    agent._news.tell()
     assert agent._losses.total == 0
 
 
@@ -372,9 +372,9 @@ def test_plugins_see_a_switch_before_it_is_put_right(setting: Setting, monkeypat
     setting.more["ground"] = SimpleNamespace(turned_off=lambda: next(off, False), tick=put_right)
     monkeypatch.setattr(setting.plugins, "scan", scan)
     agent = setting.start()  # which ticks
-    agent._tick()
-    agent._roam()
-    agent._roam()
+    agent._news.tell()
+    agent._upkeep.roam()
+    agent._upkeep.roam()
     assert order == ["scan", "put right", "put right", "scan"]
 
 
@@ -382,8 +382,8 @@ def test_what_never_came_is_a_loss_that_policies_know(setting: Setting) -> None:
     agent = setting.start()
     setting.sent(attempts=5, lost=2)
     agent._inbox.drain()
-    agent._tick()
-    agent._tick()
+    agent._news.tell()
+    agent._news.tell()
     assert agent._bus.health["lost"] == 5
     told = [(each["event"]["cause"], each["event"]["count"]) for each in setting.journal(agent)[1:]]
     assert told == [("ring_full", 2), ("missing", 3)]
@@ -446,7 +446,7 @@ def test_sighup_opens_the_journal_anew(setting: Setting, monkeypatch: pytest.Mon
 def test_the_file_for_what_matters_is_watched_too(setting: Setting) -> None:
     agent = setting.start()
     setting.probes.changed = [probe("silent")]  # severe: it is in both files
-    agent._check_probes()
+    agent._upkeep.check()
     important = setting.folder / "journal.important.jsonl"
     ends_once_a_line_says(agent, important, "krie.journal")
     (told,) = (json.loads(line) for line in important.read_text().splitlines())
@@ -459,8 +459,8 @@ def test_the_fault_of_a_plugin_is_told_at_the_next_tick(setting: Setting, caplog
     setting.fault(PluginFault("sample", "krie_scan", "OSError: gone", "Traceback", False))
     (told,) = (each for each in caplog.records if each.levelname == "ERROR")
     assert (told.getMessage(), vars(told)["details"]) == ("plugin sample, krie_scan: OSError: gone", "Traceback")
-    agent._tick()
-    agent._tick()
+    agent._news.tell()
+    agent._news.tell()
     assert kinds(setting.journal(agent)) == ["krie.started", "krie.plugin"]
 
 
@@ -497,7 +497,7 @@ def test_what_was_held_back_is_told_exactly(setting: Setting) -> None:
     setting.happens(2)
     setting.sent(attempts=40, lost=0, alike=30, over=10)
     agent._inbox.drain()
-    agent._tick()
+    agent._news.tell()
     held = [each for each in setting.journal(agent) if each["kind"] == "krie.held"]
     assert [(each["event"]["held_kind"], each["event"]["alike"], each["event"]["over"]) for each in held] == [
         ("sample.seen", 30, 10)
@@ -583,7 +583,7 @@ def test_records_are_taken_out_of_the_ring_while_a_policy_blocks(setting: Settin
     assert agent._inbox.backlog
     while agent._inbox.drain():
         pass
-    agent._tick()
+    agent._news.tell()
     lines = setting.journal(agent)[1:]
     assert kinds(lines[:-1]) == ["sample.seen"] * (1 + 3 * BATCH)
     first = lines[0]["decision"]
@@ -733,7 +733,7 @@ def test_the_doctor_gets_what_the_agent_has(tmp_path: Path) -> None:
         first = agent._status.answer({"ask": "doctor"}, Peer(1, 0))
         setting.probes.changed = [probe("silent")]
         setting.probes.raised = {"sample.x": "EIO"}
-        agent._check_probes()
+        agent._upkeep.check()
         (setting.policies / "more.rego").write_text(RULE.replace("%s", "R2").replace("site", "more"))
         agent._reload.look_for_changes()
         agent._reload.finish(PATIENCE_S)
@@ -758,7 +758,7 @@ def test_the_next_agent_knows_how_this_one_ended(setting: Setting) -> None:
     assert crashed is not None
     assert not crashed.clean
     agent._signals.stop("SIGTERM")
-    agent._note_presence(clean=True)
+    agent._presence.keep(clean=True)
     ended = Presence(setting.folder / "state").before()
     assert ended is not None
     assert ended.clean
@@ -776,7 +776,7 @@ def test_a_clean_end_is_noted(setting: Setting) -> None:
 def test_a_note_that_cannot_be_written_ends_nothing(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     agent = setting.start()
     (setting.folder / "state/agent.new").symlink_to("/nowhere")
-    agent._note_presence()
+    agent._presence.keep()
     assert "the next agent will not know that this one lived" in caplog.text
 
 
@@ -792,16 +792,16 @@ def test_runs_that_were_left_out_are_told_and_known(setting: Setting, caplog: py
     missed = [0]
     counted = MissedRuns({"sample_x": 5}, lambda _: RunStatistics("sample_x", 0, 0, missed[0]))
     vars(agent._missed).update(vars(counted))
-    agent._check_probes()
+    agent._upkeep.check()
     missed[0] = 3
-    agent._check_probes()
+    agent._upkeep.check()
     assert agent._bus.health["missed"] == 3
 
     def gone(_: int) -> RunStatistics:
         raise KernelError("asking for a program's statistics", 9)
 
     vars(agent._missed).update(_statistics=gone)
-    agent._check_probes()
+    agent._upkeep.check()
     assert "runs that the kernel left out are not counted" in caplog.text
     assert kinds(setting.journal(agent)) == ["krie.started", "krie.missed"]
 
@@ -809,7 +809,7 @@ def test_runs_that_were_left_out_are_told_and_known(setting: Setting, caplog: py
 def test_programs_that_cannot_roam_are_named(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     agent = setting.start()
     setting.stuck = {"sample.x": "no place"}
-    agent._roam()
+    agent._upkeep.roam()
     assert "probe sample.x stays where it was: no place" in caplog.text
 
 
@@ -821,7 +821,7 @@ def test_what_plugins_find_is_an_event_like_any(setting: Setting) -> None:
         yield complete(found)
 
     vars(setting.plugins)["scan"] = scan
-    agent._scan()
+    agent._scans.scan()
     (line,) = setting.journal(agent)[1:]
     assert (line["kind"], line["event"]["number"], line["process"]["tgid"]) == ("sample.seen", 5, 77)
 
@@ -830,7 +830,7 @@ def test_what_plugins_find_in_the_background_is_asked_for_at_each_tick(setting: 
     agent = setting.start()
     found = Sample.without_header(number=6, free=0, flags=(), command="load", known=False, name="x", padding="")
     vars(setting.plugins)["poll"] = lambda complete: iter([complete(found)])
-    agent._tick()
+    agent._news.tell()
     lines = [line for line in setting.journal(agent) if line["kind"] == "sample.seen"]
     assert [line["event"]["number"] for line in lines] == [6]
 
@@ -864,11 +864,11 @@ def test_an_agent_that_was_stopped_tells_the_gap(setting: Setting, monkeypatch: 
         asked.append(continued)
         return 3.5 if continued else 0.0
 
-    monkeypatch.setattr(agent, "_pulse", SimpleNamespace(beat=beat))
-    agent._beat()
+    monkeypatch.setattr(agent._upkeep, "_pulse", SimpleNamespace(beat=beat))
+    agent._upkeep.beat()
     os.kill(os.getpid(), signal.SIGCONT)
-    agent._beat()
-    agent._beat()
+    agent._upkeep.beat()
+    agent._upkeep.beat()
     assert asked == [False, True, False]
     (gap,) = (line["event"] for line in setting.journal(agent) if line["kind"] == "krie.gap")
     assert (gap["state"], gap["gap_s"], gap["tgid_before"]) == ("held_up", 3, os.getpid())

@@ -60,7 +60,7 @@ def sources(agent: Agent) -> PolicySources:
 def until(agent: Agent, test: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not test():
-        agent._tick()
+        agent._news.tell()
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -111,7 +111,7 @@ def test_the_journal_says_who_decided_in_the_order_of_events(setting: Setting, t
     setting.happens(uid=100)
     setting.happens(uid=101)
     drain(agent)
-    agent._tick()
+    agent._news.tell()
     assert agent._bus.health["engine_stands_in"] is True
     opa.start()
     until(agent, lambda: not agent._bus.health["engine_stands_in"])
@@ -193,7 +193,7 @@ def test_a_stopped_server_holds_nothing_up(setting: Setting, tmp_path: Path, cap
     took = time.monotonic() - begun
     assert TIMEOUT_MS / 1000 * 0.5 < took < TIMEOUT_MS / 1000 + 1.0  # once, not for each
     assert setting.ring.reads > reads + 10  # the ring was emptied meanwhile
-    agent._tick()
+    agent._news.tell()
     assert agent._losses.total == 0
     caplog.set_level(logging.INFO)
     opa.signal(signal.SIGCONT)
@@ -214,7 +214,7 @@ def test_a_reload_brings_both_to_the_new_revision(setting: Setting, tmp_path: Pa
     assert sources(agent).revision != before
     setting.happens(uid=9)
     drain(agent)
-    agent._tick()
+    agent._news.tell()
     opa.serve(sources(agent))
     until(agent, lambda: not agent._bus.health["engine_stands_in"])
     setting.happens(uid=10)
@@ -265,7 +265,7 @@ def test_a_slow_server_costs_its_share_and_no_event(setting: Setting) -> None:
     for number in range(3 * 12):
         setting.happens(uid=1, number=number, tgid=50 + number)
     drain(agent)
-    agent._tick()
+    agent._news.tell()
     assert agent._bus.health["engine_stands_in"] is True
     # Each cost at least so long, so the fourth is beyond half a second; one more looks whether it is still slow.
     assert 1 <= len(server.requests) - asked <= 5

@@ -99,7 +99,7 @@ def until(agent: Agent, happens: Callable[[], bool]) -> None:
 
     def hear() -> None:
         beat()
-        agent._tell_services()
+        agent._news.tell_services()
         if happens() or time.monotonic() > end:
             agent._signals.stop("as far as the test wants it")
 
@@ -199,7 +199,7 @@ def refused(site: Site, raw: bytes, why: str) -> None:
         before = agent._in_force.policy.revision
         until(agent, lambda: "bundle" in agent._desk.troubles)
         until(agent, lambda: not agent._policy_files.loading)
-        agent._tick()
+        agent._news.tell()
         assert agent._in_force.policy.revision == before
         agent._health.update()
         assert agent._bus.health["services"] == ["bundle"]
