@@ -21,10 +21,11 @@ from typing import Any, NoReturn, cast
 import pytest
 from krie import Alternative, AttachType, KernelError, Probe, Program, Sensor
 from krie.agent.admin import ask
+from krie.agent.agent import Agent
 from krie.agent.inbox import Inbox
 from krie.agent.journal import LOOK_S
 from krie.agent.loading import Armed
-from krie.agent.main import Agent, main
+from krie.agent.main import main
 from krie.agent.missed import MissedRuns
 from krie.agent.presence import Presence
 from krie.config import Config

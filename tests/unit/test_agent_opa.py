@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.agent.main import Agent
+from krie.agent.agent import Agent
 from krie.config import Config
 from krie.decision import Decision
 from krie.enforce.enforcer import Outcome

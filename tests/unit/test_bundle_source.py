@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.agent.main import Agent
+from krie.agent.agent import Agent
 from krie.config import Config
 from krie.errors import PolicyError
 from krie.policy.archive import pack
