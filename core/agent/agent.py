@@ -91,9 +91,19 @@ class Agent:
         late = lambda: self._inbox.hold()  # noqa: E731, PLW0108 - there is none yet
         self._desk = Desk(config)
         stack.callback(self._desk.close)
-        self._policy_files = PolicyFiles(config, armed, self._enricher, numbers, late, self._desk.source)
+        self._policy_files = PolicyFiles(
+            config,
+            armed.plugins,
+            armed.types,
+            armed.probes,
+            armed.inspector.identify,
+            self._enricher,
+            numbers,
+            late,
+            self._desk.source,
+        )
         stack.callback(self._policy_files.close)
-        with armed.timings.phase("policy"):
+        with armed.facts.timings.phase("policy"):
             first = first_policy(self._policy_files, self._desk)
             self._policy_files.adopt(first)
         self._journal_changes = Changes()
@@ -120,7 +130,7 @@ class Agent:
         if self._desk.logs_decisions:
             self._bus.log_decision = self._desk.decided
         self._own = OwnEvents(armed.agent, armed.types)
-        self._reports = Reports(self._bus, armed, self._own)
+        self._reports = Reports(self._bus, self._own, armed.probes, armed.types)
         self._losses = Losses(armed.types, armed.loaded.loaded.kinds, armed.maps["krie_counts"])
         self._missed = MissedRuns(armed.programs())
         self._health = InputHealth(
@@ -147,13 +157,13 @@ class Agent:
         )
         self._reload = Reload(self._policy_files, self._in_force, self._inbox, self._desk, self._reports, self._health)
         maps_of = lambda name: armed.maps.starting_with(f"{name}_")  # noqa: E731
-        with armed.timings.phase("baselines"), read_once():
+        with armed.facts.timings.phase("baselines"), read_once():
             armed.plugins.attached(maps_of, armed.memory, armed.roaming.traps)
         stack.callback(armed.plugins.detaching)
-        with armed.timings.phase("process table"):
+        with armed.facts.timings.phase("process table"):
             armed.bindings.note_all()
         armed.arm()
-        with armed.timings.phase("process table"):
+        with armed.facts.timings.phase("process table"):
             table.seed()  # after arming: what starts meanwhile is told by a record
         self._reports.gap(self._presence)
         self._presence.keep()
@@ -169,10 +179,12 @@ class Agent:
             config.agent.canary_interval_s,
         )
         self._probes.begin()
-        with armed.timings.phase("policy"):
+        with armed.facts.timings.phase("policy"):
             self._enforcing.start(first)
         self._status = Status(
-            armed,
+            armed.facts,
+            armed.plugins,
+            armed.probes,
             self._bus,
             self._losses,
             self._missed,
@@ -219,8 +231,8 @@ class Agent:
             self._tell_journal,
             self._try_again,
         )
-        armed.timings.stop()
-        self._reports.started(self._in_force.policy, int(1000 * (time.monotonic() - started)), len(table))
+        armed.facts.timings.stop()
+        self._reports.started(armed.facts, self._in_force.policy, int(1000 * (time.monotonic() - started)), len(table))
         self._health.update()
 
     def run(self, duration_s: float | None) -> str:
@@ -268,7 +280,10 @@ class Agent:
 
     def _diagnosis(self) -> dict[str, Any]:
         return diagnose(
-            self._armed,
+            self._armed.facts,
+            self._armed.plugins,
+            self._armed.probes,
+            self._armed.types,
             self._in_force.policy.rules,
             self._policy_files.problems,
             agent=os.getpid(),

@@ -13,14 +13,17 @@ from ..decision import Mode
 from ..enforce.containment import NAME as CONTAINMENT
 from ..enforce.containment import guarded
 from ..enforce.guard_sensor import NAME as GUARD
+from ..events.event import EventTypes
 from ..events.operations import OPERATIONS
 from ..loader.origin import Origin
+from ..plugin.manager import Plugins
 from ..plugin.report import ProbeReport
 from ..policy.engine import Rule
 from ..timings import Phase
 from ..version import version
 from .blindness import BlindRule, blind_rules, missing_fields
-from .loading import Armed
+from .health import ProbeHealth
+from .load_facts import LoadFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,10 @@ def _stand(report: ProbeReport) -> dict[str, Any]:
 
 
 def diagnose(
-    armed: Armed,
+    facts: LoadFacts,
+    plugins: Plugins,
+    probes: ProbeHealth,
+    types: EventTypes,
     rules: Sequence[Rule],
     problems: Iterable[str],
     *,
@@ -143,23 +149,23 @@ def diagnose(
 
     `problems`: what `krie.agent.policy_files.problems_of` finds. For the others see `Report`.
     """
-    reports = armed.probes.reports
+    reports = probes.reports
     return Report(
         agent=agent,
         version=version(),
-        release=armed.features.release,
-        refused={str(type_): why for type_, why in armed.features.refused.items()},
-        modes=armed.modes,
+        release=facts.features.release,
+        refused={str(type_): why for type_, why in facts.features.refused.items()},
+        modes=plugins.modes,
         probes=tuple(each for each in reports if each.plugin not in (CONTAINMENT, GUARD)),
         containment=tuple(each for each in reports if each.plugin == CONTAINMENT),
         guard=tuple(each for each in reports if each.plugin == GUARD),
         rules=len(rules),
-        blind=tuple(blind_rules(rules, reports, armed.types)),
+        blind=tuple(blind_rules(rules, reports, types)),
         problems=tuple(problems),
-        degraded={**armed.plugins.degraded, **armed.probes.raised},
-        timings=armed.timings.phases(),
-        programs=armed.origin,
-        programs_problem=armed.loaded.loaded.cache_problem,
+        degraded={**plugins.degraded, **probes.raised},
+        timings=facts.timings.phases(),
+        programs=facts.programs,
+        programs_problem=facts.programs_problem,
         revision=revision,
         engine=engine,
     )

@@ -40,7 +40,7 @@ from . import clearing
 from .heart import Heart
 from .in_force import Prepared
 from .journal import files_of
-from .kernel_tier import KernelTier
+from .kernel_tier import KernelTier, enforced_kinds
 from .loading import Armed
 
 _log = logging.getLogger("krie")
@@ -82,7 +82,9 @@ class Enforcing:
         self._enforces = any(mode is Mode.ENFORCE for mode in self._modes.values())
         self._abilities: dict[int, Ability] = {}
         tables = tables_of(armed.maps, armed.loaded.loaded.kinds)
-        self.tier = KernelTier(armed, tables, self._rules.number, self._config.poison_s)
+        self.tier = KernelTier(
+            enforced_kinds(armed.sensors, armed.modes), tables, self._rules.number, self._config.poison_s
+        )
         self.enforcer = Enforcer(
             self._config,
             self._verdicts,

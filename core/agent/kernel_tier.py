@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..decision import Action, Mode
 from ..events.event import BY_TABLE, Event
+from ..plugin.probe import Sensor
 from ..tier.domain import Numbers
 from ..tier.kernel_tables import Generation, KernelTables
 from ..tier.placement import Tiers
 from ..tier.table_bytes import Encoder
-from .loading import Armed
 
 _SECOND = 1_000_000_000
 
@@ -28,18 +28,26 @@ class Part:
     """None: no tables, neither now nor before."""
 
 
+def enforced_kinds(sensors: Iterable[Sensor], modes: Mapping[str, Mode]) -> dict[str, int]:
+    """Numbers of the kinds that plugins in mode `enforce` declare, by name."""
+    return {
+        event.NAME: event.KIND
+        for sensor in sensors
+        for event in sensor.events
+        if modes.get(sensor.name, Mode.OBSERVE) is Mode.ENFORCE
+    }
+
+
 class KernelTier:
     """What of a policy is in force in the kernel."""
 
-    def __init__(self, armed: Armed, tables: KernelTables, number: Callable[[str], int], poison_s: int) -> None:
-        """Nothing is, yet. `number` gives rules their numbers; `poison_s`: how long the killed stay poisoned."""
+    def __init__(
+        self, enforced: Mapping[str, int], tables: KernelTables, number: Callable[[str], int], poison_s: int
+    ) -> None:
+        """Nothing is, yet. `enforced`: see `enforced_kinds`; `number` gives rules their numbers; `poison_s`: how long
+        the killed stay poisoned."""
         self._tables, self._number, self._poison_s = tables, number, poison_s
-        self._enforced = {
-            event.NAME: event.KIND
-            for sensor in armed.sensors
-            for event in sensor.events
-            if armed.modes.get(sensor.name, Mode.OBSERVE) is Mode.ENFORCE
-        }
+        self._enforced = enforced
         self._in_force = Part()
 
     @property

@@ -28,7 +28,6 @@ from ..events.event import Event, EventTypes
 from ..kernel import bpf
 from ..kernel.attach import attach_somewhere
 from ..kernel.dispatch import FUNCTION as DISPATCHER
-from ..kernel.features import Features
 from ..kernel.inspection import Inspector
 from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory, open_memories
@@ -49,6 +48,7 @@ from ..processes.sensor import process_sensor
 from ..timings import Timings, since_exec
 from .ground import SYMBOLS, Ground, new_ground, open_switches, programs_of, standing_probes
 from .health import Canaries, ProbeHealth
+from .load_facts import LoadFacts
 from .roaming import Roaming
 
 _log = logging.getLogger("krie")
@@ -63,7 +63,7 @@ _WRITTEN = (
 class Armed:
     """The kernel side, loaded and attached. Nothing is sent before `arm`."""
 
-    features: Features
+    facts: LoadFacts
     plugins: Plugins
     types: EventTypes
     loaded: LoadedSet
@@ -83,13 +83,6 @@ class Armed:
     ground: Ground
     beat: Callable[[], object]
     """Tells the guard's timer that the agent lives."""
-    timings: Timings
-    """Of this process, since it was started, and of the loader. Whoever goes on with the start goes on with them."""
-
-    @property
-    def origin(self) -> Origin:
-        """Where the programs come from."""
-        return Origin(self.loaded.loaded.origin)
 
     def programs(self) -> dict[str, int]:
         """Descriptors of the probes' programs and of the dispatchers', by label."""
@@ -212,8 +205,9 @@ def load_sensors(
             ground.hold(link, address, kind)
         ground.start()
     timings.merge(held.loaded.timings)
+    where = held.loaded.loaded
     return Armed(
-        features,
+        LoadFacts(features, Origin(where.origin), where.cache_problem, timings),
         plugins,
         types,
         held.loaded,
@@ -229,7 +223,6 @@ def load_sensors(
         roaming,
         ground,
         partial(run, loaded.descriptors[f"program:{BEAT}"][0], ()),
-        timings,
     )
 
 

@@ -13,6 +13,7 @@ from ..config import Config
 from ..decision import Action
 from ..errors import KrieError
 from ..events.event import EventTypes
+from ..events.identity import Identity
 from ..events.wire import Json
 from ..fork_server import ForkServer
 from ..opa.server import OpaServer
@@ -33,8 +34,9 @@ from ..tier.domain import Numbers
 from ..tier.evaluator import Compiling, Evaluator
 
 if TYPE_CHECKING:
+    from ..plugin.manager import Plugins
     from ..processes.enrich import Enricher
-    from .loading import Armed
+    from .health import ProbeHealth
 
 _log = logging.getLogger("krie")
 
@@ -59,7 +61,10 @@ class PolicyFiles:
     def __init__(
         self,
         config: Config,
-        armed: Armed,
+        plugins: Plugins,
+        types: EventTypes,
+        probes: ProbeHealth,
+        identify: Callable[[int], Identity],
         enricher: Enricher,
         numbers_in_force: Callable[[], Numbers],
         meanwhile: Callable[[], object] = list,
@@ -67,14 +72,15 @@ class PolicyFiles:
     ) -> None:
         """Nothing is read before `load`. To be made before this process has threads, since it forks one that forks.
 
-        `meanwhile` is called again and again while a decision is late. `bundle`: what is to be read by a load instead
-        of the folders.
+        `identify`: which file a descriptor is of; `meanwhile` is called again and again while a decision is late.
+        `bundle`: what is to be read by a load instead of the folders.
         """
-        self._config, self._armed, self._enricher = config, armed, enricher
+        self._config, self._enricher = config, enricher
+        self._plugins, self._types, self._probes, self._identify = plugins, types, probes, identify
         self._numbers_in_force = numbers_in_force
-        self._folders = policy_folders(config, armed.plugins)
+        self._folders = policy_folders(config, plugins)
         self._bundle = bundle
-        self._server = ForkServer(partial(compile_and_serve, armed.types))
+        self._server = ForkServer(partial(compile_and_serve, types))
         self._meanwhile = meanwhile
         self.opa = OpaServer(config.opa, meanwhile) if config.policy.engine == "opa" else None
         """The server that decides; None: the embedded engine does."""
@@ -123,14 +129,14 @@ class PolicyFiles:
         self._stamp = self._lookout.look()
         bundle = self._bundle()
         named = {**(bundle.executables if bundle is not None else {}), **self._config.executables}
-        executables = resolve(named, self._armed.inspector.identify)
+        executables = resolve(named, self._identify)
         job = Job(
             self._config.policy,
             self._folders,
             policy_data(self._config),
             bundle,
             None,
-            ways_here(self._armed.probes.reports),
+            ways_here(self._probes.reports),
             self._numbers_in_force().following(executables.names),
         )
         try:
@@ -161,7 +167,7 @@ class PolicyFiles:
         self._loading = None
         executables = loading.executables
         rules = evaluator.rules
-        problems = problems_of(rules, self._armed.types, self._armed.plugins.facts, executables.unresolved)
+        problems = problems_of(rules, self._types, self._plugins.facts, executables.unresolved)
         problems = (*problems, *compiled.unchecked)
         for problem in problems:
             _log.warning("policy: %s", problem)

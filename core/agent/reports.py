@@ -25,7 +25,7 @@ from ..events.agent import (
     Trouble,
 )
 from ..events.enforcement import Gap, Guarded
-from ..events.event import Event
+from ..events.event import Event, EventTypes
 from ..opa.server import Change as EngineChange
 from ..plugin.isolation import PluginFault
 from ..plugin.report import ProbeReport
@@ -36,9 +36,9 @@ from .blindness import blind_rules
 from .budget import HeldReport
 from .bus import Bus
 from .endurance import Failing
-from .health import LossReport
+from .health import LossReport, ProbeHealth
 from .journal_file import Change
-from .loading import Armed
+from .load_facts import LoadFacts
 from .missed import MissedReport
 from .presence import Presence
 
@@ -48,13 +48,13 @@ _log = logging.getLogger("krie")
 class Reports:
     """Tells. Nothing is remembered here."""
 
-    def __init__(self, bus: Bus, armed: Armed, own: OwnEvents) -> None:
-        """`bus` takes the events that `own` completes."""
-        self._bus, self._armed, self._own = bus, armed, own
+    def __init__(self, bus: Bus, own: OwnEvents, probes: ProbeHealth, types: EventTypes) -> None:
+        """`bus` takes the events that `own` completes; `probes` and `types` say which rules are blind."""
+        self._bus, self._own, self._probes, self._types = bus, own, probes, types
 
-    def started(self, policy: Policy, armed_ms: int, processes: int) -> None:
+    def started(self, facts: LoadFacts, policy: Policy, armed_ms: int, processes: int) -> None:
         """The agent is armed; its probes were told before."""
-        reports = self._armed.probes.reports
+        reports = self._probes.reports
         alive = sum(each.state == "alive" for each in reports)
         self.tell(
             Started,
@@ -62,10 +62,10 @@ class Reports:
             alive=alive,
             armed_ms=armed_ms,
             processes=processes,
-            release=self._armed.features.release,
+            release=facts.features.release,
             revision=policy.revision,
             krie_version=version(),
-            programs=self._armed.origin,
+            programs=facts.programs,
         )
         _log.info("armed in %d ms: %d of %d probes alive, policy %s", armed_ms, alive, len(reports), policy.revision)
 
@@ -159,7 +159,7 @@ class Reports:
 
     def policy_loaded(self, policy: Policy) -> None:
         """A changed policy is in force."""
-        blind = self._blind(self._armed.probes.reports, policy)
+        blind = self._blind(self._probes.reports, policy)
         rules = len(policy.rules)
         self.tell(PolicyState, state="loaded", reason="", revision=policy.revision, rules=rules, blind=blind)
         _log.info("policy %s is in force: %d rules", policy.revision, rules)
@@ -188,11 +188,11 @@ class Reports:
     def _to_be_judged_with(self, report: ProbeReport) -> list[ProbeReport]:
         """All probes of the same event, if this is the last of them: only together they say which rules are blind."""
         event = report.probe.event
-        same = [each for each in self._armed.probes.reports if event is not None and each.probe.event is event]
+        same = [each for each in self._probes.reports if event is not None and each.probe.event is event]
         return same if same and same[-1].name == report.name else []
 
     def _blind(self, reports: Iterable[ProbeReport], policy: Policy) -> str:
-        found = list(blind_rules(policy.rules, reports, self._armed.types))
+        found = list(blind_rules(policy.rules, reports, self._types))
         for each in found:
             _log.warning("rule %s (%s) is blind: %s", each.rule.id, each.rule.place, each.why)
         return " ".join(sorted({each.rule.id for each in found}))

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..plugin.manager import Plugins
 from ..processes.peer import Peer
 from ..version import version
 from .bus import Bus
 from .enforcement import Enforcing
-from .health import Losses
-from .loading import Armed
+from .health import Losses, ProbeHealth
+from .load_facts import LoadFacts
 from .missed import MissedRuns
 
 _WINDOW_S = 10.0
@@ -24,7 +25,9 @@ class Status:
 
     def __init__(
         self,
-        armed: Armed,
+        facts: LoadFacts,
+        plugins: Plugins,
+        probes: ProbeHealth,
         bus: Bus,
         losses: Losses,
         missed: MissedRuns,
@@ -36,8 +39,8 @@ class Status:
     ) -> None:
         """`policy`: what is to be told of it; `backlog`: whether records are known to wait in the ring; `diagnosis`:
         what `krie doctor` tells."""
-        self._armed, self._bus, self._losses, self._enforcing = armed, bus, losses, enforcing
-        self._missed = missed
+        self._facts, self._plugins, self._probes = facts, plugins, probes
+        self._bus, self._losses, self._missed, self._enforcing = bus, losses, missed, enforcing
         self._policy, self._backlog, self._diagnosis = policy, backlog, diagnosis
         self._clock = clock
         self._started = clock()
@@ -72,7 +75,7 @@ class Status:
         return {
             "tgid": os.getpid(),
             "version": version(),
-            "programs": self._armed.origin,
+            "programs": self._facts.programs,
             "up_s": int(now - self._started),
             "events": self._bus.judged,
             "events_per_s": round((self._bus.judged - before) / max(now - first, 1.0), 1),
@@ -83,9 +86,9 @@ class Status:
             **self._policy(),
             "probes": [
                 {"name": each.name, "state": each.state, "by": each.alternative.name if each.alternative else None}
-                for each in self._armed.probes.reports
+                for each in self._probes.reports
             ],
-            "degraded": dict(self._armed.plugins.degraded),
-            "timings": self._armed.timings.to_json(),
+            "degraded": dict(self._plugins.degraded),
+            "timings": self._facts.timings.to_json(),
             **self._enforcing.status(),
         }

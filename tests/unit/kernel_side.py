@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from krie import AttachType, KernelError, Maps, Sensor
+from krie.agent.load_facts import LoadFacts
 from krie.agent.loading import Armed
 from krie.decision import Mode
 from krie.enforce.verdicts import Verdicts
@@ -21,6 +22,7 @@ from krie.events.event import Event, EventTypes
 from krie.events.identity import Identity, Key
 from krie.events.table_layout import EMPTY
 from krie.events.wire import NAME_BYTES
+from krie.kernel.features import Features
 from krie.loader.origin import Origin
 from krie.plugin.report import ProbeReport
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
@@ -156,22 +158,25 @@ def armed(
         "beat": list,
         "is_armed": lambda: True,
         "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
-        "features": SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"}),
+        "facts": LoadFacts(
+            cast("Features", SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"})),
+            Origin.CACHE,
+            "",
+            Timings("agent"),
+        ),
         "inspector": SimpleNamespace(identify=identify),
         "bindings": Bindings(0, kernel.maps, lambda *_: None, NOBODY),
         "loaded": SimpleNamespace(
-            loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors), cache_problem=""),
+            loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors)),
             descriptors={},
         ),
         "maps": kernel.maps,
-        "origin": Origin.CACHE,
         "modes": {each.name: Mode.ENFORCE for each in sensors} if modes is None else modes,
         "plugins": SimpleNamespace(
             restorer=lambda _: None, sensors=sensors, facts=lambda _: {}, degraded={}, loaded=()
         ),
         "probes": SimpleNamespace(reports=list(reports), raised={}),
         "sensors": sensors,
-        "timings": Timings("agent"),
         "types": types,
         "verdicts": Verdicts(kernel.maps, 0, kernel.run),
     }

@@ -45,9 +45,12 @@ def contained(*states: str) -> list[ProbeReport]:
 
 
 def found(*reports: ProbeReport, agent: int | None = None, mode: Mode = Mode.OBSERVE, **more: object) -> Report:
-    parts: dict[str, Any] = {"problems": (), "rules": POLICY.rules, "plugins": SimpleNamespace(degraded={}), **more}
-    kernel = armed(KernelSide(), reports=reports, modes={"sample": mode}, plugins=parts["plugins"])
-    return diagnose(kernel, parts["rules"], parts["problems"], agent=agent)
+    parts: dict[str, Any] = {"problems": (), "rules": POLICY.rules, "degraded": {}, **more}
+    plugins = SimpleNamespace(degraded=parts["degraded"], modes={"sample": mode})
+    kernel = armed(KernelSide(), reports=reports, plugins=plugins)
+    return diagnose(
+        kernel.facts, kernel.plugins, kernel.probes, kernel.types, parts["rules"], parts["problems"], agent=agent
+    )
 
 
 def shown(report: Report) -> str:
@@ -94,8 +97,8 @@ def test_the_document_tells_all_of_a_probe() -> None:
 
 
 def test_people_see_what_needs_their_attention() -> None:
-    plugins = SimpleNamespace(degraded={"other": "it [raised]"})
-    report = found(probe("a", "silent"), plugins=plugins, problems=("executables.x: gone",))
+    degraded = {"other": "it [raised]"}
+    report = found(probe("a", "silent"), degraded=degraded, problems=("executables.x: gone",))
     text = shown(report)
     lines = [line.split() for line in text.splitlines()]
     assert ["refuses", "lsm:", "EPERM"] in lines
@@ -107,9 +110,9 @@ def test_people_see_what_needs_their_attention() -> None:
 
 
 def test_it_begins_with_what_to_do() -> None:
-    plugins = SimpleNamespace(degraded={"other": "it raised"})
+    degraded = {"other": "it raised"}
     slow = replace(probe("c", "alive"), alternative=Alternative("syscall", (), every_syscall=True))
-    report = found(probe("a", "silent"), probe("b", "missing"), slow, plugins=plugins)
+    report = found(probe("a", "silent"), probe("b", "missing"), slow, degraded=degraded)
     advice = [line.partition(":")[0] for line in shown(report).splitlines() if line.startswith("  -> ")]
     assert advice[0].startswith("  -> plugin other is degraded")
     assert advice[1:3] == ["  -> sample.a", "  -> sample.b"]
@@ -217,10 +220,12 @@ def test_an_agent_that_may_not_be_asked_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_opa_server_that_does_not_decide_is_no_good_health() -> None:
-    kernel = armed(KernelSide(), reports=[probe("a", "alive")], modes={}, plugins=SimpleNamespace(degraded={}))
+    plugins = SimpleNamespace(degraded={}, modes={})
+    kernel = armed(KernelSide(), reports=[probe("a", "alive")], plugins=plugins)
+    given = (kernel.facts, kernel.plugins, kernel.probes, kernel.types)
     deciding = {"deciding": "opa", "server": "http://x:1", "reason": "", "answered": 1}
     standing_in = {**deciding, "deciding": "embedded", "reason": "it cannot be reached"}
-    well, ill = (diagnose(kernel, (), (), agent=7, revision="r1", engine=each) for each in (deciding, standing_in))
+    well, ill = (diagnose(*given, (), (), agent=7, revision="r1", engine=each) for each in (deciding, standing_in))
     assert (well.healthy, ill.healthy) == (True, False)
     assert "0 rules, revision r1; all probes work" in shown(well)
     assert "The embedded engine decides instead of OPA at http://x:1: it cannot be reached" in shown(ill)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from krie import KernelError, Sensor
-from krie.agent.kernel_tier import KernelTier
+from krie.agent.kernel_tier import KernelTier, enforced_kinds
 from krie.decision import Mode
 from krie.enforce.enforcer import RuleNumbers
 from krie.events.event import BY_TABLE
@@ -16,7 +16,7 @@ from krie.tier.placement import Tiers
 
 from ..policy.test_classify import Sample
 from ..policy.test_tables import subject
-from .kernel_side import KernelSide, armed
+from .kernel_side import KernelSide
 
 SENSOR = Sensor("sample", "1", events=(Sample,))
 MADE = subject(
@@ -30,9 +30,8 @@ OUTCOME = struct.Struct("=QIHH")  # struct krie_outcome
 class Setting:
     def __init__(self, mode: Mode = Mode.ENFORCE) -> None:
         self.kernel, self.rules = KernelSide(), RuleNumbers()
-        made = armed(self.kernel, SENSOR, modes={"sample": mode})
         tables = self.kernel.tables(self.kernel.maps, (Sample.KIND,))
-        self.tier = KernelTier(made, tables, self.rules.number, 600)
+        self.tier = KernelTier(enforced_kinds((SENSOR,), {"sample": mode}), tables, self.rules.number, 600)
 
     def outcomes(self) -> dict[str, tuple[int, int, int]]:
         """Time of poison, error and kill by rule, as programs read them."""

@@ -68,7 +68,15 @@ class Setting:
         self.enricher = cast("Enricher", SimpleNamespace(programs={}))
         settings = {"policy": {"paths": (str(self.folder),)}, "executables": {"tool": str(self.tool)}, **config}
         self.in_force = Numbers()
-        self.files = PolicyFiles(Config.model_validate(settings), made, self.enricher, lambda: self.in_force)
+        self.files = PolicyFiles(
+            Config.model_validate(settings),
+            made.plugins,
+            made.types,
+            made.probes,
+            made.inspector.identify,
+            self.enricher,
+            lambda: self.in_force,
+        )
         MADE.callback(self.files.close)
 
     def load(self) -> Candidate:

@@ -35,10 +35,10 @@ class Setting:
 
     def __init__(self, *probes: ProbeReport) -> None:
         made = armed(KernelSide(), Sensor("sample", "1", events=(Sample,)), reports=probes)
-        self.types = made.types
+        self.facts, self.types = made.facts, made.types
         self.events: list[Event] = []
         self.bus = SimpleNamespace(handle=self.events.append, judged=200)
-        self.reports = Reports(cast("Bus", self.bus), made, OwnEvents(own_header(), made.types))
+        self.reports = Reports(cast("Bus", self.bus), OwnEvents(own_header(), made.types), made.probes, made.types)
 
     @property
     def told(self) -> dict[str, Json]:
@@ -58,7 +58,7 @@ def probe(name: str, state: str, event: type[Event] | None = Sample, plugin: str
 def test_started(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     setting = Setting(probe("a", "alive"), probe("b", "attached"), probe("c", "missing"))
-    setting.reports.started(POLICY, 310, 99)
+    setting.reports.started(setting.facts, POLICY, 310, 99)
     assert setting.told == {
         "kind": "krie.started",
         "probes": 3,

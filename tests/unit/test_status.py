@@ -8,13 +8,16 @@ from typing import Any, cast
 import pytest
 from krie.agent.bus import Bus
 from krie.agent.enforcement import Enforcing
-from krie.agent.health import Losses
+from krie.agent.health import Losses, ProbeHealth
+from krie.agent.load_facts import LoadFacts
 from krie.agent.missed import MissedRuns
 from krie.agent.status import Status
+from krie.kernel.features import Features
+from krie.loader.origin import Origin
+from krie.plugin.manager import Plugins
 from krie.processes.peer import Peer
-from krie.timings import Phase, Spent
+from krie.timings import Phase, Spent, Timings
 
-from .kernel_side import KernelSide, armed
 from .test_reports import probe
 
 ADMIN = Peer(1234, 0)
@@ -27,13 +30,11 @@ class Setting:
         self.bus = SimpleNamespace(judged=0, left_out=2)
         self.tokens: list[str] = []
         self.cleared: list[tuple[int | None, str | None, Peer]] = []
+        timings = cast("Timings", SimpleNamespace(to_json=lambda: TIMINGS))
         self.status = Status(
-            armed(
-                KernelSide(),
-                reports=[probe("a", "alive"), probe("b", "missing")],
-                plugins=SimpleNamespace(degraded={"sample": "why"}),
-                timings=SimpleNamespace(to_json=lambda: TIMINGS),
-            ),
+            LoadFacts(cast("Features", None), Origin.CACHE, "", timings),
+            cast("Plugins", SimpleNamespace(degraded={"sample": "why"})),
+            cast("ProbeHealth", SimpleNamespace(reports=[probe("a", "alive"), probe("b", "missing")])),
             cast("Bus", self.bus),
             cast("Losses", SimpleNamespace(total=3)),
             cast("MissedRuns", SimpleNamespace(total=4)),
