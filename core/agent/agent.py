@@ -86,7 +86,18 @@ class Agent:
         stack.callback(cgroups.close)
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
         principal_of = Principals(table, time.time_ns())
-        self._enforcing = Enforcing(config, armed, stack, principal_of=principal_of)
+        self._enforcing = Enforcing(
+            config,
+            armed.levers(),
+            armed.sending,
+            armed.sensors,
+            armed.types,
+            armed.plugins,
+            armed.probes,
+            stack,
+            agent_tgid=armed.agent.tgid,
+            principal_of=principal_of,
+        )
         numbers = lambda: self._enforcing.tier.numbers  # noqa: E731
         late = lambda: self._inbox.hold()  # noqa: E731, PLW0108 - there is none yet
         self._desk = Desk(config)
@@ -162,7 +173,7 @@ class Agent:
         stack.callback(armed.plugins.detaching)
         with armed.facts.timings.phase("process table"):
             armed.bindings.note_all()
-        armed.arm()
+        armed.sending.start()
         with armed.facts.timings.phase("process table"):
             table.seed()  # after arming: what starts meanwhile is told by a record
         self._reports.gap(self._presence)
@@ -171,7 +182,7 @@ class Agent:
             armed.probes,
             armed.loaded,
             armed.plugins,
-            self._enforcing,
+            self._enforcing.guarding,
             self._in_force,
             self._unseen,
             self._reports,
@@ -219,7 +230,7 @@ class Agent:
             self._presence,
             self._scans,
             armed.roaming,
-            self._enforcing,
+            self._enforcing.guarding,
             self._reports,
         )
         self._loop = Loop(
@@ -257,7 +268,7 @@ class Agent:
     def finish(self) -> None:
         """Cease to see, take what is still in the ring, and say so in the journal."""
         self._endurance.run("stop", self._enforcing.stop)
-        self._endurance.run("stop", lambda: self._armed.arm(armed=False))
+        self._endurance.run("stop", self._armed.sending.stop)
         for _ in range(2):  # the second look finds what the first one saw as written, and never came
             while self._inbox.drain():
                 pass

@@ -15,14 +15,12 @@ from functools import partial
 from typing import Protocol
 
 from ..config import Config
-from ..decision import Mode
 from ..enforce.containment import NAME as CONTAINMENT
 from ..enforce.guard_sensor import BEAT, enforcing_sensors
 from ..enforce.guard_sensor import NAME as GUARD
 from ..enforce.verdicts import Verdicts
 from ..errors import KernelError, PluginError, SwitchedOffError
 from ..events.agent import AGENT_EVENTS
-from ..events.core_maps import State
 from ..events.enforcement import ENFORCEMENT_EVENTS
 from ..events.event import Event, EventTypes
 from ..kernel import bpf
@@ -48,8 +46,10 @@ from ..processes.sensor import process_sensor
 from ..timings import Timings, since_exec
 from .ground import SYMBOLS, Ground, new_ground, open_switches, programs_of, standing_probes
 from .health import Canaries, ProbeHealth
+from .levers import Levers
 from .load_facts import LoadFacts
 from .roaming import Roaming
+from .sending import Sending
 
 _log = logging.getLogger("krie")
 _WAIT = "wait for the loader"
@@ -76,11 +76,10 @@ class Armed:
     probes: ProbeHealth
     sensors: tuple[Sensor, ...]
     """The core's and the plugins', also those that were left out."""
-    modes: Mapping[str, Mode]
-    """By plugin."""
     verdicts: Verdicts
     roaming: Roaming
     ground: Ground
+    sending: Sending
     beat: Callable[[], object]
     """Tells the guard's timer that the agent lives."""
 
@@ -93,13 +92,14 @@ class Armed:
             if label in self.loaded.loaded.programs or name.startswith(f"program:{DISPATCHER}")
         }
 
-    def arm(self, armed: bool = True) -> None:
-        """Begin, or cease, to send records."""
-        _set_agent(self.maps, self.agent, armed=armed)
+    def levers(self) -> Levers:
+        """By what enforcement acts."""
+        order = self.loaded.loaded
+        return Levers(self.verdicts, self.bindings, self.maps, order.kinds, order.sensors, self.inspector, self.beat)
 
-    def is_armed(self) -> bool:
-        """Whether programs in the kernel take it so."""
-        return self.maps["krie_agent"].get(bytes(4)) == State(self.agent.tgid, True).encode()
+    def arm(self) -> None:
+        """Begin to send records."""
+        self.sending.start()
 
 
 class LoadSensors(Protocol):
@@ -185,7 +185,8 @@ def load_sensors(
         with timings.phase("traps"):
             stuck = roaming.move()
         canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
-        _set_agent(maps, agent, armed=False)
+        sending = Sending(maps, agent.tgid)
+        sending.stop()
 
         def prove() -> ProbeHealth:
             probes = _probe_health(sensors, held.loaded, stuck, maps, canaries, verdicts)
@@ -218,10 +219,10 @@ def load_sensors(
         agent,
         probes,
         sensors,
-        plugins.modes,
         verdicts,
         roaming,
         ground,
+        sending,
         partial(run, loaded.descriptors[f"program:{BEAT}"][0], ()),
     )
 
@@ -237,11 +238,6 @@ class _Held:
 
     def __exit__(self, *_: object) -> None:
         self.loaded.close()
-
-
-def _set_agent(maps: Maps, agent: Event, *, armed: bool) -> None:
-    """Tell the programs who the agent is, and whether they may send records."""
-    maps["krie_agent"].set(bytes(4), State(agent.tgid, armed).encode())
 
 
 def _probe_health(

@@ -8,7 +8,7 @@ import time
 from ..errors import PluginError
 from ..loader.launcher import LoadedSet
 from ..plugin.manager import Plugins
-from .enforcement import Enforcing
+from .guarding import Guarding
 from .health import ProbeHealth
 from .input_health import InputHealth
 from .policy_in_force import PolicyInForce
@@ -29,7 +29,7 @@ class ProbeWatch:
         probes: ProbeHealth,
         loaded: LoadedSet,
         plugins: Plugins,
-        enforcing: Enforcing,
+        guarding: Guarding,
         in_force: PolicyInForce,
         unseen: Unseen,
         reports: Reports,
@@ -37,7 +37,7 @@ class ProbeWatch:
         interval_s: float,
     ) -> None:
         """`loaded`: by which probes are attached again; `interval_s`: how often `check` is called in any case."""
-        self._probes, self._loaded, self._plugins, self._enforcing = probes, loaded, plugins, enforcing
+        self._probes, self._loaded, self._plugins, self._guarding = probes, loaded, plugins, guarding
         self._in_force, self._unseen, self._reports, self._health = in_force, unseen, reports, health
         self._interval_s = interval_s
         self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
@@ -76,6 +76,6 @@ class ProbeWatch:
             return
         for probe, why in reattach(self._probes.reports, self._loaded).items():
             _log.error("probe %s could not be attached again: %s", probe, why)
-        self._enforcing.rearm()
+        self._guarding.rearm()
         self._silent_until = time.monotonic() + self._look_again_s
         self._look_again_s = min(2 * self._look_again_s, self._interval_s)

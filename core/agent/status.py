@@ -62,11 +62,11 @@ class Status:
             case {"ask": "doctor"}:
                 return self._diagnosis()
             case {"ask": "clear", "tgid": int(tgid)}:
-                return self._enforcing.clear(tgid, None, by, token)
+                return self._enforcing.clearing.clear(tgid, None, by, token)
             case {"ask": "clear", "rule": str(rule)}:
-                return self._enforcing.clear(None, rule, by, token)
+                return self._enforcing.clearing.clear(None, rule, by, token)
             case {"ask": "clear", "all": True}:
-                return self._enforcing.clear(None, None, by, token)
+                return self._enforcing.clearing.clear(None, None, by, token)
         raise ValueError("ask for status, for doctor, or for clear with a tgid, a rule, or all")
 
     def to_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 from ..enforce.standing import Standing
 from .control import Control
 from .endurance import Endurance
-from .enforcement import Enforcing
+from .guarding import Guarding
 from .news import News
 from .presence import Presence, Pulse
 from .probe_watch import ProbeWatch
@@ -32,13 +32,13 @@ class Upkeep:
         presence: Presence,
         scans: Scans,
         roaming: Roaming,
-        enforcing: Enforcing,
+        guarding: Guarding,
         reports: Reports,
     ) -> None:
         """Look at how this process stands."""
         self._signals, self._endurance, self._control, self._news = signals, endurance, control, news
         self._probes, self._presence, self._scans, self._roaming = probes, presence, scans, roaming
-        self._enforcing, self._reports = enforcing, reports
+        self._guarding, self._reports = guarding, reports
         self._standing = Standing()
         self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
 
@@ -50,7 +50,7 @@ class Upkeep:
         for failing in self._endurance.look():
             self._reports.trouble(failing)
         held_up_s = self._pulse.beat(continued=continued)
-        if held_up_s and not self._enforcing.hears_silence:  # else that timer tells it, and by what
+        if held_up_s and not self._guarding.hears_silence:  # else that timer tells it, and by what
             self._reports.held_up(held_up_s)
         self._control.resume()
         self._news.tell()

@@ -154,9 +154,8 @@ def armed(
     kinds = tuple(event.KIND for each in sensors for event in each.events)
     parts = {
         "agent": own_header(),
-        "arm": list,
         "beat": list,
-        "is_armed": lambda: True,
+        "sending": SimpleNamespace(start=list, stop=list, is_on=lambda: True),
         "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
         "facts": LoadFacts(
             cast("Features", SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"})),
@@ -171,16 +170,22 @@ def armed(
             descriptors={},
         ),
         "maps": kernel.maps,
-        "modes": {each.name: Mode.ENFORCE for each in sensors} if modes is None else modes,
         "plugins": SimpleNamespace(
-            restorer=lambda _: None, sensors=sensors, facts=lambda _: {}, degraded={}, loaded=()
+            restorer=lambda _: None,
+            sensors=sensors,
+            facts=lambda _: {},
+            degraded={},
+            loaded=(),
+            modes={each.name: Mode.ENFORCE for each in sensors} if modes is None else modes,
         ),
         "probes": SimpleNamespace(reports=list(reports), raised={}),
         "sensors": sensors,
         "types": types,
         "verdicts": Verdicts(kernel.maps, 0, kernel.run),
     }
-    return cast("Armed", SimpleNamespace(**{**parts, **more}))
+    made = SimpleNamespace(**{**parts, **more})
+    made.levers = lambda: Armed.levers(cast("Armed", made))
+    return cast("Armed", made)
 
 
 def own_header() -> Event:

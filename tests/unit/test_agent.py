@@ -28,6 +28,7 @@ from krie.agent.loading import Armed
 from krie.agent.main import main
 from krie.agent.missed import MissedRuns
 from krie.agent.presence import Presence
+from krie.agent.sending import Sending
 from krie.config import Config
 from krie.errors import ConfigError, ExitCode, PluginError
 from krie.events.event import Event
@@ -162,10 +163,11 @@ class Setting:
             "memory": None,
             "roaming": SimpleNamespace(traps=lambda plugin: (), move=lambda: self.stuck),
             "programs": dict,
-            "arm": lambda armed=True: maps["krie_agent"].set(bytes(4), struct.pack("=II", 77, armed)),
+            "sending": Sending(maps, 77),
         }
         made = SimpleNamespace(**{**vars(base), **parts, **self.more})
-        made.arm(armed=False)
+        made.sending.stop()
+        made.levers = lambda: Armed.levers(cast("Armed", made))
         return cast("Armed", made)
 
     def start(self) -> Agent:
@@ -318,7 +320,7 @@ def test_silenced_probes_are_looked_at_again_soon(tmp_path: Path, monkeypatch: p
     with setting.stack:
         agent = setting.start()
         rearmed: list[float] = []
-        monkeypatch.setattr(agent._enforcing, "rearm", lambda: rearmed.append(clock[0]))
+        monkeypatch.setattr(agent._enforcing.guarding, "rearm", lambda: rearmed.append(clock[0]))
         setting.probes.changed = [probe("silent")]
         agent._upkeep.check()
         for _ in range(40):

@@ -33,7 +33,7 @@ from krie.tier.domain import Numbers
 
 from ..policy.test_classify import Sample
 from ..policy.test_tables import subject
-from .kernel_side import KernelSide, armed, identify
+from .kernel_side import AGENT, KernelSide, armed, identify
 
 SENSOR = Sensor("sample", "1", events=(Sample,))
 OBSERVER = Sensor("observer", "1")
@@ -75,10 +75,16 @@ class Setting:
         settings = Config.model_validate({"enforcement": config})
         self.enforcing = Enforcing(
             settings,
-            self.armed,
+            self.armed.levers(),
+            self.armed.sending,
+            self.armed.sensors,
+            self.armed.types,
+            self.armed.plugins,
+            self.armed.probes,
             self.stack,
             self.kernel.tables,
             self._guard,
+            agent_tgid=AGENT,
             principal_of=lambda event: Principal("lineage", Key(event.tgid, event.start_time)),
         )
 
@@ -245,9 +251,9 @@ def test_disarmed_kprobes_are_told_once_each_time(debugfs: Path) -> None:
 
 def test_what_was_attached_again_is_guarded(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(debugfs).started()
-    guard = vars(setting.enforcing)["_guard"]
+    guard = vars(setting.enforcing.guarding)["_guard"]
     monkeypatch.setattr(guard, "_held", lambda: (Held("link", 4711, ""),))
-    setting.enforcing.rearm()
+    setting.enforcing.guarding.rearm()
     assert setting.kernel.content["containment_own_links"].keys() == {(4711).to_bytes(4, "little")}
 
 
@@ -390,7 +396,7 @@ def test_an_administrator_takes_back(
     tables.bind(Verdict(ONE, Sample.KIND, later(), number["KILLS"], 1))
     tables.bind(Verdict(OTHER, Sample.KIND, later(), number["REFUSES"], 1))
     tables.bind_host(Verdict(Key(0, 0), 0, later(), number["KILLS"], 1))
-    found = setting.enforcing.clear(tgid, rule, ADMIN)
+    found = setting.enforcing.clearing.clear(tgid, rule, ADMIN)
     assert (found["poisoned"], found["verdicts"]) == answer
     assert setting.verdicts | ({"host"} if tables.host() is not None else set()) == left
     (told,) = setting.told(Cleared)
@@ -410,9 +416,9 @@ def test_a_rule_that_kills_too_many_only_refuses_in_the_kernel(debugfs: Path, ca
     assert told == {"rule": "KILLS", "processes": 2, "period_s": 60, "state": "tripped"}
     (shown,) = setting.enforcing.status()["breakers"]
     assert shown == {"rule": "KILLS", "processes": 2, "of": 1, "tripped": True}
-    assert setting.enforcing.clear(None, "REFUSES", ADMIN)["rearmed"] == []
-    assert setting.enforcing.clear(ONE.tgid, None, ADMIN)["rearmed"] == []
-    assert setting.enforcing.clear(None, "KILLS", ADMIN)["rearmed"] == ["KILLS"]
+    assert setting.enforcing.clearing.clear(None, "REFUSES", ADMIN)["rearmed"] == []
+    assert setting.enforcing.clearing.clear(ONE.tgid, None, ADMIN)["rearmed"] == []
+    assert setting.enforcing.clearing.clear(None, "KILLS", ADMIN)["rearmed"] == ["KILLS"]
     assert setting.held_back == []
     assert [each["state"] for each in setting.told(Breaker)] == ["rearmed"]
 
@@ -440,16 +446,16 @@ def test_who_may_not_clear_is_refused_and_told(debugfs: Path) -> None:
     setting = Setting(debugfs, clear="init").started()
     setting.armed.verdicts.poison(Verdict(ONE, 0, later(), 0, 1))
     with pytest.raises(ValueError, match="only tgid 1"):
-        setting.enforcing.clear(None, None, ADMIN)
+        setting.enforcing.clearing.clear(None, None, ADMIN)
     assert setting.verdicts == {(ONE, 0)}
     (told,) = setting.told(Guarded)
     assert (told["attempt"], told["stranger_tgid"]) == ("clear_refused", ADMIN.tgid)
-    assert setting.enforcing.clear(None, None, Peer(1, 0))["poisoned"] == 1
+    assert setting.enforcing.clearing.clear(None, None, Peer(1, 0))["poisoned"] == 1
 
 
 def test_where_all_observe_root_may_clear(debugfs: Path) -> None:
     setting = Setting(debugfs, mode=Mode.OBSERVE, clear="init").started()
-    assert setting.enforcing.clear(None, None, ADMIN)["poisoned"] == 0
+    assert setting.enforcing.clearing.clear(None, None, ADMIN)["poisoned"] == 0
 
 
 def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
@@ -460,17 +466,17 @@ def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
     assert told["attempt"] == "disarmed"
     assert Flags.GUARD in setting.armed.verdicts.flags()
     armed: list[bool] = []
-    double = cast("Any", setting.armed)
-    double.is_armed = lambda: bool(armed)
-    double.arm = lambda: armed.append(True)
+    double = cast("Any", setting.armed.sending)
+    double.is_on = lambda: bool(armed)
+    double.start = lambda: armed.append(True)
     assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
     assert setting.told(Guarded) == []
 
 
 def test_records_are_sent_again_whatever_the_mode_until_the_end(debugfs: Path) -> None:
     setting = Setting(debugfs, mode=Mode.OBSERVE).started()
-    double = cast("Any", setting.armed)
-    double.is_armed = lambda: False
+    double = cast("Any", setting.armed.sending)
+    double.is_on = lambda: False
     assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
     setting.enforcing.stop()
     assert setting.told(Guarded) == []
@@ -482,7 +488,7 @@ def test_cgroups_that_the_agent_left_are_forgotten(debugfs: Path) -> None:
     cgroups = setting.kernel.maps["containment_cgroups"]
     left, here = bytes(7) + b"\1", bytes(7) + b"\2"
     cgroups.set(left, struct.pack("=Q", now() - 1))
-    setting.enforcing._heart = Heart(
+    setting.enforcing.guarding._heart = Heart(
         setting.kernel.maps["guard_heart"], lambda: cgroups.set(here, struct.pack("=Q", now()))
     )
     setting.enforcing.tick()
@@ -492,7 +498,9 @@ def test_cgroups_that_the_agent_left_are_forgotten(debugfs: Path) -> None:
 def test_a_silence_is_told(debugfs: Path) -> None:
     setting = Setting(debugfs).started()
     beats: list[int] = []
-    setting.enforcing._heart = Heart(setting.kernel.maps["guard_heart"], lambda: beats.append(1), lambda: 9 * 10**9)
+    setting.enforcing.guarding._heart = Heart(
+        setting.kernel.maps["guard_heart"], lambda: beats.append(1), lambda: 9 * 10**9
+    )
     heart = struct.pack("=7Q", 2 * 10**9, 1, 0, 0, 6 * 10**9, 0, 0)
     setting.kernel.maps["guard_heart"].set(bytes(4), heart)
     (told,) = setting.told(Gap)

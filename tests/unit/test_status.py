@@ -38,7 +38,10 @@ class Setting:
             cast("Bus", self.bus),
             cast("Losses", SimpleNamespace(total=3)),
             cast("MissedRuns", SimpleNamespace(total=4)),
-            cast("Enforcing", SimpleNamespace(clear=self._clear, status=lambda: {"guard": True})),
+            cast(
+                "Enforcing",
+                SimpleNamespace(clearing=SimpleNamespace(clear=self._clear), status=lambda: {"guard": True}),
+            ),
             lambda: {"policy": "revision", "remembered": 5, "policy_failures": 2, "evaluator": 7},
             lambda: True,
             lambda: {"healthy": True},
