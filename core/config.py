@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from .config_file import MODE, RUN_DIR, PluginMode, read_content
+from .config_problem import KEY, worded
 from .config_section import Section
+from .config_values import absolute, absolute_or_empty, digest, named, power_of_two, server
 from .errors import ConfigError
 from .services_config import BundleConfig, DecisionLogsConfig, StatusConfig, is_url, problems
-
-_LONGEST_SOCKET = 107
-
-
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        raise ValueError("must be a power of two")
-    return value
-
-
-def _digest(text: str) -> str:
-    if text and not (len(text) == 64 and set(text) <= set("0123456789abcdef")):
-        raise ValueError("must be 64 hexadecimal digits, as sha256sum prints them")
-    return text
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/"):
-        raise ValueError("must be an absolute path")
-    return path
-
-
-def _absolute_or_empty(path: str) -> str:
-    return _absolute(path) if path else path
-
-
-def _named(name: str) -> str:
-    if not name:
-        raise ValueError('an empty name is that of every other executable; write a name before the "="')
-    return name
 
 
 class AgentConfig(Section):
     """`[agent]`"""
 
-    run_dir: Annotated[str, AfterValidator(_absolute)] = Field(
+    run_dir: Annotated[str, AfterValidator(absolute)] = Field(
         RUN_DIR, description="folder of the agent's lock and of its socket for `krie status` and `krie clear`"
     )
-    state_dir: Annotated[str, AfterValidator(_absolute)] = Field(
+    state_dir: Annotated[str, AfterValidator(absolute)] = Field(
         "/var/lib/krie", description="directory of the heartbeat file, by which the next start detects an unclean exit"
     )
-    cache_dir: Annotated[str, AfterValidator(_absolute_or_empty)] = Field(
+    cache_dir: Annotated[str, AfterValidator(absolute_or_empty)] = Field(
         "/var/cache/krie",
         description="directory where compiled programs are cached; empty disables the cache",
     )
-    compiled_dir: Annotated[str, AfterValidator(_absolute_or_empty)] = Field(
+    compiled_dir: Annotated[str, AfterValidator(absolute_or_empty)] = Field(
         "",
         description="directory of programs made by `krie compile`, possibly on another host; preferred to `cache_dir`",
     )
-    ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(_power_of_two)] = Field(
+    ring_mib: Annotated[int, Field(ge=1, le=512), AfterValidator(power_of_two)] = Field(
         32, description="size of the ring buffer, MiB; a burst that it cannot hold is counted as lost"
     )
     user_burst: int = Field(
@@ -149,28 +119,10 @@ class PolicyConfig(Section):
     )
 
 
-def _server(url: str) -> str:
-    """One of http://HOST[:PORT], https://HOST[:PORT] and unix:///PATH; empty stays empty."""
-    if not url:
-        return url
-    if url.startswith("unix:///"):
-        if len(os.fsencode(url.removeprefix("unix://"))) > _LONGEST_SOCKET:
-            raise ValueError(f"names a socket of more than {_LONGEST_SOCKET} bytes, which Linux cannot take")
-        return url
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isascii()
-    except ValueError:
-        whole = False
-    if not whole or parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise ValueError("must be http://HOST:PORT, https://HOST:PORT or unix:///PATH, with nothing behind it")
-    return url.rstrip("/")
-
-
 class OpaConfig(Section):
     """`[opa]`: the server that decides where `policy.engine` is `opa`."""
 
-    url: Annotated[str, AfterValidator(_server)] = Field(
+    url: Annotated[str, AfterValidator(server)] = Field(
         "", description="the server: `http://HOST:PORT`, `https://HOST:PORT` (port 8181 if not said) or `unix:///PATH`"
     )
     token: str = Field("", description="file with the bearer token that the server wants; empty: none")
@@ -204,7 +156,7 @@ class OpaConfig(Section):
 class EnforcementConfig(Section):
     """`[enforcement]`: how plugins in mode `enforce` may act."""
 
-    protected: tuple[Annotated[str, AfterValidator(_absolute)], ...] = Field(
+    protected: tuple[Annotated[str, AfterValidator(absolute)], ...] = Field(
         (), description="executables whose processes are never refused, poisoned or killed"
     )
     guard: bool = Field(
@@ -216,7 +168,7 @@ class EnforcementConfig(Section):
         "root",
         description="who may `krie clear` while a plugin enforces: root, who knows the token, or `init`: tgid 1 alone",
     )
-    clear_token_sha256: Annotated[str, AfterValidator(_digest)] = Field(
+    clear_token_sha256: Annotated[str, AfterValidator(digest)] = Field(
         "", description="SHA-256 of that token, in hexadecimal digits: `openssl rand -hex 32` makes a token"
     )
     host_scope: bool = Field(
@@ -264,7 +216,7 @@ class Config(Section):
     decision_logs: DecisionLogsConfig = DecisionLogsConfig()
     status: StatusConfig = StatusConfig()
     enforcement: EnforcementConfig = EnforcementConfig()
-    executables: dict[Annotated[str, AfterValidator(_named)], Annotated[str, AfterValidator(_absolute)]] = Field(
+    executables: dict[Annotated[str, AfterValidator(named)], Annotated[str, AfterValidator(absolute)]] = Field(
         default_factory=dict, description="`data.executables`: names that rules give to executables"
     )
     plugins: dict[str, dict[str, Any]] = Field(
@@ -284,8 +236,6 @@ class Config(Section):
 _FILES = ("token", "ca", "certificate", "key")
 """Of `[opa]`."""
 _Model = TypeVar("_Model", bound=Section)
-_KEY = "[key]"
-"""What pydantic adds to the place of an error that is in a key, not in its value."""
 
 
 def load_config(path: Path) -> Config:
@@ -322,8 +272,8 @@ def _validate(model: type[_Model], content: Mapping[str, Any], place: str, prefi
         return model.model_validate(_tuples(content))
     except ValidationError as error:
         first = error.errors()[0]
-        where = prefix + ".".join(str(part) for part in first["loc"] if part not in ("", _KEY))
-        raise ConfigError(f"{place}: {where}" if where else place, _problem(model, dict(first))) from error
+        where = prefix + ".".join(str(part) for part in first["loc"] if part not in ("", KEY))
+        raise ConfigError(f"{place}: {where}" if where else place, worded(model, dict(first))) from error
 
 
 def _tuples(value: Any) -> Any:
@@ -331,35 +281,3 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _tuples(each) for key, each in value.items()}
     return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
-
-
-def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
-    *parents, key = error["loc"] or ("",)  # a rule about the whole file
-    if error["type"] == "extra_forbidden":
-        known = _keys(model, parents)
-        near = difflib.get_close_matches(str(key), known, 1)
-        if near:
-            return f"no such key; did you mean {near[0]!r}?"
-        return "no such key" + (f"; known are {', '.join(known)}" if known else "; see the plugin's manual")
-    message = str(error["msg"]).removeprefix("Value error, ").partition(" or instance of ")[0]
-    if key == _KEY or isinstance(error["input"], Mapping):  # a model's own rule, whose message says what it is about
-        return message
-    reason = "; an error must not enforce" if key == "on_error" and error["input"] in ("override", "kill") else ""
-    return f"{message}, not {error['input']!r}{reason}"
-
-
-def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _keys(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    fields = model.model_fields
-    for parent in parents:
-        if isinstance(parent, int) or parent not in fields:  # within a list or a table, whose models were found already
-            continue
-        annotation = fields[parent].annotation
-        model_of = next((each for each in (annotation, *get_args(annotation)) if _is_model(each)), None)
-        if model_of is None:
-            return []
-        fields = model_of.model_fields
-    return sorted(fields)
