@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ..events.wire import Json
 from ..exhaustion import exhausted
 from ..trusted_code import only_trusted_imports, require_own_code_trusted, require_package_trusted
 from . import hookspecs
+from .answers import added_facts, declared_facts, own_event
 from .contract import check_sensor
 from .installed import GROUP, available, require_installed
 from .isolation import RAISED, Guard, PluginFault, fault_of, reraise_ctrl_c
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _MOST_FOUND = 10_000
 """Events of one scan: a plugin that yields for ever would be waited for so long."""
-_MOST_FACTS = 64 << 10
 _LONGEST_TEXT = 1000
 
 
@@ -125,7 +124,7 @@ class Plugins:
     def facts(self, kind: str) -> Mapping[str, Json]:
         """JSON Schemas of the facts that a plugin adds to events of this kind."""
         owner = kind.partition(".")[0]
-        return self._call(owner, "krie_facts", _declared, kind=kind) or {}
+        return self._call(owner, "krie_facts", declared_facts, kind=kind) or {}
 
     def enrichers(self) -> dict[str, Callable[[Event], Mapping[str, Json]]]:
         """For each kind of a plugin with `krie_enrich`, a function that adds the declared facts: all of them or none.
@@ -255,7 +254,7 @@ class Plugins:
 
         def completed(answers: Any) -> list[Event]:
             found = islice((event for answer in answers for event in answer or ()), _MOST_FOUND + 1)
-            events = [complete(_own_event(event, own, hook)) for event in found]
+            events = [complete(own_event(event, own, hook)) for event in found]
             if len(events) > _MOST_FOUND:
                 raise ValueError(f"{hook} yielded more than {_MOST_FOUND} events")
             return events
@@ -266,7 +265,7 @@ class Plugins:
         function = self._bound(plugin, "krie_enrich", ("event",))
 
         def enrich(event: Event) -> Mapping[str, Json]:
-            return _facts(function(event) or {}, declared)
+            return added_facts(function(event) or {}, declared)
 
         return lambda event: self._guard.call(plugin, "krie_enrich", {}, enrich, event)
 
@@ -294,46 +293,3 @@ def _check_hook(plugin: str, hook: str, function: object) -> None:
         raise PluginError(plugin, f"has no such hook: {hook}" + (f"; did you mean {near[0]}?" if near else ""))
     if not hasattr(function, f"{GROUP}_impl"):
         raise PluginError(plugin, f"{hook} would never be called; write @krie.hookimpl above it")
-
-
-def _declared(answer: Any) -> Mapping[str, Json]:
-    if answer is not None and not isinstance(answer, Mapping):
-        raise TypeError(f"krie_facts returned {answer!r}, not a mapping of names to JSON Schemas")
-    return answer or {}
-
-
-def _facts(facts: Mapping[str, Json], declared: frozenset[str]) -> Mapping[str, Json]:
-    if facts and facts.keys() != declared:
-        raise ValueError(f"krie_enrich added {sorted(facts)}, krie_facts declares {sorted(declared)}")
-    left = _MOST_FACTS
-    for name, value in facts.items():
-        if (left := left - _weight(name, value)) < 0:
-            raise ValueError(f"krie_enrich added more than {_MOST_FACTS >> 10} KiB of facts")
-    return facts
-
-
-def _weight(name: str, value: object) -> int:
-    """About so many characters of JSON. Raises `TypeError` for what is none that policies and the journal can hold."""
-    if value is None or isinstance(value, bool):
-        return 5
-    if isinstance(value, str):
-        return len(value.encode()) + 2
-    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
-        return 20
-    if isinstance(value, float) and math.isfinite(value):
-        return 20
-    if isinstance(value, list):
-        return 2 + sum(_weight(name, each) for each in value)
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return 2 + sum(_weight(name, key) + _weight(name, each) for key, each in value.items())
-    shown = "an integer of more than 64 bits" if isinstance(value, int) else repr(value)[:80]
-    raise TypeError(f"krie_enrich added {name} with {shown}, which is no JSON")
-
-
-def _own_event(event: object, own: frozenset[type[Event]], hook: str) -> Event:
-    """Only the plugin's own events: the agent knows no other type, and would stop at the first one."""
-    if not isinstance(event, Event):
-        raise TypeError(f"{hook} yielded {event!r}, which is no Event")
-    if type(event) not in own:
-        raise TypeError(f"{hook} yielded {type(event).__name__}, which is not among the sensor's events")
-    return event
