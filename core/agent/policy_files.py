@@ -17,7 +17,6 @@ from ..events.identity import Identity
 from ..events.wire import Json
 from ..fork_server import ForkServer
 from ..opa.server import OpaServer
-from ..policy.analysis import unknown_names
 from ..policy.bundle_file import BundleFile
 from ..policy.delegated import Delegated
 from ..policy.engine import Rule
@@ -25,6 +24,7 @@ from ..policy.folders import policy_data, policy_folders
 from ..policy.lookout import Lookout
 from ..policy.policy import Policy
 from ..policy.snapshot import Stamp
+from ..policy.unknown_names import unknown_names
 from ..processes.executables import Executables, resolve
 from ..services_config import is_url
 from ..tier.ability import ways_here

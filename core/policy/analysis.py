@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import DecisionError, PolicyError
-from ..processes.enrich import PROCESS_NAMES
 from .annotations import Annotations, annotations_above
 from .checks.check import check
 from .checks.scope import Scope, declarations
@@ -18,30 +17,12 @@ from .definition import Definition, Node, reference
 from .engine import Package, Path, Rule, fired_rule
 from .metadata import metadata_of
 from .module import LOG_PACKAGE, Module, module_of
+from .pure import is_pure
 from .sources import PolicySources
 
 KIND: Path = ("event", "kind")
 _DEPTH = 5
 _WANTED = 'write `rules contains {"id": ..., "action": ...} if ...`'
-PURE = frozenset(
-    """abs all any array.concat array.flatten array.reverse array.slice bits.and bits.lsh bits.negate bits.or bits.rsh
-    bits.xor ceil concat contains count endswith floor format_int glob.match indexof indexof_n intersection is_array
-    is_boolean is_null is_number is_object is_set is_string json.filter json.remove json.unmarshal lower max min
-    net.cidr_contains numbers.range object.filter object.get object.keys object.remove object.subset object.union
-    object.union_n product regex.find_n regex.is_valid regex.match regex.replace regex.split replace round set_diff sort
-    split sprintf startswith strings.any_prefix_match strings.any_suffix_match strings.count strings.replace_n
-    strings.reverse substring sum to_number trim trim_left trim_prefix trim_right trim_space trim_suffix type_name union
-    units.parse units.parse_bytes upper walk""".split()
-)
-"""Built-in functions that always give the same answer. Any other one keeps its package out of the memo."""
-
-
-def _nodes(tree: Node) -> Iterator[Node]:
-    """Every node, parents first."""
-    yield tree
-    for each in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        if isinstance(each, dict | list):
-            yield from _nodes(each)
 
 
 def _deepest(text: str) -> tuple[int, int]:
@@ -152,7 +133,7 @@ class Analysis:
     def _package(self, name: str, definitions: list[Definition]) -> Package:
         rules = tuple(self._rule(name, each) for each in definitions if each.name == "rules")
         reached = self.reached(name, definitions)
-        return Package(name, rules, all(_pure(each.tree, self._names(home, each)) for home, each in reached))
+        return Package(name, rules, all(is_pure(each.tree, self._names(home, each)) for home, each in reached))
 
     def _names(self, package: str, definition: Definition) -> frozenset[str]:
         if (package, definition.place) not in self._known:
@@ -283,36 +264,3 @@ def _demanded(statement: Node, scope: Scope) -> Iterator[str]:
         items = (collection.get("Set") or collection.get("Array") or {}).get("items", [])
         if all("String" in item for item in items):
             yield from (str(item["String"]["value"]) for item in items)
-
-
-def _pure(tree: Node, own: frozenset[str]) -> bool:
-    for node in _nodes(tree):
-        call = node.get("Call") if isinstance(node, dict) else None
-        if call is None:
-            continue
-        found = reference(call["fcn"])
-        name = ".".join((found[0], *found[1])) if found is not None else ""
-        if name not in PURE and not name.startswith("data.") and name.partition(".")[0] not in own:
-            return False
-    return True
-
-
-def unknown_names(rules: tuple[Rule, ...], fields: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    """Probable typing errors: kinds that no loaded plugin has, and event fields that none of a rule's kinds has."""
-    problems = []
-    for rule in rules:
-        unknown = sorted(rule.kinds - fields.keys())
-        if unknown:
-            problems.append(f"{rule.place}: rule {rule.id} names {', '.join(unknown)}, which no loaded plugin emits")
-        kinds = (rule.kinds & fields.keys()) or fields.keys()
-        known = {"kind"}.union(*(fields[kind] for kind in kinds))
-        for path in sorted(rule.reads):
-            if path[:1] == ("event",) and len(path) > 1 and path[1] not in known:
-                problems.append(
-                    f"{rule.place}: rule {rule.id} reads input.event.{path[1]}, which its events do not have"
-                )
-            if path[:1] == ("process",) and len(path) > 1 and path[1] not in PROCESS_NAMES:
-                problems.append(f"{rule.place}: rule {rule.id} reads input.process.{path[1]}, which there is not")
-            if path and path[0] not in ("event", "process", "host", "health"):
-                problems.append(f"{rule.place}: rule {rule.id} reads input.{path[0]}, which there is not")
-    return tuple(problems)

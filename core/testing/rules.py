@@ -20,9 +20,9 @@ from ..kernel.cgroups import Cgroups
 from ..kernel.features import Features
 from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
-from ..policy.analysis import unknown_names
 from ..policy.embedded import EmbeddedEngine
 from ..policy.policy import Policy
+from ..policy.unknown_names import unknown_names
 from ..processes.enrich import Enricher, host
 from ..processes.table import ProcessTable
 from ..tier.subject import subject_of

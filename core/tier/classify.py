@@ -17,8 +17,9 @@ from typing import Any
 
 from ..events.inline import InlineField, Path
 from ..events.wire import Json
-from ..policy.analysis import PURE, Analysis
+from ..policy.analysis import Analysis
 from ..policy.definition import Definition, Node, head_values, is_constant, parameters, reference, text_at
+from ..policy.pure import PURE
 from .domain import NotDecidable, Use
 from .uses import Uses
 from .values import DERIVED, UNBOUND, Data, Ground, Part, Scope, Unbound, Value, items, keys, looked_up, shown

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from krie.decision import Action, FiredRule, Scope, merge
 from krie.errors import PolicyError
-from krie.policy.analysis import unknown_names
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.engine import fired_rules
 from krie.policy.policy import ON_ERROR, Policy, least
 from krie.policy.sources import PolicyFile, PolicySources, read_sources
+from krie.policy.unknown_names import unknown_names
 
 ROOT = Path(__file__).parents[2]
 

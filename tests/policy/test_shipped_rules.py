@@ -41,11 +41,11 @@ from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
 from krie.plugins.syscall_table import plugin as syscall_table
 from krie.plugins.syscall_table.events import Code, Hook, Wrapped
-from krie.policy.analysis import unknown_names
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.metadata import Metadata
 from krie.policy.policy import Policy
 from krie.policy.sources import read_sources
+from krie.policy.unknown_names import unknown_names
 from krie.testing.events import build
 
 ROOT = Path(__file__).parents[2] / "policies"

@@ -10,10 +10,10 @@ from krie.events.wire import Json
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
 from krie.plugin.offline import event_types
-from krie.policy.analysis import unknown_names
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources
+from krie.policy.unknown_names import unknown_names
 from krie.review.warnings import warnings
 from krie.tier.compiled import attempt
 from krie.tier.subject import subject_of
