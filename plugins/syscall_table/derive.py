@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from krie import KernelError, KernelMemory
 
+from .begins import SITE_BYTES, first_place, jumps_away, site_in
+from .derived import Derived, Missing
 from .events import ENTRY, HANDLER, IA32, IDT, NO_ABI, PIECE_BYTES, POINTER, TABLE, X32, X64
 from .kallsyms import Kallsyms
 from .numbers import numbers_by_handler
@@ -36,42 +37,7 @@ SYMBOLS = (*_TABLES.values(), *_SWITCHES.values(), *_ENTRIES, *_ASSEMBLY, *_TEXT
 _HANDLER_BYTES = 32
 _FEWER_BYTES = 16
 """Of a handler whose own patched places are not known: behind them may be one."""
-_ENDBR = b"\xf3\x0f\x1e\xfa"
-_SEALED = (b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6")
-"""What the kernel puts in the place of an endbr that nothing needs (ed53a0d97192)."""
-_NOPS = (b"\x0f\x1f\x44\x00\x00", b"\x66\x66\x66\x66\x90")
-"""Of 5 bytes, since and before 5.13 (a89dfde3dc3c)."""
-_SITE_BYTES = 5
-_JUMPS = (b"\xe9", b"\xeb", b"\xff\x25", b"\x68", b"\x48\xb8", b"\x49\xba", b"\x49\xbb")
-"""jmp, jmp *address, push (and ret), mov to %rax, %r10, %r11 (and jmp)."""
-_CALL, _TRAP = b"\xe8", b"\xcc"
 _SLOT = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A handler that the table has and the function that dispatches does not: its jump was replaced, or removed."""
-
-    abi: int
-    number: int
-    handler: int
-    function: int
-    """Where the function begins that lacks it."""
-
-
-@dataclass(slots=True)
-class Derived:
-    """All places of this kernel."""
-
-    pieces: list[Piece] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    """What this kernel does not tell, and is not looked at."""
-    names: dict[int, str] = field(default_factory=dict)
-    """Handlers by address."""
-    dispatchers: list[range] = field(default_factory=list)
-    """Code that may call handlers."""
-    text: range = range(0)
 
 
 class Derivation:
@@ -218,7 +184,7 @@ class Derivation:
         for each in pieces:
             # Where nearly all begin with ftrace's place, one that begins with a jump was taken. Others have none,
             # such as the function that answers for system calls that are not there.
-            strange = each.ftrace is None and 10 * sited > 9 * len(pieces) and _jumps_away(each.expected)
+            strange = each.ftrace is None and 10 * sited > 9 * len(pieces) and jumps_away(each.expected)
             self.made.pieces.append(_suspect(each) if strange else each)
 
     def _try_handler(self, abi: int, handler: int, number: int, pieces: list[Piece]) -> None:
@@ -232,7 +198,7 @@ class Derivation:
             self.made.unknown.append(f"{name} ({error})")
             return
         ignored = self._patched.within(range(handler, handler + size))
-        site = _site(content)
+        site = site_in(content)
         pieces.append(Piece(HANDLER, handler, content, abi=abi, number=number, ignored=ignored, ftrace=site, name=name))
 
     def _entries(self) -> None:
@@ -257,8 +223,8 @@ class Derivation:
             self.made.pieces.append(Piece(ENTRY, part.start, content, ignored=ignored, name=name, offset=offset))
 
     def _changing(self, part: range, content: bytes, *, begins: bool) -> tuple[range, ...]:
-        site = _site(content) if begins else None
-        return (*self._patched.within(part), *(() if site is None else (range(site, site + _SITE_BYTES),)))
+        site = site_in(content) if begins else None
+        return (*self._patched.within(part), *(() if site is None else (range(site, site + SITE_BYTES),)))
 
     def _idt(self) -> None:
         start = self._symbols.address(_IDT)
@@ -293,25 +259,8 @@ class Derivation:
                 )
 
 
-def _site(content: bytes) -> int | None:
-    """Where at the begin of a function ftrace's nop is, or the call or breakpoint that was put in its place."""
-    start = len(_ENDBR) if content[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
-    return start if is_ftraces(content[start : start + _SITE_BYTES]) else None
-
-
-def is_ftraces(code: bytes) -> bool:
-    """Whether these 5 bytes are what ftrace puts in its place."""
-    return code in _NOPS or code[:1] in (_CALL, _TRAP)
-
-
-def _jumps_away(content: bytes) -> bool:
-    """Whether a function begins with what hooks begin with: a jump, or an address that is about to be jumped to."""
-    start = len(_ENDBR) if content[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
-    return content[start:].startswith(_JUMPS)
-
-
 def _suspect(piece: Piece) -> Piece:
-    start = len(_ENDBR) if piece.expected[: len(_ENDBR)] in (_ENDBR, *_SEALED) else 0
+    start = first_place(piece.expected)
     return Piece(
         piece.where,
         piece.address,
@@ -319,7 +268,7 @@ def _suspect(piece: Piece) -> Piece:
         abi=piece.abi,
         number=piece.number,
         ignored=piece.ignored,
-        wrong=tuple(sorted({start // _SLOT, (start + _SITE_BYTES - 1) // _SLOT})),
+        wrong=tuple(sorted({start // _SLOT, (start + SITE_BYTES - 1) // _SLOT})),
         name=piece.name,
     )
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules
 
 from . import explained
+from .begins import is_ftraces
 from .code_watch import CodeWatch
 from .config import SyscallTableConfig
-from .derive import Derivation, Derived, is_ftraces
+from .derive import Derivation
+from .derived import Derived
 from .events import ABIS, ENTRY, HANDLER, WHERE, Activity, Hook, Wrapped
 from .explain import MODULES_RANGE
 from .handlers import Handler

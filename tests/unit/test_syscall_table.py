@@ -13,8 +13,10 @@ from krie.kernel.features import Features
 from krie.kernel.program import AttachType
 from krie.plugins.syscall_table import explained, limits, plugin
 from krie.plugins.syscall_table import watch as watching
+from krie.plugins.syscall_table.begins import site_in
 from krie.plugins.syscall_table.config import SyscallTableConfig
-from krie.plugins.syscall_table.derive import SYMBOLS, Derivation, Derived, _site
+from krie.plugins.syscall_table.derive import SYMBOLS, Derivation
+from krie.plugins.syscall_table.derived import Derived
 from krie.plugins.syscall_table.events import ENTRY, HANDLER, IDT, POINTER, TABLE, X64, Activity, Hook
 from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
@@ -205,13 +207,13 @@ def test_what_looks_like_a_jump_by_chance() -> None:
 @pytest.mark.parametrize("begin", ["f30f1efa", "660f1f00", "0f1f40d6", ""])
 @pytest.mark.parametrize("there", ["0f1f440000", "6666666690", "e801020304", "cc1f440000"])
 def test_where_ftrace_may_put_a_call(begin: str, there: str) -> None:
-    assert _site(bytes.fromhex(begin + there + "9090909090")) == len(begin) // 2
+    assert site_in(bytes.fromhex(begin + there + "9090909090")) == len(begin) // 2
 
 
 def test_where_ftrace_has_no_place() -> None:
-    assert _site(bytes.fromhex("f30f1efa" + "4883ec0890")) is None
-    assert _site(bytes.fromhex("e90102030466909090")) is None
-    assert _site(bytes.fromhex("e97bc5d70f1f440000")) is None  # a jump whose end makes a nop of what is left
+    assert site_in(bytes.fromhex("f30f1efa" + "4883ec0890")) is None
+    assert site_in(bytes.fromhex("e90102030466909090")) is None
+    assert site_in(bytes.fromhex("e97bc5d70f1f440000")) is None  # a jump whose end makes a nop of what is left
 
 
 def test_parts_keep_jumps_whole() -> None:
