@@ -20,13 +20,14 @@ from ..review import difference_report
 from ..review.apart import compared_apart
 from ..review.chosen import Chosen, chosen, in_force
 from ..review.compared import Tally
-from ..review.difference import Comparer, sides
+from ..review.difference import Comparer
 from ..review.input_schemas import event_schemas
 from ..review.journal_reader import STANDARD_INPUT, JournalReader, Piece, in_order, rotated
 from ..review.replay import Side, report_of
 from ..review.replay_pool import Pool
 from ..review.report import Report
 from ..review.report_text import FORMATS
+from ..review.sides import sides
 from ..tier.placement import Tiers
 from ..tier.subject import subject_of
 from ..tier.tried import tried_engine

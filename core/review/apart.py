@@ -8,7 +8,8 @@ from ..child import ChildEnded, Link, forked, limit_memory, limit_time
 from ..config import PolicyConfig
 from ..errors import KrieError, PolicyError
 from ..tier.compiled import note
-from .difference import Comparer, Difference
+from .cases import Difference
+from .difference import Comparer
 
 _TRIES_A_S = 500
 

@@ -12,87 +12,23 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ..decision import Action, Decision
 from ..errors import PolicyError
 from ..events.event import EventType
 from ..events.inline import InlineField
 from ..events.wire import Json
-from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Package, Rule
 from ..policy.metadata import Metadata
 from ..policy.module import LOG_PACKAGE
-from ..policy.policy import Policy
 from ..tier.columns import Column
 from ..tier.domain import NotDecidable, Use
+from .cases import Case, Difference, Note, State
 from .compared import asked
 from .diagram import Firing, Pair, Row, TooLarge, difference
-from .functions import Functions, joint_columns, program_numbers, said, with_values
+from .functions import joint_columns, said, with_values
 from .near import Draw, constants, input_schema, plain
+from .sides import Side
 
 _LEAST_SHOWN = 200
-State = bool | None
-"""Whether a rule fires; None: its package cannot be evaluated."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Inputs for which rules answer otherwise."""
-
-    kind: str
-    when: tuple[str, ...]
-    """Conditions that all of them meet; of a tried one none."""
-    rules: Mapping[str, tuple[str, str]]
-    """What each of the rules asks for, by the old and by the new policy; empty: it does not fire."""
-    witness: dict[str, Any]
-    """One of the inputs."""
-    old: Decision
-    new: Decision
-    """What the policies decide for it, all rules together."""
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something else that differs about a rule."""
-
-    rule: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """All of it."""
-
-    cases: tuple[Case, ...]
-    notes: tuple[Note, ...]
-    exact: tuple[str, ...]
-    """Rules that were said otherwise, and compared exactly for all of their kinds."""
-    tried: Mapping[str, str]
-    """Rules that were only tried, with the reason."""
-    tries: int
-    problems: tuple[str, ...] = ()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing differs, as far as was seen."""
-        return not self.cases and not self.notes
-
-
-@dataclass(slots=True)
-class Side:
-    """One policy."""
-
-    engine: EmbeddedEngine
-    functions: Functions
-    on_error: Action
-
-    def decide(self, document: dict[str, Any]) -> Decision:
-        """What it decides, all rules together."""
-        return Policy(self.engine, on_error=self.on_error, memo=0).decide(document["event"]["kind"], document)
-
-    def rule(self, name: str) -> Rule | None:
-        """The rule with this id."""
-        return next((rule for rule in self.engine.rules if rule.id == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,18 +287,3 @@ def _said(rule: Rule | None, state: State) -> str:
 def _quoted(value: object) -> str:
     text = str(value)
     return json.dumps(text if len(text) <= _LEAST_SHOWN else f"{text[:_LEAST_SHOWN]}...", ensure_ascii=False)
-
-
-def sides(old: EmbeddedEngine, new: EmbeddedEngine, on_error: Action) -> tuple[Side, Side]:
-    """Two policies, to be compared. Programs have the names that either knows or compares with: hosts may name more."""
-    names: set[str] = set()
-    for engine in (old, new):
-        known = engine.sources.data.get("executables")
-        names.update(known if isinstance(known, dict) else ())
-        for rule in engine.rules:
-            if any(path[-1:] == ("program",) for path in rule.reads):
-                found = constants(engine.analysis, engine.sources.data, rule)
-                names.update(each for each in found if isinstance(each, str) and each)
-    numbers = program_numbers(names)
-    made = [Side(engine, Functions(engine, numbers), on_error) for engine in (old, new)]
-    return made[0], made[1]

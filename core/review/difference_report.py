@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from ..decision import Decision
 from ..events.wire import Json
 from ..policy.engine import Rule
+from .cases import Case, Difference
 from .chosen import Chosen
 from .compared import shown
-from .difference import Case, Difference
 from .report import Finding, Report, Table, policy_fact, weight
 
 _MANY_KINDS = 4

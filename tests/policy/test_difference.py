@@ -13,11 +13,13 @@ from krie.errors import PolicyError
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.review.apart import compared_apart
+from krie.review.cases import Difference
 from krie.review.chosen import Chosen
-from krie.review.difference import Comparer, Difference, sides
+from krie.review.difference import Comparer
 from krie.review.difference_report import TiersSaid, report_of
 from krie.review.near import input_schema, plain
 from krie.review.report_text import as_json
+from krie.review.sides import sides
 from krie.tier.domain import answers
 
 from .test_classify import DATA, KIND
