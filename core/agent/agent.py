@@ -111,7 +111,7 @@ class Agent:
             self._enricher,
             numbers,
             late,
-            self._desk.source,
+            self._desk.bundles.source,
         )
         stack.callback(self._policy_files.close)
         with armed.facts.timings.phase("policy"):

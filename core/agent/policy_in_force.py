@@ -25,7 +25,7 @@ def first_policy(files: PolicyFiles, desk: Desk) -> Candidate:
     try:
         return files.load()
     except (PolicyError, ConfigError) as error:
-        if not desk.not_usable(str(error)):
+        if not desk.bundles.not_usable(str(error)):
             raise
         return files.load()
 

@@ -40,7 +40,7 @@ class Reload:
     def hear_services(self) -> None:
         """Take what the courier says, and begin if it offers a bundle."""
         self._desk.hear()
-        if not self.loading and self._desk.take_offer():
+        if not self.loading and self._desk.bundles.take_offer():
             self.begin()
 
     def begin(self) -> None:
@@ -67,11 +67,11 @@ class Reload:
             candidate.close()
             self._refuse(error)
             return
-        self._desk.in_force(len(self._in_force.policy.rules))
+        self._desk.bundles.in_force(len(self._in_force.policy.rules))
         self._reports.policy_loaded(self._in_force.policy)
 
     def _refuse(self, error: KrieError) -> None:
         """Keep the policy in force."""
-        if self._desk.refused(str(error), again=isinstance(error, KernelError)):
+        if self._desk.bundles.refused(str(error), again=isinstance(error, KernelError)):
             self._health.update()
         self._reports.policy_refused(self._in_force.policy, str(error))

@@ -30,7 +30,7 @@ from ..opa.server import Change as EngineChange
 from ..plugin.isolation import PluginFault
 from ..plugin.report import ProbeReport
 from ..policy.policy import Policy
-from ..services.desk import Note
+from ..services.troubles import Note
 from ..version import version
 from .blindness import blind_rules
 from .budget import HeldReport

@@ -1,4 +1,4 @@
-"""The agent's end of OPA's services: starts the courier, hears what it says, and knows which bundle is to be read.
+"""The agent's end of OPA's services: starts the courier, hears what it says, and tells it what is decided.
 
 Nothing here waits for anything: the courier is a process of its own, and what goes to it waits in a queue.
 """
@@ -11,10 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ..child import Child
@@ -24,21 +21,17 @@ from ..enforce.enforcer import Outcome
 from ..errors import KrieError
 from ..events.wire import Json
 from ..fork_server import ForkServer
-from ..policy.bundle_file import KEPT_FOLDER, BundleFile, with_executables
-from ..policy.pinned import read_keys
-from ..policy.serial import refused_for_age
 from ..policy.sources import PolicySources
-from ..services_config import is_url
 from .backoff import backoff_s
+from .bundles import Bundles
 from .configured import labels, services, services_of
 from .counter import Counter
 from .courier import run
 from .decisions import decision_line
 from .early import Early
-from .kept import KeptBundle
 from .mask import masks
-from .offers import Offered, Offers
 from .outbox import Outbox
+from .troubles import Note, Troubles
 
 NAME = "krie-courier"
 _WAITING = 8192
@@ -50,32 +43,15 @@ _WELL_S = 60.0
 """A courier that lived so long had no trouble from the start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What is to be told of a service."""
-
-    service: str
-    state: str
-    """One of `krie.events.agent.SERVICE_STATES`; `refused`: a bundle was."""
-    reason: str = ""
-    count: int = 0
-
-
 class Desk:
     """One for each agent. To be made before the agent has threads, since it forks a process that forks."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         """Start nothing yet. Raises `ConfigError`, `UntrustedFileError` for files that cannot be used."""
         self._config, self._clock = config, clock
-        self.from_url = is_url(config.policy.bundle)
         self._services = services_of(config)
-        self._keys = read_keys(config.bundle.keys) if config.policy.bundle else {}
-        self._kept = KeptBundle(Path(config.agent.state_dir) / KEPT_FOLDER)
-        self._active: BundleFile | None = None
-        self._offers = Offers()
-        self.troubles: dict[str, str] = {}
-        """What is wrong now, by service."""
-        self._notes: list[Note] = []
+        self._troubles = Troubles()
+        self.bundles = Bundles(config, self._troubles, self._say)
         self._server: ForkServer | None = None
         self._courier: Child | None = None
         self._outbox: Outbox | None = None
@@ -88,10 +64,7 @@ class Desk:
         self._taken = Counter()
         """Decisions that came to the present courier."""
         self._dropped = 0
-        if self.from_url:
-            self._kept.make()
-            self._kept.state()
-            self._active = self._kept_before()
+        self.bundles.open()
         if self._services:
             from .http import check_files  # noqa: PLC0415 - only where there are services
 
@@ -106,23 +79,6 @@ class Desk:
         if server is not None:
             server.close()
 
-    def source(self) -> BundleFile | None:
-        """The bundle that a load is to read; None: the folders. Raises `PolicyError`, `ConfigError`."""
-        if self.from_url:
-            offered = self._offers.read()
-            return offered.file if offered is not None else self._active
-        if not self._config.policy.bundle:
-            return None
-        return with_executables(BundleFile(Path(self._config.policy.bundle), self._keys))
-
-    def not_usable(self, reason: str) -> bool:
-        """The kept bundle cannot be loaded at start. False: there was none, so that something else is wrong."""
-        if not self.from_url or self._active is None:
-            return False
-        self._active = None
-        self._disown(reason)
-        return True
-
     def start(self, poll: select.epoll) -> None:
         """Start the courier, if anything is for it to do."""
         self._poll = poll
@@ -131,44 +87,9 @@ class Desk:
         elif self._server is not None:
             self._fork(self._server.fork)
 
-    def take_offer(self) -> bool:
-        """Whether there is a bundle that was not tried yet; it counts as tried from here on."""
-        return self._offers.take_fresh()
-
-    def in_force(self, rules: int) -> None:
-        """What was read by the last load is in force. Raises nothing: what cannot be noted is trouble."""
-        tried = self._offers.tried()
-        if tried is None:
-            return
-        self._active = replace(tried.file, path=self._kept.active)
-        try:
-            self._kept.adopt(tried.digest)
-        except OSError as error:
-            self._trouble("bundle", "trouble", f"it is in force, and cannot be kept: {error.strerror}")
-            self._active = None
-        else:
-            self._well("bundle")
-        self._say({"service": "bundle", "state": "in_force", "digest": tried.digest, "rules": rules})
-        if (waiting := self._offers.waiting) is not None and (why := refused_for_age(waiting.serial, tried.serial)):
-            self._offers.drop()
-            self._refuse(waiting, why, again=False)
-            self._notes.append(Note("bundle", "refused", why))
-
-    def refused(self, reason: str, *, again: bool) -> bool:
-        """What was read by the last load is not in force. `again`: it is no fault of the bundle's.
-
-        Returns whether that was a bundle from a URL.
-        """
-        tried = self._offers.tried()
-        if tried is None:
-            return False
-        self._refuse(tried, reason.partition("\n")[0], again=again)
-        return True
-
     def try_again(self) -> None:
         """An administrator wants everything to be tried again."""
-        if self.from_url:
-            self._say({"service": "bundle", "state": "again"})
+        self.bundles.try_again()
 
     def policy(self, sources: PolicySources, revision: str) -> None:
         """It is in force from here on: what is told of later decisions is masked by it."""
@@ -209,7 +130,7 @@ class Desk:
         *lines, rest = bytes(self._buffer).split(b"\n")
         self._buffer = bytearray(rest)
         for line in lines:
-            self._well("courier")
+            self._troubles.well("courier")
             self._take(json.loads(line))
         if gone:
             self._ended()
@@ -218,7 +139,7 @@ class Desk:
         """Once a second: start a courier anew whose time has come."""
         lost, self._dropped = self._dropped + self._lost_in_outbox(), 0
         if lost:
-            self._notes.append(
+            self._troubles.note(
                 Note(
                     "decision_logs",
                     "dropped",
@@ -233,8 +154,12 @@ class Desk:
 
     def notes(self) -> list[Note]:
         """What has happened since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
+        return self._troubles.take()
+
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """What is wrong now, by service."""
+        return self._troubles.now
 
     def status(self) -> dict[str, Json]:
         """For `krie status`: by service what is wrong, empty where nothing is."""
@@ -243,53 +168,13 @@ class Desk:
     def _take(self, message: dict[str, Any]) -> None:
         service, state = str(message["service"]), str(message["state"])
         if state == "offered":
-            digest = str(message["digest"])
-            file = BundleFile(self._kept.offered(digest), self._keys, dict(message["executables"]))
-            overtaken = self._offers.come(Offered(file, digest, message["serial"]))
-            if overtaken is not None:
-                self._withdraw(overtaken)
+            self.bundles.come(message)
         elif state in ("refused", "trouble"):
-            self._trouble(service, state, str(message["reason"]))
+            self._troubles.trouble(service, state, str(message["reason"]))
         elif state == "dropped":
-            self._notes.append(Note(service, state, str(message["reason"]), int(message["count"])))
+            self._troubles.note(Note(service, state, str(message["reason"]), int(message["count"])))
         elif state == "well":
-            self._well(service)
-
-    def _refuse(self, offered: Offered, why: str, *, again: bool) -> None:
-        message: dict[str, Json] = {"service": "bundle", "state": "refused", "digest": offered.digest, "reason": why}
-        self._say({**message, "again": again})
-        self.troubles["bundle"] = why
-        self._withdraw(offered)
-
-    def _withdraw(self, offered: Offered) -> None:
-        with suppress(OSError):  # the next start removes it
-            self._kept.withdraw(offered.digest)
-
-    def _well(self, service: str) -> None:
-        if self.troubles.pop(service, ""):
-            self._notes.append(Note(service, "well"))
-
-    def _trouble(self, service: str, state: str, reason: str) -> None:
-        self.troubles[service] = reason
-        self._notes.append(Note(service, state, reason))
-
-    def _kept_before(self) -> BundleFile | None:
-        """What was in force last, if it is there."""
-        if not self._kept.active.exists():
-            return None
-        try:
-            return with_executables(BundleFile(self._kept.active, self._keys))
-        except KrieError as error:
-            self._disown(str(error))
-            return None
-
-    def _disown(self, reason: str) -> None:
-        """The kept bundle is not in force, so that the courier must not take the server's for it."""
-        self._trouble("bundle", "refused", f"the kept bundle: {reason}")
-        try:
-            self._kept.disown()
-        except (OSError, KrieError) as error:
-            self._trouble("bundle", "trouble", f"the kept bundle is not in force, which cannot be noted: {error}")
+            self._troubles.well(service)
 
     def _of_policy(self) -> list[dict[str, Json]]:
         """What is told of the policy in force; nothing before the first one."""
@@ -337,7 +222,7 @@ class Desk:
     def _failed(self, why: str) -> None:
         self._failures += 1
         self._restart_due = self._clock() + backoff_s(self._failures, _RESTART_MOST_S, 0.0)
-        self._trouble("courier", "trouble", why)
+        self._troubles.trouble("courier", "trouble", why)
 
     def _end(self) -> str:
         courier, self._courier = self._courier, None

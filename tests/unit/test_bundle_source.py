@@ -412,20 +412,20 @@ def test_an_offer_that_comes_amid_another_load_is_not_in_force_by_that(site: Sit
     site.shelf.put(signed(ruled("B1")).to_bytes())
     with site.agent() as (_, agent):
         until(agent, revision(agent, "B1"))
-        desk, before = agent._desk, agent._desk._active
+        desk, before = agent._desk, agent._desk.bundles._active
         agent._reload.begin()  # of B1
         offer = {"service": "bundle", "state": "offered", "digest": "d", "revision": "B2", "serial": 2}
         desk._take({**offer, "executables": {}})
         agent._reload.finish(PATIENCE_S)
-        assert desk._active == before
-        assert desk._offers.waiting is not None
-        assert desk.take_offer()
+        assert desk.bundles._active == before
+        assert desk.bundles._offers.waiting is not None
+        assert desk.bundles.take_offer()
 
 
 def offer(agent: Agent, made: Bundle, serial: int) -> bytes:
     """As a courier does that was started anew, and knows nothing of what the one before has offered."""
     raw = made.to_bytes()
-    agent._desk._kept.offer(raw)
+    agent._desk.bundles._kept.offer(raw)
     digest = hashlib.sha256(raw).hexdigest()
     told = {"service": "bundle", "state": "offered", "digest": digest, "revision": made.revision, "serial": serial}
     agent._desk._take({**told, "executables": {}})
@@ -438,7 +438,7 @@ def test_an_offer_that_is_overtaken_while_it_is_tried_is_kept_under_its_own_name
         until(agent, revision(agent, "B1"))
         desk = agent._desk
         first = offer(agent, signed(ruled("B2", 2)), 2)
-        assert desk.take_offer()
+        assert desk.bundles.take_offer()
         agent._reload.begin()
         assert agent._policy_files.loading
         second = offer(agent, signed(ruled("B3", 3)), 3)
@@ -446,7 +446,7 @@ def test_an_offer_that_is_overtaken_while_it_is_tried_is_kept_under_its_own_name
         assert revision(agent, "B2")()
         assert decided_by(setting, agent) == ["B2"]
         assert (site.kept / "active.tar.gz").read_bytes() == first
-        assert desk.take_offer()  # which is not forgotten
+        assert desk.bundles.take_offer()  # which is not forgotten
         agent._reload.begin()
         agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B3")()
@@ -460,12 +460,12 @@ def test_an_offer_that_comes_twice_is_tried_once(site: Site) -> None:
         until(agent, revision(agent, "B1"))
         desk, made = agent._desk, signed(ruled("B2", 2))
         offer(agent, made, 2)
-        assert desk.take_offer()
+        assert desk.bundles.take_offer()
         agent._reload.begin()
         offer(agent, made, 2)
         agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B2")()
-        assert not desk.take_offer()
+        assert not desk.bundles.take_offer()
         assert desk.troubles == {}
 
 
@@ -474,12 +474,12 @@ def test_nothing_older_comes_into_force_by_overtaking(site: Site) -> None:
     with site.agent() as (_, agent):
         until(agent, revision(agent, "B1"))
         offer(agent, signed(ruled("B5", 5)), 5)
-        assert agent._desk.take_offer()
+        assert agent._desk.bundles.take_offer()
         agent._reload.begin()
         offer(agent, signed(ruled("B4", 4)), 4)  # by a courier that knows of B1 only
         agent._reload.finish(PATIENCE_S)
         assert revision(agent, "B5")()
-        assert not agent._desk.take_offer()
+        assert not agent._desk.bundles.take_offer()
         assert "older" in agent._desk.troubles["bundle"]
         assert not list(site.kept.glob("offered*"))
 
@@ -495,7 +495,7 @@ def test_what_one_offer_is_refused_for_is_not_said_of_the_next(site: Site, monke
         assert desk._courier is not None
         os.kill(desk._courier.tgid, signal.SIGKILL)
         site.shelf.put(signed(ruled("B2", 2)).to_bytes())
-        until(agent, lambda: desk._offers.waiting is not None and desk._offers.waiting.serial == 2)
+        until(agent, lambda: desk.bundles._offers.waiting is not None and desk.bundles._offers.waiting.serial == 2)
         agent._reload.finish = reload  # type: ignore[method-assign]
         agent._reload.finish(PATIENCE_S)
         until(agent, revision(agent, "B2"))
