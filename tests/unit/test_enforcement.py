@@ -1,145 +1,30 @@
 """What lives as long as the agent enforces: begin, end, each second, a new policy, administrators, breakers."""
 
-import logging
 import os
 import struct
-import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from krie import Action, Alternative, AttachType, Enforcement, Event, FiredRule, KernelError, Probe, Program, Sensor
-from krie.agent.enforcement import Enforcing, wanted
-from krie.agent.heart import Heart
+from krie import Action, KernelError
+from krie.agent.enforcement import wanted
 from krie.config import Config
-from krie.decision import Decision, Mode, merge
-from krie.enforce.containment import containment_sensor
-from krie.enforce.self_defence import Guard, Held
+from krie.decision import Mode
 from krie.enforce.verdicts import Verdict
 from krie.events.core_maps import Flags
-from krie.events.enforcement import Breaker, Cleared, Contained, Gap, Guarded
 from krie.events.event import BY_TABLE
 from krie.events.identity import Identity, Key
-from krie.events.operations import GUARDED, OPERATIONS
-from krie.plugin.report import ProbeReport
+from krie.events.operations import OPERATIONS
 from krie.policy.policy import Policy
 from krie.processes.executables import Executables
-from krie.processes.peer import Peer
-from krie.processes.principal import Principal
 from krie.testing.events import build
 from krie.tier.candidate import Candidate
 from krie.tier.domain import Numbers
 
 from ..policy.test_classify import Sample
 from ..policy.test_tables import subject
-from .kernel_side import AGENT, KernelSide, armed, identify
-
-SENSOR = Sensor("sample", "1", events=(Sample,))
-OBSERVER = Sensor("observer", "1")
-MADE = subject(
-    ("REFUSES", "override", ["input.process.uid == 5"]),
-    ("KILLS", "kill", ["input.process.uid == 6"]),
-)
-ONE, OTHER = Key(4_194_000, 7 * 10**9), Key(4_194_001, 8 * 10**9)  # nobody on this machine
-ADMIN = Peer(1234, 0)
-
-
-def now() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def later() -> int:
-    return now() + 3600 * 10**9
-
-
-def contained(state: str = "alive") -> list[ProbeReport]:
-    return [
-        ProbeReport("containment", each, None if state == "missing" else each.alternatives[0], state, {"lsm": "EPERM"})
-        for each in containment_sensor().probes
-    ]
-
-
-def candidate() -> Candidate:
-    policy = Policy(MADE.engine, on_error=Action.LOG, memo=0)
-    return Candidate(policy, MADE.tiers, MADE.numbers, Executables({}, {}, ()), ())
-
-
-class Setting:
-    def __init__(self, debugfs: Path, *, state: str = "alive", mode: Mode = Mode.ENFORCE, **config: object) -> None:
-        self.kernel, self.debugfs = KernelSide(), debugfs
-        self.reports = contained(state)
-        modes = {"sample": mode, "observer": Mode.OBSERVE}
-        self.armed = armed(self.kernel, OBSERVER, SENSOR, reports=self.reports, modes=modes)
-        self.stack = ExitStack()
-        settings = Config.model_validate({"enforcement": config})
-        self.enforcing = Enforcing(
-            settings,
-            self.armed.levers(),
-            self.armed.sending,
-            self.armed.sensors,
-            self.armed.types,
-            self.armed.plugins,
-            self.armed.probes,
-            self.stack,
-            self.kernel.tables,
-            self._guard,
-            agent_tgid=AGENT,
-            principal_of=lambda event: Principal("lineage", Key(event.tgid, event.start_time)),
-        )
-
-    def _guard(self) -> Guard:
-        return Guard(lambda: os.open(self.debugfs, os.O_PATH), lambda: (), self.debugfs / "sysrq")
-
-    def started(self) -> "Setting":
-        self.enforcing.start(candidate())
-        return self
-
-    def change(self) -> None:
-        """Another policy comes into force."""
-        self.enforcing.take_over(self.enforcing.prepare(candidate()))
-
-    @property
-    def verdicts(self) -> "set[tuple[Key, int]]":
-        tables = self.armed.verdicts
-        return {(each.process, each.kind) for each in (*tables.poisoned(), *tables.bound())}
-
-    def told(self, event: type[Event]) -> list[dict[str, object]]:
-        return [fields for each, fields in self.enforcing.tick() if each is event]
-
-    @property
-    def held_back(self) -> list[str]:
-        """Rules that may only refuse in the kernel."""
-        return list(self.enforcing.tier.status()["only_refuse"])
-
-    def number(self, rule: str) -> int:
-        """By which the kernel's tables know a rule."""
-        return self.enforcing.enforcer._rules.number(rule)
-
-    def hit(self, process: Key, rule: str = "KILLS") -> None:
-        """The kernel decided an event by a rule of its table."""
-        event = build(
-            Sample,
-            tgid=process.tgid,
-            start_time=process.start_time,
-            exe_ino=5,
-            decided_by=BY_TABLE,
-            done=7,
-            generation=1,
-        )
-        self.enforcing.enforcer(event, decision(rule))
-
-
-def decision(rule: str) -> Decision:
-    action = Action.KILL if rule == "KILLS" else Action.OVERRIDE
-    return merge([FiredRule(rule, action)], tier="kernel", revision="r")
-
-
-@pytest.fixture
-def debugfs(tmp_path: Path) -> Path:
-    (tmp_path / "debugfs/kprobes").mkdir(parents=True)
-    (tmp_path / "debugfs/kprobes/enabled").write_text("1\n")
-    return tmp_path / "debugfs"
+from .enforcing import ONE, OTHER, Setting, all_logs, contained, debugfs_with_kprobes, later, now  # noqa: F401 - fixtures
+from .kernel_side import identify
 
 
 def test_programs_may_act_once_it_has_started(debugfs: Path) -> None:
@@ -160,14 +45,6 @@ def test_where_all_observe_no_program_may_act(debugfs: Path) -> None:
     assert setting.armed.verdicts.flags() == Flags(0)
     assert setting.kernel.owned() == set()
     assert setting.enforcing.enforcer.contained == 0
-
-
-@pytest.mark.parametrize(("state", "guard"), [("missing", True), ("alive", False)])
-def test_the_agent_is_guarded_where_that_is_wanted_and_can_be(debugfs: Path, state: str, guard: bool) -> None:
-    setting = Setting(debugfs, state=state, guard=guard).started()
-    assert Flags.GUARD not in setting.armed.verdicts.flags()
-    assert setting.enforcing.status()["guard"] is False
-    assert struct.pack("=I", 1) in setting.kernel.content["krie_enforcing"].values()  # and yet enforces
 
 
 def test_where_poison_cannot_hold_it_says_so(debugfs: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -210,51 +87,6 @@ def test_what_is_over_ends_and_the_rest_stays(debugfs: Path) -> None:
     setting.enforcing.tick()
     assert tables.host() is None
     assert Flags.GUARD in tables.flags()
-
-
-def test_refusals_are_told_once(debugfs: Path) -> None:
-    setting = Setting(debugfs).started()
-    rule = 1  # the first of the kernel's rules got the first number
-    setting.kernel.refused(ONE, 1, 3, rule)
-    setting.kernel.refused(OTHER, 33, 1)
-    setting.kernel.refused(OTHER, 63, 1)  # a number that nothing has
-    told = setting.enforcing.tick()
-    assert sorted(each.NAME for each, _ in told) == ["krie.contained", "krie.guarded"]
-    by_class = dict(told)
-    name = by_class[Contained]["rule"]
-    assert name in ("KILLS", "REFUSES")
-    assert by_class[Contained] == {
-        "contained_tgid": ONE.tgid,
-        "contained_start_time": ONE.start_time,
-        "count": 3,
-        "operation": OPERATIONS[1],
-        "rule": name,
-    }
-    assert by_class[Guarded] == {
-        "stranger_tgid": OTHER.tgid,
-        "stranger_start_time": OTHER.start_time,
-        "count": 1,
-        "attempt": GUARDED[33],
-    }
-    assert setting.enforcing.tick() == []
-
-
-def test_disarmed_kprobes_are_told_once_each_time(debugfs: Path) -> None:
-    setting = Setting(debugfs).started()
-    assert setting.told(Guarded) == []
-    told = []
-    for state in ("0", "0", "1", "0"):
-        (debugfs / "kprobes/enabled").write_text(f"{state}\n")
-        told.append([each["attempt"] for each in setting.told(Guarded)])
-    assert told == [["kprobes_off"], [], [], ["kprobes_off"]]
-
-
-def test_what_was_attached_again_is_guarded(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting = Setting(debugfs).started()
-    guard = vars(setting.enforcing.guarding)["_guard"]
-    monkeypatch.setattr(guard, "_held", lambda: (Held("link", 4711, ""),))
-    setting.enforcing.guarding.rearm()
-    assert setting.kernel.content["containment_own_links"].keys() == {(4711).to_bytes(4, "little")}
 
 
 def test_protected_programs_are_known_by_file_and_replaced_with_the_policy(
@@ -375,139 +207,6 @@ def test_what_cannot_be_tidied_up_is_told_and_no_end(
     assert "ENOMEM" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("tgid", "rule", "left", "answer"),
-    [
-        (ONE.tgid, None, {(OTHER, 0), (OTHER, Sample.KIND), "host"}, (1, 1)),
-        (None, "KILLS", {(ONE, 0), (OTHER, Sample.KIND)}, (1, 2)),
-        (None, "REFUSES", {(OTHER, 0), (ONE, Sample.KIND), "host"}, (1, 1)),
-        (None, None, set(), (2, 3)),
-        (99, None, {(ONE, 0), (OTHER, 0), (ONE, Sample.KIND), (OTHER, Sample.KIND), "host"}, (0, 0)),
-    ],
-)
-def test_an_administrator_takes_back(
-    debugfs: Path, tgid: int | None, rule: str | None, left: set[object], answer: tuple[int, int]
-) -> None:
-    setting = Setting(debugfs).started()
-    tables = setting.armed.verdicts
-    number = {name: setting.number(name) for name in ("KILLS", "REFUSES")}
-    tables.poison(Verdict(ONE, 0, later(), number["REFUSES"], 1))
-    tables.poison(Verdict(OTHER, 0, later(), number["KILLS"], 1))
-    tables.bind(Verdict(ONE, Sample.KIND, later(), number["KILLS"], 1))
-    tables.bind(Verdict(OTHER, Sample.KIND, later(), number["REFUSES"], 1))
-    tables.bind_host(Verdict(Key(0, 0), 0, later(), number["KILLS"], 1))
-    found = setting.enforcing.clearing.clear(tgid, rule, ADMIN)
-    assert (found["poisoned"], found["verdicts"]) == answer
-    assert setting.verdicts | ({"host"} if tables.host() is not None else set()) == left
-    (told,) = setting.told(Cleared)
-    assert (told["processes"], told["verdicts"], told["by_tgid"], told["by_uid"]) == (*answer, ADMIN.tgid, ADMIN.uid)
-
-
-def test_a_rule_that_kills_too_many_only_refuses_in_the_kernel(debugfs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    setting = Setting(debugfs, breaker_processes=1, breaker_period_s=60).started()
-    for process in (ONE, OTHER):
-        setting.hit(process, "REFUSES")
-    setting.hit(ONE)
-    assert setting.held_back == []
-    setting.hit(OTHER)
-    assert setting.held_back == ["KILLS"]
-    assert "until krie clear --rule KILLS" in caplog.text
-    (told,) = setting.told(Breaker)
-    assert told == {"rule": "KILLS", "processes": 2, "period_s": 60, "state": "tripped"}
-    (shown,) = setting.enforcing.status()["breakers"]
-    assert shown == {"rule": "KILLS", "processes": 2, "of": 1, "tripped": True}
-    assert setting.enforcing.clearing.clear(None, "REFUSES", ADMIN)["rearmed"] == []
-    assert setting.enforcing.clearing.clear(ONE.tgid, None, ADMIN)["rearmed"] == []
-    assert setting.enforcing.clearing.clear(None, "KILLS", ADMIN)["rearmed"] == ["KILLS"]
-    assert setting.held_back == []
-    assert [each["state"] for each in setting.told(Breaker)] == ["rearmed"]
-
-
-def test_a_reload_arms_breakers_anew(debugfs: Path) -> None:
-    setting = Setting(debugfs, breaker_processes=1).started()
-    for process in (ONE, OTHER):
-        setting.hit(process)
-    assert setting.held_back == ["KILLS"]
-    setting.change()
-    assert setting.held_back == []
-    assert setting.enforcing.status()["breakers"] == []
-
-
-def test_tables_that_cannot_be_changed_are_an_error_and_no_end(debugfs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    setting = Setting(debugfs, breaker_processes=1).started()
-    setting.kernel.full = True
-    for process in (ONE, OTHER):
-        setting.hit(process)
-    assert "the kernel's tables stay as they are, tripped breakers included" in caplog.text
-    assert [each["state"] for each in setting.told(Breaker)] == ["tripped"]
-
-
-def test_who_may_not_clear_is_refused_and_told(debugfs: Path) -> None:
-    setting = Setting(debugfs, clear="init").started()
-    setting.armed.verdicts.poison(Verdict(ONE, 0, later(), 0, 1))
-    with pytest.raises(ValueError, match="only tgid 1"):
-        setting.enforcing.clearing.clear(None, None, ADMIN)
-    assert setting.verdicts == {(ONE, 0)}
-    (told,) = setting.told(Guarded)
-    assert (told["attempt"], told["stranger_tgid"]) == ("clear_refused", ADMIN.tgid)
-    assert setting.enforcing.clearing.clear(None, None, Peer(1, 0))["poisoned"] == 1
-
-
-def test_where_all_observe_root_may_clear(debugfs: Path) -> None:
-    setting = Setting(debugfs, mode=Mode.OBSERVE, clear="init").started()
-    assert setting.enforcing.clearing.clear(None, None, ADMIN)["poisoned"] == 0
-
-
-def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
-    setting = Setting(debugfs).started()
-    assert setting.told(Guarded) == []
-    setting.armed.verdicts.set_flags(Flags(0))
-    (told,) = setting.told(Guarded)
-    assert told["attempt"] == "disarmed"
-    assert Flags.GUARD in setting.armed.verdicts.flags()
-    armed: list[bool] = []
-    double = cast("Any", setting.armed.sending)
-    double.is_on = lambda: bool(armed)
-    double.start = lambda: armed.append(True)
-    assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
-    assert setting.told(Guarded) == []
-
-
-def test_records_are_sent_again_whatever_the_mode_until_the_end(debugfs: Path) -> None:
-    setting = Setting(debugfs, mode=Mode.OBSERVE).started()
-    double = cast("Any", setting.armed.sending)
-    double.is_on = lambda: False
-    assert [each["attempt"] for each in setting.told(Guarded)] == ["disarmed"]
-    setting.enforcing.stop()
-    assert setting.told(Guarded) == []
-
-
-def test_cgroups_that_the_agent_left_are_forgotten(debugfs: Path) -> None:
-    """Their addresses may be another cgroup's soon, which is nobody's business."""
-    setting = Setting(debugfs).started()
-    cgroups = setting.kernel.maps["containment_cgroups"]
-    left, here = bytes(7) + b"\1", bytes(7) + b"\2"
-    cgroups.set(left, struct.pack("=Q", now() - 1))
-    setting.enforcing.guarding._heart = Heart(
-        setting.kernel.maps["guard_heart"], lambda: cgroups.set(here, struct.pack("=Q", now()))
-    )
-    setting.enforcing.tick()
-    assert set(setting.kernel.content["containment_cgroups"]) == {here}
-
-
-def test_a_silence_is_told(debugfs: Path) -> None:
-    setting = Setting(debugfs).started()
-    beats: list[int] = []
-    setting.enforcing.guarding._heart = Heart(
-        setting.kernel.maps["guard_heart"], lambda: beats.append(1), lambda: 9 * 10**9
-    )
-    heart = struct.pack("=7Q", 2 * 10**9, 1, 0, 0, 6 * 10**9, 0, 0)
-    setting.kernel.maps["guard_heart"].set(bytes(4), heart)
-    (told,) = setting.told(Gap)
-    assert (told["state"], told["gap_s"]) == ("frozen", 7)
-    assert beats == [1]
-
-
 def test_status(debugfs: Path) -> None:
     setting = Setting(debugfs).started()
     own = Key(os.getpid(), 1)
@@ -534,55 +233,7 @@ def test_status(debugfs: Path) -> None:
     assert found["kernel_tier"]["rules"] == {Sample.NAME: ["KILLS", "REFUSES"]}
 
 
-def probe(event: type[Event] | None, *can: Enforcement) -> Probe:
-    program = Program(AttachType.LSM, "file_open", "sample_x")
-    return Probe("x", event, (Alternative("lsm", (program,), can=frozenset(can)),))
-
-
-@pytest.mark.parametrize(
-    ("attached", "can", "done"),
-    [
-        (True, (Enforcement.REFUSE,), "bound"),
-        (True, (Enforcement.KILL,), "failed: the probe cannot refuse here"),
-        (False, (Enforcement.REFUSE,), "failed: the probe cannot refuse here"),
-    ],
-)
-def test_what_can_be_done_depends_on_what_is_attached(
-    debugfs: Path, attached: bool, can: tuple[Enforcement, ...], done: str
-) -> None:
-    setting = Setting(debugfs)
-    made = probe(Sample, *can)
-    setting.armed.probes.reports.append(
-        ProbeReport("sample", made, made.alternatives[0] if attached else None, "alive", {})
-    )
-    setting.started()
-    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    event = build(Sample, tgid=os.getpid(), start_time=int(stat[19]) * 10_000_000, exe_ino=5)
-    assert setting.enforcing.enforcer(event, decision("OTHER")).done == (done,)
-
-
-def test_what_no_probe_sends_its_plugin_puts_back(debugfs: Path) -> None:
-    setting = Setting(debugfs)
-    asked: list[str] = []
-
-    def restorer(plugin: str) -> object:
-        asked.append(plugin)
-        return lambda _: None
-
-    vars(setting.armed.plugins)["restorer"] = restorer
-    setting.started()
-    event = build(Sample, tgid=77)
-    for _ in range(2):
-        assert setting.enforcing.enforcer(event, decision("OTHER")).done == ("restored",)
-    assert asked == ["sample"]
-
-
 @pytest.mark.parametrize(("mode", "any_wanted"), [("observe", False), ("enforce", True)])
 def test_whether_any_plugin_is_to_enforce(mode: str, any_wanted: bool) -> None:
     assert wanted(Config(plugins={"a": {}, "b": {"mode": mode}})) is any_wanted
     assert not wanted(Config())
-
-
-@pytest.fixture(autouse=True)
-def all_logs(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
