@@ -16,6 +16,7 @@ from ..trust import read_trusted
 from .archive import MOST_PACKED
 from .bundle import Bundle, read_bundle
 from .pinned import VerificationKey, read_keys
+from .snapshot import place_of
 from .sources import PolicySources
 
 KEPT_FOLDER = "bundle"
@@ -34,6 +35,13 @@ class BundleFile:
     """Empty: it need not be signed, since only root can have put it there."""
     executables: Mapping[str, str] = field(default_factory=dict)
     """The names that it gives to executables, as `executables_of` says."""
+    url: str = ""
+    """Where it was fetched; its file is then only a copy, which may be gone when somebody reads a message."""
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return place_of(self.url or self.path)
 
 
 def configured_bundle(config: Config) -> BundleFile | None:
@@ -66,20 +74,19 @@ def with_executables(file: BundleFile) -> BundleFile:
         raw = read_trusted(file.path, MOST_PACKED)
     except ConfigError as error:
         raise PolicyError(str(error)) from error
-    return replace(file, executables=executables_of(read_bundle(raw, str(file.path))))
+    return replace(file, executables=executables_of(read_bundle(raw, file.place)))
 
 
 def read_bundle_file(file: BundleFile) -> Bundle:
     """Read it, and verify its signature. Raises `PolicyError`, `ConfigError`, `UntrustedFileError`."""
-    place = str(file.path)
-    bundle = read_bundle(read_trusted(file.path, MOST_PACKED), place)
+    bundle = read_bundle(read_trusted(file.path, MOST_PACKED), file.place)
     if file.keys:
         from .verification import verify  # noqa: PLC0415 - only children that read bundles need it: see `pinned`
 
         try:
             verify(bundle, file.keys)
         except PolicyError as error:
-            raise PolicyError(f"{place}: {error}") from error
+            raise PolicyError(f"{file.place}: {error}") from error
     return bundle
 
 

@@ -98,7 +98,8 @@ class Bundles:
     def come(self, message: Mapping[str, Any]) -> None:
         """The courier offers one."""
         digest = str(message["digest"])
-        file = BundleFile(self._kept.offered(digest), self._keys, dict(message["executables"]))
+        url = self._config.bundle.service(self._config.policy.bundle).shown
+        file = BundleFile(self._kept.offered(digest), self._keys, dict(message["executables"]), url)
         overtaken = self._offers.come(Offered(file, digest, message["serial"]))
         if overtaken is not None:
             self._withdraw(overtaken)

@@ -229,6 +229,16 @@ def test_what_is_refused(site: Site, raw: Callable[[], bytes], why: str) -> None
     assert not (site.kept / "offered.tar.gz").exists() or "site.rego" in why
 
 
+def test_rules_of_a_fetched_bundle_are_told_by_its_url(site: Site) -> None:
+    """The file that it was fetched into is gone once it is in force."""
+    site.shelf.put(signed(ruled("B1")).to_bytes())
+    with site.agent() as (_, agent):
+        until(agent, revision(agent, "B1"))
+        assert [each.place for each in agent._in_force.policy.rules] == [f"{site.url}/krie.tar.gz/site/site.rego:3"]
+    wrong = signed(bundle("package krie.site\n\nrules contains", revision="b")).to_bytes()
+    refused(site, wrong, f"{site.url}/krie.tar.gz/site/site.rego:3")
+
+
 def test_nothing_older_follows_unless_it_is_let_in(site: Site) -> None:
     site.shelf.put(signed(ruled("B5", 5)).to_bytes())
     with site.agent() as (_, agent):
