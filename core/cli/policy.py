@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Collection
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..decision import Action
 from ..errors import ExitCode, PolicyError
 from ..events.given import Values
 from ..output import complain, say, say_json, say_text
-from ..plugin.offline import load_plugins
+from ..plugin.offline import event_types, load_plugins
 from ..policy.definition import written
 from ..policy.opa_check import ask_opa
 from ..policy.policy import Policy
@@ -99,7 +100,7 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
     """Decide events from standard input: lines of the journal, or documents {"event": ..., "process": ...}.
 
     Prints the decision as JSON; of several lines, each with a document, one line for each, with its number. Needs no
-    root. Exits with 4 where a line could not be decided.
+    root. Exits with 4 where a line could not be decided, such as one whose kind no loaded plugin has.
     """
     path = config_file(config)
     settings = load_config(path)
@@ -113,7 +114,8 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
         following = sys.stdin.buffer.readline(MOST_LINE + 1)
     start += following
     many = lines or are_lines(start)
-    document = {} if many else _document(start + sys.stdin.buffer.read())
+    kinds = frozenset(each.name for each in event_types(loaded))
+    document = {} if many else _document(start + sys.stdin.buffer.read(), kinds)
     sources = chosen(by, settings, loaded).sources if by is not None else None
     with closing(evaluator(settings, loaded, sources)) as engine:
         on_error = Action[settings.policy.on_error.upper()]
@@ -123,7 +125,7 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
             return
         failed = False
         policy = Policy(engine, on_error=on_error, memo=settings.policy.memo, many=engine)
-        for answer in decided(pieces_of(sys.stdin.buffer, start=start), policy):
+        for answer in decided(pieces_of(sys.stdin.buffer, start=start), policy, kinds):
             failed = failed or "action" not in answer
             say(json_line(json.dumps(answer)))
     sys.exit(ExitCode.POLICY if failed else ExitCode.OK)
@@ -208,7 +210,7 @@ policy.add_command(policy_replay)
 policy.add_command(policy_diff)
 
 
-def _document(text: bytes) -> dict[str, Any]:
+def _document(text: bytes, kinds: Collection[str]) -> dict[str, Any]:
     try:
         json.loads(text.decode())
     except UnicodeDecodeError as error:
@@ -218,7 +220,7 @@ def _document(text: bytes) -> dict[str, Any]:
     except (RecursionError, ValueError):
         pass  # the reader of lines says why, and refuses more
     try:
-        return document_of(object_of(text), Values())
+        return document_of(object_of(text), Values(), kinds)
     except (Unreadable, PolicyError) as error:
         raise PolicyError(f"<stdin>:1:1: {error}") from error
 

@@ -65,7 +65,7 @@ def eval_lines(row: Row) -> None:
     plugins = Plugins.load(_CONFIG, "krie.toml", Features(), print)
     lines = _journal(plugins).encode().split(b"\n")[:-1]
     bare = tried_engine(_CONFIG, plugins)
-    asked = _asked(Policy(bare, on_error=Action.LOG, memo=0), lines)
+    asked = _asked(Policy(bare, on_error=Action.LOG, memo=0), lines, _kinds(plugins))
     with closing(evaluator(_CONFIG, plugins)) as apart:
         policies = {
             "all together": Policy(apart, on_error=Action.LOG, memo=0, many=apart),
@@ -78,7 +78,7 @@ def eval_lines(row: Row) -> None:
         spent["bare"] = _running_s() - begun
         for name, policy in policies.items():
             begun = _running_s(apart.worker)
-            for answer in decided([Piece(0, 1, b"\n".join(lines))], policy):
+            for answer in decided([Piece(0, 1, b"\n".join(lines))], policy, _kinds(plugins)):
                 json_line(json.dumps(answer))
             spent[name] = _running_s(apart.worker) - begun
     for name in policies:
@@ -92,7 +92,11 @@ def _running_s(*others: int | None) -> float:
     return sum(int(each.split()[0]) for each in stats) / 1e9
 
 
-def _asked(policy: Policy, lines: list[bytes]) -> list[tuple[tuple[Package, ...], str]]:
+def _kinds(plugins: Plugins) -> frozenset[str]:
+    return frozenset(each.name for each in event_types(plugins))
+
+
+def _asked(policy: Policy, lines: list[bytes], kinds: frozenset[str]) -> list[tuple[tuple[Package, ...], str]]:
     """What an engine is asked about these lines."""
     values = Values()
     found: list[tuple[tuple[Package, ...], str]] = []
@@ -106,7 +110,7 @@ def _asked(policy: Policy, lines: list[bytes]) -> list[tuple[tuple[Package, ...]
 
     policy._many = Noting()
     for line in lines:
-        document = document_of(object_of(line), values)
+        document = document_of(object_of(line), values, kinds)
         policy.decide(document["event"]["kind"], document)
     return found
 

@@ -25,18 +25,21 @@ rules contains {"id": "P", "action": "log"} if input.process.ancestors[_].comm =
 """
 
 
+KINDS = frozenset({"x.y", "x.z"})
+
+
 def answers(text: bytes) -> list[dict[str, Any]]:
     engine = EmbeddedEngine(PolicySources((PolicyFile("p.rego", RULES),), {}, "r"))
     policy = Policy(engine, on_error=Action.LOG, memo=100)
-    return list(decided(pieces_of(io.BytesIO(text)), policy))
+    return list(decided(pieces_of(io.BytesIO(text)), policy, KINDS))
 
 
 def rules(answer: dict[str, Any]) -> list[str]:
     return [each["id"] for each in answer["rules"]]
 
 
-def event(name: str, **more: Any) -> bytes:
-    return json.dumps({"kind": "x.y", "event": {"name": name}, **more}).encode() + b"\n"
+def event(name: str, kind: str = "x.y", **more: Any) -> bytes:
+    return json.dumps({"kind": kind, "event": {"name": name}, **more}).encode() + b"\n"
 
 
 def test_each_line_gets_its_answer() -> None:
@@ -66,6 +69,7 @@ BAD = {
     "list for a kind": b'{"event":{"kind":["a"]}}',
     "list for one of two": b'{"kind":"x.y","event":{"kind":["a"]}}',
     "two kinds": b'{"kind":"x.y","event":{"kind":"x.z"}}',
+    "unknown kind": b'{"kind":"x.nosuch","event":{}}',
     "no event": b'{"kind":"x.y","event":5}',
     "NUL": b"\0\0\0",
     "no text": b'{"kind":"\xff","event":{}}',
@@ -97,7 +101,7 @@ def test_lines_are_told_from_a_document_of_many_lines(text: bytes, many: bool) -
 
 
 def test_a_document_says_what_it_says() -> None:
-    assert document_of({"event": {"kind": "k"}, "host": {"name": "x"}, "process": {"uid": 1}}, Values()) == {
+    assert document_of({"event": {"kind": "k"}, "host": {"name": "x"}, "process": {"uid": 1}}, Values(), ["k"]) == {
         "event": {"kind": "k"},
         "process": {"uid": 1},
         "host": {"name": "x"},
@@ -120,16 +124,27 @@ def test_the_command(tmp_path: Path) -> None:
         "--policy",
         "site",
     ]
-    lines = event("a") + b"{\n" + event("b")
+    kind = "runtime_integrity.ptrace"
+    lines = event("a", kind) + b"{\n" + event("b", kind)
     ran = subprocess.run(command, cwd=tmp_path, input=lines, capture_output=True, timeout=60)
     told = [json.loads(each) for each in ran.stdout.splitlines()]
     assert [(each["line"], "error" in each) for each in told] == [(1, False), (2, True), (3, False)], ran.stderr
     assert ran.returncode == 4
-    apart = event("a") + b"\r\n\n" + event("b")
+    apart = event("a", kind) + b"\r\n\n" + event("b", kind)
     ran = subprocess.run(command, cwd=tmp_path, input=apart, capture_output=True, timeout=60)
     assert [json.loads(each)["line"] for each in ran.stdout.splitlines()] == [1, 4], ran.stderr
-    one = subprocess.run([*command, "--lines"], cwd=tmp_path, input=event("a"), capture_output=True, timeout=60)
+    one = subprocess.run([*command, "--lines"], cwd=tmp_path, input=event("a", kind), capture_output=True, timeout=60)
     assert (one.returncode, rules(json.loads(one.stdout))) == (0, ["A"])
+    for given in ((), ("--lines",)):  # no rule is about such an event, and `allow` would look like a decision
+        no_such = event("a", "runtime_integrity.ptrac")
+        ran = subprocess.run([*command, *given], cwd=tmp_path, input=no_such, capture_output=True, timeout=60)
+        assert b"no loaded plugin has the kind 'runtime_integrity.ptrac'; did you mean runtime_integrity.ptrace" in (
+            ran.stdout + ran.stderr
+        )
+        assert (ran.returncode, b"allow" in ran.stdout) == (4, False)
+    assert answers(event("a", "nothing"))[0]["error"] == (
+        "no loaded plugin has the kind 'nothing'; krie events lists the kinds"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,4 +159,4 @@ def test_the_command(tmp_path: Path) -> None:
 )
 def test_one_document_is_read_as_strictly_as_a_line(text: bytes, why: str) -> None:
     with pytest.raises(PolicyError, match=why):
-        _document(text)
+        _document(text, KINDS)
