@@ -58,7 +58,7 @@ def sign(bundle: Bundle, key: bytes, algorithm: str = "RS256", key_id: str = KEY
     if algorithm.startswith("HS"):
         key = key.rstrip(b"\r\n")
         if len(key) < _LEAST_SECRET:
-            raise PolicyError(f"--sign: a secret for {algorithm} must have {_LEAST_SECRET} bytes at least")
+            raise PolicyError(f"--sign: a secret for {algorithm} must have at least {_LEAST_SECRET} bytes")
     elif b"PRIVATE KEY-----" not in key:
         raise PolicyError(f"--sign: this key cannot sign by {algorithm}: it is no private key in PEM")
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import Config
 from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
+from ..policy.causes import causes_first
 from ..policy.embedded import EmbeddedEngine
 from ..policy.mistakes import Mistake, Surroundings, degraded_plugins, mistakes
 from ..processes.enrich import document_schema
@@ -24,7 +25,7 @@ _CHANGES_THE_KERNEL = re.compile(r"bpftool|kmod|insmod|modprobe|rmmod")
 
 
 def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mistake]:
-    """By place."""
+    """By place; what only follows from a mistake in a rule comes behind that."""
     types = event_types(loaded)
     around = Surroundings(
         {each.name: document_schema(each, loaded.facts(each.name)) for each in types},
@@ -33,7 +34,7 @@ def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mi
     )
     found = mistakes(engine.analysis, engine.sources.data, around)
     tools = general_tools(config.executables, config.enforcement.protected)
-    return [*degraded_plugins(loaded.degraded), *sorted([*found, *never_fires(engine, types), *tools])]
+    return [*degraded_plugins(loaded.degraded), *causes_first(sorted([*found, *never_fires(engine, types), *tools]))]
 
 
 def general_tools(executables: Mapping[str, str], protected: Iterable[str]) -> Iterator[Mistake]:

@@ -18,6 +18,7 @@ from ..events.event import EventType
 from ..events.identity import Identity
 from ..events.inline import PROCESS_FIELDS, InlineField, Path
 from ..events.wire import Boolean, Chars, Integer, Json, WireType
+from ..policy.causes import NEVER
 from ..policy.embedded import EmbeddedEngine, RulesAlone
 from ..policy.engine import Rule
 from ..policy.mistakes import Mistake
@@ -64,8 +65,9 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
         else:
             if tried:
                 data = "with the data as they are, " if engine.analysis.documents(rule) else ""
-                what = f"it never fires: {data}none of {tried} combinations of what it compares makes it true"
-                yield Mistake(rule.place, "never", rule.id, what, "look for conditions that exclude each other")
+                every = "every event" if tried == 1 else f"all {tried:,} combinations of the values that it compares"
+                what = f"it never fires: {data}it is false for {every}"
+                yield Mistake(rule.place, NEVER, rule.id, what, "look for conditions that exclude each other")
 
 
 def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventType, until: float) -> int | None:

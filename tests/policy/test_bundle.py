@@ -241,7 +241,7 @@ def test_what_opa_signs_has_the_digests_that_krie_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "algorithm", "problem"),
     [
-        (b"short", "HS256", "must have 32 bytes"),
+        (b"short", "HS256", "must have at least 32 bytes"),
         (SECRET, "RS256", "this key cannot sign by RS256"),
         (b"", "ES256", "this key cannot sign by ES256"),
         (SECRET, "none", "none is none of RS256"),

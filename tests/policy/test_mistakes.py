@@ -243,7 +243,7 @@ TOLD = {
     ),
     "a document that no rule can meet": (
         rule("\tsome _, range in data.protected_sysctls\n\tinput.event.new_int < range.exactly"),
-        "p0.rego:3: rule R1: it never fires: with the data as they are, none of 1 combinations",
+        "p0.rego:3: rule R1: it never fires: with the data as they are, it is false for every event",
     ),
     "another package's rules": (
         rule("\ttrue", "answers := {r.id | some r in data.krie.other.rules}\n"),
@@ -277,7 +277,7 @@ TOLD = {
     ),
     "two values at once": (
         rule('\tinput.event.change == "lower"\n\tinput.event.change == "higher"'),
-        "p0.rego:3: rule R1: it never fires: none of 3 combinations of what it compares makes it true; look for",
+        "p0.rego:3: rule R1: it never fires: it is false for all 3 combinations of the values that it compares;",
     ),
     "numbers that exclude each other": (
         rule("\tinput.event.new_int > 5\n\tinput.event.new_int < 3"),
@@ -285,7 +285,7 @@ TOLD = {
     ),
     "a value and not": (
         rule("\tinput.event.new_parsed\n\tnot helper", "helper if input.event.new_parsed\n"),
-        "p0.rego:3: rule R1: it never fires: none of 2 combinations",
+        "p0.rego:3: rule R1: it never fires: it is false for all 2 combinations",
     ),
     "texts that exclude each other": (
         rule('\tinput.event.name == "a"\n\tinput.event.name in {"b", "c"}'),
@@ -303,7 +303,7 @@ TOLD = {
         rule(f'\tinput.event.kind == "{BPF}"'),
         "p0.rego:3: rule R1: it never fires",
     ),
-    "false": (rule("\tfalse"), "p0.rego:3: rule R1: it never fires: none of 1 combinations"),
+    "false": (rule("\tfalse"), "p0.rego:3: rule R1: it never fires: it is false for every event"),
     "an action unlike the rule's": (
         rule("\ttrue", head="# METADATA\n# custom: {id: R1, action: kill}\n"),
         "p0.rego:4:28: rule R1: its METADATA say action kill, and the rule log; make both the same",
@@ -519,8 +519,8 @@ def test_warnings_are_errors_with_strict(tmp_path: Path) -> None:
     text, place = rule('\tinput.event.change == "lowr"'), f"{tmp_path}/rules/mine.rego:5:2"
     said = f'{place}: rule R1: "lowr" is not a value of input.event.change; did you mean lower?\n'
     lax, strict = check(tmp_path, text), check(tmp_path, text, "--strict")
-    assert (lax.exit_code, lax.stderr.splitlines(keepends=True)[-1]) == (0, f"warning: {said}")
-    assert (strict.exit_code, strict.stderr.splitlines(keepends=True)[-1]) == (4, f"error: {said}")
+    assert (lax.exit_code, lax.stderr.splitlines(keepends=True)[-2]) == (0, f"warning: {said}")
+    assert (strict.exit_code, strict.stderr.splitlines(keepends=True)[-2]) == (4, f"error: {said}")
     fine = check(tmp_path, rule('\tinput.event.change == "lower"'), "--strict")
     assert (fine.exit_code, fine.stderr) == (0, "")
 
@@ -569,7 +569,7 @@ def test_warnings_for_machines(tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     assert done.exit_code == 4
     file = f"{tmp_path}/rules/mine.rego"
-    never, value = answer["warnings"]
+    value, never = answer["warnings"]
     assert value == {
         "code": "meaning",
         "file": file,
@@ -580,7 +580,7 @@ def test_warnings_for_machines(tmp_path: Path) -> None:
         "mend": "did you mean lower?",
     }
     assert (never["code"], never["file"], never["line"], never["column"]) == ("never", file, 3, 0)
-    assert answer["problems"][1] == f"{file}:5:2: rule R1: {value['what']}; {value['mend']}"
+    assert answer["problems"][0] == f"{file}:5:2: rule R1: {value['what']}; {value['mend']}"
     assert json.loads(check(tmp_path, rule("\tinput.event.new_parsed"), "--json").stdout)["warnings"] == []
 
 
