@@ -14,7 +14,7 @@ from ..output import say, say_for_ci, say_text
 from ..plugin.offline import load_plugins
 from ..review.findings import ERROR, OPA, REGAL, Report
 from ..review.input_schemas import event_schemas
-from ..review.lint import lint, with_paths
+from ..review.lint import lint
 from ..review.lint_formats import FORMATS
 from ..review.lint_opa import write_schemas
 from . import render_lint
@@ -39,27 +39,30 @@ _TEXT, _GITHUB = "text", "github"
 @click.option(
     "--write", metavar="FORMAT=FILE", multiple=True, help="Write it into a file, too; may be given several times."
 )
-@click.option("--require", metavar="TOOLS", default="", help="Those of opa and regal without which it is an error.")
+@click.option(
+    "--require", metavar="TOOLS", default="", help="Fail if these tools cannot check: opa, regal or opa,regal."
+)
 def policy_lint(
     paths: tuple[Path, ...], config: Path | None, format_: str, write: tuple[str, ...], require: str
 ) -> None:
-    """Look at the policies with everything that there is, and tell in one report what is wrong and how to fix it.
+    """Check the policies with KRIe, OPA and Regal, and report in one place what is wrong and how to fix it.
 
-    That is all that krie policy check --strict finds; OPA's checker, in strict mode, with the types of input; and
-    regal, on the folders of policy.paths. PATHS: folders of policies instead of those. Needs no root.
+    KRIe runs all checks of krie policy check --strict; OPA checks in strict mode, with the types of input; Regal lints
+    the folders of policy.paths. PATHS: folders of policies to check instead of those; a copy of KRIe's own policies is
+    checked in place of those that ship. Needs no root.
 
-    Where opa or regal are not installed, the report says that they did not look. Exits with 4 where there is an error,
-    and with 0 where there are only warnings.
+    If opa or regal is not installed, the report says so. Exits with 4 if there is an error, with 0 if there are at most
+    warnings.
     """
     targets = [_target(each) for each in write]
     required = [each.strip() for each in require.split(",") if each.strip()]
     if unknown := sorted({*required} - {OPA, REGAL}):
         raise click.UsageError(f"--require: {', '.join(unknown)} is no tool; known are {OPA}, {REGAL}")
     path = config_file(config)
-    settings = with_paths(load_config(path), paths)
+    settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
     with progress("looking at the policies", quiet=format_ != _TEXT):
-        report = lint(settings, path, loaded, required)
+        report = lint(settings, path, loaded, required, paths)
     for name, file in targets:
         try:
             file.write_text(FORMATS[name](report), encoding="utf-8", errors="backslashreplace")

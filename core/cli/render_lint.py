@@ -25,5 +25,7 @@ def lint(console: Console, report: Report) -> None:
         path = f" ({looked.path})" if looked.path and not looked.why else ""
         shown: Part = (f"did not look: {looked.why}", "bold yellow") if looked.why else f"{counted}{path}"
         console.print(line((f"{looked.tool:<6}", "bold"), shown), soft_wrap=True)
+    for note in report.notes:
+        console.print(line(("note  ", "bold"), note), soft_wrap=True)
     clean = not report.findings and not any(each.why for each in report.looked)
     console.print(line((summary(report), "bold green" if clean else "bold")), soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,7 @@ from .git_revision import Repository, home_of
 
 _PACKAGE = re.compile(r"^[ \t]*package[ \t]+([A-Za-z_][\w.]*)", re.MULTILINE)
 _GIT = "git:"
+_ENTRY_POINT = "decision.rego"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +54,72 @@ def chosen(name: str, config: Config, plugins: Plugins) -> Chosen:
 
     A folder stands for those of policy.paths, and for each plugin's own whose packages it has; KRIe's entry point
     in its own folder of rules decides nothing. At a revision, each folder that decides now and is tracked by git is
-    taken as that revision has it. A bundle is all there is, but for the configuration's names of executables.
+    taken as that revision has it, in the repositories of policy.paths and of the working folder. A bundle is all there
+    is, but for the configuration's names of executables.
     """
     path = Path(name)
     if not name.startswith(_GIT):
         if path.is_dir():
-            return _of_folder(path, config, plugins)
+            return of_folders((path,), config, plugins)
         if os.path.lexists(path):
             return _of_bundle(path, config)
     return _at_revision(name.removeprefix(_GIT), config, plugins)
 
 
-def _of_folder(folder: Path, config: Config, plugins: Plugins) -> Chosen:
-    if (folder / "policies" / "decision.rego").is_file():
-        rules = place_of(folder / "policies")
-        raise PolicyError(f"{place_of(folder)}: is a copy of KRIe itself, and no folder of policies: name {rules}")
-    own = _packages(folder)
+def of_folders(
+    named: Sequence[Path], config: Config, plugins: Plugins, without: frozenset[str] = frozenset()
+) -> Chosen:
+    """What these folders stand for, together; `without`: packages of theirs that are left out. Raises `PolicyError`."""
+    for each in named:
+        if _is_checkout(each):
+            rules = place_of(each / "policies")
+            raise PolicyError(f"{place_of(each)}: is a copy of KRIe itself, and no folder of policies: name {rules}")
+    own = packages_of(named)
     shipped = policy_folders(config, plugins)[: -len(config.policy.paths) or None]
-    kept = [each for each in shipped if not own & _packages(each)]
-    replaced = [place_of(each) for each in shipped if each not in kept]
-    folders = (*kept, folder)
+    kept = [each for each in shipped if not own & packages_of([each])]
+    homes = [each.resolve() for each in named]
+    replaced = [
+        place_of(each)
+        for each in shipped
+        if each not in kept and not any(each.resolve().is_relative_to(home) for home in homes)
+    ]
+    folders = (*kept, *named)
 
     def texts() -> Iterator[tuple[str, str, str]]:
         for each in folders:
             for file in policy_files(each):
                 text = text_of(_read(file), place_of(file))
-                if not file.name.endswith(".rego") or package_of(text) != tuple(PACKAGE.split(".")):
+                package = package_of(text) if file.name.endswith(".rego") else None
+                if package is None or ".".join(package) not in {PACKAGE, *without}:
                     yield place_of(file), place_of(each), text
 
     sources = read_unchanged(folders, lambda: gathered(texts(), policy_data(config)))
-    notes = (f"{place_of(folder)} stands for {', '.join(replaced)}",) if replaced else ()
-    return Chosen(place_of(folder), sources, notes)
+    name = ", ".join(map(place_of, named))
+    return Chosen(name, sources, (f"{name} stands for {', '.join(replaced)}",) if replaced else ())
 
 
-def _packages(folder: Path) -> frozenset[str]:
-    rego = (file for file in policy_files(folder) if file.name.endswith(".rego"))
+def is_copy_of_shipped(folder: Path) -> bool:
+    """Whether it is KRIe's own folder of rules, one of those in it, or a copy: KRIe's entry point is there, or above.
+
+    No folder of anybody's rules may have that. A copy of KRIe itself counts, too; `of_folders` says how to name it.
+    """
+    entries = (each / _ENTRY_POINT for each in (folder, folder.resolve().parent))
+    return _is_checkout(folder) or any(
+        each.is_file() and _is_entry_point(text_of(_read(each), place_of(each))) for each in entries
+    )
+
+
+def _is_checkout(folder: Path) -> bool:
+    return (folder / "policies" / _ENTRY_POINT).is_file()
+
+
+def _is_entry_point(text: str) -> bool:
+    return package_of(text) == tuple(PACKAGE.split("."))
+
+
+def packages_of(folders: Iterable[Path]) -> frozenset[str]:
+    """Names of all packages that files in these folders begin with. Raises `PolicyError`."""
+    rego = (file for folder in folders for file in policy_files(folder) if file.name.endswith(".rego"))
     return frozenset(name for file in rego for name in _PACKAGE.findall(text_of(_read(file), place_of(file))))
 
 
@@ -116,31 +148,64 @@ def _of_bundle(path: Path, config: Config) -> Chosen:
 
 
 def _at_revision(revision: str, config: Config, plugins: Plugins) -> Chosen:
-    notes: list[str] = []
-    commits: dict[Path, str] = {}
-
-    def texts() -> Iterator[tuple[str, str, str]]:
-        for folder in policy_folders(config, plugins):
-            home = home_of(folder)
-            repository = Repository.around(home) if home.is_dir() else None
-            if repository is not None:
-                below = PurePosixPath(home.relative_to(os.path.realpath(repository.top)))
-                if repository.top not in commits:
-                    commits[repository.top] = repository.commit(revision)
-                commit = commits[repository.top]
-                if repository.has(commit, below) or repository.tracks(below):
-                    yield from repository.texts(commit, revision, below)
-                    continue
-            notes.append(f"{place_of(folder)} is in no repository and is taken as it is")
-            for file in policy_files(folder):
-                yield place_of(file), place_of(folder), text_of(_read(file), place_of(file))
-
-    sources = gathered(texts(), policy_data(config))
+    homes = {folder: _home(folder) for folder in policy_folders(config, plugins)}
+    commits = {top: Repository(top).commit(revision) for top in _asked(homes, config)}
     if not commits:
         raise PolicyError(
             f"{revision}: there is no such folder or bundle, and no folder of policies is in a repository of git"
         )
+    notes: list[str] = []
+
+    def texts() -> Iterator[tuple[str, str, str]]:
+        for folder, home in homes.items():
+            where = "no repository"
+            if home is not None:
+                commit = commits.get(home.top)
+                repository = Repository(home.top)
+                if commit is not None and (repository.has(commit, home.below) or repository.tracks(home.below)):
+                    yield from repository.texts(commit, revision, home.below)
+                    continue
+                if commit is None:
+                    where = f"another repository, {place_of(home.top)},"
+            notes.append(f"{place_of(folder)} is in {where} and is taken as it is")
+            for file in policy_files(folder):
+                yield place_of(file), place_of(folder), text_of(_read(file), place_of(file))
+
+    sources = gathered(texts(), policy_data(config))
     return Chosen(revision, sources, tuple(notes), named(commits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where a folder lies in its repository."""
+
+    top: Path
+    below: PurePosixPath
+
+
+def _home(folder: Path) -> _Home | None:
+    home = home_of(folder)
+    repository = Repository.around(home) if home.is_dir() else None
+    if repository is None:
+        return None
+    return _Home(repository.top, PurePosixPath(home.relative_to(os.path.realpath(repository.top))))
+
+
+def _asked(homes: Mapping[Path, _Home | None], config: Config) -> list[Path]:
+    """Whose revisions are meant: those of repositories that hold a folder of policy.paths, or the working folder.
+
+    KRIe's own rules and those of plugins may be in others, if they run out of clones: only where there is nothing else
+    to ask, those are.
+    """
+    tops = list(dict.fromkeys(home.top for home in homes.values() if home is not None))
+    own = {home.top for each in config.policy.paths if (home := homes.get(Path(each))) is not None}
+    try:
+        here = Repository.around(Path())
+    except PolicyError:  # whatever is wrong with it, it need not concern the policy
+        here = None
+    if here is not None:
+        own.add(here.top)
+    return [each for each in tops if each in own] or tops
 
 
 def named(commits: Mapping[Path, str]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..policy.causes import causes_first
+
 ERROR, WARNING = "error", "warning"
 KRIE, OPA, REGAL = "krie", "opa", "regal"
 TOOLS = (KRIE, OPA, REGAL)
@@ -83,7 +85,9 @@ class Report:
     """The policy's; empty where it could not be read."""
     looked: tuple[Looked, ...]
     findings: tuple[Finding, ...]
-    """By place."""
+    """By place; what only follows from a mistake in a rule comes behind that."""
+    notes: tuple[str, ...] = ()
+    """What else is to be known of what was looked at."""
 
     def count(self, severity: str, tool: str = "") -> int:
         """How many there are of a severity, of one tool or of all."""
@@ -91,7 +95,12 @@ class Report:
 
 
 def report_of(
-    revision: str, looked: Sequence[Looked], findings: Iterable[Finding], required: Iterable[str], place: Place
+    revision: str,
+    looked: Sequence[Looked],
+    findings: Iterable[Finding],
+    required: Iterable[str],
+    place: Place,
+    notes: tuple[str, ...] = (),
 ) -> Report:
     """In order, and with an error at `place` for each tool that was `required` and did not look."""
     missing = [
@@ -106,7 +115,7 @@ def report_of(
         if each.why and each.tool in required
     ]
     order = lambda each: (each.place.file, each.place.line, each.place.column, TOOLS.index(each.tool), each.what)  # noqa: E731
-    return Report(revision, tuple(looked), (*missing, *sorted(set(findings), key=order)))
+    return Report(revision, tuple(looked), (*missing, *causes_first(sorted(set(findings), key=order))), notes)
 
 
 def place_from(text: str, folder: str | None = None) -> Place:

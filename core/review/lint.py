@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..errors import PolicyError
+from ..plugin.installed import available
 from ..plugin.manager import Plugins
 from ..policy.embedded import EmbeddedEngine
 from ..policy.folders import policy_folders
@@ -19,6 +20,7 @@ from ..policy.sources import PolicySources
 from ..policy.tool import ToolError, find
 from ..tier.subject import subject_of
 from ..tier.tried import sources_of, tried_engine
+from .chosen import is_copy_of_shipped, of_folders, packages_of
 from .findings import KRIE, OPA, REGAL, WARNING, Finding, Looked, Place, Report, near, report_of, said_of
 from .input_schemas import event_schemas
 from .lint_opa import opa_findings
@@ -26,7 +28,7 @@ from .lint_regal import regal_findings
 from .warnings import warnings
 
 _SHIPPED = Path(str(files("krie.policies"))).resolve()
-_AGENT = "nothing else of the policy was looked at, and no agent loads it: mend this first"
+_AGENT = "fix this first: the rest of the policy was not checked, and no agent loads it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,21 @@ class _Own:
     findings: list[Finding]
     sources: PolicySources | None = None
     engine: EmbeddedEngine | None = None
+    notes: tuple[str, ...] = ()
 
 
-def lint(config: Config, place: Path, loaded: Plugins, required: Collection[str] = ()) -> Report:
-    """`place`: the configuration's path; `required`: tools that must look. Raises `ConfigError`, `KernelError`."""
+def lint(
+    config: Config, place: Path, loaded: Plugins, required: Collection[str] = (), named: Sequence[Path] = ()
+) -> Report:
+    """`place`: the configuration's path; `required`: tools that must look; `named`: folders instead of policy.paths.
+
+    Raises `ConfigError`, `KernelError`.
+    """
+    config = with_paths(config, named)
     settings = Place(near(str(place)))
-    folders = [Path(each) for each in policy_folders(config, loaded) if not _is_shipped(Path(str(each)))]
-    own = _own(config, loaded, settings)
+    every = policy_folders(config, loaded)
+    folders = [each for each in every if str(each) in config.policy.paths or not _is_shipped(each)]
+    own = _own(config, loaded, settings, named)
     findings = [*own.findings, *(each for folder in folders for each in links_out(folder))]
 
     def asked(tool: str, configured: str, ask: Callable[[str], list[Finding]], nothing: str) -> Looked:
@@ -58,6 +68,7 @@ def lint(config: Config, place: Path, loaded: Plugins, required: Collection[str]
         return Looked(tool, program)
 
     sources, packages = own.sources, own.engine.packages if own.engine is not None else ()
+    missing = next((place_of(each) for each in folders if not each.is_dir()), "")
     events = event_schemas(loaded)
     looked = (
         Looked(KRIE),
@@ -71,13 +82,16 @@ def lint(config: Config, place: Path, loaded: Plugins, required: Collection[str]
             REGAL,
             "",
             lambda regal: regal_findings(regal, folders),
-            "" if folders else "there is nothing but what KRIe ships: policy.paths names no folder",
+            f"{near(missing)} is no folder"
+            if missing
+            else ("" if folders else "there is nothing but what KRIe ships: policy.paths names no folder"),
         ),
     )
-    return report_of(sources.revision if sources is not None else "", looked, findings, required, settings)
+    revision = sources.revision if sources is not None else ""
+    return report_of(revision, looked, findings, required, settings, own.notes)
 
 
-def _own(config: Config, loaded: Plugins, settings: Place) -> _Own:
+def _own(config: Config, loaded: Plugins, settings: Place, named: Sequence[Path]) -> _Own:
     """What `krie policy check --strict` tells."""
 
     def refused(error: PolicyError) -> Finding:
@@ -86,19 +100,36 @@ def _own(config: Config, loaded: Plugins, settings: Place) -> _Own:
 
     alone = config.model_copy(update={"policy": config.policy.model_copy(update={"opa": ""})})  # it is asked later
     try:
-        sources = sources_of(alone, loaded)
+        sources, notes = _sources(alone, loaded, named)
     except PolicyError as error:
         return _Own([refused(error)])
     try:
-        engine = tried_engine(alone, loaded)
+        engine = tried_engine(alone, loaded, sources)
     except PolicyError as error:
-        return _Own([refused(error)], sources)
+        return _Own([refused(error)], sources, notes=notes)
     found = [_finding(each, settings) for each in warnings(engine, alone, loaded)]
     try:
         subject_of(alone, loaded, engine)
     except PolicyError as error:  # a rule must be inline, and cannot be
         found.append(refused(error))
-    return _Own(found, sources, engine)
+    return _Own(found, sources, engine, notes)
+
+
+def _sources(config: Config, loaded: Plugins, named: Sequence[Path]) -> tuple[PolicySources, tuple[str, ...]]:
+    """What is to be examined, with notes. Raises `PolicyError`.
+
+    A copy of KRIe's own rules is examined in their place: beside them, no agent takes it. Nothing is known of the
+    events of a plugin that is not loaded, so its rules would seem to be wrong throughout.
+    """
+    if not any(each.is_dir() and is_copy_of_shipped(each) for each in named):
+        return sources_of(config, loaded), ()
+    silent = packages_of(
+        _SHIPPED / name for name in available() if name not in config.plugins and (_SHIPPED / name).is_dir()
+    )
+    made = of_folders(named, config, loaded, silent)
+    left_out = sorted(silent & packages_of(named))
+    told = (f"no plugin of package {each} is loaded: krie and opa did not check its rules" for each in left_out)
+    return made.sources, (*made.notes, *told)
 
 
 def _finding(mistake: Mistake, settings: Place) -> Finding:

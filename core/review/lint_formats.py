@@ -55,6 +55,7 @@ def as_json(report: Report) -> str:
             }
             for each in report.looked
         ],
+        "notes": list(report.notes),
         "findings": [
             {
                 "file": each.place.file,
@@ -189,6 +190,7 @@ def as_markdown(report: Report) -> str:
     """For a comment. Nothing of a text is markup, mentions anybody or links anywhere."""
     lines = [f"### Policy lint: {summary(report)}", ""]
     lines += [f"- **{_NAMES[each.tool]} did not look**: {literal(each.why)}" for each in report.looked if each.why]
+    lines += [f"- {literal(each)}" for each in report.notes]
     if report.findings:
         lines += ["", "| severity | place | check | what | how to fix |", "|---|---|---|---|---|"]
     size = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..policy.snapshot import place_of
-from ..policy.tool import ToolError, run
+from ..policy.tool import Answer, ToolError, run
 from .findings import ERROR, REGAL, WARNING, Finding, Place, near
 
 TIMEOUT_S = 120.0
@@ -21,8 +21,11 @@ _UNSUITABLE = (
     "directory-package-mismatch",  # folders are the administrator's; packages are `krie.<name>`
     "unresolved-reference",  # data come from krie.toml, and from .json files
     "external-reference",  # a helper may look at input and data
+    "with-outside-test-context",  # a helper of tests may ask the rules, so that each test is one line
 )
 _NEVER = ("no-defined-entrypoint",)  # the entry point is KRIe's own, which asks every package
+_WHILE = "error(s) encountered while linting: "
+_LONGEST = 500
 _CONFIGURATIONS = (".regal/config.yaml", ".regal.yaml")
 
 
@@ -44,7 +47,17 @@ def regal_findings(regal: str, folders: Sequence[Path]) -> list[Finding]:
             _findings(json.loads(answer.output.decode(errors="surrogateescape"))["violations"], str(folders[0]))
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ToolError(answer.failure(regal)) from error
+        raise ToolError(_failure(regal, answer)) from error
+
+
+def _failure(regal: str, answer: Answer) -> str:
+    """Why it told nothing: it puts this into JSON, behind what it was about to do."""
+    try:
+        errors = [" ".join(str(each).split()) for each in json.loads(answer.output or answer.errors)["errors"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return answer.failure(regal)
+    told = "; ".join(each.removeprefix(_WHILE) for each in errors)
+    return f"{regal}: {told[:_LONGEST]}"
 
 
 def configured(folder: Path) -> bool:

@@ -181,6 +181,71 @@ def test_folders_may_be_named(repository: Path) -> None:
     assert {each["file"] for each in json.loads(result.stdout)["findings"]} == {"other/site.rego"}
 
 
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("path", ["policies", "policies/runtime_integrity"])
+def test_kries_own_policies_are_checked_in_a_clone(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and not beside themselves; by regal, too, which does not look at them unless they are named."""
+    monkeypatch.chdir(ROOT)
+    found = run(path, "--require", "opa,regal", "--json")
+    told = json.loads(found.stdout)
+    assert (found.exit_code, told["findings"]) == (0, [])
+    left_out = "no plugin of package krie.cfi is loaded: krie and opa did not check its rules"
+    assert told["notes"] == ([left_out] if path == "policies" else [])
+    assert run().exit_code == 0
+
+
+def test_a_copy_of_kries_own_policies_is_checked_in_their_place(repository: Path) -> None:
+    install(repository, "opa", "regal")
+    shutil.copytree(ROOT / "policies", repository / "copy")
+    copied = run("copy", "--require", "opa,regal", "--json")
+    told = json.loads(copied.stdout)
+    assert (copied.exit_code, told["findings"]) == (0, [])
+    assert told["notes"][0].startswith(f"copy stands for {ROOT}/policies/agent, {ROOT}/policies/runtime_integrity")
+    assert [each.split()[4] for each in told["notes"][1:]] == ["krie.cfi", "krie.smep_smap", "krie.syscall_table"]
+    for note in told["notes"]:
+        assert f"note  {note}" in run("copy").stdout
+    rules = repository / "copy/runtime_integrity/ptrace.rego"
+    rules.write_text(rules.read_text().replace("input.event.operation", "input.event.opertion"))
+    for path in ("copy", "copy/runtime_integrity"):
+        places = [each["file"] for each in json.loads(run(path, "--json").stdout)["findings"]]
+        assert "copy/runtime_integrity/ptrace.rego" in places, path
+    # Beside KRIe's own rules no agent takes it, nor anything else of a package that KRIe has.
+    (repository / "krie.toml").write_text('[policy]\npaths = ["copy"]\n[plugins.runtime_integrity]\n')
+    assert "refused" in run().stdout
+    (repository / "policies/site.rego").write_text(FINE.replace("krie.site", "krie.runtime_integrity"))
+    assert "refused" in run("policies").stdout
+    (repository / "copy/agent/new.rego").write_text("package krie.new\n\nrules contains 5\n")
+    assert "copy/agent/new.rego" in run("copy").stdout
+
+
+def test_a_folder_that_does_not_exist_is_one_clear_error(repository: Path) -> None:
+    install(repository, "opa", "regal")
+    result = run("policies", "nosuch")
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 4
+    assert lines[0] == "nosuch: error: there is no such folder of policies [krie/refused]"
+    assert lines[5] == "regal did not look: nosuch is no folder"
+
+
+def test_what_keeps_regal_from_looking_is_told_in_its_words(repository: Path) -> None:
+    install(repository, "regal")
+    (repository / "policies/a_test.rego").write_text("package krie.site_test\n\n}\n")
+    (why,) = [each.why for each in report().looked if each.tool == REGAL]
+    assert "a_test.rego:3" in why
+    assert '"' not in why
+    assert "error(s)" not in why
+
+
+def test_what_only_follows_comes_behind_its_cause(repository: Path) -> None:
+    wrong = FINE.replace('input.event.name == "kernel/x"', 'input.event.change == "lowr"')
+    (repository / "policies/site.rego").write_text(wrong)
+    assert [code for _, code in told(report(), KRIE)] == ["meaning", "never"]
+    checked = CliRunner().invoke(policy_command, ["check", "--json"])
+    assert [each["code"] for each in json.loads(checked.stdout)["warnings"]] == ["meaning", "never"]
+
+
 def test_a_file_is_told_to_be_no_folder(repository: Path) -> None:
     (repository / "site.rego").write_text(MANY)
     (found, *_) = json.loads(run("site.rego", "--json").stdout)["findings"]

@@ -102,6 +102,40 @@ def test_a_name_stands_for_its_commit_alone_where_there_is_one_repository() -> N
     assert named({Path("/b"): "2" * 40, Path("/a"): "1" * 40}) == f"{'1' * 40} of /a, {'2' * 40} of /b"
 
 
+def test_a_revision_is_that_of_ones_own_repository_where_krie_runs_out_of_a_clone(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KRIe's clone has no such branch, and need not have one."""
+    git(site.parent, "branch", "feature", "HEAD~1")
+    monkeypatch.chdir(site.parent)
+    found = choose("feature", site)
+    assert '"OLD"' in texts(found)
+    assert '"BPF001"' in texts(found)
+    assert found.commit == git(site, "rev-parse", "HEAD~1")
+    shipped = [each for each in found.notes if "policies/runtime_integrity is in " in each]
+    assert len(shipped) == 1
+    assert shipped[0].endswith(" and is taken as it is")
+
+
+def test_a_revision_in_kries_own_clone_is_that_of_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    clone = tmp_path / "clone"
+    shutil.copytree(POLICIES, clone / "policies")
+    git(clone, "init", "-q", "-b", "main")
+    first = commit(clone)
+    rules = clone / "policies/runtime_integrity/ptrace.rego"
+    rules.write_text(rules.read_text().replace("PTRACE001", "PTRACE009"))
+    commit(clone)
+    folders = tuple(clone / "policies" / name for name in ("agent", "runtime_integrity"))
+    monkeypatch.setattr("krie.review.chosen.policy_folders", lambda *_: folders)
+    for here in (clone, tmp_path):  # from elsewhere, too, where no other repository holds what decides
+        monkeypatch.chdir(here)
+        found = choose("HEAD~1")
+        assert found.commit == first
+        assert "PTRACE009" not in texts(found)
+        assert "PTRACE009" in texts(choose("main"))
+
+
 def test_the_plugins_own_rules_stay(site: Path) -> None:
     found = choose("HEAD~1", site)
     assert '"BPF001"' in texts(found)
