@@ -90,7 +90,7 @@ def policy_replay(
         tally = _replayed(pool, reader)
     if not tally.lines:
         raise ConfigError(", ".join(map(str, reader.paths)), "has no line: nothing was decided")
-    report = report_of(tally, *sides, reader.paths, (*old.notes, *new.notes))
+    report = report_of(tally, *sides, reader.paths, dict.fromkeys((*old.notes, *new.notes)))
     show(report, shape)
     sys.exit(_exit_code(tally))
 

@@ -17,6 +17,11 @@ def policy_folders(config: Config, plugins: Plugins) -> tuple[Path, ...]:
     return (*own, *map(Path, config.policy.paths))
 
 
+def is_configured(folder: Path, config: Config) -> bool:
+    """Whether the configuration names it, and neither the core nor a plugin brings it."""
+    return folder in map(Path, config.policy.paths)
+
+
 def policy_data(config: Config) -> dict[str, Json]:
     """What the configuration adds to the data of the folders."""
     return {"executables": dict(config.executables)}

@@ -16,7 +16,7 @@ from ..opa.entry_points import PACKAGE, package_of
 from ..plugin.manager import Plugins
 from ..policy.bundle import read_bundle
 from ..policy.bundle_file import sources_of_bundle
-from ..policy.folders import policy_data, policy_folders
+from ..policy.folders import is_configured, policy_data, policy_folders
 from ..policy.snapshot import place_of, policy_files, read_unchanged
 from ..policy.sources import MOST_BYTES, PolicySources, gathered, text_of
 from ..tier.tried import sources_of
@@ -148,25 +148,24 @@ def _of_bundle(path: Path, config: Config) -> Chosen:
 
 
 def _at_revision(revision: str, config: Config, plugins: Plugins) -> Chosen:
-    homes = {folder: _home(folder) for folder in policy_folders(config, plugins)}
+    homes = {folder: _home(folder, config) for folder in policy_folders(config, plugins)}
     commits = {top: Repository(top).commit(revision) for top in _asked(homes, config)}
     if not commits:
+        unread = "".join(f"; {home.where}" for home in homes.values() if isinstance(home, _Elsewhere) and home.refused)
         raise PolicyError(
-            f"{revision}: there is no such folder or bundle, and no folder of policies is in a repository of git"
+            f"{revision}: there is no such folder or bundle; nor can it be a revision of git, since no repository of "
+            f"policy.paths or of the working folder holds a folder of policies{unread}"
         )
     notes: list[str] = []
 
     def texts() -> Iterator[tuple[str, str, str]]:
         for folder, home in homes.items():
-            where = "no repository"
-            if home is not None:
-                commit = commits.get(home.top)
-                repository = Repository(home.top)
-                if commit is not None and (repository.has(commit, home.below) or repository.tracks(home.below)):
+            where = home.where if isinstance(home, _Elsewhere) else f"another repository, {place_of(home.top)},"
+            if isinstance(home, _Home) and (commit := commits.get(home.top)) is not None:
+                repository, where = Repository(home.top), "no repository"
+                if repository.has(commit, home.below) or repository.tracks(home.below):
                     yield from repository.texts(commit, revision, home.below)
                     continue
-                if commit is None:
-                    where = f"another repository, {place_of(home.top)},"
             notes.append(f"{place_of(folder)} is in {where} and is taken as it is")
             for file in policy_files(folder):
                 yield place_of(file), place_of(folder), text_of(_read(file), place_of(file))
@@ -183,29 +182,41 @@ class _Home:
     below: PurePosixPath
 
 
-def _home(folder: Path) -> _Home | None:
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """Of a folder of which nobody can tell what a revision had."""
+
+    where: str = "no repository"
+    refused: bool = False
+    """Whether it is one that git refuses to read."""
+
+
+def _home(folder: Path, config: Config) -> _Home | _Elsewhere:
     home = home_of(folder)
-    repository = Repository.around(home) if home.is_dir() else None
+    try:
+        repository = Repository.around(home) if home.is_dir() else None
+    except PolicyError as error:
+        if is_configured(folder, config):
+            raise
+        # Such as KRIe's own clone, which belongs to root, for somebody else.
+        return _Elsewhere(f"a repository that git does not read ({error})", refused=True)
     if repository is None:
-        return None
+        return _Elsewhere()
     return _Home(repository.top, PurePosixPath(home.relative_to(os.path.realpath(repository.top))))
 
 
-def _asked(homes: Mapping[Path, _Home | None], config: Config) -> list[Path]:
+def _asked(homes: Mapping[Path, _Home | _Elsewhere], config: Config) -> list[Path]:
     """Whose revisions are meant: those of repositories that hold a folder of policy.paths, or the working folder.
 
-    KRIe's own rules and those of plugins may be in others, if they run out of clones: only where there is nothing else
-    to ask, those are.
+    KRIe's own rules and those of plugins may be in others, if they run out of clones.
     """
-    tops = list(dict.fromkeys(home.top for home in homes.values() if home is not None))
-    own = {home.top for each in config.policy.paths if (home := homes.get(Path(each))) is not None}
+    tops = dict.fromkeys(home.top for home in homes.values() if isinstance(home, _Home))
+    own = {home.top for folder, home in homes.items() if isinstance(home, _Home) and is_configured(folder, config)}
     try:
         here = Repository.around(Path())
     except PolicyError:  # whatever is wrong with it, it need not concern the policy
         here = None
-    if here is not None:
-        own.add(here.top)
-    return [each for each in tops if each in own] or tops
+    return [top for top in tops if top in own or (here is not None and top == here.top)]
 
 
 def named(commits: Mapping[Path, str]) -> str:

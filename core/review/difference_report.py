@@ -85,7 +85,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
         ),
         tuple(each for each in tables if each.rows),
         tuple(findings),
-        tuple(_warnings(found, (*further, *old.notes, *new.notes), tiers.changes)),
+        tuple(_warnings(found, dict.fromkeys((*further, *old.notes, *new.notes)), tiers.changes)),
         tuple(sorted(rules.keys() - {each.rule for each in findings})),
         {
             "old": {"name": old.name, "revision": old.revision, "commit": old.commit or None},

@@ -13,7 +13,7 @@ from ..errors import PolicyError
 from ..plugin.installed import available
 from ..plugin.manager import Plugins
 from ..policy.embedded import EmbeddedEngine
-from ..policy.folders import policy_folders
+from ..policy.folders import is_configured, policy_folders
 from ..policy.mistakes import Mistake
 from ..policy.snapshot import place_of
 from ..policy.sources import PolicySources
@@ -51,7 +51,7 @@ def lint(
     config = with_paths(config, named)
     settings = Place(near(str(place)))
     every = policy_folders(config, loaded)
-    folders = [each for each in every if str(each) in config.policy.paths or not _is_shipped(each)]
+    folders = [each for each in every if is_configured(each, config) or not _is_shipped(each)]
     own = _own(config, loaded, settings, named)
     findings = [*own.findings, *(each for folder in folders for each in links_out(folder))]
 

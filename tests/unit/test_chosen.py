@@ -55,7 +55,7 @@ def site(tmp_path: Path) -> Path:
 
 def choose(name: str, *folders: Path) -> Chosen:
     config = Config.model_validate(
-        {"policy": {"paths": tuple(map(str, folders))}, "plugins": {"runtime_integrity": {}}}
+        {"policy": {"paths": tuple(f"{each}/" for each in folders)}, "plugins": {"runtime_integrity": {}}}
     )
     plugins = Plugins.load(config, "krie.toml", Features(), print)
     return chosen(name, config, plugins) if name else in_force(config, plugins)
@@ -88,6 +88,7 @@ def test_every_report_names_the_commit_that_a_revision_was(site: Path, monkeypat
         for shape in ("table", *FORMATS):
             shown = CliRunner().invoke(policy, [*command, "--format", shape]).stdout
             assert all(each in shown for each in commits), (command, shape, shown)
+            assert shown.count("policies/runtime_integrity is in ") <= 1, (command, shape, shown)
         told = json.loads(CliRunner().invoke(policy, [*command, "--format", "json"]).stdout)
         told_of = told["old"] if command is diff else told["new"]
         assert old in told_of["commit"]
@@ -117,6 +118,24 @@ def test_a_revision_is_that_of_ones_own_repository_where_krie_runs_out_of_a_clon
     assert shipped[0].endswith(" and is taken as it is")
 
 
+def test_a_clone_of_krie_that_git_does_not_read_is_taken_as_it_is(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It belongs to root, and somebody else reviews a policy."""
+    monkeypatch.chdir(site.parent)
+    around = Repository.around
+
+    def refusing(folder: Path) -> Repository | None:
+        if folder.is_relative_to(POLICIES):
+            raise PolicyError(f"{folder}: git: fatal: detected dubious ownership")
+        return around(folder)
+
+    monkeypatch.setattr(Repository, "around", staticmethod(refusing))
+    found = choose("HEAD~1", site)
+    assert '"OLD"' in texts(found)
+    assert any("does not read" in each and "dubious ownership" in each for each in found.notes)
+    with pytest.raises(PolicyError, match=r"nor can it be a revision of git.*dubious ownership"):
+        choose("HEAD~1")
+
+
 def test_a_revision_in_kries_own_clone_is_that_of_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     clone = tmp_path / "clone"
@@ -128,12 +147,14 @@ def test_a_revision_in_kries_own_clone_is_that_of_its_rules(tmp_path: Path, monk
     commit(clone)
     folders = tuple(clone / "policies" / name for name in ("agent", "runtime_integrity"))
     monkeypatch.setattr("krie.review.chosen.policy_folders", lambda *_: folders)
-    for here in (clone, tmp_path):  # from elsewhere, too, where no other repository holds what decides
-        monkeypatch.chdir(here)
-        found = choose("HEAD~1")
-        assert found.commit == first
-        assert "PTRACE009" not in texts(found)
-        assert "PTRACE009" in texts(choose("main"))
+    monkeypatch.chdir(clone)
+    found = choose("HEAD~1")
+    assert found.commit == first
+    assert "PTRACE009" not in texts(found)
+    assert "PTRACE009" in texts(choose("main"))
+    monkeypatch.chdir(tmp_path)  # whose name that may be, nobody knows there
+    with pytest.raises(PolicyError, match="HEAD~1: there is no such folder or bundle; nor can it be a revision of git"):
+        choose("HEAD~1")
 
 
 def test_the_plugins_own_rules_stay(site: Path) -> None:
