@@ -66,7 +66,7 @@ def krie_config() -> type[PluginConfig]:
 def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
     """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
     if refused := features.refused.get(AttachType.KPROBE):
-        raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
+        raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
     functions = guarded(config.functions)
     traps = [probe for each in functions for probe in _traps(each)] if config.traps else []
     return Sensor(
