@@ -28,7 +28,10 @@ class ExitCode(IntEnum):
     INTERNAL = 1, "a bug in KRIe: a traceback was printed"
     USAGE = 2, "the command line or the configuration is wrong"
     KERNEL = 3, "not root, or the kernel lacks a required feature (BPF, BTF)"
-    POLICY = 4, "a policy does not compile; `krie policy check --strict`: or has warnings"
+    POLICY = (
+        4,
+        "a policy does not compile, or checking, testing or deciding by it failed; `check --strict`: it has warnings",
+    )
     DEGRADED = 5, "something needed does not work; `krie doctor`: any that is configured; `krie integrity`: all of it"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"

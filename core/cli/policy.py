@@ -45,10 +45,6 @@ from .render import console, progress
 from .review_commands import policy_diff, policy_replay
 
 policy = click.Group("policy")
-policy.add_command(policy_bundle)
-for _each in LINT_COMMANDS:
-    policy.add_command(_each)
-policy.add_command(policy_test)
 
 
 @policy.command("check")
@@ -105,6 +101,7 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
+    sources = chosen(by, settings, loaded).sources if by is not None else None
     start = sys.stdin.buffer.readline(MOST_LINE + 1)
     while start and not start.strip():
         start = sys.stdin.buffer.readline(MOST_LINE + 1)
@@ -116,7 +113,6 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
     many = lines or are_lines(start)
     kinds = frozenset(each.name for each in event_types(loaded))
     document = {} if many else _document(start + sys.stdin.buffer.read(), kinds)
-    sources = chosen(by, settings, loaded).sources if by is not None else None
     with closing(evaluator(settings, loaded, sources)) as engine:
         on_error = Action[settings.policy.on_error.upper()]
         if not many:
@@ -206,11 +202,13 @@ def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_
     sys.exit(ExitCode.POLICY if found.disagreements else ExitCode.OK)
 
 
-policy.add_command(policy_replay)
-policy.add_command(policy_diff)
+for _each in (*LINT_COMMANDS, policy_test, policy_diff, policy_replay, policy_bundle):
+    policy.add_command(_each)
 
 
 def _document(text: bytes, kinds: Collection[str]) -> dict[str, Any]:
+    if not text.strip():
+        raise PolicyError("<stdin>: is empty: give it an event, such as a line of the journal")
     try:
         json.loads(text.decode())
     except UnicodeDecodeError as error:

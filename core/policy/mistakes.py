@@ -229,7 +229,10 @@ class _Types:
     def __init__(self, around: Surroundings, data: Mapping[str, Json]) -> None:
         self._around = around
         programs = Type(
-            TEXT.kinds, frozenset({"", *around.executables}), "a program that [executables] of krie.toml names"
+            TEXT.kinds,
+            frozenset({"", *around.executables}),
+            "a program that [executables] of krie.toml names",
+            remedy="give it this name there, or check the name",
         )
         self._programs = programs
         self._process = self._with_programs(of_schema(PROCESS_SCHEMA, "input.process"))

@@ -255,7 +255,8 @@ TOLD = {
     ),
     "programs of which one is not defined": (
         rule('\tinput.process.program in {"apt", "dpkg"}'),
-        'p0.rego:5:2: rule R1: "dpkg" is not a program that [executables] of krie.toml names; check its name',
+        'p0.rego:5:2: rule R1: "dpkg" is not a program that [executables] of krie.toml names; give it this '
+        "name there, or check the name; there are apt, sysctl",
     ),
     "the parent's program": (
         rule('\tinput.process.parent.program != "sysctll"'),

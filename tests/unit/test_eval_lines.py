@@ -133,6 +133,10 @@ def test_the_command(tmp_path: Path) -> None:
     apart = event("a", kind) + b"\r\n\n" + event("b", kind)
     ran = subprocess.run(command, cwd=tmp_path, input=apart, capture_output=True, timeout=60)
     assert [json.loads(each)["line"] for each in ran.stdout.splitlines()] == [1, 4], ran.stderr
+    no_policy = subprocess.run(
+        [*command, "--policy", "nosuch"], cwd=tmp_path, input=b"", capture_output=True, timeout=60
+    )
+    assert b"krie: nosuch: there is no such folder or bundle" in no_policy.stderr  # the event is not at fault
     one = subprocess.run([*command, "--lines"], cwd=tmp_path, input=event("a", kind), capture_output=True, timeout=60)
     assert (one.returncode, rules(json.loads(one.stdout))) == (0, ["A"])
     for given in ((), ("--lines",)):  # no rule is about such an event, and `allow` would look like a decision
@@ -155,6 +159,7 @@ def test_the_command(tmp_path: Path) -> None:
         (b'{"event": {"kind": "a.b", "n": NaN}}', "NaN is no number of JSON"),
         (b'{"event": {"kind": "a.b", "n": 1, "n": 2}}', "a key is there twice"),
         (b"[]", "no object"),
+        (b" \n", "<stdin>: is empty: give it an event, such as a line of the journal"),
     ],
 )
 def test_one_document_is_read_as_strictly_as_a_line(text: bytes, why: str) -> None:

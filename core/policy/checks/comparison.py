@@ -28,7 +28,7 @@ def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, st
             for text in sorted(right.texts - left.texts):
                 if right.shared and not none and not get_close_matches(text, left.texts, 1, _MISSPELT):
                     continue  # it may be meant for another field
-                yield f'"{text}" is not {left.domain}', similar(text, left.texts, "; there are ")
+                yield f'"{text}" is not {left.domain}', similar(text, left.texts, "; there are ", left.remedy)
     if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
         yield f"{one.name} and {other.name} have no value in common", "compare others"
     if one.kinds <= _COLLECTIONS and other.kinds <= _COLLECTIONS and one.items and other.items:
@@ -54,10 +54,10 @@ def _alike(one: Type, other: Type) -> str:
     return "compare with a value of its own type"
 
 
-def similar(name: str, names: Iterable[str], otherwise: str = "") -> str:
-    """How to mend a name that is none of these; `otherwise` introduces them where none is similar."""
+def similar(name: str, names: Iterable[str], otherwise: str = "", remedy: str = "check its name") -> str:
+    """How to mend a name that is none of these: `remedy` where none is similar, and `otherwise` introduces them."""
     known = sorted(names)
     if close := get_close_matches(name, known, 1, 0.6):
         return f"did you mean {close[0]}?"
     some = ", ".join(each for each in known[:12] if each)
-    return f"check its name{otherwise}{some}{', ...' if len(known) > 12 else ''}" if some else "check its name"
+    return f"{remedy}{otherwise}{some}{', ...' if len(known) > 12 else ''}" if some else remedy

@@ -39,6 +39,8 @@ class Type:
     """As policies write it, where it is an input's or a document's."""
     shared: bool = False
     """Its texts are written elsewhere, by a rule or a call: others than this place may be about some of them."""
+    remedy: str = "check its name"
+    """What to do about a text that is none of the domain's."""
 
     @property
     def known(self) -> bool:
@@ -103,7 +105,8 @@ def _either(one: Type, other: Type) -> Type:
     name = one.name if one.name == other.name else ""
     if (one.domain or other.domain) and not domain:
         texts = None  # a literal beside an enumeration: what is wrong cannot be told any more
-    return Type(one.kinds | other.kinds, texts, domain, members, items, name, one.shared or other.shared)
+    remedy = one.remedy if one.domain else other.remedy
+    return Type(one.kinds | other.kinds, texts, domain, members, items, name, one.shared or other.shared, remedy)
 
 
 def _texts(one: Type, other: Type) -> frozenset[str] | None:
