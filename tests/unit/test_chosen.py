@@ -88,7 +88,7 @@ def test_every_report_names_the_commit_that_a_revision_was(site: Path, monkeypat
         for shape in ("table", *FORMATS):
             shown = CliRunner().invoke(policy, [*command, "--format", shape]).stdout
             assert all(each in shown for each in commits), (command, shape, shown)
-            assert shown.count("policies/runtime_integrity is in ") <= 1, (command, shape, shown)
+            assert shown.count("policies/agent is in ") <= 1, (command, shape, shown)
         told = json.loads(CliRunner().invoke(policy, [*command, "--format", "json"]).stdout)
         told_of = told["old"] if command is diff else told["new"]
         assert old in told_of["commit"]
