@@ -2,10 +2,12 @@
  *
  * Credentials that changed without the kernel's own way of changing them. What each thread has is noted when it is born
  * and at every commit_creds(), the one function by which a thread changes its own; it is compared where credentials are
- * used for what matters.
+ * used for what matters, and before new ones are made of them: what was tampered with must not be noted as legal because
+ * something legal followed.
  *
  * A struct cred is never written once a thread has it: the kernel makes a new one. Compared is the objective one
- * (real_cred): the subjective one is another for a while wherever the kernel works in somebody's name.
+ * (real_cred): the subjective one is another for a while wherever the kernel works in somebody's name. What is derived
+ * meanwhile from that other one is never noted: commit_creds() insists on both being the same.
  */
 
 #define RUNTIME_INTEGRITY_CRED_START __builtin_offsetof(struct cred, uid)
@@ -14,6 +16,7 @@
 #define RUNTIME_INTEGRITY_CRED_WORDS (RUNTIME_INTEGRITY_CRED_BYTES / 4)
 
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
+#define RUNTIME_INTEGRITY_PF_IO_WORKER 0x10 /* since 3bfe6106693b; before, none that a new task has */
 
 struct runtime_integrity_creds {
 	u64 start_time; /* of the thread: the memory of a task is used again */
@@ -83,24 +86,11 @@ static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_cr
 	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_CAPABILITIES;
 }
 
-/* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
- * it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none. Both are
- * missed only where two other threads were preempted, one in each. The second one to run has nothing left to do. */
-static __always_inline int runtime_integrity_commit(const struct cred *new)
+/* Whether what was noted is the current thread's, and nothing has passed unseen since. */
+static __always_inline bool runtime_integrity_holds(struct runtime_integrity_creds *noted)
 {
-	u64 task = (u64)krie_current();
-	struct runtime_integrity_creds creds = {};
-	struct runtime_integrity_creds *noted;
-
-	if (!krie_enter())
-		return 0;
-	noted = runtime_integrity_shadow.lookup(&task);
-	if (noted && noted->cred == (u64)new && noted->noted >= runtime_integrity_followed() &&
-	    noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime))
-		return 0;
-	runtime_integrity_read_creds(&creds, new);
-	runtime_integrity_follow(krie_current(), &creds);
-	return 0;
+	return noted && noted->noted >= runtime_integrity_followed() &&
+	       noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime);
 }
 
 #define RUNTIME_INTEGRITY_CALL 0xe8
@@ -118,12 +108,13 @@ static __always_inline bool runtime_integrity_commits_unseen(void)
 	return (u8)start[0] != RUNTIME_INTEGRITY_CALL && (u8)start[1] != RUNTIME_INTEGRITY_CALL; /* behind an endbr */
 }
 
-/* Whether the current thread has other credentials than it was given legally; `error` is what the operation shall return. */
-static __always_inline int runtime_integrity_compare(u8 operation, const u32 can)
+/* Whether the current thread has other credentials than it was given legally; `error` is what the operation shall return.
+ * `now` is the caller's, and zeros: the stack is too small for two where he has one himself. */
+static __always_inline int runtime_integrity_compare_in(struct runtime_integrity_creds *now, u8 operation,
+							const u32 can)
 {
 	struct task_struct *task = krie_current();
 	u64 key = (u64)task;
-	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *before = runtime_integrity_shadow.lookup(&key);
 	struct runtime_integrity_cred_tamper_inline known = { .operation = operation };
 	struct runtime_integrity_cred_tamper *record;
@@ -131,32 +122,32 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 	u64 changed;
 	int error = 0;
 
-	runtime_integrity_read_creds(&now, KRIE_READ(task_struct, task, real_cred));
+	runtime_integrity_read_creds(now, KRIE_READ(task_struct, task, real_cred));
 	/* Older than the agent, or than the time since when all changes were seen: what it has now counts as its own. */
-	if (!before || before->noted < runtime_integrity_followed() ||
-	    before->start_time != KRIE_LOAD(task_struct, krie_current_btf(), start_boottime)) {
+	if (!runtime_integrity_holds(before)) {
 		if (!(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING))
-			runtime_integrity_follow(task, &now);
+			runtime_integrity_follow(task, now);
 		return 0;
 	}
-	changed = runtime_integrity_differs(before, &now) |
-		  krie_truth(before->cred ^ now.cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER;
+	changed = runtime_integrity_differs(before, now) |
+		  krie_truth(before->cred ^ now->cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER;
 	/* The kernel execs and changes users in nobody's name: commit_creds() itself insists on that. */
-	if (operation != RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE)
-		changed |= krie_truth(now.cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
+	if (operation != RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE &&
+	    operation != RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_PREPARE)
+		changed |= krie_truth(now->cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
 			   RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
 	if (!changed)
 		return 0;
 	if (runtime_integrity_commits_unseen()) {
 		runtime_integrity_blind_until(bpf_ktime_get_boot_ns());
-		runtime_integrity_follow(task, &now);
+		runtime_integrity_follow(task, now);
 		return 0;
 	}
 	known.changed = changed;
 	known.uid_before = before->words[0];
 	known.euid_before = before->words[4];
-	known.euid_now = now.words[4];
-	runtime_integrity_follow(task, &now); /* told once */
+	known.euid_now = now->words[4];
+	runtime_integrity_follow(task, now); /* told once */
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
@@ -165,9 +156,40 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_cred_tamper(record, &known);
-	record->cred = now.cred;
+	record->cred = now->cred;
 	krie_submit_runtime_integrity_cred_tamper(record);
 	return error;
+}
+
+static __always_inline int runtime_integrity_compare(u8 operation, const u32 can)
+{
+	struct runtime_integrity_creds now = {};
+
+	return runtime_integrity_compare_in(&now, operation, can);
+}
+
+/* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
+ * it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none. Both are
+ * missed only where two other threads were preempted, one in each. The second one to run has nothing left to do.
+ *
+ * What the thread has until now is compared once more, whoever made `new`: keyctl's KEYCTL_SESSION_TO_PARENT lets a child. */
+static __always_inline int runtime_integrity_commit(const struct cred *new)
+{
+	u64 task = (u64)krie_current();
+	struct runtime_integrity_creds creds = {};
+	struct runtime_integrity_creds *noted;
+
+	if (!krie_enter())
+		return 0;
+	noted = runtime_integrity_shadow.lookup(&task);
+	if (runtime_integrity_holds(noted)) {
+		if (noted->cred == (u64)new)
+			return 0;
+		runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL);
+	}
+	runtime_integrity_read_creds(&creds, new);
+	runtime_integrity_follow(krie_current(), &creds);
+	return 0;
 }
 
 int runtime_integrity_commit_fentry(u64 *ctx)
@@ -178,6 +200,16 @@ int runtime_integrity_commit_fentry(u64 *ctx)
 int runtime_integrity_commit_again(u64 *ctx)
 {
 	return runtime_integrity_commit((const struct cred *)ctx[0]);
+}
+
+/* security_prepare_creds(new, old, flags): credentials are copied, to be changed or for a child. All that changes a thread's
+ * own begins here, and so do fork and exec; who is refused is told that there is no memory. */
+int runtime_integrity_cred_prepare_hook(u64 *ctx)
+{
+	if (!krie_enter())
+		return 0;
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_PREPARE,
+					 KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* security_bprm_check(bprm) */
@@ -220,7 +252,8 @@ int runtime_integrity_cred_want_write(u64 *ctx)
 /* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
  * workers (since 3bfe6106693b). Noted is what the child has, which may be other than its maker's own, as in a new user
  * namespace, or where io_uring makes a worker in somebody else's name; but of a maker whose credentials were tampered with,
- * the child keeps what was legal, so that its own first operation tells. */
+ * the child keeps what was legal, so that its own first operation tells. So does that of a maker which acts by other
+ * credentials than its own: in nobody's name anything but a worker of io_uring is made. */
 int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 maker = (u64)krie_current();
@@ -229,16 +262,18 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 	struct runtime_integrity_creds creds = {};
 	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *legal;
+	u64 acts_by;
+	u32 worker;
 
 	if (!krie_enter())
 		return 0;
 	runtime_integrity_read_creds(&creds, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);
-	if (legal && legal->noted >= runtime_integrity_followed() &&
-	    legal->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) &&
-	    runtime_integrity_differs(legal, &creds)) {
+	if (runtime_integrity_holds(legal) && runtime_integrity_differs(legal, &creds)) {
 		runtime_integrity_read_creds(&now, KRIE_READ(task_struct, krie_current(), real_cred));
-		if (runtime_integrity_differs(legal, &now)) {
+		acts_by = (u64)KRIE_READ(task_struct, krie_current(), cred);
+		worker = KRIE_READ(task_struct, child, flags) & RUNTIME_INTEGRITY_PF_IO_WORKER;
+		if (runtime_integrity_differs(legal, &now) || (!worker && acts_by != now.cred)) {
 			creds = *legal;
 			creds.cred = (u64)cred;
 		}

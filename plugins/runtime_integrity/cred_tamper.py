@@ -1,14 +1,18 @@
 """Credentials that a thread did not get by the kernel's own ways: the mark of a write to kernel memory.
 
 What each thread has is noted when it is born and at every commit_creds(), and compared when it execs, changes its
-users, and opens a file for writing, makes, renames, removes or changes one.
+users, and opens a file for writing, makes, renames, removes or changes one. It is compared, too, whenever the kernel
+makes new credentials of the old ones, and when they replace them: nothing is noted as legal that was derived from what
+was tampered with, whatever the transition (prctl, capset, keyctl, unshare, fork, exec).
 
 Limits: who only reads, or writes to a device, is not compared. A call of commit_creds() by an exploit is a legal
-transition here. What threads older than the agent have is believed at first sight. Swapping only the subjective
-credentials (task->cred) is seen at exec and setuid, not at a write. Workers of io_uring write by subjective ones, those
-of whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for somebody who tampered
-is not seen; since then it is not where his credentials were replaced as a whole after the worker was born. What is
-noted lies in kernel memory, too.
+transition here, and so is a change of new credentials between their making and their commit; who writes the old ones
+and puts them back within the instant in which the kernel copies them is not seen either. What threads older than the
+agent have is believed at first sight. Swapping only the subjective credentials (task->cred) is seen at exec, setuid and
+commit, and in children that are made then, not at a write. Workers of io_uring write by subjective ones, those of
+whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for somebody who tampered is
+not seen; since then it is not where his credentials were replaced as a whole after the worker was born. What is noted
+lies in kernel memory, too.
 
 Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
 renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when commit_creds() begins with a
@@ -52,7 +56,7 @@ from .topic import PREFIX, REFUSES, Topic
 _log = logging.getLogger("krie")
 THREADS = 32768
 """Threads whose credentials are kept; some 210 bytes each."""
-OPERATIONS = {1: "exec", 2: "write", 3: "setuid"}
+OPERATIONS = {1: "exec", 2: "write", 3: "setuid", 4: "prepare", 5: "commit"}
 CHANGES = {
     1: "pointer",
     2: "users",
@@ -89,7 +93,15 @@ class CredTamper(Event):
             "what differs; `pointer`: other credentials as a whole; `subjective`: those that it acts by are not its own"
         ),
     ]
-    operation: Annotated[str, Choice("B", OPERATIONS), Inline(), Doc("what it was about to do, when that was found")]
+    operation: Annotated[
+        str,
+        Choice("B", OPERATIONS),
+        Inline(),
+        Doc(
+            "what it was about to do, when that was found; `prepare`: copy them, with which fork, exec and all changes "
+            "of credentials begin; `commit`: take new ones"
+        ),
+    ]
     pad: Pad7 = b""
 
 
@@ -173,9 +185,13 @@ def _probe() -> Probe:
         Program(AttachType.FENTRY, target, f"{PREFIX}_cred_{name}", optional=True)
         for target, name in (("mnt_get_write_access", "write_access"), ("__mnt_want_write", "want_write"))
     )
-    hooks = {"exec": "bprm_check_security", "setuid": "task_fix_setuid"}
+    hooks = {"prepare": "cred_prepare", "exec": "bprm_check_security", "setuid": "task_fix_setuid"}
     limits = "who writes to files is killed, and contained from then on, but this first write is not refused by itself"
-    functions = {name: f"security_{hook.removesuffix('_security')}" for name, hook in hooks.items()}
+    functions = {
+        "prepare": "security_prepare_creds",
+        "exec": "security_bprm_check",
+        "setuid": "security_task_fix_setuid",
+    }
 
     def hooked(attach: AttachType, targets: dict[str, str]) -> Alternative:
         programs = tuple(Program(attach, target, f"{PREFIX}_cred_{name}_hook") for name, target in targets.items())

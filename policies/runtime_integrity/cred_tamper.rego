@@ -11,7 +11,8 @@ package krie.runtime_integrity
 #   action: kill
 #   technique: T1068
 #   seen: |
-#     The process ends before it execs or changes its user, or as it writes to a file. No ordinary work causes this.
+#     The process ends before it forks, execs or changes its credentials, or as it writes to a file. No ordinary work
+#     causes this.
 rules contains {"id": "CRED001", "action": "kill", "scope": "process"} if {
 	input.event.kind == "runtime_integrity.cred_tamper"
 }

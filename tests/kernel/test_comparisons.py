@@ -150,11 +150,11 @@ CLONE = "libc.syscall(56, 0x10000011, 0, 0, 0, 0)"  # CLONE_NEWUSER | SIGCHLD
 @pytest.mark.parametrize(
     ("how", "changed", "then", "operation"),
     [
-        ("users", {"users"}, EXEC, "exec"),
-        ("users", {"users"}, SETUID, "setuid"),
+        ("users", {"users"}, EXEC, "prepare"),
+        ("users", {"users"}, SETUID, "prepare"),
         ("pointer", {"users", "pointer"}, WRITE, "write"),
-        ("users", {"users"}, FORK, "exec"),
-        ("users", {"users", "capabilities", "user_namespace"}, FORK.replace("os.fork()", CLONE), "exec"),
+        ("users", {"users"}, FORK, "prepare"),
+        ("users", {"users"}, FORK.replace("os.fork()", CLONE), "prepare"),
     ],
 )
 def test_tampered_credentials_end_their_process(

