@@ -67,7 +67,7 @@ def probes() -> tuple[Probe, ...]:
         _probe("open_for_writing", {"file_open": "open"}, _open_for_writing),
         _probe("device_node", {"inode_mknod": "mknod"}, _make_a_pipe),
         _probe("module", {"kernel_read_file": "read_file", "kernel_load_data": "load_data"}),
-        _probe("mount", {"sb_kern_mount": "mount", "move_mount": "mount", "sb_umount": "mount"}),
+        _probe("mount", dict.fromkeys(("sb_kern_mount", "sb_remount", "move_mount", "sb_umount"), "mount")),
     )
 
 

@@ -15,6 +15,9 @@
 #define CFI_MODE_WRITE 2 /* FMODE_WRITE, include/linux/fs.h */
 #define CFI_ATTR_MODE 1 /* include/linux/fs.h */
 #define CFI_ATTR_UID 2
+#define CFI_ATTR_SIZE 8
+#define CFI_ATTR_FILE (1 << 13)
+#define CFI_ATTR_OPEN (1 << 15)
 #define CFI_S_IFMT 0170000 /* include/uapi/linux/stat.h */
 #define CFI_S_IFREG 0100000
 #define CFI_S_IFCHR 0020000
@@ -120,12 +123,21 @@ static __always_inline u64 cfi_may(u64 capabilities)
 	return krie_truth((cfi_global(cfi_own()) | cfi_global(cfi_acting())) & capabilities);
 }
 
+/* Whether credentials may give files capabilities in a user namespace of their own, which is not the first one. */
+static __always_inline u64 cfi_gives_inside(struct cred *cred)
+{
+	return (cfi_effective(cred) >> CFI_CAP_SETFCAP & 1) * (1 - cfi_is_first(KRIE_READ(cred, cred, user_ns)));
+}
+
 /* Whether files of this user are one's own. */
+static __always_inline u64 cfi_is_one_of(struct cred *own, struct cred *acting, u32 uid)
+{
+	return krie_equal(KRIE_READ(cred, own, fsuid.val), uid) | krie_equal(KRIE_READ(cred, acting, fsuid.val), uid);
+}
+
 static __always_inline u64 cfi_is(u32 uid)
 {
-	struct cred *own = cfi_own(), *acting = cfi_acting();
-
-	return krie_equal(KRIE_READ(cred, own, fsuid.val), uid) | krie_equal(KRIE_READ(cred, acting, fsuid.val), uid);
+	return cfi_is_one_of(cfi_own(), cfi_acting(), uid);
 }
 
 /* Whether a user has a number in a user namespace; where that has too many ranges to look at, as if. */
@@ -205,27 +217,40 @@ int cfi_setxattr(u64 *ctx)
 		return 0;
 	inode = KRIE_READ(dentry, (struct dentry *)change.dentry, d_inode);
 	bpf_probe_read_kernel(&given, sizeof(given), change.third);
-	/* What gives rights in a user namespace only is the business of who rules there. That may be root without any
-	 * capabilities in the first one: nobody else maps it without CAP_SETFCAP (db2e718a4798, 5.12). */
+	/* What gives rights in a user namespace only is the business of who rules there. Its root may be the machine's:
+	 * nobody maps that one without CAP_SETFCAP (db2e718a4798, 5.12). */
 	if (!cfi_is_of_first(KRIE_READ(inode, inode, i_sb)) |
-	    (krie_equal(given.magic >> 24, CFI_REVISION_3) & (krie_truth(given.root) | cfi_is(0))))
+	    (krie_equal(given.magic >> 24, CFI_REVISION_3) &
+	     (krie_truth(given.root) | cfi_gives_inside(cfi_own()) | cfi_gives_inside(cfi_acting()))))
 		return 0;
 	if (cfi_may(1ULL << CFI_CAP_SETFCAP))
 		return 0;
 	return cfi_without_right(CFI_ACT_ACT_FILE_CAPABILITY, inode, change.dentry, KRIE_READ(inode, inode, i_mode));
 }
 
+/* Whether permissions on it are decided here, by owner and mode: by local file systems. */
+static __always_inline u64 cfi_is_local(u64 magic)
+{
+	return krie_equal(magic, 0xef53) /* ext2, ext3, ext4 */ | krie_equal(magic, 0x58465342) /* XFS */ |
+	       krie_equal(magic, 0x9123683e) /* Btrfs */ | krie_equal(magic, 0xf2f52010) /* F2FS */ |
+	       krie_equal(magic, 0x01021994) /* tmpfs */ | krie_equal(magic, KRIE_OVERLAYFS);
+}
+
 /* security_inode_setattr(dentry, attributes), with the mount's mapping of users before them since 0e363cf3fa59 (6.0); the
  * hook of this name has it since 6.9. Where mounts may have one and it is not here, nothing can be told. File systems ask for
  * the right behind it (setattr_prepare()), so that who may not is here, too: a chmod(2) of root's file says nothing. But
- * chown(2) always takes the set-uid bit away. Only the kernel's own work leaves it, as ovl_set_attr() in a copy-up. */
+ * chown(2) always takes the set-uid bit away. Only the kernel's own work leaves it, as ovl_set_attr() in a copy-up.
+ *
+ * A file is emptied by truncate(2) without being opened, and by O_TRUNC when it is opened for reading. */
 int cfi_setattr(u64 *ctx)
 {
+	struct super_block *super;
 	struct cfi_change change;
 	struct iattr *attributes;
 	struct inode *inode;
-	u32 valid, mode;
-	u64 plain;
+	u64 plain, capability;
+	u32 valid, mode, uid;
+	u8 act;
 
 	if (!cfi_enter())
 		return 0;
@@ -236,28 +261,36 @@ int cfi_setattr(u64 *ctx)
 	plain *= change.mapping;
 #endif
 	valid = KRIE_READ(iattr, attributes, ia_valid);
-	if (!((valid & CFI_ATTR_UID) && plain))
+	/* By a descriptor that is open for writing, the right was asked for when it was opened. */
+	if ((valid & (CFI_ATTR_FILE | CFI_ATTR_OPEN)) == CFI_ATTR_FILE)
+		valid &= ~CFI_ATTR_SIZE;
+	if (!((valid & (CFI_ATTR_UID | CFI_ATTR_SIZE)) && plain))
 		return 0;
 	inode = KRIE_READ(dentry, (struct dentry *)change.dentry, d_inode);
+	super = KRIE_READ(inode, inode, i_sb);
 	mode = KRIE_READ(inode, inode, i_mode);
-	if (valid & CFI_ATTR_MODE)
-		mode = (mode & CFI_S_IFMT) | (KRIE_READ(iattr, attributes, ia_mode) & ~CFI_S_IFMT);
-	if (KRIE_READ(iattr, attributes, ia_uid.val) || !KRIE_READ(inode, inode, i_uid.val) ||
-	    (mode & (CFI_S_IFMT | CFI_S_ISUID)) != (CFI_S_IFREG | CFI_S_ISUID))
+	uid = KRIE_READ(inode, inode, i_uid.val);
+	if ((mode & CFI_S_IFMT) != CFI_S_IFREG)
 		return 0;
-	if (!cfi_is_of_first(KRIE_READ(inode, inode, i_sb)) | cfi_may_over(cfi_own(), 1ULL << CFI_CAP_CHOWN, 0))
+	if (valid & CFI_ATTR_UID) {
+		if (valid & CFI_ATTR_MODE)
+			mode = (mode & CFI_S_IFMT) | (KRIE_READ(iattr, attributes, ia_mode) & ~CFI_S_IFMT);
+		if (KRIE_READ(iattr, attributes, ia_uid.val) || !uid || !(mode & CFI_S_ISUID))
+			return 0;
+		act = CFI_ACT_ACT_SETUID_ROOT;
+		capability = 1ULL << CFI_CAP_CHOWN;
+		uid = 0;
+	} else {
+		if (mode & CFI_OTHERS_WRITE || cfi_is(uid) || !cfi_is_local(KRIE_READ(super_block, super, s_magic)))
+			return 0;
+		act = CFI_ACT_ACT_OPEN_FOR_WRITING;
+		capability = 1ULL << CFI_CAP_DAC_OVERRIDE;
+	}
+	if (!cfi_is_of_first(super) | cfi_may_over(cfi_own(), capability, uid))
 		return 0;
-	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_CHOWN, 0))
+	if (cfi_may_over(cfi_acting(), capability, uid))
 		return 0;
-	return cfi_without_right(CFI_ACT_ACT_SETUID_ROOT, inode, change.dentry, mode);
-}
-
-/* Whether permissions on it are decided here, by owner and mode: by local file systems. */
-static __always_inline u64 cfi_is_local(u64 magic)
-{
-	return krie_equal(magic, 0xef53) /* ext2, ext3, ext4 */ | krie_equal(magic, 0x58465342) /* XFS */ |
-	       krie_equal(magic, 0x9123683e) /* Btrfs */ | krie_equal(magic, 0xf2f52010) /* F2FS */ |
-	       krie_equal(magic, 0x01021994) /* tmpfs */ | krie_equal(magic, KRIE_OVERLAYFS);
+	return cfi_without_right(act, inode, change.dentry, mode);
 }
 
 /* Whether a mount maps users: file systems under it have owners that its tasks see as others. */
@@ -273,12 +306,14 @@ static __always_inline u64 cfi_maps_users(struct vfsmount *mount)
 }
 
 /* security_file_open(file). Where the group may write, so may whom an access control list names; and nobody else does by
- * one: the mode's bits of the group are its mask. */
+ * one: the mode's bits of the group are its mask. The open file has the credentials that it is opened by: the acting ones,
+ * and those of who gave a file to FUSE for passing through. */
 int cfi_open(u64 *ctx)
 {
 	struct inode *inode;
 	struct super_block *super;
 	struct dentry *dentry;
+	struct cred *opener;
 	struct file *file;
 	u64 words[2] = {};
 	u64 magic;
@@ -301,12 +336,13 @@ int cfi_open(u64 *ctx)
 			return 0;
 		return cfi_without_right(CFI_ACT_ACT_RELEASE_AGENT, inode, dentry, mode);
 	}
-	if ((mode & CFI_S_IFMT) != CFI_S_IFREG || mode & CFI_OTHERS_WRITE || cfi_is(uid))
+	opener = (void *)KRIE_READ(file, file, f_cred);
+	if ((mode & CFI_S_IFMT) != CFI_S_IFREG || mode & CFI_OTHERS_WRITE || cfi_is_one_of(cfi_own(), opener, uid))
 		return 0;
 	if (!(cfi_is_local(magic) & cfi_is_of_first(super)) | cfi_maps_users(KRIE_READ(file, file, f_path.mnt)) |
 	    cfi_may_over(cfi_own(), 1ULL << CFI_CAP_DAC_OVERRIDE, uid))
 		return 0;
-	if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_DAC_OVERRIDE, uid))
+	if (cfi_may_over(opener, 1ULL << CFI_CAP_DAC_OVERRIDE, uid))
 		return 0;
 	return cfi_without_right(CFI_ACT_ACT_OPEN_FOR_WRITING, inode, dentry, mode);
 }

@@ -50,7 +50,7 @@ class CfiConfig(PluginConfig):
         [], description="further functions to lock: a call from elsewhere than their callers is told"
     )
     acts: bool = Field(
-        False, description="also judge rights again where acts are done that take one; nine programs more to verify"
+        False, description="also judge rights again where acts are done that take one; ten programs more to verify"
     )
 
 

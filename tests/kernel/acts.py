@@ -5,6 +5,13 @@ import sys
 
 NOBODY = 65534
 ACTS = ("file_capability", "setuid_root", "open_for_writing", "release_agent", "device_node", "module", "mount")
+ANOTHER_WAY = {
+    "truncate": "open_for_writing",
+    "open_truncated": "open_for_writing",
+    "remount": "mount",
+    "unmount": "mount",
+}
+"""Of doing one of these."""
 UNCHECKED = "unchecked"
 """Have the kernel's own checks left out, by the test module."""
 
@@ -45,6 +52,12 @@ def setuid_root(name):
 def open_for_writing(name):
     os.close(os.open(f"{folder}/secret", os.O_WRONLY))
 
+def truncate(name):
+    os.truncate(f"{folder}/secret", 0)
+
+def open_truncated(name):
+    os.close(os.open(f"{folder}/secret", os.O_RDONLY | os.O_TRUNC))
+
 def release_agent(name):
     os.close(os.open(f"{group}/release_agent", os.O_WRONLY))
 
@@ -67,9 +80,14 @@ def mount(name):
     call(165, b"none", f"{folder}/mounted".encode(), b"tmpfs", 0, 0)
     call(166, f"{folder}/mounted".encode(), 0)              # umount2
 
+def remount(name):
+    call(165, None, f"{folder}/busy".encode(), None, 32, 0)         # MS_REMOUNT
+
+acts = (file_capability, setuid_root, open_for_writing, truncate, open_truncated, release_agent, device_node, module,
+        mount, remount)
 answers = collections.defaultdict(collections.Counter)
 for round in range(rounds):
-    for act in (file_capability, setuid_root, open_for_writing, release_agent, device_node, module, mount):
+    for act in acts:
         try:
             act(f"{act.__name__}{round}")
             answers[act.__name__]["done"] += 1
@@ -126,6 +144,51 @@ for line in sys.argv[2:]:
 print("done")
 """
 """By root of a user namespace: all of it is its own."""
+
+AS_A_SERVICE = """
+import ctypes, os, struct, sys
+folder, uid = sys.argv[1], int(sys.argv[2])
+libc = ctypes.CDLL(None, use_errno=True)
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    assert not libc.unshare(0x10000000), ctypes.get_errno()  # CLONE_NEWUSER
+    os.write(ready[1], b"x")
+    os.read(go[0], 1)
+    libc.prctl(8, 1)                                         # PR_SET_KEEPCAPS
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    header, data = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)(1 << 31, 1 << 31, 0, 0, 0, 0)  # CAP_SETFCAP
+    assert not libc.syscall(126, header, data), ctypes.get_errno()  # capset
+    os.close(os.open(f"{folder}/service", os.O_CREAT | os.O_WRONLY, 0o755))
+    os.setxattr(f"{folder}/service", "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+    os.write(1, b"done\\n")
+    os._exit(0)
+os.read(ready[0], 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{name}", "w") as file:
+        file.write("0 0 65536")
+os.write(go[1], b"x")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Not by root, in a container whose users are the machine's: the kernel writes that it holds for the machine's root."""
+
+BARE_ROOT = """
+import ctypes, os, struct, sys
+folder, command = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+device = os.open("/dev/krie_test", os.O_WRONLY)
+os.write(device, command.encode())
+header, data = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)()
+assert not libc.syscall(126, header, data), ctypes.get_errno()  # capset
+os.close(os.open(f"{folder}/bare", os.O_CREAT | os.O_WRONLY, 0o755))
+try:
+    os.setxattr(f"{folder}/bare", "security.capability", struct.pack("<6I", 0x03000001, 1 << 10, 0, 0, 0, 0))
+    print("done")
+except OSError as error:
+    print(error.errno)
+"""
+"""By root of a container that has no capabilities, nor a user namespace: in words that hold for the machine's root."""
 
 MAPPED = """
 import ctypes, os, struct, sys

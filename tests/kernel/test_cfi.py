@@ -1,5 +1,6 @@
 """Locked functions: who calls them from elsewhere is killed, who calls them as the kernel does is not noticed."""
 
+import errno
 import json
 import os
 import re
@@ -281,11 +282,11 @@ def test_what_is_done_without_a_right_is_refused(
     before = len(locked.lines(ACT))
     with mounted(folder / "busy", "-t", "tmpfs", "none"):
         answers = json.loads(acts.run(acts.DO, ROUNDS, *place, acts.NOBODY, acts.UNCHECKED))
-    assert answers == {act: {"EPERM": ROUNDS} for act in (*acts.ACTS, "unmount")}
+    assert answers == {act: {"EPERM": ROUNDS} for act in (*acts.ACTS, *acts.ANOTHER_WAY)}
     lines = locked.wait(ACT, count=before + ROUNDS * len(answers))[before:]
     for act in acts.ACTS:
         told = [each for each in lines if each["event"]["act"] == act]
-        assert len(told) == ROUNDS * (1 + (act == "mount"))
+        assert len(told) == ROUNDS * [act, *acts.ANOTHER_WAY.values()].count(act)
         for line in told:
             event, decision = line["event"], line["decision"]
             assert ([each["id"] for each in decision["rules"]], decision["tier"]) == (["CFI005"], "kernel")
@@ -296,6 +297,17 @@ def test_what_is_done_without_a_right_is_refused(
     assert secret["ino"] == (folder / "secret").stat().st_ino
 
 
+@pytest.mark.needs("test_module", "fmod_ret")
+def test_root_without_capabilities_gives_files_none(
+    locked: RunningAgent, test_module: TestModule, place: tuple[Path, Path]
+) -> None:
+    folder, _ = place
+    before = len(locked.lines(ACT))
+    assert acts.run(acts.BARE_ROOT, folder / "plain", acts.UNCHECKED) == f"{errno.EPERM}\n"
+    (line,) = locked.wait(ACT, count=before + 1)[before:]
+    assert (line["event"]["act"], line["event"]["fsuid"], line["done"]) == ("file_capability", 0, ["refused"])
+
+
 @pytest.mark.needs("fmod_ret")
 def test_what_is_done_by_right_or_refused_by_the_kernel_is_silent(
     locked: RunningAgent, place: tuple[Path, Path], record_property: Record
@@ -304,10 +316,10 @@ def test_what_is_done_by_right_or_refused_by_the_kernel_is_silent(
     before = len(locked.lines(ACT))
     with mounted(folder / "busy", "-t", "tmpfs", "none"):
         refused = json.loads(acts.run(acts.DO, 2, *place, acts.NOBODY, ""))
-        assert {act for act, answers in refused.items() if "done" not in answers} == {*acts.ACTS, "unmount"}
+        assert {act for act, answers in refused.items() if "done" not in answers} == {*acts.ACTS, *acts.ANOTHER_WAY}
     subprocess.run(["mount", "-t", "tmpfs", "none", folder / "busy"], check=True)
     done = json.loads(acts.run(acts.DO, 1, *place, 0, ""))
-    assert {act for act, answers in done.items() if "done" in answers} == {*acts.ACTS, "unmount"} - {"module"}
+    assert {act for act, answers in done.items() if "done" in answers} == {*acts.ACTS, *acts.ANOTHER_WAY} - {"module"}
     with overlaid(folder, "below", "merged"):
         acts.run(acts.LEGAL, folder, by=acts.AS_NOBODY)
     own_namespace = ("unshare", "--user", "--map-root-user", "--mount")
@@ -316,6 +328,7 @@ def test_what_is_done_by_right_or_refused_by_the_kernel_is_silent(
     record_property("a mount that maps users", acts.run(acts.MAPPED, folder, acts.IN_A_NAMESPACE))
     # root, without a capability outside
     assert acts.run(acts.IN_A_NAMESPACE, folder / "plain", by=own_namespace) == "done\n"
+    assert acts.run(acts.AS_A_SERVICE, folder, acts.NOBODY) == "done\n"
     locked.settle()
     assert [each["event"] for each in locked.lines(ACT)[before:]] == []
 
