@@ -12,6 +12,7 @@
 #define CONTAINMENT_PROT_EXEC 4 /* include/uapi/asm-generic/mman-common.h */
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
+#define CONTAINMENT_IOC_WRITE 0x40000000 /* _IOC_WRITE, include/uapi/asm-generic/ioctl.h: it takes what is in memory */
 
 /* Number of the operation that this program is for: OPERATIONS in krie/events/operations.py. It is the argument, above
  * CONTAINMENT_FURTHER bits of the further programs for it. */
@@ -189,6 +190,44 @@ int containment_inode_setattr(u64 *ctx)
 
 	if (!error)
 		error = containment_guard_file(krie_without_type((void *)ctx[1]));
+	if (error)
+		return error;
+	return containment_refuse(containment_operation());
+}
+
+/* An argument of a hook, read from the context's memory: verifiers before 1271a40eeafa (6.16) let no program load a pointer
+ * to a name. */
+static __always_inline void *containment_argument(u64 *ctx, const u32 index)
+{
+	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4; /* bpf_probe_read() */
+	void *value = NULL;
+
+	read_any(&value, sizeof(value), ctx + index);
+	return value;
+}
+
+/* security_inode_setxattr(dentry, name, ...), security_inode_set_acl() and those that remove; before the dentry as
+ * containment_inode_setattr(). An access control list is the mode of a file, too. */
+int containment_inode_attribute(u64 *ctx)
+{
+	int error = containment_guard_file(containment_argument(ctx, 0));
+
+	if (!error)
+		error = containment_guard_file(containment_argument(ctx, 1));
+	if (error)
+		return error;
+	return containment_refuse(containment_operation());
+}
+
+/* security_file_ioctl(file, command, argument): whoever may read a file may have it become immutable (FS_IOC_SETFLAGS), or
+ * be of another generation (FS_IOC_SETVERSION), by which the guard would not know it any more. */
+int containment_file_ioctl(u64 *ctx)
+{
+	struct file *file = krie_without_type((void *)ctx[0]);
+	int error = 0;
+
+	if ((u32)ctx[1] & CONTAINMENT_IOC_WRITE)
+		error = containment_guard_file(KRIE_READ(file, file, f_path.dentry));
 	if (error)
 		return error;
 	return containment_refuse(containment_operation());

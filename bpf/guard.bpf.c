@@ -5,6 +5,7 @@
  * tracepoint; and a timer counts the agent's silence.
  */
 
+#define GUARD_MS_MOVE 8192 /* include/uapi/linux/mount.h */
 #define GUARD_USED_MAPS 64 /* MAX_USED_MAPS, include/linux/bpf_verifier.h */
 #define GUARD_LEVELS 16 /* of cgroups */
 #define GUARD_SILENT_NS 2000000000ULL /* twice the agent's beat */
@@ -175,14 +176,24 @@ int guard_inode_unlink(u64 *ctx)
 	return 0;
 }
 
+/* Whether this is one of the folders of the agent or one above: what it opens next by its path would be another's. */
+static __always_inline bool guard_is_way(struct dentry *dentry)
+{
+	struct krie_file file = containment_file_of(KRIE_READ(dentry, dentry, d_inode));
+
+	return containment_ways.lookup(&file) != NULL;
+}
+
 /* The hook inode_rename(folder, dentry, new_folder, new_dentry); security_inode_rename() has flags behind them. */
 int guard_inode_rename(u64 *ctx)
 {
 	struct krie_process process;
 	u32 agent;
 
-	if (guard_enter(&process, &agent) && (guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]) ||
-					      guard_is_own_name((struct inode *)ctx[2], (struct dentry *)ctx[3])))
+	if (guard_enter(&process, &agent) &&
+	    (guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]) ||
+	     guard_is_own_name((struct inode *)ctx[2], (struct dentry *)ctx[3]) ||
+	     guard_is_way((struct dentry *)ctx[1]) || guard_is_way((struct dentry *)ctx[3])))
 		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
 	return 0;
 }
@@ -197,13 +208,7 @@ static __always_inline bool guard_is_own_mount(struct vfsmount *vfs)
 /* Whether this is one of the folders of the agent, or lies on the way there: what is mounted over it hides them. */
 static __always_inline bool guard_is_own_way(struct path *path)
 {
-	struct dentry *dentry = KRIE_READ(path, path, dentry);
-	struct krie_file file;
-
-	if (!guard_is_own_mount(KRIE_READ(path, path, mnt)))
-		return false;
-	file = containment_file_of(KRIE_READ(dentry, dentry, d_inode));
-	return containment_ways.lookup(&file) != NULL;
+	return guard_is_own_mount(KRIE_READ(path, path, mnt)) && guard_is_way(KRIE_READ(path, path, dentry));
 }
 
 /* security_sb_umount(mount, flags) */
@@ -217,13 +222,22 @@ int guard_sb_umount(u64 *ctx)
 	return 0;
 }
 
-/* security_sb_mount(device, path, type, flags, data) */
+/* Whether the root that the current process has is the agent's: then it changes the mounts that the agent sees. */
+static __always_inline bool guard_is_own_root(void)
+{
+	struct fs_struct *fs = KRIE_READ(task_struct, krie_current(), fs);
+
+	return guard_is_own_mount(KRIE_READ(fs_struct, fs, root.mnt));
+}
+
+/* security_sb_mount(device, path, type, flags, data): what is moved away has no hook by this call, so nothing is. */
 int guard_sb_mount(u64 *ctx)
 {
 	struct krie_process process;
 	u32 agent;
 
-	if (guard_enter(&process, &agent) && guard_is_own_way((struct path *)ctx[1]))
+	if (guard_enter(&process, &agent) &&
+	    (guard_is_own_way((struct path *)ctx[1]) || (ctx[3] & GUARD_MS_MOVE && guard_is_own_root())))
 		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }
@@ -234,7 +248,8 @@ int guard_move_mount(u64 *ctx)
 	struct krie_process process;
 	u32 agent;
 
-	if (guard_enter(&process, &agent) && guard_is_own_way((struct path *)ctx[1]))
+	if (guard_enter(&process, &agent) && (guard_is_own_way((struct path *)ctx[1]) ||
+					      guard_is_own_mount(KRIE_READ(path, (struct path *)ctx[0], mnt))))
 		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }
@@ -242,11 +257,10 @@ int guard_move_mount(u64 *ctx)
 /* security_sb_pivotroot(old, new): it changes the root of all in this namespace who have the old one */
 int guard_sb_pivotroot(u64 *ctx)
 {
-	struct fs_struct *fs = KRIE_READ(task_struct, krie_current(), fs);
 	struct krie_process process;
 	u32 agent;
 
-	if (guard_enter(&process, &agent) && guard_is_own_mount(KRIE_READ(fs_struct, fs, root.mnt)))
+	if (guard_enter(&process, &agent) && guard_is_own_root())
 		return containment_guard(&process, CONTAINMENT_MOUNTS_CHANGED);
 	return 0;
 }

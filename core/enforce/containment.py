@@ -59,7 +59,7 @@ def _probe(operation: Operation, canary: Callable[[], None]) -> Probe:
             Program(
                 attach,
                 target_of(hook),
-                f"{NAME}_{ANY}",
+                f"{NAME}_{operation.function if operation.alike else ANY}",
                 optional=True,
                 proven=False,
                 argument=operation.number << _FURTHER | at,

@@ -27,6 +27,8 @@ class Operation:
     """Hooks of newer kernels that refuse more of the same; older ones do without."""
     function: str = ANY
     """The C function behind `containment_`."""
+    alike: bool = False
+    """Whether further hooks have the same arguments, and so the same function."""
 
 
 _FUNCTIONS: Mapping[str, str] = {"bprm_check_security": "bprm_check", "userns_create": "create_user_ns"}
@@ -83,8 +85,15 @@ ALL = (
     Operation(104, "inode_mkdir", "making folders", function="inode_make"),
     Operation(105, "inode_rmdir", "removing folders"),
     Operation(106, "inode_mknod", "FIFOs, sockets and devices in the file system", function="inode_make"),
-    Operation(107, "inode_setxattr", "extended attributes, such as file capabilities; ACLs", ("inode_set_acl",)),
-    Operation(108, "inode_removexattr", "removing these", ("inode_remove_acl",)),
+    Operation(
+        107,
+        "inode_setxattr",
+        "extended attributes, such as file capabilities; ACLs",
+        ("inode_set_acl",),
+        "inode_attribute",
+        alike=True,
+    ),
+    Operation(108, "inode_removexattr", "removing these", ("inode_remove_acl",), "inode_attribute", alike=True),
     Operation(109, "task_fix_setgid", "changing group ids"),
     Operation(110, "key_permission", "keys", ("key_alloc",)),
     Operation(111, "ipc_permission", "messages, semaphores and shared memory of System V"),
@@ -103,6 +112,8 @@ ALL = (
         "file_ioctl",
         "ioctl(2) of descriptors that it holds: devices, file systems' flags, its terminal, signals as by fcntl(2)",
         ("file_ioctl_compat",),
+        "file_ioctl",
+        alike=True,
     ),
 )
 OPERATIONS: Mapping[int, str] = {each.number: each.hook for each in ALL}

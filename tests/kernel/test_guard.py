@@ -33,6 +33,11 @@ pytestmark = pytest.mark.needs("guest", "kprobe")
 SWITCH = Path("/sys/kernel/debug/kprobes/enabled")
 RULED = Path("/proc/sys/kernel/kptr_restrict")
 """A kernel-tier rule of the shipped policy refuses to lower it."""
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHi", *each) for each in ((1, 6, -1), (2, 6, 65534), (4, 0, -1), (16, 6, -1), (32, 0, -1))
+)
+"""An access control list: another user may write, which the mode shows as its group's bits."""
+FS_IOC_SETFLAGS, FS_IOC_SETVERSION = 0x40086602, 0x40087602
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -312,6 +317,15 @@ def test_sysrq_is_not_triggered(guarding: RunningAgent, tmp_path: Path) -> None:
     attempts(guarding, "sysrq_written", 2)
 
 
+def control(path: Path, command: int) -> None:
+    """Of a file that was opened for reading only."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, command, bytes(8))
+    finally:
+        os.close(descriptor)
+
+
 def test_its_files_stay(guarding: RunningAgent) -> None:
     state = guarding.folder / "state/agent.json"
     harms: tuple[Callable[[], object], ...] = (
@@ -332,6 +346,11 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
         lambda: (state.parent / "agent.new").symlink_to("/etc/passwd"),
         lambda: (state.parent / "agent.new").mkdir(),
         lambda: os.mkfifo(state.parent / "agent.new"),
+        lambda: os.setxattr(guarding.journal, "system.posix_acl_access", ACL),
+        lambda: os.removexattr(guarding.run_dir, "system.posix_acl_access"),
+        lambda: control(guarding.journal, FS_IOC_SETFLAGS),
+        lambda: control(state.parent, FS_IOC_SETVERSION),
+        lambda: guarding.folder.rename(guarding.folder.with_name("elsewhere")),
     )
     size = guarding.journal.stat().st_size
     for harm in harms:
@@ -343,7 +362,9 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
 
 def test_its_mounts_stay(guarding: RunningAgent, tmp_path: Path) -> None:
     """Neither taken away nor covered. Another mount namespace may do what it likes."""
-    for harm in ("umount -l /proc", "umount -l /sys", f"mount -t tmpfs none {guarding.run_dir}"):
+    covered, moved = f"mount -t tmpfs none {guarding.run_dir}", f"mount --move /sys {tmp_path}"
+    harms = ("umount -l /proc", "umount -l /sys", covered, moved)
+    for harm in harms:
         assert subprocess.run(harm.split(), capture_output=True, check=False).returncode
     (tmp_path / "root").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "root"], check=True)
@@ -354,7 +375,7 @@ def test_its_mounts_stay(guarding: RunningAgent, tmp_path: Path) -> None:
         assert ctypes.get_errno() == errno.EPERM
     finally:
         subprocess.run(["umount", tmp_path / "root"], check=True)
-    attempts(guarding, "mounts_changed", 4, by_us=False)
+    attempts(guarding, "mounts_changed", len(harms) + 1, by_us=False)
     script = "umount -l /sys && mount -t tmpfs none /run && mount -t tmpfs none /proc"
     subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True)
 
