@@ -64,7 +64,7 @@ def krie_config() -> type[PluginConfig]:
 def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
     """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
     if refused := features.refused.get(AttachType.KPROBE):
-        raise PluginError(_NAME, f"can do nothing on this kernel, which has no kprobes: {refused}")
+        raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
     declared = shipped().with_functions(config.functions)
     lock = _lock_of_this_build() if features.tried else None
     known = {name: _known(name, lock, declared) for name in declared.functions if features.tried}

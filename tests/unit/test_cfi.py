@@ -203,7 +203,7 @@ def test_functions_are_checked() -> None:
 
 
 def test_without_kprobes_it_says_so() -> None:
-    with pytest.raises(PluginError, match="which has no kprobes: no such type"):
+    with pytest.raises(PluginError, match="on this kernel: no such type"):
         plugin.krie_sensor(CfiConfig(), Features(refused={AttachType.KPROBE: "no such type"}, tried=True))
 
 
