@@ -84,6 +84,8 @@ class Machine:
     qemu_options: str = ""
     boot_s: float = 900
     """Longest time until the command runs."""
+    init_reads: Path | None = None
+    """A bash script that the guest's init reads before all else; with it, one of bash, which takes 15 s longer."""
 
 
 def run(
@@ -128,7 +130,9 @@ def _vng(kernel: Kernel, machine: Machine) -> list[str]:
     command += [] if machine.kvm else ["--disable-kvm"]
     options = ["" if machine.kvm else _EMULATED, machine.cpu and f"-cpu {machine.cpu}", _AGAIN, machine.qemu_options]
     command += [f"--qemu-opts={' '.join(filter(None, options))}"] if any(options) else []
-    for word in ("panic=-1", *shlex.split(machine.append)):
+    reads = [] if machine.init_reads is None else [f"BASH_ENV={machine.init_reads}"]
+    command += ["--no-virtme-ng-init"] if reads else []
+    for word in ("panic=-1", *reads, *shlex.split(machine.append)):
         command += ["--append", word]
     for folder in _ours():
         command += [] if folder in _OWN_OVERLAYS else ["--overlay-rwdir", folder]
