@@ -8,10 +8,12 @@ PATIENCE_S = 300.0
 _AGAIN_S = 0.1
 
 
-def wait_for(what: Callable[[], object], found: Callable[[], object] = lambda: "") -> None:
+def wait_for(
+    what: Callable[[], object], found: Callable[[], object] = lambda: "", *, timeout_s: float = PATIENCE_S
+) -> None:
     """Wait until `what` returns something true. Raises `AssertionError` with what `found` returns where that never
     comes."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, found()
         time.sleep(_AGAIN_S)
