@@ -26,7 +26,7 @@ def fast_parts() -> tuple[Part, ...]:
 
 
 def all_parts() -> tuple[Part, ...]:
-    """Whatever the other parts do not name is in the last one."""
+    """Whatever the other parts do not name is in the last one, but what is slow."""
     guests, kernel = "tests/lab/test_stock_kernels.py", "tests/kernel"
     fast = fast_parts()
     elsewhere = ("tests/unit", "tests/policy", kernel, guests)
@@ -39,7 +39,9 @@ def all_parts() -> tuple[Part, ...]:
         *fast,
         Part("kernel tests here", _pytest(kernel), after=tuple(each.name for each in fast)),
         Part(
-            "other tests", _pytest("tests", *(f"--ignore={each}" for each in elsewhere)), after=("kernel tests here",)
+            "other tests",
+            _pytest("-m", "not slow", "tests", *(f"--ignore={each}" for each in elsewhere)),
+            after=("kernel tests here",),
         ),
     )
 

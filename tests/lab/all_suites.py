@@ -1,4 +1,7 @@
-"""`make test-kernels`: runs all suites, two at once, and renews the tables of docs/reference/kernels.md."""
+"""`make test-kernels`: runs all suites, two at once, and renews the tables of docs/reference/kernels.md.
+
+Where no suites are chosen, the unit for systemd is tried, too, in a guest of its own.
+"""
 
 import re
 import signal
@@ -10,6 +13,9 @@ from .suite import SUITES, Suite, checks, findings, table
 
 _AT_ONCE = 2
 """A guest keeps one processor busy."""
+_SERVICE = Part(
+    "systemd unit", (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/lab/test_service.py")
+)
 _BLOCK = r"(<!-- measured: {} -->\n).*?(<!-- end -->)"
 
 
@@ -21,7 +27,7 @@ def parts(labels: list[str]) -> list[Part]:
     if unknown := set(labels) - {each.label for each in SUITES}:
         sys.exit(f"no suite is labelled {', '.join(sorted(unknown))}; there are {', '.join(s.label for s in SUITES)}")
     wanted = [each for each in SUITES if not labels or each.label in labels]
-    return [_part(each) for each in sorted(wanted, key=lambda each: not each.stock)]
+    return [*(_part(each) for each in sorted(wanted, key=lambda each: not each.stock)), *([] if labels else [_SERVICE])]
 
 
 def _part(suite: Suite) -> Part:
