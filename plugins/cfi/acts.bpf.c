@@ -123,12 +123,6 @@ static __always_inline u64 cfi_may(u64 capabilities)
 	return krie_truth((cfi_global(cfi_own()) | cfi_global(cfi_acting())) & capabilities);
 }
 
-/* Whether credentials may give files capabilities in a user namespace of their own, which is not the first one. */
-static __always_inline u64 cfi_gives_inside(struct cred *cred)
-{
-	return (cfi_effective(cred) >> CFI_CAP_SETFCAP & 1) * (1 - cfi_is_first(KRIE_READ(cred, cred, user_ns)));
-}
-
 /* Whether files of this user are one's own. */
 static __always_inline u64 cfi_is_one_of(struct cred *own, struct cred *acting, u32 uid)
 {
@@ -217,14 +211,20 @@ int cfi_setxattr(u64 *ctx)
 		return 0;
 	inode = KRIE_READ(dentry, (struct dentry *)change.dentry, d_inode);
 	bpf_probe_read_kernel(&given, sizeof(given), change.third);
-	/* What gives rights in a user namespace only is the business of who rules there. Its root may be the machine's:
-	 * nobody maps that one without CAP_SETFCAP (db2e718a4798, 5.12). */
+	/* What gives rights in a user namespace only is the business of who rules there. */
 	if (!cfi_is_of_first(KRIE_READ(inode, inode, i_sb)) |
-	    (krie_equal(given.magic >> 24, CFI_REVISION_3) &
-	     (krie_truth(given.root) | cfi_gives_inside(cfi_own()) | cfi_gives_inside(cfi_acting()))))
+	    (krie_equal(given.magic >> 24, CFI_REVISION_3) & krie_truth(given.root)))
 		return 0;
 	if (cfi_may(1ULL << CFI_CAP_SETFCAP))
 		return 0;
+	/* Its root may be the machine's: nobody maps that one without CAP_SETFCAP (db2e718a4798, 5.12). In a namespace that does
+	 * not, the kernel writes this only by mistake (CVE-2021-3493). */
+	if (krie_equal(given.magic >> 24, CFI_REVISION_3)) {
+		if (cfi_may_over(cfi_own(), 1ULL << CFI_CAP_SETFCAP, 0))
+			return 0;
+		if (cfi_may_over(cfi_acting(), 1ULL << CFI_CAP_SETFCAP, 0))
+			return 0;
+	}
 	return cfi_without_right(CFI_ACT_ACT_FILE_CAPABILITY, inode, change.dentry, KRIE_READ(inode, inode, i_mode));
 }
 
