@@ -34,10 +34,10 @@ from .breakers import Breakers
 from .clearing import Clearing
 from .guarding import Guarding
 from .health import ProbeHealth
-from .in_force import Prepared
 from .kernel_tier import KernelTier, enforced_kinds
 from .levers import Levers
 from .pending import Pending, Told
+from .prepared import Prepared
 from .refusals import tell_refusals
 from .sending import Sending
 
