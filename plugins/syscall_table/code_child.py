@@ -21,7 +21,8 @@ from .areas import Stored, areas_of, module_functions, store, trapped, without_t
 from .comparison import Area, Comparison
 from .entry import Entry
 from .explain import Code, Lists, brief_lists, read_lists
-from .kallsyms import CODE, KALLSYMS, addresses_in
+from .formats import HEAD
+from .kallsyms import CODE, KALLSYMS, addresses_in, all_addresses_in
 from .lists import SYMBOLS, FunctionLists, offsets
 from .modules import Module, extents_of, loaded, ranges, read_only_data
 from .names import Difference, Names
@@ -86,7 +87,8 @@ class _Looks:
         self._code, self._kernel = code, areas
         self._modules: dict[Module, tuple[Area, ...] | None] = {}
         self._programs: dict[Program, Area] = {}
-        self._functions = FunctionLists(memory, address, offsets())
+        heads = all_addresses_in(kallsyms, (HEAD,)).get(HEAD, set())
+        self._functions = FunctionLists(memory, address, offsets(), heads)
         self._without: tuple[str, ...] = ()
         self._without_programs = False
         self._comparison = Comparison(memory, areas, code, self._lists, self._brief_lists)

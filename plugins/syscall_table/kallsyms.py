@@ -20,14 +20,20 @@ _ADDRESS = 16
 _HANDLER = re.compile(rb" (__(?:x64|ia32|x32)_\S*sys_\S+|sys_ni_syscall|__do_sys_\S+)\n")
 
 
-def addresses_in(kallsyms: bytes, names: Collection[str] = CODE) -> Callable[[str], int]:
-    """Addresses of the kernel's symbols of these names; 0 for what it does not tell, or has several of."""
+def all_addresses_in(kallsyms: bytes, names: Collection[str]) -> dict[str, set[int]]:
+    """Addresses of the kernel's symbols of these names, of which it may have several each."""
     either = b"|".join(re.escape(each.encode()) for each in names)
     known: dict[str, set[int]] = {}
     for match in re.finditer(rb" (" + either + rb")\n", kallsyms):
         start = kallsyms.rfind(b"\n", 0, match.start()) + 1
         known.setdefault(match[1].decode(), set()).add(int(kallsyms[start : start + _ADDRESS], 16))
-    unique = {name: min(addresses) for name, addresses in known.items() if len(addresses) == 1}
+    return known
+
+
+def addresses_in(kallsyms: bytes, names: Collection[str] = CODE) -> Callable[[str], int]:
+    """Addresses of the kernel's symbols of these names; 0 for what it does not tell, or has several of."""
+    known = all_addresses_in(kallsyms, names).items()
+    unique = {name: min(addresses) for name, addresses in known if len(addresses) == 1}
     return lambda name: unique.get(name, 0)
 
 

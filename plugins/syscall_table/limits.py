@@ -18,6 +18,9 @@ _LISTS = {
     "init_net": "packet filters",
     "timer_bases": "timers",
     "cpu_worker_pools": "work items",
+    "hrtimer_bases": "timers of high resolution",
+    "init_task": "kernel threads",
+    "script_format": "binary formats",
 }
 """Variables in which functions are listed, and what those are."""
 SYMBOLS = tuple(_LISTS)

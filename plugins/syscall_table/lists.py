@@ -1,6 +1,6 @@
 """Lists of functions that the kernel calls, where modules enter themselves.
 
-Notifiers, tracers, kprobes, packet filters and, in `pending`, timers and work items.
+Notifiers, tracers, kprobes and packet filters; timers, work, threads and formats of programs have files of their own.
 
 A function there belongs to the kernel, to a module that is listed, or to code that BPF or ftrace made. What belongs to
 nobody is a module's that hides, or memory that was filled by other means.
@@ -9,12 +9,14 @@ nobody is a module's that hides, or memory that was filled by other means.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 from krie import Btf, KernelError, KernelMemory
 
-from . import pending
+from . import formats, hrtimers, pending, threads, walker
 from .entry import Entry
+from .walker import Offsets, Walker
 
 NOTIFIERS = {
     "atomic_notifier_head": (
@@ -35,8 +37,11 @@ _FILTERS = {"hooks_ipv4": 5, "hooks_ipv6": 5, "hooks_arp": 3, "hooks_bridge": 5}
 _KPROBES, _KPROBE_BUCKETS = "kprobe_table", 64
 _OF_KRETPROBES = "pre_handler_kretprobe"
 """What a kretprobe has for a handler of its kprobe."""
+_CHANGING = (pending, hrtimers, threads, formats)
+"""Modules whose lists change while they are walked."""
 SYMBOLS = (
-    *pending.SYMBOLS,
+    *walker.SYMBOLS,
+    *(symbol for part in _CHANGING for symbol in part.SYMBOLS),
     _KPROBES,
     _OF_KRETPROBES,
     *(name for names in NOTIFIERS.values() for name in names),
@@ -47,7 +52,7 @@ SYMBOLS = (
     _NET,
 )
 FIELDS = (
-    *pending.FIELDS,
+    *(field for part in _CHANGING for field in part.FIELDS),
     ("kprobe", "hlist"),
     ("kprobe", "list"),
     ("kprobe", "pre_handler"),
@@ -65,7 +70,8 @@ FIELDS = (
     *(("net", f"nf.{name}") for name in _FILTERS),
 )
 """Whose places must be known."""
-_FLEETING = frozenset({"timers", "work items"})
+SIZES = (*pending.SIZES, *hrtimers.SIZES)
+_FLEETING = frozenset({"timers", "work items", "high-resolution timers", "kernel threads"})
 """What changes all the time: of an element that was freed while it was looked at, anything may be read."""
 _KERNEL = 1 << 63
 """Addresses of the kernel's are not below."""
@@ -75,14 +81,14 @@ _MOST_TRACEPOINT_BYTES = 4 << 20
 
 
 def offsets() -> dict[tuple[str, str], int | None]:
-    """Those of `FIELDS`, and the sizes of `pending`, in this kernel; None where it does not tell."""
+    """Those of `FIELDS` and `SIZES`, and of variables, in this kernel; None where it does not tell."""
     try:
         types = Btf()
     except KernelError:
         return dict.fromkeys(FIELDS)
     return {
         **{(name, path): types.offset(name, path) for name, path in FIELDS},
-        **{(f"#{name}", path): types.size(name, path) for name, path in pending.SIZES},
+        **{(f"#{name}", path): types.size(name, path) for name, path in SIZES},
         **{("#variable", name): types.variable_size(name) for name in pending.VARIABLES},
     }
 
@@ -90,21 +96,35 @@ def offsets() -> dict[tuple[str, str], int | None]:
 class FunctionLists:
     """All of this kernel's that are known here."""
 
-    def __init__(self, memory: KernelMemory, address: Callable[[str], int], offsets: pending.Offsets) -> None:
-        """`address` knows `SYMBOLS`, and `offsets` is of that function: 0 and None where the kernel does not tell."""
+    def __init__(
+        self, memory: KernelMemory, address: Callable[[str], int], offsets: Offsets, heads: Collection[int]
+    ) -> None:
+        """`address` knows `SYMBOLS`, and `offsets` is of that function: 0 and None where the kernel does not tell.
+
+        `heads`: the kernel's variables with the name of `formats.HEAD`.
+        """
         self._memory, self._address, self._offsets = memory, address, offsets
-        waiting = pending.Pending(memory, address, offsets)
+        walker = Walker(memory, address, offsets)
         self._parts: dict[str, Callable[[], Iterator[Entry]]] = {
             "notifiers": self._notifiers,
             "tracers": self._tracers,
             "tracepoints": self._tracepoints,
             "packet filters": self._filters,
             "kprobes": self._kprobes,
-            "timers": waiting.timers,
-            "work items": waiting.work,
+            "timers": partial(pending.timers, walker),
+            "work items": partial(pending.work, walker),
+            "high-resolution timers": partial(hrtimers.hrtimers, walker),
+            "kernel threads": partial(threads.threads, walker),
+            "binary formats": partial(formats.formats, walker, heads),
         }
         self._may_be_empty = {
-            name for name, symbol in (("kprobes", _KPROBES), ("work items", pending.POOLS)) if address(symbol)
+            name
+            for name, symbol in (
+                ("kprobes", _KPROBES),
+                ("work items", pending.POOLS),
+                ("high-resolution timers", hrtimers.BASES),
+            )
+            if address(symbol)
         }
 
     def entries(self) -> tuple[list[Entry], list[str]]:

@@ -149,6 +149,9 @@ def test_a_hidden_modules_functions_in_lists(comparing: RunningAgent, test_modul
         f"patch {address_of(FUNCTION):x}": "ftrace_ops_list",
         f"kprobe {address_of(f'__x64_sys_{RARE}'):x}": "kprobes",
         "list filter": "hooks_ipv4[0]",
+        "list precise": "high-resolution timers",
+        "list thread": "kernel threads",
+        "list format": "binary formats",
     }
     hidden_in(comparing, test_module, commands)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from krie import KernelMemory
-from krie.plugins.syscall_table import modules, pending
+from krie.plugins.syscall_table import modules, pending, walker
 from krie.plugins.syscall_table.areas import module_functions
-from krie.plugins.syscall_table.kallsyms import addresses_in
-from krie.plugins.syscall_table.lists import FIELDS, FunctionLists
+from krie.plugins.syscall_table.kallsyms import addresses_in, all_addresses_in
+from krie.plugins.syscall_table.lists import FIELDS, SIZES, FunctionLists
 from krie.plugins.syscall_table.modules import Module, extents_of
 
 BASE = 0xFFFF888000000000
@@ -53,6 +53,21 @@ OFFSETS: dict[tuple[str, str], int | None] = {
     ("net", "nf.hooks_ipv6"): None,
     ("net", "nf.hooks_arp"): None,
     ("net", "nf.hooks_bridge"): None,
+    ("hrtimer_cpu_base", "clock_base"): 16,
+    ("#hrtimer_cpu_base", "clock_base"): 64,
+    ("#hrtimer_clock_base", ""): 32,
+    ("hrtimer_clock_base", "active"): 8,
+    ("hrtimer", "node"): 0,
+    ("hrtimer", "function"): 40,
+    ("task_struct", "tasks"): 16,
+    ("task_struct", "flags"): 0,
+    ("task_struct", "worker_private"): 32,
+    ("task_struct", "set_child_tid"): 40,
+    ("kthread", "threadfn"): 24,
+    ("linux_binfmt", "lh"): 0,
+    ("linux_binfmt", "load_binary"): 24,
+    ("linux_binfmt", "load_shlib"): None,
+    ("linux_binfmt", "core_dump"): 32,
 }
 ALL = [
     "notifiers",
@@ -62,6 +77,9 @@ ALL = [
     "kprobes",
     "timers",
     "work items",
+    "high-resolution timers",
+    "kernel threads",
+    "binary formats",
 ]
 
 
@@ -73,6 +91,7 @@ class Kernel:
         self.symbols: dict[str, int] = {}
         self.window = bytearray(4096)
         self.unknown: list[str] = []
+        self.heads: set[int] = set()
         self.memory = KernelMemory(0, self.window, self._read)
 
     def _read(self, _program: int, arguments: tuple[int, ...]) -> int:
@@ -87,7 +106,7 @@ class Kernel:
         return BASE + offset
 
     def found(self) -> tuple[dict[str, list[int]], list[str]]:
-        lists = FunctionLists(self.memory, lambda name: self.symbols.get(name, 0), OFFSETS)
+        lists = FunctionLists(self.memory, lambda name: self.symbols.get(name, 0), OFFSETS, self.heads)
         entries, unknown = lists.entries()
         self.unknown = unknown
         by_name: dict[str, list[int]] = {}
@@ -99,13 +118,13 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    monkeypatch.setattr(pending, "possible", lambda: [0, 1])
+    monkeypatch.setattr(walker, "possible", lambda: [0, 1])
     return Kernel()
 
 
 def test_the_fields_are_those_that_are_asked_for() -> None:
     assert set(FIELDS) == {key for key in OFFSETS if not key[0].startswith("#")}
-    assert {(f"#{name}", path) for name, path in pending.SIZES} | {
+    assert {(f"#{name}", path) for name, path in SIZES} | {
         ("#variable", name) for name in pending.VARIABLES
     } == OFFSETS.keys() - set(FIELDS)
 
@@ -195,11 +214,57 @@ def test_work_that_is_queued_or_runs(kernel: Kernel) -> None:
     assert found == {"work items": [F + 0xA1, F + 0xA2, F + 0xB1, F + 0xB2]}
 
 
+def test_timers_of_high_resolution(kernel: Kernel) -> None:
+    kernel.symbols = {"__per_cpu_offset": BASE, "hrtimer_bases": BASE + 0x100}
+    kernel.put(8, 0x1000)  # of two CPUs
+    least = kernel.put(0x3000, 0, 0, 0, 0, 0, F + 0xC1)
+    most = kernel.put(0x3100, 0, 0, 0, 0, 0, F + 0xC2)
+    kernel.put(0x110 + 8, kernel.put(0x3200, 0, most, least, 0, 0, F + 0xC3))
+    kernel.put(0x1110 + 32 + 8, kernel.put(0x3300, 0, 0x1234, 0, 0, 0, F + 0xC4))  # it leads nowhere
+    found, unknown = kernel.found()
+    assert found == {"high-resolution timers": [F + 0xC3, F + 0xC1, F + 0xC2, F + 0xC4]}
+    assert "high-resolution timers" not in unknown
+
+
+@pytest.mark.parametrize("private", ["worker_private", "set_child_tid"])
+def test_kernel_threads(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, private: str) -> None:
+    if private == "set_child_tid":
+        monkeypatch.setitem(OFFSETS, ("task_struct", "worker_private"), None)
+    at = OFFSETS["task_struct", private]
+    assert at is not None
+    kernel.symbols = {"init_task": BASE + 0x100}
+    tasks = (0x100, 0x200, 0x300, 0x400)
+    for task, following in zip(tasks, (*tasks[1:], tasks[0]), strict=True):
+        kernel.put(task, 0x0020_0000)
+        kernel.put(task + 16, BASE + following + 16)
+    kernel.put(0x200, 0)  # a process
+    kernel.put(0x200 + at, kernel.put(0x1000, 0, 0, 0, F + 0xD1))
+    kernel.put(0x300 + at, kernel.put(0x1100, 0, 0, 0, F + 0xD2))
+    found, unknown = kernel.found()
+    assert found == {"kernel threads": [F + 0xD2]}  # 0x400 has no struct kthread
+    assert "kernel threads" not in unknown
+
+
+def test_formats_of_programs(kernel: Kernel) -> None:
+    head, known, entered = BASE + 0x100, BASE + 0x200, BASE + 0x300
+    kernel.symbols, kernel.heads = {"script_format": known}, {head, BASE + 0x900}
+    kernel.put(0x100, known, entered, 0, 0x1234)
+    kernel.put(0x200, entered, head, 0, F + 0xE1, 0)
+    kernel.put(0x300, head, known, 0, F + 0xE2, F + 0xE3)
+    found, unknown = kernel.found()
+    assert found == {"binary formats": [F + 0xE1, F + 0xE2, F + 0xE3]}
+    assert "binary formats" not in unknown
+    kernel.heads = {BASE + 0x900}
+    found, unknown = kernel.found()
+    assert found == {}
+    assert "binary formats" in unknown
+
+
 def test_processors_that_there_may_be(tmp_path: Path) -> None:
     place = tmp_path / "possible"
     for text, expected in (("0\n", [0]), ("0-3\n", [0, 1, 2, 3]), ("0,2-3\n", [0, 2, 3])):
         place.write_text(text)
-        assert pending.possible(place) == expected
+        assert walker.possible(place) == expected
 
 
 def test_a_list_that_does_not_end_or_leads_nowhere_is_not_looked_at(kernel: Kernel) -> None:
@@ -275,3 +340,4 @@ def test_addresses_are_the_kernels_own_and_of_one_symbol() -> None:
         0,
         0,
     ]
+    assert all_addresses_in(KALLSYMS.encode(), ("formats",)) == {"formats": {0xFFFFFFFF81000080, 0xFFFFFFFF810000C0}}

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Functions of this module that the kernel calls, as rootkits have theirs called: entered in lists of the kernel's. */
+#include <linux/binfmts.h>
 #include <linux/completion.h>
 #include <linux/err.h>
+#include <linux/hrtimer.h>
+#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
@@ -24,6 +27,9 @@ struct listed_effect {
 	union {
 		struct timer_list timer;
 		struct delayed_work delayed;
+		struct hrtimer precise;
+		struct linux_binfmt format;
+		struct task_struct *thread;
 #ifdef CONFIG_NETFILTER
 		struct nf_hook_ops filter;
 #endif
@@ -94,6 +100,68 @@ static int begin_work(struct listed_effect *made)
 	return schedule_work(&made->work) ? 0 : -EBUSY;
 }
 
+static enum hrtimer_restart precise_function(struct hrtimer *timer)
+{
+	return HRTIMER_NORESTART;
+}
+
+static void end_precise(struct effect *effect)
+{
+	hrtimer_cancel(&listed(effect)->precise);
+}
+
+static int begin_precise(struct listed_effect *made)
+{
+	made->effect.undo = end_precise;
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+	hrtimer_init(&made->precise, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	made->precise.function = precise_function;
+#else
+	hrtimer_setup(&made->precise, precise_function, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+#endif
+	hrtimer_start(&made->precise, ktime_set(AN_HOUR_S, 0), HRTIMER_MODE_REL);
+	return 0;
+}
+
+static int thread_function(void *data)
+{
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(HZ);
+	return 0;
+}
+
+static void end_thread(struct effect *effect)
+{
+	kthread_stop(listed(effect)->thread);
+}
+
+static int begin_thread(struct listed_effect *made)
+{
+	made->effect.undo = end_thread;
+	made->thread = kthread_run(thread_function, NULL, "krie-test");
+	return PTR_ERR_OR_ZERO(made->thread);
+}
+
+/* It is asked last, after the kernel's own formats. */
+static int load_none(struct linux_binprm *program)
+{
+	return -ENOEXEC;
+}
+
+static void end_format(struct effect *effect)
+{
+	unregister_binfmt(&listed(effect)->format);
+}
+
+static int begin_format(struct listed_effect *made)
+{
+	made->effect.undo = end_format;
+	made->format.module = THIS_MODULE;
+	made->format.load_binary = load_none;
+	register_binfmt(&made->format);
+	return 0;
+}
+
 #ifdef CONFIG_NETFILTER
 static unsigned int accept_all(void *private, struct sk_buff *packet, const struct nf_hook_state *state)
 {
@@ -127,6 +195,9 @@ const struct way krie_test_ways[] = {
 	{ "timer", begin_timer },
 	{ "delayed", begin_delayed },
 	{ "work", begin_work },
+	{ "precise", begin_precise },
+	{ "thread", begin_thread },
+	{ "format", begin_format },
 #ifdef CONFIG_NETFILTER
 	{ "filter", begin_filter },
 #endif
