@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,18 +16,18 @@ from ..agent.examination import explain_here
 from ..config import Config, load_config
 from ..decision import Action
 from ..errors import ExitCode, PolicyError
-from ..events.given import Values
 from ..output import complain, say, say_json, say_text
-from ..plugin.offline import event_types, load_plugins
+from ..plugin.offline import load_plugins
 from ..policy.definition import written
 from ..policy.opa_check import ask_opa
 from ..policy.policy import Policy
 from ..printable import json_line
 from ..review.chosen import chosen
-from ..review.eval_lines import are_lines, decided, document_of
+from ..review.eval_lines import Read, Reading, are_lines, decided
 from ..review.explain_page import explain_page
+from ..review.input_schemas import event_schemas
 from ..review.journal_reader import MOST_LINE, pieces_of
-from ..review.recorded import Unreadable, object_of
+from ..review.recorded import Needs, Unreadable, object_of
 from ..review.warnings import warnings
 from ..tier.ability import ways_anywhere
 from ..tier.explain import Explained, explain, modes_by_kind
@@ -92,11 +91,13 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
 @config_option
 @click.option("--policy", "by", metavar="POLICY", help="Decide by another one: a folder, a bundle, a revision of git.")
 @click.option("--lines", is_flag=True, help="Take each line for a document, also where there is but one.")
-def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
+@click.option("--partial", is_flag=True, help="Decide also what does not say all that rules read; tell what it lacks.")
+def policy_eval(config: Path | None, by: str | None, lines: bool, partial: bool) -> None:
     """Decide events from standard input: lines of the journal, or documents {"event": ..., "process": ...}.
 
     Prints the decision as JSON; of several lines, each with a document, one line for each, with its number. Needs no
-    root. Exits with 4 where a line could not be decided, such as one whose kind no loaded plugin has.
+    root. Exits with 4 where a line could not be decided: its kind is none of a loaded plugin's, it does not say what
+    rules read of such an event, or says what no event can be.
     """
     path = config_file(config)
     settings = load_config(path)
@@ -111,17 +112,18 @@ def policy_eval(config: Path | None, by: str | None, lines: bool) -> None:
         following = sys.stdin.buffer.readline(MOST_LINE + 1)
     start += following
     many = lines or are_lines(start)
-    kinds = frozenset(each.name for each in event_types(loaded))
-    document = {} if many else _document(start + sys.stdin.buffer.read(), kinds)
+    schemas = event_schemas(loaded)
+    one = None if many else _object(start + sys.stdin.buffer.read())
     with closing(evaluator(settings, loaded, sources)) as engine:
         on_error = Action[settings.policy.on_error.upper()]
-        if not many:
-            decided_one = Policy(engine, on_error=on_error, memo=0).decide(document["event"]["kind"], document)
-            say_json(decided_one.to_json())
+        reading = Reading(Needs(engine.packages, schemas), partial)
+        if one is not None:
+            read = _read(one, reading)
+            say_json(read.answer(Policy(engine, on_error=on_error, memo=0).decide(*read[:2])))
             return
         failed = False
         policy = Policy(engine, on_error=on_error, memo=settings.policy.memo, many=engine)
-        for answer in decided(pieces_of(sys.stdin.buffer, start=start), policy, kinds):
+        for answer in decided(pieces_of(sys.stdin.buffer, start=start), policy, reading):
             failed = failed or "action" not in answer
             say(json_line(json.dumps(answer)))
     sys.exit(ExitCode.POLICY if failed else ExitCode.OK)
@@ -206,7 +208,7 @@ for _each in (*LINT_COMMANDS, policy_test, policy_diff, policy_replay, policy_bu
     policy.add_command(_each)
 
 
-def _document(text: bytes, kinds: Collection[str]) -> dict[str, Any]:
+def _object(text: bytes) -> dict[str, Any]:
     if not text.strip():
         raise PolicyError("<stdin>: is empty: give it an event, such as a line of the journal")
     try:
@@ -218,7 +220,14 @@ def _document(text: bytes, kinds: Collection[str]) -> dict[str, Any]:
     except (RecursionError, ValueError):
         pass  # the reader of lines says why, and refuses more
     try:
-        return document_of(object_of(text), Values(), kinds)
+        return object_of(text)
+    except Unreadable as error:
+        raise PolicyError(f"<stdin>:1:1: {error}") from error
+
+
+def _read(content: dict[str, Any], reading: Reading) -> Read:
+    try:
+        return reading.read(content)
     except (Unreadable, PolicyError) as error:
         raise PolicyError(f"<stdin>:1:1: {error}") from error
 

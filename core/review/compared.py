@@ -153,7 +153,7 @@ class Comparison:
             tally.left_out(failed, file, number)
             return
         try:
-            lacking = self._needs.lacks(line)
+            lacking = self._needs.lacks(line.kind, line.document)
         except Unreadable as error:
             tally.left_out(f"{label(line.kind)}: {error}", file, number)
             return

@@ -125,18 +125,18 @@ class Needs:
     schemas: Schemas
     _by_kind: dict[str, Shape | None] = field(default_factory=dict)
 
-    def lacks(self, line: Recorded) -> tuple[str, ...]:
-        """What rules read and the line does not say; ("kind",): nobody knows such events.
+    def lacks(self, kind: str, document: Mapping[str, Json]) -> tuple[str, ...]:
+        """What rules read and a line's document does not say; ("kind",): nobody knows such events.
 
         Raises `Unreadable` where it says something that no event can be.
         """
-        if line.kind not in self._by_kind:
-            self._by_kind[line.kind] = self._needed(line.kind)
-        shape = self._by_kind[line.kind]
+        if kind not in self._by_kind:
+            self._by_kind[kind] = self._needed(kind)
+        shape = self._by_kind[kind]
         if shape is None:
             return ("kind",)
         lacking = []
-        for where, what in shape.faults(line.document):
+        for where, what in shape.faults(document):
             if what:
                 raise Unreadable(f"{'.'.join(where)[:_LABEL]} is no value that such an event has: {what}")
             lacking.append("ancestors" if where == ("process", "ancestors") else ".".join(where))

@@ -19,7 +19,6 @@ from krie.agent.selection import Selection
 from krie.config import Config
 from krie.decision import Action, Mode
 from krie.enforce.enforcer import Outcome
-from krie.events.given import Values
 from krie.kernel.cgroups import Cgroups
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
@@ -31,10 +30,10 @@ from krie.printable import json_line
 from krie.processes.enrich import Enricher, host
 from krie.processes.table import NOTHING, ProcessTable
 from krie.review.chosen import in_force
-from krie.review.eval_lines import decided, document_of
+from krie.review.eval_lines import Reading, decided
 from krie.review.input_schemas import event_schemas
 from krie.review.journal_reader import JournalReader, Piece
-from krie.review.recorded import object_of
+from krie.review.recorded import Needs, object_of
 from krie.review.replay_pool import Pool
 from krie.tier.draw import Records
 from krie.tier.subject import subject_of
@@ -65,7 +64,8 @@ def eval_lines(row: Row) -> None:
     plugins = Plugins.load(_CONFIG, "krie.toml", Features(), print)
     lines = _journal(plugins).encode().split(b"\n")[:-1]
     bare = tried_engine(_CONFIG, plugins)
-    asked = _asked(Policy(bare, on_error=Action.LOG, memo=0), lines, _kinds(plugins))
+    needs = Needs(bare.packages, event_schemas(plugins))
+    asked = _asked(Policy(bare, on_error=Action.LOG, memo=0), lines, Reading(needs))
     with closing(evaluator(_CONFIG, plugins)) as apart:
         policies = {
             "all together": Policy(apart, on_error=Action.LOG, memo=0, many=apart),
@@ -78,7 +78,7 @@ def eval_lines(row: Row) -> None:
         spent["bare"] = _running_s() - begun
         for name, policy in policies.items():
             begun = _running_s(apart.worker)
-            for answer in decided([Piece(0, 1, b"\n".join(lines))], policy, _kinds(plugins)):
+            for answer in decided([Piece(0, 1, b"\n".join(lines))], policy, Reading(needs)):
                 json_line(json.dumps(answer))
             spent[name] = _running_s(apart.worker) - begun
     for name in policies:
@@ -92,13 +92,8 @@ def _running_s(*others: int | None) -> float:
     return sum(int(each.split()[0]) for each in stats) / 1e9
 
 
-def _kinds(plugins: Plugins) -> frozenset[str]:
-    return frozenset(each.name for each in event_types(plugins))
-
-
-def _asked(policy: Policy, lines: list[bytes], kinds: frozenset[str]) -> list[tuple[tuple[Package, ...], str]]:
+def _asked(policy: Policy, lines: list[bytes], reading: Reading) -> list[tuple[tuple[Package, ...], str]]:
     """What an engine is asked about these lines."""
-    values = Values()
     found: list[tuple[tuple[Package, ...], str]] = []
 
     class Noting:
@@ -110,8 +105,7 @@ def _asked(policy: Policy, lines: list[bytes], kinds: frozenset[str]) -> list[tu
 
     policy._many = Noting()
     for line in lines:
-        document = document_of(object_of(line), values, kinds)
-        policy.decide(document["event"]["kind"], document)
+        policy.decide(*reading.read(object_of(line))[:2])
     return found
 
 

@@ -266,7 +266,7 @@ def test_policy_check_and_eval(config: Path) -> None:
         "change": "lower",
     }
     document = {"kind": "runtime_integrity.sysctl_write", "event": event, "process": {}}
-    decision = json.loads(krie("policy", "eval", "--config", config, text=json.dumps(document)).stdout)
+    decision = json.loads(krie("policy", "eval", "--partial", "--config", config, text=json.dumps(document)).stdout)
     assert (decision["action"], decision["rules"]) == ("override", [{"id": "SYSCTL001", "action": "override"}])
     assert krie("policy", "eval", "--config", config, text="{").returncode == 4
 

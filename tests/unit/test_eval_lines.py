@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from krie.cli.policy import _document
+from krie.cli.policy import _object, _read
 from krie.decision import Action
 from krie.errors import PolicyError
 from krie.events.given import Values, named
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.review.eval_lines import are_lines, decided, document_of
+from krie.review.eval_lines import Reading, are_lines, decided, document_of
 from krie.review.journal_reader import MOST_LINE, pieces_of
+from krie.review.recorded import Needs
 
 RULES = """package krie.site
 rules contains {"id": "A", "action": "log"} if input.event.name == "a"
@@ -25,13 +26,17 @@ rules contains {"id": "P", "action": "log"} if input.process.ancestors[_].comm =
 """
 
 
-KINDS = frozenset({"x.y", "x.z"})
+EVENT: dict[str, Any] = {"type": "object", "properties": {"kind": {"type": "string"}, "name": {"type": "string"}}}
 
 
-def answers(text: bytes) -> list[dict[str, Any]]:
-    engine = EmbeddedEngine(PolicySources((PolicyFile("p.rego", RULES),), {}, "r"))
+def reading(engine: EmbeddedEngine, *, partial: bool) -> Reading:
+    return Reading(Needs(engine.packages, {"x.y": EVENT, "x.z": EVENT}), partial)
+
+
+def answers(text: bytes, *, partial: bool = True, rego: str = RULES) -> list[dict[str, Any]]:
+    engine = EmbeddedEngine(PolicySources((PolicyFile("p.rego", rego),), {}, "r"))
     policy = Policy(engine, on_error=Action.LOG, memo=100)
-    return list(decided(pieces_of(io.BytesIO(text)), policy, KINDS))
+    return list(decided(pieces_of(io.BytesIO(text)), policy, reading(engine, partial=partial)))
 
 
 def rules(answer: dict[str, Any]) -> list[str]:
@@ -101,12 +106,47 @@ def test_lines_are_told_from_a_document_of_many_lines(text: bytes, many: bool) -
 
 
 def test_a_document_says_what_it_says() -> None:
-    assert document_of({"event": {"kind": "k"}, "host": {"name": "x"}, "process": {"uid": 1}}, Values(), ["k"]) == {
+    assert document_of({"event": {"kind": "k"}, "host": {"name": "x"}, "process": {"uid": 1}}, Values(), ["k"])[1] == {
         "event": {"kind": "k"},
         "process": {"uid": 1},
         "host": {"name": "x"},
-        "health": {},
     }
+
+
+WHOLE: dict[str, Any] = {"process": {"ancestors": []}, "health": {"lost": 0}}
+
+
+def test_what_rules_read_and_is_not_there_is_told_and_not_decided() -> None:
+    """No rule holds for a field that is not there: `allow` would only look like a decision."""
+    text = event("a") + event("b", **WHOLE) + b'{"event": {"kind": "x.y", "nam": "a"}, "process": {}, "health": {}}'
+    first, second, third = answers(text, partial=False)
+    assert second["action"] == "allow"
+    assert first["error"] == (
+        "does not say what rules read of x.y: health, process; add it, or decide without it by --partial"
+    )
+    assert "ancestors, event.name, health.lost;" in third["error"]
+    assert not {"action", "rules"} & (first.keys() | third.keys())
+    first, second, third = answers(text)
+    assert (rules(first), first["lacking"]) == (["A"], ["health", "process"])
+    assert "lacking" not in second
+    assert third["lacking"] == ["ancestors", "event.name", "health.lost"]
+
+
+def test_a_line_that_names_what_another_tells_leads_there() -> None:
+    (found,) = answers(event("a", process={}, given={"health": "x", "ancestors": "y"}), partial=False)
+    assert "health, ancestors; give the lines before, too, one of which tells it, or" in found["error"]
+
+
+def test_a_value_that_no_event_has_is_told() -> None:
+    bad = json.dumps({"kind": "x.y", "event": {"name": 5}, **WHOLE}).encode()
+    for partial in (False, True):
+        (found,) = answers(bad, partial=partial)
+        assert found["error"] == "event.name is no value that such an event has: input should be a valid string"
+
+
+def test_what_no_rule_reads_need_not_be_there() -> None:
+    found = answers(event("a"), partial=False, rego=RULES[: RULES.index('rules contains {"id": "H"')])
+    assert rules(found[0]) == ["A"]
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -121,6 +161,7 @@ def test_the_command(tmp_path: Path) -> None:
         "from krie.cli.main import main; main()",
         "policy",
         "eval",
+        "--partial",
         "--policy",
         "site",
     ]
@@ -133,6 +174,12 @@ def test_the_command(tmp_path: Path) -> None:
     apart = event("a", kind) + b"\r\n\n" + event("b", kind)
     ran = subprocess.run(command, cwd=tmp_path, input=apart, capture_output=True, timeout=60)
     assert [json.loads(each)["line"] for each in ran.stdout.splitlines()] == [1, 4], ran.stderr
+    for given in ((), ("--lines",)):
+        whole = [each for each in [*command, *given] if each != "--partial"]
+        ran = subprocess.run(whole, cwd=tmp_path, input=event("a", kind), capture_output=True, timeout=60)
+        said = b"does not say what rules read of runtime_integrity.ptrace: health, event.operation, "
+        assert said in (ran.stdout + ran.stderr)
+        assert (ran.returncode, b"allow" in ran.stdout) == (4, False)
     no_policy = subprocess.run(
         [*command, "--policy", "nosuch"], cwd=tmp_path, input=b"", capture_output=True, timeout=60
     )
@@ -163,5 +210,6 @@ def test_the_command(tmp_path: Path) -> None:
     ],
 )
 def test_one_document_is_read_as_strictly_as_a_line(text: bytes, why: str) -> None:
+    engine = EmbeddedEngine(PolicySources((PolicyFile("p.rego", RULES),), {}, "r"))
     with pytest.raises(PolicyError, match=why):
-        _document(text, KINDS)
+        _read(_object(text), reading(engine, partial=True))

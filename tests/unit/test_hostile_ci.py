@@ -115,7 +115,7 @@ def test_annotations_are_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_decisions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = {"event": {"kind": "runtime_integrity.ptrace"}, "process": {"uid": 1, "comm": "x"}}
     lines = f"{json.dumps(document)}\n::stop-commands::x\n{json.dumps({'event': {'kind': '##[x]'}})}\n"
-    result = run(folder, monkeypatch, "eval", "--lines", given=lines)
+    result = run(folder, monkeypatch, "eval", "--lines", "--partial", given=lines)
     first, second, _ = result.stdout.splitlines()
     assert json.loads(first)["rules"][0]["id"] == f"{HOSTILE}##[x]"
     assert "error" in json.loads(second)

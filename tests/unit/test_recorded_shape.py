@@ -91,7 +91,7 @@ def test_a_value_that_no_event_has_is_told_where_rules_read_it(where: str) -> No
     schema = FIELDS[where]
     reads, reads_not, whole = needs(f"input.{where} != 77"), needs("true"), needs("count(input) > 0")
     text = json.dumps(LINE).encode()
-    assert reads.lacks(recorded(text, Values())) == ()
+    assert reads.lacks(*recorded(text, Values())[:2]) == ()
     wrong = NO_VALUE[schema.get("type", "string")]
     wrong = [*wrong, schema["minimum"] - 1] if "minimum" in schema else wrong
     wrong = [*wrong, schema["maximum"] + 1] if "maximum" in schema else wrong
@@ -100,10 +100,10 @@ def test_a_value_that_no_event_has_is_told_where_rules_read_it(where: str) -> No
         text = with_value(where, value)
         for each in (reads, whole):
             try:
-                assert each.lacks(recorded(text, Values())), value
+                assert each.lacks(*recorded(text, Values())[:2]), value
             except Unreadable as error:
                 assert where in str(error)
-        assert reads_not.lacks(recorded(text, Values())) == ()
+        assert reads_not.lacks(*recorded(text, Values())[:2]) == ()
 
 
 def test_the_type_of_a_uid_is_not_guessed() -> None:
@@ -129,9 +129,9 @@ def test_an_event_of_another_kind_than_its_line_is_none() -> None:
 
 def test_fields_that_nobody_knows_are_told_where_rules_read_the_whole() -> None:
     text = with_value("event.more", 1)
-    assert needs("true").lacks(recorded(text, Values())) == ()
+    assert needs("true").lacks(*recorded(text, Values())[:2]) == ()
     with pytest.raises(Unreadable, match=r"event\.more"):
-        needs("count(input.event) > 3").lacks(recorded(text, Values()))
+        needs("count(input.event) > 3").lacks(*recorded(text, Values())[:2])
 
 
 def test_a_schema_of_another_kind_is_refused() -> None:
