@@ -1,6 +1,7 @@
 """`krie policy bundle`: what a configuration has in force, as OPA takes it."""
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -172,3 +173,17 @@ def test_what_does_not_compile_or_cannot_be_written_leaves_the_file_before(confi
     with pytest.raises(PolicyError, match="this key cannot sign"):
         run("bundle", "--config", config, "--output", output, "--sign", tmp_path / "krie.toml")
     assert output.read_bytes() == b"before"
+
+
+def test_what_is_no_file_is_not_replaced_by_one(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"before")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "out").symlink_to("/dev/stdout")
+    (tmp_path / "nowhere").symlink_to("none")
+    os.mkfifo(tmp_path / "pipe")
+    before = {name: (tmp_path / name).lstat().st_ino for name in ("link", "out", "nowhere", "pipe")}
+    for name in before:
+        with pytest.raises(ConfigError, match="is no regular file, and would be replaced by one"):
+            run("bundle", "--config", config, "--output", tmp_path / name)
+    assert {name: (tmp_path / name).lstat().st_ino for name in before} == before
+    assert (tmp_path / "file").read_bytes() == b"before"
