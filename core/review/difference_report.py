@@ -167,18 +167,16 @@ def _by_conditions(cases: Iterable[Case]) -> list[tuple[str, Case]]:
 
 def _input(case: Case) -> str:
     """What of an input is not plain."""
-    event, process = (case.witness[part] for part in ("event", "process"))
-    return json.dumps({"event": _telling(event), **({"process": told} if (told := _telling(process)) else {})})
+    others = {part: told for part in ("process", "host", "health") if (told := _telling(case.witness[part]))}
+    return json.dumps({"event": _telling(case.witness["event"]), **others})
 
 
-def _telling(process: object) -> object:
-    """What of a process is not plain."""
-    if not isinstance(process, dict):
-        return process
+def _telling(part: object) -> object:
+    """What of a part of it, such as a process, is not plain."""
+    if not isinstance(part, dict):
+        return part
     return {
-        name: inner
-        for name, value in process.items()
-        if (inner := _telling(value) if isinstance(value, dict) else value)
+        name: inner for name, value in part.items() if (inner := _telling(value) if isinstance(value, dict) else value)
     }
 
 

@@ -149,6 +149,9 @@ class Draw:
             put(simpler, path, plain(schema))
             if simpler != document and shows(simpler):
                 document = simpler
+        for path, schema in self._places:
+            if schema.get("type") == "array":
+                document = _shorter(document, path, schema["items"], shows)
         return document
 
     def _value(self, schema: Any) -> Any:
@@ -199,6 +202,35 @@ def _scalars(path: Path, schema: Any) -> Iterator[tuple[Path, Any]]:
             yield from _scalars((*path, name), each)
     else:
         yield path, schema
+
+
+def _shorter(
+    document: dict[str, Any], path: Path, schema: Any, shows: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """The same with no more elements in this list than it takes, and those as plain as possible."""
+
+    def tried(items: list[Any]) -> bool:
+        nonlocal document
+        simpler = json.loads(json.dumps(document))
+        put(simpler, path, items)
+        if good := simpler != document and shows(simpler):
+            document = simpler
+        return good
+
+    for at in reversed(range(len(_at(document, path)))):
+        items = _at(document, path)
+        if not tried([*items[:at], *items[at + 1 :]]):
+            for name, each in schema.get("properties", {}).items():
+                items = _at(document, path)
+                tried([*items[:at], {**items[at], name: plain(each)}, *items[at + 1 :]])
+    return document
+
+
+def _at(document: Any, path: Path) -> list[Any]:
+    for name in path:
+        document = document[name]
+    assert isinstance(document, list)
+    return document
 
 
 def put(document: dict[str, Any], path: Path, value: Any) -> None:

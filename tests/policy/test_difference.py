@@ -16,7 +16,7 @@ from krie.review.apart import compared_apart
 from krie.review.cases import Difference
 from krie.review.chosen import Chosen
 from krie.review.difference import Comparer
-from krie.review.difference_report import TiersSaid, report_of
+from krie.review.difference_report import TiersSaid, name_of, report_of
 from krie.review.near import input_schema, plain
 from krie.review.report_text import as_json
 from krie.review.sides import sides
@@ -296,6 +296,22 @@ def test_what_cannot_be_compared_exactly_is_tried_and_said_so(name: str) -> None
     for case in found.cases:
         answers_ = [one.evaluate(one.packages, json.dumps(case.witness))[0] for one in engines]
         assert answers_[0] != answers_[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("health", '"health": {"lost": 8}'),
+        (
+            "ancestors",
+            '"ancestors": [{"tgid": 0, "start_time": 0, "comm": "sshd", "exe": "", "exe_known": false, "program": "", '
+            '"influence": []}]',
+        ),
+    ],
+)
+def test_an_input_that_was_found_by_trying_says_what_matters_and_little_else(name: str, told: str) -> None:
+    (case,) = compared(*(rule(each) for each in TRIED[name])).cases
+    assert told in name_of(case)
 
 
 def test_what_a_tried_rule_asks_for_is_found_where_it_fires() -> None:
