@@ -8,9 +8,10 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -19,6 +20,8 @@ from krie.agent.selection import Selection
 from krie.config import Config
 from krie.decision import Action, Mode
 from krie.enforce.enforcer import Outcome
+from krie.events.event import Event
+from krie.events.wire import Json
 from krie.kernel.cgroups import Cgroups
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
@@ -33,6 +36,7 @@ from krie.review.chosen import in_force
 from krie.review.eval_lines import Reading, decided
 from krie.review.input_schemas import event_schemas
 from krie.review.journal_reader import JournalReader, Piece
+from krie.review.near import plain
 from krie.review.recorded import Needs, object_of
 from krie.review.replay_pool import Pool
 from krie.tier.draw import Records
@@ -92,6 +96,10 @@ def _running_s(*others: int | None) -> float:
     return sum(int(each.split()[0]) for each in stats) / 1e9
 
 
+def _given(facts: Mapping[str, Json], _: Event) -> Mapping[str, Json]:
+    return facts
+
+
 def _asked(policy: Policy, lines: list[bytes], reading: Reading) -> list[tuple[tuple[Package, ...], str]]:
     """What an engine is asked about these lines."""
     found: list[tuple[tuple[Package, ...], str]] = []
@@ -120,7 +128,10 @@ def _replayed(plugins: Plugins, path: Path, times: int, cores: int) -> tuple[int
     start = time.monotonic()
     for _ in range(times):
         reader = JournalReader([path])
-        lines += pool.run(reader.pieces(), _place).lines
+        tally = pool.run(reader.pieces(), _place)
+        if tally.undecided:
+            raise SystemExit(f"not all lines were decided: {tally.undecided}")
+        lines += tally.lines
         reader.close()
     wall_s = time.monotonic() - start
     pool.close()
@@ -140,11 +151,14 @@ def _journal(plugins: Plugins) -> str:
     """Lines of the real bus for events near the constants of the shipped rules."""
     engine, types = tried_engine(_CONFIG, plugins), event_types(plugins)
     table = ProcessTable(1000, lambda _: NOTHING)
+    # Plugins would ask the kernel for these; without them, lines lack what rules read, and are not decided.
+    plain_facts = {each.name: plain({"type": "object", "properties": plugins.facts(each.name)}) for each in types}
+    facts = {kind: partial(_given, told) for kind, told in plain_facts.items() if told}
     lines: list[str] = []
     bus = Bus(
         types,
         table,
-        Enricher(types, table, Cgroups(None), {}),
+        Enricher(types, table, Cgroups(None), facts),
         Policy(engine, on_error=Action.LOG, memo=8192),
         [lambda line: lines.append(line) or True],  # type: ignore[func-returns-value]
         [],

@@ -24,9 +24,9 @@ from krie.agent.resident import Resident, resident
 from krie.config import Config
 from krie.kernel import bpf
 from rich.console import Console
-from rich.table import Table
 
 from tests.bench import integrity, kernel_tier, opa, policy_review
+from tests.bench.columns import as_text
 from tests.unit.opa import free_port
 
 _EVENTS = 40_000
@@ -311,15 +311,12 @@ def main() -> None:
         policy_review.replay,
         policy_review.eval_lines,
     )
-    table = Table(box=None, header_style="bold")
-    for column in ("what", "figure", "and"):
-        table.add_column(column, no_wrap=column != "and")
-    console = Console(stderr=True)
+    console, rows = Console(stderr=True), list[tuple[str, ...]]()
     for each in measurements:
         if len(sys.argv) == 1 or each.__name__ in sys.argv[1:]:
             with console.status(f"{each.__name__}: {(each.__doc__ or '').splitlines()[0]}"):
-                each(table.add_row)
-    Console().print(table)
+                each(lambda *row: rows.append(row))
+    print(as_text(rows))
 
 
 if __name__ == "__main__":
