@@ -26,7 +26,7 @@ from ..review.chosen import chosen
 from ..review.eval_lines import Read, Reading, are_lines, decided
 from ..review.explain_page import explain_page
 from ..review.input_schemas import event_schemas
-from ..review.journal_reader import MOST_LINE, pieces_of
+from ..review.journal_reader import MOST_LINE, pieces_of, standard_input
 from ..review.recorded import Needs, Unreadable, object_of
 from ..review.warnings import warnings
 from ..tier.ability import ways_anywhere
@@ -103,17 +103,18 @@ def policy_eval(config: Path | None, by: str | None, lines: bool, partial: bool)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))
     sources = chosen(by, settings, loaded).sources if by is not None else None
-    start = sys.stdin.buffer.readline(MOST_LINE + 1)
+    given = standard_input()
+    start = given.readline(MOST_LINE + 1)
     while start and not start.strip():
-        start = sys.stdin.buffer.readline(MOST_LINE + 1)
-    following = sys.stdin.buffer.readline(MOST_LINE + 1)
+        start = given.readline(MOST_LINE + 1)
+    following = given.readline(MOST_LINE + 1)
     while following and not following.strip() and len(start) <= MOST_LINE:  # a blank line says nothing of what follows
         start += following
-        following = sys.stdin.buffer.readline(MOST_LINE + 1)
+        following = given.readline(MOST_LINE + 1)
     start += following
     many = lines or are_lines(start)
     schemas = event_schemas(loaded)
-    one = None if many else _object(start + sys.stdin.buffer.read())
+    one = None if many else _object(start + given.read())
     with closing(evaluator(settings, loaded, sources)) as engine:
         on_error = Action[settings.policy.on_error.upper()]
         reading = Reading(Needs(engine.packages, schemas), partial)
@@ -123,7 +124,7 @@ def policy_eval(config: Path | None, by: str | None, lines: bool, partial: bool)
             return
         failed = False
         policy = Policy(engine, on_error=on_error, memo=settings.policy.memo, many=engine)
-        for answer in decided(pieces_of(sys.stdin.buffer, start=start), policy, reading):
+        for answer in decided(pieces_of(given, start=start), policy, reading):
             failed = failed or "action" not in answer
             say(json_line(json.dumps(answer)))
     sys.exit(ExitCode.POLICY if failed else ExitCode.OK)

@@ -6,6 +6,7 @@ Whatever is in a file, no more of it is held than one piece: a line that is too 
 from __future__ import annotations
 
 import bz2
+import fcntl
 import gzip
 import lzma
 import os
@@ -16,8 +17,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader, UnsupportedOperation
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 from ..errors import ConfigError
 
@@ -104,7 +106,7 @@ class JournalReader:
         seen: dict[tuple[int, int], Path] = {}
         for path in self.paths:
             if path == STANDARD_INPUT:
-                self._files.append(os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0))
+                self._files.append(os.fdopen(os.dup(standard_input().fileno()), "rb"))
                 continue
             opened, status = _opened(path)
             self._files.append(opened)
@@ -135,6 +137,17 @@ class JournalReader:
             each.close()
 
 
+def standard_input() -> BinaryIO:
+    """What was given to this program. Raises `ConfigError` where nothing was, or what cannot be read."""
+    # Python has none where it is closed.
+    if (given := sys.stdin) is None:
+        raise ConfigError("<stdin>", "is closed; give it lines of the journal")
+    with suppress(UnsupportedOperation):  # no file
+        if fcntl.fcntl(given.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+            raise ConfigError("<stdin>", "is only for writing; give it lines of the journal")
+    return given.buffer
+
+
 def _opened(path: Path) -> tuple[IO[bytes], os.stat_result]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -149,9 +162,8 @@ def _opened(path: Path) -> tuple[IO[bytes], os.stat_result]:
 
 
 def _plain(path: Path, raw: IO[bytes]) -> Readable:
-    if path == STANDARD_INPUT:
-        return raw
-    start = os.pread(raw.fileno(), 6, 0)
+    # Of a pipe the start can only be looked at in a buffer.
+    start = raw.peek(6) if isinstance(raw, BufferedReader) else os.pread(raw.fileno(), 6, 0)
     kind = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
     if kind == "zstd":
         raise ConfigError(str(path), f"is compressed by zstd; zstd -dc {path.name} | krie policy replay -")

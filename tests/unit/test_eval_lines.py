@@ -213,3 +213,15 @@ def test_one_document_is_read_as_strictly_as_a_line(text: bytes, why: str) -> No
     engine = EmbeddedEngine(PolicySources((PolicyFile("p.rego", RULES),), {}, "r"))
     with pytest.raises(PolicyError, match=why):
         _read(_object(text), reading(engine, partial=True))
+
+
+@pytest.mark.parametrize("arguments", [("eval",), ("eval", "--lines"), ("replay", "-")])
+@pytest.mark.parametrize(("how", "told"), [("<&-", "is closed"), ("0>out", "is only for writing")])
+def test_a_standard_input_that_cannot_be_read(tmp_path: Path, arguments: tuple[str, ...], how: str, told: str) -> None:
+    tmp_path.chmod(0o700)
+    (tmp_path / "krie.toml").write_text("[plugins.runtime_integrity]\n")
+    command = [sys.executable, "-I", "-c", "from krie.cli.main import main; main()", "policy", *arguments]
+    ran = subprocess.run(
+        ["sh", "-c", f'exec "$@" {how}', "sh", *command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (2, f"krie: <stdin>: {told}; give it lines of the journal\n")

@@ -5,8 +5,11 @@ import gzip
 import json
 import lzma
 import os
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -339,6 +342,15 @@ def test_compressed_files_are_read_whatever_they_are_called(journal: Path, compr
     policy = sources(EVERYTHING)
     journal.write_bytes(compress(journal.read_bytes()))
     assert replayed(policy, policy, [journal]).reproduced == 686
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, bytes])
+def test_standard_input_is_read_like_a_file(journal: Path, compress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = sources(EVERYTHING)
+    journal.write_bytes(compress(journal.read_bytes()))
+    with subprocess.Popen(["cat", journal], stdout=subprocess.PIPE) as pipe:
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(pipe.stdout))  # type: ignore[type-var]
+        assert replayed(policy, policy, [Path("-")]).reproduced == 686
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
