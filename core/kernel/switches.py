@@ -41,6 +41,9 @@ _BEFORE_A_CALL = tuple(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
 _AGAIN_S = 1.0
 _LOOKS = 2
 """How often a start waits for a switch that is off: an earlier agent's keeper puts forged ones right in a second."""
+_SURE = 3
+"""How often a variable has to disagree with the text, each time behind the kernel's mutex, until that is a forgery: who
+turns a switch off, on and off again within one such look is not one."""
 FTRACE_IS_OFF = f"kernel.ftrace_enabled is 0; write 1 to {FTRACE_SWITCH}"
 _FTRACE_IS_DISABLED = "ftrace_disabled is set, and ftrace changes nothing any more"
 
@@ -158,15 +161,16 @@ class Switches:
         if not self._ftrace_off():
             return ARMED, ""
         try:
-            if self._anybody_is_called(called):
-                # It may only be about to: the variable is set first, and the text of all functions behind it. Whoever
-                # reads waits for the same mutex (ftrace_enable_sysctl()).
-                with open(FTRACE_SWITCH, "rb", buffering=0) as file:
-                    file.read()
-            if not self._ftrace_off():
-                return ARMED, ""
-            if not self._anybody_is_called(called):
-                return WAITS, FTRACE_IS_OFF
+            for _ in range(_SURE):
+                if self._anybody_is_called(called):
+                    # It may only be about to: the variable is set first, and the text of all functions behind it.
+                    # Whoever reads waits for the same mutex (ftrace_enable_sysctl()).
+                    with open(FTRACE_SWITCH, "rb", buffering=0) as file:
+                        file.read()
+                if not self._ftrace_off():
+                    return ARMED, ""
+                if not self._anybody_is_called(called):
+                    return WAITS, FTRACE_IS_OFF
             # What ftrace did last is in another variable: it changes nothing but this one.
             with open(FTRACE_SWITCH, "wb", buffering=0) as file:
                 file.write(b"1\n")
@@ -180,13 +184,17 @@ class Switches:
     def _look_at_kprobes(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         if not self.off():
             return ARMED, ""
-        if not self._text_is_armed(places):
-            return (OFF if self.off() else ARMED), ""
-        # It may only be about to: disarm_all_kprobes() sets the variable first. Opening a kprobe waits for its mutex.
-        if (waited := self.open_idle()) >= 0:
-            os.close(waited)
-        else:
-            time.sleep(_AGAIN_S)
+        for _ in range(_SURE):
+            if not self._text_is_armed(places):
+                return (OFF if self.off() else ARMED), ""
+            # It may only be about to: disarm_all_kprobes() sets the variable first. Opening a kprobe waits for the same
+            # mutex.
+            if (waited := self.open_idle()) >= 0:
+                os.close(waited)
+            else:
+                time.sleep(_AGAIN_S)
+            if not self.off():
+                return ARMED, ""
         if not self._text_is_armed(places):
             return (OFF if self.off() else ARMED), ""
         try:

@@ -203,6 +203,43 @@ def test_ftrace_that_is_being_switched_is_waited_for(
     assert ftrace.switch.look(Places(called=frozenset({FUNCTION})), ftrace.closes_idle) == found
 
 
+@pytest.mark.parametrize("flips", [2, 3])
+def test_who_turns_ftrace_off_again_and_again_forges_nothing(
+    ftrace: Kernel, monkeypatch: pytest.MonkeyPatch, flips: int
+) -> None:
+    """Off, on and off again within one look: it waits for the text of the first, and reads the variable of the last."""
+    looks: list[str] = []
+
+    def opens(path: str, mode: str, buffering: int) -> IO[bytes]:
+        assert mode == "rb"
+        looks.append(path)
+        ftrace.memory[FUNCTION] = CALLED if len(looks) < flips else NOT_CALLED
+        return open(path, "rb", buffering)
+
+    monkeypatch.setattr(switches, "open", opens, raising=False)
+    assert ftrace.switch.look(Places(called=frozenset({FUNCTION})), ftrace.closes_idle) == (WAITS, FTRACE_IS_OFF)
+    assert ftrace.ftrace_file.read_bytes() == b"0\n"
+
+
+@pytest.mark.parametrize(("at_last", "found"), [(b"\1", OFF), (b"\0", ARMED)])
+def test_who_turns_kprobes_off_again_and_again_forges_nothing(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, at_last: bytes, found: str
+) -> None:
+    kernel.forge()
+    looks: list[int] = []
+
+    def waits() -> int:
+        """For the mutex, as opening a kprobe does."""
+        looks.append(1)
+        kernel.memory[VARIABLE] = at_last if len(looks) > 1 else b"\1"
+        kernel.memory[TRAP] = b"\x55" if len(looks) > 1 and found == OFF else b"\xcc"
+        return -1
+
+    monkeypatch.setattr(kernel.switch, "open_idle", waits)
+    assert kernel.look(TRAP) == (found, "")
+    assert (kernel.files / "enabled").read_bytes() == b"0\n"
+
+
 @pytest.mark.parametrize(
     ("what", "why"),
     [
