@@ -16,18 +16,18 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from ..enforce.self_defence import open_debugfs, open_tracefs
 from ..events.enforcement import Guarded
 from ..events.event import Event
-from ..kernel.attach import KPROBES, TRAMPOLINES, kprobe_type
+from ..kernel.attach import kprobe_type
 from ..kernel.dispatch import FUNCTION as DISPATCHER
-from ..kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, TRAP, Held, places_of
+from ..kernel.keeper import BREAKPOINT, IDLE_SLOT, TRAP, Held, places_of
 from ..kernel.keeping import Keeper
 from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory
 from ..kernel.program import AttachType, Program
+from ..kernel.roots import open_debugfs, open_tracefs
+from ..kernel.standing import changes
 from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, WAITS, Addresses, Switches
-from ..kernel.symbols import functions
 from ..kernel.traps import Traps
 from ..loader.launcher import LoadedSet
 from ..plugin.probe import Sensor
@@ -55,19 +55,24 @@ class Ground:
         self._open_idle()
 
     def start(self) -> None:
-        """Have a keeper from now on, if there is something to keep."""
-        if not self._held:
+        """Have a keeper from now on, if there is something to keep. Nothing happens where it was started before."""
+        if self._started or not self._held:
             return
         self._started = True
         self._restart_keeper()
 
     def hold(self, descriptor: int, address: int, kind: str = BREAKPOINT) -> None:
-        """A probe was attached: see `krie.kernel.keeper` for kinds and their addresses."""
+        """A probe was attached: see `krie.kernel.keeper` for kinds and their addresses. Once for each is enough."""
+        if descriptor in self._held:
+            return
         held = self._held[descriptor] = Held(next(self._slots), kind, address, descriptor)
         self._ask_keeper(lambda keeper: keeper.hold(held))
 
     def release(self, descriptor: int) -> None:
-        """Close a probe that was held, now or as soon as that is safe."""
+        """Close a probe that was held, now or as soon as that is safe; anything else now."""
+        if descriptor not in self._held:
+            os.close(descriptor)
+            return
         if self.obstacle() or (self._keeper is not None and not self._keeper.lives()):
             self._waiting.append(descriptor)
             return
@@ -235,24 +240,22 @@ def standing_probes(
 
     `keys`: the static keys that attaching programs changes.
     """
-    attached = [each for each in programs_of(sensors) if each.label in loaded.loaded.attached]
-    programs = [each for each in attached if each.attach in KPROBES | TRAMPOLINES]
-    functions_of = {
-        each: f"bpf_lsm_{each.target}" if each.attach is AttachType.LSM else each.target for each in programs
-    }
-    code = functions(set(functions_of.values()))
-    for each, function in functions_of.items():
-        kind = BREAKPOINT if each.attach in KPROBES else TRAMPOLINE
-        known = code[function] and (kind == TRAMPOLINE or each.offset)
-        address = code[function].start + each.offset if known else 0
-        yield from ((link, address, kind) for link in loaded.descriptors.get(f"link:{each.label}", ()))
-    for each in attached:
-        if key := keys.get(each, 0):
+    attached = [each for each in _chosen(sensors, loaded) if each.label in loaded.loaded.attached]
+    for each, (kind, address) in changes(attached, keys).items():
+        names = [f"link:{each.label}"]
+        if each.attach is AttachType.SYSCALL:
             # The entry of all system calls is that of programs that go on to these.
-            names = [f"link:{each.label}"]
-            if each.attach is AttachType.SYSCALL:
-                names = [name for name in loaded.descriptors if name.startswith(f"link:{DISPATCHER}")]
-            yield from ((link, key, KEY) for name in names for link in loaded.descriptors.get(name, ()))
+            names = [name for name in loaded.descriptors if name.startswith(f"link:{DISPATCHER}")]
+        yield from ((link, address, kind) for name in names for link in loaded.descriptors.get(name, ()))
+
+
+def _chosen(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[Program]:
+    """The programs of the alternatives in use: two ways of attaching one function have programs of one label."""
+    for sensor in sensors:
+        for probe in sensor.probes:
+            name = loaded.loaded.chosen.get(f"{sensor.name}.{probe.name}")
+            for each in probe.alternatives:
+                yield from each.programs if each.name == name else ()
 
 
 def programs_of(sensors: Iterable[Sensor]) -> Iterator[Program]:

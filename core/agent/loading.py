@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +29,6 @@ from ..kernel.dispatch import FUNCTION as DISPATCHER
 from ..kernel.inspection import Inspector
 from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory, open_memories
-from ..kernel.program import Program
 from ..kernel.ring import ring_pages
 from ..kernel.static_keys import StaticKeys, key_addresses, symbols_of
 from ..kernel.symbols import addresses, functions, read_once
@@ -48,6 +47,7 @@ from .ground import SYMBOLS, Ground, new_ground, open_switches, programs_of, sta
 from .health import Canaries, ProbeHealth
 from .levers import Levers
 from .load_facts import LoadFacts
+from .loaded_probes import Held, probe_health, roaming_programs
 from .roaming import Roaming
 from .sending import Sending
 
@@ -158,6 +158,7 @@ def load_sensors(
             seen = open_switches(memory, found, stack)
             if why := seen.switches.why_not_attach():
                 raise SwitchedOffError("attaching probes", hint=why)
+            request = replace(request, switches=tuple(seen.addresses))
         with timings.phase(_WAIT):
             child, request, loaded = load(child, request, essential, start, children)
         loaded_maps = {
@@ -169,7 +170,7 @@ def load_sensors(
         agent = inspector.agent()
         ground, traps = new_ground(loaded, maps, memory, seen, agent.tgid, secret)
         stack.callback(ground.end)
-        held = stack.enter_context(_Held(loaded))
+        held = stack.enter_context(Held(loaded))
         if loaded.loaded.cache_problem:
             _log.warning("programs were %s: %s", Origin(loaded.loaded.origin).text, loaded.loaded.cache_problem)
         for name, error in loaded.dropped.items():
@@ -179,17 +180,28 @@ def load_sensors(
         bindings = Bindings(loaded.descriptors[f"program:{RUNNING}"][0], maps, run)
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0], run)
         attach = partial(attach_somewhere, traps, memory.read)
-        roaming = Roaming(list(_roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
+        roaming = Roaming(list(roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
         stack.callback(roaming.close)
         stack.callback(ground.settle)
+
+        def keep() -> None:
+            """From here on what the loader attached survives a SIGKILL of this process."""
+            with timings.phase("keeper"):
+                for link, address, kind in standing_probes(sensors, held.loaded, keys):
+                    ground.hold(link, address, kind)
+                ground.start()
+                child.kept()
+
+        keep()
         with timings.phase("traps"):
             stuck = roaming.move()
+            ground.start()  # where nothing but traps is to be kept
         canaries = Canaries(sensors, lambda probe, error: report(PluginFault(probe, "canary", str(error), "", False)))
         sending = Sending(maps, agent.tgid)
         sending.stop()
 
         def prove() -> ProbeHealth:
-            probes = _probe_health(sensors, held.loaded, stuck, maps, canaries, verdicts)
+            probes = probe_health(sensors, held.loaded, stuck, maps, canaries, verdicts)
             with timings.phase("canaries"):
                 probes.check()
                 if probes.silent():
@@ -197,14 +209,19 @@ def load_sensors(
             return probes
 
         probes = prove()
-        while (silent := probes.silent()) and not ground.obstacle():
-            with timings.phase(_WAIT):
-                held.loaded = child.fall_back(request, held.loaded, silent)
+        while silent := probes.silent():
+            off = seen.switches.any_off()
+            obstacle = ground.obstacle()
+            if off:  # which silenced them; falling back would be for good
+                if why := seen.switches.why_not_attach():
+                    raise SwitchedOffError("attaching probes", hint=why)
+            elif obstacle:
+                break
+            else:
+                with timings.phase(_WAIT):
+                    held.loaded = child.fall_back(request, held.loaded, silent, ground.release)
+                keep()
             probes = prove()
-    with timings.phase("keeper"):
-        for link, address, kind in standing_probes(sensors, held.loaded, keys):
-            ground.hold(link, address, kind)
-        ground.start()
     timings.merge(held.loaded.timings)
     where = held.loaded.loaded
     return Armed(
@@ -225,61 +242,6 @@ def load_sensors(
         sending,
         partial(run, loaded.descriptors[f"program:{BEAT}"][0], ()),
     )
-
-
-@dataclass(slots=True)
-class _Held:
-    """What is loaded at the moment; leaving it detaches that."""
-
-    loaded: LoadedSet
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loaded.close()
-
-
-def _probe_health(
-    sensors: tuple[Sensor, ...],
-    loaded: LoadedSet,
-    stuck: Mapping[str, str],
-    maps: Maps,
-    canaries: Canaries,
-    verdicts: Verdicts,
-) -> ProbeHealth:
-    """`stuck`: why roaming programs could not be attached, by probe."""
-    chosen = {probe: name for probe, name in loaded.loaded.chosen.items() if probe not in stuck}
-    reasons: Mapping[str, Mapping[str, str]] = {
-        probe: {**why, **({loaded.loaded.chosen[probe]: stuck[probe]} if probe in stuck else {})}
-        for probe, why in loaded.loaded.reasons.items()
-    }
-    left_out = {
-        f"{sensor.name}.{probe.name}": {each.name: str(loaded.dropped[sensor.name]) for each in probe.alternatives}
-        for sensor in sensors
-        if sensor.name in loaded.dropped
-        for probe in sensor.probes
-    }
-    return ProbeHealth(
-        sensors,
-        chosen,
-        {**reasons, **left_out},
-        loaded.loaded.programs,
-        maps["krie_alive"],
-        canaries,
-        verdicts.watched,
-        loaded.loaded.attached,
-    )
-
-
-def _roaming_programs(sensors: Iterable[Sensor], loaded: LoadedSet) -> Iterator[tuple[str, Program]]:
-    """Those of the alternatives that were taken."""
-    for sensor in sensors:
-        for probe in sensor.probes:
-            name = f"{sensor.name}.{probe.name}"
-            for each in probe.alternatives:
-                if each.name == loaded.loaded.chosen.get(name):
-                    yield from ((name, program) for program in each.programs if program.roaming)
 
 
 def unit_requests(sensors: Iterable[Sensor]) -> tuple[SensorRequest, ...]:

@@ -13,39 +13,14 @@ from ..events.core_maps import File
 from ..events.identity import Identity
 from ..events.operations import GUARDED
 from ..kernel import bpf
-from ..kernel.libc import libc
 from ..kernel.maps import Map
+from ..kernel.roots import open_debugfs
 
-_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since 5.2
-_FSCONFIG_CMD_CREATE = 6
-_CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 _SWITCH = "kprobes/enabled"
 _SYSRQ = Path("/proc/sysrq-trigger")
 _ATTEMPTS = {name: number for number, name in GUARDED.items()}
 _NUMBER = struct.Struct("=I")
 _OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}
-
-
-def open_debugfs() -> int:
-    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
-    return _open_root("debugfs")
-
-
-def open_tracefs() -> int:
-    """The same of tracefs."""
-    return _open_root("tracefs")
-
-
-def _open_root(type_: str) -> int:
-    context = libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
-    if context < 0:
-        return -1
-    try:
-        if libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0):
-            return -1
-        return int(libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
-    finally:
-        os.close(context)
 
 
 @dataclass(frozen=True, slots=True)

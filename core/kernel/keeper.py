@@ -60,6 +60,18 @@ class Held(NamedTuple):
     descriptor: int
 
 
+def let_go(held: Iterable[Held], switches: Switches, state: int) -> None:
+    """Close these in this process, of which the agent has gone, as soon as nothing of them stays behind.
+
+    `state`: descriptor of the agent's state in BPF.
+    """
+    mine, theirs = socket.socketpair()
+    numbers = dict.fromkeys(("agent", "program", "answer", "tracefs", "debugfs", "kprobe_type"), -1)
+    others = {"socket": theirs.detach(), "state": state, "answer_bytes": 0, "secret": 0, "agent_tgid": 0}
+    with mine:
+        _Keeper({**numbers, **others}, Addresses(), held, switches).run_alone()
+
+
 def places_of(held: Iterable[Held]) -> Places:
     """Where these should show in the kernel's text."""
     found: dict[str, set[int]] = {BREAKPOINT: set(), TRAMPOLINE: set(), KEY: set(), TRAP: set()}
@@ -69,7 +81,13 @@ def places_of(held: Iterable[Held]) -> Places:
 
 
 class _Keeper:
-    def __init__(self, numbers: Mapping[str, int], addresses: Addresses, held: Iterable[Held]) -> None:
+    def __init__(
+        self,
+        numbers: Mapping[str, int],
+        addresses: Addresses,
+        held: Iterable[Held],
+        switches: Switches | None = None,
+    ) -> None:
         self._agent, self._state = numbers["agent"], numbers["state"]
         self._peek, self._answer, self._answer_bytes = numbers["program"], numbers["answer"], numbers["answer_bytes"]
         self._secret = numbers["secret"]
@@ -80,7 +98,7 @@ class _Keeper:
         self._traps = Traps(numbers["tracefs"], numbers["agent_tgid"], self._read)
         self._left = set(self._traps.of_the_dead())
         idle = self._held.pop(IDLE_SLOT, None)
-        self._switches = Switches(
+        self._switches = switches or Switches(
             self._read, numbers["debugfs"], addresses, numbers["kprobe_type"], -1 if idle is None else idle.descriptor
         )
 
@@ -104,6 +122,11 @@ class _Keeper:
             else:
                 self._leave()
         self._let_go(asked)
+
+    def run_alone(self) -> None:
+        """Let go of all, where the agent has gone."""
+        with self._socket:
+            self._let_go(asked=False)
 
     def _waits_ms(self) -> float | None:
         if self._fresh:

@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import KernelError
@@ -31,6 +31,7 @@ from .channel import Channel, ChannelClosed
 from .compiled import Compiled, instantiate
 from .compiler import FLAGS, QUIET, WARNINGS, CompilationError
 from .copies import copy_for, with_secret
+from .holding import Holding
 from .messages import Failure, Loaded, Purpose, Request
 from .record_source import trial_program
 from .source import SensorSource, Unit, assemble
@@ -65,6 +66,7 @@ class Loader:
         self._tree = tree
         self._timings = Timings("loader")
         self._origin, self._cache_problem = "", ""
+        self._holding: Holding | None = None
         with self._timings.phase("features"):
             self._btf = Btf()
             self._places = attach.Places(
@@ -88,6 +90,11 @@ class Loader:
             self._answer(unit, {**_maps_of(compiled), **loaded})
         else:
             self._attach(request, compiled, unit)
+
+    def let_go(self) -> None:
+        """At the end: what nobody else keeps stays attached for as long as its end would do harm."""
+        if self._holding is not None:
+            self._holding.let_go()
 
     def _refuse(self, diagnostics: list[str]) -> None:
         lines = "\n".join(_errors(diagnostics))
@@ -116,6 +123,7 @@ class Loader:
         by_agent = (*_RUN_BY_AGENT, *({_RUN_BY_GUARDED_AGENT} & compiled.functions.keys()))
         own = {f"program:{each}": [self._load_raw(each, compiled, request.secret)] for each in by_agent}
 
+        holding = self._holding = Holding(request.switches, compiled.maps["krie_agent"])
         dispatcher = dispatch.Dispatcher(compiled.maps, lambda layer: self._load_dispatcher(compiled, layer))
 
         new: dict[str, Sequence[int]] = {**_maps_of(compiled), **own}
@@ -136,19 +144,24 @@ class Loader:
                     return [loaded]
                 if program.attach is AttachType.SYSCALL:
                     dispatcher.place(program, loaded)
-                    new.update({name: [each] for name, each in dispatcher.attach()})
+                    for name, each in dispatcher.attach():
+                        new[name] = [each]
+                        if name.startswith("link:"):
+                            holding.note(program, [each])
                     return [loaded]
                 with self._timings.phase("attach"):
-                    return [loaded, *attach.attach(program, loaded, self._places)]
+                    links = attach.attach(program, loaded, self._places)
+                holding.note(program, links)
+                return [loaded, *links]
             except KernelError:
                 dispatcher.remove(program)
                 os.close(loaded)
                 raise
 
         def release(held: Held) -> None:
-            for each in held.descriptors:
-                os.close(each)
             dispatcher.remove(held.program)
+            os.close(held.descriptors[0])
+            holding.release(held.program, held.descriptors[1:])
 
         alternatives = Alternatives(
             request.candidates,
@@ -159,16 +172,20 @@ class Loader:
         )
         with self._timings.phase("load and verify"):
             ahead = Ahead(load, alternatives.wanted)
+        holding.begin()
+        self._channel.send({"attaching": True})
         new.update(_named(alternatives.take()))
         ahead.close()
         while True:
             self._answer(unit, new, alternatives, wrong_offsets=wrong)
             with self._timings.phase("wait for the agent"):
+                self._channel.receive()
+                holding.kept()
+                for name, group in new.items():
+                    if name.startswith("program:"):
+                        for each in group:
+                            os.close(each)  # the agent has them, and decides how long they live
                 silent = self._channel.receive()[0]["silent"]
-            for name, group in new.items():
-                if not name.startswith("map:"):
-                    for each in group:
-                        os.close(each)  # the agent has them, and decides how long they live
             new.clear()
             before = alternatives.attached
             new.update(_named(alternatives.fall_back(silent)))
@@ -250,11 +267,11 @@ def serve(sock: socket.socket) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     bpf.allow_locked_memory()
     channel = Channel(sock)
-    try:
-        loader = Loader(channel, mounts.private_namespace())
-        channel.send({"features": loader.features.to_json()})
-        loader.run(Request.from_json(channel.receive()[0]))
-    except ChannelClosed:
-        return  # the agent needs nothing more, or has gone
-    except (KernelError, OSError, MemoryError) as error:
-        channel.send({"failure": Failure.of(error).to_json()})
+    with suppress(ChannelClosed), ExitStack() as stack:  # the agent needs nothing more, or has gone
+        try:
+            loader = Loader(channel, mounts.private_namespace())
+            stack.callback(loader.let_go)
+            channel.send({"features": loader.features.to_json()})
+            loader.run(Request.from_json(channel.receive()[0]))
+        except (KernelError, OSError, MemoryError) as error:
+            channel.send({"failure": Failure.of(error).to_json()})

@@ -6,6 +6,7 @@ set with fewer sensors, and in the second case the reasons.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -27,7 +28,8 @@ from .channel import Channel, ChannelClosed
 from .messages import Failure, Loaded, Purpose, Request
 
 _ERROR_LINES = 20
-_LEAVES_WITHIN_S = 0.5
+_log = logging.getLogger("krie")
+_LEAVES_WITHIN_S, _LETS_GO_WITHIN_S = 0.5, 10.0
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -81,6 +83,7 @@ class LoaderProcess:
             _become_loader(theirs, self._stderr.fileno(), serve)
         theirs.close()
         self._status: int | None = None
+        self._attaches = False
         self._channel = Channel(mine)
 
     def __enter__(self) -> LoaderProcess:
@@ -88,9 +91,12 @@ class LoaderProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the child if it is still there."""
+        """End the child if it is still there, but not what it alone keeps attached: that ends when it is safe."""
         self._channel.close()
-        if self._ended(_LEAVES_WITHIN_S) is None:
+        if self._attaches:
+            if self._ended(_LETS_GO_WITHIN_S) is None:
+                _log.error("process %d keeps the probes until they can be removed: see the kernel's log", self._tgid)
+        elif self._ended(_LEAVES_WITHIN_S) is None:
             os.kill(self._tgid, signal.SIGKILL)
             self._ended(None)
         self._stderr.close()
@@ -104,10 +110,16 @@ class LoaderProcess:
         self._send(request.to_json())
         return self._loaded(request)
 
-    def fall_back(self, request: Request, now: LoadedSet, silent: Mapping[str, str]) -> LoadedSet:
+    def kept(self) -> None:
+        """Say that what was loaded last survives this process: until then the child sees to that. Raises as `load`."""
+        self._send({"kept": True})
+
+    def fall_back(
+        self, request: Request, now: LoadedSet, silent: Mapping[str, str], close: Callable[[int], None] = os.close
+    ) -> LoadedSet:
         """Have the next alternatives of these probes attached; why the present ones do not do is given by probe.
 
-        What is not in use any more is detached. Raises as `load` does.
+        To be called after `kept`. What is not in use any more is closed by `close`. Raises as `load` does.
         """
         self._send({"silent": dict(silent)})
         new = self._loaded(request)
@@ -120,11 +132,14 @@ class LoaderProcess:
                 kept[name] = group
             else:
                 for each in group:
-                    os.close(each)
+                    close(each)
         return LoadedSet(new.loaded, {**kept, **new.descriptors}, now.dropped, new.timings)
 
     def _loaded(self, request: Request) -> LoadedSet:
         message, descriptors = self._receive()
+        if "attaching" in message:
+            self._attaches = True
+            message, descriptors = self._receive()
         self._raise_failure(message, request)
         loaded = Loaded.from_json(message["loaded"])
         groups: dict[str, tuple[int, ...]] = {}
@@ -169,7 +184,8 @@ class LoaderProcess:
     def _died(self, error: Exception) -> KrieError:
         if isinstance(error, TimeoutError):
             return LoaderError(
-                f"the loader gave no answer for {self._timeout_s:g} s (agent.loader_timeout_s); it was ended"
+                f"the loader gave no answer for {self._timeout_s:g} s (agent.loader_timeout_s)"
+                + ("" if self._attaches else "; it was ended")
             )
         status = self._ended(5)
         how = (

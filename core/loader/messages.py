@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from ..errors import CompileError, KernelError
+from ..errors import CompileError, KernelError, SwitchedOffError
 from ..exhaustion import exhausted
 from ..kernel.program import AttachType, Program
 from ..privileges import REFUSALS, why_refused
@@ -72,6 +72,8 @@ class Request:
     """Folder of what was compiled elsewhere; empty: none."""
     secret: int = 0
     """What the agent says when it runs its own programs: a number of 64 bits that nobody can guess."""
+    switches: tuple[int, ...] = ()
+    """Where the kernel keeps what is looked at before something is attached: `krie.kernel.switches.Addresses`."""
 
     @property
     def sensors(self) -> Mapping[str, SensorRequest]:
@@ -121,6 +123,7 @@ class Request:
             Purpose(data["purpose"]),
             data["compiled_dir"],
             data["secret"],
+            tuple(data["switches"]),
         )
 
 
@@ -161,6 +164,7 @@ class Failure:
     errno: int = 0
     hint: str = ""
     details: str = ""
+    switched_off: bool = False
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
@@ -172,7 +176,8 @@ class Failure:
             return cls("compiling and attaching", number)
         if error.errno in REFUSALS and not error.hint:
             return cls(error.operation, error.errno, why_refused(), error.details)
-        return cls(error.operation, error.errno or number, error.hint, error.details)
+        off = isinstance(error, SwitchedOffError)
+        return cls(error.operation, error.errno or number, error.hint, error.details, off)
 
     def to_json(self) -> dict[str, Any]:
         """For the channel."""
@@ -182,7 +187,8 @@ class Failure:
         """As it was raised, or is to be for these sensors."""
         if not self.operation:
             return CompileError(", ".join(sensors), self.details)
-        return KernelError(self.operation, self.errno, self.hint, self.details)
+        kind = SwitchedOffError if self.switched_off else KernelError
+        return kind(self.operation, self.errno, self.hint, self.details)
 
 
 @dataclass(frozen=True, slots=True)

@@ -762,7 +762,9 @@ def test_every_way_to_change_the_text_is_held() -> None:
     call = next(each for each in programs if each.attach is AttachType.SYSCALL)
     links[f"link:{DISPATCHER}-0"] = links.pop(f"link:{call.label}")
     keys = {each: 0x100 for each in programs if each.attach in USERS}
-    loaded = SimpleNamespace(descriptors=links, loaded=SimpleNamespace(attached=[each.label for each in programs]))
+    loaded = SimpleNamespace(
+        descriptors=links, loaded=SimpleNamespace(attached=[each.label for each in programs], chosen={"p.all": "all"})
+    )
     held = {programs[link].attach: kind for link, _, kind in standing_probes([sensor], cast("LoadedSet", loaded), keys)}
     trampolines = {AttachType.LSM, AttachType.FMOD_RET, AttachType.FENTRY}
     assert set(held) == set(AttachType) - {AttachType.PERF_EVENT}

@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import pytest
 from krie import KernelError
 from krie.errors import CompileError, LoaderError
 from krie.kernel.features import Features
-from krie.loader.channel import Channel
+from krie.loader import launcher
+from krie.loader.channel import Channel, ChannelClosed
 from krie.loader.launcher import LoadedSet, LoaderProcess, load
 from krie.loader.messages import Failure, Loaded, Purpose, Request, SensorRequest
+from krie.testing.patience import wait_for
 from krie.timings import Phase, Spent
 
 Serve = Callable[[socket.socket], None]
@@ -108,6 +110,30 @@ def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> No
     assert not any(is_open(each) for each in set(gone) - set(held))  # but for numbers that were given anew
     after.close()
     assert list(after.timings) == TIMINGS
+
+
+def test_a_child_that_attaches_is_not_ended_with_what_it_alone_holds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def serve(channel: Channel) -> None:
+        channel.send({"features": Features(release="6.12").to_json()})
+        channel.receive()
+        channel.send({"attaching": True})
+        channel.send({"loaded": loaded("map:m").to_json(), "timings": TIMINGS}, [null()])
+        with suppress(ChannelClosed):
+            channel.receive()
+        Path("/proc/self/comm").write_text("waits")
+        time.sleep(1000)
+
+    monkeypatch.setattr(launcher, "_LETS_GO_WITHIN_S", 0.01)
+    with child(serve) as made:
+        made.features()
+        made.load(request("process")).close()
+        tgid = made._tgid
+    wait_for(lambda: Path(f"/proc/{tgid}/comm").read_text() == "waits\n")
+    assert f"process {tgid} keeps the probes until they can be removed" in caplog.text
+    os.kill(tgid, signal.SIGKILL)
+    os.waitpid(tgid, 0)
 
 
 def test_another_way_to_attach_the_same_function_takes_the_place_of_the_first_one() -> None:

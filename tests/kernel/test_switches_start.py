@@ -1,0 +1,105 @@
+"""An agent starts, and meanwhile ftrace is turned off, or the agent killed: what was attached ends only once ftrace is
+on again, and no agent begins its work on probes that are silent.
+
+What leaves ftrace while it is off makes it turn itself off for good, which `ftrace_works` finds.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from krie.errors import ExitCode
+from krie.testing.agent import AgentFailed, RunningAgent
+from krie.testing.bpf_objects import bpf_objects, leftovers
+from krie.testing.patience import wait_for
+
+from .test_switches import healthy, keepers
+from .test_switches_off import REFUSED, SWITCHES, ftrace_works, off, warnings
+
+pytestmark = pytest.mark.needs("guest", "kprobe")
+A_UNIT = 60
+"""Maps and programs: more than a start has before it asked its child to load, and fewer than the child makes first."""
+
+
+class Starting:
+    """An agent that is about to be armed, and what it should have left nothing of."""
+
+    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
+        folder.chmod(0o700)
+        wait_for(lambda: not keepers())  # of others
+        self.objects, self.warnings = bpf_objects(), warnings()
+        self.agent = RunningAgent(folder, **options)
+        self._failed: list[AgentFailed] = []
+        self._thread = threading.Thread(target=self._start)
+        self._thread.start()
+
+    def _start(self) -> None:
+        try:
+            self.agent.__enter__()
+        except AgentFailed as error:
+            self._failed.append(error)
+
+    def loads(self) -> None:
+        """Wait until it has looked at the switches, and its child begins to load."""
+        wait_for(lambda: len(bpf_objects() - self.objects) > A_UNIT)
+        assert not self._links()
+
+    def attaches(self) -> None:
+        """Wait for the first program that is attached."""
+        wait_for(self._links)
+
+    def _links(self) -> list[int]:
+        return [number for kind, number in bpf_objects() - self.objects if kind == "link"]
+
+    def fails(self) -> str:
+        """What it says then."""
+        self._thread.join()
+        assert self._failed
+        return str(self._failed[0])
+
+    def end(self) -> None:
+        """Whatever became of it."""
+        self._thread.join()
+        if not self._failed:
+            self.agent.stop()
+
+    def has_left_nothing(self) -> None:
+        wait_for(lambda: not keepers())
+        assert not leftovers(bpf_objects() - self.objects)
+        healthy()
+        ftrace_works()
+        assert warnings() <= self.warnings
+
+
+@pytest.fixture
+def starting(alone: None, agent_options: Mapping[str, Any], tmp_path: Path) -> Iterator[Starting]:
+    plugins = {name: agent_options["plugins"][name] for name in ("runtime_integrity", "smep_smap")}
+    made = Starting(tmp_path, {"plugins": plugins, "agent": {"scan_interval_s": 3600, "roaming_interval_s": 3600}})
+    yield made
+    made.end()
+    SWITCHES["ftrace"].write_text("1\n")
+
+
+def test_ftrace_is_turned_off_while_programs_are_loaded(starting: Starting, lacks: Callable[[str], NoReturn]) -> None:
+    starting.loads()
+    with off("ftrace") as done:
+        if not done:
+            lacks(REFUSED)
+        assert re.search("attaching probes; .*write 1 to /proc/sys/kernel/ftrace_enabled", starting.fails())
+        assert starting.agent.process.returncode == ExitCode.DEGRADED
+        assert not leftovers(bpf_objects() - starting.objects)  # nothing was attached, and nobody stays for it
+    starting.has_left_nothing()
+
+
+def test_ftrace_is_turned_off_before_the_canaries(starting: Starting, lacks: Callable[[str], NoReturn]) -> None:
+    starting.attaches()
+    with off("ftrace") as done:
+        if not done:
+            lacks(REFUSED)
+        assert re.search("attaching probes; .*write 1 to /proc/sys/kernel/ftrace_enabled", starting.fails())
+        assert starting.agent.process.returncode == ExitCode.DEGRADED
+        assert keepers()
+    starting.has_left_nothing()
