@@ -78,7 +78,8 @@ rules contains {"id": "BPF004", "action": "log"} if {
 # title: An unnamed program loads BPF that could not be read
 # description: |
 #   As BPF004, by a program that data.executables does not name. It is refused, since BPF002 cannot judge it: padding
-#   or a change of the instructions meanwhile would hide what they call.
+#   or a change of the instructions meanwhile would hide what they call. For both rules it makes no difference whether
+#   the program is loaded by a BPF program, with a token of a user namespace, or with a signature.
 # custom:
 #   id: BPF007
 #   severity: high

@@ -99,8 +99,8 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap poked_data "
-        "signal_kfunc switch syscall_program task_btf timer_bases verified_insns",
+        may_lack="bpf_token ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap "
+        "poked_data signal_kfunc signed_programs switch syscall_program task_btf timer_bases verified_insns",
         always=True,
     ),
     Suite(
@@ -109,22 +109,22 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data signal_kfunc "
-        "switch syscall_program task_btf timer_bases verified_insns",
+        may_lack="bpf_token ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data signal_kfunc "
+        "signed_programs switch syscall_program task_btf timer_bases verified_insns",
     ),
     Suite(
         "debian-6.1",
         "debian-6.1",
         "lsm",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override lsm_static_calls missed_kprobes signal_kfunc timer_bases",
+        may_lack="bpf_token kprobe_override lsm_static_calls missed_kprobes signal_kfunc signed_programs timer_bases",
     ),
     Suite(
         "debian-6.12",
         "debian-6.12",
         "lsm",
         cpu=_UNPROTECTED,
-        may_lack="kprobe_override signal_kfunc",
+        may_lack="kprobe_override signal_kfunc signed_programs",
         shows_programs=True,
         always=True,
     ),
@@ -139,7 +139,7 @@ SUITES = (
         "override",
         "override",
         "lsm",
-        may_lack="boot_image lock_file no_smep no_smap signal_kfunc",
+        may_lack="boot_image lock_file no_smep no_smap signal_kfunc signed_programs",
         shows_programs=True,
         stock=False,
     ),
