@@ -4,6 +4,7 @@ None is a way round: all pass the hook at which the probe reads the instructions
 them that nobody can change any more.
 """
 
+import errno
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,60 @@ print(program, struct.unpack_from("=i", test, 4)[0])
     assert (event["from_kernel"], event["prog_type"], event["insn_count"]) == (True, "raw_tracepoint", 4)
     assert event["helpers_known"] is True
     assert "BPF002" in rules(line)
+
+
+def test_who_has_a_token_loads_one(
+    journal: JournalOfVictims, victims: Victims, lacks: Callable[[str], NoReturn]
+) -> None:
+    """Root of a user namespace, without any right outside, to whom a container's manager delegates BPF."""
+    shown = victims.run(
+        BPF
+        + SIGNALS
+        + """
+import socket
+FSOPEN, FSCONFIG, FSMOUNT, TOKEN_CREATE, TOKEN = 430, 431, 432, 36, 1 << 16
+mine, theirs = socket.socketpair()
+victim = os.getpid()
+if not os.fork():
+    status = 1
+    try:
+        theirs.recv(1)
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{victim}/{name}", "w") as file:
+                file.write("0 0 1")
+        _, (context,), _, _ = socket.recv_fds(theirs, 1, 1)
+        for each in (b"cmds", b"maps", b"progs", b"attachs"):
+            status = libc.syscall(FSCONFIG, context, 1, b"delegate_" + each, b"any", 0) or status
+        libc.syscall(FSCONFIG, context, 6, None, None, 0)
+    finally:
+        theirs.send(b"x")
+        os._exit(0)
+assert libc.unshare(0x10000000 | 0x20000) == 0, ctypes.get_errno()
+mine.send(b"x")
+while os.getuid():
+    pass
+context = libc.syscall(FSOPEN, b"bpf", 1)
+assert context >= 0, ctypes.get_errno()
+socket.send_fds(mine, [b"x"], [context])
+mine.recv(1)
+mount = libc.syscall(FSMOUNT, context, 1, 0)
+assert mount >= 0, ctypes.get_errno()
+token = bpf(TOKEN_CREATE, struct.pack("=II", 0, os.open(".", os.O_RDONLY, dir_fd=mount)))
+error = ctypes.get_errno()
+without = load_with(0, 144, b"")
+print(token, error, without, load_with(TOKEN, 144, struct.pack("=I", token)) if token >= 0 else -1)
+"""
+    )
+    token, error, without, program = map(int, shown.stdout.split())
+    if token < 0 and error == errno.EINVAL:
+        lacks("bpf_token: this kernel delegates no BPF to user namespaces")
+    assert (token >= 0, without < 0) == (True, True), error
+    assert program >= 0
+    line = loaded(journal)[-1]
+    assert (line["event"]["helpers"], line["event"]["helpers_known"]) == (["send_signal"], True)
+    assert "BPF002" in rules(line)
+    created = [line["event"]["command"] for line in journal.lines(f"{PREFIX}bpf")]
+    assert "token_create" in created
 
 
 def key_and_signature(folder: Path, instructions: bytes) -> tuple[Path, Path]:
