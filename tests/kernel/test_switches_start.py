@@ -4,7 +4,10 @@ on again, and no agent begins its work on probes that are silent.
 What leaves ftrace while it is off makes it turn itself off for good, which `ftrace_works` finds.
 """
 
+import contextlib
+import os
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,12 +19,29 @@ from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers
 from krie.testing.patience import wait_for
 
-from .test_switches import healthy, keepers
+from .test_switches import TRACED, healthy, keepers
 from .test_switches_off import REFUSED, SWITCHES, ftrace_works, off, warnings
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
+CLOCK_NANOSLEEP, TALKS = "230", ("44", "45", "46", "47")  # sendto, recvfrom, sendmsg, recvmsg
 A_UNIT = 60
 """Maps and programs: more than a start has before it asked its child to load, and fewer than the child makes first."""
+
+
+def living() -> dict[int, int]:
+    """All processes, with their parents; not every guest's init reaps what has ended."""
+    found = {}
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = each.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(each.parent.name)] = int(parent)
+    return found
+
+
+def system_call(tgid: int) -> str:
+    """The number of the one in which a process waits."""
+    return Path(f"/proc/{tgid}/syscall").read_text().split()[0]
 
 
 class Starting:
@@ -102,4 +122,24 @@ def test_ftrace_is_turned_off_before_the_canaries(starting: Starting, lacks: Cal
         assert re.search("attaching probes; .*write 1 to /proc/sys/kernel/ftrace_enabled", starting.fails())
         assert starting.agent.process.returncode == ExitCode.DEGRADED
         assert keepers()
+    starting.has_left_nothing()
+
+
+def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(starting: Starting) -> None:
+    """When it has no keeper yet."""
+    starting.attaches()
+    agent = starting.agent.process
+    os.kill(agent.pid, signal.SIGSTOP)
+    (child,) = (each for each, parent in living().items() if parent == agent.pid)
+    wait_for(lambda: system_call(child) in TALKS)  # it has attached all, and tells so
+    assert TRACED.read_text()
+    assert not keepers()
+    with off("ftrace") as done:
+        agent.kill()
+        starting.fails()
+        if done:
+            # Its answer reaches nobody, and it waits between two looks.
+            wait_for(lambda: system_call(child) == CLOCK_NANOSLEEP)
+            assert bpf_objects() - starting.objects
+    wait_for(lambda: child not in living())
     starting.has_left_nothing()
