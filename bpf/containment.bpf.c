@@ -195,25 +195,14 @@ int containment_inode_setattr(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
-/* An argument of a hook, read from the context's memory: verifiers before 1271a40eeafa (6.16) let no program load a pointer
- * to a name. */
-static __always_inline void *containment_argument(u64 *ctx, const u32 index)
-{
-	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4; /* bpf_probe_read() */
-	void *value = NULL;
-
-	read_any(&value, sizeof(value), ctx + index);
-	return value;
-}
-
 /* security_inode_setxattr(dentry, name, ...), security_inode_set_acl() and those that remove; before the dentry as
  * containment_inode_setattr(). An access control list is the mode of a file, too. */
 int containment_inode_attribute(u64 *ctx)
 {
-	int error = containment_guard_file(containment_argument(ctx, 0));
+	int error = containment_guard_file(krie_argument(ctx, 0));
 
 	if (!error)
-		error = containment_guard_file(containment_argument(ctx, 1));
+		error = containment_guard_file(krie_argument(ctx, 1));
 	if (error)
 		return error;
 	return containment_refuse(containment_operation());

@@ -82,6 +82,25 @@ static __always_inline void *krie_without_type(void *pointer)
 	return pointer;
 }
 
+/* Arguments of a security hook, as numbers, from the context's memory: verifiers before 1271a40eeafa (6.16) let no program load
+ * a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the helper that reads
+ * memory of either kind, as krie_without_type(). */
+static __always_inline void krie_arguments(void *to, const __u32 size, __u64 *ctx)
+{
+	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
+
+	read_any(to, size, ctx);
+}
+
+/* One of them. */
+static __always_inline void *krie_argument(__u64 *ctx, const __u32 index)
+{
+	void *value = NULL;
+
+	krie_arguments(&value, sizeof(value), ctx + index);
+	return value;
+}
+
 /* The value, but no more than `most`, checked where the verifier sees it: clang moves or drops checks that it finds
  * needless. */
 static __always_inline __u64 krie_at_most(__u64 value, const __u64 most)

@@ -35,24 +35,6 @@ struct cfi_file_capability {
 	u32 magic, permitted, inheritable, permitted_high, inheritable_high, root;
 };
 
-/* Arguments of a security hook, as numbers. Read from the context's memory: verifiers before 1271a40eeafa (6.16) let no program
- * load a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the helper that
- * reads memory of either kind, as krie_without_type(). */
-static __always_inline void cfi_arguments(void *to, const u32 size, u64 *ctx)
-{
-	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
-
-	read_any(to, size, ctx);
-}
-
-static __always_inline void *cfi_argument(u64 *ctx, const u32 index)
-{
-	void *value = NULL;
-
-	cfi_arguments(&value, sizeof(value), ctx + index);
-	return value;
-}
-
 static __always_inline u64 cfi_is_dentry(void *pointer)
 {
 	struct inode *inode = KRIE_READ(dentry, pointer, d_inode);
@@ -74,7 +56,7 @@ static __always_inline struct cfi_change cfi_change(u64 *ctx)
 	struct cfi_change change;
 	u64 given[4] = {};
 
-	cfi_arguments(given, sizeof(given), ctx); /* behind those that there are lies the program's stack */
+	krie_arguments(given, sizeof(given), ctx); /* behind those that there are lies the program's stack */
 	change.mapping = 1 - cfi_is_dentry((void *)given[0]);
 	change.maps = change.mapping * krie_less(given[0], CFI_IMAGE);
 	change.dentry = (void *)(given[0] + (given[1] - given[0]) * change.mapping);
@@ -350,17 +332,17 @@ int cfi_open(u64 *ctx)
 /* security_inode_mknod(folder, dentry, mode, device). Without a number it is a whiteout, which everybody may make. */
 int cfi_mknod(u64 *ctx)
 {
-	u32 mode = (u16)(u64)cfi_argument(ctx, 2), type = mode & CFI_S_IFMT, device = (u64)cfi_argument(ctx, 3);
+	u32 mode = (u16)(u64)krie_argument(ctx, 2), type = mode & CFI_S_IFMT, device = (u64)krie_argument(ctx, 3);
 	struct inode *folder;
 
 	if (!cfi_enter())
 		return 0;
 	if ((type != CFI_S_IFCHR && type != CFI_S_IFBLK) || !device || cfi_may(1ULL << CFI_CAP_MKNOD))
 		return 0;
-	folder = cfi_argument(ctx, 0);
+	folder = krie_argument(ctx, 0);
 	if (!cfi_is_of_first(KRIE_READ(inode, folder, i_sb)))
 		return 0;
-	return cfi_without_right(CFI_ACT_ACT_DEVICE_NODE, folder, cfi_argument(ctx, 1), mode);
+	return cfi_without_right(CFI_ACT_ACT_DEVICE_NODE, folder, krie_argument(ctx, 1), mode);
 }
 
 /* security_kernel_read_file(file, id, contents) and security_kernel_load_data(id, contents): behind the question for
@@ -377,12 +359,12 @@ static __always_inline int cfi_module(u32 what, struct file *file)
 
 int cfi_read_file(u64 *ctx)
 {
-	return cfi_module((u64)cfi_argument(ctx, 1), cfi_argument(ctx, 0));
+	return cfi_module((u64)krie_argument(ctx, 1), krie_argument(ctx, 0));
 }
 
 int cfi_load_data(u64 *ctx)
 {
-	return cfi_module((u64)cfi_argument(ctx, 0), NULL);
+	return cfi_module((u64)krie_argument(ctx, 0), NULL);
 }
 
 /* Whether credentials have CAP_SYS_ADMIN in a user namespace, as cap_capable() of the kernel has it; where that is nested
