@@ -17,6 +17,9 @@ from ..errors import ExitCode
 from ..output import complain_of, log_to_stderr, visible_streams
 from ..trusted_code import only_trusted_imports
 from .agent import Agent
+from .service_manager import tell_ready
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +48,9 @@ def _run(options: argparse.Namespace) -> int:
         config = load_config(options.config)
         with ExitStack() as stack:
             stack.enter_context(only_trusted_imports())
+            _log.info("arming: probes of %s are compiled, attached and tried", ", ".join(config.plugins) or "no plugin")
             agent = Agent(config, str(options.config), stack, output=output)
+            tell_ready()
             try:
                 agent.run(options.duration)
             finally:

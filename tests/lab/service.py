@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from krie.agent.admin import ask
-from krie.errors import KrieError
 from krie.testing.agent import ARMED_S
 from krie.testing.needs import compiled_dir
 from krie.testing.patience import PATIENCE_S, wait_for
@@ -69,16 +68,6 @@ def told(rule: str) -> list[dict[str, Any]]:
     return [line for line in journal() if rule in (each["id"] for each in line["decision"]["rules"])]
 
 
-def armed(agent: int) -> bool:
-    """Whether the agent answers, which it does when all is attached. Fails where it ended meanwhile."""
-    assert Path(f"/proc/{agent}").exists(), shown()
-    try:
-        ask(RUN_DIR, {"ask": "status"})
-    except (KrieError, OSError):
-        return False
-    return True
-
-
 def refusal(attempt: Callable[[], None]) -> str:
     """The error that an attempt ends with; empty where it succeeds."""
     try:
@@ -103,7 +92,7 @@ def steps(page: str) -> Iterator[tuple[str, Any]]:
     assert done.returncode == 0, f"the page's commands end with {done.returncode}"
     yield "started", (unit := shown())
     agent = int(unit["MainPID"])
-    wait_for(partial(armed, agent), shown, timeout_s=ARMED_S)
+    yield "ready", ask(RUN_DIR, {"ask": "status"}, PATIENCE_S)["tgid"]  # at once: systemd said that it is
     command = subprocess.run([KRIE, "status", "--json"], capture_output=True, text=True, check=False)
     yield "status", json.loads(command.stdout or "{}")
     yield "doctor", ask(RUN_DIR, {"ask": "doctor"}, PATIENCE_S)

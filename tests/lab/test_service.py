@@ -43,7 +43,7 @@ def found() -> dict[str, Any]:
 
 def test_the_pages_commands_start_an_agent_that_guards_itself(found: dict[str, Any]) -> None:
     assert (found["started"]["ActiveState"], found["started"]["SubState"]) == ("active", "running")
-    assert found["status"]["tgid"] == int(found["started"]["MainPID"])
+    assert found["ready"] == found["status"]["tgid"] == int(found["started"]["MainPID"])
     assert found["status"]["modes"]["runtime_integrity"] == "enforce"
     assert found["status"]["guard"]
     assert found["status"]["programs"] == "compiled_dir"
