@@ -204,8 +204,9 @@ def test_a_copy_of_kries_own_policies_is_checked_in_their_place(repository: Path
     assert (copied.exit_code, told["findings"]) == (0, [])
     assert told["notes"][0].startswith(f"copy stands for {ROOT}/policies/agent, {ROOT}/policies/runtime_integrity")
     assert [each.split()[4] for each in told["notes"][1:]] == ["krie.cfi", "krie.smep_smap", "krie.syscall_table"]
+    shown = run("copy").stdout
     for note in told["notes"]:
-        assert f"note  {note}" in run("copy").stdout
+        assert f"note  {note}" in shown
     rules = repository / "copy/runtime_integrity/ptrace.rego"
     rules.write_text(rules.read_text().replace("input.event.operation", "input.event.opertion"))
     for path in ("copy", "copy/runtime_integrity"):
