@@ -100,12 +100,18 @@ def load(folder: Path) -> LoadedSet:
 def test_the_loader_takes_what_it_kept(tmp_path: Path) -> None:
     first = load(tmp_path)
     first.close()
-    (file,) = tmp_path.iterdir()
+    assert len(list(tmp_path.iterdir())) == 1
     second = load(tmp_path)
     second.close()
     assert (first.loaded.origin, second.loaded.origin) == ("compiled", "cache")
     assert replace(second.loaded, origin="compiled") == first.loaded
     assert first.loaded.cache_problem == ""
+
+
+@pytest.mark.once
+def test_what_was_kept_and_is_wrong_is_not_taken(tmp_path: Path) -> None:
+    load(tmp_path).close()
+    (file,) = tmp_path.iterdir()
     content = json.loads(file.read_bytes().partition(b"\n")[2])
     assert content["functions"].pop("krie_peek")
     body = json.dumps(content).encode()
@@ -113,10 +119,10 @@ def test_the_loader_takes_what_it_kept(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="no function krie_peek"):
         load(tmp_path)
     file.write_bytes(b"damaged")
-    third = load(tmp_path)
-    third.close()
-    assert third.loaded.cache_problem == f"agent.cache_dir: {file}: is damaged"
-    assert third.loaded.origin == "compiled"
+    made = load(tmp_path)
+    made.close()
+    assert made.loaded.cache_problem == f"agent.cache_dir: {file}: is damaged"
+    assert made.loaded.origin == "compiled"
 
 
 @pytest.mark.once
