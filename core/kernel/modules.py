@@ -1,10 +1,12 @@
 """The kernel's modules as it lists them. It takes any name: with blanks, line breaks, bytes that are no UTF-8.
 
-So what follows a name tells where it ends, and never of what it consists.
+So what follows a name tells where it ends, and never of what it consists; and of a name that looks like the end of a
+record, /sys/module tells that it is one.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,9 @@ from pathlib import Path
 from ..events.wire import text_of
 
 PROC_MODULES = Path("/proc/modules")
+_FOLDER = Path("/sys/module")
+"""A folder for each module, and more; with an exclamation mark in the place of each slash."""
+_BROKEN = re.compile(rb"[ \t\n]")
 _RECORD = re.compile(rb"(.*?) (Live|Loading|Unloading) (0x[0-9a-f]+)(?: \([^()\n]*\))?(?:\n|\Z)", re.DOTALL)
 _BEFORE_STATE = re.compile(rb"(.+) (\d+) (?:\d+|-) \S+", re.DOTALL)
 _WITH_ODD_USERS = re.compile(rb"(.+?) (\d+) \d+ .+,", re.DOTALL)
@@ -43,18 +48,43 @@ class LoadedModule:
         return tag_of(self.raw).decode()
 
 
-def loaded_modules(file: Path = PROC_MODULES) -> list[LoadedModule]:
-    """All of them, also those on their way in or out; none where the kernel has no modules. Raises `OSError`."""
+def loaded_modules(file: Path = PROC_MODULES, folder: Path = _FOLDER) -> list[LoadedModule]:
+    """All of them, also those on their way in or out; none where the kernel has no modules. Raises `OSError`.
+
+    `folder`: has their names apart from each other.
+    """
     try:
         text = file.read_bytes()
     except FileNotFoundError:
         return []
+    text, names = _without_broken_names(text, folder)
     found = []
     for record in _RECORD.finditer(text):
         before = _BEFORE_STATE.fullmatch(record[1]) or _WITH_ODD_USERS.fullmatch(record[1])
         if before is not None:
-            found.append(LoadedModule(before[1], int(before[2]), record[2].decode(), int(record[3], 16)))
+            name = names.get(before[1], before[1])
+            found.append(LoadedModule(name, int(before[2]), record[2].decode(), int(record[3], 16)))
     return found
+
+
+def _without_broken_names(text: bytes, folder: Path) -> tuple[bytes, dict[bytes, bytes]]:
+    """The list with other words for names with blanks or line breaks, wherever a name can be, of a module or of one
+    that uses it; and these names by their words."""
+    try:
+        listed = [os.fsencode(each) for each in os.listdir(folder)]
+    except OSError:
+        return text, {}
+    names: dict[bytes, bytes] = {}
+
+    def word_of(found: re.Match[bytes]) -> bytes:
+        word = b"\x00%d\x00" % len(names)  # no name has a NUL
+        names[word] = found[0]
+        return word
+
+    for name in sorted(filter(_BROKEN.search, listed), key=len, reverse=True):
+        own = re.escape(name).replace(b"!", b"[!/]")
+        text = re.sub(rb"(?:(?<![^\n])%s(?= \d+ (?:\d+|-) )|(?<=[ ,])%s(?=,))" % (own, own), word_of, text)
+    return text, names
 
 
 def tag_of(name: bytes) -> bytes:

@@ -76,6 +76,39 @@ def check_symbols(place: Path, name: bytes) -> None:
     assert code.address("commit_creds") == own
 
 
+FORGING = b"a 1 0 - Live 0x0000000000000000\nnf_tables"
+"""Its record reads as that of a module which has gone, and one of another."""
+
+
+@pytest.mark.parametrize("name", [FORGING, b"a 1 0 - Live 0x0\nb", b"x 1 0 - Live 0x0\n", b"a/b! 1 0 - Live 0x0\nc"])
+@pytest.mark.parametrize("user", [b"-", None, b"other,"])
+def test_a_name_that_looks_like_a_record_forges_none(tmp_path: Path, name: bytes, user: bytes | None) -> None:
+    """Neither as a module's own, nor where it is listed as one that uses another module."""
+    users = name + b"," if user is None else user
+    place = tmp_path / "modules"
+    place.write_bytes(
+        b"%s 8192 0 - Live 0x%x (OE)\nused 4096 1 %s Live 0x%x\nlast 4096 0 - Live 0x%x\n"
+        % (name, MODULE, users, MODULE + 0x2000, MODULE + 0x3000)
+    )
+    for each in (name, b"used", b"last", b"kernel"):
+        (tmp_path / "folder" / os.fsdecode(each.replace(b"/", b"!"))).mkdir(parents=True)
+    found = loaded_modules(place, tmp_path / "folder")
+    assert [(each.raw, each.size, each.address) for each in found] == [
+        (name, 8192, MODULE),
+        (b"used", 4096, MODULE + 0x2000),
+        (b"last", 4096, MODULE + 0x3000),
+    ]
+
+
+def test_a_name_that_is_a_part_of_other_records_hides_none(tmp_path: Path) -> None:
+    place = tmp_path / "modules"
+    parts = (b"- Live 0xffffffffc0000000\nlast", b"t 4096 0", b"4096 0")
+    place.write_bytes(b"first 4096 0 - Live 0xffffffffc0000000\nlast 4096 0 - Live 0xffffffffc0003000\n")
+    for each in parts:
+        (tmp_path / "folder" / os.fsdecode(each)).mkdir(parents=True)
+    assert [each.raw for each in loaded_modules(place, tmp_path / "folder")] == [b"first", b"last"]
+
+
 def test_usual_names_are_left_as_they_are(tmp_path: Path) -> None:
     place = symbols(tmp_path, b"nf_tables")
     assert kallsyms_text(place) == place.read_bytes()
