@@ -18,7 +18,8 @@ from .libc import libc
 _SYS_BPF = 321  # x86-64
 _LOG_BYTES = 4 << 20
 _LOG_LINES = 15
-_SECRET_ARGUMENT = 6
+SECRET_ARGUMENT = 6
+"""The one by which who runs a program of the agent's own says the secret: as in `bpf/krie.h`."""
 
 
 class Command(IntEnum):
@@ -31,8 +32,13 @@ class Command(IntEnum):
     MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
     PROG_TEST_RUN = 10
+    PROG_GET_NEXT_ID = 11
+    MAP_GET_NEXT_ID = 12
+    PROG_GET_FD_BY_ID = 13
+    MAP_GET_FD_BY_ID = 14
     OBJ_GET_INFO_BY_FD = 15
     RAW_TRACEPOINT_OPEN = 17
+    MAP_FREEZE = 22
     LINK_CREATE = 28
     ENABLE_STATS = 32
 
@@ -152,6 +158,11 @@ def map_of_shape(shape: MapShape, *, inner: int = 0) -> int:
     attributes = struct.pack("=IIIII", shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags)
     attributes += struct.pack("=II16s", inner, 0, shape.name.encode()[:15])
     return _checked(f"creating map {shape.name}", Command.MAP_CREATE, attributes)
+
+
+def freeze(descriptor: int) -> None:
+    """Have nobody write a map any more but programs: neither by bpf(2) nor by a mapping (5.2, 87df15de441b)."""
+    _checked("freezing a map", Command.MAP_FREEZE, struct.pack("=I", descriptor))
 
 
 def map_id(descriptor: int) -> int:
@@ -282,7 +293,7 @@ def test_run(descriptor: int, arguments: tuple[int, ...], secret: int = 0) -> in
     `secret`: what programs of the agent's own ask for, as `KRIE_SECRET_ARGUMENT` in `bpf/krie.h`. Returns what the
     program returns, as a signed number.
     """
-    given = struct.pack(f"={len(arguments)}Q", *arguments).ljust(8 * _SECRET_ARGUMENT, b"\0")
+    given = struct.pack(f"={len(arguments)}Q", *arguments).ljust(8 * SECRET_ARGUMENT, b"\0")
     context = ctypes.create_string_buffer(given + struct.pack("=Q", secret), len(given) + 8)
     attributes = struct.pack("=IIIIQQII", descriptor, 0, 0, 0, 0, 0, 0, 0)
     attributes += struct.pack("=IIQQII", len(context), 0, ctypes.addressof(context), 0, 0, 0)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from ..errors import KernelError
 from . import bpf
@@ -33,8 +35,8 @@ class KernelMemory:
     ) -> None:
         """`window`: where the program copies to when `run` runs it, which returns 0 or a negative errno."""
         self._program, self._window, self._run = program, window, run
-        self.spare: tuple[int, int] | None = None
-        """Descriptors of a second program and its map, for `memory_of` in a process of its own."""
+        self.spare: tuple[int, int, int] | None = None
+        """Descriptors of a second program and its map, and its secret, for `memory_of` in a process of its own."""
 
     @property
     def program(self) -> int:
@@ -62,39 +64,54 @@ class KernelMemory:
 
 def open_memory(stack: ExitStack) -> tuple[KernelMemory, int]:
     """Load the program; `stack` unloads it. Also the descriptor of its map, to be guarded. Raises `KernelError`."""
+    memory, answer, _ = _open(stack)
+    return memory, answer
+
+
+def _open(stack: ExitStack) -> tuple[KernelMemory, int, int]:
+    """The same with the secret."""
+    secret = int.from_bytes(os.urandom(8), "little")
     bpf.allow_locked_memory()
     shape = bpf.MapShape(bpf.MapType.ARRAY, 4, PIECE_BYTES, 1, _F_MMAPABLE, "krie_window")
     answer = bpf.map_of_shape(shape)
     stack.callback(os.close, answer)
-    program = bpf.prog_load(bpf.ProgramSpec("krie_read", bpf.ProgType.RAW_TRACEPOINT), _reading(answer))
+    bpf.freeze(answer)  # nobody else maps it writable, and so has us read what is not there
+    program = bpf.prog_load(bpf.ProgramSpec("krie_read", bpf.ProgType.RAW_TRACEPOINT), _reading(answer, secret))
     stack.callback(os.close, program)
-    memory, window = memory_of(program, answer)
+    memory, window = memory_of(program, answer, secret)
     stack.callback(window.close)
-    return memory, answer
+    return memory, answer, secret
 
 
 def open_memories(stack: ExitStack) -> tuple[KernelMemory, tuple[int, int]]:
     """The same with a spare; the descriptors are those of both maps. Raises `KernelError`."""
     memory, window = open_memory(stack)
-    other, spare_window = open_memory(stack)
-    memory.spare = (other.program, spare_window)
+    other, spare_window, secret = _open(stack)
+    memory.spare = (other.program, spare_window, secret)
     return memory, (window, spare_window)
 
 
-def memory_of(program: int, answer: int) -> tuple[KernelMemory, mmap.mmap]:
-    """Read by a program that is loaded, with the mapping of its map. Raises `KernelError`."""
+def memory_of(program: int, answer: int, secret: int) -> tuple[KernelMemory, mmap.mmap]:
+    """Read by a program that is loaded, with the mapping of its map; the program reads for who knows its secret.
+
+    Whoever else ran it meanwhile would have us believe that his memory is what we asked for. Raises `KernelError`.
+    """
     try:
         window = mmap.mmap(answer, PIECE_BYTES, mmap.MAP_SHARED, mmap.PROT_READ)
     except OSError as error:
         raise KernelError("mapping the map of krie_read", error.errno or 0) from error
-    return KernelMemory(program, window), window
+    return KernelMemory(program, window, partial(bpf.test_run, secret=secret)), window
 
 
-def _reading(array_map: int) -> bytes:
+def _reading(array_map: int, secret: int) -> bytes:
     """Instructions of a program that copies kernel memory into an element; its arguments are address and size."""
+    low, high = struct.unpack("=ii", struct.pack("=Q", secret))
     return b"".join(
         (
             instruction(0xBF, 0x16),  # r6 = r1, the context
+            instruction(0x79, 0x61, 8 * bpf.SECRET_ARGUMENT, 0),  # r1 = the caller's secret
+            instruction(0x18, 0x02, 0, low) + instruction(0, 0, 0, high),  # r2 = the secret
+            instruction(0x5D, 0x21, 13, 0),  # if r1 != r2 skip to the failure
             instruction(0x62, 0x0A, -4, 0),  # *(u32 *)(r10 - 4) = 0
             instruction(0xBF, 0xA2),  # r2 = r10
             instruction(0x07, 0x02, 0, -4),  # r2 += -4

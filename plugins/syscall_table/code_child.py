@@ -31,6 +31,8 @@ from .runs import Ranges
 from .tables import read_tables
 
 NAME = "krie-code"
+SECRET_BYTES = 8
+"""What the agent sends first, with the descriptors: the secret of the program that reads."""
 _NICE = 10
 _MOST = 64
 """Differences that are told one by one."""
@@ -54,11 +56,11 @@ class Report:
 def serve(link: Link) -> None:
     """Until the agent has gone."""
     os.nice(_NICE)
-    _, descriptors, _, _ = socket.recv_fds(link.socket, 1, 3)
+    secret, descriptors, _, _ = socket.recv_fds(link.socket, SECRET_BYTES, 3)
     program, window, file = descriptors
     stored: Stored | None = link.receive()
     try:
-        memory, _ = memory_of(program, window)
+        memory, _ = memory_of(program, window, int.from_bytes(secret, "little"))
         kallsyms, symbols = kallsyms_text(KALLSYMS), Symbols()
         if stored is None:
             stored = store(file, memory, kallsyms, symbols, addresses_in(kallsyms), os.uname().release)

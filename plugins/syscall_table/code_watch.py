@@ -12,7 +12,7 @@ from contextlib import suppress
 from krie import Child, ChildEnded, KernelError, KernelMemory, forked, loaded_modules
 
 from .areas import Stored
-from .code_child import NAME, Report, serve
+from .code_child import NAME, SECRET_BYTES, Report, serve
 from .events import Code
 from .names import Difference
 
@@ -120,7 +120,9 @@ class CodeWatch:
             _log.error("plugin syscall_table does not compare the kernel's code: %s", error)
             return
         with suppress(ChildEnded, OSError):  # that it has ended is seen when it is asked
-            socket.send_fds(self._child.socket, [b"D"], [*self._spare, self._file])
+            *spare, secret = self._spare
+            message = secret.to_bytes(SECRET_BYTES, "little")
+            socket.send_fds(self._child.socket, [message], [*spare, self._file])
             self._child.send(self._stored)
         self._asked, self._waiting = self._started, True
 

@@ -276,7 +276,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[Process]:
 
 @pytest.fixture
 def watch(memory: Memory, processes: list[Process], file: int) -> Iterator[CodeWatch]:
-    memory.kernel.spare = (file, file)
+    memory.kernel.spare = (file, file, 5)
     made = CodeWatch(memory.kernel)
     yield made
     made.close()
