@@ -133,7 +133,7 @@ static __always_inline void process_forget(void)
 	krie_images.delete(&process);
 }
 
-BPF_ARRAY(process_running, struct process_running, 1);
+KRIE_FOUND("array", u32, struct process_running, process_running, 1);
 
 /* Run by the agent with BPF_PROG_TEST_RUN; the arguments are a tgid in its own PID namespace, and what it found when it
  * looked for influence: KRIE_LOST_... with bit 0, or 0 where it has not looked. Notes what the process runs where that was

@@ -280,7 +280,7 @@ static __always_inline void guard_follow(struct kernfs_node *node)
 	}
 }
 
-BPF_ARRAY(guard_heart, struct guard_heart, 1);
+KRIE_FOUND("array", u32, struct guard_heart, guard_heart, 1);
 
 /* Run by the agent with BPF_PROG_TEST_RUN, about once a second: it lives, and is in this cgroup. */
 int guard_beat(struct bpf_raw_tracepoint_args *ctx)

@@ -168,6 +168,20 @@ static __always_inline struct file *krie_open_file(__u64 descriptor)
 	return (void *)((__u64)file & (0 - krie_less(descriptor, KRIE_READ(fdtable, table, max_fds))));
 }
 
+#define KRIE_MAP_FILE 0x0070616d2d667062ULL /* "bpf-map": names in kernel/bpf/syscall.c, of what bpf(2) returns */
+#define KRIE_PROGRAM_FILE 0x676f72702d667062ULL /* "bpf-prog" */
+#define KRIE_LINK_FILE 0x6b6e696c5f667062ULL /* "bpf_link" */
+
+/* The first eight characters of a file's name: of a file that has none in a file system, they tell what private_data is. */
+static __always_inline __u64 krie_file_name(struct file *file)
+{
+	struct dentry *dentry = KRIE_READ(file, file, f_path.dentry);
+	__u64 name = 0;
+
+	bpf_probe_read_kernel(&name, sizeof(name), KRIE_READ(dentry, dentry, d_name.name));
+	return name;
+}
+
 static __always_inline __u64 krie_start_time(struct task_struct *task)
 {
 	struct task_struct *leader = KRIE_READ(task_struct, task, group_leader);

@@ -25,13 +25,18 @@
 #define KRIE_READ_ONLY 128 /* BPF_F_RDONLY_PROG, include/uapi/linux/bpf.h */
 #define KRIE_STATE(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_READ_ONLY)
 
+/* A map that programs alone write: by bpf(2) or a mapping nobody does, whoever took a descriptor and when. The kernel does not
+ * know this flag: krie/loader/compiled.py freezes the map instead. */
+#define KRIE_FROZEN (1 << 30)
+#define KRIE_FOUND(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_FROZEN)
+
 /* The sizes of this map and of krie_alive are given when they are made: see krie/loader/compiled.py. */
 BPF_RINGBUF_OUTPUT(krie_ring, 1);
 
-BPF_PERCPU_ARRAY(krie_counts, struct krie_count, KRIE_SLOTS);
+KRIE_FOUND("percpu_array", u32, struct krie_count, krie_counts, KRIE_SLOTS);
 
 /* Runs of each program caused by the agent itself: that is how a canary arrives. */
-BPF_PERCPU_ARRAY(krie_alive, u64, 1);
+KRIE_FOUND("percpu_array", u32, u64, krie_alive, 1);
 
 KRIE_STATE("array", u32, struct krie_agent_state, krie_agent, 1);
 
@@ -152,16 +157,19 @@ struct krie_inspection {
 	u64 file_ino;
 	u32 file_dev;
 	u32 file_generation;
+	u64 file_holders; /* of the map or program that it is: who could use it */
 	char helper_comm[16];
 };
-BPF_ARRAY(krie_inspected, struct krie_inspection, 1);
+KRIE_FOUND("array", u32, struct krie_inspection, krie_inspected, 1);
 
 int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 zero = 0;
 	u64 descriptor = ctx->args[0];
 	struct krie_inspection *seen = krie_inspected.lookup(&zero);
+	struct bpf_prog_aux *aux;
 	struct file *file;
+	void *object;
 
 	if (!seen || ctx->args[KRIE_SECRET_ARGUMENT] != krie_secret())
 		return 0;
@@ -169,10 +177,18 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 	seen->helper_tgid_tid = bpf_get_current_pid_tgid();
 	seen->helper_uid_gid = bpf_get_current_uid_gid();
 	bpf_get_current_comm(seen->helper_comm, sizeof(seen->helper_comm));
-	seen->file_ino = seen->file_dev = seen->file_generation = 0;
+	seen->file_ino = seen->file_dev = seen->file_generation = seen->file_holders = 0;
 	file = krie_open_file(descriptor);
-	if (file)
-		krie_identity(file, &seen->file_dev, &seen->file_ino, &seen->file_generation);
+	if (!file)
+		return 0;
+	krie_identity(file, &seen->file_dev, &seen->file_ino, &seen->file_generation);
+	object = KRIE_READ(file, file, private_data);
+	if (krie_file_name(file) == KRIE_MAP_FILE)
+		seen->file_holders = KRIE_READ(bpf_map, object, usercnt.counter);
+	if (krie_file_name(file) == KRIE_PROGRAM_FILE) {
+		aux = KRIE_READ(bpf_prog, object, aux);
+		seen->file_holders = KRIE_READ(bpf_prog_aux, aux, refcnt.counter);
+	}
 	return 0;
 }
 
@@ -183,7 +199,7 @@ struct krie_peeked {
 	u64 failed;
 	char bytes[KRIE_PEEK_BYTES];
 };
-BPF_ARRAY(krie_peeked, struct krie_peeked, 1);
+KRIE_FOUND("array", u32, struct krie_peeked, krie_peeked, 1);
 
 int krie_peek(struct bpf_raw_tracepoint_args *ctx)
 {

@@ -22,10 +22,10 @@
 #define KRIE_SIGKILL 9
 #define KRIE_TGID_INIT 1
 
-BPF_HASH(krie_poisoned, struct krie_process, struct krie_verdict, KRIE_VERDICTS);
+KRIE_FOUND("hash", struct krie_process, struct krie_verdict, krie_poisoned, KRIE_VERDICTS);
 KRIE_STATE("hash", struct krie_process, struct krie_verdict, krie_verdicts, KRIE_VERDICTS);
 
-BPF_ARRAY(krie_busy, struct krie_busy, 1);
+KRIE_FOUND("array", u32, struct krie_busy, krie_busy, 1);
 
 KRIE_STATE("array", u32, struct krie_settings, krie_settings, 1);
 

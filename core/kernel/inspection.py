@@ -18,7 +18,7 @@ from . import bpf
 from .maps import Map
 
 _HEADER = layout_of(Event)
-_REST = struct.Struct("=QQQII16s")
+_REST = struct.Struct("=QQQIIQ16s")
 
 
 class Inspector:
@@ -34,7 +34,7 @@ class Inspector:
         Raises `KernelError` when what was read from the agent's task is not what the kernel's own helpers say.
         """
         header, rest = self._run(-1)
-        tgid_tid, uid_gid, _, _, _, comm = _REST.unpack(rest)
+        tgid_tid, uid_gid, *_, comm = _REST.unpack(rest)
         read = (header.tgid << 32 | header.tid, header.gid << 32 | header.uid, header.comm)
         told = (tgid_tid, uid_gid, text_of(comm))
         if read != told:
@@ -43,8 +43,12 @@ class Inspector:
 
     def identify(self, descriptor: int) -> Identity:
         """Which file an open descriptor of this process is."""
-        _, _, ino, dev, generation, _ = _REST.unpack(self._run(descriptor)[1])
+        _, _, ino, dev, generation, _, _ = _REST.unpack(self._run(descriptor)[1])
         return Identity(dev, ino, generation)
+
+    def holders(self, descriptor: int) -> int:
+        """How many hold the map, by open files and pins, or the program, also by attaching it; 0 of any other."""
+        return int(_REST.unpack(self._run(descriptor)[1])[5])
 
     def _run(self, descriptor: int) -> tuple[Event, bytes]:
         self._test_run(self._program, (descriptor & 0xFFFFFFFFFFFFFFFF,))

@@ -12,6 +12,8 @@ from ..kernel import bpf
 from .object import Object, with_maps
 
 _TABLES = "krie_tables"
+_FROZEN = 1 << 30
+"""`KRIE_FROZEN` in `bpf/prelude.bpf.c`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,25 @@ def instantiate(made: Object, entries: Mapping[str, int], kinds: int) -> Compile
     try:
         for name, shape in made.maps.items():
             sized = replace(shape, entries=entries.get(name, shape.entries))
-            maps[name] = _map_of_tables(kinds) if name == _TABLES else bpf.map_of_shape(sized)
+            maps[name] = _map_of_tables(kinds) if name == _TABLES else _map(sized)
     except KernelError:
         for each in maps.values():
             os.close(each)
         raise
     numbers = dict(enumerate(maps.values()))
     return Compiled(maps, {name: with_maps(code, numbers) for name, code in made.functions.items()})
+
+
+def _map(shape: bpf.MapShape) -> int:
+    """Its descriptor. One that programs alone write is frozen, before anybody else can have written it."""
+    made = bpf.map_of_shape(replace(shape, flags=shape.flags & ~_FROZEN))
+    if shape.flags & _FROZEN:
+        try:
+            bpf.freeze(made)
+        except KernelError:
+            os.close(made)
+            raise
+    return made
 
 
 def _map_of_tables(kinds: int) -> int:

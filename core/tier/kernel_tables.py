@@ -27,7 +27,10 @@ _FIRST = bytes(4)
 
 
 def _new_map(tables: Sequence[bytes]) -> int:
-    """A map with a table in each slot; returns its descriptor."""
+    """A map with a table in each slot, which stay as they are; returns its descriptor.
+
+    Until the guard knows it, others may open it by its number: so it is frozen first, and then looked at.
+    """
     bpf.allow_locked_memory()
     entries = max(1, len(tables))
     shape = bpf.MapShape(bpf.MapType.ARRAY, _NUMBER.size, SIZE, entries, bpf.READ_ONLY, "krie_generation")
@@ -35,6 +38,10 @@ def _new_map(tables: Sequence[bytes]) -> int:
     try:
         for slot, table in enumerate(tables):
             bpf.update(made, _NUMBER.pack(slot), table)
+        bpf.freeze(made)
+        for slot, table in enumerate(tables):
+            if bpf.lookup(made, _NUMBER.pack(slot), SIZE) != table.ljust(SIZE, b"\0"):
+                raise KernelError("filling map krie_generation: somebody wrote there, too")
     except KernelError:
         os.close(made)
         raise

@@ -25,7 +25,7 @@ class Kernel:
     def __init__(self, **read_wrong: object) -> None:
         fields = {name: getattr(OWN, name) for name in (each.name for each in HEADER.data_fields)}
         self._header = Event(**{**fields, **read_wrong})
-        rest = struct.Struct("=QQQII16s")
+        rest = struct.Struct("=QQQIIQ16s")
         self.answer = FakeMap("krie_inspected", 3, value_bytes=HEADER.size + rest.size)
         self._rest = rest
         self.asked: list[int] = []
@@ -34,7 +34,7 @@ class Kernel:
         assert program == 9
         (descriptor,) = arguments
         self.asked.append(descriptor)
-        told = (AGENT << 32 | AGENT, 0 << 32 | 0, 100 + descriptor % 100, 8, 3, b"krie")
+        told = (AGENT << 32 | AGENT, 0 << 32 | 0, 100 + descriptor % 100, 8, 3, 2, b"krie")
         self.answer.set(bytes(4), HEADER.encode(self._header) + self._rest.pack(*told))
 
 
@@ -55,6 +55,12 @@ def test_a_field_that_is_read_at_the_wrong_place_ends_the_start(wrong: dict[str,
 def test_files_are_identified_by_descriptor() -> None:
     kernel = Kernel()
     assert inspector(kernel).identify(7) == Identity(8, 107, 3)
+    assert kernel.asked == [7]
+
+
+def test_holders_are_counted_by_descriptor() -> None:
+    kernel = Kernel()
+    assert inspector(kernel).holders(7) == 2
     assert kernel.asked == [7]
 
 

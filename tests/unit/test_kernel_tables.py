@@ -8,6 +8,8 @@ from krie import KernelError
 from krie.events.identity import Identity
 from krie.events.table_layout import EMPTY, SIZE
 from krie.events.wire import NAME_BYTES
+from krie.kernel import bpf
+from krie.tier import kernel_tables
 from krie.tier.domain import Numbers
 from krie.tier.kernel_tables import KernelTables
 
@@ -107,3 +109,38 @@ def test_generations_count_from_one_and_never_are_zero() -> None:
     assert [made.next_generation() for _ in range(3)] == [1, 2, 3]
     made._given = 0xFFFFFFFE
     assert [made.next_generation() for _ in range(2)] == [0xFFFFFFFF, 1]
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_tables_that_somebody_else_wrote_to_do_not_come_into_force(
+    monkeypatch: pytest.MonkeyPatch, forged: bool
+) -> None:
+    """While they are made, others may open their map by its number: it is frozen, and then looked at."""
+    content: dict[bytes, bytes] = {}
+    done: list[str] = []
+    made = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    monkeypatch.setattr(bpf, "allow_locked_memory", lambda: None)
+    monkeypatch.setattr(bpf, "map_of_shape", lambda _: made)
+    monkeypatch.setattr(bpf, "update", lambda _, key, value: content.__setitem__(key, value))
+
+    def freeze(_: int) -> None:
+        done.append("frozen")
+        if forged:
+            content[(1).to_bytes(4, "little")] = bytes(SIZE)
+
+    def lookup(_: int, key: bytes, _size: int) -> bytes:
+        done.append("read")
+        return content[key]
+
+    monkeypatch.setattr(bpf, "freeze", freeze)
+    monkeypatch.setattr(bpf, "lookup", lookup)
+    tables = [b"\1" * SIZE, b"\2" * SIZE]
+    if forged:
+        with pytest.raises(KernelError, match="somebody wrote there"):
+            kernel_tables._new_map(tables)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(made)
+    else:
+        assert kernel_tables._new_map(tables) == made
+        os.close(made)
+    assert done == ["frozen", "read", "read"]
