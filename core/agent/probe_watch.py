@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
-from ..errors import PluginError
+from ..errors import KernelError, PluginError
 from ..loader.launcher import LoadedSet
 from ..plugin.manager import Plugins
 from .guarding import Guarding
 from .health import ProbeHealth
 from .input_health import InputHealth
 from .policy_in_force import PolicyInForce
-from .reattach import reattach
+from .reattach import reattach, renew
 from .reports import Reports
 from .unseen import Unseen
 
@@ -66,8 +66,19 @@ class ProbeWatch:
         for report in self._probes.check():
             self._reports.probe(report, self._in_force.policy)
         self._look_again_if_silent()
+        self._renew()
         self._plugins.checked(self._probes.reports, self._unseen.tell_runs())
         self._health.update()
+
+    def _renew(self) -> None:
+        try:
+            found = renew(self._probes.reports, self._loaded)
+        except (KernelError, OSError) as error:
+            _log.error("whether perf events and tail calls are as they were left is not known: %s", error)
+            return
+        if found:
+            _log.error("somebody took programs out of the kernel's way, which are back: %s", ", ".join(found))
+            self._reports.put_right("disarmed")
 
     def _look_again_if_silent(self) -> None:
         """Probes that were silenced are armed again if the agent can, and looked at soon."""

@@ -1,4 +1,4 @@
-"""Attaching again what somebody detached by a descriptor of it: root gets one while nothing guards.
+"""Attaching again what somebody detached, disabled or took out by a descriptor: root gets one while nothing guards.
 
 Only of what changes nothing in the kernel's text: where a breakpoint or a call is gone that the kernel still counts on,
 attaching again could stop the machine. What a switch of the whole kernel silenced comes back with the switch.
@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..errors import KernelError
-from ..kernel import mounts
-from ..kernel.attach import Places, attach
+from ..kernel import bpf, mounts
+from ..kernel.attach import KPROBES, Places, attach, put
+from ..kernel.perf_event import enable
 from ..kernel.program import AttachType, Program
 from ..loader.launcher import LoadedSet
 from ..plugin.report import ProbeReport
+
+_EVENTS = KPROBES | {AttachType.TRACEPOINT, AttachType.PERF_EVENT}
+"""By perf events, which who has a descriptor disables."""
 
 
 def reattach(
@@ -40,6 +44,24 @@ def reattach(
             except (KernelError, OSError) as error:
                 failed[report.name] = str(error)
     return failed
+
+
+def renew(reports: Iterable[ProbeReport], loaded: LoadedSet) -> list[str]:
+    """Put right what no canary need show, of all probes: perf events that are disabled, which nobody can ask for, and
+    programs that others no longer go on to; returns the labels of these. Raises `KernelError`, `OSError`.
+    """
+    maps = {name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"}
+    programs = {each for report in reports if report.alternative is not None for each in report.alternative.programs}
+    missing = []
+    for program in sorted(programs, key=lambda each: each.label):
+        if program.through and (own := loaded.descriptors.get(f"program:{program.label}")):
+            if bpf.lookup(maps[program.through], bytes(4), 4) is None:
+                put(program, own[0], maps)
+                missing.append(program.label)
+        elif program.attach in _EVENTS:
+            for each in loaded.descriptors.get(f"link:{program.label}", ()):
+                enable(each)
+    return missing
 
 
 def _replace(program: Program, descriptor: int, links: tuple[int, ...], cgroup2: Path) -> None:

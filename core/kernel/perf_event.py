@@ -41,3 +41,11 @@ def perf_event(
         os.close(event)
         raise
     return event
+
+
+def enable(event: int) -> None:
+    """Have one run its program again that somebody disabled, who had a descriptor of it. Raises `OSError`.
+
+    Of one that is enabled this changes nothing, and in no case the kernel's text.
+    """
+    fcntl.ioctl(event, _IOC_ENABLE, 0)

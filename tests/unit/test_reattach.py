@@ -11,8 +11,9 @@ from typing import cast
 import pytest
 from krie import Alternative, AttachType, Probe, Program
 from krie.agent import reattach as subject
-from krie.agent.reattach import reattach
+from krie.agent.reattach import reattach, renew
 from krie.errors import AttachError
+from krie.kernel import bpf
 from krie.kernel.attach import Places
 from krie.loader.launcher import LoadedSet
 from krie.plugin.report import ProbeReport
@@ -98,3 +99,36 @@ def test_why_one_stays_silent_is_told(kernel: Kernel) -> None:
     assert failed.keys() == {"sample.x"}
     assert "attaching sample_sysctl" in failed["sample.x"]
     assert kernel.named(kernel.link(SYSCTL)) == "old"
+
+
+BEHIND = Program(AttachType.KPROBE, "commit_creds", "sample_behind", proven=False, through="sample_behind_it")
+CLOCK = Program(AttachType.PERF_EVENT, "1000000", "sample_clock", proven=False)
+
+
+@pytest.mark.parametrize("state", ["alive", "silent", "attached"])
+def test_perf_events_are_enabled_and_tail_calls_are_back_whatever_canaries_say(
+    monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    enabled: list[int] = []
+    elements = {40: b""}
+    monkeypatch.setattr(subject, "enable", enabled.append)
+    monkeypatch.setattr(bpf, "lookup", lambda each, _key, _size: elements[each] or None)
+    monkeypatch.setattr(bpf, "update", lambda each, _key, value: elements.__setitem__(each, value))
+    descriptors = {
+        "map:sample_behind_it": (40,),
+        f"program:{BEHIND.label}": (41,),
+        f"link:{CLOCK.label}": (42, 43),
+        f"link:{LSM.label}": (44,),
+    }
+    loaded = cast("LoadedSet", SimpleNamespace(descriptors=descriptors))
+    reports = [report(name, each, state) for name, each in (("x", BEHIND), ("y", CLOCK), ("z", LSM))]
+    assert renew(reports, loaded) == ["sample_behind"]
+    assert elements == {40: (41).to_bytes(4, "little")}
+    assert enabled == [42, 43]
+    assert renew(reports, loaded) == []
+
+
+def test_what_was_never_attached_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "enable", pytest.fail)
+    loaded = cast("LoadedSet", SimpleNamespace(descriptors={}))
+    assert renew([report("x", BEHIND), report("y", CLOCK, "missing")], loaded) == []
