@@ -4,31 +4,11 @@
  * containment and guard share. Every check begins with one read of krie_busy, and ends there while the guard is off.
  */
 
-#define GUARD_MAP_UPDATE_ELEM 2 /* enum bpf_cmd */
-#define GUARD_MAP_DELETE_ELEM 3
-#define GUARD_PROG_TEST_RUN 10
-#define GUARD_PROG_GET_FD_BY_ID 13
-#define GUARD_MAP_GET_FD_BY_ID 14
-#define GUARD_MAP_LOOKUP_AND_DELETE_ELEM 21
-#define GUARD_MAP_FREEZE 22
-#define GUARD_MAP_LOOKUP_AND_DELETE_BATCH 25
-#define GUARD_MAP_DELETE_BATCH 27
-#define GUARD_BATCH_MAP 36 /* offset of batch.map_fd in union bpf_attr */
-#define GUARD_LINK_UPDATE 29
-#define GUARD_LINK_GET_FD_BY_ID 30
-#define GUARD_LINK_DETACH 34
-
 #define GUARD_PROC_MAGIC 0x9fa0 /* include/uapi/linux/magic.h */
 #define GUARD_CGROUP_MAGIC 0x27e0eb
 #define GUARD_CGROUP2_MAGIC 0x63677270
-#define GUARD_ENOENT 2
 
 BPF_TABLE("lru_hash", struct containment_refusal, struct containment_count, containment_counts, 4096);
-
-/* Ids of the agent's own objects. */
-KRIE_STATE("hash", u32, u32, containment_own_maps, 256);
-KRIE_STATE("hash", u32, u32, containment_own_programs, 1024);
-KRIE_STATE("hash", u32, u32, containment_own_links, 1024);
 
 /* Files that strangers do not open for writing, with the attempt that this is. Of procfs, which has a device for each
  * mount, by inode alone. */
@@ -110,74 +90,6 @@ static __always_inline int containment_guard(struct krie_process *process, u32 o
 {
 	containment_note(process, operation, 0);
 	return containment_error(KRIE_EPERM);
-}
-
-/* For whoever asks for a descriptor by number: as if the object had just gone. Tools that list all objects go on with the
- * next one then, where any other error ends their list. */
-static __always_inline int containment_hide(struct krie_process *process, u32 operation)
-{
-	containment_note(process, operation, 0);
-	return containment_error(GUARD_ENOENT);
-}
-
-static __always_inline bool containment_is_own_program(struct bpf_prog *program)
-{
-	struct bpf_prog_aux *aux = KRIE_READ(bpf_prog, program, aux);
-	u32 number = KRIE_READ(bpf_prog_aux, aux, id);
-
-	return containment_own_programs.lookup(&number) != NULL;
-}
-
-/* The map behind a descriptor; whatever is no map is not found among the agent's, or the command fails. */
-static __always_inline bool containment_is_own_map(u32 descriptor)
-{
-	struct file *file = krie_open_file(descriptor);
-	struct bpf_map *map = KRIE_READ(file, file, private_data);
-	u32 number = KRIE_READ(bpf_map, map, id);
-
-	return file && containment_own_maps.lookup(&number);
-}
-
-static __always_inline bool containment_writes(u32 command)
-{
-	return command == GUARD_MAP_UPDATE_ELEM || command == GUARD_MAP_DELETE_ELEM ||
-	       command == GUARD_MAP_LOOKUP_AND_DELETE_ELEM || command == GUARD_MAP_FREEZE;
-}
-
-/* bpf(2), whose attributes are the kernel's copy. Nobody but the agent detaches or changes a link, anyone's: which link a
- * descriptor is could be changed by another thread after this look. */
-static __always_inline int containment_guard_bpf(u32 command, void *attributes)
-{
-	struct krie_process process;
-	u32 number = 0, agent;
-
-	if (!containment_stranger(&process, &agent))
-		return 0;
-	if (command == GUARD_LINK_DETACH || command == GUARD_LINK_UPDATE)
-		return containment_guard(&process, CONTAINMENT_LINK_CHANGED);
-	bpf_probe_read_kernel(&number, sizeof(number), attributes); /* an id, or a descriptor */
-	if (command == GUARD_MAP_GET_FD_BY_ID && containment_own_maps.lookup(&number))
-		return containment_hide(&process, CONTAINMENT_MAP_OPENED);
-	if (command == GUARD_PROG_GET_FD_BY_ID && containment_own_programs.lookup(&number))
-		return containment_hide(&process, CONTAINMENT_PROGRAM_OPENED);
-	if (command == GUARD_LINK_GET_FD_BY_ID && containment_own_links.lookup(&number))
-		return containment_hide(&process, CONTAINMENT_LINK_OPENED);
-	if (command >= GUARD_MAP_LOOKUP_AND_DELETE_BATCH && command <= GUARD_MAP_DELETE_BATCH)
-		bpf_probe_read_kernel(&number, sizeof(number), attributes + GUARD_BATCH_MAP);
-	else if (!containment_writes(command) && command != GUARD_PROG_TEST_RUN)
-		return 0;
-	if (!containment_outsider(&process, &agent))
-		return 0;
-	/* By a descriptor from before the guard was on. Which one it is could be changed by another thread after this look. */
-	if (command != GUARD_PROG_TEST_RUN && containment_is_own_map(number))
-		return containment_guard(&process, CONTAINMENT_MAP_WRITTEN);
-	if (command == GUARD_PROG_TEST_RUN) {
-		struct file *file = krie_open_file(number);
-
-		if (file && containment_is_own_program(KRIE_READ(file, file, private_data)))
-			return containment_guard(&process, CONTAINMENT_PROGRAM_RUN);
-	}
-	return 0;
 }
 
 #ifdef KRIE_HAS_kernfs_node____parent

@@ -16,9 +16,11 @@ from ..config import Config
 from ..enforce import containment
 from ..enforce.guard_sensor import NAME as GUARD
 from ..enforce.guard_sensor import missing as missing_hooks
+from ..enforce.holders import words
 from ..enforce.self_defence import Guard
+from ..errors import KernelError
 from ..events.core_maps import Flags
-from ..events.enforcement import Gap
+from ..events.enforcement import HELD, Gap, Guarded
 from .health import ProbeHealth
 from .heart import Heart
 from .journal import files_of
@@ -58,6 +60,7 @@ class Guarding:
         self._heart = Heart(levers.maps["guard_heart"], levers.beat)
         self._heart.beat()
         self._turn_on()
+        self.look_for_holders()
         for each in missing_hooks(self._probes.reports):
             _log.warning("the guard lacks %s: %s", each.probe.name, each.reason)
 
@@ -82,6 +85,19 @@ class Guarding:
         """Whether a timer in the kernel sees what keeps the agent from running."""
         clock = (each.state for each in self._probes.reports if each.name == f"{GUARD}.silence")
         return self._heart is not None and next(clock, "missing") != "missing"
+
+    def look_for_holders(self) -> None:
+        """Tell who has objects of the agent's: whoever took them while nothing guarded them."""
+        if self._heart is None:
+            return
+        try:
+            found = list(self._levers.holders(self._guard.objects))
+        except (KernelError, OSError) as error:
+            _log.error("who else has the agent's maps and programs is not known: %s", error)
+            return
+        for each in found:
+            _log.error("%s", words(each))
+            self._pending.tell(Guarded, stranger_tgid=each.tgid, stranger_start_time=0, count=1, attempt=HELD)
 
     def rearm(self) -> None:
         """Of what silences probes, put right what the agent can."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..enforce.holders import Holder
+from ..enforce.self_defence import Held
 from ..enforce.verdicts import Verdicts
 from ..kernel.inspection import Inspector
 from ..kernel.maps import Maps
@@ -25,3 +27,5 @@ class Levers:
     inspector: Inspector
     beat: Callable[[], object]
     """Tells the guard's timer that the agent lives."""
+    holders: Callable[[Iterable[Held]], Iterable[Holder]]
+    """Who has which of the agent's BPF objects, since the last look."""

@@ -18,6 +18,8 @@ from ..config import Config
 from ..enforce.containment import NAME as CONTAINMENT
 from ..enforce.guard_sensor import BEAT, enforcing_sensors
 from ..enforce.guard_sensor import NAME as GUARD
+from ..enforce.holders import Holder, Holders
+from ..enforce.self_defence import Held
 from ..enforce.verdicts import Verdicts
 from ..errors import KernelError, PluginError, SwitchedOffError
 from ..events.agent import AGENT_EVENTS
@@ -82,6 +84,8 @@ class Armed:
     sending: Sending
     beat: Callable[[], object]
     """Tells the guard's timer that the agent lives."""
+    holders: Callable[[Iterable[Held]], Iterable[Holder]]
+    """Who has which of the agent's BPF objects, since the last look."""
 
     def programs(self) -> dict[str, int]:
         """Descriptors of the probes' programs and of the dispatchers', by label."""
@@ -95,7 +99,16 @@ class Armed:
     def levers(self) -> Levers:
         """By what enforcement acts."""
         order = self.loaded.loaded
-        return Levers(self.verdicts, self.bindings, self.maps, order.kinds, order.sensors, self.inspector, self.beat)
+        return Levers(
+            self.verdicts,
+            self.bindings,
+            self.maps,
+            order.kinds,
+            order.sensors,
+            self.inspector,
+            self.beat,
+            self.holders,
+        )
 
     def arm(self) -> None:
         """Begin to send records."""
@@ -241,6 +254,7 @@ def load_sensors(
         ground,
         sending,
         partial(run, loaded.descriptors[f"program:{BEAT}"][0], ()),
+        Holders(inspector.holders).look,
     )
 
 

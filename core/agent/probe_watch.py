@@ -67,6 +67,7 @@ class ProbeWatch:
             self._reports.probe(report, self._in_force.policy)
         self._look_again_if_silent()
         self._renew()
+        self._guarding.look_for_holders()
         self._plugins.checked(self._probes.reports, self._unseen.tell_runs())
         self._health.update()
 

@@ -1,7 +1,8 @@
 """The core's containment sensor: what a poisoned process can no longer do, and what nobody may do to the agent.
 
-Its C is `bpf/guarding.bpf.c`, `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`; `krie.enforce.guard_sensor` has more
-hooks. It is loaded only where something enforces, since it sits on paths that every process takes.
+Its C is `bpf/guarding.bpf.c`, `bpf/objects.bpf.c`, `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`;
+`krie.enforce.guard_sensor` has more hooks. It is loaded only where something enforces, since it sits on paths that
+every process takes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def containment_sensor() -> Sensor:
         Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{NAME}_{name}") for name in ("fork", "exit")
     )
     family = Probe("inheritance", None, (Alternative("raw_tracepoint", inheritance),), a_child)
-    sources = tuple(map(files("krie.bpf").joinpath, ("guarding.bpf.c", "containment.bpf.c", "inheritance.bpf.c")))
+    names = ("guarding.bpf.c", "objects.bpf.c", "containment.bpf.c", "inheritance.bpf.c")
+    sources = tuple(map(files("krie.bpf").joinpath, names))
     attempts = {f"CONTAINMENT_{name.upper()}": number for number, name in GUARDED.items()}
     return Sensor(NAME, "1", (*probes, family), sources=sources, defines=attempts, shared=(Refusal, RefusalCount))
 

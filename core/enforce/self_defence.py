@@ -37,13 +37,20 @@ class Held:
 
 def held_objects() -> Iterator[Held]:
     """All BPF objects that this process holds a descriptor of."""
+    for _, each in held_files():
+        yield each
+
+
+def held_files() -> Iterator[tuple[int, Held]]:
+    """The same with these descriptors."""
     for each in os.listdir("/proc/self/fdinfo"):
         with suppress(FileNotFoundError):  # the one of the listing
             for line in Path("/proc/self/fdinfo", each).read_text().splitlines():
                 word, _, number = line.partition(":")
                 kind = word.removesuffix("_id")
                 if kind in _OWN and word != kind:
-                    yield Held(kind, int(number), "" if kind == "link" else bpf.object_name(int(each)))
+                    name = "" if kind == "link" else bpf.object_name(int(each))
+                    yield int(each), Held(kind, int(number), name)
                     break  # a link's description goes on with its program
 
 

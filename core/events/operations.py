@@ -203,6 +203,7 @@ GUARDED: Mapping[int, str] = {
     47: "files_changed",
     48: "mounts_changed",
     49: "map_written",
+    50: "object_used",
 }
 """What strangers try on the agent, which the kernel refuses or, of `SEEN`, only tells of."""
 

@@ -10,7 +10,11 @@ from krie.errors import KernelError
 from krie.kernel import bpf
 
 (
+    LOOKUP,
     UPDATE,
+    DELETE,
+    NEXT_KEY,
+    PROG_LOAD,
     OBJ_PIN,
     OBJ_GET,
     TEST_RUN,
@@ -18,11 +22,18 @@ from krie.kernel import bpf
     NEXT_MAP,
     GET_PROG,
     GET_MAP,
+    GET_INFO,
     RAW_TRACEPOINT_OPEN,
+    FREEZE,
+    LOOKUP_BATCH,
+    UPDATE_BATCH,
+    LINK_CREATE,
     GET_LINK,
     NEXT_LINK,
+    ITER_CREATE,
     DETACH,
-) = (2, 6, 7, 10, 11, 12, 13, 14, 17, 30, 31, 34)
+    BIND_MAP,
+) = (1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 17, 22, 24, 26, 28, 30, 31, 33, 34, 35)
 RDONLY = 8
 SOCKET_FILTER = 1
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -10,7 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from krie.testing.module import TestModule, address_of
 
 from . import own_bpf
 from .descriptors import descriptions
+from .early import Early
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 SWITCH = Path("/sys/kernel/debug/kprobes/enabled")
@@ -39,36 +39,6 @@ ACL = struct.pack("<I", 2) + b"".join(
 """An access control list: another user may write, which the mode shows as its group's bits."""
 FS_IOC_SETFLAGS, FS_IOC_SETVERSION = 0x40086602, 0x40087602
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Early:
-    """An attacker who takes descriptors while the agent starts, before anything guards them."""
-
-    def __init__(self) -> None:
-        self.change = self.state = self.busy = -1
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._take, daemon=True)
-        self._thread.start()
-
-    def _take(self) -> None:
-        while not self._end.is_set() and min(self.change, self.state, self.busy) < 0:
-            self.change = self._named("krie_change", self.change, own_bpf.NEXT_PROG, own_bpf.GET_PROG)
-            self.state = self._named("krie_agent", self.state, own_bpf.NEXT_MAP, own_bpf.GET_MAP, 0, 0)
-            self.busy = self._named("krie_busy", self.busy, own_bpf.NEXT_MAP, own_bpf.GET_MAP, 0, 0)
-            time.sleep(0.1)
-
-    @staticmethod
-    def _named(name: str, known: int, next_: int, get: int, *flags: int) -> int:
-        for found, descriptor in own_bpf.named(next_, get, *flags):
-            if found == name and known < 0:
-                known = descriptor
-            else:
-                os.close(descriptor)
-        return known
-
-    def end(self) -> None:
-        self._end.set()
-        self._thread.join()
 
 
 def ids_of(agent: int, word: str) -> list[int]:
@@ -85,7 +55,7 @@ def before() -> Objects:
 @pytest.fixture(scope="module")
 def early() -> Iterator[Early]:
     bpf.allow_locked_memory()
-    made = Early()
+    made = Early(("krie_agent", "krie_busy"), ("krie_change",))
     yield made
     made.end()
 
@@ -189,36 +159,26 @@ def test_it_says_itself_what_it_has(guarding: RunningAgent) -> None:
 
 
 def test_a_descriptor_from_before_the_guard_runs_nothing(guarding: RunningAgent, early: Early) -> None:
-    assert early.change >= 0
-    assert own_bpf.run(early.change, 3, 0) == -errno.EPERM  # KRIE_CHANGE_FLAGS: the guard off
+    assert early.program["krie_change"] >= 0
+    assert own_bpf.run(early.program["krie_change"], 3, 0) == -errno.EPERM  # KRIE_CHANGE_FLAGS: the guard off
     attempts(guarding, "program_run")
     with pytest.raises(PermissionError):
         os.kill(guarding.process.pid, signal.SIGTERM)
 
 
 def test_no_program_writes_what_programs_only_read(guarding: RunningAgent, early: Early) -> None:
-    assert early.state >= 0
+    assert early.map["krie_agent"] >= 0
     with pytest.raises(ProgramLoadError, match="EACCES"):
-        own_bpf.write_by_a_socket_filter(early.state, 4, 0)
-
-
-def test_a_pin_does_not_lead_to_its_map(guarding: RunningAgent, early: Early, tmp_path: Path) -> None:
-    subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path], check=True)
-    try:
-        assert own_bpf.pin(early.state, f"{tmp_path}/pinned") == 0
-        assert own_bpf.unpin(f"{tmp_path}/pinned") == -errno.ENOENT
-    finally:
-        (tmp_path / "pinned").unlink()
-        subprocess.run(["umount", tmp_path], check=True)
+        own_bpf.write_by_a_socket_filter(early.map["krie_agent"], 4, 0)
 
 
 def test_a_descriptor_from_before_the_guard_changes_nothing(guarding: RunningAgent, early: Early) -> None:
-    for state in (early.state, early.busy):
+    for state in (early.map["krie_agent"], early.map["krie_busy"]):
         with pytest.raises(KernelError, match="EPERM"):
             bpf.update(state, bytes(4), bytes(8))
     # One that programs do write, and the verifier allows that.
     with pytest.raises(ProgramLoadError, match="EPERM"):
-        own_bpf.write_by_a_socket_filter(early.busy, 4, 0)
+        own_bpf.write_by_a_socket_filter(early.map["krie_busy"], 4, 0)
     attempts(guarding, "map_written", 3)
     with pytest.raises(PermissionError):
         os.kill(guarding.process.pid, signal.SIGTERM)
@@ -477,9 +437,7 @@ def test_a_second_agent_says_that_one_runs(guarding: RunningAgent) -> None:
 def test_a_ctrl_c_on_its_terminal_ends_it_and_leaves_nothing(
     guarding: RunningAgent, before: Objects, early: Early
 ) -> None:
-    os.close(early.change)
-    os.close(early.state)
-    os.close(early.busy)
+    early.close()
     objects = objects_of(guarding.process.pid, before)
     assert {kind for kind, _ in objects} == {"prog", "map", "link"}
     assert guarding.stop() == 0

@@ -155,6 +155,7 @@ def armed(
     parts = {
         "agent": own_header(),
         "beat": list,
+        "holders": lambda _: [],
         "sending": SimpleNamespace(start=list, stop=list, is_on=lambda: True),
         "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
         "facts": LoadFacts(
