@@ -42,6 +42,7 @@ struct krie_actor {
 
 #define KRIE_CAN_REFUSE 1 /* what the probe's program can do */
 #define KRIE_CAN_KILL 2
+#define KRIE_CAN_REFUSE_KERNEL 4 /* also to a thread of the kernel's own: it is about to become a program */
 
 static __always_inline struct krie_table *krie_table_of(u32 slot)
 {
@@ -163,7 +164,7 @@ static __always_inline void krie_act(struct krie_table *table, u32 row, const u3
 	answer->by = KRIE_BY_TABLE;
 	answer->rule = outcome->rule;
 	answer->generation = table->generation;
-	if (krie_is_spared(verdict.process.tgid))
+	if (krie_is_spared(verdict.process.tgid, can & KRIE_CAN_REFUSE_KERNEL))
 		return;
 	if (can & KRIE_CAN_REFUSE)
 		answer->error = outcome->error;

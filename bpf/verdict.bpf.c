@@ -133,20 +133,21 @@ static __always_inline void krie_standing(u32 kind, struct krie_answer *answer)
 	}
 }
 
-/* Whom nothing may hit: tgid 1, the agent and its canaries, kernel threads, protected programs; and everybody while nothing is armed. */
-static __always_inline bool krie_is_spared(u32 tgid)
+/* Whom nothing may hit: tgid 1, the agent and its canaries, kernel threads (unless `kernel_too`, which is constant), protected
+ * programs; and everybody while nothing is armed. */
+static __always_inline bool krie_is_spared(u32 tgid, const bool kernel_too)
 {
 	u32 zero = 0;
 	struct krie_agent_state *agent = krie_agent.lookup(&zero);
 
 	return !agent || !agent->armed || tgid == KRIE_TGID_INIT || tgid == agent->tgid || krie_is_own_child(agent) ||
-	       krie_is_protected();
+	       (!(kernel_too && !krie_has_memory()) && krie_is_protected());
 }
 
 /* Of an attempt that the agent would have to judge, and cannot be told of. */
 static __always_inline void krie_refuse_unjudged(struct krie_answer *answer)
 {
-	if (krie_is_spared(KRIE_LOAD(task_struct, krie_current_btf(), tgid)))
+	if (krie_is_spared(KRIE_LOAD(task_struct, krie_current_btf(), tgid), false))
 		return;
 	answer->by = KRIE_BY_BUDGET;
 	answer->error = KRIE_EAGAIN;
@@ -174,7 +175,7 @@ static __always_inline struct krie_answer krie_kill(u32 sensor)
 	if (!enforcing || !*enforcing || !settings)
 		return answer;
 	verdict.process = krie_current_process();
-	if (krie_is_spared(verdict.process.tgid))
+	if (krie_is_spared(verdict.process.tgid, false))
 		return answer;
 	verdict.until = bpf_ktime_get_boot_ns() + settings->poison_ns;
 	verdict.error = KRIE_EPERM;

@@ -5,7 +5,6 @@
 
 #define RUNTIME_INTEGRITY_READING_MODULE 2 /* enum kernel_read_file_id, include/linux/kernel_read_file.h */
 #define RUNTIME_INTEGRITY_LOADING_MODULE 2 /* enum kernel_load_data_id, include/linux/security.h */
-#define RUNTIME_INTEGRITY_OTHERS_WRITE 022 /* bits of a file's mode: its group or everybody may write */
 
 /* 1 for finit_module(2) of x86-64 and x32, and of ia32. */
 static __always_inline u64 runtime_integrity_is_finit(struct krie_syscall *call)

@@ -21,6 +21,7 @@ from . import (
     settings,
     socket_filter,
     sysctl_write,
+    usermode_helper,
 )
 from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, Topic
@@ -37,6 +38,7 @@ _TOPICS = (
     kernel_parameter.topic,
     hidden_module.topic,
     cred_tamper.topic,
+    usermode_helper.topic,
 )
 _SHARED = "settings.bpf.c"
 """In front of the topics' own files."""

@@ -3,6 +3,8 @@
  * What is configured, and what only this machine's agent knows: written by it before anything is sent.
  */
 
+#define RUNTIME_INTEGRITY_OTHERS_WRITE 022 /* bits of a file's mode: its group or everybody may write */
+
 KRIE_STATE("array", u32, struct runtime_integrity_settings, runtime_integrity_settings, 1);
 
 static __always_inline struct runtime_integrity_settings *runtime_integrity_settings_now(void)

@@ -37,6 +37,7 @@ from krie.plugins.runtime_integrity.probe_register import ProbeRegister
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.socket_filter import SocketFilter
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
+from krie.plugins.runtime_integrity.usermode_helper import UsermodeHelper
 from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
 from krie.plugins.syscall_table import plugin as syscall_table
@@ -112,6 +113,10 @@ def load(**fields: Any) -> BpfCall:
 def trace(**fields: Any) -> Ptrace:
     wanted = {"operation": "attach", "target_known": True, "target_tgid": 77, "target_uid": 1000, "uid": 1000, **fields}
     return build(Ptrace, **{"other_user": wanted["target_uid"] != wanted["uid"], "euid": wanted["uid"], **wanted})
+
+
+def started(path: str, **fields: Any) -> UsermodeHelper:
+    return build(UsermodeHelper, path=path, **fields)
 
 
 def module(step: str = "file", **fields: Any) -> ModuleLoad:
@@ -226,6 +231,10 @@ CASES = [
     (variable(symbol="ftrace_disabled", interface=""), {"KPARAM003"}, variable()),
     (build(HiddenModule, name="x", missing=("list",)), {"HIDDEN001"}, build(HiddenModule, name="x")),
     (build(CredTamper, operation="exec", changed=("users",)), {"CRED001"}, build(HiddenModule, name="x")),
+    (started("/tmp/x"), {"HELPER001"}, started("/sbin/modprobe")),
+    (started("/sbin/modprobe", others_write=True), {"HELPER002"}, started("/sbin/modprobe")),
+    (started("/sbin/modprobe", file_uid=1), {"HELPER002"}, started("/tmp/x")),
+    (started("/sbin/modprobe", file_deleted=True), {"HELPER002"}, started("/tmp/x")),
     (build(Loss, cause="ring_full"), {"AGENT001"}, build(PolicyState, state="loaded")),
     (build(ProbeState, state="silent"), {"AGENT002"}, build(ProbeState, state="attached")),
     (build(PluginState), {"AGENT003"}, build(ProbeState, state="alive")),
