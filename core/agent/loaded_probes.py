@@ -14,12 +14,12 @@ from .health import Canaries, ProbeHealth
 
 
 @dataclass(slots=True)
-class Held:
+class LoadedProbes:
     """What is loaded at the moment; leaving it detaches that."""
 
     loaded: LoadedSet
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> LoadedProbes:
         return self
 
     def __exit__(self, *_: object) -> None:

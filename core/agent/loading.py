@@ -49,7 +49,7 @@ from .ground import SYMBOLS, Ground, new_ground, open_switches, programs_of, sta
 from .health import Canaries, ProbeHealth
 from .levers import Levers
 from .load_facts import LoadFacts
-from .loaded_probes import Held, probe_health, roaming_programs
+from .loaded_probes import LoadedProbes, probe_health, roaming_programs
 from .roaming import Roaming
 from .sending import Sending
 
@@ -183,7 +183,7 @@ def load_sensors(
         agent = inspector.agent()
         ground, traps = new_ground(loaded, maps, memory, seen, agent.tgid, secret)
         stack.callback(ground.end)
-        held = stack.enter_context(Held(loaded))
+        held = stack.enter_context(LoadedProbes(loaded))
         if loaded.loaded.cache_problem:
             _log.warning("programs were %s: %s", Origin(loaded.loaded.origin).text, loaded.loaded.cache_problem)
         for name, error in loaded.dropped.items():
