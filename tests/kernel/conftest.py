@@ -2,16 +2,19 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from krie import AttachType
 from krie.kernel.features import Features
+from krie.testing.agent import RunningAgent
+from krie.testing.fixtures import SharedAgent
 from krie.testing.needs import RESULTS_VARIABLE
 
 from ..durations import note
+from .judges import Judges, in_turn
 
 _HERE = Path(__file__).parent
 
@@ -20,6 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.kernel)
+    in_turn(items)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -41,6 +45,39 @@ def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mappin
     if AttachType.KPROBE not in features.refused:
         plugins |= {"smep_smap": {"required": False}, "cfi": {"required": False}}
     return {"plugins": plugins, "agent": {"scan_interval_s": 10, "roaming_interval_s": 20}}
+
+
+@pytest.fixture(scope="session")
+def judges(tmp_path_factory: pytest.TempPathFactory, shared_agent: SharedAgent) -> Iterator[Judges]:
+    """What `observer` and `enforcer` are taken from."""
+    made = Judges(lambda: tmp_path_factory.mktemp("judge"), shared_agent)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def observer(judges: Judges) -> RunningAgent:
+    """An agent with runtime_integrity alone, which does not look by itself whether its probes are silent."""
+    return judges.running("observe")
+
+
+@pytest.fixture
+def enforcer(judges: Judges) -> RunningAgent:
+    """One that enforces what runtime_integrity finds, and compares often."""
+    return judges.running("enforce")
+
+
+@pytest.fixture(scope="module")
+def alone(alone: None, judges: Judges) -> None:
+    """As `krie.testing.fixtures` has it; and none of the judges runs beside it."""
+    judges.stop()
+
+
+@pytest.fixture
+def agent(judges: Judges, shared_agent: SharedAgent) -> RunningAgent:
+    """As `krie.testing.fixtures` has it, without a judge beside it."""
+    judges.stop()
+    return shared_agent.running()
 
 
 @pytest.fixture(scope="session")

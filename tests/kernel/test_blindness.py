@@ -1,7 +1,7 @@
 """What was not seen is no crime: credentials that changed legally while nothing saw it. In guests only."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -77,21 +77,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def patient(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
-    """One that does not look by itself while its probes are silent: it would end, or help itself."""
-    folder = tmp_path_factory.mktemp("blind")
-    folder.chmod(0o700)
-    with RunningAgent(
-        folder,
-        plugins={"runtime_integrity": {"required": True}},
-        agent={"canary_interval_s": 3600, "scan_interval_s": 3600},
-    ) as running:
-        yield running
-
-
 def test_nobody_is_told_for_what_happened_while_ftrace_was_off(
-    patient: RunningAgent, victims: Victims, folder: Path, lacks: Callable[[str], NoReturn]
+    observer: RunningAgent, victims: Victims, folder: Path, lacks: Callable[[str], NoReturn]
 ) -> None:
     for _ in range(3):
         said = victims.run(WORKERS + WHILE_OFF, str(folder)).stdout.split()
@@ -99,8 +86,8 @@ def test_nobody_is_told_for_what_happened_while_ftrace_was_off(
         if said[0] == "refused":
             lacks(f"ftrace_switch: this kernel does not let it be switched off while it is used: {said[1]}")
         assert said == ["went", "on", "0", "0", "0"]
-    patient.settle()
-    assert patient.lines("runtime_integrity.cred_tamper", victims.mine) == []
+    observer.settle()
+    assert observer.lines("runtime_integrity.cred_tamper", victims.mine) == []
 
 
 WHILE_NOBODY_IS_CALLED = """
@@ -117,7 +104,7 @@ NOTHING, ENDBR_BYTES = "0f1f440000", 4
 
 @pytest.mark.needs("test_module")
 def test_nobody_is_told_for_what_happened_while_a_program_was_not_called(
-    patient: RunningAgent, victims: Victims, folder: Path, test_module: TestModule
+    observer: RunningAgent, victims: Victims, folder: Path, test_module: TestModule
 ) -> None:
     """Its canary is silent then, which is known half a minute later."""
     function = address_of("commit_creds")
@@ -127,5 +114,5 @@ def test_nobody_is_told_for_what_happened_while_a_program_was_not_called(
     with test_module.effect("write", call, NOTHING):
         said = victims.run(WORKERS + WHILE_NOBODY_IS_CALLED, str(folder)).stdout.split()
     assert said == ["went", "on", "0", "0"]
-    patient.settle()
-    assert patient.lines("runtime_integrity.cred_tamper", victims.mine) == []
+    observer.settle()
+    assert observer.lines("runtime_integrity.cred_tamper", victims.mine) == []

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,15 @@ from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.victims import Victims
 
+from .judges import NO_SYMBOL, SCAN_S
+
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
-SCAN_S = 2
 
 
-@pytest.fixture(scope="module")
-def comparing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+@pytest.fixture
+def comparing(enforcer: RunningAgent) -> RunningAgent:
     """One that enforces, and compares often."""
-    folder = tmp_path_factory.mktemp("state")
-    folder.chmod(0o700)
-    extra = {"symbol": "krie_no_such_symbol", "size": 4, "value": 0}
-    with RunningAgent(
-        folder,
-        plugins={"runtime_integrity": {"required": True, "mode": "enforce", "parameters": [extra]}},
-        agent={"scan_interval_s": SCAN_S},
-        enforcement={"guard": False},
-    ) as running:
-        yield running
+    return enforcer
 
 
 def _told(agent: RunningAgent, kind: str, **fields: object) -> list[Line]:
@@ -44,7 +35,7 @@ def _wait(agent: RunningAgent, kind: str, **fields: object) -> Line:
 
 
 def test_missing_symbols_are_told_once(comparing: RunningAgent) -> None:
-    line = _wait(comparing, "kernel_parameter", symbol="krie_no_such_symbol")
+    line = _wait(comparing, "kernel_parameter", symbol=NO_SYMBOL)
     assert (line["event"]["state"], line["event"]["reason"]) == ("unwatched", "this kernel lists no such symbol")
     assert line["decision"]["rules"] == []
 

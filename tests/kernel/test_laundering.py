@@ -1,7 +1,6 @@
 """What was tampered with is not legal because something legal follows: told at that, and refused. In guests only."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule
 from krie.testing.victims import Victims
 
+from .judges import Judges
 from .overlays import mounted, overlaid
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
@@ -57,16 +57,10 @@ CASES = [("users", each) for each in TRANSITIONS if each not in NO_TRANSITION] +
 ]
 
 
-@pytest.fixture(scope="module", params=["observe", "enforce"])
-def judging(
-    request: pytest.FixtureRequest, alone: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningAgent]:
+@pytest.fixture(params=["observe", "enforce"])
+def judging(request: pytest.FixtureRequest, judges: Judges) -> RunningAgent:
     """One that tells, and one that refuses and kills."""
-    folder = tmp_path_factory.mktemp("state")
-    folder.chmod(0o700)
-    plugins = {"runtime_integrity": {"required": True, "mode": request.param}}
-    with RunningAgent(folder, plugins=plugins, enforcement={"guard": False}) as running:
-        yield running
+    return judges.running(request.param)
 
 
 def _enforced(line: Line) -> bool:
