@@ -59,6 +59,7 @@ class Site:
             program = iterator(_DISARM)
             link = link_over(program, descriptor)
             self.iterator = fcntl.fcntl(link, fcntl.F_DUPFD_CLOEXEC, 600)
+            self.before |= {("prog", number_of("prog", program)), ("link", number_of("link", link))}
             os.close(link)
             os.close(program)
 
@@ -69,7 +70,7 @@ class Site:
 
     @property
     def own(self) -> set[tuple[str, int]]:
-        """Kinds and numbers of what came with the agent: in a guest nobody else loads anything."""
+        """Kinds and numbers of what came with the agent: in a guest nobody but it and this test loads anything."""
         return set(bpf_objects() - self.before)
 
 
@@ -107,6 +108,13 @@ def wait_for_attempts(site: Site, attempt: str, before: int, count: int) -> None
     while told(site, attempt) < before + count:
         site.agent.wait("krie.guarded", lambda line: _is(line, attempt), count=lines)
         lines += 1
+
+
+def number_of(kind: str, descriptor: int) -> int:
+    """By which everybody knows the object."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    (number,) = (line.split("\t")[1] for line in lines if line.startswith(f"{kind}_id:"))
+    return int(number)
 
 
 def iterator(code: bytes) -> int:
