@@ -15,7 +15,7 @@ package krie.runtime_integrity
 #     another handler of core dumps, or a file system's helper, adds its path to data.usermode_helpers.
 rules contains {"id": "HELPER001", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.usermode_helper"
-	not input.event.path in data.usermode_helpers
+	not is_usermode_helper
 }
 
 # METADATA
@@ -33,3 +33,6 @@ rules contains {"id": "HELPER002", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.usermode_helper"
 	others_control_file
 }
+
+# Not negated in its place: whatever is missing, the rule above is to fire.
+is_usermode_helper if input.event.path in data.usermode_helpers

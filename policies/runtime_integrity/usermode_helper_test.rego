@@ -32,3 +32,9 @@ test_a_helper_of_a_user if started({"file_uid": 1000}) == {"HELPER002"}
 test_a_helper_that_anybody_writes if started({"others_write": true}) == {"HELPER002"}
 
 test_a_helper_without_a_name if started({"path": "/memfd", "file_deleted": true}) == {"HELPER001", "HELPER002"}
+
+test_nothing_is_a_helper_where_the_list_is_missing if {
+	ids := {rule.id | some rule in runtime_integrity.rules} with input.event as usermode_helper
+		with data.usermode_helpers as {}
+	ids == {"HELPER001"}
+}

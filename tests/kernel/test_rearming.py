@@ -1,23 +1,19 @@
 """An agent whose probes were silenced stays, says so, and has them back as soon as that can be."""
 
 import errno
-import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from krie.agent.admin import ask
 from krie.kernel import bpf
-from krie.kernel.libc import libc
 from krie.testing.agent import Line, RunningAgent
 
 from . import own_bpf
 from .descriptors import descriptions
 
-PIDFD_GETFD, PERF_EVENT_IOC_DISABLE = 438, 0x2401
 SYSCTL = "runtime_integrity.sysctl_write"
 
 
@@ -91,24 +87,3 @@ def test_who_stops_records_does_so_for_a_second(observing: RunningAgent) -> None
         assert bpf.lookup(state, bytes(4), 8) == struct.pack("=II", observing.process.pid, 1)
     finally:
         os.close(state)
-
-
-def test_perf_events_that_were_disabled_run_again(observing: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
-    """By descriptors of them, which root gets while nothing guards the agent. They say to nobody that they are off."""
-    before = len(observing.lines("krie.probe"))
-    agent = os.pidfd_open(observing.process.pid)
-    disabled = 0
-    for each in Path(f"/proc/{observing.process.pid}/fd").iterdir():
-        if os.readlink(each) == "anon_inode:[perf_event]":
-            event = libc.syscall(PIDFD_GETFD, agent, int(each.name), 0)
-            assert event >= 0
-            fcntl.ioctl(event, PERF_EVENT_IOC_DISABLE, 0)
-            os.close(event)
-            disabled += 1
-    os.close(agent)
-    if not disabled:
-        lacks("perf_event: no probe is by one here")
-    silenced = {name_of(line) for line in told(observing, "silent", since=before)}
-    for name in silenced:
-        told(observing, "alive", since=before, of=name.__eq__)
-    assert "silent" not in {states(observing)[name] for name in silenced}

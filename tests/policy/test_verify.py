@@ -23,6 +23,8 @@ IN_KERNEL = {
     "BPF002",
     "BPF007",
     "CRED001",
+    "HELPER001",
+    "HELPER002",
     "MODULE001",
     "MODULE002",
     "MODULE004",
