@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import U32, AttachType, Bool, Chars, Doc, Event, Inline, Pad1, Probe, own_fields
+from krie import U32, Alternative, AttachType, Bool, Chars, Doc, Event, Inline, Pad1, Probe, Program, own_fields
 
-from .topic import Topic, hooked
+from .topic import KILLS, PREFIX, Topic, hooked
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,15 @@ def topic() -> Topic:
         hooked(attach, {hook: ("helper",)}, fields=everything, limits=limits)
         for attach, hook in ((AttachType.LSM, "bprm_check_security"), (AttachType.FMOD_RET, "bprm_check"))
     )
-    return Topic(UsermodeHelper, (Probe("usermode_helper", UsermodeHelper, ways, _canary),), ("usermode_helper.bpf.c",))
+    afterwards = Alternative(
+        str(AttachType.RAW_TRACEPOINT),
+        (Program(AttachType.RAW_TRACEPOINT, "sched_process_exec", f"{PREFIX}_helper_executed"),),
+        fields=everything,
+        can=KILLS,
+        limits=f"{limits}; of a script, whose file it is and who may write it is told of its interpreter",
+    )
+    probe = Probe("usermode_helper", UsermodeHelper, (*ways, afterwards), _canary)
+    return Topic(UsermodeHelper, (probe,), ("usermode_helper.bpf.c",))
 
 
 def _canary() -> None:
