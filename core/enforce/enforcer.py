@@ -147,10 +147,12 @@ class Enforcer:
             why_not = ability.restore(event)
             return Outcome(ability.mode, (*done, "restored" if why_not is None else f"failed: {why_not}"))
         process, now = Key(event.tgid, event.start_time), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        if why := self._spared(event):
-            return Outcome(ability.mode, (*done, f"spared: {why}"), would(decision))
         rules = [each for each in decision.rules if each.action >= Action.OVERRIDE]
         in_kernel = self._decided(event)  # what these say was done there, or spared there
+        if why := self._spared(event):
+            if "refused" in done and all(each.id in in_kernel and not each.beyond_refusing for each in rules):
+                return Outcome(ability.mode, tuple(done))  # as a program that the kernel itself starts is
+            return Outcome(ability.mode, (*done, f"spared: {why}"), would(decision))
         tripped = self._tripped(rules, event, now)
         left = [each for each in rules if each.id not in in_kernel]
         left = [each for each in left if each.id not in tripped] or [each.refusing() for each in left]

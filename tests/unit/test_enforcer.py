@@ -354,6 +354,15 @@ def test_whom_the_kernel_spared_is_spared(victim: int) -> None:
     assert why == "spared: tgid 1"
 
 
+def test_what_the_kernel_refused_to_itself_was_not_spared(victim: int) -> None:
+    setting = Setting()
+    setting.in_kernel = frozenset({"R1"})
+    event = by(victim, done=1, decided_by=BY_TABLE, exe_ino=0, exe_dev=0)
+    assert setting.done(event, decided(Action.OVERRIDE)) == ["refused"]
+    assert setting.done(event, decided(Action.KILL)) == ["refused", "spared: a kernel thread"]
+    assert setting.done(event, decided(Action.OVERRIDE, rule="R2")) == ["refused", "spared: a kernel thread"]
+
+
 def test_rule_numbers() -> None:
     numbers = RuleNumbers()
     assert [numbers.number(each) for each in ("A", "B", "A")] == [1, 2, 1]
