@@ -78,7 +78,10 @@ class ProbeWatch:
             _log.error("whether perf events and tail calls are as they were left is not known: %s", error)
             return
         if found:
-            _log.error("somebody took programs out of the kernel's way, which are back: %s", ", ".join(found))
+            _log.error(
+                "programs had been taken out of the tail calls that lead to them, and are put back: %s",
+                ", ".join(found),
+            )
             self._reports.put_right("disarmed")
 
     def _look_again_if_silent(self) -> None:

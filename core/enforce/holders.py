@@ -86,4 +86,4 @@ class Holders:
 def words(holder: Holder) -> str:
     """For the log."""
     by = f"process {holder.tgid}" if holder.tgid else "somebody" if holder.by == "descriptor" else holder.by
-    return f"{by} holds {_WORDS[holder.kind]} {holder.name} of the agent, taken before the guard was on"
+    return f"{by} holds {_WORDS[holder.kind]} {holder.name} of the agent's"

@@ -44,7 +44,8 @@ def topic() -> Topic:
         (Program(AttachType.RAW_TRACEPOINT, "sched_process_exec", f"{PREFIX}_helper_executed"),),
         fields=everything,
         can=KILLS,
-        limits=f"{limits}; of a script, whose file it is and who may write it is told of its interpreter",
+        limits=f"{limits}; of a script, whose file it is and who may write it is told of its interpreter; "
+        "what a started program executes in its own place is told like it",
     )
     probe = Probe("usermode_helper", UsermodeHelper, (*ways, afterwards), _canary)
     return Topic(UsermodeHelper, (probe,), ("usermode_helper.bpf.c",))

@@ -73,8 +73,9 @@ def test_no_agent_starts_while_something_is_off(
         folder = tmp_path / file.replace("/", "_")
         folder.mkdir(mode=0o700)
         with off(*names) as done:
-            if done != names:
+            if "ftrace" in names and done == ["kprobes"]:
                 lacks(REFUSED)
+            assert done == names
             agent = RunningAgent(folder, **options)
             with pytest.raises(AgentFailed, match=f"attaching probes; .*write 1 to {file}"):
                 agent.__enter__()

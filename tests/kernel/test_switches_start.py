@@ -103,13 +103,17 @@ def starting(alone: None, agent_options: Mapping[str, Any], tmp_path: Path) -> I
     SWITCHES["ftrace"].write_text("1\n")
 
 
+def says_what_is_off(starting: Starting) -> None:
+    assert re.search("attaching probes; .*write 1 to /proc/sys/kernel/ftrace_enabled", starting.fails())
+    assert starting.agent.process.returncode == ExitCode.DEGRADED
+
+
 def test_ftrace_is_turned_off_while_programs_are_loaded(starting: Starting, lacks: Callable[[str], NoReturn]) -> None:
     starting.loads()
     with off("ftrace") as done:
         if not done:
             lacks(REFUSED)
-        assert re.search("attaching probes; .*write 1 to /proc/sys/kernel/ftrace_enabled", starting.fails())
-        assert starting.agent.process.returncode == ExitCode.DEGRADED
+        says_what_is_off(starting)
         assert not leftovers(bpf_objects() - starting.objects)  # nothing was attached, and nobody stays for it
     starting.has_left_nothing()
 
@@ -119,13 +123,14 @@ def test_ftrace_is_turned_off_before_the_canaries(starting: Starting, lacks: Cal
     with off("ftrace") as done:
         if not done:
             lacks(REFUSED)
-        assert re.search("attaching probes; .*write 1 to /proc/sys/kernel/ftrace_enabled", starting.fails())
-        assert starting.agent.process.returncode == ExitCode.DEGRADED
+        says_what_is_off(starting)
         assert keepers()
     starting.has_left_nothing()
 
 
-def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(starting: Starting) -> None:
+def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(
+    starting: Starting, lacks: Callable[[str], NoReturn]
+) -> None:
     """When it has no keeper yet."""
     starting.attaches()
     agent = starting.agent.process
@@ -143,3 +148,5 @@ def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(sta
             assert bpf_objects() - starting.objects
     wait_for(lambda: child not in living())
     starting.has_left_nothing()
+    if not done:
+        lacks(REFUSED)

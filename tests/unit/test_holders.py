@@ -61,7 +61,7 @@ def test_who_has_a_descriptor_is_named_once(machine: Machine) -> None:
     holders = machine.holders()
     (found,) = holders.look(OWN)
     assert found == Holder("map", 7, "krie_agent", "descriptor", STRANGER)
-    assert words(found) == "process 4711 holds map krie_agent of the agent, taken before the guard was on"
+    assert words(found) == "process 4711 holds map krie_agent of the agent's"
     assert holders.look(OWN) == []
 
 
@@ -69,7 +69,7 @@ def test_a_pin_or_what_is_on_its_way_over_a_socket_is_counted(machine: Machine) 
     machine.counts[4] = [2]
     (found,) = machine.holders().look(OWN)
     assert found == Holder("prog", 8, "krie_change", "descriptor")
-    assert words(found) == "somebody holds program krie_change of the agent, taken before the guard was on"
+    assert words(found) == "somebody holds program krie_change of the agent's"
 
 
 def test_who_uses_it_at_the_moment_is_not_taken_for_a_holder(machine: Machine) -> None:
@@ -85,8 +85,8 @@ def test_others_programs_and_maps_that_use_it_are_named(machine: Machine) -> Non
     ]
     holders = machine.holders()
     assert [words(each) for each in holders.look(OWN)] == [
-        "program 20 holds map krie_agent of the agent, taken before the guard was on",
-        "map 21 holds program krie_change of the agent, taken before the guard was on",
+        "program 20 holds map krie_agent of the agent's",
+        "map 21 holds program krie_change of the agent's",
     ]
     machine.uses = []
     assert holders.look(OWN) == []
