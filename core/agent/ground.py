@@ -158,8 +158,12 @@ class Ground:
         self._news.append((Guarded, dict(fields)))
 
     def _open_idle(self) -> None:
-        """Not while kprobes are off: it would not get into the filter."""
-        if self._switches.idle >= 0 or self._switches.off() or self._switches.idle_is_called():
+        """Not while something is off.
+
+        Without kprobes it would not get into their filter. Without ftrace nobody is called, not even where an entry for
+        the idle function has to stay in that filter (see `krie.kernel.switches`): closing this one would remove it.
+        """
+        if self._switches.idle >= 0 or self._switches.any_off() or self._switches.idle_is_called():
             return
         self._switches.idle = self._switches.open_idle()
         if self._switches.idle >= 0:

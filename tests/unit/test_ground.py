@@ -426,6 +426,28 @@ def test_while_ftrace_is_off_everything_stays(agent: Agents, kernel: Kernel, cap
     assert kernel.ftrace_file.read_bytes() == b"0\n"
 
 
+@pytest.mark.parametrize("off", [VARIABLE, ENABLED, DISABLED])
+def test_no_idle_kprobe_is_opened_while_something_is_off(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, off: int
+) -> None:
+    """Whether the idle function is called already cannot be known without ftrace."""
+    opened: list[int] = []
+
+    def opens() -> int:
+        opened.append(os.open("/dev/null", os.O_RDONLY))
+        return opened[-1]
+
+    monkeypatch.setattr(kernel.switch, "open_idle", opens)
+    before = kernel.memory[off]
+    kernel.memory[off] = struct.pack("=i", off != ENABLED)
+    ground = Agents(kernel).ground
+    assert opened == []
+    kernel.memory[off] = before
+    ground.tick()
+    assert len(opened) == 1
+    ground.end()
+
+
 def test_who_has_gone_lets_go_of_nothing(agent: Agents) -> None:
     one = agent.attach()
     agent.ground.start()
