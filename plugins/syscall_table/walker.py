@@ -55,21 +55,23 @@ class Walker:
             return 0
 
     def chain(self, first: int, last: int) -> Iterator[int]:
-        """Elements whose first word leads to the next one, until `last`, 0, or no memory."""
-        for _ in range(_MOST):
-            if first in (0, last):
-                return
+        """Elements whose first word leads to the next one, until `last`, 0, or no memory.
+
+        Also until one comes again: an element that is moved meanwhile leads to another list, which never ends there.
+        """
+        seen = {0, last}
+        while first not in seen and len(seen) < _MOST:
             yield first
+            seen.add(first)
             first = self.number(first)
 
     def tree(self, root: int) -> Iterator[int]:
-        """Nodes of a red-black tree, from the address of its topmost one on; 0: of none."""
-        waiting = [root]
-        for _ in range(_MOST):
-            if not waiting:
-                return
-            if node := waiting.pop():
+        """Nodes of a red-black tree, each once, from the address of its topmost one on; 0: of none."""
+        waiting, seen = [root], {0}
+        while waiting and len(seen) < _MOST:
+            if (node := waiting.pop()) not in seen:
                 yield node
+                seen.add(node)
                 waiting += (self.number(node + 8), self.number(node + 16))  # struct rb_node: its right, its left
 
     def on_each_cpu(self, name: str) -> Iterator[int]:

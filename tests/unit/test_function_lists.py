@@ -214,12 +214,28 @@ def test_work_that_is_queued_or_runs(kernel: Kernel) -> None:
     assert found == {"work items": [F + 0xA1, F + 0xA2, F + 0xB1, F + 0xB2]}
 
 
+def test_work_that_begins_or_moves_meanwhile_is_seen_once(kernel: Kernel) -> None:
+    """What begins leads to itself from then on (list_del_init()), and what moves to a list with another end."""
+    kernel.symbols = {"__per_cpu_offset": BASE, "cpu_worker_pools": BASE + 0x100, "unbound_pool_hash": BASE + 0x400}
+    kernel.put(8, 0x8000)
+    for pool, leads_to in ((0x100, 0x2000), (0x800, 0x4000)):
+        kernel.put(pool + 8, BASE + 0x2000 + pool + 8, 0, BASE + pool + 24)
+        kernel.put(0x2000 + pool + 8, BASE + leads_to + pool + 8, 0, F + pool)
+    kernel.put(0x400 + 8 * 5, BASE + 0x800 + 40)
+    kernel.put(0x4808, BASE + 0x2808, 0, F + 0x42)
+    found, unknown = kernel.found()
+    assert found == {"work items": [F + 0x100, F + 0x800, F + 0x42]}
+    assert "work items" not in unknown
+
+
 def test_timers_of_high_resolution(kernel: Kernel) -> None:
     kernel.symbols = {"__per_cpu_offset": BASE, "hrtimer_bases": BASE + 0x100}
     kernel.put(8, 0x1000)  # of two CPUs
     least = kernel.put(0x3000, 0, 0, 0, 0, 0, F + 0xC1)
     most = kernel.put(0x3100, 0, 0, 0, 0, 0, F + 0xC2)
-    kernel.put(0x110 + 8, kernel.put(0x3200, 0, most, least, 0, 0, F + 0xC3))
+    top = kernel.put(0x3200, 0, most, least, 0, 0, F + 0xC3)
+    kernel.put(0x110 + 8, top)
+    kernel.put(0x3108, top)  # where the tree was turned meanwhile
     kernel.put(0x1110 + 32 + 8, kernel.put(0x3300, 0, 0x1234, 0, 0, 0, F + 0xC4))  # it leads nowhere
     found, unknown = kernel.found()
     assert found == {"high-resolution timers": [F + 0xC3, F + 0xC1, F + 0xC2, F + 0xC4]}
