@@ -152,13 +152,7 @@ static __always_inline bool krie_own_child(void)
  * agent with BPF_PROG_TEST_RUN; the argument is a descriptor of its own, or -1. */
 struct krie_inspection {
 	struct krie_header header;
-	u64 helper_tgid_tid;
-	u64 helper_uid_gid;
-	u64 file_ino;
-	u32 file_dev;
-	u32 file_generation;
-	u64 file_holders; /* of the map or program that it is: who could use it */
-	char helper_comm[16];
+	struct krie_inspected found;
 };
 KRIE_FOUND("array", u32, struct krie_inspection, krie_inspected, 1);
 
@@ -167,6 +161,7 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 	u32 zero = 0;
 	u64 descriptor = ctx->args[0];
 	struct krie_inspection *seen = krie_inspected.lookup(&zero);
+	struct krie_inspected *found;
 	struct bpf_prog_aux *aux;
 	struct file *file;
 	void *object;
@@ -174,20 +169,21 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 	if (!seen || ctx->args[KRIE_SECRET_ARGUMENT] != krie_secret())
 		return 0;
 	krie_fill_header(&seen->header);
-	seen->helper_tgid_tid = bpf_get_current_pid_tgid();
-	seen->helper_uid_gid = bpf_get_current_uid_gid();
-	bpf_get_current_comm(seen->helper_comm, sizeof(seen->helper_comm));
-	seen->file_ino = seen->file_dev = seen->file_generation = seen->file_holders = 0;
+	found = &seen->found;
+	found->tgid_tid = bpf_get_current_pid_tgid();
+	found->uid_gid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(found->comm, sizeof(found->comm));
+	found->file.ino = found->file.dev = found->file.generation = found->holders = 0;
 	file = krie_open_file(descriptor);
 	if (!file)
 		return 0;
-	krie_identity(file, &seen->file_dev, &seen->file_ino, &seen->file_generation);
+	krie_identity(file, &found->file.dev, &found->file.ino, &found->file.generation);
 	object = KRIE_READ(file, file, private_data);
 	if (krie_file_name(file) == KRIE_MAP_FILE)
-		seen->file_holders = KRIE_READ(bpf_map, object, usercnt.counter);
+		found->holders = KRIE_READ(bpf_map, object, usercnt.counter);
 	if (krie_file_name(file) == KRIE_PROGRAM_FILE) {
 		aux = KRIE_READ(bpf_prog, object, aux);
-		seen->file_holders = KRIE_READ(bpf_prog_aux, aux, refcnt.counter);
+		found->holders = KRIE_READ(bpf_prog_aux, aux, refcnt.counter);
 	}
 	return 0;
 }

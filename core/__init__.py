@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import ConfigError, KernelError, KrieError, PluginError
     from .events.event import Event, own_fields
     from .events.layout import Doc, Inline
+    from .events.numbers import LONG, ONLY, PRESENT, WORD, Number
     from .events.path import path_text
     from .events.shared import Array, Memory, Nested, Shared, constants
     from .events.wire import (
@@ -62,12 +63,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "LONG",
+    "ONLY",
+    "PRESENT",
     "S32",
     "S64",
     "U8",
     "U16",
     "U32",
     "U64",
+    "WORD",
     "Action",
     "Alternative",
     "Array",
@@ -103,6 +108,7 @@ __all__ = [
     "Maps",
     "Memory",
     "Nested",
+    "Number",
     "Pad1",
     "Pad2",
     "Pad3",
@@ -146,6 +152,7 @@ _MODULES = {
     "errors": "ConfigError KernelError KrieError PluginError",
     "events.event": "Event own_fields",
     "events.layout": "Doc Inline",
+    "events.numbers": "LONG ONLY PRESENT WORD Number",
     "events.path": "path_text",
     "events.shared": "Array Memory Nested Shared constants",
     "events.wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json Pad1 Pad2 "

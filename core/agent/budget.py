@@ -9,7 +9,6 @@ the ring and in a second budget. What was not sent is counted exactly by kind.
 from __future__ import annotations
 
 import secrets
-import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +16,12 @@ from ..decision import Action
 from ..events.core_maps import Budget, Count, Importance, Limits, Spender
 from ..events.event import EventType, EventTypes
 from ..events.inline import inline_fields
+from ..events.numbers import ONLY, WORD
 from ..kernel.maps import Map
 from ..policy.engine import SEVERE, Rule
 
 COMMON = 0.75
 """Part of the ring that is for all records."""
-_FIRST = bytes(4)
 _SECOND_NS = 1_000_000_000
 _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
@@ -90,7 +89,7 @@ class Budgets:
         common = int(self._ring_bytes * COMMON)
         seed = secrets.randbits(64) | 1
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
-        self._limits.set(_FIRST, Limits(seed, common, *own, *other, _SECOND_NS).encode())
+        self._limits.set(ONLY, Limits(seed, common, *own, *other, _SECOND_NS).encode())
 
     def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
         """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all
@@ -98,7 +97,7 @@ class Budgets:
         for slot, kind in enumerate(self._kinds):
             flags = importance(rules, self._types[kind])
             flags |= Importance.UNJUDGED if self._types[kind].name in unjudged else Importance(0)
-            self._importance.set(struct.pack("=I", slot), struct.pack("=I", flags))
+            self._importance.set(WORD.encode(slot), WORD.encode(flags))
 
     def look(self) -> Iterator[HeldReport]:
         """What was held back since the last look."""

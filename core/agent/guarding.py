@@ -21,6 +21,7 @@ from ..enforce.self_defence import Guard
 from ..errors import KernelError
 from ..events.core_maps import Flags
 from ..events.enforcement import HELD, Gap, Guarded
+from ..events.numbers import LONG
 from .health import ProbeHealth
 from .heart import Heart
 from .journal import files_of
@@ -144,5 +145,5 @@ class Guarding:
         """Where the agent was, and is not: the kernel may give the address of such a cgroup to another one."""
         cgroups = self._levers.maps["containment_cgroups"]
         for node, seen in list(cgroups.items()):
-            if int.from_bytes(seen, "little") < before:
+            if LONG.decode(seen) < before:
                 cgroups.remove(node)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from ..events.core_maps import Count
 from ..events.event import EventTypes
+from ..events.numbers import LONG
 from ..events.wire import Json
-from ..kernel.maps import Map, total
+from ..kernel.maps import Map
 from ..kernel.program import Program
 from ..loader import alternatives
 from ..plugin.probe import CannotProve, Sensor
@@ -114,7 +115,7 @@ class ProbeHealth:
     def _counts(self) -> dict[str, int]:
         if self._runs is None:
             return {}
-        return dict(zip(self._programs, (total(each, "=Q")[0] for each in self._runs.array()), strict=False))
+        return dict(zip(self._programs, (LONG.total(each) for each in self._runs.array()), strict=False))
 
     def silent(self) -> dict[str, str]:
         """Probes whose canary did not arrive at the last check, with the programs that it did not reach."""

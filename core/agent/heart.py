@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..enforce.guard_sensor import Beats
+from ..events.numbers import ONLY
 from ..kernel.maps import Map
 from .presence import OWN_WAITING_S
 
@@ -40,7 +41,7 @@ class Heart:
 
     def beat(self) -> Silence | None:
         """Beat; returns what kept the agent from it before. Raises `KernelError`."""
-        heart = Beats.decode(self._state.get(bytes(4)))
+        heart = Beats.decode(self._state.get(ONLY))
         silent_ns = self._clock() - heart.last
         self._beat()
         if not heart.last:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..errors import KernelError
+from ..events.numbers import ONLY, WORD
 from ..kernel import bpf, mounts
 from ..kernel.attach import KPROBES, Places, attach, put
 from ..kernel.perf_event import enable
@@ -55,7 +56,7 @@ def renew(reports: Iterable[ProbeReport], loaded: LoadedSet) -> list[str]:
     missing = []
     for program in sorted(programs, key=lambda each: each.label):
         if program.through and (own := loaded.descriptors.get(f"program:{program.label}")):
-            if bpf.lookup(maps[program.through], bytes(4), 4) is None:
+            if bpf.lookup(maps[program.through], ONLY, WORD.size) is None:
                 put(program, own[0], maps)
                 missing.append(program.label)
         elif program.attach in _EVENTS:

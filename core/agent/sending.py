@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..events.core_maps import State
+from ..events.numbers import ONLY
 from ..kernel.maps import Map
-
-_FIRST = bytes(4)
 
 
 class Sending:
@@ -19,12 +18,12 @@ class Sending:
 
     def start(self) -> None:
         """Let programs send records."""
-        self._map.set(_FIRST, State(self._tgid, True).encode())
+        self._map.set(ONLY, State(self._tgid, True).encode())
 
     def stop(self) -> None:
         """Let them cease, and go on to know who the agent is."""
-        self._map.set(_FIRST, State(self._tgid, False).encode())
+        self._map.set(ONLY, State(self._tgid, False).encode())
 
     def is_on(self) -> bool:
         """Whether programs in the kernel take it so: others could have changed it."""
-        return self._map.get(_FIRST) == State(self._tgid, True).encode()
+        return self._map.get(ONLY) == State(self._tgid, True).encode()

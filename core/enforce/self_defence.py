@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from ..events.core_maps import File
 from ..events.identity import Identity
+from ..events.numbers import PRESENT, WORD
 from ..events.operations import GUARDED
 from ..kernel import bpf
 from ..kernel.maps import Map
@@ -19,7 +19,6 @@ from ..kernel.roots import open_debugfs
 _SWITCH = "kprobes/enabled"
 _SYSRQ = Path("/proc/sysrq-trigger")
 _ATTEMPTS = {name: number for number, name in GUARDED.items()}
-_NUMBER = struct.Struct("=I")
 _OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}
 
 
@@ -107,24 +106,24 @@ class Guard:
             key = self._key(os.open(self._sysrq, os.O_PATH | os.O_CLOEXEC))
             # Each mount of procfs is a device of its own.
             anywhere = replace(File.decode(key), dev=0, generation=0).encode()
-            maps["containment_files"].set(anywhere, _NUMBER.pack(_ATTEMPTS["sysrq_written"]))
+            maps["containment_files"].set(anywhere, WORD.encode(_ATTEMPTS["sysrq_written"]))
         for folder, closed in folders.items():
             with suppress(OSError):
                 key = self._key(os.open(folder, os.O_PATH | os.O_CLOEXEC))
-                maps["containment_folders"].set(key, _NUMBER.pack(closed))
+                maps["containment_folders"].set(key, WORD.encode(closed))
         for way in {way for folder in (*folders, *used) for way in (folder, *folder.parents)}:
             with suppress(OSError):
                 descriptor = os.open(way, os.O_PATH | os.O_CLOEXEC)
-                maps["containment_mounts"].set(_NUMBER.pack(_mount_of(descriptor)), _NUMBER.pack(1))
+                maps["containment_mounts"].set(WORD.encode(_mount_of(descriptor)), PRESENT)
                 key = self._key(descriptor)
                 if way != way.parent:  # what is mounted over the root hides nothing from who has it
-                    maps["containment_ways"].set(key, _NUMBER.pack(1))
+                    maps["containment_ways"].set(key, PRESENT)
 
     def look_at_objects(self) -> None:
         """Guard the BPF objects that the agent has now."""
         self.objects = tuple(self._held())
         for each in self.objects:
-            self._maps[f"containment_{_OWN[each.kind]}"].set(_NUMBER.pack(each.id), _NUMBER.pack(1))
+            self._maps[f"containment_{_OWN[each.kind]}"].set(WORD.encode(each.id), PRESENT)
 
     def look_after(self, files: Iterable[Path]) -> None:
         """Guard these files as they are now: each may have been replaced since the last time."""
@@ -140,7 +139,7 @@ class Guard:
         table = self._maps["containment_files"]
         keys, known_keys = ({key for _, key in each.values()} for each in (found, self._files))
         for key in keys - known_keys:
-            table.set(key, _NUMBER.pack(_ATTEMPTS["files_changed"]))
+            table.set(key, WORD.encode(_ATTEMPTS["files_changed"]))
         for key in known_keys - keys:
             table.remove(key)
         self._files = found
@@ -173,7 +172,7 @@ class Guard:
             os.close(descriptor)
 
     def _guard_file(self, descriptor: int, attempt: int) -> None:
-        self._maps["containment_files"].set(self._key(descriptor), _NUMBER.pack(attempt))
+        self._maps["containment_files"].set(self._key(descriptor), WORD.encode(attempt))
 
     def _key(self, descriptor: int) -> bytes:
         """The file's key in the maps; closes the descriptor."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,11 +12,11 @@ from ..errors import KernelError
 from ..events import core_maps
 from ..events.core_maps import Busy, Change, File, Flags, Process, Settings
 from ..events.identity import Identity, Key
+from ..events.numbers import ONLY, PRESENT, WORD
 from ..kernel import bpf
 from ..kernel.maps import Map
 
 _log = logging.getLogger("krie")
-_ZERO = bytes(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Verdicts:
 
     def set_poison_time(self, poison_ns: int) -> None:
         """Time that poison by programs in the kernel lasts."""
-        self._settings.set(_ZERO, replace(self._set, poison_ns=poison_ns).encode())
+        self._settings.set(ONLY, replace(self._set, poison_ns=poison_ns).encode())
 
     def bind_host(self, verdict: Verdict) -> None:
         """Refuse guarded operations to every process that is not exempt."""
@@ -96,11 +95,11 @@ class Verdicts:
 
     def flags(self) -> Flags:
         """Those that are set."""
-        return Flags(Busy.decode(self._busy.get(_ZERO)).flags)
+        return Flags(Busy.decode(self._busy.get(ONLY)).flags)
 
     def count(self) -> int:
         """Poisoned processes, as programs see it."""
-        return Busy.decode(self._busy.get(_ZERO)).poisoned
+        return Busy.decode(self._busy.get(ONLY)).poisoned
 
     def set_flags(self, flags: Flags) -> None:
         """Set just these. The count beside them is the kernel's: see `krie_change`."""
@@ -121,7 +120,7 @@ class Verdicts:
         added = []
         try:
             for key in set(map(File.key, files)) - known:
-                self._protected.set(key, struct.pack("=I", 1))
+                self._protected.set(key, PRESENT)
                 added.append(key)
         except KernelError:
             self._unprotect(added)
@@ -145,14 +144,14 @@ class Verdicts:
     def enforce(self, sensors: Iterable[bool]) -> None:
         """Which sensors may kill in the kernel, in their order there."""
         for index, enforces in enumerate(sensors):
-            self._enforcing.set(struct.pack("=I", index), struct.pack("=I", enforces))
+            self._enforcing.set(WORD.encode(index), WORD.encode(enforces))
 
     @property
     def _set(self) -> Settings:
-        return Settings.decode(self._settings.get(_ZERO))
+        return Settings.decode(self._settings.get(ONLY))
 
     def _set_host(self, until: int, rule: int, error: int) -> None:
-        self._settings.set(_ZERO, replace(self._set, host_until=until, host_rule=rule, host_error=error).encode())
+        self._settings.set(ONLY, replace(self._set, host_until=until, host_rule=rule, host_error=error).encode())
 
     @staticmethod
     def _read(table: Map) -> Iterator[Verdict]:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from .identity import Identity
 from .layout import Doc
 from .shared import Nested, Shared, constants
-from .wire import U16, U32, U64
+from .wire import U16, U32, U64, Comm
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +228,21 @@ class Outcome(Shared):
     kill: U16
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected(Shared):
+    """What `krie_inspect` answers behind the header of a record of the agent's own."""
+
+    C_NAME: ClassVar[str] = "krie_inspected"
+    tgid_tid: Annotated[U64, Doc("as the kernel's helpers say it, and so the next one")]
+    uid_gid: U64
+    file: Annotated[File, Nested(File), Doc("which the descriptor is; zeros: none")]
+    holders: Annotated[U64, Doc("of the map or program that it is: who could use it")]
+    comm: Comm
+
+
 STRUCTS: tuple[type[Shared], ...] = (
-    Process, File, State, Count, Limits, Spender, Budget, Verdict, Busy, Settings, FieldTable, Outcome
+    Process, File, State, Count, Limits, Spender, Budget, Verdict, Busy, Settings, FieldTable, Outcome,
+    Inspected,
 )  # fmt: skip
 CONSTANTS = {
     **constants("KRIE", Importance),

@@ -10,12 +10,12 @@ import ctypes
 import errno
 import os
 import random
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AttachError, KernelError
+from ..events.numbers import ONLY, WORD
 from . import bpf
 from .perf_event import SOFTWARE, TRACEPOINT, perf_event
 from .program import AttachType, Program
@@ -115,7 +115,7 @@ def put(program: Program, descriptor: int, maps: Mapping[str, int]) -> None:
     if program.through not in maps:
         hint = f"the C source has no map {program.through}"
         raise AttachError(f"putting {program.function} behind others", errno.ENOENT, hint)
-    bpf.update(maps[program.through], bytes(4), struct.pack("=I", descriptor))
+    bpf.update(maps[program.through], ONLY, WORD.encode(descriptor))
 
 
 def _function(_program: Program, descriptor: int, _places: Places) -> list[int]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import AttachError
+from ..events.numbers import ONLY, WORD
 from . import bpf
 from .program import Program
 from .syscalls import Numbers, numbers_of
@@ -53,7 +53,7 @@ class Dispatcher:
         self._placed[program] = [(layer, index) for index in indexes]
         for place in self._placed[program]:
             self._taken.add(place)
-            bpf.update(self._programs, _slot(*place), struct.pack("=I", descriptor))
+            bpf.update(self._programs, _slot(*place), WORD.encode(descriptor))
             self._layers[place[1] % SYSCALLS] |= 1 << layer
         self._tell()
 
@@ -84,7 +84,7 @@ class Dispatcher:
             yield f"link:{label}", link
 
     def _tell(self) -> None:
-        bpf.update(self._wanted, bytes(4), bytes(self._layers))
+        bpf.update(self._wanted, ONLY, bytes(self._layers))
 
 
 def _indexes(numbers: Numbers) -> list[int]:
@@ -92,4 +92,4 @@ def _indexes(numbers: Numbers) -> list[int]:
 
 
 def _slot(layer: int, index: int) -> bytes:
-    return struct.pack("=I", layer * 2 * SYSCALLS + index)
+    return WORD.encode(layer * 2 * SYSCALLS + index)

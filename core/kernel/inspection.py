@@ -6,19 +6,18 @@ system, and a wrong read of any field shows before it can mislead.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from ..errors import KernelError
+from ..events.core_maps import Inspected
 from ..events.event import Event
 from ..events.identity import Identity
 from ..events.layout import layout_of
-from ..events.wire import text_of
+from ..events.numbers import ONLY
 from . import bpf
 from .maps import Map
 
 _HEADER = layout_of(Event)
-_REST = struct.Struct("=QQQIIQ16s")
 
 
 class Inspector:
@@ -33,24 +32,23 @@ class Inspector:
 
         Raises `KernelError` when what was read from the agent's task is not what the kernel's own helpers say.
         """
-        header, rest = self._run(-1)
-        tgid_tid, uid_gid, *_, comm = _REST.unpack(rest)
+        header, helpers = self._run(-1)
         read = (header.tgid << 32 | header.tid, header.gid << 32 | header.uid, header.comm)
-        told = (tgid_tid, uid_gid, text_of(comm))
+        told = (helpers.tgid_tid, helpers.uid_gid, helpers.comm)
         if read != told:
             raise KernelError(f"reading the agent's own task: fields say {read}, the kernel says {told}")
         return header
 
     def identify(self, descriptor: int) -> Identity:
         """Which file an open descriptor of this process is."""
-        _, _, ino, dev, generation, _, _ = _REST.unpack(self._run(descriptor)[1])
-        return Identity(dev, ino, generation)
+        file = self._run(descriptor)[1].file
+        return Identity(file.dev, file.ino, file.generation)
 
     def holders(self, descriptor: int) -> int:
         """How many hold the map, by open files and pins, or the program, also by attaching it; 0 of any other."""
-        return int(_REST.unpack(self._run(descriptor)[1])[5])
+        return self._run(descriptor)[1].holders
 
-    def _run(self, descriptor: int) -> tuple[Event, bytes]:
+    def _run(self, descriptor: int) -> tuple[Event, Inspected]:
         self._test_run(self._program, (descriptor & 0xFFFFFFFFFFFFFFFF,))
-        raw = self._answer.get(bytes(4)) or b""
-        return Event(*_HEADER.values(raw[: _HEADER.size])), raw[_HEADER.size :]
+        raw = self._answer.get(ONLY) or b""
+        return Event(*_HEADER.values(raw[: _HEADER.size])), Inspected.decode(raw[_HEADER.size :])

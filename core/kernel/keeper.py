@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
+from ..events.numbers import ONLY
 from . import bpf
 from .detach import detach
 from .libc import libc
@@ -180,7 +181,7 @@ class _Keeper:
 
     def _let_go(self, asked: bool) -> None:
         try:
-            bpf.update(self._state, bytes(4), bytes(8))  # nobody follows what programs would do now
+            bpf.update(self._state, ONLY, bytes(8))  # nobody follows what programs would do now
         except KernelError as error:
             _kernel_log(f"the programs of an agent that has gone are still armed: {error}")
         told = ""
@@ -252,7 +253,7 @@ class _Keeper:
 
     def _read(self, address: int, count: int) -> bytes:
         bpf.test_run(self._peek, (address, count), self._secret)
-        raw = bpf.lookup(self._answer, bytes(4), self._answer_bytes) or bytes(self._answer_bytes)
+        raw = bpf.lookup(self._answer, ONLY, self._answer_bytes) or bytes(self._answer_bytes)
         if any(raw[:8]):
             raise KernelError(f"reading kernel memory at {address:#x}")
         return raw[8 : 8 + count]

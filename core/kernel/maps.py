@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import KernelError
+from ..events.numbers import WORD
 from . import bpf
 
 
@@ -65,7 +66,7 @@ class Map:
     def array(self) -> Iterator[bytes]:
         """All elements of an array map in order."""
         for index in range(self.entries):
-            yield self.get(struct.pack("=I", index)) or bytes(self._read_bytes)
+            yield self.get(WORD.encode(index)) or bytes(self._read_bytes)
 
     @property
     def _read_bytes(self) -> int:

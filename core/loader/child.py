@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import KernelError
+from ..events.numbers import LONG, ONLY
 from ..exhaustion import exhausted_in
 from ..kernel import attach, bpf, dispatch, mounts
 from ..kernel.btf import Btf
@@ -231,13 +232,13 @@ class Loader:
         table = compiled.maps["krie_offsets"]
         opaque = 0x123456000
         size = 8 * (1 + max(1, len(unit.fields)))
-        bpf.update(table, bytes(4), struct.pack("=Q", opaque).ljust(size, b"\0"))
+        bpf.update(table, ONLY, LONG.encode(opaque).ljust(size, b"\0"))
         program = self._load_raw("krie_check_offsets", compiled)
         try:
             bpf.test_run(program, (0,))
         finally:
             os.close(program)
-        _, *seen = struct.unpack(f"={size // 8}Q", bpf.lookup(table, bytes(4), size) or bytes(size))
+        _, *seen = struct.unpack(f"={size // 8}Q", bpf.lookup(table, ONLY, size) or bytes(size))
         return tuple(
             f"{type_}.{path} is read at {offset}, and is at {self._btf.offset(type_, path)}"
             for (type_, path), offset in zip(unit.fields, seen, strict=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..events.core_maps import File
 from ..events.event import INFLUENCE
 from ..events.identity import Identity
 from ..events.layout import Doc
+from ..events.numbers import ONLY, PRESENT
 from ..events.shared import Nested, Shared
 from ..events.wire import U32, U64
 from ..kernel import bpf
@@ -26,7 +26,6 @@ from ..kernel.maps import Map
 
 _log = logging.getLogger("krie")
 PROGRAM = "process_running_now"
-_ONE = struct.pack("=I", 1)
 _ANSWERS, _NAMED = "process_running", "krie_named"
 _LOOKED = 1
 _BITS = {word: bit for bit, word in INFLUENCE.items()}
@@ -76,7 +75,7 @@ class Bindings:
         `found`: influence to add, with bit 1, which says that somebody looked.
         """
         self._test_run(self._program, (tgid, found))
-        answer = ProcessRunning.decode(self._answer.get(bytes(4)))
+        answer = ProcessRunning.decode(self._answer.get(ONLY))
         file = answer.file
         return Running(Identity(file.dev, file.ino, file.generation), answer.lost, bool(answer.looked))
 
@@ -98,7 +97,7 @@ class Bindings:
         before = {key for key, _ in self._named.items()}
         try:
             for key in set(map(File.key, files)) - before:
-                self._named.set(key, _ONE)
+                self._named.set(key, PRESENT)
             for tgid in self._tgids() if files else ():
                 running = self.of(tgid)
                 if running.identity in files and not running.looked:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import KernelError
 from ..events.core_maps import File
+from ..events.numbers import ONLY, WORD
 from ..events.table_layout import EMPTY, SIZE
 from ..events.wire import NAME_BYTES
 from ..kernel import bpf
@@ -22,8 +22,6 @@ from ..kernel.maps import Map
 from .domain import Numbers
 
 _log = logging.getLogger("krie")
-_NUMBER = struct.Struct("=I")
-_FIRST = bytes(4)
 
 
 def _new_map(tables: Sequence[bytes]) -> int:
@@ -33,14 +31,14 @@ def _new_map(tables: Sequence[bytes]) -> int:
     """
     bpf.allow_locked_memory()
     entries = max(1, len(tables))
-    shape = bpf.MapShape(bpf.MapType.ARRAY, _NUMBER.size, SIZE, entries, bpf.READ_ONLY, "krie_generation")
+    shape = bpf.MapShape(bpf.MapType.ARRAY, WORD.size, SIZE, entries, bpf.READ_ONLY, "krie_generation")
     made = bpf.map_of_shape(shape)
     try:
         for slot, table in enumerate(tables):
-            bpf.update(made, _NUMBER.pack(slot), table)
+            bpf.update(made, WORD.encode(slot), table)
         bpf.freeze(made)
         for slot, table in enumerate(tables):
-            if bpf.lookup(made, _NUMBER.pack(slot), SIZE) != table.ljust(SIZE, b"\0"):
+            if bpf.lookup(made, WORD.encode(slot), SIZE) != table.ljust(SIZE, b"\0"):
                 raise KernelError("filling map krie_generation: somebody wrote there, too")
     except KernelError:
         os.close(made)
@@ -116,7 +114,7 @@ class KernelTables:
             inner = self._new_map([tables.get(kind, EMPTY) for kind in self._kinds])
             map_id = self._number_of(inner)
             if self._own is not None:
-                self._add(self._own, _NUMBER.pack(map_id), 1, False, added)
+                self._add(self._own, WORD.encode(map_id), 1, False, added)
         except BaseException:
             self.drop(Generation(number, numbers, 0, inner, tuple(added)))
             raise
@@ -132,14 +130,14 @@ class KernelTables:
     def take_over(self, prepared: Generation) -> None:
         """Let what was prepared decide, by one write. Raises `KernelError` where that fails: then it was dropped."""
         try:
-            self._current.set(_FIRST, _NUMBER.pack(prepared.descriptor))
+            self._current.set(ONLY, WORD.encode(prepared.descriptor))
         except KernelError:
             self.drop(prepared)
             raise
         os.close(prepared.descriptor)  # the map of maps holds it
         before, self.in_force = self.in_force, replace(prepared, descriptor=-1, added=())
         if self._own is not None and before.inner:
-            _remove(self._own, _NUMBER.pack(before.inner))
+            _remove(self._own, WORD.encode(before.inner))
         for text in before.numbers.names.keys() - prepared.numbers.names.keys():
             _remove(self._names, text.ljust(NAME_BYTES, b"\0"))
         for file in before.numbers.files.keys() - prepared.numbers.files.keys():
@@ -147,7 +145,7 @@ class KernelTables:
 
     @staticmethod
     def _add(table: Map, key: bytes, value: int, known: bool, added: list[tuple[Map, bytes]]) -> None:
-        table.set(key, _NUMBER.pack(value))
+        table.set(key, WORD.encode(value))
         if not known:
             added.append((table, key))
 

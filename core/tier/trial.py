@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from ..config import AgentConfig
 from ..events.event import EventType
+from ..events.numbers import ONLY
 from ..kernel import bpf
 from ..kernel.maps import Map, Maps
 from ..loader.launcher import LoaderProcess
@@ -18,7 +19,6 @@ from .domain import Numbers
 from .kernel_tables import KernelTables
 
 _SMALLEST_RING = 1
-_FIRST = bytes(4)
 
 
 class Trial:
@@ -53,7 +53,7 @@ class Trial:
     def look_up(self, event_type: EventType, raw: bytes) -> tuple[int, int]:
         """Number of the rule, and of the generation."""
         record = self._maps[trial_map(event_type.c_name)]
-        record.set(_FIRST, raw)
+        record.set(ONLY, raw)
         bpf.test_run(self._programs[f"program:{trial_program(event_type.c_name)}"], (0,))
-        seen = event_type.layout.raw(record.get(_FIRST) or bytes(len(raw)))
+        seen = event_type.layout.raw(record.get(ONLY) or bytes(len(raw)))
         return int(seen["verdict"]), int(seen["generation"])

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelError, KernelMemory, Maps, Symbols, loaded_modules
+from krie import ONLY, PRESENT, WORD, Json, KernelError, KernelMemory, Maps, Symbols, loaded_modules
 
 from .background import Derivation
 from .declaration import Declaration
@@ -54,7 +54,7 @@ class Live:
         self.locked: dict[str, bool] = {}
         """Functions that are locked; whether all callers are known."""
         for number, gain in declared.paths().items():
-            maps["cfi_paths"].set(struct.pack("=I", number), struct.pack("=I", gain))
+            maps["cfi_paths"].set(WORD.encode(number), WORD.encode(gain))
         self._filed = filed(lock, declared, self._known, memory.read) if lock is not None else Callers({}, ())
         self._put(self._filed, self._filed.legal)
         build_id = lock.build_id if lock is not None else ""
@@ -123,7 +123,7 @@ class Live:
         numbers = {name: each.number for name, each in self._declared.functions.items()}
         for name in functions:
             for address in callers.legal[name]:
-                self._legal.set(Place(address, numbers[name]).encode(), struct.pack("=I", 1))
+                self._legal.set(Place(address, numbers[name]).encode(), PRESENT)
         self._switch({name: name in callers.certain for name in functions})
 
     def _switch(self, further: Mapping[str, bool]) -> None:
@@ -131,7 +131,7 @@ class Live:
         self.locked |= further
         numbers = {name: 1 << self._declared.functions[name].number for name in self.locked}
         certain = sum(numbers[name] for name, each in self.locked.items() if each and not self._patched)
-        self._kernel.set(bytes(4), _kernel(self._known, sum(numbers.values()), certain).encode())
+        self._kernel.set(ONLY, _kernel(self._known, sum(numbers.values()), certain).encode())
 
     def _told(self, callers: int, differences: Sequence[str], problem: str = "") -> Lock:
         return Lock.without_header(

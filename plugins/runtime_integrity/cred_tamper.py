@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import logging
 import os
-import struct
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from krie import (
+    LONG,
+    ONLY,
     U32,
     Alternative,
     AttachType,
@@ -119,8 +120,7 @@ class Room:
 
     def scan(self) -> Iterator[Event]:
         """Log; there is no event in it."""
-        raw = self._map.get(bytes(4)) if self._map is not None else None
-        now = struct.unpack("=Q", raw)[0] if raw else 0
+        now = LONG.decode(self._map.get(ONLY)) if self._map is not None else 0
         if now > self._unfollowed:
             _log.error("credentials of %d threads were not followed: there are more than %d", now, THREADS)
         self._unfollowed = now
@@ -144,12 +144,12 @@ class Followed:
         assert self._since is not None
         was_silent, self._silent = self._silent, _PROBE in silent
         if self._silent:
-            self._since.set(bytes(4), struct.pack("=Q", _NEVER))
+            self._since.set(ONLY, LONG.encode(_NEVER))
         elif was_silent or set(_COMMITS) <= set(missed):
-            (before,) = struct.unpack("=Q", self._since.get(bytes(4)) or bytes(8))
+            before = LONG.decode(self._since.get(ONLY))
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             # The programs may have set it to a moment that is yet to come.
-            self._since.set(bytes(4), struct.pack("=Q", now if before == _NEVER else max(now, before)))
+            self._since.set(ONLY, LONG.encode(now if before == _NEVER else max(now, before)))
 
 
 def topic() -> Topic:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import U32, U64, Btf, Doc, Maps, Pad4, Shared, addresses
+from krie import ONLY, U32, U64, Btf, Doc, Maps, Pad4, Shared, addresses
 
 from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, pmu_type
@@ -37,4 +37,4 @@ def tell(maps: Maps, config: RuntimeIntegrityConfig) -> None:
     function = Btf().function_id(_SIGNALS)
     signals = function << 32 | _CALLS_KERNEL if function else 0
     settings = Settings(commit, signals, config.map_access, pmu_type("kprobe"), pmu_type("uprobe"))
-    maps[Settings.C_NAME].set(bytes(4), settings.encode())
+    maps[Settings.C_NAME].set(ONLY, settings.encode())

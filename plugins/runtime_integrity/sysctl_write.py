@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
+    LONG,
+    ONLY,
     S64,
     U32,
     U64,
@@ -104,10 +106,10 @@ class Strict:
     def _look(self) -> None:
         assert self._writes is not None
         assert self._found_at is not None
-        writes = int.from_bytes(self._writes.get(bytes(4)) or b"", "little")
+        writes = LONG.decode(self._writes.get(ONLY))
         if writes == self._before:
             strict = _text_of(self._file) == "1\n"
-            self._found_at.set(bytes(4), (strict * (writes + 1)).to_bytes(8, "little"))
+            self._found_at.set(ONLY, LONG.encode(strict * (writes + 1)))
         self._before = writes
 
 

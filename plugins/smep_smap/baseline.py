@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, Maps, Symbols, kprobe_lines, loaded_modules, mounted
+from krie import ONLY, Json, Maps, Symbols, kprobe_lines, loaded_modules, mounted
 from krie import Trap as Place
 
 from .events import Activity, RegisterCheck, Trap
@@ -37,7 +37,7 @@ class Baseline:
         self._symbols = Symbols(_WANTED)
         self._unreadable = ""
         self._before: dict[int, tuple[int, ...]] = {}
-        maps[Kernel.C_NAME].set(bytes(4), _kernel(self._symbols, kernel_stack).encode())
+        maps[Kernel.C_NAME].set(ONLY, _kernel(self._symbols, kernel_stack).encode())
 
     @property
     def unknown(self) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules
+from krie import ONLY, WORD, Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules
 
 from . import explained
 from .begins import is_ftraces
@@ -67,9 +66,9 @@ class Watch:
         self.places = self._push(maps)
         for handler in handlers:
             entered = Entered(number=handler.number, abi=handler.abi)
-            self._handlers.set(struct.pack("=I", handler.index), entered.encode())
+            self._handlers.set(WORD.encode(handler.index), entered.encode())
         trampolines = [next(filter(None, map(symbols.address, names)), 0) for names in TRAMPOLINES]
-        maps[Kernel.C_NAME].set(bytes(4), self._kernel(trampolines).encode())
+        maps[Kernel.C_NAME].set(ONLY, self._kernel(trampolines).encode())
 
     @property
     def unknown(self) -> list[str]:
@@ -264,7 +263,7 @@ def _leads_to(piece: Piece, content: bytes, first: int) -> int:
 
 def _fill(table: Map, values: Sequence[bytes]) -> None:
     for index, value in enumerate(values):
-        table.set(struct.pack("=I", index), value)
+        table.set(WORD.encode(index), value)
 
 
 def _places_of(piece: Piece) -> int:

@@ -1,11 +1,11 @@
 """What programs of the agent's own answer about itself, and about the kernel's memory."""
 
 import errno
-import struct
 from dataclasses import replace
 
 import pytest
 from krie import KernelError
+from krie.events.core_maps import File, Inspected
 from krie.events.event import Event
 from krie.events.identity import Identity
 from krie.events.layout import Layout
@@ -25,17 +25,15 @@ class Kernel:
     def __init__(self, **read_wrong: object) -> None:
         fields = {name: getattr(OWN, name) for name in (each.name for each in HEADER.data_fields)}
         self._header = Event(**{**fields, **read_wrong})
-        rest = struct.Struct("=QQQIIQ16s")
-        self.answer = FakeMap("krie_inspected", 3, value_bytes=HEADER.size + rest.size)
-        self._rest = rest
+        self.answer = FakeMap("krie_inspected", 3, value_bytes=HEADER.size + Inspected.size())
         self.asked: list[int] = []
 
     def run(self, program: int, arguments: tuple[int, ...]) -> None:
         assert program == 9
         (descriptor,) = arguments
         self.asked.append(descriptor)
-        told = (AGENT << 32 | AGENT, 0 << 32 | 0, 100 + descriptor % 100, 8, 3, 2, b"krie")
-        self.answer.set(bytes(4), HEADER.encode(self._header) + self._rest.pack(*told))
+        told = Inspected(AGENT << 32 | AGENT, 0 << 32 | 0, File(100 + descriptor % 100, 8, 3), 2, "krie")
+        self.answer.set(bytes(4), HEADER.encode(self._header) + told.encode())
 
 
 def inspector(kernel: Kernel) -> Inspector:
