@@ -23,8 +23,9 @@ from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.policy.policy import Policy
 from krie.processes.enrich import Enricher
+from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec
-from krie.processes.table import NOTHING, ProcessTable
+from krie.processes.table import ProcessTable
 from krie.testing.events import build
 from krie.tier.tried import tried_engine
 

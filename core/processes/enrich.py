@@ -11,7 +11,8 @@ from ..events.event import CONTAINER, INFLUENCE, INFLUENCED, KERNEL_THREAD, Even
 from ..events.identity import Identity, Key
 from ..events.wire import Json
 from ..kernel.cgroups import Cgroups
-from .table import UNKNOWN, Process, ProcessTable
+from .process import UNKNOWN, Process
+from .table import ProcessTable
 
 Facts = Callable[[Event], Mapping[str, Json]]
 _MACHINE_ID = re.compile("[0-9a-f]{32}")

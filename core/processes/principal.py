@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from ..events.event import Event
 from ..events.identity import Identity, Key
-from .table import CONTAINED, UNKNOWN_LINEAGE, Process, ProcessTable
+from .process import CONTAINED, UNKNOWN_LINEAGE, Process
+from .table import ProcessTable
 
 
 class Principal(NamedTuple):

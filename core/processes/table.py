@@ -9,56 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..events.event import CONTAINER, INFLUENCED, UNBOUND, Event
 from ..events.identity import Identity, Key
 from ..events.path import path_text
 from ..events.wire import text_of
+from .proc import TICK_NS, executable, processes_in
+from .process import CONTAINED, NOTHING, UNKNOWN, UNKNOWN_LINEAGE, Process
 from .sensor import ProcessExec, ProcessExit, ProcessFork
 
-UNKNOWN = "?"
-"""Stands for a path that is not known. Rules also see `exe_known`."""
-CONTAINED = -1
-"""Of `Process.user`: it descends from root in a PID namespace of its own, who may take any user."""
 _INIT_TGID = 1
-_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _MOST_ANCESTORS = 16
-
-
-NOTHING = Identity(0, 0, 0)
-UNKNOWN_LINEAGE = Key(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One process as last seen."""
-
-    key: Key
-    parent: Key
-    comm: str
-    exe: str
-    """Path of the executable in the process's own mount namespace; empty for kernel threads, `?` when not known."""
-    exe_known: bool
-    identity: Identity
-    """Of the executable; all zero for kernel threads."""
-    uid: int
-    euid: int
-    gid: int
-    lineage: Key = UNKNOWN_LINEAGE
-    """The child of tgid 1 from which it descends by fork, whoever its parent is now.
-
-    `UNKNOWN_LINEAGE` where the records of that were lost.
-    """
-    user: int = 0
-    """The first user other than root among those from which it descends and itself, or `CONTAINED`; whatever it becomes
-    later. 0: root all the way."""
-    made: int = 0
-    """Bits of `INFLUENCE`: what had influenced who forked it when that was, and itself whenever it executed something.
-
-    Then it is not what its parent's executable makes of a child.
-    """
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
@@ -124,7 +87,7 @@ class ProcessTable:
         if (found := self._processes.get(key)) is not None:
             return found
         seeded = self._seeded.get(key.tgid)
-        if seeded is None or seeded.start_time // _TICK_NS != key.start_time // _TICK_NS:
+        if seeded is None or seeded.start_time // TICK_NS != key.start_time // TICK_NS:
             return None
         return self._processes.get(seeded)
 
@@ -140,7 +103,7 @@ class ProcessTable:
     def seed(self, proc: Path = Path("/proc")) -> None:
         """Read all processes of /proc that no record has told of already."""
         keys: dict[int, Key] = {}
-        found = list(_processes_in(proc, self._identify))
+        found = list(processes_in(proc, self._identify))
         for process, _ in found:
             keys[process.key.tgid] = process.key
         for process, parent_tgid in found:
@@ -225,8 +188,8 @@ class ProcessTable:
 
     def _put(self, process: Process) -> None:
         seeded = self._seeded.get(process.key.tgid)
-        ticks = process.key.start_time // _TICK_NS
-        if seeded is not None and seeded != process.key and seeded.start_time // _TICK_NS == ticks:
+        ticks = process.key.start_time // TICK_NS
+        if seeded is not None and seeded != process.key and seeded.start_time // TICK_NS == ticks:
             self._processes.pop(seeded, None)
             self._seeded[process.key.tgid] = process.key
         self._processes[process.key] = process
@@ -247,7 +210,7 @@ class ProcessTable:
     def _path_in_proc(self, event: Event) -> tuple[str, bool] | None:
         """The path of what a process runs; None where it is gone, or runs something else by now."""
         try:
-            path, found = _executable(Path(f"/proc/{event.tgid}"), self._identify)
+            path, found = executable(Path(f"/proc/{event.tgid}"), self._identify)
         except OSError:  # it is gone
             return None
         if path == UNKNOWN or found != Identity(event.exe_dev, event.exe_ino, event.exe_generation):
@@ -280,46 +243,3 @@ class ProcessTable:
 def _user_of(event: Event) -> int:
     """See `Process.user`."""
     return CONTAINED if event.context & CONTAINER else event.uid
-
-
-def _processes_in(proc: Path, identify: Callable[[int], Identity]) -> Iterator[tuple[Process, int]]:
-    """Each process in /proc with its parent's tgid; those that end while we look are left out."""
-    for name in os.listdir(proc):
-        if not name.isdecimal():
-            continue
-        try:
-            yield _process_in(proc / name, identify)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-
-
-def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Process, int]:
-    stat = (folder / "stat").read_bytes()
-    comm, _, rest = stat.partition(b"(")[2].rpartition(b")")
-    fields = rest.split()
-    ids = {
-        line.partition(b":")[0]: [int(number) for number in line.split()[1:]]
-        for line in (folder / "status").read_bytes().splitlines()
-        if line.startswith((b"Uid:", b"Gid:", b"NSpid:"))
-    }
-    path, identity = _executable(folder, identify)
-    uid, euid = ids[b"Uid"][:2]
-    key = Key(int(folder.name), int(fields[19]) * _TICK_NS)
-    text = text_of(os.fsencode(path))
-    known = path != UNKNOWN
-    user = CONTAINED if len(ids.get(b"NSpid", ())) > 1 else uid
-    process = Process(
-        key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0], UNKNOWN_LINEAGE, user
-    )
-    return process, int(fields[1])
-
-
-def _executable(folder: Path, identify: Callable[[int], Identity]) -> tuple[str, Identity]:
-    try:
-        path = os.readlink(folder / "exe")
-    except FileNotFoundError:
-        return "", NOTHING  # a kernel thread
-    except PermissionError:
-        return UNKNOWN, NOTHING  # it has capabilities that we lack
-    identity = identify(int(folder.name))
-    return path if identity != NOTHING else UNKNOWN, identity

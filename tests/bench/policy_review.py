@@ -31,7 +31,8 @@ from krie.policy.engine import Package
 from krie.policy.policy import Policy
 from krie.printable import json_line
 from krie.processes.enrich import Enricher, host
-from krie.processes.table import NOTHING, ProcessTable
+from krie.processes.process import NOTHING
+from krie.processes.table import ProcessTable
 from krie.review.chosen import in_force
 from krie.review.eval_lines import Reading, decided
 from krie.review.input_schemas import event_schemas

@@ -18,8 +18,8 @@ from krie.kernel.inspection import Inspector
 from krie.kernel.ring import Ring
 from krie.processes.binding import PROGRAM, Bindings
 from krie.processes.executables import resolve
+from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
-from krie.processes.table import NOTHING
 
 from .loading import loaded, sending
 from .overlays import mounted, overlaid

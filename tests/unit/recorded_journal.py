@@ -24,8 +24,9 @@ from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources, revision_of
 from krie.processes.enrich import Enricher, document_schema
+from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
-from krie.processes.table import NOTHING, ProcessTable
+from krie.processes.table import ProcessTable
 from krie.review.compared import Tally
 from krie.review.journal_reader import JournalReader
 from krie.review.replay_pool import Pool

@@ -8,7 +8,7 @@ from krie.errors import KernelError
 from krie.events.event import INFLUENCE
 from krie.events.identity import Identity
 from krie.processes.binding import Bindings, Running
-from krie.processes.table import NOTHING
+from krie.processes.process import NOTHING
 
 from .kernel_side import LoggedMap
 

@@ -20,8 +20,9 @@ from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.processes.enrich import PROCESS_SCHEMA, Enricher
+from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
-from krie.processes.table import NOTHING, ProcessTable
+from krie.processes.table import ProcessTable
 from krie.testing.events import build, encode
 
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, ProcessExit, ProcessFork))

@@ -10,8 +10,9 @@ from krie.events.identity import Identity
 from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.processes.enrich import OTHER_PROCESS, PROCESS_NAMES, Enricher, host, machine_id
+from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessFork
-from krie.processes.table import NOTHING, ProcessTable
+from krie.processes.table import ProcessTable
 from krie.testing.events import build
 
 (TRACED,) = (bit for bit, word in INFLUENCE.items() if word == "traced")

@@ -18,7 +18,8 @@ from krie.policy.embedded import EmbeddedEngine
 from krie.policy.policy import Policy
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.processes.enrich import Enricher
-from krie.processes.table import NOTHING, ProcessTable
+from krie.processes.process import NOTHING
+from krie.processes.table import ProcessTable
 from krie.testing.events import build, encode
 
 TYPES = EventTypes((Ptrace,))

@@ -12,8 +12,9 @@ from krie.events.event import CONTAINER
 from krie.events.identity import Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.processes.principal import Principal, Principals
+from krie.processes.process import NOTHING, UNKNOWN_LINEAGE
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
-from krie.processes.table import NOTHING, UNKNOWN_LINEAGE, ProcessTable
+from krie.processes.table import ProcessTable
 from krie.testing.events import build
 
 SINCE = 10**18

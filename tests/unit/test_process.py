@@ -9,8 +9,9 @@ from krie import Event
 from krie.events.event import CONTAINER, INFLUENCE
 from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
-from krie.processes.table import NOTHING, ProcessTable, path_of
+from krie.processes.table import ProcessTable, path_of
 from krie.testing.events import build
 
 SHELL, TOOL = Identity(8, 100, 1), Identity(8, 200, 1)

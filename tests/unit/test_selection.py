@@ -16,8 +16,8 @@ from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.policy.engine import Rule
 from krie.policy.metadata import Metadata
 from krie.processes.principal import Principals
+from krie.processes.process import NOTHING as NOTHING_KNOWN
 from krie.processes.sensor import ProcessExec, ProcessFork
-from krie.processes.table import NOTHING as NOTHING_KNOWN
 from krie.processes.table import ProcessTable
 from krie.testing.events import build
 
