@@ -14,7 +14,8 @@ from ..events.wire import Json
 from ..processes.enrich import PROCESS_SCHEMA
 from .analysis import Analysis
 from .annotations import Annotations, Text
-from .checks.inference import Inference, Report, World
+from .checks.expressions import Report, World
+from .checks.inference import Inference
 from .checks.types import ANY, OBJECT, TEXT, Type, of_data, of_schema, union
 from .definition import Definition, Node
 from .engine import Rule

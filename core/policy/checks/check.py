@@ -11,8 +11,8 @@ from ..module import Import, Module
 from ..ownership import Packages
 from .braces import check_braces
 from .conflicts import check_conflicts
+from .expressions import Definitions, Found
 from .functions import Functions
-from .inference import Definitions, Found
 from .mentions import mentions
 from .recursion import CallGraph
 from .safety import Safety

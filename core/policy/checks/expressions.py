@@ -1,0 +1,288 @@
+"""What the terms of a policy can be; `krie.policy.checks.inference` walks the statements that they are in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ...events.inline import Path
+from ..definition import Definition, Node, reference
+from .comparison import differences, plural, similar
+from .functions import builtins
+from .scope import CLOSURES, LOCAL, Scope
+from .types import (
+    ANY,
+    ARRAY,
+    BOOLEAN,
+    NULL,
+    NUMBER,
+    OBJECT,
+    SET,
+    TEXT,
+    Type,
+    of_builtin,
+    of_constant,
+    overlap,
+    shared,
+    union,
+)
+
+Report = Callable[[str, str, str], None]
+"""Gets place, what is wrong, and how to mend it."""
+Types = dict[str, Type]
+_ARITHMETIC = {
+    "Add": "plus",
+    "Sub": "minus",
+    "Mul": "mul",
+    "Div": "div",
+    "Mod": "rem",
+    "Union": "or",
+    "Intersection": "and",
+}
+_COMPARISONS = {"Eq": "==", "Ne": "!=", "Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
+
+
+@dataclass(slots=True)
+class World:
+    """What is known from outside of the rules."""
+
+    input: Type = ANY
+    data: Type = ANY
+    always: frozenset[str] = frozenset()
+    """Fields that each of the events has."""
+
+
+Found = tuple[str, Definition, Scope]
+"""A package, one of its definitions, and the scope of its file."""
+Definitions = Mapping[Path, list[Found]]
+"""By path from `data` on."""
+
+
+@dataclass(slots=True)
+class Expressions(ABC):
+    """The terms of one policy. `definitions` by path from `data` on."""
+
+    definitions: Definitions
+    world: World
+    report: Report
+    passed: dict[Path, list[Type]] = field(default_factory=dict)
+    """Arguments that calls pass to a function: grows while the calls are walked."""
+    silent: int = field(default=0, init=False)
+    """Rules that are being followed: what is wrong with them is told where they are walked themselves."""
+    replaced: frozenset[str] = field(default=frozenset(), init=False)
+    """`input` and `data` where `with` replaces parts of them."""
+
+    @abstractmethod
+    def answer(self, path: Path) -> Type:
+        """What a rule is, or a function answers."""
+
+    @abstractmethod
+    def query(self, query: Node, scope: Scope, known: Types) -> Scope:
+        """Walk the statements, learning what variables are; the scope within."""
+
+    @abstractmethod
+    def defined(self, node: Node, scope: Scope, known: Types, *, is_value: bool) -> None:
+        """Tell where the engines differ because a part of it is undefined."""
+
+    def tell(self, scope: Scope, node: Node, what: str, mend: str) -> None:
+        """Report, unless a rule is only followed from another one."""
+        if not self.silent:
+            self.report(scope.place(node), what, mend)
+
+    def bind(self, pattern: Node, value: Type, known: Types) -> None:
+        """Learn what the variables of a pattern are."""
+        ((kind, inner),) = pattern.items()
+        if kind == "Var":
+            known.setdefault(str(inner["value"]), value)
+        elif kind == "Array":
+            for each in inner["items"]:
+                self.bind(each, value.element() if value.kinds == ARRAY.kinds else ANY, known)
+        elif kind == "Object":
+            for _, key, each in inner["fields"]:
+                member = value.member(str(key["String"]["value"])) if "String" in key else None
+                self.bind(each, member or ANY, known)
+
+    def expression(self, node: Node, scope: Scope, known: Types) -> Type:
+        """What a term can be; tells what is wrong with it."""
+        ((kind, inner),) = node.items()
+        if kind in ("String", "RawString", "Number", "Bool"):
+            return of_constant(inner["value"])
+        if kind == "Null":
+            return NULL
+        if kind in ("Var", "RefDot", "RefBrack"):
+            return self._reference(node, scope, known)
+        if kind == "BoolExpr":
+            types = self.expression(inner["lhs"], scope, known), self.expression(inner["rhs"], scope, known)
+            self.compare(scope, inner["lhs"], _COMPARISONS[inner["op"]], types)
+            return BOOLEAN
+        if kind == "Membership":
+            return self._membership(inner, scope, known)
+        if kind in ("Array", "Set"):
+            items = [self.expression(each, scope, known) for each in inner["items"]]
+            return Type(frozenset({kind.lower()}), items=union(items) if items else None)
+        if kind == "Object":
+            return self._object(inner, scope, known)
+        if kind == "Call":
+            return self._call(node, scope, known)
+        if kind in ("ArithExpr", "BinExpr"):
+            types_ = [self.expression(inner[side], scope, known) for side in ("lhs", "rhs")]
+            name = _ARITHMETIC[inner["op"]]
+            self._arguments(scope, node, name, types_, builtins()[name].arguments)
+            return SET if kind == "BinExpr" else NUMBER if name != "minus" else union([NUMBER, SET])
+        if kind == "UnaryExpr":
+            self.expression(inner["expr"], scope, known)
+            return NUMBER
+        if kind in CLOSURES:
+            own = dict(known)
+            within = self.query(inner["query"], scope, own)
+            results = [inner[part] for part in ("term", "key", "value") if inner.get(part)]
+            for each in results:
+                self.defined(each, within, own, is_value=True)
+            parts = [self.expression(each, within, own) for each in results]
+            if kind == "ObjectCompr":
+                return Type(OBJECT.kinds, items=parts[-1])
+            return Type(ARRAY.kinds if kind == "ArrayCompr" else SET.kinds, items=parts[0])
+        return ANY
+
+    def _object(self, node: Node, scope: Scope, known: Types) -> Type:
+        members: dict[str, Type] = {}
+        closed = True
+        for _, key, value in node["fields"]:
+            self.expression(key, scope, known)
+            type_ = self.expression(value, scope, known)
+            closed = closed and "String" in key
+            if closed:
+                members[str(key["String"]["value"])] = type_
+        return Type(OBJECT.kinds, members=members if closed else None)
+
+    def _reference(self, node: Node, scope: Scope, known: Types) -> Type:
+        """Follow it name by name; rules of the policy are found by the longest part that is one's path."""
+        steps = []
+        base = node
+        while "RefDot" in base or "RefBrack" in base:
+            ((kind, inner),) = base.items()
+            steps.append(inner["index"] if kind == "RefBrack" else {"String": {"value": inner["field"][1]}})
+            base = inner["refr"]
+        steps.reverse()
+        if "Var" not in base:
+            return self._follow(self.expression(base, scope, known), steps, node, scope, known)
+        name = str(base["Var"]["value"])
+        if not (start := scope.meaning(name)):
+            return self._follow(known.get(name, ANY), steps, node, scope, known)
+        written = list(start[1:])
+        while steps and "String" in steps[0]:
+            written.append(str(steps.pop(0)["String"]["value"]))
+        if start[0] == "data" and written[:1] == ["krie"] and "data" not in self.replaced:
+            return self._of_package(("data", *written), steps, node, scope, known)
+        unknown = start[0] in self.replaced
+        value = ANY if unknown else self.world.input if start[0] == "input" else self.world.data
+        if start[0] in ("input", "data"):
+            return self._follow(value, [*({"String": {"value": each}} for each in written), *steps], node, scope, known)
+        return ANY
+
+    def _of_package(self, path: Path, steps: list[Node], node: Node, scope: Scope, known: Types) -> Type:
+        for size in range(len(path), 0, -1):
+            if (found := path[:size]) in self.definitions:
+                if self.definitions[found][0][1].is_function:
+                    return ANY
+                rest = [*({"String": {"value": each}} for each in path[size:]), *steps]
+                return self._follow(self.answer(found), rest, node, scope, known)
+        packages = {tuple(package.split(".")) for each in self.definitions.values() for package, _, _ in each}
+        below = any(each[: len(path)] == path for each in (*packages, *self.definitions))
+        if not below and not steps:
+            names = [".".join(each) for each in self.definitions]
+            self.tell(scope, node, f"{'.'.join(path)} is no rule and no package", similar(".".join(path), names))
+        for each in steps:
+            self._index(each, ANY, scope, known)
+        return ANY
+
+    def _follow(self, value: Type, steps: Iterable[Node], node: Node, scope: Scope, known: Types) -> Type:
+        for step in steps:
+            if value.known and not value.kinds & {"object", "array", "set"}:
+                self.tell(scope, node, f"{value.shown} has nothing below it", "drop what follows it")
+                value = ANY
+            text = str(step["String"]["value"]) if "String" in step else None
+            if "String" in step and "object" in value.kinds:
+                member = value.member(text or "")
+                if member is None:
+                    whose = value.name or "the object"
+                    mend = similar(text or "", value.members or (), f"; {whose} has ")
+                    self.tell(scope, node, f"{whose} has no {text}", mend)
+                value = member or ANY
+            else:
+                if text is not None and value.kinds == SET.kinds and not overlap(value.element(), TEXT):
+                    self.tell(
+                        scope, node, f"{value.shown} of {plural(value.items)} has no {text}", "drop what follows it"
+                    )
+                if value.kinds == ARRAY.kinds and text is not None:
+                    self.tell(scope, node, f"an array has no {text}", "count its elements from 0")
+                self._index(step, value, scope, known)
+                value = value.element() if value.kinds != SET.kinds or value.items is not None else ANY
+        return value
+
+    def _index(self, step: Node, value: Type, scope: Scope, known: Types) -> None:
+        name = str(step["Var"]["value"]) if "Var" in step else ""
+        if name and name not in known and scope.meaning(name) == LOCAL:
+            known[name] = value.key() if name != "_" else ANY
+            return
+        index = self.expression(step, scope, known)
+        literal = value.kinds == OBJECT.kinds and value.members and value.items is None and not value.name
+        if value.kinds == SET.kinds or literal:  # what is looked up in a set, or among the keys of a literal object
+            keys = replace(TEXT, texts=frozenset(value.members or ())) if literal else value.element()
+            self.compare(scope, step, "in", (index, keys))
+
+    def _membership(self, node: Node, scope: Scope, known: Types) -> Type:
+        if node.get("key") is not None:
+            self.expression(node["key"], scope, known)
+        value = self.expression(node["value"], scope, known)
+        collection = self.expression(node["collection"], scope, known)
+        if collection.known and not collection.kinds & {"array", "set", "object"}:
+            mend = (
+                "compare by ==, or look for a part of a text by contains()"
+                if "string" in collection.kinds
+                else "use =="
+            )
+            self.tell(scope, node["collection"], f"{collection.shown} is no collection, so nothing is in it", mend)
+        elif not (collection.members and collection.items is None and "object" in collection.kinds):
+            self.compare(scope, node["value"], "in", (value, collection.element()))
+        return BOOLEAN
+
+    def _call(self, node: Node, scope: Scope, known: Types) -> Type:
+        call = node["Call"]
+        found = reference(call["fcn"])
+        if found is None or found[0] in scope.declared:
+            return ANY
+        path = (*(scope.meaning(found[0]) or (found[0],)), *found[1])
+        builtin = builtins().get(".".join(path))
+        arity = len(builtin.arguments) if builtin is not None else 0
+        types = []
+        for position, each in enumerate(call["params"]):
+            new = position == arity and builtin is not None and "Call" not in each
+            types.append(ANY if new else self.expression(each, scope, known))
+        if path in self.definitions:
+            before = self.passed.get(path, types)
+            self.passed[path] = [shared(union(pair)) for pair in zip(before, types, strict=False)]
+            return self.answer(path)
+        if builtin is None or builtin.variadic:
+            return ANY
+        self._arguments(scope, node, ".".join(path), types, builtin.arguments)
+        answer = of_builtin(builtin.result)
+        if len(call["params"]) > arity:
+            self.bind(call["params"][arity], answer, known)
+        return answer
+
+    def _arguments(self, scope: Scope, node: Node, name: str, types: list[Type], wanted: Iterable[object]) -> None:
+        for number, (type_, declared) in enumerate(zip(types, wanted, strict=False), 1):
+            expected = of_builtin(declared)
+            if not overlap(type_, expected):
+                words = f"argument {number} of {name}" if name not in _ARITHMETIC.values() else f"an operand of {name}"
+                inner = type_.items is not None and bool(type_.kinds & expected.kinds)
+                what = f"a collection of {plural(type_.items)}" if inner and type_.items else type_.shown
+                elements = f" of {plural(expected.items)}" if inner and expected.items else ""
+                self.tell(scope, node, f"{words} is {what}", f"it must be {expected.shown}{elements}")
+
+    def compare(self, scope: Scope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
+        """Tell where two values can never compare so."""
+        for what, mend in differences(*types, operator):
+            self.tell(scope, node, what, mend)
