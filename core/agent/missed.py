@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ..kernel.bpf import RunStatistics, program_statistics
+from ..kernel.run_statistics import RunStatistics, program_statistics
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,8 @@ def call(command: Command, attributes: bytes | ctypes.Array[ctypes.c_char]) -> i
     return result if result >= 0 else -ctypes.get_errno()
 
 
-def _checked(operation: str, command: Command, attributes: bytes) -> int:
+def checked(operation: str, command: Command, attributes: bytes) -> int:
+    """The same; raises `KernelError`, which names the operation."""
     result = call(command, attributes)
     if result < 0:
         raise KernelError(operation, -result)
@@ -157,19 +158,19 @@ def map_of_shape(shape: MapShape, *, inner: int = 0) -> int:
     """The same from a shape."""
     attributes = struct.pack("=IIIII", shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags)
     attributes += struct.pack("=II16s", inner, 0, shape.name.encode()[:15])
-    return _checked(f"creating map {shape.name}", Command.MAP_CREATE, attributes)
+    return checked(f"creating map {shape.name}", Command.MAP_CREATE, attributes)
 
 
 def freeze(descriptor: int) -> None:
     """Have nobody write a map any more but programs: neither by bpf(2) nor by a mapping (5.2, 87df15de441b)."""
-    _checked("freezing a map", Command.MAP_FREEZE, struct.pack("=I", descriptor))
+    checked("freezing a map", Command.MAP_FREEZE, struct.pack("=I", descriptor))
 
 
 def map_id(descriptor: int) -> int:
     """The number by which anybody with the right can open the map."""
     info = ctypes.create_string_buffer(80)
     attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    _checked("asking for a map's number", Command.OBJ_GET_INFO_BY_FD, attributes)
+    checked("asking for a map's number", Command.OBJ_GET_INFO_BY_FD, attributes)
     return int(struct.unpack_from("=I", info.raw, 4)[0])
 
 
@@ -177,7 +178,7 @@ def object_name(descriptor: int) -> str:
     """What a map or a program is called; empty for a link. Raises `KernelError`."""
     info = ctypes.create_string_buffer(80)
     attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    _checked("asking for a name", Command.OBJ_GET_INFO_BY_FD, attributes)
+    checked("asking for a name", Command.OBJ_GET_INFO_BY_FD, attributes)
     kind = os.readlink(f"/proc/self/fd/{descriptor}")
     start = {"anon_inode:bpf-map": 24, "anon_inode:bpf-prog": 64}.get(kind)  # struct bpf_map_info, bpf_prog_info
     return "" if start is None else info.raw[start : start + 16].partition(b"\0")[0].decode(errors="replace")
@@ -187,38 +188,9 @@ def map_shape(descriptor: int) -> MapShape:
     """What a map is made of."""
     info = ctypes.create_string_buffer(80)
     attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    _checked("asking for a map's shape", Command.OBJ_GET_INFO_BY_FD, attributes)
+    checked("asking for a map's shape", Command.OBJ_GET_INFO_BY_FD, attributes)
     type_, _, key_size, value_size, entries, flags, name = struct.unpack_from("=IIIIII16s", info.raw)
     return MapShape(type_, key_size, value_size, entries, flags, name.partition(b"\0")[0].decode())
-
-
-@dataclass(frozen=True, slots=True)
-class RunStatistics:
-    """How often a program ran and how long, since run statistics were enabled. `missed`: not run, for recursion.
-
-    `verified`: instructions that the verifier looked at; 0 on kernels before 5.16 (aba64c7da983).
-    """
-
-    name: str
-    run_ns: int
-    runs: int
-    missed: int
-    verified: int = 0
-
-
-def program_statistics(descriptor: int) -> RunStatistics:
-    """Run statistics of a program; they only count while `enable_run_statistics` is held."""
-    info = ctypes.create_string_buffer(232)
-    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    _checked("asking for a program's statistics", Command.OBJ_GET_INFO_BY_FD, attributes)
-    name = info.raw[64:80].partition(b"\0")[0].decode()
-    run_ns, runs, missed, verified = struct.unpack_from("=QQQI", info.raw, 192)
-    return RunStatistics(name, run_ns, runs, missed, verified)
-
-
-def enable_run_statistics() -> int:
-    """Let the kernel time every BPF program until the returned descriptor is closed."""
-    return _checked("enabling run statistics", Command.ENABLE_STATS, struct.pack("=I", 0))
 
 
 @contextmanager
@@ -263,7 +235,7 @@ def update(descriptor: int, key: bytes, value: bytes) -> None:
     value_buffer = ctypes.create_string_buffer(value, len(value))
     attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
     with unpreempted():
-        _checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
+        checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
 
 
 def delete(descriptor: int, key: bytes) -> bool:

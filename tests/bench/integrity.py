@@ -12,8 +12,8 @@ from pathlib import Path
 from krie import Map, total
 from krie.agent.loading import load_sensors
 from krie.config import Config
-from krie.kernel import bpf
 from krie.kernel.memory import open_memories
+from krie.kernel.run_statistics import enable_run_statistics, program_statistics
 from krie.plugins.syscall_table.code_watch import CodeWatch
 from krie.plugins.syscall_table.events import PIECE_BYTES
 
@@ -48,12 +48,12 @@ def looks(row: Callable[..., None]) -> None:
         armed.plugins.attached(lambda name: armed.maps.starting_with(f"{name}_"), armed.memory, armed.roaming.traps)
         stack.callback(armed.plugins.detaching)
         armed.arm()
-        stack.callback(os.close, bpf.enable_run_statistics())
+        stack.callback(os.close, enable_run_statistics())
         (label,) = (each for each in armed.programs() if each.startswith("syscall_table_at_time"))
         program, table = armed.programs()[label], armed.maps["syscall_table_look"]
-        before, taken, start = bpf.program_statistics(program), _taken(table), time.monotonic()
+        before, taken, start = program_statistics(program), _taken(table), time.monotonic()
         time.sleep(_WATCHED_S)
-        took_s, now = time.monotonic() - start, bpf.program_statistics(program)
+        took_s, now = time.monotonic() - start, program_statistics(program)
         count, ns = _taken(table) - taken, now.run_ns - before.run_ns
         row("a look at all places", f"{ns / count / 1e3:.0f} us", f"{count} looks in {took_s:.0f} s")
         row("  the timer's share", f"{100 * ns / 1e9 / took_s:.4f} %", "of one CPU")

@@ -17,8 +17,8 @@ from pathlib import Path
 from krie.agent.loading import Armed, load_sensors
 from krie.config import Config
 from krie.events.event import EventType
-from krie.kernel import bpf
 from krie.kernel.ring import Ring
+from krie.kernel.run_statistics import enable_run_statistics, program_statistics
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.policy.embedded import EmbeddedEngine
@@ -109,7 +109,7 @@ def refusing_probe(row: Row) -> None:
         ring = Ring(armed.maps["krie_ring"])
         stack.callback(ring.close)
         tables = KernelTables(armed.maps, armed.loaded.loaded.kinds)
-        stack.callback(os.close, bpf.enable_run_statistics())
+        stack.callback(os.close, enable_run_statistics())
         plain = _ns_a_run(armed, ring)
         row("refusing probe without policy", f"{plain:.0f} ns a run", "the write goes through; a record is sent")
         tables.install({}, Numbers())
@@ -130,9 +130,9 @@ def _ns_a_run(armed: Armed, ring: Ring) -> float:
     for _ in range(5):
         while ring.read():
             pass
-        before = bpf.program_statistics(program)
+        before = program_statistics(program)
         _grandchild(_WRITER, _WRITES, _NUMBER)
-        after = bpf.program_statistics(program)
+        after = program_statistics(program)
         best.append((after.run_ns - before.run_ns) / (after.runs - before.runs))
     return min(best)
 

@@ -22,7 +22,7 @@ from typing import Any
 from krie.agent.loading import load_sensors
 from krie.agent.resident import Resident, resident
 from krie.config import Config
-from krie.kernel import bpf
+from krie.kernel.run_statistics import enable_run_statistics, program_statistics
 from rich.console import Console
 
 from tests.bench import integrity, kernel_tier, opa, policy_review
@@ -264,17 +264,17 @@ def programs(row: Callable[..., None]) -> None:
             config, "the bench", lambda fault: print(fault.error, file=sys.stderr), stack, contain=False
         )
         armed.arm()
-        stack.callback(os.close, bpf.enable_run_statistics())
+        stack.callback(os.close, enable_run_statistics())
         runs = {
             name.removeprefix("program:"): descriptors[0]
             for name, descriptors in armed.loaded.descriptors.items()
             if name.startswith("program:") and name != "program:krie_inspect"
         }
-        before = {name: bpf.program_statistics(each) for name, each in runs.items()}
+        before = {name: program_statistics(each) for name, each in runs.items()}
         for phase, work in (("nothing to send", _quiet_work), ("each sends", _loud_work)):
             work()
             for name, each in sorted(runs.items()):
-                now, then = bpf.program_statistics(each), before[name]
+                now, then = program_statistics(each), before[name]
                 before[name] = now
                 if count := now.runs - then.runs:
                     row(name, f"{(now.run_ns - then.run_ns) / count:.0f} ns a run", f"{phase}; {count} runs")

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from krie.agent.loading import load_sensors
 from krie.config import Config
-from krie.kernel import bpf
+from krie.kernel.run_statistics import program_statistics
 from krie.plugin.installed import available
 
 
@@ -27,7 +27,7 @@ def main() -> None:
             for name, group in armed.loaded.descriptors.items()
             if name.startswith("program:")
         }
-        counts = {label: bpf.program_statistics(descriptor).verified for label, descriptor in programs.items()}
+        counts = {label: program_statistics(descriptor).verified for label, descriptor in programs.items()}
     for label, count in sorted(counts.items(), key=lambda each: each[1]):
         print(f"{count:>9,} {label}")
     print(f"{sum(counts.values()):>9,} in {len(counts)} programs")

@@ -32,9 +32,9 @@ from krie.agent.sending import Sending
 from krie.config import Config
 from krie.errors import ConfigError, ExitCode, PluginError
 from krie.events.event import Event
-from krie.kernel.bpf import RunStatistics
 from krie.kernel.maps import possible_cpus
 from krie.kernel.ring import Ring
+from krie.kernel.run_statistics import RunStatistics
 from krie.plugin.isolation import Guard, PluginFault
 from krie.plugin.manager import Plugins
 from krie.plugin.report import ProbeReport

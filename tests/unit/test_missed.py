@@ -1,7 +1,7 @@
 """What the kernel left out is told once."""
 
 from krie.agent.missed import MissedReport, MissedRuns
-from krie.kernel.bpf import RunStatistics
+from krie.kernel.run_statistics import RunStatistics
 
 
 def test_only_what_is_new_is_reported() -> None:
