@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 
-from .lab.suite import SUITES
+from .lab.suites import SUITES
 from .schedule import ROOT, Part, Schedule, times
 
 LOGS = ROOT / ".cache/test"

@@ -9,7 +9,8 @@ import sys
 import time
 
 from ..schedule import ROOT, Part, Schedule, times
-from .suite import SUITES, Suite, checks, findings, table
+from .findings import checks, findings, table
+from .suites import SUITES, Suite
 
 _AT_ONCE = 2
 """A guest keeps one processor busy."""

@@ -9,7 +9,7 @@ import pytest
 
 from .. import durations, everything, schedule
 from ..schedule import Part, Schedule
-from . import all_suites, suite
+from . import all_suites, suites
 
 
 def part(name: str, code: str, *after: str, decisive: bool = False) -> Part:
@@ -50,7 +50,7 @@ os.unlink({str(tmp_path / "held")!r})
 def test_labels_choose_suites() -> None:
     assert [each.name for each in all_suites.parts(["override", "debian-6.1"])] == ["debian-6.1", "override"]
     assert [each.name for each in all_suites.parts([])][-1] == "systemd unit"
-    assert len(all_suites.parts([])) == len(suite.SUITES) + 1
+    assert len(all_suites.parts([])) == len(suites.SUITES) + 1
     with pytest.raises(SystemExit, match=r"no suite is labelled debian-9; there are debian-5\.10, "):
         all_suites.parts(["debian-9"])
 

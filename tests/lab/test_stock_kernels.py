@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from krie.events.operations import OPERATIONS
 
-from . import suite
+from . import findings, suite, suites
 
 UNPROVEN = ("smep_smap.", "syscall_table.")
 """Plugins with probes that no canary can prove alive."""
@@ -13,15 +13,15 @@ ONE_PLACE = ("smep_smap.set_memory_ro_far", "smep_smap.set_memory_rw_far")
 """Second traps in functions that have one call or jump only; `krie doctor` tells that they are missing."""
 
 
-@pytest.mark.parametrize("wanted", [each for each in suite.SUITES if each.always], ids=lambda each: each.label)
-def test_the_suite(wanted: suite.Suite) -> None:
+@pytest.mark.parametrize("wanted", [each for each in suites.SUITES if each.always], ids=lambda each: each.label)
+def test_the_suite(wanted: suites.Suite) -> None:
     outcome = suite.run(wanted)
-    found = suite.findings(wanted)
+    found = findings.findings(wanted)
     said = (wanted.results / "output").read_text(errors="replace")
-    assert suite.passed(outcome, found), "\n".join(
+    assert findings.passed(outcome, found), "\n".join(
         [
             f"{outcome.end.value} after {outcome.seconds:.0f} s",
-            suite.compiled_anyway(found),
+            findings.compiled_anyway(found),
             *found.failed,
             *found.why,
             said[-9_000:],
