@@ -1,6 +1,6 @@
 """The agent's heartbeat: a timer in the kernel counts its silence, and by what it was kept silent.
 
-The map and the programs are those of `bpf/guard.bpf.c`.
+The map and the programs are those of `bpf/heart.bpf.c`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The core's guard sensor: further hooks at which strangers are refused what would stop, slow or open the agent; and
 tracepoints for what no hook refuses, which say who did it.
 
-Its C is `bpf/guard.bpf.c`. What it shares with containment (whose programs sit at the hooks that both need) is
-`bpf/guarding.bpf.c` and `bpf/objects.bpf.c`. It is loaded where something enforces.
+Its C is `bpf/guard.bpf.c` and `bpf/heart.bpf.c`. What it shares with containment (whose programs sit at the hooks that
+both need) is `bpf/guarding.bpf.c` and `bpf/objects.bpf.c`. It is loaded where something enforces.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def guard_sensor() -> Sensor:
         _unproven("cgroup_freeze", AttachType.RAW_TRACEPOINT, "cgroup_freeze"),
         _unproven("silence", AttachType.PERF_EVENT, str(_LOOK_NS)),
     )
-    return Sensor(NAME, "1", (*hooks, *seen), sources=(files("krie.bpf").joinpath("guard.bpf.c"),), shared=(Beats,))
+    sources = tuple(map(files("krie.bpf").joinpath, ("guard.bpf.c", "heart.bpf.c")))
+    return Sensor(NAME, "1", (*hooks, *seen), sources=sources, shared=(Beats,))
 
 
 def enforcing_sensors() -> tuple[Sensor, Sensor]:
