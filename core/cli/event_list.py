@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..plugin.manager import Plugins
 from ..plugin.offline import event_types, load_plugins
 from ..processes.enrich import PROCESS_SCHEMA, document_schema
 from .render import console, table
+
+_NEAREST = 3
 
 
 def schemas(path: Path | None, kind: str = "") -> dict[str, Json]:
@@ -46,10 +48,23 @@ def _wanted(loaded: Plugins, kind: str) -> list[EventType]:
     known = list(event_types(loaded))
     wanted = [each for each in known if kind in ("", each.name, each.name.partition(".")[0])]
     if not wanted:
-        near = difflib.get_close_matches(kind, [each.name for each in known], 1)
-        hint = f"did you mean {near[0]}?" if near else "the plugin that has it must be in the configuration"
+        near = nearest(kind, [each.name for each in known])
+        hint = f"did you mean {' or '.join(near)}?" if near else "the plugin that has it must be in the configuration"
         raise ConfigError(f"krie events {kind}", f"no such event; {hint}")
     return wanted
+
+
+def nearest(kind: str, names: Iterable[str]) -> list[str]:
+    """What somebody may have meant: one kind like this, or plugins and kinds of which a part is."""
+    if "." in kind:
+        return difflib.get_close_matches(kind, list(names), 1)
+    by_word: dict[str, list[str]] = {}
+    for name in names:
+        plugin, _, event = name.partition(".")
+        by_word.setdefault(plugin, [plugin])
+        by_word.setdefault(event, []).append(name)
+    words = [each for each in by_word if kind in each.split("_")] or difflib.get_close_matches(kind, by_word, _NEAREST)
+    return [each for word in words for each in by_word[word]][:_NEAREST]
 
 
 def _type_of(schema: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from krie.cli import command
 from krie.cli.command import SYSTEM
+from krie.cli.event_list import nearest
 from krie.errors import ConfigError
 from krie.events.agent import ProbeState
 from krie.events.event import EventType
@@ -181,6 +182,23 @@ def test_one_event_or_those_of_one_plugin(folder: Path) -> None:
     unknown = krie(folder, "events", "krie.lost")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert unknown.stderr == "krie: krie events krie.lost: no such event; did you mean krie.loss?\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "near"),
+    [
+        ("ptrace", ["runtime_integrity.ptrace"]),
+        ("ptrase", ["runtime_integrity.ptrace", "smep_smap.trap"]),
+        ("register", ["smep_smap.register_check"]),
+        ("activity", ["smep_smap.activity", "cfi.activity"]),
+        ("smep_smpa", ["smep_smap"]),
+        ("smep_smap.trp", ["smep_smap.trap"]),
+        ("nothing_alike", []),
+    ],
+)
+def test_the_nearest_events_are_suggested(kind: str, near: list[str]) -> None:
+    own = ("register_check", "trap", "activity")
+    assert nearest(kind, ["runtime_integrity.ptrace", *(f"smep_smap.{each}" for each in own), "cfi.activity"]) == near
 
 
 @pytest.mark.parametrize(
