@@ -52,6 +52,19 @@ def test_the_files_exist() -> None:
     assert [each for each in sorted(named) if not (ROOT / each).exists()] == []
 
 
+def test_the_way_in_the_code_leads_somewhere() -> None:
+    """Each question has one file, and what to begin at is in it, or in the file that is named beside it."""
+    page = (ROOT / "docs/how-to/find-your-way-in-the-code.md").read_text()
+    rows = re.findall(r"^\| (?!you want)(.+?) \| `([^`]+)` \| `([^`]+)`(.*) \|$", page, re.MULTILINE)
+    assert len(rows) == page.count("\n| ") - 1
+    lost = [f"{question}: {file} has no {name}" for question, file, name, _ in rows if not _has(ROOT / file, name)]
+    assert lost == []
+
+
+def _has(file: Path, name: str) -> bool:
+    return file.exists() and bool(re.search(rf"\b{re.escape(name)}\b", file.read_text()))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_links_lead_somewhere(page: Path) -> None:
     """Also those from the README into the pages, which the site's generator does not see."""
