@@ -15,7 +15,7 @@ from krie.agent.bus import Bus
 from krie.agent.selection import Selection
 from krie.config import load_config
 from krie.decision import Action, Mode
-from krie.enforce.enforcer import Outcome, would
+from krie.enforce.enforcer import Effect, would
 from krie.events.identity import Identity
 from krie.kernel.cgroups import Cgroups
 from krie.plugin.offline import event_types, load_plugins
@@ -59,8 +59,8 @@ def lines(config_file: Path) -> Iterator[str]:
         found.append(line)
         return True
 
-    def observe(_: Event, decision: Decision) -> Outcome:
-        return Outcome(Mode.OBSERVE, would=would(decision))
+    def observe(_: Event, decision: Decision) -> Effect:
+        return Effect(Mode.OBSERVE, would=would(decision))
 
     bus = Bus(types, table, enricher, policy, [keep], [], observe, Selection(Action.ALLOW, []))
     bus.host = dict(HOST)

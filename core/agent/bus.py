@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..decision import Decision
-from ..enforce.enforcer import Carry, Outcome
+from ..enforce.enforcer import Carry, Effect
 from ..errors import DecodeError
 from ..events.event import BY_TABLE, Event, EventTypes
 from ..events.given import Told, named
@@ -27,7 +27,7 @@ JOURNAL_VERSION = 1
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-LogDecision = Callable[[str, Mapping[str, Json], Decision, Outcome, str], None]
+LogDecision = Callable[[str, Mapping[str, Json], Decision, Effect, str], None]
 
 
 class Judge(Protocol):
@@ -156,15 +156,15 @@ class Bus:
         event = seen.event
         if event.decided_by == BY_TABLE:
             decision = decision._replace(tier="kernel")
-        outcome = self._carry_out(event, decision)
+        effect = self._carry_out(event, decision)
         self.judged += 1
-        if self._selection.wanted(event, decision, outcome):
+        if self._selection.wanted(event, decision, effect):
             if self.log_decision is not None:
-                self.log_decision(seen.kind, seen.document, decision, outcome, self._wall.rfc3339(event.time))
+                self.log_decision(seen.kind, seen.document, decision, effect, self._wall.rfc3339(event.time))
             digests = named(seen.given)
-            line = self._line(event, seen.kind, seen.process, seen.facts, digests, decision, outcome)
+            line = self._line(event, seen.kind, seen.process, seen.facts, digests, decision, effect)
             _write(line, digests, self._told, self._sinks)
-            if self._important and self._selection.matters(event, decision, outcome):
+            if self._important and self._selection.matters(event, decision, effect):
                 _write(line, digests, self._told_important, self._important)
         for observe in self._observers:
             observe(event, decision)
@@ -177,7 +177,7 @@ class Bus:
         facts: dict[str, Json],
         digests: Mapping[str, tuple[str, str]],
         decision: Decision,
-        outcome: Outcome,
+        effect: Effect,
     ) -> str:
         del facts["kind"]  # the line says it already
         decided = decision.to_json()
@@ -195,9 +195,9 @@ class Bus:
                 "process": process,
                 "event": facts,
                 "decision": decided,
-                "mode": str(outcome.mode),
-                "would": outcome.would,
-                "done": outcome.done,
+                "mode": str(effect.mode),
+                "would": effect.would,
+                "done": effect.done,
                 "given": {part: digest for part, (digest, _) in digests.items()},
             }
         )

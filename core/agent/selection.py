@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 
 from ..decision import Action, Decision
-from ..enforce.enforcer import Outcome
+from ..enforce.enforcer import Effect
 from ..events.event import Event
 from ..policy.engine import SEVERE, Rule
 
@@ -45,16 +45,16 @@ class Selection:
         """Know which rules are severe."""
         self._severe = frozenset(each.id for each in rules if each.metadata.severity in SEVERE)
 
-    def wanted(self, event: Event, decision: Decision, outcome: Outcome) -> bool:
+    def wanted(self, event: Event, decision: Decision, effect: Effect) -> bool:
         """Whether a line is written at all."""
-        return decision.action >= self._min_action or bool(outcome.done) or event.kind in self._always
+        return decision.action >= self._min_action or bool(effect.done) or event.kind in self._always
 
-    def matters(self, event: Event, decision: Decision, outcome: Outcome) -> bool:
+    def matters(self, event: Event, decision: Decision, effect: Effect) -> bool:
         """Whether the line also belongs to what is kept longer."""
         fired = [each.id for each in decision.rules if each.id in self._severe or each.action > Action.LOG]
-        if not fired and not outcome.done:
+        if not fired and not effect.done:
             return False
-        key = (event.kind, self._whose(event), *fired, *outcome.done)
+        key = (event.kind, self._whose(event), *fired, *effect.done)
         now = self._clock()
         due = max(self._due.pop(key, 0.0), now - _AT_ONCE * _EACH_S)
         if kept := due <= now:

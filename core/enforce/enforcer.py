@@ -35,7 +35,7 @@ _TRIPPED = "spared: the rule's breaker is tripped"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Effect:
     """What became of a decision."""
 
     mode: Mode
@@ -47,7 +47,7 @@ class Outcome:
 class Carry(Protocol):
     """Whoever carries decisions out."""
 
-    def __call__(self, event: Event, decision: Decision, /) -> Outcome:
+    def __call__(self, event: Event, decision: Decision, /) -> Effect:
         """Say what was done."""
 
 
@@ -132,7 +132,7 @@ class Enforcer:
         self.contained = 0
         """How many guarded operations are really refused to poisoned processes."""
 
-    def __call__(self, event: Event, decision: Decision) -> Outcome:
+    def __call__(self, event: Event, decision: Decision) -> Effect:
         """Carry out a decision about the process that did the event."""
         ability = self._ability(event.kind)
         done = [
@@ -140,19 +140,19 @@ class Enforcer:
             for word in (word for bit, word in DONE.items() if event.done & bit)
         ]
         if decision.action < Action.OVERRIDE:
-            return Outcome(ability.mode, tuple(done))
+            return Effect(ability.mode, tuple(done))
         if ability.mode is Mode.OBSERVE:
-            return Outcome(ability.mode, tuple(done), would(decision))
+            return Effect(ability.mode, tuple(done), would(decision))
         if ability.restore is not None and decision.action is Action.OVERRIDE:
             why_not = ability.restore(event)
-            return Outcome(ability.mode, (*done, "restored" if why_not is None else f"failed: {why_not}"))
+            return Effect(ability.mode, (*done, "restored" if why_not is None else f"failed: {why_not}"))
         process, now = Key(event.tgid, event.start_time), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         rules = [each for each in decision.rules if each.action >= Action.OVERRIDE]
         in_kernel = self._decided(event)  # what these say was done there, or spared there
         if why := self._spared(event):
             if "refused" in done and all(each.id in in_kernel and not each.beyond_refusing for each in rules):
-                return Outcome(ability.mode, tuple(done))  # as a program that the kernel itself starts is
-            return Outcome(ability.mode, (*done, f"spared: {why}"), would(decision))
+                return Effect(ability.mode, tuple(done))  # as a program that the kernel itself starts is
+            return Effect(ability.mode, (*done, f"spared: {why}"), would(decision))
         tripped = self._tripped(rules, event, now)
         left = [each for each in rules if each.id not in in_kernel]
         left = [each for each in left if each.id not in tripped] or [each.refusing() for each in left]
@@ -161,7 +161,7 @@ class Enforcer:
         if left:
             allowed = merge(left, tier=decision.tier, revision=decision.revision)
             done += [word for word in self._carry_out(process, event.kind, allowed, ability, now) if word not in done]
-        return Outcome(ability.mode, tuple(done), would(decision) if spared else ())
+        return Effect(ability.mode, tuple(done), would(decision) if spared else ())
 
     def _tripped(self, rules: Iterable[FiredRule], event: Event, now: int) -> frozenset[str]:
         """Ids of the rules that may do no more than refuse. All that go beyond it are counted, the kernel's too."""

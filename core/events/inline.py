@@ -9,8 +9,8 @@ from .event import EventType
 from .table_layout import FIELDS
 from .wire import Boolean, Chars, Choice, Integer, WireType
 
-Path = tuple[str, ...]
-"""A reference below `input`, such as ("event", "name")."""
+NamePath = tuple[str, ...]
+"""What a dotted name leads through, such as ("event", "name") below `input`."""
 _NUMBER = Integer("I")
 _SMALL = 256
 PROCESS_FIELDS: dict[str, WireType | None] = {
@@ -28,7 +28,7 @@ PROCESS_FIELDS: dict[str, WireType | None] = {
 class InlineField:
     """One inline field of a kind."""
 
-    path: Path
+    path: NamePath
     """Below `input`: ("event", NAME) or ("process", NAME)."""
     index: int
     """Its number in the kind's table, and its bit in `krie_table.used`."""
@@ -40,7 +40,7 @@ class InlineField:
         return ".".join(("input", *self.path))
 
 
-def inline_fields(event_type: EventType) -> dict[Path, InlineField]:
+def inline_fields(event_type: EventType) -> dict[NamePath, InlineField]:
     """All inline fields of a kind: its own, then the process's. Raises `LayoutError` where they are too many."""
     own = [(("event", each.name), each.wire) for each in event_type.own_fields if each.inline]
     process = [(("process", name), wire) for name, wire in PROCESS_FIELDS.items()]

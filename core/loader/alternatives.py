@@ -26,7 +26,7 @@ Hold = Callable[[Program], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Option:
     """One alternative of one probe."""
 
     probe: str
@@ -47,11 +47,11 @@ class Held:
 
 
 @dataclass(slots=True)
-class _Choice:
-    left: Iterator[Candidate]
+class _Search:
+    left: Iterator[Option]
     """Alternatives that were not looked at yet."""
-    all: tuple[Candidate, ...]
-    chosen: Candidate | None = None
+    all: tuple[Option, ...]
+    chosen: Option | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,7 +60,7 @@ class Alternatives:
 
     def __init__(
         self,
-        candidates: Mapping[str, tuple[Candidate, ...]],
+        options: Mapping[str, tuple[Option, ...]],
         hold: Hold,
         *,
         allow_every_syscall: bool,
@@ -71,11 +71,11 @@ class Alternatives:
         belongs to an alternative that could not be attached as a whole."""
         self._hold, self._release = hold, release
         self._allow_every_syscall, self._refused = allow_every_syscall, refused
-        self._choices = {probe: _Choice(iter(each), each) for probe, each in candidates.items()}
+        self._searches = {probe: _Search(iter(each), each) for probe, each in options.items()}
 
     def take(self) -> list[Held]:
         """Attach the first alternative of each probe that works; returns what that attached."""
-        return [held for choice in self._choices.values() for held in self._next(choice)]
+        return [held for search in self._searches.values() for held in self._next(search)]
 
     def fall_back(self, silent: Mapping[str, str]) -> list[Held]:
         """Give up the attached alternatives of these probes, for the reasons given, and attach their next ones.
@@ -83,21 +83,21 @@ class Alternatives:
         Returns what that attached. What is not among `attached` any more is the caller's to close.
         """
         before = frozenset(map(_place, self.attached))
-        choices = []
+        searches = []
         for probe, why in silent.items():
-            choice = self._choices[probe]
-            if choice.chosen is not None:
-                choice.reasons[choice.chosen.name] = why
-                choice.chosen = None
-                choices.append(choice)
-        return [held for choice in choices for held in self._next(choice, before)]
+            search = self._searches[probe]
+            if search.chosen is not None:
+                search.reasons[search.chosen.name] = why
+                search.chosen = None
+                searches.append(search)
+        return [held for search in searches for held in self._next(search, before)]
 
     @property
     def wanted(self) -> tuple[Program, ...]:
         """What `take` attaches where nothing is in the way that is not known by now; each once."""
         found: dict[Program, Program] = {}
-        for choice in self._choices.values():
-            first = next((each for each in choice.all if not self._known_obstacle(each)), None)
+        for search in self._searches.values():
+            first = next((each for each in search.all if not self._known_obstacle(each)), None)
             for program in first.programs if first is not None else ():
                 found.setdefault(_place(program), program)
         return tuple(found.values())
@@ -105,42 +105,42 @@ class Alternatives:
     @property
     def attached(self) -> tuple[Program, ...]:
         """The programs of the alternatives in use, each once."""
-        chosen = (each.chosen.programs for each in self._choices.values() if each.chosen is not None)
+        chosen = (each.chosen.programs for each in self._searches.values() if each.chosen is not None)
         return tuple(dict.fromkeys(program for programs in chosen for program in programs))
 
     @property
     def chosen(self) -> dict[str, str]:
         """The alternative in use, by probe."""
-        return {probe: each.chosen.name for probe, each in self._choices.items() if each.chosen is not None}
+        return {probe: each.chosen.name for probe, each in self._searches.items() if each.chosen is not None}
 
     @property
     def reasons(self) -> dict[str, dict[str, str]]:
         """For each probe and alternative why it is in use or not."""
         return {
-            probe: {each.name: choice.reasons.get(each.name, NOT_NEEDED) for each in choice.all}
-            for probe, choice in self._choices.items()
+            probe: {each.name: search.reasons.get(each.name, NOT_NEEDED) for each in search.all}
+            for probe, search in self._searches.items()
         }
 
-    def _next(self, choice: _Choice, before: frozenset[Program] = frozenset()) -> list[Held]:
+    def _next(self, search: _Search, before: frozenset[Program] = frozenset()) -> list[Held]:
         """`before`: programs that an alternative which was given up has left attached."""
-        for candidate in choice.left:
-            if why := self._known_obstacle(candidate):
-                choice.reasons[candidate.name] = why
+        for option in search.left:
+            if why := self._known_obstacle(option):
+                search.reasons[option.name] = why
                 continue
             try:
-                return self._attach(choice, candidate, before)
+                return self._attach(search, option, before)
             except KernelError as error:
                 if error.exhausted:
                     raise  # it tells nothing about the kernel
-                choice.reasons[candidate.name] = str(error)
+                search.reasons[option.name] = str(error)
         return []
 
-    def _known_obstacle(self, candidate: Candidate) -> str:
-        if candidate.every_syscall and not self._allow_every_syscall:
+    def _known_obstacle(self, option: Option) -> str:
+        if option.every_syscall and not self._allow_every_syscall:
             return NOT_ALLOWED
-        return next((why for each in candidate.programs if (why := self._refused.get(each.attach, ""))), "")
+        return next((why for each in option.programs if (why := self._refused.get(each.attach, ""))), "")
 
-    def _attach(self, choice: _Choice, candidate: Candidate, before: frozenset[Program]) -> list[Held]:
+    def _attach(self, search: _Search, option: Option, before: frozenset[Program]) -> list[Held]:
         """Attach all programs but the optional ones that find no function. Raises `KernelError`."""
         # Several probes, and several alternatives of one, may name the same program: it is attached once.
         shared = before.union(map(_place, self.attached))
@@ -148,7 +148,7 @@ class Alternatives:
         new: list[Held] = []
         absent: list[str] = []
         try:
-            for program in candidate.programs:
+            for program in option.programs:
                 if _place(program) not in shared:
                     try:
                         new.append(Held(program, tuple(self._hold(program))))
@@ -166,10 +166,8 @@ class Alternatives:
                     stack.callback(self._release, held)
             raise
         without = f"; this kernel has no {', '.join(absent)}" if absent else ""
-        choice.reasons[candidate.name] = f"{ALIVE if candidate.has_canary else UNPROVEN}{without}"
-        choice.chosen = Candidate(
-            candidate.probe, candidate.name, tuple(kept), candidate.every_syscall, candidate.has_canary
-        )
+        search.reasons[option.name] = f"{ALIVE if option.has_canary else UNPROVEN}{without}"
+        search.chosen = Option(option.probe, option.name, tuple(kept), option.every_syscall, option.has_canary)
         return new
 
 

@@ -165,7 +165,7 @@ class Loader:
             holding.release(held.program, held.descriptors[1:])
 
         alternatives = Alternatives(
-            request.candidates,
+            request.options,
             hold,
             allow_every_syscall=request.allow_every_syscall,
             refused=self.features.refused,

@@ -11,7 +11,7 @@ from ..errors import CompileError, KernelError, SwitchedOffError
 from ..exhaustion import exhausted
 from ..kernel.program import AttachType, Program
 from ..privileges import REFUSALS, why_refused
-from .alternatives import Candidate
+from .alternatives import Option
 from .record_source import RecordSource
 from .source import CFile, SensorSource
 
@@ -81,11 +81,11 @@ class Request:
         return {each.name: each for each in self.requests}
 
     @property
-    def candidates(self) -> Mapping[str, tuple[Candidate, ...]]:
+    def options(self) -> Mapping[str, tuple[Option, ...]]:
         """All alternatives by `<plugin>.<probe>`."""
         return {
             f"{sensor.name}.{probe.name}": tuple(
-                Candidate(f"{sensor.name}.{probe.name}", each.name, each.programs, each.every_syscall, probe.has_canary)
+                Option(f"{sensor.name}.{probe.name}", each.name, each.programs, each.every_syscall, probe.has_canary)
                 for each in probe.alternatives
             )
             for sensor in self.requests

@@ -48,7 +48,7 @@ def fault_of(plugin: str, hook: str, error: BaseException, *, degraded: bool) ->
     return PluginFault(plugin, hook, text, "".join(traceback.format_exception(error)), degraded)
 
 
-class Guard:
+class Isolation:
     """Counts failures by plugin and hook."""
 
     def __init__(self, report: Callable[[PluginFault], None]) -> None:

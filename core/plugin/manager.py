@@ -24,7 +24,7 @@ from . import hookspecs
 from .answers import added_facts, declared_facts, own_event
 from .contract import check_sensor
 from .installed import GROUP, available, require_installed
-from .isolation import RAISED, Guard, PluginFault, fault_of, reraise_ctrl_c
+from .isolation import RAISED, Isolation, PluginFault, fault_of, reraise_ctrl_c
 from .probe import Sensor
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class LoadedPlugin:
 class Plugins:
     """The plugins of one agent."""
 
-    def __init__(self, guard: Guard) -> None:
-        """`guard` calls them."""
-        self._guard = guard
+    def __init__(self, isolation: Isolation) -> None:
+        """`isolation` calls them."""
+        self._isolation = isolation
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._kinds: dict[int, str] = {}
@@ -68,8 +68,8 @@ class Plugins:
         required: they are left out. Raises `ConfigError` for what the user wrote wrong and for code that others
         could change, and `PluginError` for a required plugin that breaks the contract.
         """
-        guard = Guard(report)
-        plugins = cls(guard)
+        isolation = Isolation(report)
+        plugins = cls(isolation)
         require_own_code_trusted()
         with only_trusted_imports():
             installed = available()
@@ -93,20 +93,20 @@ class Plugins:
     @property
     def degraded(self) -> Mapping[str, str]:
         """Plugins that do not work as they should, with the reason."""
-        return self._guard.degraded
+        return self._isolation.degraded
 
     @property
     def required(self) -> frozenset[str]:
         """Plugins without which the agent must not go on."""
-        return frozenset(self._guard.required)
+        return frozenset(self._isolation.required)
 
     def watch(self) -> None:
         """From now on interrupt what takes too long, and keep signals handled as they are now. In the main thread."""
-        self._guard.watch.start()
+        self._isolation.watch.start()
 
     def degrade(self, name: str, reason: str) -> None:
         """Note that a plugin does not work. Raises `PluginError` if it is required."""
-        self._guard.degrade(name, reason)
+        self._isolation.degrade(name, reason)
 
     def attached(
         self, maps_of: Callable[[str], Maps], memory: KernelMemory, traps_of: Callable[[str], Sequence[Trap]]
@@ -177,30 +177,30 @@ class Plugins:
             return answer if answer is None else answer[:_LONGEST_TEXT]
 
         failed: str | None = "the plugin failed; see its event"
-        return lambda event: self._guard.call(plugin, "krie_restore", failed, restore, event)
+        return lambda event: self._isolation.call(plugin, "krie_restore", failed, restore, event)
 
     def _load_or_leave_out(
         self, name: str, installed: Mapping[str, EntryPoint], raw: Mapping[str, Any], place: str, features: Features
     ) -> LoadedPlugin | None:
         require_installed(name, installed, place)
         if raw.get("required") is True:
-            self._guard.required.add(name)
+            self._isolation.required.add(name)
         try:
             return self._load_one(installed[name], raw, place, features)
         except ConfigError:
             raise
         except KrieError as error:
-            if name in self._guard.required or exhausted(error):
+            if name in self._isolation.required or exhausted(error):
                 raise
-            self._guard.degrade(name, str(error))
+            self._isolation.degrade(name, str(error))
         except RAISED as error:
             reraise_ctrl_c(error)
             if not isinstance(error, MemoryError) and (number := exhausted(error)):  # that may be its own
                 raise KernelError(f"importing plugin {name}", number) from error
             fault = fault_of(name, "import", error, degraded=True)
-            if name in self._guard.required:
+            if name in self._isolation.required:
                 raise PluginError(name, fault.error) from error
-            self._guard.degrade(name, fault.error, fault)
+            self._isolation.degrade(name, fault.error, fault)
         return None
 
     def _load_one(self, entry: EntryPoint, raw: Mapping[str, Any], place: str, features: Features) -> LoadedPlugin:
@@ -247,7 +247,7 @@ class Plugins:
             answer = self._ask(plugin, hook, **arguments)
             return then(answer) if then is not None else None
 
-        return self._guard.call(plugin, hook, None, ask)
+        return self._isolation.call(plugin, hook, None, ask)
 
     def _found(self, each: LoadedPlugin, hook: str, complete: Callable[[Event], Event]) -> list[Event]:
         own = frozenset(each.sensor.events if each.sensor is not None else ())
@@ -267,12 +267,14 @@ class Plugins:
         def enrich(event: Event) -> Mapping[str, Json]:
             return added_facts(function(event) or {}, declared)
 
-        return lambda event: self._guard.call(plugin, "krie_enrich", {}, enrich, event)
+        return lambda event: self._isolation.call(plugin, "krie_enrich", {}, enrich, event)
 
     def _observer(self, plugin: str) -> Callable[[Event, Decision], None]:
         function = self._bound(plugin, "krie_decided", ("event", "decision"))
         # Nobody can change a decision, but a frozen event has ways around it: others shall not see what one does to it.
-        return lambda event, decision: self._guard.call(plugin, "krie_decided", None, function, copy(event), decision)
+        return lambda event, decision: self._isolation.call(
+            plugin, "krie_decided", None, function, copy(event), decision
+        )
 
     def _bound(self, plugin: str, hook: str, names: tuple[str, ...]) -> Callable[..., Any]:
         """The plugin's own function: pluggy's machinery is left out where every event passes."""

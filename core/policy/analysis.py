@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..errors import DecisionError, PolicyError
 from .annotations import Annotations, annotations_above
 from .checks.check import check
-from .checks.scope import Scope, declarations
+from .checks.scope import LexicalScope, declarations
 from .definition import Definition, Node, reference
 from .engine import Package, Path, Rule, fired_rule
 from .metadata import metadata_of
@@ -250,7 +250,7 @@ def _may_be_undefined(definition: Definition) -> bool:
     return definition.plain and "Compr" in (definition.tree.get("head") or {})
 
 
-def _demanded(statement: Node, scope: Scope) -> Iterator[str]:
+def _demanded(statement: Node, scope: LexicalScope) -> Iterator[str]:
     """Kinds of which a statement demands one."""
     expression = (statement["literal"].get("Expr") or {}).get("expr") or {}
     comparison = expression.get("BoolExpr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..events.inline import Path
+from ..events.inline import NamePath
 
 Node = Any
 """A node of the tree that regorus gives."""
@@ -23,7 +23,7 @@ class Definition:
     place: str
     """Its file."""
     source: str
-    path: Path = ()
+    path: NamePath = ()
     """What follows the name in the head, as far as it is written out: `("more",)` of `name.more[key]`."""
 
     @property
@@ -37,7 +37,7 @@ class Definition:
         return "head" not in self.tree
 
 
-def reference(node: Node) -> tuple[str, Path, bool] | None:
+def reference(node: Node) -> tuple[str, NamePath, bool] | None:
     """Root variable, names behind it, and whether that is the whole reference; None for what is no reference."""
     if not isinstance(node, dict):
         return None

@@ -31,17 +31,17 @@ class EmbeddedEngine:
         self._engine = regorus.Engine()
         for file in sources.files:
             note(f"at {file.place}")
-            guarded(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
+            as_policy_error(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
         note("at the data")
-        guarded(lambda: self._engine.add_data_json(json.dumps(sources.data)))
+        as_policy_error(lambda: self._engine.add_data_json(json.dumps(sources.data)))
         note("at the rules")
-        self.analysis = Analysis(guarded(self._engine.get_ast_as_json), sources)
+        self.analysis = Analysis(as_policy_error(self._engine.get_ast_as_json), sources)
         self.packages = self.analysis.packages
         self.sources = sources
         self.revision = sources.revision
         for package in self.packages:
             note(f"at {package.name}")
-            guarded(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
+            as_policy_error(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -60,7 +60,7 @@ class EmbeddedEngine:
 
     def answer(self, package: Package, document: str) -> str:
         """The set `rules` of a package for an input, as JSON. Raises `PolicyError`."""
-        return guarded(lambda: self._evaluate(package, document))
+        return as_policy_error(lambda: self._evaluate(package, document))
 
     def _evaluate(self, package: Package, document: str) -> str:
         self._engine.set_input_json(document)
@@ -68,7 +68,7 @@ class EmbeddedEngine:
         return answer
 
 
-def guarded(action: Callable[[], _T]) -> _T:
+def as_policy_error(action: Callable[[], _T]) -> _T:
     """Turn whatever regorus raises into `PolicyError`; a panic in it is no `Exception`."""
     try:
         return action()
@@ -104,11 +104,11 @@ class RulesAlone:
             text = file.text.encode()
             for start, end, name in sorted(heads.get(file.place, ()), reverse=True):
                 text = text[:start] + name.encode() + text[end:]
-            guarded(lambda file=file, text=text: self._engine.add_policy(file.place, text.decode()))  # type: ignore[misc]
-        guarded(lambda: self._engine.add_data_json(json.dumps(engine.sources.data)))
+            as_policy_error(lambda file=file, text=text: self._engine.add_policy(file.place, text.decode()))  # type: ignore[misc]
+        as_policy_error(lambda: self._engine.add_data_json(json.dumps(engine.sources.data)))
 
     def fires(self, rule: Rule, document: str) -> bool:
         """Whether the rule fires for the input. Raises `PolicyError` where it cannot be evaluated."""
         self._engine.set_input_json(document)
-        answer = guarded(lambda: self._engine.eval_rule_as_json(f"{rule.package}.{self._names[rule.id]}"))
+        answer = as_policy_error(lambda: self._engine.eval_rule_as_json(f"{rule.package}.{self._names[rule.id]}"))
         return bool(json.loads(answer))

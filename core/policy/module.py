@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import PolicyError
-from ..events.inline import Path
+from ..events.inline import NamePath
 from ..opa.entry_points import PACKAGE
 from .definition import Definition, Node, reference, text_at
 
@@ -28,7 +28,7 @@ class Import:
     """`import TARGET as ALIAS`."""
 
     alias: str
-    target: Path
+    target: NamePath
     """All of it, from `input` or `data` on."""
     place: str
     """FILE:LINE"""

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import PolicyError
 from ..events.event import EventType
-from ..events.inline import PROCESS_FIELDS, InlineField, Path
+from ..events.inline import PROCESS_FIELDS, InlineField, NamePath
 from ..events.wire import Bitmap, Boolean, Bytes, Chars, Integer, WireType
 from ..policy.definition import Definition, Node, text_at
 from ..policy.embedded import EmbeddedEngine, RulesAlone
@@ -35,9 +35,9 @@ _BRIEF: Mapping[str, WireType | None] = {"program": None, "comm": Chars(16), "ex
 _OTHER: Mapping[str, WireType | None] = {**_BRIEF, "known": Boolean(), "uid": Integer("I")}
 
 
-def comparable_fields(event_type: EventType) -> dict[Path, InlineField]:
+def comparable_fields(event_type: EventType) -> dict[NamePath, InlineField]:
     """All fields of a kind that are numbers, flags, names or short texts."""
-    found: list[tuple[Path, WireType | None]] = [
+    found: list[tuple[NamePath, WireType | None]] = [
         (("event", each.name), each.wire) for each in event_type.own_fields if not isinstance(each.wire, Bytes | Bitmap)
     ]
     for process in event_type.event.PROCESSES:
@@ -113,7 +113,7 @@ def _bare(tree: Node) -> Node:
     return [_bare(each) for each in tree] if isinstance(tree, list) else tree
 
 
-def _looked_up(data: Any, path: Path) -> Any:
+def _looked_up(data: Any, path: NamePath) -> Any:
     for name in path:
         if not isinstance(data, dict) or name not in data:
             return None

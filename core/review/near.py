@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from ..events.event import EventType
-from ..events.inline import Path
+from ..events.inline import NamePath
 from ..events.wire import Json
 from ..policy.analysis import Analysis
 from ..policy.definition import Node
@@ -73,7 +73,7 @@ def _nodes(tree: Node) -> Iterator[Node]:
         yield from _nodes(each)
 
 
-def _below(data: Any, path: Path) -> Any:
+def _below(data: Any, path: NamePath) -> Any:
     for name in path:
         if not isinstance(data, dict) or name not in data:
             return None
@@ -98,18 +98,18 @@ class Draw:
     """Draws inputs of one kind of which only what rules read varies."""
 
     schema: Mapping[str, Any]
-    paths: Iterable[Path]
+    paths: Iterable[NamePath]
     near: list[Any]
     """Constants of the rules."""
     random: Random
-    _places: list[tuple[Path, Any]] = field(default_factory=list)
+    _places: list[tuple[NamePath, Any]] = field(default_factory=list)
     _kept: list[dict[str, Any]] = field(default_factory=list)
     base: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find the places."""
         self.base = plain(self.schema)
-        found: dict[Path, Any] = {}
+        found: dict[NamePath, Any] = {}
         for path in self.paths:
             at, known = self.schema, True
             for place, name in enumerate(path):
@@ -196,7 +196,7 @@ class Draw:
         )
 
 
-def _scalars(path: Path, schema: Any) -> Iterator[tuple[Path, Any]]:
+def _scalars(path: NamePath, schema: Any) -> Iterator[tuple[NamePath, Any]]:
     if schema.get("type") == "object" and schema.get("properties"):
         for name, each in schema["properties"].items():
             yield from _scalars((*path, name), each)
@@ -205,7 +205,7 @@ def _scalars(path: Path, schema: Any) -> Iterator[tuple[Path, Any]]:
 
 
 def _shorter(
-    document: dict[str, Any], path: Path, schema: Any, shows: Callable[[dict[str, Any]], bool]
+    document: dict[str, Any], path: NamePath, schema: Any, shows: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
     """The same with no more elements in this list than it takes, and those as plain as possible."""
 
@@ -226,14 +226,14 @@ def _shorter(
     return document
 
 
-def _at(document: Any, path: Path) -> list[Any]:
+def _at(document: Any, path: NamePath) -> list[Any]:
     for name in path:
         document = document[name]
     assert isinstance(document, list)
     return document
 
 
-def put(document: dict[str, Any], path: Path, value: Any) -> None:
+def put(document: dict[str, Any], path: NamePath, value: Any) -> None:
     """Set what is at a path."""
     for name in path[:-1]:
         document = document.setdefault(name, {})

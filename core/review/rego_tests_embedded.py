@@ -18,7 +18,7 @@ from ..child import ChildEnded, Link, forked, limit_memory, limit_time
 from ..config import PolicyConfig
 from ..errors import PolicyError
 from ..opa.entry_points import package_of
-from ..policy.embedded import guarded
+from ..policy.embedded import as_policy_error
 from ..policy.sources import PolicyFile, PolicySources
 from .rego_tests import Result, Run
 
@@ -56,21 +56,21 @@ def _run_here(sources: PolicySources, tests: Sequence[PolicyFile]) -> Run:
     modules = [_Module(package, files) for package, files in _by_package([*sources.files, *tests]).items()]
     for module in modules:
         try:
-            guarded(lambda module=module: engine.add_policy(module.name, module.text))  # type: ignore[misc]
+            as_policy_error(lambda module=module: engine.add_policy(module.name, module.text))  # type: ignore[misc]
         except PolicyError as error:
             raise PolicyError(module.own_places(str(error))) from None
-    guarded(lambda: engine.add_data_json(json.dumps(sources.data)))
-    guarded(lambda: engine.set_enable_coverage(True))
+    as_policy_error(lambda: engine.add_data_json(json.dumps(sources.data)))
+    as_policy_error(lambda: engine.set_enable_coverage(True))
     results = []
     for package, name, place in _named(tests):
         engine.set_input_json("{}")
         try:
-            answer = guarded(lambda rule=f"data.{package}.{name}": engine.eval_rule_as_json(rule))  # type: ignore[misc]
+            answer = as_policy_error(lambda rule=f"data.{package}.{name}": engine.eval_rule_as_json(rule))  # type: ignore[misc]
             why = "" if answer.strip() == "true" else "is not true"
         except PolicyError as error:
             why = next((module.own_places(str(error)) for module in modules if module.name in str(error)), str(error))
         results.append(Result(package, name, place, why))
-    report = json.loads(guarded(engine.get_coverage_report_as_json))
+    report = json.loads(as_policy_error(engine.get_coverage_report_as_json))
     by_name = {module.name: module for module in modules}
     own = {file.place for file in sources.files}
     lines = {

@@ -29,7 +29,7 @@ _STACK_BYTES = 1 << 20
 _PIECE = 1 << 16
 
 
-class Agent:
+class AgentLink:
     """The agent, as this process sees it."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -64,7 +64,7 @@ def run(config: Config, labels: Mapping[str, str], taken: Counter, link: Link) -
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # by which a mask without end ends: see `decisions`
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     link.socket.settimeout(None)
-    agent = Agent(link.socket)
+    agent = AgentLink(link.socket)
     services = services_of(config)
     standing = Standing(labels, services)
     hear: dict[str, Callable[[Message], None]] = {"policy": lambda it: standing.in_force(str(it["revision"]))}
@@ -89,7 +89,7 @@ def run(config: Config, labels: Mapping[str, str], taken: Counter, link: Link) -
 def _start(name: str, action: Callable[[], None]) -> None:
     """Run it in a thread; what it raises ends this process, and the agent starts another."""
 
-    def guarded() -> None:
+    def ended_by_errors() -> None:
         try:
             action()
         except BaseException:
@@ -97,4 +97,4 @@ def _start(name: str, action: Callable[[], None]) -> None:
             sys.stderr.flush()
             os._exit(1)
 
-    threading.Thread(target=guarded, name=f"krie-{name}", daemon=True).start()
+    threading.Thread(target=ended_by_errors, name=f"krie-{name}", daemon=True).start()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..decision import Decision
-from ..enforce.enforcer import Outcome
+from ..enforce.enforcer import Effect
 from ..errors import PolicyError
 from ..events.wire import Json
 from .mask import Mask
@@ -27,7 +27,7 @@ _COMPILE_S = 5.0
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
-def decision_line(kind: str, document: Mapping[str, Json], decision: Decision, outcome: Outcome, time: str) -> str:
+def decision_line(kind: str, document: Mapping[str, Json], decision: Decision, effect: Effect, time: str) -> str:
     """What the agent tells of one decision: the event but its labels and its id, which the courier adds."""
     result: dict[str, Json] = {
         "action": str(decision.action),
@@ -45,9 +45,9 @@ def decision_line(kind: str, document: Mapping[str, Json], decision: Decision, o
         "custom": {
             "kind": kind,
             "tier": decision.tier,
-            "mode": str(outcome.mode),
-            "would": list[Json](outcome.would),
-            "done": list[Json](outcome.done),
+            "mode": str(effect.mode),
+            "would": list[Json](effect.would),
+            "done": list[Json](effect.done),
             **({"error": decision.error} if decision.error else {}),
         },
     }

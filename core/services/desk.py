@@ -17,7 +17,7 @@ from typing import Any
 from ..child import Child
 from ..config import Config
 from ..decision import Decision
-from ..enforce.enforcer import Outcome
+from ..enforce.enforcer import Effect
 from ..errors import KrieError
 from ..events.wire import Json
 from ..fork_server import ForkServer
@@ -107,9 +107,9 @@ class Desk:
         """Whether a decision log service is configured."""
         return "decision_logs" in self._services
 
-    def decided(self, kind: str, document: Mapping[str, Json], decision: Decision, outcome: Outcome, time: str) -> None:
+    def decided(self, kind: str, document: Mapping[str, Json], decision: Decision, effect: Effect, time: str) -> None:
         """One decision, of which the journal has a line with this time."""
-        line = decision_line(kind, document, decision, outcome, time)
+        line = decision_line(kind, document, decision, effect, time)
         if self._outbox is not None:
             self._outbox.decision(line)
         elif not self._early.decision(line, self._of_policy()):

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import PolicyError
 from ..events.wire import Json
 from ..opa.entry_points import package_of
-from ..policy.embedded import guarded
+from ..policy.embedded import as_policy_error
 from ..policy.sources import PolicyFile
 
 _PACKAGE = ("system", "log")
@@ -36,13 +36,13 @@ class Mask:
 
         self._engine = regorus.Engine()
         for place, text in files:
-            guarded(lambda place=place, text=text: self._engine.add_policy(place, text))  # type: ignore[misc]
-        guarded(lambda: self._engine.add_data_json(json.dumps(data)))
+            as_policy_error(lambda place=place, text=text: self._engine.add_policy(place, text))  # type: ignore[misc]
+        as_policy_error(lambda: self._engine.add_data_json(json.dumps(data)))
         self._rules = [rule for rule in (_MASK, _DROP) if self._exists(rule)]
 
     def applied(self, event: dict[str, Any]) -> dict[str, Any] | None:
         """The event without what is masked; None: it is not logged at all. Raises `PolicyError`."""
-        guarded(lambda: self._engine.set_input_json(json.dumps(event)))
+        as_policy_error(lambda: self._engine.set_input_json(json.dumps(event)))
         if _DROP in self._rules and self._answer(_DROP) is True:
             return None
         return masked(event, self._answer(_MASK)) if _MASK in self._rules else event
@@ -50,7 +50,7 @@ class Mask:
     def _exists(self, rule: str) -> bool:
         self._engine.set_input_json("{}")
         try:
-            guarded(lambda: self._engine.eval_rule_as_json(rule))
+            as_policy_error(lambda: self._engine.eval_rule_as_json(rule))
         except PolicyError as error:
             if "not a valid rule path" in str(error):
                 return False
@@ -58,7 +58,7 @@ class Mask:
 
     def _answer(self, rule: str) -> Json:
         try:
-            text: str = guarded(lambda: self._engine.eval_rule_as_json(rule))
+            text: str = as_policy_error(lambda: self._engine.eval_rule_as_json(rule))
         except PolicyError:  # its text may quote what is to be hidden
             raise PolicyError(f"{rule} cannot be evaluated for this event") from None
         answer: Json = [] if text == _UNDEFINED else json.loads(text)

@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..events.inline import InlineField, Path
+from ..events.inline import InlineField, NamePath
 from ..events.wire import Json
 from ..policy.analysis import Analysis
 from ..policy.definition import Definition, Node, head_values, is_constant, parameters, reference, text_at
 from ..policy.pure import PURE
 from .domain import NotDecidable, Use
 from .uses import Uses
-from .values import DERIVED, UNBOUND, Data, Ground, Part, Scope, Unbound, Value, items, keys, looked_up, shown
+from .values import DERIVED, UNBOUND, Data, Ground, Part, Unbound, Value, Variables, items, keys, looked_up, shown
 
 _DEPTH = 40
 _ORDER = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
@@ -35,7 +35,7 @@ class Classifier:
     analysis: Analysis
     data: Mapping[str, Json]
     kind: str
-    fields: Mapping[Path, InlineField]
+    fields: Mapping[NamePath, InlineField]
     uses: Uses = field(default_factory=Uses)
     _at: list[Definition] = field(default_factory=list)
     """The definitions that are being walked, the innermost last."""
@@ -50,7 +50,7 @@ class Classifier:
 
     # Definitions
 
-    def _bodies(self, package: str, definition: Definition, scope: Scope) -> list[Value]:
+    def _bodies(self, package: str, definition: Definition, scope: Variables) -> list[Value]:
         """Walk all bodies; returns the values that they give."""
         self._at.append(definition)
         self.uses.place = f"{definition.place}:{definition.line}"
@@ -73,7 +73,7 @@ class Classifier:
         """The value of a helper rule or of a function's call."""
         found: list[Value] = []
         for each in definitions:
-            scope: Scope = {}
+            scope: Variables = {}
             if arguments is not None:
                 patterns = parameters(each)
                 if len(patterns) != len(arguments):
@@ -91,13 +91,13 @@ class Classifier:
 
     # Statements
 
-    def _query(self, package: str, query: Node, scope: Scope) -> None:
+    def _query(self, package: str, query: Node, scope: Variables) -> None:
         for statement in query["stmts"]:
             if statement.get("with_mods"):
                 raise NotDecidable("`with` changes what the rule sees")
             self._literal(package, statement["literal"], scope)
 
-    def _literal(self, package: str, literal: Node, scope: Scope) -> None:
+    def _literal(self, package: str, literal: Node, scope: Variables) -> None:
         ((kind, node),) = literal.items()
         if kind == "Expr":
             self.uses.truth(self._expression(package, node["expr"], scope))
@@ -133,7 +133,7 @@ class Classifier:
         self.uses.absorb(collection, "is iterated over")
         return DERIVED, DERIVED
 
-    def _match(self, package: str, pattern: Node, value: Value, scope: Scope, *, new: bool) -> None:
+    def _match(self, package: str, pattern: Node, value: Value, scope: Variables, *, new: bool) -> None:
         """Bind variables, or compare. `new`: variables are new here, whatever has their names outside."""
         ((kind, node),) = pattern.items()
         if kind == "Var":
@@ -152,7 +152,7 @@ class Classifier:
 
     # Expressions
 
-    def _expression(self, package: str, node: Node, scope: Scope) -> Value:
+    def _expression(self, package: str, node: Node, scope: Variables) -> Value:
         ((kind, inner),) = node.items()
         if kind in ("String", "RawString", "Number", "Bool"):
             return Ground((inner["value"],))
@@ -187,7 +187,7 @@ class Classifier:
             return DERIVED
         raise NotDecidable(f"{kind} is not understood")
 
-    def _variable(self, package: str, name: str, scope: Scope) -> Value:
+    def _variable(self, package: str, name: str, scope: Variables) -> Value:
         if name in scope:
             return scope[name]
         if name == "input":
@@ -203,10 +203,10 @@ class Classifier:
             return self._defined(package, definitions, None)
         return UNBOUND
 
-    def _is_new(self, package: str, name: str, scope: Scope) -> bool:
+    def _is_new(self, package: str, name: str, scope: Variables) -> bool:
         return isinstance(self._variable(package, name, scope), Unbound)
 
-    def _index(self, package: str, node: Node, scope: Scope) -> Value:
+    def _index(self, package: str, node: Node, scope: Variables) -> Value:
         base = self._expression(package, node["refr"], scope)
         variable = node["index"].get("Var")
         if variable is not None and (variable["value"] == "_" or self._is_new(package, str(variable["value"]), scope)):
@@ -235,7 +235,7 @@ class Classifier:
         self.uses.absorb(key, "is a key")
         return DERIVED
 
-    def _named_member(self, base: Part | Data, path: Path) -> Value:
+    def _named_member(self, base: Part | Data, path: NamePath) -> Value:
         if isinstance(base, Part):
             if path == ("event", "kind"):
                 return Ground((self.kind,))
@@ -266,7 +266,7 @@ class Classifier:
             raise NotDecidable(f"{shown(value)} is used as a whole")
         return value
 
-    def _composite(self, package: str, kind: str, node: Node, scope: Scope) -> Value:
+    def _composite(self, package: str, kind: str, node: Node, scope: Variables) -> Value:
         parts = node["items"] if kind != "Object" else [part for each in node["fields"] for part in each[1:]]
         values = [self._expression(package, part, scope) for part in parts]
         constants = [
@@ -285,7 +285,7 @@ class Classifier:
             self.uses.absorb(each, "is put into a collection")
         return Ground() if all(isinstance(each, Ground) for each in values) else DERIVED
 
-    def _call(self, package: str, node: Node, scope: Scope) -> Value:
+    def _call(self, package: str, node: Node, scope: Variables) -> Value:
         target = reference(node["fcn"])
         if target is None or not target[2]:
             raise NotDecidable("a function is called by a name that is worked out")
@@ -306,7 +306,7 @@ class Classifier:
                 self.uses.absorb(argument, f"is an argument of {builtin}")
         return Ground() if all(isinstance(each, Ground) for each in arguments) else DERIVED
 
-    def _membership(self, package: str, node: Node, scope: Scope) -> Value:
+    def _membership(self, package: str, node: Node, scope: Variables) -> Value:
         value = self._expression(package, node["value"], scope)
         collection = self._expression(package, node["collection"], scope)
         if node.get("key") is None:
@@ -315,7 +315,7 @@ class Classifier:
             self.uses.absorb(each, "is looked for by its key")
         return DERIVED
 
-    def _arithmetic(self, package: str, kind: str, node: Node, scope: Scope) -> Value:
+    def _arithmetic(self, package: str, kind: str, node: Node, scope: Variables) -> Value:
         sides = ("expr",) if kind == "UnaryExpr" else ("lhs", "rhs")
         values = [self._expression(package, node[side], scope) for side in sides]
         for each in values:
@@ -324,7 +324,7 @@ class Classifier:
             return Ground(tuple(-each for each in values[0].values if isinstance(each, int | float)))
         return Ground() if all(isinstance(each, Ground) for each in values) else DERIVED
 
-    def _assign(self, package: str, node: Node, scope: Scope) -> Value:
+    def _assign(self, package: str, node: Node, scope: Variables) -> Value:
         right = self._expression(package, node["rhs"], scope)
         if isinstance(right, Unbound):
             left = self._expression(package, node["lhs"], scope)

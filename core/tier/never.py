@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import PolicyError
 from ..events.event import EventType
 from ..events.identity import Identity
-from ..events.inline import PROCESS_FIELDS, InlineField, Path
+from ..events.inline import PROCESS_FIELDS, InlineField, NamePath
 from ..events.wire import Boolean, Chars, Integer, Json, WireType
 from ..policy.causes import NEVER
 from ..policy.embedded import EmbeddedEngine, RulesAlone
@@ -31,7 +31,7 @@ _LONGEST_S = 20.0
 """For all rules; those that are left then are not tried."""
 _ANY_PROGRAM = "any program"
 _TEXT, _NUMBER = Chars(4096), Integer("Q")
-_AROUND: dict[Path, WireType | None] = {
+_AROUND: dict[NamePath, WireType | None] = {
     **{("process", name): wire for name, wire in PROCESS_FIELDS.items()},
     **{("process", name): _NUMBER for name in ("tgid", "tid", "start_time")},
     **{("process", name): _TEXT for name in ("comm", "exe")},
@@ -72,7 +72,7 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
 
 def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventType, until: float) -> int | None:
     """Combinations for which it does not fire; None where it does for one, or cannot be tried."""
-    event: dict[Path, WireType | None] = {("event", each.name): each.wire for each in kind.own_fields}
+    event: dict[NamePath, WireType | None] = {("event", each.name): each.wire for each in kind.own_fields}
     fields = {path: InlineField(path, index, wire) for index, (path, wire) in enumerate({**event, **_AROUND}.items())}
     classifier = Classifier(engine.analysis, engine.sources.data, kind.name, fields)
     try:

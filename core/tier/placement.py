@@ -15,7 +15,7 @@ from .classify import Classifier
 from .domain import NotDecidable, Numbers, Use
 from .tables import Builder, KindTable, binds_here
 
-Ability = Callable[[str, Rule], str]
+Obstacle = Callable[[str, Rule], str]
 """Why no probe of a kind can carry out what a rule asks for; empty where one can."""
 
 
@@ -53,7 +53,7 @@ def find_tiers(
     engine: EmbeddedEngine,
     types: Iterable[EventType],
     numbers: Numbers,
-    able: Ability,
+    able: Obstacle,
 ) -> Tiers:
     """Classify all rules and build the tables.
 

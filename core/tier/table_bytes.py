@@ -13,7 +13,7 @@ from ..events import table_layout as layout
 from ..events.core_maps import FieldTable, Outcome
 from ..events.event import CONTAINER, INFLUENCED, KERNEL_THREAD, Event, EventType
 from ..events.identity import Identity
-from ..events.inline import Path, inline_fields, shape_of
+from ..events.inline import NamePath, inline_fields, shape_of
 from ..policy.engine import Rule
 from .domain import Numbers
 from .tables import KindTable
@@ -102,7 +102,7 @@ def look_up(table: bytes, event_type: EventType, raw: bytes, numbers: Numbers) -
     return Outcome.decode(table[at : at + Outcome.size()]).rule, generation
 
 
-def _number(event_type: EventType, raw: bytes, path: Path, numbers: Numbers) -> int:
+def _number(event_type: EventType, raw: bytes, path: NamePath, numbers: Numbers) -> int:
     """A field's 64 bits, read from the record's bytes as a program has them."""
     part, name = path
     if part == "process" and name not in Event.__dataclass_fields__:

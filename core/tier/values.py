@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..events.inline import InlineField, Path
+from ..events.inline import InlineField, NamePath
 from .domain import NotDecidable
 
 _MOST_CONSTANTS = 4096
@@ -26,14 +26,14 @@ class Ground:
 class Part:
     """`input`, or an object in it, on the way to a field."""
 
-    path: Path
+    path: NamePath
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
     """`data`, or a package in it, on the way to a rule or to data."""
 
-    path: Path
+    path: NamePath
 
 
 class Derived:
@@ -46,7 +46,7 @@ class Unbound:
 
 DERIVED, UNBOUND = Derived(), Unbound()
 Value = Ground | Part | Data | InlineField | Derived | Unbound
-Scope = dict[str, Value]
+Variables = dict[str, Value]
 
 
 def shown(value: Part | Data) -> str:

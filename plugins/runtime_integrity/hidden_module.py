@@ -105,7 +105,7 @@ def _lacks_most(all_names: Set[str], names: Set[str]) -> bool:
 
 
 @dataclass(slots=True)
-class Comparison:
+class HiddenModules:
     """Tells each hidden module once, for as long as it stays as it is."""
 
     modules: ModuleMemory | None = None
@@ -162,5 +162,5 @@ class Comparison:
 
 def topic() -> Topic:
     """Hidden modules."""
-    comparison = Comparison()
+    comparison = HiddenModules()
     return Topic(HiddenModule, attach=comparison.attach, scan=comparison.scan)

@@ -145,7 +145,7 @@ def _text(value: bytes) -> bytes:
 
 
 @dataclass(slots=True)
-class Comparison:
+class WatchedParameters:
     """All variables that are watched."""
 
     memory: KernelMemory | None = None
@@ -278,5 +278,5 @@ def _event(parameter: Parameter, name: str, **fields: object) -> KernelParameter
 
 def topic() -> Topic:
     """Variables of the kernel."""
-    comparison = Comparison()
+    comparison = WatchedParameters()
     return Topic(KernelParameter, attach=comparison.attach, scan=comparison.scan, restore=comparison.restore)

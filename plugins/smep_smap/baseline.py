@@ -6,10 +6,9 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from krie import ONLY, Json, Maps, Symbols, kprobe_lines, loaded_modules, mounted
-from krie import Trap as Place
+from krie import ONLY, Json, Maps, Symbols, Trap, kprobe_lines, loaded_modules, mounted
 
-from .events import Activity, RegisterCheck, Trap
+from .events import Activity, LostTrap, RegisterCheck
 from .functions import NAMES
 from .maps import Count, Kernel
 
@@ -27,7 +26,7 @@ _MODULES = Path("/proc/modules")
 class Baseline:
     """Taken when the probes are attached."""
 
-    def __init__(self, maps: Maps, traps: Callable[[], Sequence[Place]], *, kernel_stack: bool = False) -> None:
+    def __init__(self, maps: Maps, traps: Callable[[], Sequence[Trap]], *, kernel_stack: bool = False) -> None:
         """Read the kernel's symbols, and tell the program what it needs of them. Raises `OSError`, `KernelError`.
 
         `kernel_stack`: whether the kernel's stack goes into records.
@@ -61,7 +60,7 @@ class Baseline:
             "stack_symbols": [self._name(each) for each in addresses],
         }
 
-    def scan(self) -> Iterator[Activity | Trap]:
+    def scan(self) -> Iterator[Activity | LostTrap]:
         """What was checked since the last time, and probes that are not where they were put."""
         yield from self._activity()
         yield from self._missing()
@@ -91,13 +90,13 @@ class Baseline:
                 checks=checks, failed=failed, repeated=repeated, traced=traced, busiest=busiest
             )
 
-    def _missing(self) -> Iterator[Trap]:
+    def _missing(self) -> Iterator[LostTrap]:
         try:
             listed = _listed()
         except OSError as error:
             if str(error) != self._unreadable:
                 self._unreadable = str(error)
-                yield Trap.without_header(offset=0, state="unreadable", function="", reason=self._unreadable)
+                yield LostTrap.without_header(offset=0, state="unreadable", function="", reason=self._unreadable)
             return
         for trap in self._traps():
             line = listed.get(str(trap))
@@ -107,7 +106,7 @@ class Baseline:
                 state, reason = "disarmed", line
             else:
                 continue
-            yield Trap.without_header(offset=trap.offset, state=state, function=trap.target, reason=reason)
+            yield LostTrap.without_header(offset=trap.offset, state=state, function=trap.target, reason=reason)
 
 
 def _loaded() -> list[tuple[bytes, int]]:

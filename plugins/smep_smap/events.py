@@ -79,7 +79,7 @@ class RegisterCheck(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Trap(Event):
+class LostTrap(Event):
     """A probe of this plugin's is no longer where it was put, or nobody can tell."""
 
     KIND: ClassVar[int] = 0x0202

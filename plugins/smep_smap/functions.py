@@ -72,7 +72,7 @@ NAMES: Mapping[int, str] = {each.number: each.name for each in FUNCTIONS}
 """Those that always are guarded; what is configured has numbers from `FIRST_CONFIGURED` on, and no name here."""
 
 
-def guarded(configured: Mapping[str, str]) -> tuple[Function, ...]:
+def probed(configured: Mapping[str, str]) -> tuple[Function, ...]:
     """All functions that are guarded. `configured`: further names, each with the context that it runs in."""
     further = (
         Function(name, FIRST_CONFIGURED + index, context)

@@ -20,16 +20,16 @@ from krie import (
     Probe,
     Program,
     Sensor,
+    Trap,
     constants,
     hookimpl,
     own_fields,
 )
-from krie import Trap as Place
 from pydantic import Field, StringConstraints
 
 from .baseline import Baseline
-from .events import Activity, RegisterCheck, Trap
-from .functions import MOST_CONFIGURED, PROCESS, Function, guarded
+from .events import Activity, LostTrap, RegisterCheck
+from .functions import MOST_CONFIGURED, PROCESS, Function, probed
 from .maps import Argument, Count, Kernel
 
 _NAME = "smep_smap"
@@ -67,13 +67,13 @@ def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
     """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
     if refused := features.refused.get(AttachType.KPROBE):
         raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
-    functions = guarded(config.functions)
+    functions = probed(config.functions)
     traps = [probe for each in functions for probe in _traps(each)] if config.traps else []
     return Sensor(
         name=_NAME,
         version="1",
         probes=(*map(_entry, functions), *traps),
-        events=(RegisterCheck, Trap, Activity),
+        events=(RegisterCheck, LostTrap, Activity),
         sources=(files(__package__).joinpath("register_check.bpf.c"),),
         policies=files("krie.policies").joinpath(_NAME),
         types=("thread_union",),
@@ -92,7 +92,7 @@ _live = _Live()
 
 
 @hookimpl
-def krie_attached(maps: Maps, traps: Callable[[], Sequence[Place]], config: SmepSmapConfig) -> None:
+def krie_attached(maps: Maps, traps: Callable[[], Sequence[Trap]], config: SmepSmapConfig) -> None:
     """See `krie.plugin.hookspecs`."""
     _live.baseline = Baseline(maps, traps, kernel_stack=config.kernel_stack)
     for each in _live.baseline.unknown:

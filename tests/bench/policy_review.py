@@ -19,7 +19,7 @@ from krie.agent.bus import Bus
 from krie.agent.selection import Selection
 from krie.config import Config
 from krie.decision import Action, Mode
-from krie.enforce.enforcer import Outcome
+from krie.enforce.enforcer import Effect
 from krie.events.event import Event
 from krie.events.wire import Json
 from krie.kernel.cgroups import Cgroups
@@ -163,7 +163,7 @@ def _journal(plugins: Plugins) -> str:
         Policy(engine, on_error=Action.LOG, memo=8192),
         [lambda line: lines.append(line) or True],  # type: ignore[func-returns-value]
         [],
-        lambda event, decision: Outcome(Mode.OBSERVE),
+        lambda event, decision: Effect(Mode.OBSERVE),
         Selection(Action.ALLOW, []),
     )
     bus.host = host()

@@ -59,7 +59,7 @@ def findings(suite: Suite) -> Findings:
     return Findings(suite, _doctor(suite.results), len(cases), tuple(problems), skipped, why, anyway, figures, day)
 
 
-def passed(outcome: boot.Outcome, found: Findings) -> bool:
+def passed(outcome: boot.GuestExit, found: Findings) -> bool:
     """Everything ran, nothing failed, and nothing was compiled in the guest but by the tests of compiling."""
     well = outcome.end is boot.End.EXITED and outcome.status == 0
     return well and not found.failed and not found.compiled and found.tests > 0

@@ -53,7 +53,7 @@ ln -sfn "$headers/linux-headers-${release%%-amd64}-common" "$modules/source"
 """Where programs of BCC look for the kernel's headers."""
 
 
-def run(suite: Suite, *, slow: bool = False) -> boot.Outcome:
+def run(suite: Suite, *, slow: bool = False) -> boot.GuestExit:
     """Boot, test, with slow and long tests or without, and leave everything in `suite.results`."""
     results = suite.results
     shutil.rmtree(results, ignore_errors=True)

@@ -26,7 +26,7 @@ def kernel() -> Kernel:
     return find("debian-6.12", Cache(), print)
 
 
-def in_guest(kernel: Kernel, script: str) -> tuple[bytes, boot.Outcome]:
+def in_guest(kernel: Kernel, script: str) -> tuple[bytes, boot.GuestExit]:
     said: list[bytes] = []
     outcome = boot.run(kernel, ["bash", "-c", script], boot.Machine(), timeout_s=60, output=said.append)
     return b"".join(said), outcome

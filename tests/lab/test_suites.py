@@ -47,7 +47,7 @@ def test_what_failed_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_what_ran_and_did_not_fail_has_passed() -> None:
-    exited = boot.Outcome(boot.End.EXITED, 0, (), 1.0)
+    exited = boot.GuestExit(boot.End.EXITED, 0, (), 1.0)
     found = findings.Findings(suites.SUITES[0], {}, 5, ())
     assert findings.passed(exited, found)
     assert not findings.passed(replace(exited, end=boot.End.LOST), found)

@@ -39,7 +39,7 @@ from krie.plugins.runtime_integrity.socket_filter import SocketFilter
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.plugins.runtime_integrity.usermode_helper import UsermodeHelper
 from krie.plugins.smep_smap import plugin as smep_smap
-from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
+from krie.plugins.smep_smap.events import Activity, LostTrap, RegisterCheck
 from krie.plugins.syscall_table import plugin as syscall_table
 from krie.plugins.syscall_table.events import Code, Hook, Wrapped
 from krie.policy.embedded import EmbeddedEngine
@@ -51,7 +51,7 @@ from krie.testing.events import build
 
 ROOT = Path(__file__).parents[2] / "policies"
 SENSOR = plugin.krie_sensor(RuntimeIntegrityConfig(), Features())
-CHECKS = (RegisterCheck, Trap, Activity)
+CHECKS = (RegisterCheck, LostTrap, Activity)
 PLACES = (Hook, Code, Wrapped)
 TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS, *PLACES))
 EXTRA = {
@@ -163,8 +163,8 @@ CASES = [
     (check("return_text"), {"SMEP003"}, check("return_text", traced=True)),
     (check("return_call", "stack_user"), {"SMEP001", "SMEP003"}, check("return_call", traced=True)),
     (check("init_cred"), {"SMEP004"}, check()),
-    (build(Trap, state="vanished"), {"SMEP005"}, build(Trap, state="unreadable")),
-    (build(Trap, state="disarmed"), {"SMEP005"}, build(Activity)),
+    (build(LostTrap, state="vanished"), {"SMEP005"}, build(LostTrap, state="unreadable")),
+    (build(LostTrap, state="disarmed"), {"SMEP005"}, build(Activity)),
     (hook(), {"SYSCALL001"}, hook(where="idt")),
     (hook(where="dispatch", target="other"), {"SYSCALL001"}, hook(where="dispatch", target="none", restored=True)),
     (hook(trigger="module_init"), {"SYSCALL001", "SYSCALL002"}, hook(trigger="module_init", restored=True)),

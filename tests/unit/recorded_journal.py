@@ -11,7 +11,7 @@ from krie.agent.bus import Bus
 from krie.agent.selection import Selection
 from krie.config import PolicyConfig
 from krie.decision import Action, Mode
-from krie.enforce.enforcer import Outcome, would
+from krie.enforce.enforcer import Effect, would
 from krie.events.agent import AGENT_EVENTS
 from krie.events.event import EventTypes
 from krie.events.given import Told
@@ -62,7 +62,7 @@ class Recorder:
             judge,
             [lambda line: self.lines.append(line) or True],  # type: ignore[func-returns-value]
             [],
-            lambda event, decision: Outcome(Mode.OBSERVE, would=would(decision)),
+            lambda event, decision: Effect(Mode.OBSERVE, would=would(decision)),
             Selection(Action.ALLOW, []),
         )
         self.bus.host = {"name": "here", "release": "6", "machine": "m"}

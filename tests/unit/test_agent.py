@@ -35,7 +35,7 @@ from krie.events.event import Event
 from krie.kernel.maps import possible_cpus
 from krie.kernel.ring import Ring
 from krie.kernel.run_statistics import RunStatistics
-from krie.plugin.isolation import Guard, PluginFault
+from krie.plugin.isolation import Isolation, PluginFault
 from krie.plugin.manager import Plugins
 from krie.plugin.report import ProbeReport
 from krie.processes.peer import Peer
@@ -131,7 +131,7 @@ class Setting:
         self.faults: list[PluginFault] = []
         self.stuck: dict[str, str] = {}
         self.detached = False
-        self.plugins = Plugins(Guard(lambda fault: self.fault(fault)))
+        self.plugins = Plugins(Isolation(lambda fault: self.fault(fault)))
         self.more = more
         self.stack = ExitStack()
 
@@ -850,7 +850,7 @@ def test_a_plugin_that_blocks_signals_keeps_no_agent(setting: Setting) -> None:
         ended.join()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    guard = vars(setting.plugins)["_guard"]
+    guard = vars(setting.plugins)["_isolation"]
     handler = signal.getsignal(signal.SIGTERM)
     guard.call("bad", "krie_scan", None, signal.signal, signal.SIGTERM, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGTERM) is handler

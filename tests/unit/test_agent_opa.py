@@ -12,7 +12,7 @@ import pytest
 from krie.agent.agent import Agent
 from krie.config import Config
 from krie.decision import Decision
-from krie.enforce.enforcer import Outcome
+from krie.enforce.enforcer import Effect
 from krie.events.event import Event
 from krie.opa.worker import Question
 from krie.policy.sources import PolicySources
@@ -167,7 +167,7 @@ def test_what_a_process_did_is_decided_before_its_end_is_noted(
         order.append(("ended", event.tgid))
         feed(event)
 
-    def carried_out(event: Event, decision: Decision) -> Outcome:
+    def carried_out(event: Event, decision: Decision) -> Effect:
         order.append(event.tgid)
         return carry_out(event, decision)
 

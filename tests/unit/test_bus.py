@@ -10,7 +10,7 @@ from krie import Action, Decision, Event, FiredRule, Scope
 from krie.agent.bus import Bus, Wall
 from krie.agent.selection import Selection
 from krie.decision import Mode, merge
-from krie.enforce.enforcer import Outcome, would
+from krie.enforce.enforcer import Effect, would
 from krie.events.agent import AGENT_EVENTS, Loss, OwnEvents
 from krie.events.event import BY_TABLE, EventTypes
 from krie.events.identity import Identity
@@ -29,8 +29,8 @@ TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace, SysctlWrite, ProcessExec, Pr
 KILL = merge([FiredRule("T1", Action.KILL, Scope.PROCESS, 0, 600)], tier="user", revision="r1")
 
 
-def observe(_event: Event, decision: Decision) -> Outcome:
-    return Outcome(Mode.OBSERVE, would=would(decision))
+def observe(_event: Event, decision: Decision) -> Effect:
+    return Effect(Mode.OBSERVE, would=would(decision))
 
 
 class Judge:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from krie.agent.bus import Bus
 from krie.agent.selection import Selection
 from krie.decision import Action, Mode
-from krie.enforce.enforcer import Outcome
+from krie.enforce.enforcer import Effect
 from krie.events.event import EventTypes
 from krie.events.given import Told, Values, digest_of, encoded, named
 from krie.events.wire import Json
@@ -46,7 +46,7 @@ def bus(lines: list[str], important: list[str], taken: Any = None) -> Bus:
         Policy(EmbeddedEngine(PolicySources((PolicyFile("t.rego", RULE),), {}, "r")), on_error=Action.LOG, memo=9),
         [sink],
         [],
-        lambda event, decision: Outcome(Mode.OBSERVE),
+        lambda event, decision: Effect(Mode.OBSERVE),
         Selection(Action.ALLOW, [], clock=lambda: 0.0),
         [lambda line: important.append(line) or True],  # type: ignore[func-returns-value]
     )

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from krie import Btf, KernelError, KernelMemory
 from krie.events.wire import text_of
-from krie.plugins.runtime_integrity.hidden_module import Comparison, Hidden, Look
+from krie.plugins.runtime_integrity.hidden_module import Hidden, HiddenModules, Look
 from krie.plugins.runtime_integrity.module_views import Module, ModuleMemory, in_kallsyms, in_proc, in_sysfs
 
 OFFSETS = {
@@ -172,11 +172,11 @@ def test_memory_alone_tells() -> None:
 def test_what_is_seen_once_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("krie.plugins.runtime_integrity.hidden_module._BETWEEN_S", 0.0)
     kernel = Kernel()
-    comparison = Comparison(kernel.modules())
+    comparison = HiddenModules(kernel.modules())
     steady = Hidden("x", 1, frozenset({"kset"}), frozenset({"list"}))
     once = Hidden("y", 2, frozenset({"kset"}), frozenset({"list"}))
     looks = iter([{steady, once}, {steady}, {steady}, {steady}, {steady}, {steady}, set(), {steady}, *[{steady}] * 4])
-    monkeypatch.setattr(Comparison, "_look", lambda _self, _modules: next(looks))
+    monkeypatch.setattr(HiddenModules, "_look", lambda _self, _modules: next(looks))
     assert [each.name for each in comparison.scan()] == ["x"]
     assert list(comparison.scan()) == []  # told before
     assert list(comparison.scan()) == []  # gone

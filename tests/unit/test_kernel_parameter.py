@@ -10,7 +10,7 @@ from krie.config import plugin_config
 from krie.errors import ConfigError
 from krie.plugins.runtime_integrity import kernel_parameter
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
-from krie.plugins.runtime_integrity.kernel_parameter import Comparison, KernelParameter
+from krie.plugins.runtime_integrity.kernel_parameter import KernelParameter, WatchedParameters
 from krie.plugins.runtime_integrity.parameters import SHIPPED, Parameter
 
 ADDRESS = 0x1000
@@ -43,15 +43,15 @@ def number(value: int, size: int = 4) -> bytes:
     return (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
 
-def compare(parameter: Parameter, before: bytes) -> tuple[Comparison, Memory]:
+def compare(parameter: Parameter, before: bytes) -> tuple[WatchedParameters, Memory]:
     offset = 8 if parameter.field else 0
     memory = Memory({ADDRESS + offset: before})
-    comparison = Comparison(cast("KernelMemory", memory))
+    comparison = WatchedParameters(cast("KernelMemory", memory))
     comparison.take({parameter.name: parameter}, {parameter.symbol: (ADDRESS,)}, cast("Btf", Types()))
     return comparison, memory
 
 
-def told(comparison: Comparison) -> list[tuple[str, str, str]]:
+def told(comparison: WatchedParameters) -> list[tuple[str, str, str]]:
     return [(each.state, each.expected, each.found) for each in comparison.scan()]
 
 
@@ -134,7 +134,7 @@ def test_a_field_lies_where_btf_says() -> None:
     ],
 )
 def test_what_cannot_be_watched_is_told_once(parameter: Parameter, places: tuple[int, ...], why: str) -> None:
-    comparison = Comparison(cast("KernelMemory", Memory({ADDRESS: number(0)})))
+    comparison = WatchedParameters(cast("KernelMemory", Memory({ADDRESS: number(0)})))
     comparison.take({parameter.name: parameter}, {"x": places}, cast("Btf", Types()))
     (event,) = comparison.scan()
     assert (event.state, event.reason) == ("unwatched", why)
@@ -162,7 +162,7 @@ class Interface:
         monkeypatch.setattr(kernel_parameter, "_write", write)
 
 
-def differing(parameter: Parameter, before: bytes, now: bytes) -> tuple[Comparison, Memory, KernelParameter]:
+def differing(parameter: Parameter, before: bytes, now: bytes) -> tuple[WatchedParameters, Memory, KernelParameter]:
     comparison, memory = compare(parameter, before)
     memory.at[ADDRESS] = now
     (event,) = comparison.scan()

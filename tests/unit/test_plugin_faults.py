@@ -354,9 +354,9 @@ def test_a_scan_may_take_its_time(setting: Setting, clock: list[float]) -> None:
 
 AGENT = """
 import os, signal, sys, time
-from krie.plugin.isolation import Guard
+from krie.plugin.isolation import Isolation
 faults = []
-guard = Guard(lambda fault: faults.append(fault.error))
+guard = Isolation(lambda fault: faults.append(fault.error))
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT):
     signal.signal(number, lambda *_: None)
 guard.watch.start()

@@ -10,7 +10,7 @@ from krie.agent.journal_file import JournalFile
 from krie.agent.selection import Selection
 from krie.config import JournalConfig
 from krie.decision import Decision, Mode, merge
-from krie.enforce.enforcer import Outcome
+from krie.enforce.enforcer import Effect
 from krie.events.agent import Stopped
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.policy.engine import Rule
@@ -21,7 +21,7 @@ from krie.processes.sensor import ProcessExec, ProcessFork
 from krie.processes.table import ProcessTable
 from krie.testing.events import build
 
-NOTHING = Outcome(Mode.OBSERVE)
+NOTHING = Effect(Mode.OBSERVE)
 
 
 def decided(*rules: tuple[str, Action]) -> Decision:
@@ -53,7 +53,7 @@ def test_what_is_kept_longer() -> None:
     }
     assert asked == {"LOW": False, "MEDIUM": False, "HIGH": True, "WORST": True}
     assert made.matters(event, decided(("LOW", Action.OVERRIDE)), NOTHING)
-    assert made.matters(event, decided(), Outcome(Mode.ENFORCE, ("refused",)))
+    assert made.matters(event, decided(), Effect(Mode.ENFORCE, ("refused",)))
     made.policy_changed([])
     assert not made.matters(event, decided(("HIGH", Action.LOG)), NOTHING)
 
@@ -72,7 +72,7 @@ def test_the_least_action_of_a_line(
     least: Action, rules: tuple[tuple[str, Action], ...], done: tuple[str, ...], wanted: bool
 ) -> None:
     made = selection(least)
-    assert made.wanted(build(Ptrace), decided(*rules), Outcome(Mode.ENFORCE, done)) is wanted
+    assert made.wanted(build(Ptrace), decided(*rules), Effect(Mode.ENFORCE, done)) is wanted
     assert made.wanted(build(Stopped), decided(), NOTHING)
 
 
@@ -113,12 +113,12 @@ def test_an_hour_of_flood_turns_the_line_of_a_kill_not_over(tmp_path: Path) -> N
     clock = Clock()
     made = selection(clock=clock)
 
-    def happens(event: Event, decision: Decision, outcome: Outcome, line: bytes) -> None:
+    def happens(event: Event, decision: Decision, outcome: Effect, line: bytes) -> None:
         journal.write(line)
         if made.matters(event, decision, outcome):
             important.write(line)
 
-    happens(build(Ptrace, uid=7), decided(("USER", Action.KILL)), Outcome(Mode.ENFORCE, ("killed",)), b"the kill\n")
+    happens(build(Ptrace, uid=7), decided(("USER", Action.KILL)), Effect(Mode.ENFORCE, ("killed",)), b"the kill\n")
     for _ in range(36_000):  # ten a second, of a rule that is severe itself, of the same user and kind
         clock.now += 0.1
         happens(build(Ptrace, uid=7), decided(("HIGH", Action.LOG)), NOTHING, b"f" * 1163 + b"\n")

@@ -13,16 +13,15 @@ from krie.errors import PluginError
 from krie.events.event import EventTypes
 from krie.kernel.features import Features
 from krie.kernel.maps import possible_cpus
-from krie.kernel.program import AttachType
-from krie.kernel.program import Trap as Place
+from krie.kernel.program import AttachType, Trap
 from krie.kernel.symbols import Symbols
 from krie.loader.messages import Request
 from krie.loader.request import sensor_request
 from krie.plugin.report import ProbeReport
 from krie.plugins.smep_smap import baseline, plugin
 from krie.plugins.smep_smap.baseline import Baseline
-from krie.plugins.smep_smap.events import Activity, RegisterCheck, Trap
-from krie.plugins.smep_smap.functions import FUNCTIONS, guarded
+from krie.plugins.smep_smap.events import Activity, LostTrap, RegisterCheck
+from krie.plugins.smep_smap.functions import FUNCTIONS, probed
 from krie.plugins.smep_smap.plugin import SmepSmapConfig
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import read_sources
@@ -30,7 +29,7 @@ from krie.testing.events import build
 from pydantic import ValidationError
 
 RULES = EmbeddedEngine(read_sources([Path(__file__).parents[2] / "policies/smep_smap"], {})).rules
-TYPES = EventTypes((RegisterCheck, Trap, Activity))
+TYPES = EventTypes((RegisterCheck, LostTrap, Activity))
 
 
 def config(**keys: Any) -> SmepSmapConfig:
@@ -56,7 +55,7 @@ def test_each_function_has_an_entry_and_its_traps_and_each_place_its_own_number(
 
 
 def test_numbers_are_never_given_anew() -> None:
-    assert [(each.number, each.name) for each in guarded({"b": "any", "a": "process"})][8:] == [
+    assert [(each.number, each.name) for each in probed({"b": "any", "a": "process"})][8:] == [
         (9, "write_enabled_file_bool"),
         (32, "a"),
         (33, "b"),
@@ -179,10 +178,10 @@ ffffffff81000070  k  override_creds+0x9
 
 def test_traps_that_are_gone_are_told(kernel: Path) -> None:
     (kernel / "kprobes/list").write_text(LISTED)
-    places = [Place("smep_smap.x", "commit_creds", offset) for offset in (0x9, 0x10, 0x20)]
-    places += [Place("smep_smap.y", "override_creds", offset) for offset in (0x8, 0x9)]
+    places = [Trap("smep_smap.x", "commit_creds", offset) for offset in (0x9, 0x10, 0x20)]
+    places += [Trap("smep_smap.y", "override_creds", offset) for offset in (0x8, 0x9)]
     told = list(Baseline(Maps(), lambda: places).scan())  # type: ignore[arg-type]
-    assert [(each.offset, each.state) for each in told if isinstance(each, Trap)] == [
+    assert [(each.offset, each.state) for each in told if isinstance(each, LostTrap)] == [
         (0x10, "disarmed"),
         (0x20, "vanished"),
         (0x8, "disarmed"),
@@ -190,9 +189,9 @@ def test_traps_that_are_gone_are_told(kernel: Path) -> None:
 
 
 def test_a_list_that_cannot_be_read_is_told_once(kernel: Path) -> None:
-    made = Baseline(Maps(), lambda: [Place("smep_smap.x", "commit_creds", 9)])  # type: ignore[arg-type]
+    made = Baseline(Maps(), lambda: [Trap("smep_smap.x", "commit_creds", 9)])  # type: ignore[arg-type]
     (told,) = made.scan()
-    assert isinstance(told, Trap)
+    assert isinstance(told, LostTrap)
     assert (told.state, "No such file" in told.reason) == ("unreadable", True)
     assert list(made.scan()) == []
 
@@ -239,7 +238,7 @@ def test_what_a_kernel_may_do_without_is_no_failure(name: str, state: str, healt
 def test_programs_that_share_a_function_survive_the_channel() -> None:
     request = Request((sensor_request(plugin.krie_sensor(config(), Features())),), 16, True)
     assert Request.from_json(request.to_json()) == request
-    labels = {program.label for probe in request.candidates.values() for each in probe for program in each.programs}
+    labels = {program.label for probe in request.options.values() for each in probe for program in each.programs}
     assert set(request.source("smep_smap").programs) == labels
-    first = {program.label for probe in request.candidates.values() for program in probe[0].programs}
+    first = {program.label for probe in request.options.values() for program in probe[0].programs}
     assert len(first) == 3 * len(FUNCTIONS) - 1  # those of two places are never told by one number

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 from ...errors import PolicyError
 from ..definition import Definition, Node
-from .scope import Scope
+from .scope import LexicalScope
 
 
-def check_braces(definition: Definition, scope: Scope) -> None:
+def check_braces(definition: Definition, scope: LexicalScope) -> None:
     """Raise `PolicyError`. `scope`: that of its file."""
     for body in definition.tree.get("bodies") or ():
         query = body["query"]

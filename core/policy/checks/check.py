@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...errors import PolicyError
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ...events.wire import Json
 from ..module import Import, Module
 from ..ownership import Packages
@@ -16,7 +16,7 @@ from .functions import Functions
 from .mentions import mentions
 from .recursion import CallGraph
 from .safety import Safety
-from .scope import Scope
+from .scope import LexicalScope
 from .typing import Typing
 from .walk import Common
 
@@ -38,12 +38,12 @@ def check(modules: Sequence[Module], data: Mapping[str, Json], data_places: Mapp
     functions = Functions(modules)
     safety = Safety(functions.arity)
     graph = CallGraph()
-    found: dict[Path, list[Found]] = {}
+    found: dict[NamePath, list[Found]] = {}
     names: dict[str, set[str]] = {}
     for module in modules:
         names.setdefault(module.package, set()).update(each.name for each in module.definitions)
     for module in modules:
-        scope = Scope(module, frozenset(names[module.package]))
+        scope = LexicalScope(module, frozenset(names[module.package]))
         for each in module.definitions:
             check_braces(each, scope)
             mentioned = list(mentions(each, scope))

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Definition, Node, reference
 from .comparison import differences, plural, similar
 from .functions import builtins
-from .scope import CLOSURES, LOCAL, Scope
+from .scope import CLOSURES, LOCAL, LexicalScope
 from .types import (
     ANY,
     ARRAY,
@@ -53,9 +53,9 @@ class World:
     """Fields that each of the events has."""
 
 
-Found = tuple[str, Definition, Scope]
+Found = tuple[str, Definition, LexicalScope]
 """A package, one of its definitions, and the scope of its file."""
-Definitions = Mapping[Path, list[Found]]
+Definitions = Mapping[NamePath, list[Found]]
 """By path from `data` on."""
 
 
@@ -66,7 +66,7 @@ class Expressions(ABC):
     definitions: Definitions
     world: World
     report: Report
-    passed: dict[Path, list[Type]] = field(default_factory=dict)
+    passed: dict[NamePath, list[Type]] = field(default_factory=dict)
     """Arguments that calls pass to a function: grows while the calls are walked."""
     silent: int = field(default=0, init=False)
     """Rules that are being followed: what is wrong with them is told where they are walked themselves."""
@@ -74,18 +74,18 @@ class Expressions(ABC):
     """`input` and `data` where `with` replaces parts of them."""
 
     @abstractmethod
-    def answer(self, path: Path) -> Type:
+    def answer(self, path: NamePath) -> Type:
         """What a rule is, or a function answers."""
 
     @abstractmethod
-    def query(self, query: Node, scope: Scope, known: Types) -> Scope:
+    def query(self, query: Node, scope: LexicalScope, known: Types) -> LexicalScope:
         """Walk the statements, learning what variables are; the scope within."""
 
     @abstractmethod
-    def defined(self, node: Node, scope: Scope, known: Types, *, is_value: bool) -> None:
+    def defined(self, node: Node, scope: LexicalScope, known: Types, *, is_value: bool) -> None:
         """Tell where the engines differ because a part of it is undefined."""
 
-    def tell(self, scope: Scope, node: Node, what: str, mend: str) -> None:
+    def tell(self, scope: LexicalScope, node: Node, what: str, mend: str) -> None:
         """Report, unless a rule is only followed from another one."""
         if not self.silent:
             self.report(scope.place(node), what, mend)
@@ -103,7 +103,7 @@ class Expressions(ABC):
                 member = value.member(str(key["String"]["value"])) if "String" in key else None
                 self.bind(each, member or ANY, known)
 
-    def expression(self, node: Node, scope: Scope, known: Types) -> Type:
+    def expression(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         """What a term can be; tells what is wrong with it."""
         ((kind, inner),) = node.items()
         if kind in ("String", "RawString", "Number", "Bool"):
@@ -145,7 +145,7 @@ class Expressions(ABC):
             return Type(ARRAY.kinds if kind == "ArrayCompr" else SET.kinds, items=parts[0])
         return ANY
 
-    def _object(self, node: Node, scope: Scope, known: Types) -> Type:
+    def _object(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         members: dict[str, Type] = {}
         closed = True
         for _, key, value in node["fields"]:
@@ -156,7 +156,7 @@ class Expressions(ABC):
                 members[str(key["String"]["value"])] = type_
         return Type(OBJECT.kinds, members=members if closed else None)
 
-    def _reference(self, node: Node, scope: Scope, known: Types) -> Type:
+    def _reference(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         """Follow it name by name; rules of the policy are found by the longest part that is one's path."""
         steps = []
         base = node
@@ -181,7 +181,7 @@ class Expressions(ABC):
             return self._follow(value, [*({"String": {"value": each}} for each in written), *steps], node, scope, known)
         return ANY
 
-    def _of_package(self, path: Path, steps: list[Node], node: Node, scope: Scope, known: Types) -> Type:
+    def _of_package(self, path: NamePath, steps: list[Node], node: Node, scope: LexicalScope, known: Types) -> Type:
         for size in range(len(path), 0, -1):
             if (found := path[:size]) in self.definitions:
                 if self.definitions[found][0][1].is_function:
@@ -197,7 +197,7 @@ class Expressions(ABC):
             self._index(each, ANY, scope, known)
         return ANY
 
-    def _follow(self, value: Type, steps: Iterable[Node], node: Node, scope: Scope, known: Types) -> Type:
+    def _follow(self, value: Type, steps: Iterable[Node], node: Node, scope: LexicalScope, known: Types) -> Type:
         for step in steps:
             if value.known and not value.kinds & {"object", "array", "set"}:
                 self.tell(scope, node, f"{value.shown} has nothing below it", "drop what follows it")
@@ -221,7 +221,7 @@ class Expressions(ABC):
                 value = value.element() if value.kinds != SET.kinds or value.items is not None else ANY
         return value
 
-    def _index(self, step: Node, value: Type, scope: Scope, known: Types) -> None:
+    def _index(self, step: Node, value: Type, scope: LexicalScope, known: Types) -> None:
         name = str(step["Var"]["value"]) if "Var" in step else ""
         if name and name not in known and scope.meaning(name) == LOCAL:
             known[name] = value.key() if name != "_" else ANY
@@ -232,7 +232,7 @@ class Expressions(ABC):
             keys = replace(TEXT, texts=frozenset(value.members or ())) if literal else value.element()
             self.compare(scope, step, "in", (index, keys))
 
-    def _membership(self, node: Node, scope: Scope, known: Types) -> Type:
+    def _membership(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         if node.get("key") is not None:
             self.expression(node["key"], scope, known)
         value = self.expression(node["value"], scope, known)
@@ -248,7 +248,7 @@ class Expressions(ABC):
             self.compare(scope, node["value"], "in", (value, collection.element()))
         return BOOLEAN
 
-    def _call(self, node: Node, scope: Scope, known: Types) -> Type:
+    def _call(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         call = node["Call"]
         found = reference(call["fcn"])
         if found is None or found[0] in scope.declared:
@@ -272,7 +272,9 @@ class Expressions(ABC):
             self.bind(call["params"][arity], answer, known)
         return answer
 
-    def _arguments(self, scope: Scope, node: Node, name: str, types: list[Type], wanted: Iterable[object]) -> None:
+    def _arguments(
+        self, scope: LexicalScope, node: Node, name: str, types: list[Type], wanted: Iterable[object]
+    ) -> None:
         for number, (type_, declared) in enumerate(zip(types, wanted, strict=False), 1):
             expected = of_builtin(declared)
             if not overlap(type_, expected):
@@ -282,7 +284,7 @@ class Expressions(ABC):
                 elements = f" of {plural(expected.items)}" if inner and expected.items else ""
                 self.tell(scope, node, f"{words} is {what}", f"it must be {expected.shown}{elements}")
 
-    def compare(self, scope: Scope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
+    def compare(self, scope: LexicalScope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
         """Tell where two values can never compare so."""
         for what, mend in differences(*types, operator):
             self.tell(scope, node, what, mend)

@@ -11,12 +11,12 @@ from importlib.resources import files
 from typing import Any
 
 from ...errors import PolicyError
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Node, parameters, reference
 from ..module import Module
 from .head import Head
 from .mentions import Mention
-from .scope import Scope
+from .scope import LexicalScope
 
 _FIXED = ("eq", "rego.metadata.chain", "rego.metadata.rule")
 """What OPA works out while it compiles."""
@@ -54,8 +54,8 @@ class Functions:
 
     def __init__(self, modules: Iterable[Module]) -> None:
         """Read all heads."""
-        self._arities: dict[Path, int] = {}
-        self._rules: set[Path] = set()
+        self._arities: dict[NamePath, int] = {}
+        self._rules: set[NamePath] = set()
         for module in modules:
             for each in module.definitions:
                 path = (*module.package.split("."), each.name, *each.path)
@@ -63,7 +63,7 @@ class Functions:
                 if each.is_function and len(Head.of(each, module.package).ground) == len(path):
                     self._arities[path] = len(parameters(each))
 
-    def arity(self, scope: Scope, call: Node) -> int | None:
+    def arity(self, scope: LexicalScope, call: Node) -> int | None:
         """How many arguments the function of a call takes; None where there is no such function, or any number may."""
         found = reference(call["fcn"])
         if found is None or found[0] in scope.declared:
@@ -127,7 +127,7 @@ class Functions:
                 f"{place}: `with` cannot replace OPA's {name}; replace what calls it, or what it is given"
             )
 
-    def _similar(self, path: Path, scope: Scope | None = None) -> str:
+    def _similar(self, path: NamePath, scope: LexicalScope | None = None) -> str:
         name = ".".join(path)
         own = [".".join(each) for each in self._arities]
         if scope is not None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Node, parameters, reference
 from .expressions import Expressions, Found, Types
-from .scope import LOCAL, Scope, declarations, pattern_variables
+from .scope import LOCAL, LexicalScope, declarations, pattern_variables
 from .types import (
     ANY,
     BOOLEAN,
@@ -32,7 +32,7 @@ _LONGEST_TEXT = 60
 class Inference(Expressions):
     """One policy: its definitions and their statements."""
 
-    _answers: dict[Path, Type] = field(default_factory=dict, init=False)
+    _answers: dict[NamePath, Type] = field(default_factory=dict, init=False)
 
     def definition(self, found: Found) -> Type:
         """Walk one definition; its value."""
@@ -61,7 +61,7 @@ class Inference(Expressions):
         whole = reference(shape["refr"])
         return union(values) if whole is not None and whole[2] else OBJECT
 
-    def answer(self, path: Path) -> Type:
+    def answer(self, path: NamePath) -> Type:
         """What a rule is, or a function answers."""
         if self.silent > _DEPTH:
             return ANY
@@ -74,7 +74,7 @@ class Inference(Expressions):
 
     # Statements
 
-    def query(self, query: Node, scope: Scope, known: Types) -> Scope:
+    def query(self, query: Node, scope: LexicalScope, known: Types) -> LexicalScope:
         """Walk the statements, learning what variables are; the scope within."""
         declared = frozenset(name for name, _ in declarations(query, scope))
         scope = scope.within(declared)
@@ -90,7 +90,7 @@ class Inference(Expressions):
             self.replaced = before
         return scope
 
-    def _statement(self, literal: Node, scope: Scope, known: Types) -> None:
+    def _statement(self, literal: Node, scope: LexicalScope, known: Types) -> None:
         ((kind, node),) = literal.items()
         if kind == "Expr":
             assigned = node["expr"].get("AssignExpr")
@@ -118,7 +118,7 @@ class Inference(Expressions):
                     inner[names[-1]] = type_
             self.query(node["query"], scope.within(frozenset(names)), inner)
 
-    def defined(self, node: Node, scope: Scope, known: Types, *, is_value: bool) -> None:
+    def defined(self, node: Node, scope: LexicalScope, known: Types, *, is_value: bool) -> None:
         """Tell where the engines differ because a part of it is undefined."""
         part = self._undefined(known).as_values(node, scope, is_value=is_value)
         if part is not None:
@@ -129,7 +129,7 @@ class Inference(Expressions):
         world = self.world
         return Undefined(self.definitions, world.input, world.always, world.data, self.replaced, known)
 
-    def _assign(self, node: Node, scope: Scope, known: Types) -> None:
+    def _assign(self, node: Node, scope: LexicalScope, known: Types) -> None:
         left, right = node["lhs"], node["rhs"]
         if node["op"] == "ColEq":
             self.bind(left, self.expression(right, scope, known), known)
@@ -143,11 +143,11 @@ class Inference(Expressions):
             types = self.expression(left, scope, known), self.expression(right, scope, known)
             self.compare(scope, left, "=", types)
 
-    def _is_new(self, node: Node, scope: Scope, known: Types) -> bool:
+    def _is_new(self, node: Node, scope: LexicalScope, known: Types) -> bool:
         """Whether a side of `=` has variables that nothing is known of yet."""
         return any(name not in known and scope.meaning(name) == LOCAL for name, _ in pattern_variables(node))
 
 
-def _text(node: Node, scope: Scope) -> str:
+def _text(node: Node, scope: LexicalScope) -> str:
     text = " ".join(scope.text(next(iter(node.values()))["span"]).split())
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."

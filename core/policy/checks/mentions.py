@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Definition, Node, parameters, reference
-from .scope import CLOSURES, LOCAL, Scope, children, declarations, pattern_variables
+from .scope import CLOSURES, LOCAL, LexicalScope, children, declarations, pattern_variables
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
     """One reference or call."""
 
-    path: Path
+    path: NamePath
     """From `input`, `data` or a built-in function's first name on, as far as it is written out."""
     whole: bool
     """Nothing but names written out: no variable in brackets."""
     node: Node
-    scope: Scope
+    scope: LexicalScope
     arguments: tuple[Node, ...] | None = None
     """Of a call."""
     statement: bool = False
@@ -30,7 +30,7 @@ class Mention:
     """That in whose place it puts something."""
 
 
-def mentions(definition: Definition, scope: Scope) -> Iterator[Mention]:
+def mentions(definition: Definition, scope: LexicalScope) -> Iterator[Mention]:
     """All of a definition, its head too; `scope`: that of its file."""
     scope = scope.within(frozenset(name for each in parameters(definition) for name, _ in pattern_variables(each)))
     for each in parameters(definition):
@@ -54,7 +54,7 @@ def mentions(definition: Definition, scope: Scope) -> Iterator[Mention]:
             yield from _expression(each, inner)
 
 
-def _query(query: Node, scope: Scope) -> Iterator[Mention]:
+def _query(query: Node, scope: LexicalScope) -> Iterator[Mention]:
     scope = scope.within(frozenset(name for name, _ in declarations(query, scope)))
     for statement in query["stmts"]:
         for each in statement.get("with_mods") or ():
@@ -77,7 +77,7 @@ def _query(query: Node, scope: Scope) -> Iterator[Mention]:
             yield from _query(node["query"], scope.within(frozenset(names)))
 
 
-def _expression(node: Node, scope: Scope, *, statement: bool = False) -> Iterator[Mention]:
+def _expression(node: Node, scope: LexicalScope, *, statement: bool = False) -> Iterator[Mention]:
     ((kind, inner),) = node.items()
     if kind == "Var":
         if (path := scope.meaning(str(inner["value"]))) != LOCAL:
@@ -107,7 +107,7 @@ def _expression(node: Node, scope: Scope, *, statement: bool = False) -> Iterato
             yield from _expression(each, scope)
 
 
-def _call(node: Node, scope: Scope, *, statement: bool) -> Mention:
+def _call(node: Node, scope: LexicalScope, *, statement: bool) -> Mention:
     call = node["Call"]
     found = reference(call["fcn"])
     arguments = tuple(call["params"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from ...errors import PolicyError
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Definition
 from .mentions import Mention
 
-Node = tuple[Path, Definition]
-"""Path of what is defined, from `data` on, and one of its definitions."""
+Node = tuple[NamePath, Definition]
+"""NamePath of what is defined, from `data` on, and one of its definitions."""
 
 
 class CallGraph:
@@ -21,8 +21,8 @@ class CallGraph:
 
     def __init__(self) -> None:
         """Empty."""
-        self._packages: dict[Path, dict[str, list[Node]]] = {}
-        self._mentioned: dict[int, list[tuple[Path, str]]] = {}
+        self._packages: dict[NamePath, dict[str, list[Node]]] = {}
+        self._mentioned: dict[int, list[tuple[NamePath, str]]] = {}
         self._users: dict[int, list[Node]] | None = None
 
     def add(self, package: str, definition: Definition, mentioned: Iterable[Mention]) -> None:
@@ -45,7 +45,7 @@ class CallGraph:
                 self._follow(start, done)
         return list(done.values())
 
-    def dependents(self, path: Path) -> Iterator[Path]:
+    def dependents(self, path: NamePath) -> Iterator[NamePath]:
         """Paths of the rules that a reference may mean, and of all that depend on them."""
         if self._users is None:
             self._users = {}
@@ -89,7 +89,7 @@ class CallGraph:
             for target in self._at(path):
                 yield target, place
 
-    def _at(self, path: Path) -> Iterator[Node]:
+    def _at(self, path: NamePath) -> Iterator[Node]:
         for home, names in self._packages.items():
             if path[: len(home)] != home[: len(path)]:
                 continue
@@ -101,5 +101,5 @@ class CallGraph:
                     yield node
 
 
-def _shown(path: Path) -> str:
+def _shown(path: NamePath) -> str:
     return ".".join(path[1:])

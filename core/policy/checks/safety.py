@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ...errors import PolicyError
 from ..definition import Definition, Node, parameters
-from .scope import Scope, declarations, pattern_variables
+from .scope import LexicalScope, declarations, pattern_variables
 from .statements import Arity, Names, Parts, Statement, parts_of, results_of
 
 _KEYWORDS = frozenset("as default else every if import in not null package some true false with".split())
@@ -26,7 +26,7 @@ class Safety:
     ordered: dict[int, list[Node]] = field(default_factory=dict)
     """The statements of each query (by its identity) in an order in which they can be evaluated."""
 
-    def definition(self, definition: Definition, scope: Scope) -> None:
+    def definition(self, definition: Definition, scope: LexicalScope) -> None:
         """`scope`: that of its file."""
         arguments = frozenset(name for each in parameters(definition) for name, _ in pattern_variables(each))
         if taken := sorted(arguments & (_KEYWORDS | {"input", "data"})):
@@ -56,7 +56,7 @@ class Safety:
             own = [body["assign"]["value"]] if body.get("assign") else [] if body["is_else"] else values
             self._query(body["query"], own, arguments, scope)
 
-    def _query(self, query: Node, results: list[Node], safe: Names, scope: Scope) -> None:
+    def _query(self, query: Node, results: list[Node], safe: Names, scope: LexicalScope) -> None:
         """`results`: expressions that are evaluated when all statements are; `safe`: variables with values."""
         declared: set[str] = set()
         named = {
@@ -118,7 +118,7 @@ class Safety:
                 ((_, inner),) = closure.items()
                 self._query(inner["query"], results_of(inner), safe, scope)
 
-    def _used_first(self, statement: Node, scope: Scope) -> Names:
+    def _used_first(self, statement: Node, scope: LexicalScope) -> Names:
         """Variables that a statement uses before it declares some, outside of closures."""
         ((kind, node),) = statement["literal"].items()
         uses = [each["as"] for each in statement.get("with_mods") or ()]
@@ -132,12 +132,12 @@ class Safety:
             uses.append(node["expr"])
         return frozenset(parts_of(uses, scope).variables)
 
-    def _statements(self, query: Node, scope: Scope) -> list[Statement]:
+    def _statements(self, query: Node, scope: LexicalScope) -> list[Statement]:
         """Those that are evaluated."""
         found = (each for each in query["stmts"] if "SomeVars" not in each["literal"])
         return [Statement.of(self.arity, each, scope) for each in found]
 
-    def _unsafe(self, left: list[Statement], safe: Names, outer: Names, scope: Scope) -> PolicyError:
+    def _unsafe(self, left: list[Statement], safe: Names, outer: Names, scope: LexicalScope) -> PolicyError:
         bound = {name for each in left for name in each.given(outer)}
         unbound = [
             (name in bound, each, name, node)
@@ -155,7 +155,7 @@ class Safety:
         )
         return PolicyError(f"{scope.place(at)}: variable {name} is unsafe: nothing gives it a value")
 
-    def _enclosed(self, statement: Statement, scope: Scope) -> Names:
+    def _enclosed(self, statement: Statement, scope: LexicalScope) -> Names:
         """Variables that the statement's closures need from outside."""
         found = self._inner(statement.parts, scope)
         if statement.node is not None:  # what it declares, it does not use: theirs are variables of the same names
@@ -165,7 +165,7 @@ class Safety:
             found |= self._free(every["query"], [], scope.within(names)) - names
         return found
 
-    def _inner(self, parts: Parts, scope: Scope) -> Names:
+    def _inner(self, parts: Parts, scope: LexicalScope) -> Names:
         """Variables in closures that are not their own."""
         found: set[str] = set()
         for closure in parts.closures:
@@ -173,7 +173,7 @@ class Safety:
             found |= self._free(inner["query"], results_of(inner), scope)
         return frozenset(found)
 
-    def _free(self, query: Node, results: list[Node], scope: Scope) -> Names:
+    def _free(self, query: Node, results: list[Node], scope: LexicalScope) -> Names:
         own = frozenset(name for name, _ in declarations(query, scope))
         scope = scope.within(own)
         found: set[str] = set()
@@ -191,5 +191,5 @@ class Safety:
         return frozenset(found) - own | before
 
 
-def _some(statement: Node, scope: Scope) -> Iterator[str]:
+def _some(statement: Node, scope: LexicalScope) -> Iterator[str]:
     yield from (scope.text(each) for each in statement["literal"]["SomeVars"]["vars"])

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Node, reference, text_at
 from ..module import Module
 
 CLOSURES = frozenset({"ArrayCompr", "SetCompr", "ObjectCompr"})
-LOCAL: Path = ()
-"""What `Scope.meaning` answers for a variable."""
+LOCAL: NamePath = ()
+"""What `LexicalScope.meaning` answers for a variable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class LexicalScope:
     """The names of one file, and the variables declared around one place in it."""
 
     module: Module
@@ -24,11 +24,11 @@ class Scope:
     declared: frozenset[str] = frozenset()
     """Variables that hide imports and rules of the same name."""
 
-    def within(self, names: frozenset[str]) -> Scope:
+    def within(self, names: frozenset[str]) -> LexicalScope:
         """For a place where these are declared too."""
-        return Scope(self.module, self.rules, self.declared | names)
+        return LexicalScope(self.module, self.rules, self.declared | names)
 
-    def meaning(self, name: str) -> Path:
+    def meaning(self, name: str) -> NamePath:
         """The path from `input` or `data`; `LOCAL` for a variable."""
         if name in self.declared:
             return LOCAL
@@ -38,8 +38,8 @@ class Scope:
             return (*self.module.package.split("."), name)
         return (name,) if name in ("input", "data") else LOCAL
 
-    def full(self, node: Node) -> tuple[Path, bool] | None:
-        """Path of a reference as far as it is written out, and whether that is all; None for a variable's."""
+    def full(self, node: Node) -> tuple[NamePath, bool] | None:
+        """NamePath of a reference as far as it is written out, and whether that is all; None for a variable's."""
         found = reference(node)
         if found is None or not (start := self.meaning(found[0])):
             return None
@@ -76,7 +76,7 @@ def pattern_variables(node: Node) -> Iterator[tuple[str, Node]]:
             yield from pattern_variables(each[2])
 
 
-def declarations(query: Node, scope: Scope) -> Iterator[tuple[str, Node]]:
+def declarations(query: Node, scope: LexicalScope) -> Iterator[tuple[str, Node]]:
     """Variables that a query's statements declare, each as often as it is declared."""
     for statement in query["stmts"]:
         ((kind, node),) = statement["literal"].items()

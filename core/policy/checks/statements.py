@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..definition import Node
-from .scope import CLOSURES, LOCAL, Scope, children, pattern_variables
+from .scope import CLOSURES, LOCAL, LexicalScope, children, pattern_variables
 
 Names = frozenset[str]
-Arity = Callable[[Scope, Node], int | None]
+Arity = Callable[[LexicalScope, Node], int | None]
 """How many arguments a call's function takes; None where it is not known."""
 
 
@@ -25,7 +25,7 @@ class Parts:
     calls: list[Node] = field(default_factory=list)
 
 
-def parts_of(nodes: list[Node], scope: Scope) -> Parts:
+def parts_of(nodes: list[Node], scope: LexicalScope) -> Parts:
     """All of these expressions' parts together."""
     parts = Parts()
     for each in nodes:
@@ -33,7 +33,7 @@ def parts_of(nodes: list[Node], scope: Scope) -> Parts:
     return parts
 
 
-def _collect(node: Node, scope: Scope, parts: Parts) -> None:
+def _collect(node: Node, scope: LexicalScope, parts: Parts) -> None:
     ((kind, inner),) = node.items()
     if kind == "Var":
         if scope.meaning(str(inner["value"])) == LOCAL:
@@ -79,7 +79,7 @@ class Statement:
     """One statement of a query, or one expression that is its result."""
 
     parts: Parts
-    scope: Scope
+    scope: LexicalScope
     node: Node = None
     negated: bool = False
     sides: tuple[Node, Node] | None = None
@@ -100,7 +100,7 @@ class Statement:
         return frozenset(self.parts.variables)
 
     @classmethod
-    def of(cls, arity: Arity, statement: Node, scope: Scope) -> Statement:
+    def of(cls, arity: Arity, statement: Node, scope: LexicalScope) -> Statement:
         """Read a statement."""
         ((kind, node),) = statement["literal"].items()
         modifiers = [each["as"] for each in statement.get("with_mods") or ()]

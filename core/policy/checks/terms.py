@@ -9,14 +9,14 @@ from ...errors import PolicyError
 from ..definition import Node
 from .head import constant
 from .kinds import ANY, NUMBER, Array, Kind, Object, OneOf, Set, any_of, at, can_equal, either, small, unknown
-from .scope import LOCAL, Scope, children
+from .scope import LOCAL, LexicalScope, children
 
 
 @dataclass(slots=True)
 class Terms:
     """Types of the variables of one query, and of the references, calls and comprehensions that were visited in it."""
 
-    scope: Scope
+    scope: LexicalScope
     known: dict[str, Kind]
     """Types of variables."""
     seen: dict[int, Kind | None] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from ..definition import Definition, Node, parameters
 from .head import Head
 from .kinds import BOOLEAN, Function, Kind, Object, Set, filled, small
 from .rule_tree import Tree
-from .scope import Scope, pattern_variables
+from .scope import LexicalScope, pattern_variables
 from .walk import Common, Walk
 
 
@@ -20,7 +20,7 @@ class Typing:
     world: Common
     rules: Tree = field(default_factory=Tree)
 
-    def definition(self, definition: Definition, scope: Scope) -> None:
+    def definition(self, definition: Definition, scope: LexicalScope) -> None:
         """Walk one definition; those that it mentions come before. `scope`: that of its file."""
         self.world.layers = [self.rules]
         patterns = parameters(definition)

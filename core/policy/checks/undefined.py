@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Definition, Node, parameters, reference
 from .functions import builtins
-from .scope import CLOSURES, LOCAL, Scope, children
+from .scope import CLOSURES, LOCAL, LexicalScope, children
 from .types import Type
 
-Found = tuple[str, Definition, Scope]
+Found = tuple[str, Definition, LexicalScope]
 _DEPTH = 12
 MEND = "say what is negated or compared in a rule of its own, and use that"
 
@@ -25,7 +25,7 @@ MEND = "say what is negated or compared in a rule of its own, and use that"
 class Undefined:
     """Looks for parts that may be undefined, as far as types and the rules' text tell."""
 
-    definitions: Mapping[Path, list[Found]]
+    definitions: Mapping[NamePath, list[Found]]
     input: Type
     always: frozenset[str]
     """Fields that events of all kinds have which are looked at."""
@@ -35,7 +35,7 @@ class Undefined:
     known: Mapping[str, Type] = field(default_factory=dict)
     depth: int = 0
 
-    def under_not(self, expression: Node, scope: Scope) -> Node | None:
+    def under_not(self, expression: Node, scope: LexicalScope) -> Node | None:
         """The first part because of which engines differ about `not expression`."""
         ((kind, inner),) = expression.items()
         equal = (kind == "BoolExpr" and inner["op"] == "Eq") or (kind == "AssignExpr" and inner["op"] == "Eq")
@@ -49,7 +49,7 @@ class Undefined:
                 return found
         return None
 
-    def as_values(self, node: Node, scope: Scope, *, is_value: bool) -> Node | None:
+    def as_values(self, node: Node, scope: LexicalScope, *, is_value: bool) -> Node | None:
         """The first such part of a `part in collection` that is used as a value. `is_value`: the whole of it is."""
         ((kind, inner),) = node.items()
         if kind in CLOSURES:  # their queries are looked at by themselves
@@ -59,7 +59,7 @@ class Undefined:
         below = _indices(node) if kind in ("RefDot", "RefBrack") else _parts(kind, inner)
         return next(filter(None, (self.as_values(each, scope, is_value=True) for each in below)), None)
 
-    def part(self, node: Node, scope: Scope) -> Node | None:
+    def part(self, node: Node, scope: LexicalScope) -> Node | None:
         """The first part of an expression that may be undefined."""
         ((kind, inner),) = node.items()
         if kind in ("Var", "RefDot", "RefBrack"):
@@ -69,7 +69,7 @@ class Undefined:
         found = next(filter(None, (self.part(each, scope) for each in _parts(kind, inner))), None)
         return node if found is None and kind == "Call" and not self._answers(inner, scope) else found
 
-    def _answers(self, call: Node, scope: Scope) -> bool:
+    def _answers(self, call: Node, scope: LexicalScope) -> bool:
         """Whether a function answers for all arguments; what a built-in one does not take is an error in both."""
         named = reference(call["fcn"])
         if named is None:
@@ -83,7 +83,7 @@ class Undefined:
             for _, each, _ in found
         )
 
-    def _is_there(self, node: Node, scope: Scope) -> bool:
+    def _is_there(self, node: Node, scope: LexicalScope) -> bool:
         base, steps = _steps(node)
         if "Var" not in base:
             return False
@@ -103,7 +103,7 @@ class Undefined:
             return self._rule_is_there(("data", *path))
         return _has(self.data, path)
 
-    def _rule_is_there(self, path: Path) -> bool:
+    def _rule_is_there(self, path: NamePath) -> bool:
         """Whether a rule has a value for all inputs."""
         found = self.definitions.get(path, [])
         if self.depth > _DEPTH:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...events.inline import Path
+from ...events.inline import NamePath
 from ..definition import Node, reference
 from .functions import builtins
 from .head import constant, steps_of
@@ -50,7 +50,7 @@ class Common(Layers):
 
     ordered: Mapping[int, Sequence[Node]] = field(default_factory=dict)
     """The statements of each query (by its identity) in the order in which they can be evaluated."""
-    dependents: Callable[[Path], Iterable[Path]] = lambda _: ()
+    dependents: Callable[[NamePath], Iterable[NamePath]] = lambda _: ()
     """Paths of the rules that a reference may mean, and of all that depend on them."""
 
 
@@ -231,7 +231,7 @@ class Walk(References):
         self._arguments(node, f"of {name}", call["params"], wanted)
         return function.result
 
-    def function(self, path: Path) -> Function | None:
+    def function(self, path: NamePath) -> Function | None:
         """A function that is called; None where anything may be."""
         if path[0] == "data":
             kind = find(self.world.layers, [(TEXT, each) for each in path])

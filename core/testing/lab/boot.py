@@ -59,7 +59,7 @@ class End(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class GuestExit:
     """What became of a guest."""
 
     end: End
@@ -96,7 +96,7 @@ def run(
     timeout_s: float,
     results: Path | None = None,
     output: Callable[[bytes], object],
-) -> Outcome:
+) -> GuestExit:
     """Boot, run the command as root in the current folder, end the guest.
 
     `output` gets what the command writes, as it comes. `results` is a folder that the guest may write, by the path in
@@ -170,7 +170,7 @@ class _Guest:
         self._console = b""
         self._shown = 0
 
-    def wait(self) -> Outcome:
+    def wait(self) -> GuestExit:
         start = time.monotonic()
         terminal, theirs = pty.openpty()  # virtme-ng wants one
         process = subprocess.Popen(
@@ -192,7 +192,7 @@ class _Guest:
             os.close(terminal)
         self._show()
         end, status = self._judge(timed_out)
-        return Outcome(end, status, self._what_matters(), time.monotonic() - start)
+        return GuestExit(end, status, self._what_matters(), time.monotonic() - start)
 
     def _what_matters(self) -> tuple[str, ...]:
         """What led to a panic and what it says, or else the last lines."""
