@@ -141,6 +141,12 @@ class SwitchedOffError(KernelError):
     exit_code = ExitCode.DEGRADED
 
 
+class LockedDownError(KernelError):
+    """The kernel lets nobody read its memory. Without that, neither an agent nor a full look is possible."""
+
+    exit_code = ExitCode.DEGRADED
+
+
 class ForkError(KernelError):
     """A process of KRIe's own could not be started."""
 

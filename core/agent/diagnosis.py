@@ -19,6 +19,7 @@ from ..loader.origin import Origin
 from ..plugin.manager import Plugins
 from ..plugin.report import ProbeReport
 from ..policy.engine import Rule
+from ..privileges import locked_down
 from ..timings import Phase
 from ..version import version
 from .blindness import BlindRule, blind_rules, missing_fields
@@ -56,6 +57,8 @@ class Report:
     """Where the programs come from."""
     programs_problem: str = ""
     """Why a folder of compiled programs was of no use; empty where all is well."""
+    lockdown: str = ""
+    """How far the kernel is locked down; empty: not at all, or it does not say."""
     revision: str = ""
     """Of the policy."""
     engine: Mapping[str, Any] | None = None
@@ -92,7 +95,7 @@ class Report:
             "healthy": self.healthy,
             "version": self.version,
             "programs": {"from": self.programs, "problem": self.programs_problem},
-            "kernel": {"release": self.release, "refused": dict(self.refused)},
+            "kernel": {"release": self.release, "refused": dict(self.refused), "lockdown": self.lockdown},
             "modes": {name: str(mode) for name, mode in sorted(self.modes.items())},
             "probes": [
                 {
@@ -166,6 +169,7 @@ def diagnose(
         timings=facts.timings.phases(),
         programs=facts.programs,
         programs_problem=facts.programs_problem,
+        lockdown=locked_down(),
         revision=revision,
         engine=engine,
     )

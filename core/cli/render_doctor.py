@@ -10,6 +10,11 @@ from rich.console import Console
 from ..loader.origin import Origin
 from .render import engine, line, lines, state, table, told
 
+_LOCKED = (
+    "memory can be read and probes be attached in this mode; most of debugfs is closed, so that nobody can switch "
+    "kprobes off there, nor put that right. Under confidentiality nothing of KRIe would work"
+)
+
 
 def doctor(console: Console, report: Mapping[str, Any]) -> None:
     """The whole report."""
@@ -23,6 +28,8 @@ def doctor(console: Console, report: Mapping[str, Any]) -> None:
     console.print(line(f"programs {Origin(report['programs']['from']).text}{because}"))
     for type_, why in kernel["refused"].items():
         console.print(line(f"  refuses {type_}: ", (why.partition("\n")[0], "dim")))
+    if kernel["lockdown"]:
+        console.print(line(("locked down", "yellow"), f" ({kernel['lockdown']}): {_LOCKED}"))
     rows = [(each["name"], state(each["state"]), each["alternative"] or "-", lines(each["reason"])) for each in probes]
     console.print(table("Probes", ("probe", "state", "by", "what to know"), rows, apart=True))
     _containment(console, report["containment"])

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from ..errors import KernelError
+from ..errors import KernelError, LockedDownError, ProgramLoadError
+from ..privileges import locked_down
 from . import bpf
 from .counting import instruction
 
@@ -22,6 +23,11 @@ PIECE_BYTES = 1 << 20
 """What one run reads at most. 4 KiB a run took 45 ms for 18.9 MB in Python, 1 MiB takes 6."""
 _F_MMAPABLE = 1 << 10
 _LOOKUP_ELEM, _PROBE_READ_KERNEL = 1, 113
+_READER = "bpf_probe_read_kernel"
+_HELPS = (
+    "Neither krie run nor krie doctor nor krie integrity can do without: boot with lockdown=integrity, or without; no "
+    "kernel that runs can be unlocked"
+)
 
 
 class KernelMemory:
@@ -63,7 +69,10 @@ class KernelMemory:
 
 
 def open_memory(stack: ExitStack) -> tuple[KernelMemory, int]:
-    """Load the program; `stack` unloads it. Also the descriptor of its map, to be guarded. Raises `KernelError`."""
+    """Load the program; `stack` unloads it. Also the descriptor of its map, to be guarded.
+
+    Raises `KernelError`: `LockedDownError` where the kernel lets nobody read.
+    """
     memory, answer, _ = _open(stack)
     return memory, answer
 
@@ -76,11 +85,25 @@ def _open(stack: ExitStack) -> tuple[KernelMemory, int, int]:
     answer = bpf.map_of_shape(shape)
     stack.callback(os.close, answer)
     bpf.freeze(answer)  # nobody else maps it writable, and so has us read what is not there
-    program = bpf.prog_load(bpf.ProgramSpec("krie_read", bpf.ProgType.RAW_TRACEPOINT), _reading(answer, secret))
+    program = _load(_reading(answer, secret))
     stack.callback(os.close, program)
     memory, window = memory_of(program, answer, secret)
     stack.callback(window.close)
     return memory, answer, secret
+
+
+def _load(instructions: bytes) -> int:
+    """Descriptor of the program that reads. The verifier would only say that it knows no such helper."""
+    try:
+        return bpf.prog_load(bpf.ProgramSpec("krie_read", bpf.ProgType.RAW_TRACEPOINT), instructions)
+    except ProgramLoadError as error:
+        mode = locked_down()
+        if mode != "confidentiality" and _READER not in error.log:
+            raise
+        why = "it is locked down (confidentiality)"
+        if mode != "confidentiality":  # or nobody can tell, as where securityfs is not mounted
+            why += ", or a security module forbids it"
+        raise LockedDownError("the kernel refuses BPF programs to read its memory", hint=f"{why}. {_HELPS}") from error
 
 
 def open_memories(stack: ExitStack) -> tuple[KernelMemory, tuple[int, int]]:

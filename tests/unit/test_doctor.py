@@ -22,6 +22,7 @@ from krie.enforce.containment import NAME
 from krie.enforce.guard_sensor import NAME as GUARD
 from krie.events.operations import OPERATIONS
 from krie.plugin.report import ProbeReport
+from krie.privileges import locked_down
 from rich.console import Console
 
 from .kernel_side import KernelSide, armed
@@ -92,7 +93,7 @@ def test_the_document_tells_all_of_a_probe() -> None:
     assert "name" in first["not_filled"]
     assert "number" not in first["not_filled"]
     assert (second["alternative"], second["reason"]) == (None, "lsm: EPERM")
-    assert document["kernel"] == {"release": "6.12.0", "refused": {"lsm": "EPERM"}}
+    assert document["kernel"] == {"release": "6.12.0", "refused": {"lsm": "EPERM"}, "lockdown": locked_down()}
     assert document["modes"] == {"sample": "observe"}
 
 
@@ -107,6 +108,13 @@ def test_people_see_what_needs_their_attention() -> None:
     assert "degraded other: it [raised]" in text
     assert "note executables.x: gone" in text
     assert text.startswith(f"{len(POLICY.rules)} rules, revision ; something does not work\n")
+
+
+def test_people_see_how_far_the_kernel_is_locked_down() -> None:
+    report = replace(found(probe("a", "alive")), lockdown="integrity")
+    assert report.to_json()["kernel"]["lockdown"] == "integrity"
+    assert "\nlocked down (integrity): memory can be read" in shown(report)
+    assert "locked down" not in shown(replace(report, lockdown=""))
 
 
 def test_it_begins_with_what_to_do() -> None:
