@@ -16,20 +16,19 @@ def integrity(console: Console, report: Mapping[str, Any]) -> None:
     """The whole report."""
     for each in report["checks"]:
         _check(console, each)
-    compared = [each for each in report["checks"] if each["reference"]]
-    if not compared:
-        console.print(line(("nothing was compared", "yellow")))
-    elif report["intact"]:
+    if not report["intact"]:
+        count = sum(len(each["differences"]) + each["others"] for each in report["checks"])
+        console.print(line((f"{count} places differ, and nothing explains them", "bold red")))
+    elif any(each["compared"] for each in report["checks"]):
         console.print(line(("nothing differs without a legal cause", "green")))
     else:
-        count = sum(len(each["differences"]) + each["others"] for each in compared)
-        console.print(line((f"{count} places differ, and nothing explains them", "bold red")))
+        console.print(line(("no memory was compared", "yellow")))
 
 
 def _check(console: Console, check: Mapping[str, Any]) -> None:
     if check["reference"]:
-        size = f"{check['compared'] / 1e6:.1f} MB"
-        console.print(line((check["name"], "bold"), f": {size} compared with {check['reference']}"))
+        size = f"{check['compared'] / 1e6:.1f} MB " if check["compared"] else ""
+        console.print(line((check["name"], "bold"), f": {size}compared with {check['reference']}"))
     for cause, count in sorted(check["explained"].items()):
         why = "patched while booting, not told by the image" if cause == _BOOT else f"legal: {cause}"
         console.print(line(f"  {count} places differ (", (why, "dim"), ")"))

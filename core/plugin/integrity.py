@@ -39,7 +39,7 @@ class Check:
 
     name: str
     compared: int = 0
-    """Bytes."""
+    """Bytes of memory."""
     reference: str = ""
     """With what; empty where nothing was compared."""
     explained: dict[str, int] = field(default_factory=dict)
@@ -67,10 +67,10 @@ def _checks() -> Iterable[Callable[[KernelMemory, Callable[[str], None]], Iterab
 
 
 def exit_code(checks: Sequence[Check]) -> ExitCode:
-    """What `krie integrity` returns."""
+    """What `krie integrity` returns. Registers alone do not make a look."""
     if any(each.differences for each in checks):
         return ExitCode.TAMPERED
-    return ExitCode.OK if any(each.reference for each in checks) else ExitCode.DEGRADED
+    return ExitCode.OK if any(each.compared for each in checks) else ExitCode.DEGRADED
 
 
 def to_json(checks: Sequence[Check]) -> dict[str, Any]:

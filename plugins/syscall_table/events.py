@@ -49,7 +49,9 @@ class Hook(Event):
     KIND: ClassVar[int] = 0x0301
     NAME: ClassVar[str] = "syscall_table.hook"
 
-    address: Annotated[Hex64, Doc("where: the slot, the jump, or the begin of the bytes that differ")]
+    address: Annotated[
+        Hex64, Doc("where: the slot, the jump, or the begin of the bytes that differ; register: its number")
+    ]
     was: Annotated[Hex64, Doc("table, dispatch, pointer, register: where it led before; 0 where that is not known")]
     now: Annotated[Hex64, Doc("likewise: where it leads now")]
     content: Annotated[bytes, Bytes(PIECE_BYTES), Doc("handler, entry, idt: the bytes there now, up to 128")]
@@ -66,7 +68,8 @@ class Hook(Event):
         Doc(
             "`table`: a slot of a system call table; `dispatch`: a jump or call of the function that dispatches; "
             "`handler`: its first bytes; `entry`: code on the way there; `idt`: a gate of the interrupt table; "
-            "`pointer`: one of the configured pointers to functions; `register`: of the processor"
+            "`pointer`: one of the configured pointers to functions; `register`: of the processor, or the kernel's "
+            "copy of CR4, whose address is told then"
         ),
     ]
     abi: Annotated[str, Choice("B", ABIS), Inline(), Doc("whose system calls")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import registers
 from .config import SyscallTableConfig
+from .control import SYMBOLS as CONTROL
 from .kallsyms import Kallsyms
 from .reference import PLACES
 
@@ -24,8 +25,9 @@ _LISTS = {
 }
 """Variables in which functions are listed, and what those are."""
 SYMBOLS = tuple(_LISTS)
-_NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded"
-_NEVER = "IDTR, CR0, CR4 and the debug registers are never read"
+NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded"
+NO_CONTROL = "this kernel does not tell which bits of CR4 it pins, and its copies of that register"
+NEVER = "IDTR, CR0, CR4 itself and the debug registers are never read: nothing shows them to root or to BPF"
 
 
 def limits(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
@@ -35,8 +37,10 @@ def limits(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
         absent = [each for each in _TABLES if not symbols.address(each)]
         found += [f"this kernel does not tell where {', '.join(absent)} is"] if absent else []
     if symbols is None or not registers.shown():
-        found.append(_NO_REGISTERS)
-    return "; ".join((*found, _NEVER, *_of_code(config, symbols)))
+        found.append(NO_REGISTERS)
+    if symbols is not None and not all(map(symbols.address, CONTROL)):
+        found.append(NO_CONTROL)
+    return "; ".join((*found, NEVER, *_of_code(config, symbols)))
 
 
 def _of_code(config: SyscallTableConfig, symbols: Kallsyms | None) -> list[str]:

@@ -26,6 +26,7 @@ from krie import (
 
 from .code_watch import CodeWatch
 from .config import SyscallTableConfig
+from .control import SYMBOLS as CONTROL
 from .derive import SYMBOLS
 from .events import TRIGGERS, Activity, Code, Hook, Wrapped
 from .handlers import CANARIES, Handler, handlers
@@ -34,6 +35,7 @@ from .limits import SYMBOLS as LISTED
 from .limits import limits
 from .maps import DEFINES, SHARED
 from .pointers import SHIPPED
+from .registers import SYMBOLS as ENTRIES
 from .watch import TRAMPOLINES, Watch
 
 _NAME = "syscall_table"
@@ -153,14 +155,15 @@ def krie_poll() -> Iterable[Event]:
 @hookimpl
 def krie_integrity(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
     """See `krie.plugin.hookspecs`."""
-    from .text import check  # noqa: PLC0415 - the agent does not need it
+    from . import entries, text  # noqa: PLC0415 - the agent does not need them
 
-    return check(memory, progress)
+    return (*text.check(memory, progress), *entries.check(memory))
 
 
 def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
     trampolines = (name for names in TRAMPOLINES for name in names)
-    return Kallsyms((*SYMBOLS, *LISTED, *SHIPPED, *config.pointers, *trampolines))
+    registers = (*ENTRIES, *CONTROL)
+    return Kallsyms((*SYMBOLS, *LISTED, *SHIPPED, *config.pointers, *trampolines, *registers))
 
 
 def _timer(config: SyscallTableConfig) -> Probe:

@@ -7,58 +7,99 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_CPUS = Path("/dev/cpu")
-_REGISTERS = {0xC0000082: "LSTAR", 0xC0000083: "CSTAR", 0x176: "SYSENTER_EIP"}
-"""Architectural numbers, and names."""
+CPUS = Path("/dev/cpu")
+_PAGE = 0xFFF
 
 
-def shown(cpus: Path = _CPUS) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Register:
+    name: str
+    symbols: tuple[str, ...]
+    """Of the kernel's, what it may lead to."""
+    flags: int = 0
+    """Bits that are no part of the address."""
+
+
+_REGISTERS = {
+    0x176: _Register("SYSENTER_EIP", ("entry_SYSENTER_compat",)),
+    0x1D4: _Register("FRED_CONFIG", ("asm_fred_entrypoint_user",), _PAGE),  # which replaces the others, since 6.9
+    0xC0000082: _Register("LSTAR", ("entry_SYSCALL_64",)),
+    # Without 32-bit programs: what does nothing but return, by both names that it had.
+    0xC0000083: _Register("CSTAR", ("entry_SYSCALL_compat", "entry_SYSCALL32_ignore", "ignore_sysret")),
+}
+"""By their architectural numbers."""
+SYMBOLS = tuple(symbol for each in _REGISTERS.values() for symbol in each.symbols)
+NAMES = {number: each.name for number, each in _REGISTERS.items()}
+
+
+def shown(cpus: Path = CPUS) -> bool:
     """Whether they can be read now."""
     return any(cpus.glob("[0-9]*/msr"))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A register that is not what it was, or is so again."""
+    """A register that is not what it should be, or is so again."""
 
-    name: str
+    register: int
+    """Its number, which `NAMES` has."""
     cpu: int
     was: int
+    """What it should be; 0 where the kernel does not tell."""
     now: int
     restored: bool
 
 
 class Registers:
-    """Tells each new value once. What the first look finds is what a register was, if it is the kernel's own code."""
+    """Tells each new value once. What a register should be, the kernel's symbols tell, not what the first look finds.
 
-    def __init__(self, is_kernel: Callable[[int], bool], cpus: Path = _CPUS) -> None:
-        """`is_kernel`: whether an address is in the kernel's own code."""
+    Where they do not, it is what the first look finds if that is the kernel's own code. 0 leads nowhere: a processor
+    of AMD has no SYSENTER in long mode, and a guest of Xen's enters by the hypervisor.
+    """
+
+    def __init__(self, address: Callable[[str], int], is_kernel: Callable[[int], bool], cpus: Path = CPUS) -> None:
+        """`address`: of the kernel's symbols, 0 for what it does not tell. `is_kernel`: is that its own code?"""
+        self._should = {
+            number: tuple(found for each in register.symbols if (found := address(each)))
+            for number, register in _REGISTERS.items()
+        }
         self._is_kernel, self._cpus = is_kernel, cpus
-        self._first: dict[tuple[int, str], int] = {}
-        self._told: dict[tuple[int, str], int] = {}
+        self._first: dict[tuple[int, int], int] = {}
+        self._told: dict[tuple[int, int], int] = {}
 
     def look(self) -> Iterator[Change]:
-        """Nothing where they cannot be read. The AMD way has no SYSENTER in long mode: 0 is no address."""
+        """Nothing where they cannot be read."""
         for cpu, values in self._read():
-            for name, now in values.items():
-                key = cpu, name
+            for register, now in values.items():
+                key = cpu, register
                 if key not in self._first:
-                    self._first[key] = self._told[key] = now if not now or self._is_kernel(now) else 0
+                    right = self._is_right(register, now)
+                    self._first[key] = now if right else next(iter(self._should[register]), 0)
+                    self._told[key] = self._first[key]
                 if now != self._told[key]:
                     self._told[key] = now
-                    yield Change(name, cpu, self._first[key], now, now == self._first[key])
+                    yield Change(register, cpu, self._first[key], now, now == self._first[key])
 
-    def _read(self) -> Iterator[tuple[int, Mapping[str, int]]]:
+    def _is_right(self, register: int, value: int) -> bool:
+        should = self._should[register]
+        return not value or (value in should if should else self._is_kernel(value))
+
+    def _read(self) -> Iterator[tuple[int, Mapping[int, int]]]:
         for file in sorted(self._cpus.glob("[0-9]*/msr")):
             try:
                 descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:  # a CPU that went offline, or a module that is being removed
                 continue
             try:
-                yield int(file.parent.name), {name: _value(descriptor, number) for number, name in _REGISTERS.items()}
+                yield int(file.parent.name), dict(_values(descriptor))
             finally:
                 os.close(descriptor)
 
 
-def _value(descriptor: int, number: int) -> int:
-    return int.from_bytes(os.pread(descriptor, 8, number), "little")
+def _values(descriptor: int) -> Iterator[tuple[int, int]]:
+    for number, register in _REGISTERS.items():
+        try:
+            value = int.from_bytes(os.pread(descriptor, 8, number), "little")
+        except OSError:  # this processor has no such register
+            continue
+        yield number, value & ~register.flags

@@ -12,6 +12,7 @@ from . import explained
 from .begins import is_ftraces
 from .code_watch import CodeWatch
 from .config import SyscallTableConfig
+from .control import Control
 from .derive import Derivation
 from .derived import Derived
 from .events import ABIS, ENTRY, HANDLER, WHERE, Activity, Hook, Wrapped
@@ -22,7 +23,7 @@ from .maps import DISPATCHERS, Entered, Kernel, Look
 from .numbers import call_of
 from .pieces import Piece, packed
 from .pointers import SHIPPED
-from .registers import Registers
+from .registers import NAMES, Registers
 
 TRAMPOLINES = (
     ("__kretprobe_trampoline", "kretprobe_trampoline"),
@@ -30,6 +31,7 @@ TRAMPOLINES = (
     ("return_to_handler",),
 )
 """Where the kernel lets functions return to that a tracer follows, by names that it has or had."""
+CR4 = "CR4, as the kernel remembers it"
 _WAIT_NS = 500_000_000
 """Looks of the timer are at least so far apart, and at most three times as far, and a timer's period."""
 _MODULES = Path("/proc/modules")
@@ -61,7 +63,8 @@ class Watch:
         self._symbols: Symbols | None = None
         self._modules = ""
         self._read_at = 0.0
-        self._registers = Registers(lambda address: address in self.derived.text)
+        self._registers = Registers(symbols.address, lambda address: address in self.derived.text)
+        self._control = Control(memory, symbols.address)
         self._missing = list(self.derived.missing)
         self.places = self._push(maps)
         for handler in handlers:
@@ -91,12 +94,13 @@ class Watch:
             first = event.address - piece.address if piece is not None else 0
         was = piece.expected[first : first + _SHOWN] if piece is not None else b""
         now = event.content[: len(piece.expected)][first : first + _SHOWN] if piece is not None else b""
-        leads_to = event.now or (_leads_to(piece, event.content, first) if piece is not None else 0)
+        is_value = event.where == "register" and event.target == "none"
+        leads_to = 0 if is_value else event.now or (_leads_to(piece, event.content, first) if piece is not None else 0)
         return {
             "place": self._place(event, piece, first),
             "syscall": self._syscall(event, piece),
             "symbol": self._name(leads_to),
-            "was_symbol": self._name(event.was),
+            "was_symbol": "" if is_value else self._name(event.was),
             "owner": self._owner(leads_to) if leads_to else "",
             "explained": self._explained(event, piece, first),
             "bytes_was": was.hex(),
@@ -110,8 +114,13 @@ class Watch:
             yield _hook(
                 address=each.function, was=each.handler, number=each.number, where="dispatch", abi=ABIS[each.abi]
             )
+        yield from self._of_registers()
+        yield self._activity(code)
+
+    def _of_registers(self) -> Iterator[Hook]:
         for change in self._registers.look():
             yield _hook(
+                address=change.register,
                 was=change.was,
                 now=change.now,
                 number=change.cpu,
@@ -120,7 +129,16 @@ class Watch:
                 target="kernel" if change.now in self.derived.text else "other",
                 restored=change.restored,
             )
-        yield self._activity(code)
+        for lost in self._control.look():
+            yield _hook(
+                address=lost.address,
+                was=lost.was,
+                now=lost.now,
+                number=lost.cpu,
+                where="register",
+                trigger="scan",
+                restored=lost.restored,
+            )
 
     def _push(self, maps: Maps) -> int:
         made = packed(self.derived.pieces)
@@ -190,7 +208,7 @@ class Watch:
 
     def _place(self, event: Hook, piece: Piece | None, first: int) -> str:
         if event.where == "register":
-            return "LSTAR, CSTAR or SYSENTER_EIP"
+            return NAMES.get(event.address, CR4)
         if piece is None:
             return self._name(event.address)
         if event.where in ("table", "pointer", "idt"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from krie.plugins.syscall_table.control import field_offset
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
@@ -259,6 +260,34 @@ def test_the_register_by_which_system_calls_enter(
     with test_module.effect("entry"):
         (line,) = hooks.expect(1)
         assert of(line, "where", "target", "owner", "trigger") == ("register", "other", MODULE, "scan")
+        assert of(line, "place", "was") == ("LSTAR", f"{address_of('entry_SYSCALL_64'):#x}")
+        assert rules_of(line) == {"SYSCALL003"}
+    (line,) = hooks.expect(1)
+    assert of(line, "where", "restored") == ("register", True)
+
+
+@pytest.mark.needs("test_module")
+def test_the_kernels_copy_of_a_control_register(
+    watching: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn]
+) -> None:
+    """One pinned bit is cleared in it: what the kernel pins never reaches the register itself."""
+    try:
+        copies, first_cpu, pinned = map(address_of, ("cpu_tlbstate", "__per_cpu_offset", "cr4_pinned_bits"))
+    except KeyError:
+        lacks("cpu_tlbstate: its address is not told")
+    (bits,) = struct.unpack("=Q", read_memory(pinned, 8))
+    offset = field_offset()
+    if not bits or offset is None:
+        lacks("cr4_pinned_bits: this kernel pins no bit of CR4")
+    byte, bit = divmod((bits & -bits).bit_length() - 1, 8)
+    (cpu_offset,) = struct.unpack("=Q", read_memory(first_cpu, 8))
+    address = (copies + cpu_offset + offset + byte) & 0xFFFF_FFFF_FFFF_FFFF
+    hooks = Hooks(watching)
+    with test_module.effect("write", address, f"{read_memory(address, 1)[0] & ~(1 << bit):02x}"):
+        (line,) = hooks.expect(1)
+        assert of(line, "where", "target", "number", "owner") == ("register", "none", 0, "")
+        assert line["event"]["place"] == "CR4, as the kernel remembers it"
+        assert int(line["event"]["was"], 16) & ~int(line["event"]["now"], 16) == 1 << 8 * byte + bit
         assert rules_of(line) == {"SYSCALL003"}
     (line,) = hooks.expect(1)
     assert of(line, "where", "restored") == ("register", True)

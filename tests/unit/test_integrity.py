@@ -29,7 +29,8 @@ def test_what_is_returned() -> None:
     absent = Check("rodata", not_looked_at=("no boot image",))
     changed = Check("text", 4096, "image /boot/vmlinuz", differences=(DIFFERENT,))
     assert exit_code([compared, absent]) is ExitCode.OK
-    assert exit_code([absent]) is exit_code([]) is ExitCode.DEGRADED
+    registers = Check("registers", reference="the kernel's symbols")
+    assert exit_code([absent, registers]) is exit_code([absent]) is exit_code([]) is ExitCode.DEGRADED
     assert exit_code([compared, changed]) is ExitCode.TAMPERED
 
 
@@ -43,7 +44,11 @@ def test_what_is_returned() -> None:
         ),
         (
             Check("text", not_looked_at=("code: [no] image",)),
-            ("not looked at: code: [no] image", "nothing was"),
+            ("not looked at: code: [no] image", "no memory was"),
+        ),
+        (
+            Check("registers", reference="symbols", differences=(DIFFERENT,)),
+            ("registers: compared with symbols", "1 places"),
         ),
     ],
 )

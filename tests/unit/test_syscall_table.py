@@ -1,6 +1,5 @@
 """The plugin without a kernel: what it derives of memory and symbols, how it packs that, what it makes of events."""
 
-import os
 import struct
 import time
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
 from krie.plugins.syscall_table.numbers import call_of, numbers_by_handler
 from krie.plugins.syscall_table.pieces import Piece, Site, cut, packed
-from krie.plugins.syscall_table.registers import Change, Registers, shown
 from krie.plugins.syscall_table.switch import read_switch
 from krie.plugins.syscall_table.watch import Watch, _first_difference
 from krie.testing.events import build
@@ -257,25 +255,6 @@ def test_numbers_by_names() -> None:
     assert call_of("__ia32_compat_sys_open") == "open"
 
 
-def test_registers_are_told_once_for_each_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = dict.fromkeys((0x176, 0xC0000082, 0xC0000083), TEXT)
-    monkeypatch.setattr(os, "pread", lambda _, size, number: values[number].to_bytes(size, "little"))
-    assert not shown(tmp_path)
-    (tmp_path / "0").mkdir()
-    (tmp_path / "0/msr").touch()
-    assert shown(tmp_path)
-    registers = Registers(lambda address: address < MODULE, tmp_path)
-    assert list(registers.look()) == []
-    values[0xC0000082] = MODULE
-    assert list(registers.look()) == [Change("LSTAR", 0, TEXT, MODULE, False)]
-    assert list(registers.look()) == []
-    values[0xC0000082] = TEXT
-    assert list(registers.look()) == [Change("LSTAR", 0, TEXT, TEXT, True)]
-    values[0xC0000083] = MODULE
-    (before,) = Registers(lambda address: address < MODULE, tmp_path).look()
-    assert (before.name, before.was, before.now) == ("CSTAR", 0, MODULE)
-
-
 def test_what_explains_code(monkeypatch: pytest.MonkeyPatch) -> None:
     lists = {
         "kprobes/list": ["ffffffff81000010  k  f+0x10    [OPTIMIZED]", "ffffffff81000100  k  g+0x0  [GONE]"],
@@ -318,6 +297,7 @@ def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     for part in (
         "where idt_table is",
         "LSTAR",
+        "bits of CR4 it pins",
         "IDTR",
         "lists of kernel threads, binary formats are",
         "code of modules",
