@@ -1,5 +1,7 @@
 """What leads a system call away from the kernel is told, once, with whose code it leads to; and so is its undoing."""
 
+import ctypes
+import errno
 import os
 import signal
 import struct
@@ -14,6 +16,8 @@ from krie.plugins.syscall_table.control import field_offset
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
+
+from .quiet_tracers import TRACEFS, fprobes, handlers, live_patch
 
 HOOK, WRAPPED, ACTIVITY = "syscall_table.hook", "syscall_table.wrapped", "syscall_table.activity"
 MODULE = "krie_test"
@@ -307,6 +311,25 @@ def test_tracers_are_silent(watching: RunningAgent) -> None:
     hooks.pass_time()
     (tracefs / "events/krie_quiet/enable").write_text("0")
     events.write_text("\n")
+    hooks.none()
+
+
+@pytest.mark.needs("guest", "kprobe")
+def test_fprobes_on_all_handlers_are_silent(watching: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
+    hooks = Hooks(watching)
+    with fprobes(handlers(), lacks):
+        assert (TRACEFS / "enabled_functions").read_text().count("__x64_sys_") > 200
+        hooks.pass_time()
+    hooks.none()
+
+
+@pytest.mark.needs("guest")
+def test_a_live_patch_of_a_system_call_is_silent(watching: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
+    hooks = Hooks(watching)
+    with live_patch(lacks):
+        assert ctypes.CDLL(None, use_errno=True).syscall(number_of(RARE), 3) == -1
+        assert ctypes.get_errno() == errno.EXFULL
+        hooks.pass_time()
     hooks.none()
 
 

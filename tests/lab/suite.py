@@ -21,6 +21,7 @@ from krie.testing.lab.modules import build_module
 from krie.testing.needs import COMPILED_VARIABLE, MODULE_VARIABLE, SAMPLES_VARIABLE
 
 from .. import durations
+from ..kernel.quiet_tracers import LIVEPATCH_VARIABLE
 from .findings import COMPILED_ANYWAY, TEXT, compiled_anyway, findings, passed
 from .samples import build_samples
 from .suites import ROOT, SUITES, Suite
@@ -64,6 +65,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.GuestExit:
     kernel = find(suite.kernel, cache, _say)
     machine = boot.Machine(append=f"{_APPEND} {suite.append}", cpu=suite.cpu, kvm=kvm_works(kernel.image, cache))
     module = build_module(kernel, ROOT / "tests/kernel/kmod", cache, _say)
+    livepatch = build_module(kernel, ROOT / "tests/kernel/livepatch", cache, _say)
     headers = _HEADERS % shlex.quote(f"{kernel.headers}/usr/src") if slow and kernel.headers is not None else ""
     values = {
         "headers": headers,
@@ -80,6 +82,7 @@ def run(suite: Suite, *, slow: bool = False) -> boot.GuestExit:
     command = [
         "env",
         f"{MODULE_VARIABLE}={module}",
+        f"{LIVEPATCH_VARIABLE}={livepatch}",
         f"{COMPILED_VARIABLE}={compile_units(kernel, cache)}",
         *([samples] if slow else []),
         "bash",

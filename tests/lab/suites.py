@@ -47,7 +47,7 @@ SUITES = (
         "debian-5.10",
         "fmod_ret",
         # bpf is not in its lsm=
-        may_lack="bpf_token ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap "
+        may_lack="bpf_token fprobe ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap "
         "poked_data signal_kfunc signed_programs switch syscall_program task_btf timer_bases verified_insns",
         always=True,
     ),
@@ -57,8 +57,8 @@ SUITES = (
         "lsm",
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
-        may_lack="bpf_token ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data signal_kfunc "
-        "signed_programs switch syscall_program task_btf timer_bases verified_insns",
+        may_lack="bpf_token fprobe ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data "
+        "signal_kfunc signed_programs switch syscall_program task_btf timer_bases verified_insns",
     ),
     Suite(
         "debian-6.1",
