@@ -1,5 +1,6 @@
-"""Runs in a guest: `in_guest.py without|observing|enforcing|timed CACHE`. CPU time of ordinary work, beside an agent or
-not. `compiled` only starts an agent, and leaves in its results what the others find in the folder CACHE: its programs.
+"""Runs in a guest: `in_guest.py without|syscall_table|observing|enforcing|timed CACHE`. CPU time of ordinary work,
+beside an agent or not: one of which syscall_table is the only plugin, or one with all. `compiled` only starts these
+two, and leaves in its results what the others find in the folder CACHE: their programs.
 
 `timed` is enforcing too, and has the kernel time every BPF program, which costs by itself: its CPU times are not used.
 """
@@ -10,6 +11,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,7 @@ _WORK = {
     "files 20,000": ("files", 20_000, _READ),
     "pingpong 20,000": ("pingpong", 20_000, _READ),
     "setuid 500": ("setuid", 500, _READ),
+    "getppid 1,000,000": ("getppid", 1_000_000, _READ),
 }
 """What is done, how often, and with which file. The guest's /usr is an overlayfs, as a container's root is."""
 _BODY = "".join(f"int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n" for n in range(60))
@@ -82,15 +85,21 @@ def measure(folder: Path) -> dict[str, float]:
     return found | {label: cpu_s(work(folder, *each)) for label, each in _WORK.items()}
 
 
-def start_agent(folder: Path, mode: str, cache: Path) -> int:
-    """The process of an agent with everything on, armed. It ends with the guest: we could not end one that enforces."""
+def start_agent(folder: Path, mode: str, cache: Path, *, alone: bool = False) -> int:
+    """The process of an agent with everything on, armed. It ends with the guest: we could not end one that enforces.
+
+    `alone`: with syscall_table only, the one plugin that looks by itself, at whatever runs.
+    """
     config, journal = folder / "krie.toml", folder / "journal.jsonl"
+    others = (
+        f'[plugins.runtime_integrity]\nmode = "{mode}"\nrequired = true\nmap_access = true\n'
+        f'[plugins.smep_smap]\nmode = "{mode}"\n[plugins.cfi]\nmode = "{mode}"\n'
+    )
     config.write_text(
         f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\ncache_dir = "{cache}"\n'
         f"allow_syscall_tracepoints = true\n"
         f'[journal]\npath = "{journal}"\n'
-        f'[plugins.runtime_integrity]\nmode = "{mode}"\nrequired = true\nmap_access = true\n'
-        f'[plugins.smep_smap]\nmode = "{mode}"\n'
+        f'[plugins.syscall_table]\nmode = "{mode}"\nrequired = true\n{"" if alone else others}'
     )
     agent = subprocess.Popen([sys.executable, "-I", "-m", "krie.agent", "--config", str(config)])
     while not (journal.exists() and '"krie.started"' in journal.read_text()):
@@ -123,11 +132,17 @@ def main() -> None:
     agent = 0
     folder = Path(tempfile.mkdtemp(dir=_TMPFS))
     if how == "compiled":
-        start_agent(folder, "observe", results / "programs")
+        for alone in (True, False):
+            place = folder / str(alone)
+            place.mkdir(mode=0o700)
+            agent = start_agent(place, "observe", results / "programs", alone=alone)
+            os.kill(agent, signal.SIGTERM)
+            os.waitpid(agent, 0)
         return
     prepare(folder)
     if how != "without":
-        agent = start_agent(folder, "observe" if how == "observing" else "enforce", Path(cache))
+        mode = "enforce" if how in ("enforcing", "timed") else "observe"
+        agent = start_agent(folder, mode, Path(cache), alone=how == "syscall_table")
     prepare(folder)
     if how == "timed":
         Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")

@@ -1,9 +1,10 @@
-/* Ordinary work, so that its cost can be compared with and without KRIe: workload forkexec|files|pingpong|setuid N FILE.
+/* Ordinary work, so that its cost can be compared with and without KRIe: workload NAME N FILE.
  * FILE is what is run, or read. */
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,11 @@ static int pingpong(void)
 	return write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1;
 }
 
+static int bystander(void)
+{
+	return syscall(SYS_getppid) < 0;
+}
+
 static int set_user(void)
 {
 	return setuid(0);
@@ -56,7 +62,11 @@ int main(int count, char **words)
 	const struct {
 		const char *name;
 		int (*once)(void);
-	} works[] = { { "forkexec", forkexec }, { "files", files }, { "pingpong", pingpong }, { "setuid", set_user } };
+	} works[] = { { "forkexec", forkexec },
+		      { "files", files },
+		      { "pingpong", pingpong },
+		      { "setuid", set_user },
+		      { "getppid", bystander } };
 
 	path = words[count - 1];
 	for (unsigned long i = 0; count == 4 && i < sizeof(works) / sizeof(*works); i++) {
