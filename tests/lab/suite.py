@@ -6,6 +6,7 @@ agents' journals.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import signal
@@ -97,12 +98,13 @@ def compile_python(marked: str) -> list[str]:
     """Leave bytecode beside the sources, that of tests as pytest rewrites them; returns the files with wanted tests.
 
     Guests see the bytecode, and cannot keep theirs: compiling takes them half a minute, and so does importing tests of
-    which they run none.
+    which they run none. pytest would leave none where PYTHONDONTWRITEBYTECODE is set, as in many containers.
     """
     compiling = [sys.executable, "-m", "compileall", "-q", "core", "plugins", "policies", "bpf", "tests"]
     subprocess.run(compiling, cwd=ROOT, check=True)
     collecting = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", "-m", marked]
-    done = subprocess.run([*collecting, "tests/kernel"], cwd=ROOT, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([*collecting, "tests/kernel"], cwd=ROOT, env=env, capture_output=True, text=True)
     files = {line.partition("::")[0]: None for line in done.stdout.splitlines() if "::" in line}
     if done.returncode or not files:
         raise LabError(f"the kernel tests cannot be collected: {done.stdout[-TEXT:]}")

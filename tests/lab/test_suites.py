@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from krie.testing.lab import boot
 
-from . import findings, suites
+from . import findings, suite, suites
 
 
 def test_the_table_has_a_row_a_probe() -> None:
@@ -55,3 +55,16 @@ def test_only_what_ran_and_did_not_fail_has_passed() -> None:
     assert not findings.passed(exited, replace(found, failed=("t::x",)))
     assert not findings.passed(exited, replace(found, tests=0))
     assert not findings.passed(exited, replace(found, compiled=("one",)))
+
+
+def test_guests_find_the_bytecode_of_tests_that_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    for folder in ("core", "plugins", "policies", "bpf", "tests/kernel"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["kernel"]\n')
+    tests = tmp_path / "tests/kernel"
+    (tests / "test_here.py").write_text("def test_it(): pass\n")
+    (tests / "test_there.py").write_text("import pytest\n@pytest.mark.kernel\ndef test_it(): pass\n")
+    assert suite.compile_python("kernel") == ["tests/kernel/test_there.py"]
+    assert list((tests / "__pycache__").glob("test_there.*-pytest-*.pyc"))
