@@ -12,7 +12,8 @@ package krie.runtime_integrity
 #   technique: T1068
 #   seen: |
 #     The program is not started, and the kernel goes on without it: no core dump is kept, no module is loaded. Who has
-#     another handler of core dumps, or a file system's helper, adds its path to data.usermode_helpers.
+#     another handler of core dumps, or a file system's helper, adds its path to data.usermode_helpers: of programs that
+#     do one thing, whatever their arguments say, in folders that only root writes to.
 rules contains {"id": "HELPER001", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.usermode_helper"
 	not is_usermode_helper
@@ -21,7 +22,8 @@ rules contains {"id": "HELPER001", "action": "override", "errno": 1} if {
 # METADATA
 # title: The kernel starts a program that others than root control
 # description: |
-#   Somebody else owns the file, may write to it, or it has no name (a memfd, or a file that was deleted).
+#   Somebody else owns the file, may write to it, or it has no name (a memfd, or a file that was deleted). So it is of
+#   the file's interpreter, where it is a script or binfmt_misc has one for it.
 # custom:
 #   id: HELPER002
 #   severity: critical
@@ -34,5 +36,36 @@ rules contains {"id": "HELPER002", "action": "override", "errno": 1} if {
 	others_control_file
 }
 
-# Not negated in its place: whatever is missing, the rule above is to fire.
+# METADATA
+# title: The kernel gives a helper what it never gives it
+# description: |
+#   One of data.module_loaders without `-q --` before the module: by a setting like core_pattern, modprobe runs what a
+#   file of somebody's says. Or variables beside HOME, TERM and PATH (LD_PRELOAD), where the program is none of
+#   data.usermode_helpers_with_variables.
+# custom:
+#   id: HELPER003
+#   severity: critical
+#   action: override
+#   technique: T1068
+#   seen: |
+#     The program is not started, and the kernel goes on without it. The kernel's own calls cause it for none of the
+#     programs that are shipped in data.usermode_helpers; one of yours that gets variables is added to the other list.
+rules contains {"id": "HELPER003", "action": "override", "errno": 1} if {
+	input.event.kind == "runtime_integrity.usermode_helper"
+	gets_something_else
+}
+
+gets_something_else if {
+	input.event.path in data.module_loaders
+	not input.event.asks_for_module
+}
+
+gets_something_else if {
+	input.event.other_variables
+	not may_have_variables
+}
+
+# Not negated in their places: whatever is missing, the rules above are to fire.
 is_usermode_helper if input.event.path in data.usermode_helpers
+
+may_have_variables if input.event.path in data.usermode_helpers_with_variables

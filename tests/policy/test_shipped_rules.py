@@ -116,7 +116,7 @@ def trace(**fields: Any) -> Ptrace:
 
 
 def started(path: str, **fields: Any) -> UsermodeHelper:
-    return build(UsermodeHelper, path=path, **fields)
+    return build(UsermodeHelper, **{"path": path, "asks_for_module": path == "/sbin/modprobe", **fields})
 
 
 def module(step: str = "file", **fields: Any) -> ModuleLoad:
@@ -235,6 +235,12 @@ CASES = [
     (started("/sbin/modprobe", others_write=True), {"HELPER002"}, started("/sbin/modprobe")),
     (started("/sbin/modprobe", file_uid=1), {"HELPER002"}, started("/tmp/x")),
     (started("/sbin/modprobe", file_deleted=True), {"HELPER002"}, started("/tmp/x")),
+    (started("/sbin/modprobe", asks_for_module=False), {"HELPER003"}, started("/sbin/reboot")),
+    (
+        started("/sbin/request-key", other_variables=True),
+        {"HELPER003"},
+        started("/sbin/nfsdcltrack", other_variables=True),
+    ),
     (build(Loss, cause="ring_full"), {"AGENT001"}, build(PolicyState, state="loaded")),
     (build(ProbeState, state="silent"), {"AGENT002"}, build(ProbeState, state="attached")),
     (build(PluginState), {"AGENT003"}, build(ProbeState, state="alive")),

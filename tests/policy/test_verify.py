@@ -25,6 +25,7 @@ IN_KERNEL = {
     "CRED001",
     "HELPER001",
     "HELPER002",
+    "HELPER003",
     "MODULE001",
     "MODULE002",
     "MODULE004",

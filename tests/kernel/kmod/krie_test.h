@@ -31,6 +31,10 @@ struct effect *leave_out_checks(void);
 /* Make root the owner of a file, and leave its mode as it is. 0, or a negative error. */
 int give_to_root(const char *path);
 
+/* Have the kernel start a program as call_usermodehelper() does: words are its path, its arguments, `env` and variables. They are
+ * changed. 0, or a negative error: not that of the program. */
+int start_helper(char *words);
+
 /* Have one called by a `timer`, as `delayed` work, as `work` that runs for as long as this lasts, or as a `filter` of packets. */
 struct effect *be_listed(const char *where);
 
