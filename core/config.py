@@ -1,4 +1,4 @@
-"""krie.toml: pydantic models, and errors that name the place and the mend."""
+"""krie.toml: pydantic models, and errors that name the place and the fix."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class AgentConfig(Section):
         64,
         ge=1,
         le=10_000_000,
-        description="records of one kind by one user that are told at once, on each CPU; beyond, those alike are told "
-        "once a second, and others up to four times as many",
+        description="records of one kind by one user that are reported at once, on each CPU; beyond that, similar ones "
+        "are reported once a second, and others up to four times as many",
     )
     user_rate: int = Field(
-        100, ge=1, le=1_000_000, description="how many of them are told in a second, in the long run"
+        100, ge=1, le=1_000_000, description="how many of them are reported a second, in the long run"
     )
     allow_syscall_tracepoints: bool = Field(
         False, description="allow probes that make every system call slower, where the kernel offers nothing else"

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words that name the mend."""
+"""What is wrong with a configuration, in words that name the fix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "[key]"
 
 
 def worded(model: type[BaseModel], error: dict[str, Any]) -> str:
-    """In words: what is wrong, and the mend where there is a near one. `error`: one of pydantic's."""
+    """In words: what is wrong, and the nearest name where there is one. `error`: one of pydantic's."""
     *parents, key = error["loc"] or ("",)  # a rule about the whole file
     if error["type"] == "extra_forbidden":
         known = _keys(model, parents)

@@ -1,6 +1,6 @@
 """Everything that KRIe raises on purpose, and the exit codes of the command line.
 
-Each error carries the data that a caller needs and a message that names the place and the mend. Only `krie.cli.main`
+Each error carries the data that a caller needs and a message that names the place and the fix. Only `krie.cli.main`
 and `krie.agent.main` print errors, by `krie.output`, and turn them into exit codes.
 """
 

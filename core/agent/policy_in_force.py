@@ -73,7 +73,7 @@ class PolicyInForce:
         try:
             self._tell_kernel(candidate)
         except KernelError as error:  # the budgets go on by the rules before these
-            _log.error("which kinds matter to the new policy could not be told to the kernel: %s", error)
+            _log.error("the kernel was not given the kinds that matter to the new policy: %s", error)
 
     def tell_failures(self) -> bool:
         """Tell what it could not decide since the last time; returns whether there was anything."""

@@ -73,7 +73,7 @@ def policy_bundle(
 
 
 def _write(path: Path, raw: bytes) -> None:
-    """Whoever reads the file meanwhile gets the one before, or this one whole. Raises `ConfigError`."""
+    """A reader sees the previous file or all of this one. Raises `ConfigError`."""
     if path.is_dir():
         raise ConfigError(str(path), "is a folder; name a file in it")
     if path.is_symlink() or (path.exists() and not path.is_file()):  # such as /dev/stdout, which would be one no more

@@ -97,9 +97,8 @@ def run(
 ) -> None:
     """Run a command as root in a guest, in this folder, with the programs of krie's own environment on its PATH.
 
-    Its output comes as it is written, its exit status is ours. Of what is no answer of the command's: 124, it was ended
-    when the time was over; 125, the guest did not boot or was lost; 122, its kernel panicked. The end of the console is
-    then shown.
+    Passes on the command's output and its exit status. Other exit codes: 124, the time limit ended it; 125, the guest
+    did not boot or was lost; 122, its kernel panicked. They come with the end of the guest's console.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the guest must end with us
     found, machine = _prepare(kernel, append, cpu)

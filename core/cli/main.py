@@ -53,7 +53,7 @@ def run(config: Path | None, duration: float | None) -> None:
     """Run the agent in the foreground: attach the probes, judge what they see, write the journal.
 
     On a terminal it shows a summary and readable events; elsewhere the journal's JSON lines. SIGINT and SIGTERM detach
-    everything and report counts; SIGHUP loads the policies and opens the journal anew. An agent that enforces guards
+    everything and report counts; SIGHUP reloads the policies and reopens the journal. An agent that enforces guards
     itself: it takes signals from tgid 1 (systemd) only, and Ctrl-C.
     """
     need_root()
@@ -70,11 +70,11 @@ def run(config: Path | None, duration: float | None) -> None:
 @krie.command()
 @config_option
 @json_option
-@click.option("--timings", is_flag=True, help="Tell also what each phase took.")
+@click.option("--timings", is_flag=True, help="Also show how long each phase took.")
 def doctor(config: Path | None, as_json: bool, timings: bool) -> None:
-    """Tell which probes are alive on this kernel and by which way, what they cost, and which rules are blind.
+    """Show which probes are alive on this kernel, and by which alternative, what they cost, and which rules are blind.
 
-    The running agent is asked; where none runs, everything is attached for a moment and tried.
+    Asks the running agent; if none runs, attaches everything for a moment and tries it.
     """
     need_root()
     from ..config_file import run_dir
@@ -109,9 +109,9 @@ def _try_everything(config: Path, *, quiet: bool) -> dict[str, Any]:
 @krie.command()
 @json_option
 def integrity(as_json: bool) -> None:
-    """Compare the kernel's code and read-only data with its boot image now; tell what differs, and why that is legal.
+    """Compare the kernel's code and read-only data with its boot image now; show what differs, and what explains it.
 
-    Needs no agent, no configuration, no compiler. What cannot be looked at is said.
+    Needs no agent, no configuration, no compiler. Names what cannot be compared.
 
     Exits with 0 where nothing differs without a legal cause, 9 where something does, 5 where nothing was compared.
     """
@@ -156,7 +156,7 @@ def compile_programs(
 @config_option
 @json_option
 def status(config: Path | None, as_json: bool) -> None:
-    """Ask the running agent how it stands: modes, probes, rates, losses, who is poisoned by which rule, breakers."""
+    """Show the state of the running agent: modes, probes, rates, losses, who is poisoned by which rule, breakers."""
     need_root()
     from ..agent.admin import ask
     from ..config_file import run_dir
@@ -191,7 +191,7 @@ def clear(
 ) -> None:
     """Take back what the running agent decided: poison and refusals of a process, by a rule, or all.
 
-    A poisoned process cannot do so itself: use another session, or wait until the time is over.
+    A poisoned process cannot run it: use another session, or wait until the poison expires.
     """
     if (tgid is not None) + (rule is not None) + everything != 1:
         raise click.UsageError("give exactly one of TGID, --rule ID or --all")

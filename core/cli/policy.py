@@ -51,10 +51,10 @@ policy = click.Group("policy")
 @click.option("--strict", is_flag=True, help="Take warnings for errors (exit code 4): for those who test policies.")
 @json_option
 def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
-    """Compile all policies, list their rules, and warn of what cannot be meant. Needs no root.
+    """Compile all policies, list their rules, and warn of likely mistakes. Needs no root.
 
     OPA's own checker looks at them too, where an opa is found: policy.opa, .cache/tools beside the configuration, PATH.
-    Warnings say where (FILE:LINE:COLUMN), what and how to mend it: values, flags, fields and programs that nothing has,
+    Warnings say where (FILE:LINE:COLUMN), what, and how to fix it: values, flags, fields and programs that nothing has,
     comparisons of unlike types, rules that can never fire, METADATA unlike the rule.
     """
     path = config_file(config)
@@ -90,8 +90,10 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
 @policy.command("eval")
 @config_option
 @click.option("--policy", "by", metavar="POLICY", help="Decide by another one: a folder, a bundle, a revision of git.")
-@click.option("--lines", is_flag=True, help="Take each line for a document, also where there is but one.")
-@click.option("--partial", is_flag=True, help="Decide also what does not say all that rules read; tell what it lacks.")
+@click.option("--lines", is_flag=True, help="Read each line as a document, even if there is only one.")
+@click.option(
+    "--partial", is_flag=True, help="Also decide a document that lacks fields which rules read, and show which."
+)
 def policy_eval(config: Path | None, by: str | None, lines: bool, partial: bool) -> None:
     """Decide events from standard input: lines of the journal, or documents {"event": ..., "process": ...}.
 
@@ -137,7 +139,7 @@ def policy_eval(config: Path | None, by: str | None, lines: bool, partial: bool)
 @click.option("--html", "as_html", is_flag=True, help="Print a page for reviewers, which needs no other file.")
 @json_option
 def policy_explain(rule: str, config: Path | None, here: bool, as_html: bool, as_json: bool) -> None:
-    """Say of each rule whether the kernel or user space decides it, why, and what a first attempt gets.
+    """Show for each rule whether the kernel or user space decides it, why, and what a first attempt gets.
 
     Without --here it says what some kernel can do: which probes are attached decides about the rest.
     """
@@ -177,7 +179,7 @@ def policy_explain(rule: str, config: Path | None, here: bool, as_html: bool, as
 @click.option("--seed", type=int, default=0, help="Draw other records.", show_default=True)
 @json_option
 def policy_verify(config: Path | None, events: int, kernel: bool, seed: int, as_json: bool) -> None:
-    """Try whether the kernel's tables decide what Rego says, on random records near to the rules' constants.
+    """Test that the kernel's tables decide as Rego does, with random records near the rules' constants.
 
     A disagreement is a bug of KRIe: it is shrunk to its smallest record and printed as a test in Rego.
     """

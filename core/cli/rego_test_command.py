@@ -43,7 +43,7 @@ _SHOWN_LINES = 10
 )
 @json_option
 def policy_test(config: Path | None, engine: str, threshold: float, as_json: bool) -> None:
-    """Run the tests (`*_test.rego`) in all configured folders, and tell which lines of rules they reach. Needs no root.
+    """Run the tests (`*_test.rego`) in all configured folders, and show which lines of rules they reach. Needs no root.
 
     A test is a rule `test_...` that must be true. It sees the data that is in force. OPA is policy.opa, or the one in
     .cache/tools beside the configuration, or that of PATH. The embedded engine evaluates all rules of a package when

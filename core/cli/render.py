@@ -136,7 +136,7 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     rate = 100 * answer["remembered"] // max(1, answer["events"])
     lost: list[Part] = [(f"{answer['lost']} lost", "bold red") if answer["lost"] else "none lost"]
     lost += [", ", (f"{answer['missed']} runs of programs left out", "bold red")] if answer["missed"] else []
-    events = f"{answer['events']} events, {answer['events_per_s']}/s of late, "
+    events = f"{answer['events']} events, {answer['events_per_s']}/s recently, "
     console.print(line(events, *lost, f", {rate} % decided from memory"))
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
     console.print(line(f"{len(works)} of {len(answer['probes'])} probes alive"))
@@ -166,4 +166,4 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
         for each in answer["breakers"]
     ]
     if breakers:
-        console.print(table("Rules that hit somebody of late", ("rule", "processes", "breaker"), breakers, apart=True))
+        console.print(table("Rules that acted recently", ("rule", "processes", "breaker"), breakers, apart=True))

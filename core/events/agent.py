@@ -166,7 +166,7 @@ class Held(Event):
 
 @dataclass(frozen=True, slots=True)
 class JournalState(Event):
-    """Somebody else did something to a file of the journal. It is opened anew where that is needed, so that this line
+    """Somebody else did something to a file of the journal. It is reopened where that is needed, so that this line
     is in the file that has its place."""
 
     KIND: ClassVar[int] = 0x0028

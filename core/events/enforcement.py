@@ -102,7 +102,7 @@ class Gap(Event):
         str,
         Choice("B", GAP_STATES),
         Doc(
-            "`died`; `machine_ended`: the machine was started anew since; this one was `stopped`, `frozen` with its "
+            "`died`; `machine_ended`: the machine was restarted since; this one was `stopped`, `frozen` with its "
             "cgroup, `starved` of processors, or `held_up`, where the kernel did not see by what"
         ),
     ]

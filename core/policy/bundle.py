@@ -210,7 +210,7 @@ def _manifest(files: Mapping[str, bytes], place: str) -> Manifest:
         first = error.errors()[0]
         raise PolicyError(f"{where}: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
     if any(version != 1 for version in found.file_rego_versions.values()):
-        raise PolicyError(f"{where}: file_rego_versions names others than 1; KRIe reads Rego v1")
+        raise PolicyError(f"{where}: file_rego_versions names a version other than 1; KRIe reads Rego v1")
     return found
 
 

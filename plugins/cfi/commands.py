@@ -48,7 +48,7 @@ def derive(vmlinux: Path | None, kernel: str, output: Path | None) -> None:
 def learn(journals: tuple[Path, ...], vmlinux: Path | None, kernel: str, output: Path | None) -> None:
     """Add callers by a pointer to a lock file: those that journals have, written on this kernel under ordinary work.
 
-    Only places behind a call by a pointer in the kernel's own code are learnt, for functions whose address is taken;
+    Learns only places behind a call by a pointer in the kernel's own code, for functions whose address is taken;
     all others are named, and not believed. What FOLDER/BUILD-ID.json had learnt before is kept.
     """
     seen = learning.seen_in(journals)
@@ -73,7 +73,7 @@ def learn(journals: tuple[Path, ...], vmlinux: Path | None, kernel: str, output:
 @click.argument("new", type=PATH)
 @json_option
 def diff(old: Path, new: Path, as_json: bool) -> None:
-    """Tell what two lock files differ in. Offsets change with every build: names are what to review."""
+    """Show how two lock files differ. Offsets change with every build: names are what to review."""
     lines = lock_file.differences(lock_file.read(old), lock_file.read(new))
     if as_json:
         say_json(lines)
@@ -87,7 +87,7 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 @_kernel
 @json_option
 def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> None:
-    """Tell who may call a function, why it is locked, and what a call from elsewhere gets.
+    """Show who may call a function, why it is locked, and what a call from elsewhere gets.
 
     FUNCTION may be any function of the kernel, or one of the acts that locked.toml declares, such as device_node. Of
     the running kernel the shipped lock file is shown, if there is one.

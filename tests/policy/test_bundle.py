@@ -298,7 +298,7 @@ def test_a_small_bundle_of_somebody_else() -> None:
         ({"b.rego": b"package krie.b\n\xff"}, "b.rego: is no UTF-8 text"),
         ({"b.rego": b"package krie.b\nx := " + b"[" * 30}, "nested deeper than 12"),
         ({MANIFEST: b'{"rego_version": 0}'}, ".manifest: rego_version: "),
-        ({MANIFEST: b'{"file_rego_versions": {"/a.rego": 0}}'}, "file_rego_versions names others than 1"),
+        ({MANIFEST: b'{"file_rego_versions": {"/a.rego": 0}}'}, "file_rego_versions names a version other than 1"),
         ({MANIFEST: b'{"wasm": []}'}, ".manifest: wasm: "),
         ({MANIFEST: b'{"revision": 5}'}, ".manifest: revision: "),
         ({MANIFEST: json.dumps({"revision": "x" * 65}).encode()}, ".manifest: revision: "),

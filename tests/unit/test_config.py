@@ -1,4 +1,4 @@
-"""krie.toml: every mistake gets one sentence that names the place and the mend."""
+"""krie.toml: every mistake gets one sentence that names the place and the fix."""
 
 import os
 import subprocess
