@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from .user_namespaces import CONTAINED
+
 NOBODY = 65534
 ACTS = ("file_capability", "setuid_root", "open_for_writing", "release_agent", "device_node", "module", "mount")
 ANOTHER_WAY = {
@@ -145,31 +147,23 @@ print("done")
 """
 """By root of a user namespace: all of it is its own."""
 
-AS_A_SERVICE = """
-import ctypes, os, struct, sys
+AS_A_SERVICE = f"""
+{CONTAINED}
+import struct, sys
 folder, uid = sys.argv[1], int(sys.argv[2])
-libc = ctypes.CDLL(None, use_errno=True)
-ready, go = os.pipe(), os.pipe()
-child = os.fork()
-if not child:
-    assert not libc.unshare(0x10000000), ctypes.get_errno()  # CLONE_NEWUSER
-    os.write(ready[1], b"x")
-    os.read(go[0], 1)
+
+def service():
     libc.prctl(8, 1)                                         # PR_SET_KEEPCAPS
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     header, data = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)(1 << 31, 1 << 31, 0, 0, 0, 0)  # CAP_SETFCAP
     assert not libc.syscall(126, header, data), ctypes.get_errno()  # capset
-    os.close(os.open(f"{folder}/service", os.O_CREAT | os.O_WRONLY, 0o755))
-    os.setxattr(f"{folder}/service", "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+    path = folder + "/service"
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o755))
+    os.setxattr(path, "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
     os.write(1, b"done\\n")
-    os._exit(0)
-os.read(ready[0], 1)
-for name in ("uid_map", "gid_map"):
-    with open(f"/proc/{child}/{name}", "w") as file:
-        file.write("0 0 65536")
-os.write(go[1], b"x")
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+sys.exit(Contained(service, "0 0 65536").go())
 """
 """Not by root, in a container whose users are the machine's: the kernel writes that it holds for the machine's root."""
 
@@ -190,33 +184,26 @@ except OSError as error:
 """
 """By root of a container that has no capabilities, nor a user namespace: in words that hold for the machine's root."""
 
-MAPPED = """
-import ctypes, os, struct, sys
+MAPPED = f"""
+{CONTAINED}
+import struct, sys
 folder, code = sys.argv[1:]
-libc = ctypes.CDLL(None, use_errno=True)
-ready, go = os.pipe(), os.pipe()
-child = os.fork()
-if not child:
-    assert not libc.unshare(0x10000000), ctypes.get_errno()  # CLONE_NEWUSER
-    os.write(ready[1], b"x")
-    os.read(go[0], 1)
+
+def root():
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    os.execv(sys.executable, [sys.executable, "-I", "-c", code, f"{folder}/mapped"])
-os.read(ready[0], 1)
-for name in ("uid_map", "gid_map"):
-    with open(f"/proc/{child}/{name}", "w") as file:
-        file.write("0 100000 65536")
-namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
-tree = libc.syscall(428, -100, f"{folder}/plain".encode(), 1)                # open_tree, OPEN_TREE_CLONE
+    os.execv(sys.executable, [sys.executable, "-I", "-c", code, folder + "/mapped"])
+
+container = Contained(root, "0 100000 65536")
+namespace = os.open("/proc/%d/ns/user" % container.tgid, os.O_RDONLY)
+tree = libc.syscall(428, -100, (folder + "/plain").encode(), 1)              # open_tree, OPEN_TREE_CLONE
 attributes = struct.pack("=4Q", 0x100000, 0, 0, namespace)                   # MOUNT_ATTR_IDMAP
 if libc.syscall(442, tree, b"", 0x1000, attributes, len(attributes)) < 0:    # mount_setattr
     print("this kernel maps no users on tmpfs:", ctypes.get_errno())
-    os.kill(child, 9)
+    container.end()
     sys.exit()
-assert libc.syscall(429, tree, b"", -100, f"{folder}/mapped".encode(), 4) == 0  # move_mount
-os.write(go[1], b"x")
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert libc.syscall(429, tree, b"", -100, (folder + "/mapped").encode(), 4) == 0  # move_mount
+sys.exit(container.go())
 """
 """Root of a container, on a mount that makes its root the file system's."""
 

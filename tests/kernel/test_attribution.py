@@ -11,6 +11,8 @@ from krie.testing.agent import RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
+from .user_namespaces import CONTAINED
+
 UNSHARED = """
 before = os.stat("/proc/self/ns/pid").st_ino
 assert libc.unshare(0x20000000) == 0  # CLONE_NEWPID: for children to come
@@ -46,60 +48,49 @@ def test_a_process_in_a_namespace_of_its_own_is_there(journal: JournalOfVictims,
     assert line["process"]["container"] is True
 
 
-CONTAINER = """
-import json, signal
-(ready, tell), (wait, go) = os.pipe(), os.pipe()
+CONTAINER = (
+    CONTAINED
+    + """
+import json, signal, sys
+ready, tell = os.pipe()
 maker, users, target_id, apart = json.loads(sys.argv[1])
 
-def as_user(number):
+def as_maker():
     os.setgroups([])
-    os.setgid(number)
-    os.setuid(number)
-    libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: or it could not be given its users
+    os.setgid(maker)
+    os.setuid(maker)
 
-def sleeper(number):
+def sleeper():
     target = os.fork()
     if target == 0:
-        os.setgid(number)
-        os.setuid(number)
-        libc.prctl(4, 1, 0, 0, 0)
+        os.setgid(target_id)
+        os.setuid(target_id)
+        libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
         libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG
         os.write(tell, b"s")
         signal.pause()
     os.read(ready, 1)
     return target
 
-outside = sleeper(target_id) if apart else 0
-container = os.fork()
-if container == 0:
-    as_user(maker)
-    if libc.unshare(0x10000000):  # CLONE_NEWUSER
-        os.write(tell, b"n")
-        os._exit(9)
-    os.write(tell, b"y")
-    os.read(wait, 1)
+def seize():
     os.setgid(0)
     os.setuid(0)
-    target = outside or sleeper(target_id)
+    target = outside or sleeper()
     answer = libc.ptrace(0x4206, target, 0, 0)  # PTRACE_SEIZE
     print(os.getpid(), target, answer, flush=True)
     os.kill(target, signal.SIGKILL) if not apart else None
-    os._exit(0)
-if os.read(ready, 1) == b"n":
-    print("none")
-else:
-    try:
-        for name in ("uid_map", "gid_map"):
-            with open(f"/proc/{container}/{name}", "w") as file:
-                file.write(users)
-        os.write(go, b"x")
-    except OSError:
-        os.kill(container, signal.SIGKILL)
-        raise
-    finally:
-        os.waitpid(container, 0)
-        os.kill(outside, signal.SIGKILL) if outside else None
+
+outside = sleeper() if apart else 0
+try:
+    container = Contained(seize, users, as_maker)
+    if container.made:
+        container.go()
+    else:
+        print("none")
+finally:
+    os.kill(outside, signal.SIGKILL) if outside else None
 """
+)
 
 
 @pytest.mark.parametrize(

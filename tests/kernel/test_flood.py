@@ -16,6 +16,7 @@ from krie.kernel.maps import possible_cpus
 from krie.testing.agent import Line, RunningAgent, fired
 
 from . import example
+from .user_namespaces import CONTAINED
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
 KIND = "example.seen"
@@ -194,15 +195,12 @@ def test_the_kernel_decides_about_what_is_held_back(site: Site) -> None:
 
 def test_users_of_a_namespace_are_the_one_who_made_it(site: Site, lacks: Callable[[str], NoReturn]) -> None:
     """Each of its users would otherwise have a budget of his own."""
-    prepare = """
-ready, go = os.pipe(), os.pipe()
-maker = os.fork()
-if maker == 0:
-    os.setresuid({nobody}, {nobody}, {nobody})
-    libc.prctl(4, 1, 0, 0, 0)  # dumpable again: or its maps belong to root
-    assert libc.unshare(0x10000000) == 0, 'unshare'
-    os.write(ready[1], b'x')
-    os.read(go[0], 1)
+    prepare = f"""
+{CONTAINED}
+def maker():
+    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+
+def users():
     for user in range(1, 200):
         child = os.fork()
         if child == 0:
@@ -211,14 +209,12 @@ if maker == 0:
                 ask(3000 + user)
             os._exit(0)
         os.waitpid(child, 0)
-    os._exit(0)
-os.read(ready[0], 1)
-open(f'/proc/{{maker}}/uid_map', 'w').write('0 100000 1000')
-os.write(go[1], b'x')
-sys.exit(os.waitpid(maker, 0)[1])
+
+namespace = Contained(users, "0 100000 1000", maker)
+sys.exit(namespace.go() if namespace.made else 1)
 """
     before = len(site.agent.lines("krie.held"))
-    with site.process(0, prepare.format(nobody=NOBODY)) as made:
+    with site.process(0, prepare) as made:
         made.communicate("\n")
         if made.returncode:
             lacks("user_namespaces: a user cannot make one")
