@@ -11,7 +11,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from .errors import ConfigError, UntrustedFileError
@@ -82,13 +83,21 @@ def require_trusted(path: Path) -> None:
     require_all_trusted((path,))
 
 
-def require_all_trusted(paths: Iterable[Path]) -> None:
-    """The same for many files: what leads to several of them is looked at once."""
+Stat = Callable[[Path], os.stat_result]
+
+
+def require_all_trusted(paths: Iterable[Path], lstat: Stat = Path.lstat) -> None:
+    """The same for many files: what leads to several of them is looked at once. `lstat`: one that remembers, for who
+    has looked at them already."""
     seen: set[Path] = set()
+    status_of = cache(Path.stat)  # of folders, in which many lie
     for path in paths:
-        for step, status in _way_to(path, seen):
-            _require(step, status)
-        _require_not_sticky(path)
+        itself: os.stat_result | None = None
+        for step, status in _way_to(path, seen, lstat):
+            itself = itself or status  # a path's own comes first
+            _require(step, status, status_of)
+        if itself is None or not stat.S_ISREG(itself.st_mode):
+            _require_not_sticky(path, status_of(path))
 
 
 def require_trusted_socket(path: Path) -> int:
@@ -122,14 +131,14 @@ def require_trusted_peer(connected: socket.socket, path: Path, owner: int) -> No
         raise UntrustedFileError(str(path), f"user {peer} listens there, and it belongs to user {owner}")
 
 
-def _way_to(path: Path, seen: set[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+def _way_to(path: Path, seen: set[Path], lstat: Stat = Path.lstat) -> Iterator[tuple[Path, os.stat_result]]:
     """The file, and every folder and symbolic link that leads to it: who controls one of them chooses the file."""
     targets = [path.absolute()]
     while targets:
         step = targets.pop()
         while step not in seen:  # if one has been looked at, those above it were, too
             seen.add(step)
-            status = step.lstat()
+            status = lstat(step)
             if stat.S_ISLNK(status.st_mode):
                 targets.append(step.parent / step.readlink())
             yield step, status
@@ -140,7 +149,7 @@ def _trusted_owners() -> frozenset[int]:
     return frozenset({0, os.geteuid()})
 
 
-def _require(path: Path, status: os.stat_result) -> None:
+def _require(path: Path, status: os.stat_result, status_of: Stat = Path.stat) -> None:
     link, folder = stat.S_ISLNK(status.st_mode), stat.S_ISDIR(status.st_mode)
     if status.st_uid not in _trusted_owners():
         chown = "chown -h" if link else "chown"
@@ -148,7 +157,7 @@ def _require(path: Path, status: os.stat_result) -> None:
             str(path), f"belongs to user {status.st_uid}, who could change it: {chown} root {path}"
         )
     if not folder:
-        _require_not_loose(path)
+        _require_not_loose(path, status_of(path.parent))
     if link:  # its mode says nothing: only its owner can replace it, unless the folder allows more
         return
     if folder and (writer := _who_inherits(path)):
@@ -161,17 +170,15 @@ def _require(path: Path, status: os.stat_result) -> None:
     raise UntrustedFileError(str(path), f"can be changed by other users: chmod go-w {path}")
 
 
-def _require_not_sticky(path: Path) -> None:
-    status = path.stat()
+def _require_not_sticky(path: Path, status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and _others_may_write(status):
         raise UntrustedFileError(str(path), "is a folder into which others may put files: take one of your own")
 
 
-def _require_not_loose(path: Path) -> None:
+def _require_not_loose(path: Path, above: os.stat_result) -> None:
     """A file or a link that lies in a folder where everybody may put things, as /tmp, is not known to be there by the
     will of its owner: others can move root's files into it, out of folders of their own. A folder is: only its owner
     can move it to another place."""
-    above = path.parent.stat()
     if _others_may_write(above) and above.st_mode & stat.S_ISVTX:
         problem = f"lies in {path.parent}, into which others may move files: put it into a folder of its own"
         raise UntrustedFileError(str(path), problem)

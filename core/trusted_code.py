@@ -5,10 +5,10 @@ What is imported already has run; that somebody else could change it is still sa
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .errors import ConfigError
-from .trust import require_all_trusted
+from .trust import Stat, require_all_trusted
 
 _OWN_PACKAGES = ("krie", "krie.bpf", "krie.plugins", "krie.policies")
 
@@ -65,8 +65,9 @@ class _TrustedFinder(MetaPathFinder):
 
 
 def _require(files: Iterable[Path]) -> None:
+    lstat = cache(Path.lstat)  # thousands of files, for which a guest of the lab asks another machine
     try:
-        require_all_trusted(_existing(files))
+        require_all_trusted(_existing(files, lstat), lstat)
     except OSError as error:
         raise ConfigError(str(error.filename), f"cannot be looked at: {error.strerror}") from error
 
@@ -105,11 +106,19 @@ def _interpreter() -> Iterator[Path]:
         yield from folder.glob("*.pth")
 
 
-def _existing(paths: Iterable[Path]) -> Iterator[Path]:
+def _existing(paths: Iterable[Path], lstat: Stat) -> Iterator[Path]:
     """Each path, or of one that is not there (a cache that is not written, a part of an archive) what is above it:
     who may make it decides what it will hold."""
-    for path in paths:
+    for path in dict.fromkeys(paths):
         there = path.absolute()
-        while not os.path.lexists(there):
+        while not _exists(there, lstat):
             there = there.parent
         yield there
+
+
+def _exists(path: Path, lstat: Stat) -> bool:
+    try:
+        lstat(path)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import krie
 import pytest
+from krie import trusted_code
+from krie.trusted_code import require_own_code_trusted
 
 STRANGER = 12345
 SITE = """\
@@ -54,6 +57,22 @@ def site(tmp_path: Path) -> Path:
 def load(folder: Path, plugin: str = "example") -> str:
     code = SITE.format(folder=str(folder), plugin=plugin)
     return subprocess.run([sys.executable, "-IB", "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_each_file_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, stat = Counter[str](), os.stat
+
+    def counted(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        looked[str(path)] += 1
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", counted)
+        require_own_code_trusted()
+    assert trusted_code.__file__ in looked
+    twice = (Path(path) for path, times in looked.items() if times > 1)
+    # An editable installation's finder asks for the packages themselves, too.
+    assert [each for each in twice if each.is_file() and not each.is_symlink() and each.name != "__init__.py"] == []
 
 
 def test_what_only_root_can_change_is_loaded(site: Path) -> None:
