@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from ..agent.examination import explain_here
 from ..config import Config, load_config
 from ..decision import Action
 from ..errors import ExitCode, PolicyError
@@ -148,6 +147,8 @@ def policy_explain(rule: str, config: Path | None, here: bool, as_html: bool, as
     if here:
         need_root()
         with progress("attaching the probes"):
+            from ..agent.examination import explain_here  # noqa: PLC0415 - all of the agent, which checks do without
+
             explained = explain_here(settings, str(path))
     else:
         explained = _explained(settings, str(path))

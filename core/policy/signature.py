@@ -6,8 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-import jwt
-
 from ..errors import PolicyError
 from .bundle import DATA, MANIFEST, Bundle
 
@@ -53,6 +51,8 @@ def sign(bundle: Bundle, key: bytes, algorithm: str = "RS256", key_id: str = KEY
 
     Raises `PolicyError` for a key that does not fit.
     """
+    import jwt  # noqa: PLC0415 - 0.1 s of CPU with its cryptography, for which all other commands would pay
+
     if algorithm not in ALGORITHMS:
         raise PolicyError(f"--algorithm: {algorithm} is none of {', '.join(ALGORITHMS)}")
     if algorithm.startswith("HS"):

@@ -57,7 +57,7 @@ def krie(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 )
 def test_a_command_imports_what_it_needs(folder: Path, arguments: list[str], needs: set[str]) -> None:
     configure(folder, "[plugins.runtime_integrity]")
-    heavy = {"pydantic", "pluggy", "rich", "regorus", "hypothesis", "bcc", "krie.testing"}
+    heavy = {"pydantic", "pluggy", "rich", "regorus", "hypothesis", "bcc", "krie.testing", "krie.agent", "jwt"}
     assert imported_by(*KRIE, *arguments, cwd=folder) & heavy == needs
 
 
