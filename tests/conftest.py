@@ -35,3 +35,4 @@ def engines_end_in_their_thread() -> Iterator[None]:
     """Tracebacks and hypothesis keep embedded engines in cycles, and only the thread that made one may collect it."""
     yield
     gc.collect()
+    gc.freeze()  # what outlives a test would be looked at again after each that follows
