@@ -28,7 +28,7 @@ from krie.tier.evaluator import Compiling, Evaluator
 from opa_client.opa import OpaClient  # type: ignore[import-untyped]
 
 from tests.policy.documents import Documents
-from tests.unit.opa import Opa, running, wait_until_it_decides
+from tests.unit.opa_servers import Opa, running, wait_until_it_decides
 
 _ROOT = Path(__file__).parents[2] / "policies"
 _SHIPPED = [_ROOT / each for each in ("agent", "cfi", "runtime_integrity", "smep_smap", "syscall_table")]

@@ -23,7 +23,7 @@ from rich.console import Console
 from tests.bench import integrity, kernel_tier, opa, policy_review
 from tests.bench.agent import CPUS, agent
 from tests.bench.columns import as_text
-from tests.unit.opa import free_port
+from tests.unit.opa_servers import free_port
 
 _EVENTS = 40_000
 _BURST = 100_000

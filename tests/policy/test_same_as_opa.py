@@ -12,7 +12,7 @@ from krie.policy.delegated import Delegated
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import read_sources
 
-from ..unit.opa import running, wait_until_it_decides
+from ..unit.opa_servers import running, wait_until_it_decides
 from .documents import Documents, drawn
 
 ROOT = Path(__file__).parents[2] / "policies"

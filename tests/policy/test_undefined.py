@@ -15,7 +15,7 @@ from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.review.warnings import warnings
 
-from ..unit.opa import BINARY
+from ..unit.opa_servers import BINARY
 from .test_mistakes import CONFIG, DOCUMENTS, PTRACE, SYSCTL, plugins, told
 
 HELPERS = """

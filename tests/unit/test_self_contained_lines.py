@@ -8,7 +8,7 @@ from krie.processes.enrich import host
 from krie.testing.patience import PATIENCE_S
 from rich.console import Console
 
-from .test_agent import Setting, all_logs, setting, signals_as_before  # noqa: F401 - fixtures
+from .agent.test_agent import Setting, all_logs, setting, signals_as_before  # noqa: F401 - fixtures
 
 RULE = """package krie.site
 
