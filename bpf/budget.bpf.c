@@ -87,16 +87,17 @@ static __always_inline void krie_attempts_to(u32 slot, const void *known, const 
 static __always_inline u32 krie_payer(void)
 {
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
-	struct user_namespace *ns = (void *)KRIE_LOAD(cred, cred, user_ns);
-	u32 user = KRIE_LOAD(cred, cred, uid.val);
+	struct user_namespace *ns = KRIE_LOAD(cred, cred, user_ns);
+	u32 user, owner = KRIE_LOAD(cred, cred, uid.val);
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < 33; i++) { /* 32 can lie in each other */
-		if (KRIE_READ(user_namespace, ns, level) <= 0)
+	for (u64 i = 0; i < 33; i++) { /* 32 can lie in each other; the verifier looks at each of them: no helper is called */
+		if (!KRIE_LOAD(user_namespace, ns, level))
 			break;
-		user = KRIE_READ(user_namespace, ns, owner.val);
-		ns = KRIE_READ(user_namespace, ns, parent);
+		owner = KRIE_LOAD(user_namespace, ns, owner.val);
+		ns = KRIE_LOAD(user_namespace, ns, parent);
 	}
+	user = owner;
 	krie_forget(&user, sizeof(user));
 	return user;
 }
