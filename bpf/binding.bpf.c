@@ -18,7 +18,7 @@ static __always_inline u32 process_environment(struct mm_struct *mm)
 	u32 first;
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < PROCESS_STRINGS; i++) {
+	for (u64 i = krie_uncounted(); i < PROCESS_STRINGS && KRIE_GOES_ON; i++) {
 		long size;
 
 		if (at >= end)
@@ -57,7 +57,7 @@ static __always_inline u32 process_supervisor(struct task_struct *task)
 	u64 supervised = 0;
 
 #pragma clang loop unroll(disable)
-	for (int i = 0; i < PROCESS_FILTERS && filter; i++) {
+	for (u64 i = krie_uncounted(); i < PROCESS_FILTERS && filter && KRIE_GOES_ON; i++) {
 		supervised |= (u64)KRIE_READ(seccomp_filter, filter, notif);
 		filter = KRIE_READ(seccomp_filter, filter, prev);
 	}

@@ -91,7 +91,7 @@ static __always_inline u32 krie_payer(void)
 	u32 user, owner = KRIE_LOAD(cred, cred, uid.val);
 
 #pragma clang loop unroll(disable)
-	for (u64 i = 0; i < 33; i++) { /* 32 can lie in each other; the verifier looks at each of them: no helper is called */
+	for (u64 i = krie_uncounted(); i < 33 && KRIE_GOES_ON; i++) { /* 32 can lie in each other */
 		if (!KRIE_LOAD(user_namespace, ns, level))
 			break;
 		owner = KRIE_LOAD(user_namespace, ns, owner.val);

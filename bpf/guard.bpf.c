@@ -113,7 +113,7 @@ static __always_inline bool guard_uses_own_map(struct bpf_prog *program)
 	u32 count = KRIE_READ(bpf_prog_aux, aux, used_map_cnt);
 
 #pragma clang loop unroll(disable)
-	for (u32 index = 0; index < GUARD_USED_MAPS; index++) {
+	for (u64 index = krie_uncounted(); index < GUARD_USED_MAPS && KRIE_GOES_ON; index++) {
 		struct bpf_map *map = NULL;
 		u32 number;
 

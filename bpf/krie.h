@@ -71,6 +71,44 @@ static __always_inline void krie_forget(void *bytes, const __u32 size)
 	bpf_probe_read_kernel(bytes, none * size, bytes);
 }
 
+/* Last in the condition of a loop: the verifier then looks two or three times at what the loop does, and not once for each
+ * round, since this instruction ends any loop at last (may_goto, since 011832b97b31). It must not know the number of the round:
+ * count from krie_uncounted(), which must still end the loop long before. Older kernels look at each round, by a number that
+ * they know. Takes up to 16 bytes of stack beside the program's own, which together must stay within 512 (6ebc5030e0c5). */
+#ifdef KRIE_HAS_bpf_verifier_state__may_goto_depth
+#define KRIE_ENDS_AT_LAST true
+#define KRIE_GOES_ON                                                                                                   \
+	({                                                                                                             \
+		__label__ krie_ends, krie_goes_on;                                                                     \
+		bool krie_on = true;                                                                                   \
+		asm volatile goto("1:.byte 0xe5; .byte 0; .long ((%l[krie_ends] - 1b - 8) / 8) & 0xffff; .short 0"     \
+				  :                                                                                    \
+				  :                                                                                    \
+				  :                                                                                    \
+				  : krie_ends);                                                                        \
+		goto krie_goes_on;                                                                                     \
+	krie_ends:                                                                                                     \
+		krie_on = false;                                                                                       \
+	krie_goes_on:;                                                                                                 \
+		krie_on;                                                                                               \
+	})
+#else
+#define KRIE_ENDS_AT_LAST false
+#define KRIE_GOES_ON true
+#endif
+
+/* 0, which the verifier takes for up to 16383: jiffies since boot do not reach 2^50. */
+static __always_inline __u64 krie_uncounted(void)
+{
+#ifdef KRIE_HAS_bpf_verifier_state__may_goto_depth
+	__u64 (*jiffies)(void) = (void *)118; /* bpf_jiffies64, which is one load */
+
+	return jiffies() >> 50;
+#else
+	return 0;
+#endif
+}
+
 /* The same pointer as a number, which may be reckoned with, of an argument whose type the verifier knows. By the helper that
  * reads memory of either kind, bpf_probe_read(): on a stack in user memory, which exploits bring, the one for kernel memory
  * refuses. */
@@ -291,7 +329,7 @@ static __always_inline __u8 krie_path(struct file *file, char *components, const
 	struct vfsmount *vfs = KRIE_READ(file, file, f_path.mnt);
 	struct dentry *root = KRIE_READ(vfsmount, vfs, mnt_root);
 
-	for (int step = 0; step < KRIE_PATH_DEPTH; step++) {
+	for (__u64 step = krie_uncounted(); step < KRIE_PATH_DEPTH && KRIE_GOES_ON; step++) {
 		if (dentry == root) {
 			struct mount *mount = (void *)vfs - __builtin_offsetof(struct mount, mnt);
 			struct mount *over = KRIE_READ(mount, mount, mnt_parent);

@@ -73,7 +73,7 @@ static __always_inline bool containment_names_own(void *attributes)
 	if (containment_is_own(0))
 		return true;
 #pragma clang loop unroll(disable)
-	for (u32 index = 0; index < GUARD_WORDS; index++) {
+	for (u64 index = krie_uncounted(); index < GUARD_WORDS && KRIE_GOES_ON; index++) {
 		u32 word = 0;
 
 		bpf_probe_read_kernel(&word, sizeof(word), attributes + index * sizeof(word));

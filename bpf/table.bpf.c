@@ -96,7 +96,7 @@ static __always_inline u32 krie_step_of(struct krie_table *table, u32 index, u64
 	value ^= field->flip;
 	value = (value & field->mask) | krie_truth(value & field->rest) << 63;
 #pragma clang loop unroll(disable) /* which would cost seconds of compiling */
-	for (u64 i = 0; i < KRIE_SEARCH && half; i++, half >>= 1) {
+	for (u64 i = 0; half && (KRIE_ENDS_AT_LAST || i < KRIE_SEARCH) && KRIE_GOES_ON; i++, half >>= 1) {
 		u64 point = table->points[(before + half) & (KRIE_POINTS - 1)];
 		u64 borrow = (~value & point) | (~(value ^ point) & (value - point)); /* highest bit: value < point */
 		u64 not_taken = (borrow | (left - half)) >> 63;

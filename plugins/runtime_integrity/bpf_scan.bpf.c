@@ -144,7 +144,7 @@ static __always_inline bool runtime_integrity_scan_some(const u32 most)
 	if (!loading || !loading->attr_known)
 		return false;
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < most; i += RUNTIME_INTEGRITY_BATCH) {
+	for (u64 i = krie_uncounted(); i < most && KRIE_GOES_ON; i += RUNTIME_INTEGRITY_BATCH) {
 		u32 total = loading->attr.insn_count;
 		u32 index = loading->next;
 

@@ -34,7 +34,7 @@ static __always_inline u64 runtime_integrity_blanks(const char *text)
 	u64 all = 1, blanks = 0;
 
 #pragma clang loop unroll(disable) /* or what is known of all letters would fill the stack */
-	for (int i = 0; i < RUNTIME_INTEGRITY_VALUE_BYTES - 1; i++) {
+	for (u64 i = krie_uncounted(); i < RUNTIME_INTEGRITY_VALUE_BYTES - 1 && KRIE_GOES_ON; i++) {
 		all &= runtime_integrity_is_space((u8)text[i]);
 		blanks += all;
 	}

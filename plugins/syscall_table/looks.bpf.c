@@ -75,7 +75,7 @@ static __always_inline int syscall_table_go_on(const u32 way)
 	if (!look)
 		return SYSCALL_TABLE_END;
 #pragma clang loop unroll(disable)
-	for (u32 count = 0; count < SYSCALL_TABLE_AT_ONCE; count++) {
+	for (u64 count = krie_uncounted(); count < SYSCALL_TABLE_AT_ONCE && KRIE_GOES_ON; count++) {
 		struct syscall_table_piece *piece;
 		struct syscall_table_mask *mask;
 		u32 which;
