@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from .modules import tag_of
 
@@ -163,29 +164,37 @@ class Symbols:
     def __init__(self, wanted: Iterable[str] = (), place: Path = KALLSYMS) -> None:
         """Read them. `wanted`: names that are no functions. Where the kernel hides addresses, nothing is known."""
         asked = {each.encode() for each in wanted}
+        self._place = place
         self._known: dict[str, int] = {}
-        addresses, starts, names = array("Q"), array("L"), bytearray(b"\n")
-        for piece in _pieces(place):
-            lines = [each for each in piece.split(b"\n") if each[_KIND] in _TEXT]
-            addresses.frombytes(bytes.fromhex(b"".join([each[:_DIGITS] for each in lines]).decode()))
-            found = [each[_NAME:] + b"\n" for each in lines]
-            starts.extend(accumulate(map(len, found[:-1]), initial=len(names)) if found else ())
-            names += b"".join(found)
-            for name in asked:
-                if (at := piece.rfind(b" %s\n" % name)) >= 0:
-                    self._known[name.decode()] = int(piece[at + 1 - _NAME : at + 1 - _NAME + _DIGITS], 16)
-        addresses.byteswap()
-        if not any(addresses):  # kernel.kptr_restrict hides them
-            addresses, starts, names = array("Q"), array("L"), bytearray(b"\n")
-        # The kernel's own are in their order, unlike those of modules.
-        order = sorted(range(len(addresses)), key=addresses.__getitem__)
-        self._addresses = array("Q", map(addresses.__getitem__, order))
-        self._starts = array("L", map(starts.__getitem__, order))
-        self._names = bytes(names)
+        self._own_bytes, others = 0, bytearray()
+
+        def own() -> Iterator[bytes]:
+            for piece in _pieces(place):
+                end = 0 if others else _end_of_own(piece)
+                self._own_bytes += end
+                others.extend(piece[end:])
+                for name in asked:
+                    if (at := piece.rfind(b" %s\n" % name)) >= 0:
+                        self._known[name.decode()] = int(piece[at + 1 - _NAME : at + 1 - _NAME + _DIGITS], 16)
+                yield piece[:end]
+
+        self._own = _Table.of(own())
+        self._others = _Table.of((bytes(others),))
+
+    def renew(self) -> None:
+        """Read again what comes and goes: functions of modules, of BPF, of ftrace. Raises `OSError`.
+
+        The kernel's own stay where they are, and come first in the file: to print and read them takes eight times as
+        long as the others.
+        """
+        with self._place.open("rb") as file:
+            file.seek(self._own_bytes)
+            text = _whole(file.read())
+        self._others = _Table.of((text,))
 
     def __len__(self) -> int:
         """How many functions are known; 0 where the kernel hides them."""
-        return len(self._addresses)
+        return len(self._own.addresses) + len(self._others.addresses)
 
     def address(self, name: str) -> int:
         """Of one of the wanted symbols; 0 where it is not there or hidden."""
@@ -193,19 +202,60 @@ class Symbols:
 
     def find(self, address: int) -> Symbol | None:
         """The function that an address lies in; None where there is none near before it."""
-        index = bisect_right(self._addresses, address) - 1
-        if index < 0 or address - self._addresses[index] >= _FARTHEST:
-            return None
-        first = bisect_left(self._addresses, self._addresses[index])
-        # Of several names the last by the alphabet, which is seldom one with underscores before it.
-        name, _, module = max(map(self._line, range(first, index + 1))).partition("\t")
-        return Symbol(name, address - self._addresses[index], module[1:-1])
+        found = filter(None, (self._own.find(address), self._others.find(address)))
+        return min(found, key=lambda each: each.offset, default=None)
 
     def names(self, address: int) -> frozenset[str]:
         """All names of the function that begins here; none where none does."""
-        first, last = bisect_left(self._addresses, address), bisect_right(self._addresses, address)
+        return self._own.at(address) | self._others.at(address)
+
+
+def _end_of_own(piece: bytes) -> int:
+    """Bytes of a piece before the first line that is none of the kernel's own."""
+    first = piece.find(b"\t[")
+    return len(piece) if first < 0 else piece.rfind(b"\n", 0, first) + 1
+
+
+class _Table(NamedTuple):
+    """Functions, sorted by their addresses once they are together."""
+
+    addresses: array[int]
+    starts: array[int]
+    """Where in `names` the name begins."""
+    names: bytes
+
+    @classmethod
+    def of(cls, pieces: Iterable[bytes]) -> _Table:
+        """Of some lines at a time. The kernel's own are in their order already, unlike those of modules."""
+        addresses, starts, names = array("Q"), array("L"), bytearray()
+        for piece in pieces:
+            lines = [each for each in piece.split(b"\n") if each[_KIND] in _TEXT]
+            addresses.frombytes(bytes.fromhex(b"".join([each[:_DIGITS] for each in lines]).decode()))
+            found = [each[_NAME:] + b"\n" for each in lines]
+            starts.extend(accumulate(map(len, found[:-1]), initial=len(names)) if found else ())
+            names += b"".join(found)
+        addresses.byteswap()
+        if not any(addresses):  # kernel.kptr_restrict hides them
+            return cls(array("Q"), array("L"), b"")
+        order = sorted(range(len(addresses)), key=addresses.__getitem__)
+        in_order = array("Q", map(addresses.__getitem__, order))
+        return cls(in_order, array("L", map(starts.__getitem__, order)), bytes(names))
+
+    def find(self, address: int) -> Symbol | None:
+        """What an address lies in."""
+        index = bisect_right(self.addresses, address) - 1
+        if index < 0 or address - self.addresses[index] >= _FARTHEST:
+            return None
+        first = bisect_left(self.addresses, self.addresses[index])
+        # Of several names the last by the alphabet, which is seldom one with underscores before it.
+        name, _, module = max(map(self._line, range(first, index + 1))).partition("\t")
+        return Symbol(name, address - self.addresses[index], module[1:-1])
+
+    def at(self, address: int) -> frozenset[str]:
+        """Names of what begins there."""
+        first, last = bisect_left(self.addresses, address), bisect_right(self.addresses, address)
         return frozenset(self._line(each).partition("\t")[0] for each in range(first, last))
 
     def _line(self, index: int) -> str:
-        start = self._starts[index]
-        return self._names[start : self._names.index(b"\n", start)].decode(errors="backslashreplace")
+        start = self.starts[index]
+        return self.names[start : self.names.index(b"\n", start)].decode(errors="backslashreplace")

@@ -69,8 +69,11 @@ class Live:
         """Names for the addresses of an event; symbols are read again where modules came or went."""
         # Without the number of their users, which an attack changes, too: reading symbols takes tens of milliseconds.
         modules = [(each.raw, each.address) for each in loaded_modules(_MODULES)]
-        if self._symbols is None or modules != self._modules:
-            self._modules, self._symbols = modules, Symbols()
+        if self._symbols is None:
+            self._symbols = Symbols()
+        elif modules != self._modules:
+            self._symbols.renew()
+        self._modules = modules
         found = self._symbols.find(event.return_address)
         addresses = (each for (each,) in struct.iter_unpack("=Q", event.kernel_stack) if each)
         return {

@@ -109,6 +109,7 @@ class Watch:
 
     def scan(self, code: CodeWatch | None) -> Iterator[Hook | Activity]:
         """What no program sees, and how much was looked at since the last time. `code`: what compares the code."""
+        self._renew()  # the first time takes long, and names must be there when something is found
         missing, self._missing = self._missing, []
         for each in missing:
             yield _hook(
@@ -185,7 +186,11 @@ class Watch:
             self._read_symbols(modules)
 
     def _read_symbols(self, modules: str) -> None:
-        self._modules, self._symbols, self._read_at = modules, Symbols(), time.monotonic()
+        if self._symbols is None:
+            self._symbols = Symbols()
+        else:
+            self._symbols.renew()
+        self._modules, self._read_at = modules, time.monotonic()
 
     def _name(self, address: int) -> str:
         if address in self.derived.names:

@@ -265,6 +265,27 @@ def test_symbols_and_addresses(tmp_path: Path) -> None:
     assert str(symbols.find(0xFFFFFFFFA0000011)) == "helper+0x11 [lower]"
 
 
+def test_symbols_of_modules_are_read_again(tmp_path: Path) -> None:
+    """And those alone: the kernel's own stay where they are."""
+    place = tmp_path / "kallsyms"
+    place.write_text(LISTED)
+    symbols = Symbols((), place)
+    known = len(symbols)
+    own, others = LISTED[: LISTED.index("ffffffffc0")], LISTED[LISTED.index("ffffffffc0") :]
+    place.write_text(
+        own.replace("twice", "never") + "ffffffffb0000000 t odd\t[of\nit]\n" + others[: others.index("ffffffffa0")]
+    )
+    symbols.renew()
+    assert len(symbols) == known
+    assert str(symbols.find(0xFFFFFFFF81000103)) == "twice+0x3"
+    assert str(symbols.find(0xFFFFFFFFB0000001)) == r"odd+0x1 [of\x0ait]"
+    assert symbols.names(0xFFFFFFFFC0000000) == {"helper"}
+    assert symbols.find(0xFFFFFFFFA0000001) is None
+    place.write_text(own)
+    symbols.renew()
+    assert symbols.find(0xFFFFFFFFC0000000) is None
+
+
 def test_addresses_by_name(tmp_path: Path) -> None:
     place = tmp_path / "kallsyms"
     place.write_text(LISTED)
