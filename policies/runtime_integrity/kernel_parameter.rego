@@ -16,7 +16,7 @@ package krie.runtime_integrity
 rules contains {"id": "KPARAM001", "action": "override"} if {
 	input.event.kind == "runtime_integrity.kernel_parameter"
 	input.event.state == "differs"
-	input.event.symbol in data.restored_parameters
+	is_restored
 }
 
 # METADATA
@@ -35,7 +35,7 @@ rules contains {"id": "KPARAM002", "action": "log"} if {
 	input.event.kind == "runtime_integrity.kernel_parameter"
 	input.event.state == "differs"
 	input.event.interface != ""
-	not input.event.symbol in data.restored_parameters
+	not is_restored
 }
 
 # METADATA
@@ -54,5 +54,8 @@ rules contains {"id": "KPARAM003", "action": "log"} if {
 	input.event.kind == "runtime_integrity.kernel_parameter"
 	input.event.state == "differs"
 	input.event.interface == ""
-	not input.event.symbol in data.restored_parameters
+	not is_restored
 }
+
+# Not negated in its places: where data.restored_parameters is missing, none is restored.
+is_restored if input.event.symbol in data.restored_parameters

@@ -104,7 +104,7 @@ rules contains {"id": "MODULE006", "action": "log"} if {
 	input.event.kind == "runtime_integrity.module_load"
 	input.event.step == "linked"
 	"unsigned" in input.event.taints
-	not input.event.name in data.known_modules
+	not is_known_module
 }
 
 # METADATA
@@ -152,3 +152,6 @@ loaded_by_force if "ignore_modversions" in input.event.flags
 loaded_by_force if "ignore_vermagic" in input.event.flags
 
 loaded_by_force if "forced" in input.event.taints
+
+# Not negated in its place: where data.known_modules is missing, no module is known.
+is_known_module if input.event.name in data.known_modules

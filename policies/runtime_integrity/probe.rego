@@ -68,11 +68,16 @@ rules contains {"id": "PROBE003", "action": "log"} if {
 rules contains {"id": "PROBE004", "action": "log"} if {
 	input.event.kind == "runtime_integrity.probe_register"
 	input.event.mechanism == "ftrace"
-	not input.event.module in data.known_modules
+	not handled_by_a_known_module
 }
 
 # A handler is not needed to learn an address: a kprobe without one belongs to whoever registers it.
 by_unknown_code if {
 	input.event.owner != "kernel"
-	not input.event.owner in data.known_modules
+	not of_a_known_module
 }
+
+# Not negated in their places: where data.known_modules is missing, no module is known.
+handled_by_a_known_module if input.event.module in data.known_modules
+
+of_a_known_module if input.event.owner in data.known_modules

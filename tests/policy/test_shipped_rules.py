@@ -75,7 +75,8 @@ POLICY = Policy(
 )
 
 
-def fired(event: Event, target: str = "", **process: Any) -> set[str]:
+def document_of(event: Event, target: str = "", **process: Any) -> tuple[str, dict[str, Any]]:
+    """Its kind, and what rules are asked about."""
     event_type = TYPES[event.kind]
     facts: dict[str, Any] = {"kind": event_type.name, **event_type.json(event)}
     if isinstance(event, Ptrace):
@@ -85,13 +86,12 @@ def fired(event: Event, target: str = "", **process: Any) -> set[str]:
     if isinstance(event, ProbeRegister):
         facts["owner"] = event.module or ("?" if event.handler == NOWHERE else "kernel" if event.handler else "")
     users = {"uid": event.uid, "euid": event.euid, "container": bool(event.context & CONTAINER)}
-    document = {
-        "event": facts,
-        "process": {"program": "", "exe": "?", "exe_known": False, **users, **process},
-        "host": {},
-        "health": {},
-    }
-    decision = POLICY.decide(event_type.name, document)
+    about = {"program": "", "exe": "?", "exe_known": False, **users, **process}
+    return event_type.name, {"event": facts, "process": about, "host": {}, "health": {}}
+
+
+def fired(event: Event, target: str = "", **process: Any) -> set[str]:
+    decision = POLICY.decide(*document_of(event, target, **process))
     assert not decision.error
     return {each.id for each in decision.rules}
 
