@@ -50,6 +50,7 @@ rules contains {"id": "HELPER002", "action": "override", "errno": 1} if {
 #   seen: |
 #     The program is not started, and the kernel goes on without it. The kernel's own calls cause it for none of the
 #     programs that are shipped in data.usermode_helpers; one of yours that gets variables is added to the other list.
+#     Where ftrace is off, nobody sees arguments or variables: what the kernel starts is refused then.
 rules contains {"id": "HELPER003", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.usermode_helper"
 	gets_something_else
