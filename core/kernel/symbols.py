@@ -163,17 +163,20 @@ class Symbols:
 
     def __init__(self, wanted: Iterable[str] = (), place: Path = KALLSYMS) -> None:
         """Read them. `wanted`: names that are no functions. Where the kernel hides addresses, nothing is known."""
-        asked = {each.encode() for each in wanted}
+        self._asked = {each.encode() for each in wanted}
         self._place = place
+        self._read_all()
+
+    def _read_all(self) -> None:
         self._known: dict[str, int] = {}
         self._own_bytes, others = 0, bytearray()
 
         def own() -> Iterator[bytes]:
-            for piece in _pieces(place):
+            for piece in _pieces(self._place):
                 end = 0 if others else _end_of_own(piece)
                 self._own_bytes += end
                 others.extend(piece[end:])
-                for name in asked:
+                for name in self._asked:
                     if (at := piece.rfind(b" %s\n" % name)) >= 0:
                         self._known[name.decode()] = int(piece[at + 1 - _NAME : at + 1 - _NAME + _DIGITS], 16)
                 yield piece[:end]
@@ -185,8 +188,11 @@ class Symbols:
         """Read again what comes and goes: functions of modules, of BPF, of ftrace. Raises `OSError`.
 
         The kernel's own stay where they are, and come first in the file: to print and read them takes eight times as
-        long as the others.
+        long as the others. Where they were hidden, they may not be now.
         """
+        if not self._own.addresses:
+            self._read_all()
+            return
         with self._place.open("rb") as file:
             file.seek(self._own_bytes)
             text = _whole(file.read())

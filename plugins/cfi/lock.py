@@ -48,7 +48,7 @@ class Live:
             THUNKS if lock is not None else (),
         )
         self._modules: list[tuple[bytes, int]] = []
-        self._symbols: Symbols | None = None  # read when an event has addresses
+        self._symbols: Symbols | None = None  # read by the first scan
         self._before = (0, 0, 0)
         self._patched = _live_patched()
         self.locked: dict[str, bool] = {}
@@ -69,18 +69,22 @@ class Live:
         """Names for the addresses of an event; symbols are read again where modules came or went."""
         # Without the number of their users, which an attack changes, too: reading symbols takes tens of milliseconds.
         modules = [(each.raw, each.address) for each in loaded_modules(_MODULES)]
-        if self._symbols is None:
-            self._symbols = Symbols()
-        elif modules != self._modules:
-            self._symbols.renew()
-        self._modules = modules
-        found = self._symbols.find(event.return_address)
+        symbols = self._names()
+        if modules != self._modules:
+            symbols.renew()
+            self._modules = modules
+        found = symbols.find(event.return_address)
         addresses = (each for (each,) in struct.iter_unpack("=Q", event.kernel_stack) if each)
         return {
             "return_symbol": str(found or ""),
             "return_module": found.module if found is not None else "",
-            "stack_symbols": [str(self._symbols.find(each) or "") for each in addresses],
+            "stack_symbols": [str(symbols.find(each) or "") for each in addresses],
         }
+
+    def _names(self) -> Symbols:
+        if self._symbols is None:
+            self._symbols = Symbols()
+        return self._symbols
 
     def poll(self) -> Iterator[Lock]:
         """What the lock was made of, once: when that is known."""
@@ -107,6 +111,7 @@ class Live:
 
         Where live patches came or went, what is certain changes: their functions take the place of legal callers.
         """
+        self._names()  # the first time takes long, and names must be there when something is found
         if (patched := _live_patched()) != self._patched:
             self._patched = patched
             self._switch({})

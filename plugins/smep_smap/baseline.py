@@ -67,7 +67,8 @@ class Baseline:
 
     def _renew(self) -> None:
         if (modules := _loaded()) != self._modules:
-            self._modules, self._symbols = modules, Symbols(_WANTED)
+            self._symbols.renew()
+            self._modules = modules
 
     def _name(self, address: int) -> str:
         found = self._symbols.find(address)
