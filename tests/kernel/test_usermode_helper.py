@@ -202,10 +202,14 @@ def start(module: TestModule, *words: str) -> None:
     ],
 )
 def test_what_a_helper_is_given(
-    judging: RunningAgent, test_module: TestModule, words: tuple[str, ...], rules: set[str]
+    judging: RunningAgent,
+    test_module: TestModule,
+    lacks: Callable[[str], NoReturn],
+    words: tuple[str, ...],
+    rules: set[str],
 ) -> None:
     if not Path(words[0]).exists():
-        pytest.skip(f"no {words[0]}")
+        lacks(f"helper: there is no {words[0]}")
     before = len(judging.lines(KIND))
     refused = False
     try:
