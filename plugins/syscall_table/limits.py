@@ -27,7 +27,7 @@ _LISTS = {
 SYMBOLS = tuple(_LISTS)
 NO_REGISTERS = "LSTAR, CSTAR and SYSENTER_EIP are read only where the module msr is loaded"
 NO_CONTROL = "this kernel does not tell which bits of CR4 it pins, and its copies of that register"
-NEVER = "IDTR, CR0, CR4 itself and the debug registers are never read: nothing shows them to root or to BPF"
+NEVER = "IDTR, CR0, CR4 itself and the debug registers are never read: no file and no helper of BPF shows them"
 
 
 def limits(config: SyscallTableConfig, symbols: Kallsyms | None) -> str:
