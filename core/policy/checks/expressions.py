@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ...events.inline import NamePath
 from ..definition import Definition, Node, reference
 from .comparison import differences, plural, similar
-from .functions import builtins
+from .functions import ARITHMETIC, builtins
 from .scope import CLOSURES, LOCAL, LexicalScope
 from .types import (
     ANY,
@@ -31,15 +31,6 @@ from .types import (
 Report = Callable[[str, str, str], None]
 """Gets place, what is wrong, and how to mend it."""
 Types = dict[str, Type]
-_ARITHMETIC = {
-    "Add": "plus",
-    "Sub": "minus",
-    "Mul": "mul",
-    "Div": "div",
-    "Mod": "rem",
-    "Union": "or",
-    "Intersection": "and",
-}
 _COMPARISONS = {"Eq": "==", "Ne": "!=", "Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
 
@@ -127,7 +118,7 @@ class Expressions(ABC):
             return self._call(node, scope, known)
         if kind in ("ArithExpr", "BinExpr"):
             types_ = [self.expression(inner[side], scope, known) for side in ("lhs", "rhs")]
-            name = _ARITHMETIC[inner["op"]]
+            name = ARITHMETIC[inner["op"]]
             self._arguments(scope, node, name, types_, builtins()[name].arguments)
             return SET if kind == "BinExpr" else NUMBER if name != "minus" else union([NUMBER, SET])
         if kind == "UnaryExpr":
@@ -278,7 +269,7 @@ class Expressions(ABC):
         for number, (type_, declared) in enumerate(zip(types, wanted, strict=False), 1):
             expected = of_builtin(declared)
             if not overlap(type_, expected):
-                words = f"argument {number} of {name}" if name not in _ARITHMETIC.values() else f"an operand of {name}"
+                words = f"argument {number} of {name}" if name not in ARITHMETIC.values() else f"an operand of {name}"
                 inner = type_.items is not None and bool(type_.kinds & expected.kinds)
                 what = f"a collection of {plural(type_.items)}" if inner and type_.items else type_.shown
                 elements = f" of {plural(expected.items)}" if inner and expected.items else ""

@@ -18,6 +18,16 @@ from .head import Head
 from .mentions import Mention
 from .scope import LexicalScope
 
+ARITHMETIC = {
+    "Add": "plus",
+    "Sub": "minus",
+    "Mul": "mul",
+    "Div": "div",
+    "Mod": "rem",
+    "Union": "or",
+    "Intersection": "and",
+}
+"""Operators, and the builtins that they stand for."""
 _FIXED = ("eq", "rego.metadata.chain", "rego.metadata.rule")
 """What OPA works out while it compiles."""
 _ALWAYS_THERE = ("print",)

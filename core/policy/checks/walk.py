@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ...events.inline import NamePath
 from ..definition import Node, reference
-from .functions import builtins
+from .functions import ARITHMETIC, builtins
 from .head import constant, steps_of
 from .kinds import (
     ANY,
@@ -32,15 +32,6 @@ from .references import Layers, References
 from .rule_tree import Tree, find
 from .scope import CLOSURES, children, declarations
 
-_OPERATORS = {
-    "Add": "plus",
-    "Sub": "minus",
-    "Mul": "mul",
-    "Div": "div",
-    "Mod": "rem",
-    "Union": "or",
-    "Intersection": "and",
-}
 _OPERATIONS = {"ArithExpr", "BinExpr"}
 
 
@@ -151,7 +142,7 @@ class Walk(References):
             for each in children(name, inner):
                 self.visit(each)
             if name in _OPERATIONS:
-                self.seen[id(node)] = self._operation(node, _OPERATORS[inner["op"]], [inner["lhs"], inner["rhs"]])
+                self.seen[id(node)] = self._operation(node, ARITHMETIC[inner["op"]], [inner["lhs"], inner["rhs"]])
             elif name == "BoolExpr":
                 for side in (inner["lhs"], inner["rhs"]):
                     if not self.loose:
