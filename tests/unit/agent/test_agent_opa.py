@@ -21,7 +21,7 @@ from krie.testing.events import build, encode
 from krie.testing.patience import PATIENCE_S
 
 from ..opa_servers import Hostile, Opa, honest, running
-from .test_agent import BATCH, Setting, kinds
+from .setting import BATCH, Setting, kinds
 
 RULE = """package krie.site
 

@@ -7,7 +7,7 @@ from krie.agent.agent import Agent
 from krie.agent.journal import important_path
 from krie.testing.patience import wait_for
 
-from .test_agent import Setting, all_logs, setting, signals_as_before  # noqa: F401 - fixtures
+from .setting import Setting
 
 RULES = """package krie.site
 
@@ -38,7 +38,7 @@ def acts(of: Path) -> int:
     return sum("LAST" in json.dumps(each["decision"]) for each in lines(of))
 
 
-def flood(setting: Setting, agent: Agent) -> int:  # noqa: F811
+def flood(setting: Setting, agent: Agent) -> int:
     """As much as the journal's files hold, by the same user, with a rule that is severe too; returns how many lines."""
     (everything, *_), count = agent._writers.everything, 0
     before = everything.written
@@ -51,7 +51,7 @@ def flood(setting: Setting, agent: Agent) -> int:  # noqa: F811
     return count
 
 
-def test_its_line_is_there_after_many_turnovers_of_the_journal(setting: Setting) -> None:  # noqa: F811
+def test_its_line_is_there_after_many_turnovers_of_the_journal(setting: Setting) -> None:
     smallest = setting.config.journal.model_copy(update={"max_mib": 1, "keep": 1})
     setting.config = setting.config.model_copy(update={"journal": smallest})
     (setting.policies / "site.rego").write_text(RULES)

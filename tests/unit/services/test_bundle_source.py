@@ -22,7 +22,7 @@ from krie.policy.bundle import Bundle
 from krie.testing.patience import PATIENCE_S
 
 from ...policy.bundles import bundle, key_pair, signed
-from ..agent.test_agent import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
+from ..agent.setting import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
 from ..web import certificate, reply, server_tls, serving
 
 RULE = """package krie.site

@@ -8,7 +8,7 @@ from krie.processes.enrich import host
 from krie.testing.patience import PATIENCE_S
 from rich.console import Console
 
-from .agent.test_agent import Setting, all_logs, setting, signals_as_before  # noqa: F401 - fixtures
+from .setting import Setting
 
 RULE = """package krie.site
 
@@ -22,7 +22,7 @@ rules contains {"id": "BARE", "action": "log"} if input.event.kind == "sample.se
 
 
 def test_lines_of_events_and_of_the_agent_itself(
-    setting: Setting,  # noqa: F811
+    setting: Setting,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     site = setting.policies / "site.rego"

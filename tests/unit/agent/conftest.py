@@ -1,0 +1,17 @@
+"""What tests of the agent share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .setting import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Iterator[Setting]:
+    made = Setting(tmp_path)
+    with made.stack:
+        yield made
+    assert made.ring.closed
+    assert made.detached
