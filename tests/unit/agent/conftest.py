@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ..switched_kernel import kernel  # noqa: F401 - a fixture
 from .setting import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
 
 
