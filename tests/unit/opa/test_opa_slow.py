@@ -19,7 +19,7 @@ from krie.opa.waiting import WINDOW_S, Waiting
 from krie.testing.patience import PATIENCE_S
 
 from ..opa_servers import running
-from .test_opa_server import Setting, event, sources, stack  # noqa: F401 - a fixture
+from .delegated import Setting, event, sources
 
 FASTER = 5
 """How much faster the clock of these tests runs once the server decides: a window lasts two seconds."""
@@ -44,7 +44,7 @@ class Clock:
 class Proxy:
     """Passes on what clients and a server say to each other; answers only after `late_s`."""
 
-    def __init__(self, port: int, stack: ExitStack) -> None:  # noqa: F811
+    def __init__(self, port: int, stack: ExitStack) -> None:
         self.late_s = 0.0
         self._port = port
         self._sockets = [socket.create_server(("127.0.0.1", 0))]
@@ -85,11 +85,11 @@ class Proxy:
 
 
 @pytest.fixture
-def slow(tmp_path: Path, stack: ExitStack) -> tuple[Setting, Proxy]:  # noqa: F811
+def slow(tmp_path: Path, stack: ExitStack) -> tuple[Setting, Proxy]:
     return deciding(tmp_path, stack)
 
 
-def deciding(folder: Path, stack: ExitStack, **config: Any) -> tuple[Setting, Proxy]:  # noqa: F811
+def deciding(folder: Path, stack: ExitStack, **config: Any) -> tuple[Setting, Proxy]:
     found = sources(folder / "rules")
     proxy = Proxy(stack.enter_context(running(folder, found)).port, stack)
     clock = Clock()
@@ -161,7 +161,7 @@ def test_a_slow_server_is_asked_again_when_less_happens(slow: tuple[Setting, Pro
     assert setting.changes() == []
 
 
-def test_100_percent_is_no_limit(tmp_path: Path, stack: ExitStack) -> None:  # noqa: F811
+def test_100_percent_is_no_limit(tmp_path: Path, stack: ExitStack) -> None:
     setting, proxy = deciding(tmp_path, stack, waiting_percent=100)
     proxy.late_s = LATE_S
     assert busy(setting, 2 * WINDOW_S / FASTER) > 0.75
@@ -209,7 +209,7 @@ def test_many_queries_take_little_memory() -> None:
     assert waiting.queries == pytest.approx(10_000, rel=0.03)
 
 
-def test_time_that_passed_without_an_answer_counts(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_time_that_passed_without_an_answer_counts(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that declines each time costs as much as one that answers."""
     now = [0.0]
     server = OpaServer(OpaConfig(url="http://127.0.0.1:9", waiting_percent=10), clock=lambda: now[0])
