@@ -16,7 +16,7 @@ from krie.policy.sources import PolicyFile, PolicySources
 from krie.review.warnings import warnings
 
 from ..unit.opa_servers import BINARY
-from .test_mistakes import CONFIG, DOCUMENTS, PTRACE, SYSCTL, plugins, told
+from .warned import CONFIG, DOCUMENTS, PTRACE, SYSCTL, plugins, told
 
 HELPERS = """
 unknown := 1 if input.process.uid == 4242

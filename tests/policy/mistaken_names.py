@@ -1,0 +1,174 @@
+"""Names in rules that cannot be meant: of fields, documents, programs, kinds, METADATA and the rules themselves."""
+
+from .warned import BPF, PTRACE, rule
+
+# What, and the message; the first three lines are the package, an empty one, and the head.
+NAMES = {
+    "a field that there is not": (
+        rule("\tinput.event.nmae == 5"),
+        "p0.rego:5:2: rule R1: input.event has no nmae; did you mean name?",
+    ),
+    "a field of the process": (
+        rule('\tinput.process.exee == "/x"'),
+        "p0.rego:5:2: rule R1: input.process has no exee; did you mean exe?",
+    ),
+    "a field of the parent": (
+        rule('\tinput.process.parent.com == "x"'),
+        "p0.rego:5:2: rule R1: input.process.parent has no com; did you mean comm?",
+    ),
+    "a field of the host": (
+        rule('\tinput.host.nmae == "x"'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field of the health": (
+        rule("\tinput.health.losd > 0"),
+        "p0.rego:5:2: rule R1: input.health has no losd; did you mean lost?",
+    ),
+    "a part of the input": (
+        rule('\tinput.hots.name == "x"'),
+        "p0.rego:5:2: rule R1: input has no hots; did you mean host?",
+    ),
+    "a field of an ancestor": (
+        rule('\tsome a in input.process.ancestors\n\ta.exee == "/x"'),
+        "p0.rego:6:2: rule R1: input.process.ancestors[_] has no exee; did you mean exe?",
+    ),
+    "a field of an ancestor by index": (
+        rule('\tinput.process.ancestors[_].exee == "/x"'),
+        "p0.rego:5:2: rule R1: input.process.ancestors[_] has no exee; did you mean exe?",
+    ),
+    "a field of ancestors in a comprehension": (
+        rule('\tcount([a | some a in input.process.ancestors; a.exee == "/x"]) > 0'),
+        "p0.rego:5:48: rule R1: input.process.ancestors[_] has no exee; did you mean exe?",
+    ),
+    "a field of ancestors by `every`": (
+        rule('\tevery a in input.process.ancestors { a.exee != "/x" }'),
+        "p0.rego:5:39: rule R1: input.process.ancestors[_] has no exee; did you mean exe?",
+    ),
+    "a field of the target": (
+        rule('\tinput.event.target.progam == "apt"', kind=PTRACE),
+        "p0.rego:5:2: rule R1: input.event.target has no progam; did you mean program?",
+    ),
+    "below a number": (
+        rule("\tinput.event.new_int.value == 5"),
+        "p0.rego:5:2: rule R1: input.event.new_int (a number) has nothing below it; drop what follows it",
+    ),
+    "a document": (
+        rule("\tdata.protected_sysctl[input.event.name]"),
+        "p0.rego:5:2: rule R1: data has no protected_sysctl; did you mean protected_sysctls?",
+    ),
+    "a document in `in`": (
+        rule("\tinput.event.name in data.program"),
+        "p0.rego:5:22: rule R1: data has no program; did you mean programs?",
+    ),
+    "a key of a document": (
+        rule("\tdata.deep.won.two == input.event.new_int"),
+        "p0.rego:5:2: rule R1: data.deep has no won; did you mean one?",
+    ),
+    "an import of a document": (
+        rule("\tinput.event.name in known").replace("krie.site\n", "krie.site\nimport data.program as known\n"),
+        "p0.rego:6:22: rule R1: data has no program; did you mean programs?",
+    ),
+    "a rule of a package": (
+        rule("\tdata.krie.site.halper", "helper if input.process.uid == 5\n"),
+        "p0.rego:5:2: rule R1: data.krie.site.halper is no rule and no package; did you mean data.krie.site.helper?",
+    ),
+    "a package": (
+        rule("\tdata.krie.sight.helper", "helper if input.process.uid == 5\n"),
+        "p0.rego:5:2: rule R1: data.krie.sight.helper is no rule and no package; did you mean data.krie.site.helper?",
+    ),
+    "another package's rules": (
+        rule("\ttrue", "answers := {r.id | some r in data.krie.other.rules}\n"),
+        "p0.rego:7:30: rule answers of krie.site: data.krie.other.rules is no rule and no package",
+    ),
+    "a program that nobody defines": (
+        rule('\tinput.process.program == "sysctll"'),
+        'p0.rego:5:2: rule R1: "sysctll" is not a program that [executables] of krie.toml names; did you mean sysctl?',
+    ),
+    "programs of which one is not defined": (
+        rule('\tinput.process.program in {"apt", "dpkg"}'),
+        'p0.rego:5:2: rule R1: "dpkg" is not a program that [executables] of krie.toml names; give it this '
+        "name there, or check the name; there are apt, sysctl",
+    ),
+    "the parent's program": (
+        rule('\tinput.process.parent.program != "sysctll"'),
+        'p0.rego:5:2: rule R1: "sysctll" is not a program that [executables]',
+    ),
+    "the target's program": (
+        rule('\tinput.event.target.program == "sysctll"', kind=PTRACE),
+        'p0.rego:5:2: rule R1: "sysctll" is not a program that [executables]',
+    ),
+    "a kind": (
+        rule("\ttrue", kind="runtime_integrity.sysctl"),
+        'p0.rego:4:2: rule R1: "runtime_integrity.sysctl" is not a kind of event of any loaded plugin; did you mean '
+        "runtime_integrity.sysctl_write?",
+    ),
+    "one of several kinds": (
+        'package krie.site\n\nrules contains {"id": "R1", "action": "log"} if {\n'
+        f'\tinput.event.kind in {{"{BPF}", "{BPF}x"}}\n}}\n',
+        f'p0.rego:4:2: rule R1: "{BPF}x" is not a kind of event of any loaded plugin; did you mean {BPF}?',
+    ),
+    "an action unlike the rule's": (
+        rule("\ttrue", head="# METADATA\n# custom: {id: R1, action: kill}\n"),
+        "p0.rego:4:28: rule R1: its METADATA say action kill, and the rule log; make both the same",
+    ),
+    "an id unlike the rule's": (
+        rule("\ttrue", head="# METADATA\n# custom:\n#   id: R2\n"),
+        "p0.rego:5:9: rule R1: its METADATA say id R2, and the rule R1; make both the same",
+    ),
+    "a severity that is none": (
+        rule("\ttrue", head="# METADATA\n# custom:\n#   severity: hihg\n"),
+        "p0.rego:5:15: rule R1: hihg is no severity; did you mean high?",
+    ),
+    "a severity of another scale": (
+        rule("\ttrue", head="# METADATA\n# custom:\n#   severity: 3\n"),
+        "p0.rego:5:15: rule R1: 3 is no severity; write one of low, medium, high, critical",
+    ),
+    "enforce": (
+        rule("\ttrue", head="# METADATA\n# custom: {enforce: inlne}\n"),
+        "p0.rego:4:21: rule R1: enforce is inlne, which means nothing; write inline, or drop it",
+    ),
+    "a key of METADATA": (
+        rule("\ttrue", head="# METADATA\n# titel: t\n"),
+        "p0.rego:3: rule R1: METADATA has no key titel; did you mean title?",
+    ),
+    "a key of custom": (
+        rule("\ttrue", head="# METADATA\n# custom: {severty: high}\n"),
+        "p0.rego:3: rule R1: custom has no key severty; did you mean severity?",
+    ),
+    "severity beside custom": (
+        rule("\ttrue", head="# METADATA\n# severity: high\n"),
+        "p0.rego:3: rule R1: METADATA has no key severity; put keys of your own below custom",
+    ),
+    "a list of techniques": (
+        rule("\ttrue", head="# METADATA\n# custom: {technique: [T1]}\n"),
+        "p0.rego:3: rule R1: custom.technique is no text; write one text",
+    ),
+    "rule instead of rules": (
+        rule("\ttrue", 'rule contains {"id": "R2", "action": "kill"} if input.event.new_int == 5\n'),
+        "p0.rego:7: rule rule of krie.site: rule contains what looks like rules, and nobody asks for it; name it rules",
+    ),
+    "rule instead of rules, alone": (
+        'package krie.site\nrule contains {"id": "R2", "action": "kill"} if input.process.uid == 5\n',
+        "p0.rego:2: rule rule of krie.site: rule contains what looks like rules",
+    ),
+    "rules of another name": (
+        'package krie.site\ndetections contains {"id": "R2", "action": "kill", "scope": "process"} if true\n',
+        "p0.rego:2: rule detections of krie.site: detections contains what looks like rules",
+    ),
+    "rules as a value": (
+        rule("\ttrue", 'rule := {"id": "R2", "action": "log"} if input.process.uid == 5\n'),
+        "p0.rego:7: rule rule of krie.site: rule is what looks like rules, and nobody asks for it; write `rules",
+    ),
+    "rules as an object": (
+        rule("\ttrue", 'rule[name] := {"id": "R2", "action": "kill"} if name := input.event.name\n'),
+        "p0.rego:7: rule rule of krie.site: rule is what looks like rules",
+    ),
+    "rules by a variable": (
+        rule("\ttrue", 'rule contains r if {\n\tr := {"id": "R2", "action": "log"}\n\tinput.process.uid == 5\n}\n'),
+        "p0.rego:7: rule rule of krie.site: rule contains what looks like rules, and nobody asks for it; name it rules",
+    ),
+    "in what no rule uses": (
+        rule("\ttrue", 'unused if input.process.parent.com == "x"\n'),
+        "p0.rego:7:11: rule unused of krie.site: input.process.parent has no com; did you mean comm?",
+    ),
+}
