@@ -29,9 +29,9 @@ from krie.services.upload import Upload
 from krie.services_config import DecisionLogsConfig
 from krie.testing.patience import PATIENCE_S
 
-from ..agent.setting import Setting, all_logs, signals_as_before  # noqa: F401 - fixtures
+from ..agent.setting import Setting
 from ..web import Request, Server, reply, serving
-from .test_bundle_source import RULE, told, until, wait
+from .bundle_site import RULE, told, until, wait
 
 MASK = """package system.log
 
