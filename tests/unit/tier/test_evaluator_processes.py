@@ -1,0 +1,135 @@
+"""Evaluators that somebody ends or stops, and the server that forks them: they are replaced, and nothing is left."""
+
+import os
+import resource
+import signal
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from krie.child import ChildEnded, Link, forked
+from krie.errors import KernelError
+from krie.fork_server import forked_by
+from krie.policy.debts import Debts
+from krie.testing.patience import PATIENCE_S, wait_for
+
+from .harmful import LIMITS, LOOP, NEVER, Setting, asked, gone
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV])
+def test_an_evaluator_that_somebody_ends_or_stops_is_replaced_and_the_event_decided(
+    setting: Setting, number: signal.Signals
+) -> None:
+    made = setting.evaluator()
+    before = made.worker
+    assert before is not None
+    os.kill(before, number)
+    assert asked(made) == {"good": ["GOOD"]}
+    assert made.worker not in (None, before)
+    assert (made.replaced, gone(before)) == (1, True)
+    assert "replaced" in made.failures[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_that_a_service_manager_sends_to_all_end_none(setting: Setting, number: signal.Signals) -> None:
+    made = setting.evaluator()
+    before = made.worker
+    for tgid in (made.worker, made.keeper, setting.server.tgid):
+        assert tgid is not None
+        os.kill(tgid, number)
+    assert asked(made) == {"good": ["GOOD"]}
+    assert made.worker == before
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("server", [False, True])
+def test_whoever_forks_evaluators_is_replaced_too(setting: Setting, stop: bool, server: bool) -> None:
+    made = setting.evaluator()
+    revision = made.revision
+    victims = [made.worker, made.keeper, *([setting.server.tgid] if server and not stop else [])]
+    (setting.folder / "good.rego").write_text("package krie.good\n\nthis is no policy")  # nothing is read again
+    for each in victims:
+        assert each is not None
+        os.kill(each, signal.SIGSTOP if stop and each == made.keeper else signal.SIGKILL)
+    end = time.monotonic() + PATIENCE_S
+    while asked(made) != {"good": ["GOOD"]}:
+        made.debts = Debts(time.monotonic)
+        assert time.monotonic() < end
+    assert made.revision == revision
+    assert all(gone(each) for each in victims if each is not None)
+
+
+def test_processes_end_with_whoever_started_them(tmp_path: Path) -> None:
+    """As with an agent that is killed, while a policy blocks too."""
+
+    def agent(link: Link) -> None:
+        with ExitStack() as stack:
+            own = Setting(tmp_path, stack, LIMITS.model_copy(update={"decision_ms": 60000}))
+            own.bad(LOOP, NEVER)
+            made = own.evaluator()
+            link.send((made.worker, made.keeper, own.server.tgid))
+            asked(made, NEVER)
+
+    child = forked(agent)
+    tgids = child.receive(PATIENCE_S)
+    os.kill(child.tgid, signal.SIGKILL)
+    child.end()
+    wait_for(lambda: all(gone(each) for each in tgids))
+
+
+def test_nothing_of_the_parent_is_open_in_a_child(setting: Setting) -> None:
+    read, write = os.pipe()
+    made = setting.evaluator()
+    asked(made)
+    for tgid in (made.worker, made.keeper):
+        assert len(os.listdir(f"/proc/{tgid}/fd")) == 4  # standard ones and its socket
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("number", [signal.SIGRTMIN, signal.SIGRTMIN + 1, signal.SIGRTMAX])
+def test_a_signal_without_a_name(setting: Setting, number: int) -> None:
+    made = setting.evaluator()
+    assert made.worker is not None
+    os.kill(made.worker, number)
+    assert asked(made) == {"good": ["GOOD"]}
+    assert "was ended by " in made.failures[0]
+
+
+def test_no_descriptors_are_left(setting: Setting) -> None:
+    made = setting.evaluator()
+    assert made.worker is not None
+    os.kill(made.worker, signal.SIGKILL)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4, before[1]))
+    try:
+        assert "nothing can decide: starting an evaluator of policies: EMFILE" in str(asked(made)["good"])
+        with pytest.raises(KernelError):
+            setting.server.fork()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    made.debts = Debts(lambda: 0.0)
+    assert asked(made) == {"good": ["GOOD"]}
+
+
+def test_a_stopped_server_does_not_hold_up(setting: Setting) -> None:
+    os.kill(setting.server.tgid, signal.SIGSTOP)
+    wait_for(lambda: Path(f"/proc/{setting.server.tgid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    started = time.monotonic()
+    setting.server.fork().end(0.0)
+    assert time.monotonic() - started < 2
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(setting: Setting) -> None:
+    os.kill(setting.server.tgid, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        forked_by(setting.server._server, 0.05)
+    os.kill(setting.server.tgid, signal.SIGCONT)
+    with pytest.raises(ChildEnded):
+        forked_by(setting.server._server)
+    setting.server.fork().end(0.0)
+    for _ in range(200):  # what the late answer told of
+        with suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        time.sleep(0.001)
