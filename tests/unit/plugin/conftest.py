@@ -1,0 +1,10 @@
+"""What tests of plugins share."""
+
+import pytest
+
+from .example import Setting
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+    return Setting(monkeypatch)
