@@ -7,51 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from krie.config import PolicyConfig
-from krie.decision import Action
-from krie.errors import PolicyError
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
-from krie.review.apart import compared_apart
-from krie.review.cases import Difference
 from krie.review.chosen import Chosen
-from krie.review.difference import Comparer
-from krie.review.difference_report import TiersSaid, name_of, report_of
+from krie.review.difference_report import TiersSaid, report_of
 from krie.review.near import input_schema, plain
 from krie.review.report_text import as_json
-from krie.review.sides import sides
 from krie.tier.domain import answers
 
-from .test_classify import DATA, KIND
+from .differing import compared, comparer, engine, rule, rules
+from .test_classify import KIND
 from .test_tables import ACTIONS, RULE
 
-HEAD = 'rules contains {{"id": "{}", "action": "{}"}} if {{\n\tinput.event.kind == "sample.seen"\n'
 NUMBERS = [-(1 << 63), -6, -5, -4, -1, 0, 1, 2, 4, 5, 6, 7, 1 << 32, (1 << 32) - 1, (1 << 63) - 1]
+
+
 TEXTS = ["kernel/a", "kernel/b", "", "KERNEL/A", "x\\\\y", "\u00e9", "\\xff", "zz"]
-
-
-def engine(text: str, data: dict[str, Any] | None = None) -> EmbeddedEngine:
-    sources = PolicySources(
-        (PolicyFile("sample.rego", f"package krie.sample\n\n{text}\n"),), {**DATA, **(data or {})}, "r"
-    )
-    return EmbeddedEngine(sources)
-
-
-def comparer(old: EmbeddedEngine, new: EmbeddedEngine, tries: int = 1000) -> Comparer:
-    return Comparer(*sides(old, new, Action.LOG), [KIND], {}, tries)
-
-
-def compared(old: str, new: str, **data: Any) -> Difference:
-    return comparer(engine(old), engine(new, data)).compare()
-
-
-def rule(body: str, name: str = "R", action: str = "override", head: str = "") -> str:
-    lines = "".join(f"\t{line}\n" for line in body.split("\n"))
-    return f"{head}{HEAD.format(name, action)}{lines}}}\n"
-
-
-def rules(each: list[tuple[str, list[str]]]) -> str:
-    return "\n".join(rule("\n".join(body), f"R{at}", action) for at, (action, body) in enumerate(each))
 
 
 def inputs(random: Random, count: int) -> list[dict[str, Any]]:
@@ -130,8 +101,6 @@ def test_each_witness_is_decided_as_it_is_said(
             assert (str(states[0].get(name, "")), str(states[1].get(name, ""))) == (before, after)
         assert case.old.rules != case.new.rules
 
-
-# Other words for the same
 
 SAME = {
     "order": ("input.process.uid == 5\ninput.event.known", "input.event.known\ninput.process.uid == 5"),
@@ -266,99 +235,6 @@ def test_names_and_metadata_are_told() -> None:
     assert {name for case in found.cases for name in case.rules} == {"R", "S"}
 
 
-TRIED = {
-    "a prefix": ('startswith(input.event.name, "kernel/a")', 'startswith(input.event.name, "kernel/ab")'),
-    "text order": ('input.event.padding < "m"', 'input.event.padding < "n"'),
-    "two fields": ("input.process.uid == input.process.gid", "input.process.uid == input.process.euid"),
-    "off by one in a sum": ("input.process.uid + 1 > 500", "input.process.uid + 1 > 501"),
-    "ancestors": (
-        'some each in input.process.ancestors\neach.comm == "sshd"',
-        'some each in input.process.ancestors\neach.comm == "sshd"\neach.exe_known',
-    ),
-    "health": ("input.health.lost > 7", "input.health.lost > 8"),
-    "several": (
-        'startswith(input.event.name, "kernel/")\ninput.process.uid + 0 == 77\ninput.event.command == "pin"',
-        'startswith(input.event.name, "kernel/")\ninput.process.uid + 0 == 78\ninput.event.command == "pin"',
-    ),
-    "an error": ("input.process.uid + 0 == 5", "input.process.uid + 0 == 5\nto_number(input.event.name) != 3"),
-}
-
-
-@pytest.mark.parametrize("name", TRIED)
-def test_what_cannot_be_compared_exactly_is_tried_and_said_so(name: str) -> None:
-    old, new = (rule(each) for each in TRIED[name])
-    found = compared(old, new)
-    assert list(found.tried) == ["R"]
-    assert found.tries
-    assert found.cases
-    assert not any(case.exact for case in found.cases)
-    engines = engine(old), engine(new)
-    for case in found.cases:
-        answers_ = [one.evaluate(one.packages, json.dumps(case.witness))[0] for one in engines]
-        assert answers_[0] != answers_[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("health", '"health": {"lost": 8}'),
-        (
-            "ancestors",
-            '"ancestors": [{"tgid": 0, "start_time": 0, "comm": "sshd", "exe": "", "exe_known": false, "program": "", '
-            '"influence": []}]',
-        ),
-    ],
-)
-def test_an_input_that_was_found_by_trying_says_what_matters_and_little_else(name: str, told: str) -> None:
-    (case,) = compared(*(rule(each) for each in TRIED[name])).cases
-    assert told in name_of(case)
-
-
-def test_what_a_tried_rule_asks_for_is_found_where_it_fires() -> None:
-    body = 'startswith(input.event.name, "kernel/a")'
-    found = compared(rule(body), rule(body, action="kill"))
-    (case,) = found.cases
-    assert (case.rules, case.exact) == ({"R": ("override", "kill")}, False)
-
-
-CHANGED_BELOW = {
-    "a default": ('default word := "a"', 'default word := "b"'),
-    "an else": ('word := "c" if input.event.known else := "a"', 'word := "c" if input.event.known else := "b"'),
-    "a constant": ('word := "a"', 'word := "b"'),
-    "a function": ('word := f(1)\n\nf(x) := "a" if x == 1', 'word := f(1)\n\nf(x) := "b" if x == 1'),
-    "a name of a loop": ('word := [x | some x, y in {"a": "b"}][0]', 'word := [y | some x, y in {"a": "b"}][0]'),
-    "names of every": (
-        'word := "a" if every k, v in {"a": 1} { [k, v] == ["a", 1] }',
-        'word := "a" if every v, k in {"a": 1} { [k, v] == ["a", 1] }',
-    ),
-    "behind another": ("word := other\n\nother := `a`", "word := other\n\nother := `b`"),
-    "a member": ('word := all.w\n\nall["w"] := "a"', 'word := all.w\n\nall["w"] := "b"'),
-    "an import": ("import data.key as k\n\nword := k", "import data.uids as k\n\nword := k"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGED_BELOW)
-def test_what_a_rule_refers_to_is_part_of_it(name: str) -> None:
-    for body in ("input.event.padding == word", 'word == "a"\nstartswith(input.event.name, "x")'):
-        old, new = (f"{each}\n\n{rule(body)}" for each in CHANGED_BELOW[name])
-        found = compared(old, new)
-        assert found.exact or found.tried
-
-
-def test_the_same_words_need_not_be_tried() -> None:
-    text = rule('startswith(input.event.name, "kernel/a")')
-    found = compared(text, text + rule("input.event.known", "S"))
-    assert not found.tried
-    assert {name for case in found.cases for name in case.rules} == {"S"}
-
-
-def test_what_has_too_many_cases_is_tried() -> None:
-    body = "some x in data.numbers\ninput.process.uid == x\nsome y in data.numbers\ninput.process.gid == y"
-    data = {"numbers": [3 * each for each in range(200)]}
-    found = comparer(engine(rule(body), data), engine(rule(body), {"numbers": [1]}), 200).compare()
-    assert "cases" in found.tried["R"]
-
-
 def test_a_report_says_what_it_does_not_show() -> None:
     numbers = [5 * each for each in range(210)]
     alone = "input.process.uid == {0}\ninput.event.number == {0}"
@@ -371,35 +247,6 @@ def test_a_report_says_what_it_does_not_show() -> None:
     assert len(rows) == 200
     assert made.warnings[0].startswith("10 further rows")
     assert len(json.loads(as_json(made))["cases"]) == 210
-
-
-# Apart
-
-
-def apart(old: str, new: str, limits: PolicyConfig) -> Difference:
-    return compared_apart(comparer(engine(old), engine(new), 200), limits)
-
-
-def test_a_comparison_apart_says_the_same() -> None:
-    old, new = rule("input.process.uid < 10"), rule("input.process.uid < 20")
-    assert apart(old, new, PolicyConfig()) == comparer(engine(old), engine(new), 200).compare()
-
-
-BAD = {
-    "never answers": (
-        "input.process.uid > 10\nsome a in numbers.range(1, 9000)\nsome b in numbers.range(1, 9000)\na * b == 7.5",
-        r"was ended(?: by SIGXCPU)?",
-    ),
-    "takes all memory": ('input.process.uid > 10\ncount(sprintf("%1000000000d", [1])) > 5', "was ended by SIGABRT"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_policy_that_does_harm_ends_no_more_than_the_comparison(name: str) -> None:
-    body, how = BAD[name]
-    limits = PolicyConfig(load_s=1, memory_mib=64)
-    with pytest.raises(PolicyError, match=rf"the process that did {how} \(at R for events of sample.seen"):
-        apart(rule("input.process.uid > 10"), rule(body), limits)
 
 
 def test_programs_that_nobody_named_are_compared_too() -> None:
