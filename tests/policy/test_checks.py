@@ -3,49 +3,21 @@
 import json
 import re
 import runpy
-import socket
 import subprocess
-import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-import regorus
 from krie.errors import PolicyError
-from krie.policy.embedded import EmbeddedEngine
-from krie.policy.sources import PolicyFile, PolicySources
 
-from .generated import Module
+from .checked import OPA, ROOT, compile_
 from .idioms import IDIOMS
-from .refused import (
-    ARGUMENTS,
-    BELOW,
-    FUNCTIONS,
-    HEADS,
-    NAMES,
-    RECURSION,
-    TYPES,
-    VARIABLES,
-    WITH,
-    with_body,
-    with_more,
-)
+from .refused import ARGUMENTS, BELOW, FUNCTIONS, HEADS, NAMES, RECURSION, TYPES, VARIABLES, WITH, with_body, with_more
 
-ROOT = Path(__file__).parents[2]
-OPA = ROOT / ".cache/tools/opa"
 TABLE = ROOT / "core/policy/checks/builtins.json"
-DATA: dict[str, Any] = {
-    "limits": [1, 2, 3],
-    "named": {"a": 1, "b": 2},
-    "pairs": [[1, 1], [1, 2]],
-    "objects": [{"a": 1}],
-    "flags": ["stack_user"],
-    "deep": {"one": {"two": 5}, "none": None},
-}
+
+
 REFUSED = {
     f"{kind}: {name}": text
     for kind, cases in {
@@ -61,11 +33,6 @@ REFUSED = {
     }.items()
     for name, text in cases.items()
 }
-
-
-def compile_(*texts: str, data: dict[str, Any] | None = None) -> EmbeddedEngine:
-    files = tuple(PolicyFile(f"p{number}.rego", text) for number, text in enumerate(texts))
-    return EmbeddedEngine(PolicySources(files, DATA if data is None else data, "r"))
 
 
 @pytest.fixture(scope="module")
@@ -94,120 +61,6 @@ def test_what_opa_refuses_is_refused_with_its_place(name: str, opa: dict[str, bo
 def test_what_opa_accepts_is_accepted(name: str, opa: dict[str, bool]) -> None:
     assert opa[name]
     compile_(IDIOMS[name])
-
-
-TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|[A-Za-z_]\w*|:=|==|!=|\d+|\s+|.', re.DOTALL)
-NAME = re.compile(r"[A-Za-z_]\w*")
-PUT = ("x", "y", "_", "input", "data", "count", "f", "5", '"a"', "[1]", "{1}", "true", "null")
-
-
-def damaged(random: Random, text: str) -> str:
-    """One token of the policy is another one, or has something behind it."""
-    tokens = TOKENS.findall(text)
-    names = [number for number, each in enumerate(tokens) if NAME.fullmatch(each)]
-    at = random.choice(names[6:])  # behind the package's name and the rule's
-    how = random.randrange(4)
-    tokens[at] = (random.choice(PUT), tokens[random.choice(names[6:])], tokens[at] + "(1)", tokens[at] + ".a")[how]
-    return "".join(tokens)
-
-
-class Checker:
-    """Asks OPA's compiler about one text after the other: a process for each would take ten times as long."""
-
-    def __init__(self, socket_: Path) -> None:
-        connected = socket.socket(socket.AF_UNIX)
-        try:
-            connected.connect(str(socket_))
-        except OSError:
-            connected.close()
-            raise
-        self._connection = HTTPConnection("opa", timeout=60)
-        self._connection.sock = connected
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def accepts(self, text: str) -> bool:
-        self._connection.request("PUT", "/v1/policies/p", text.encode())
-        answer = self._connection.getresponse()
-        answer.read()
-        return answer.status == 200
-
-
-@pytest.fixture(scope="module")
-def checker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checker]:
-    folder = tmp_path_factory.mktemp("server")
-    command = [
-        str(OPA),
-        "run",
-        "--server",
-        "--addr",
-        f"unix://{folder}/s",
-        "--disable-telemetry",
-        "--log-level",
-        "error",
-    ]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as server:
-        try:
-            end = time.monotonic() + 60
-            while True:
-                try:
-                    found = Checker(folder / "s")
-                    break
-                except OSError:
-                    assert server.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < end
-                    time.sleep(0.01)
-            yield found
-            found.close()
-        finally:
-            server.kill()
-
-
-STRICTER_BY_DESIGN = re.compile(
-    r"recursive|used before it is declared|begins with `\{ TERM|a rule here and an import|must be literals?|"
-    r"write `rules|exists already at|variable _ is unsafe"
-)
-"""What KRIe refuses of what OPA accepts, for the embedded engine's sake or as its own convention: see STRICTER."""
-
-
-def engine_refuses(text: str) -> bool:
-    """Whether the embedded engine's own parser does."""
-    try:
-        regorus.Engine().add_policy("p", text)
-    except RuntimeError:
-        return True
-    return False
-
-
-def disagreements(texts: Iterable[str], checker: Checker) -> tuple[list[str], int]:
-    """Texts that OPA and KRIe judge differently, with what KRIe says, and how many both accept."""
-    found, accepted = [], 0
-    for text in texts:
-        theirs, mine = checker.accepts(text), ""
-        try:
-            compile_(text)
-        except PolicyError as error:
-            mine = str(error)
-        accepted += theirs and not mine
-        if theirs == bool(mine) and not (theirs and (STRICTER_BY_DESIGN.search(mine) or engine_refuses(text))):
-            found.append(f"{text}\nOPA: {theirs}, KRIe: {mine}")
-    return found, accepted
-
-
-def test_randomly_damaged_policies_are_judged_as_opa_does(checker: Checker) -> None:
-    random = Random(5)
-    corpus = [text for text in IDIOMS.values() if "print(" not in text]  # which OPA's server drops unread
-    found, accepted = disagreements((damaged(random, random.choice(corpus)) for _ in range(600)), checker)
-    assert found == []
-    assert 150 < accepted < 450
-
-
-def test_random_modules_are_judged_as_opa_does(checker: Checker) -> None:
-    random = Random(9)
-    found, accepted = disagreements((Module(random).text for _ in range(2000)), checker)
-    assert found == []
-    assert accepted > 300
 
 
 @pytest.mark.parametrize(
@@ -306,56 +159,6 @@ def test_a_function_of_another_package_is_known() -> None:
         compile_(user.replace("large(input.event.n)", "large(1, 2, 3)"), helper)
     with pytest.raises(PolicyError, match="there is no function data.krie.lib.larg; did you mean data.krie.lib.large?"):
         compile_(user.replace("large", "larg"), helper)
-
-
-ONE, OTHER = "input.process", "input.process.parent"
-
-
-def importing(target: str, id_: str) -> str:
-    head = f'{{"id": "{id_}", "action": "kill"}}'
-    return f"package krie.site\nimport {target} as p\n\nrules contains {head} if p.tgid == 1\n"
-
-
-@pytest.mark.parametrize("order", [1, -1], ids=["forward", "backward"])
-def test_one_name_for_two_imports_is_refused_with_both_places(order: int) -> None:
-    texts = [importing(ONE, "A"), importing(OTHER, "B")][::order]
-    with pytest.raises(
-        PolicyError, match=r"^p1.rego:2: p is input\.process.* here and input\.process.* at p0.rego:2: "
-    ):
-        compile_(*texts)
-
-
-def test_one_name_for_one_import_in_two_files_and_for_two_in_two_packages() -> None:
-    compile_(importing(ONE, "A"), importing(ONE, "B"))
-    compile_(importing(ONE, "A"), importing(OTHER, "B").replace("krie.site", "krie.other"))
-
-
-def test_a_name_that_the_last_part_of_an_import_gives() -> None:
-    implicit = importing(OTHER, "A").replace(" as p", "").replace("p.tgid", "parent.tgid")
-    with pytest.raises(PolicyError, match=r"^p1.rego:2: parent is .* at p0.rego:2"):
-        compile_(
-            implicit, importing("data.limits", "B").replace(" as p", " as parent").replace("p.tgid == 1", "1 in parent")
-        )
-
-
-@pytest.mark.parametrize("order", [1, -1], ids=["forward", "backward"])
-def test_an_import_and_a_rule_of_one_name_are_refused_with_both_places(order: int) -> None:
-    texts = [importing(ONE, "A"), "package krie.site\np := 7\n"][::order]
-    places = {1: ("p1.rego:2", "p0.rego:2"), -1: ("p0.rego:2", "p1.rego:2")}[order]
-    with pytest.raises(PolicyError, match=rf"^{places[0]}: p is a rule here and an import at {places[1]}: rename one"):
-        compile_(*texts)
-
-
-def test_an_import_is_its_file_s_only() -> None:
-    other = 'package krie.site\nrules contains {"id": "B", "action": "log"} if {\n\tp.uid == 1\n}\n'
-    with pytest.raises(PolicyError, match=r"^p1.rego:3:2: variable p is unsafe"):
-        compile_(importing(ONE, "A"), other)
-
-
-def test_variables_and_arguments_may_have_the_name_of_another_file_s_import() -> None:
-    text = "package krie.site\nf(p) := p\nu := x if {\n\tp := 7\n\tx := f(p)\n}\n"
-    for texts in ((importing(ONE, "A"), text), (text, importing(ONE, "A"))):
-        compile_(*texts)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from krie.policy.mistakes import Mistake
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.review.warnings import warnings
 
-from .test_checks import DATA
+from .checked import DATA
 
 ROOT = Path(__file__).parents[2]
 
