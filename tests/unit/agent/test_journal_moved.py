@@ -2,21 +2,21 @@
 
 import os
 import queue
-import select
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from krie.agent.journal import Changes, LineWriter
+from krie.agent.journal import LineWriter
 from krie.agent.journal_file import Change, JournalFile
 from krie.errors import ConfigError
 
 WITHIN_S = 1.0
+
+
 Way = Callable[[Path], object]
 
 
@@ -203,43 +203,6 @@ def test_lines_are_lost_and_counted_where_the_file_is_gone_and_none_can_be_made(
     assert journal.trouble[1:] == ["is written again; 3 lines were lost"]
 
 
-def test_a_batch_that_is_removed_while_it_is_written_is_written_again(tmp_path: Path) -> None:
-    told = list[Change]()
-    path = tmp_path / "journal.jsonl"
-    file = JournalFile(path, 1 << 20, 3, told.append)
-    real = os.write
-
-    def then_remove(descriptor: int, data: memoryview) -> int:
-        count = real(descriptor, data)
-        path.unlink(missing_ok=True)
-        os.write = real
-        return count
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", then_remove)
-        file.write(b"one\ntwo\n")
-    assert told == [Change(path, "removed", bytes=8)]
-    assert path.read_bytes() == b"one\ntwo\n"
-
-
-def test_a_batch_that_is_moved_while_it_is_written_is_counted(tmp_path: Path) -> None:
-    told = list[Change]()
-    path = tmp_path / "journal.jsonl"
-    file = JournalFile(path, 1 << 20, 3, told.append)
-    real = os.write
-
-    def after_a_move(descriptor: int, data: memoryview) -> int:
-        path.rename(path.with_name("taken"))
-        return real(descriptor, data)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", after_a_move)
-        file.write(b"one\ntwo\n")
-    file.write(b"three\n")
-    assert told == [Change(path, "moved", lines=2)]
-    assert (path.with_name("taken").read_bytes(), path.read_bytes()) == (b"one\ntwo\n", b"three\n")
-
-
 def test_it_is_opened_anew_when_asked(journal: Journal, tmp_path: Path) -> None:
     """logrotate's `create`: moved, made by somebody else, then SIGHUP."""
     journal.path.rename(journal.path.with_name("journal.jsonl.1"))
@@ -294,104 +257,7 @@ def test_no_line_is_lost_while_somebody_moves_the_file_again_and_again(tmp_path:
     assert journal.told.qsize() > 5
 
 
-def test_a_full_disk_makes_no_nul_bytes_in_a_file_that_was_emptied(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    file = JournalFile(path, 1 << 20, 3)
-    file.write(b"x" * 5000 + b"\n")
-    real = os.write
-    answers = iter([7, 0])
-
-    def full(descriptor: int, data: memoryview) -> int:
-        count = next(answers)
-        if not count:
-            os.truncate(path, 0)  # meanwhile
-            real(descriptor, b"oth")
-            raise OSError(28, os.strerror(28))
-        return real(descriptor, data[:count])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", full)
-        with pytest.raises(OSError, match="No space left"):
-            file.write(b"lost line\n")
-    file.write(b"kept\n")
-    file.close()
-    assert path.read_bytes() == b"oth\nkept\n"
-
-
-def test_the_size_that_rotation_goes_by_is_the_files(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    file = JournalFile(path, 100, 3)
-    for _ in range(9):
-        file.write(b"123456789\n")
-    os.truncate(path, 0)
-    for _ in range(9):
-        file.write(b"123456789\n")
-    assert [each.name for each in tmp_path.iterdir()] == ["journal.jsonl"]
-
-
-def test_an_older_file_survives_rotations_that_fail(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    file = JournalFile(path, 10, 3)
-    for letter in "abc":
-        file.write(letter.encode() * 9 + b"\n")
-    real = os.rename
-
-    def fails(source: Path, target: Path) -> None:
-        if str(target).endswith(".1"):
-            raise OSError(28, os.strerror(28))
-        real(source, target)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "rename", fails)
-        for _ in range(10):
-            file.write(b"123456789\n")
-    assert {each.name: each.read_bytes()[:1] for each in tmp_path.iterdir()} == {
-        "journal.jsonl": b"c",
-        "journal.jsonl.2": b"b",
-        "journal.jsonl.3": b"a",
-    }
-
-
 def test_a_hard_link_is_refused_at_the_start(tmp_path: Path) -> None:
     another_name_of_a_file(tmp_path / "journal.jsonl")
     with pytest.raises(ConfigError, match="it has another name, too"):
         JournalFile(tmp_path / "journal.jsonl", 100, 3)
-
-
-@contextmanager
-def changes() -> Iterator[Changes]:
-    made = Changes()
-    yield made
-    made.close()
-
-
-def test_changes_wake_the_agent_and_are_taken_once(tmp_path: Path) -> None:
-    with changes() as made, select.epoll() as poll:
-        made.wait_on(poll)
-        assert made.take() == []
-        assert poll.poll(0) == []
-        found = [Change(tmp_path / str(number), "moved") for number in range(3)]
-        for each in found:
-            made.put(each)
-        assert poll.poll(0)
-        assert made.take() == found
-        assert (poll.poll(0), made.take()) == ([], [])
-
-
-def test_a_change_that_is_taken_before_its_thread_woke_the_agent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken = list[Change]()
-    real = os.eventfd_write
-
-    def first_taken(descriptor: int, value: int) -> None:
-        taken.extend(made.take())
-        real(descriptor, value)
-
-    with changes() as made, select.epoll() as poll:
-        made.wait_on(poll)
-        monkeypatch.setattr(os, "eventfd_write", first_taken)
-        made.put(Change(tmp_path, "moved"))
-        assert taken == [Change(tmp_path, "moved")]
-        assert made.take() == []
-        assert poll.poll(0) == []
