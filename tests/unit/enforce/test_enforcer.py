@@ -3,112 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from krie import Action, FiredRule, Scope
-from krie.config import EnforcementConfig
-from krie.decision import Decision, Mode, merge
+from krie.decision import Mode, merge
 from krie.enforce import kill
-from krie.enforce.breaker import CircuitBreaker
-from krie.enforce.enforcer import WORDS, Ability, Enforcer, RuleNumbers, would
-from krie.enforce.verdicts import Verdict
-from krie.errors import KernelError
-from krie.events.event import BY_TABLE, Event
+from krie.enforce.enforcer import Ability, RuleNumbers, would
+from krie.events.event import Event
 from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
-from krie.processes.principal import Principal
 from krie.testing.events import build
 
-AGENT = 77
-CAN = Ability(Mode.ENFORCE, refuses=True)
-
-
-class Remembering:
-    def __init__(self) -> None:
-        self.poisoned: list[Verdict] = []
-        self.bound: list[Verdict] = []
-        self.host: list[Verdict] = []
-        self.full = False
-
-    def poison(self, verdict: Verdict) -> bool:
-        self.poisoned += [] if self.full else [verdict]
-        return not self.full
-
-    def bind(self, verdict: Verdict) -> None:
-        if self.full:
-            raise KernelError("writing a map", 7)
-        self.bound.append(verdict)
-
-    def bind_host(self, verdict: Verdict) -> None:
-        self.host.append(verdict)
-
-    def clear(self, verdict: Verdict) -> None:
-        self.poisoned.remove(verdict)
-
-
-class Setting:
-    def __init__(self, ability: Ability = CAN, most: int = 100, **config: object) -> None:
-        self.tables, self.rules = Remembering(), RuleNumbers()
-        self.tripped: list[tuple[str, int]] = []
-        breaker = CircuitBreaker(most, 10**12, lambda rule, count: self.tripped.append((rule, count)))
-        settings = EnforcementConfig.model_validate(config)
-        self.in_kernel: frozenset[str] = frozenset()
-        self.enforcer = Enforcer(
-            settings,
-            self.tables,
-            breaker,
-            self.rules,
-            AGENT,
-            lambda _: ability,
-            lambda _: self.in_kernel,
-            lambda event: Principal("user", event.uid),
-        )
-        self.enforcer.contained = 18
-
-    def done(self, event: Event, decision: Decision) -> list[str]:
-        done = list(self.enforcer(event, decision).done)
-        assert {each.partition(":")[0] for each in done} <= WORDS.keys()
-        return done
-
-    @property
-    def untouched(self) -> bool:
-        return not (self.tables.poisoned or self.tables.bound or self.tables.host)
-
-
-def decided(action: Action, scope: Scope = Scope.EVENT, ttl_s: int = 0, errno: int = 0, rule: str = "R1") -> Decision:
-    return merge([FiredRule(rule, action, scope, errno, ttl_s)], tier="user", revision="r")
-
-
-def start_time(tgid: int) -> int:
-    """As exactly as /proc tells it."""
-    return int(Path(f"/proc/{tgid}/stat").read_text().rpartition(")")[2].split()[19]) * 10_000_000
-
-
-def by(tgid: int, **fields: object) -> Event:
-    return build(SysctlWrite, **{"tgid": tgid, "start_time": start_time(tgid), "exe_ino": 5, "exe_dev": 1, **fields})
-
-
-@pytest.fixture(autouse=True)
-def time_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is that runs these tests."""
-    monkeypatch.setattr(kill, "DIES_WITHIN_MS", 60_000)
-
-
-@pytest.fixture
-def victim() -> Iterator[int]:
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-    yield child
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
-def lives(tgid: int) -> bool:
-    return Path(f"/proc/{tgid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+from .enforced import AGENT, Setting, by, decided, lives, start_time
 
 
 def test_what_would_be_done() -> None:
@@ -246,121 +152,6 @@ def test_a_failing_table_ends_nothing() -> None:
     setting.tables.full = True
     (done,) = setting.done(by(os.getpid()), decided(Action.OVERRIDE))
     assert done.startswith("failed: writing a map: E2BIG")
-
-
-@pytest.mark.parametrize(
-    ("bits", "words"),
-    [
-        (1, ["refused"]),
-        (7, ["refused", "poisoned", "killed"]),
-        (2 | 8, ["poisoned", "failed: killing in the kernel, error 16"]),
-        (16, ["failed: poisoning in the kernel, error 16"]),
-    ],
-)
-def test_what_the_kernel_did_is_said_in_every_mode(bits: int, words: list[str]) -> None:
-    event = build(SysctlWrite, tgid=5, start_time=1, done=bits, errno=16)
-    for mode in Mode:
-        assert Setting(Ability(mode, refuses=True)).done(event, decided(Action.LOG)) == words
-
-
-def test_what_the_kernel_did_is_not_said_twice(victim: int) -> None:
-    event = by(victim, done=2 | 8, errno=16)
-    done = Setting().done(event, decided(Action.KILL, Scope.PROCESS))
-    assert done == ["poisoned", "failed: killing in the kernel, error 16", "killed"]
-
-
-TRIPPED = "spared: the rule's breaker is tripped"
-POISON = decided(Action.OVERRIDE, Scope.PROCESS, ttl_s=9)
-
-
-def test_a_rule_that_poisons_too_many_only_refuses(victim: int) -> None:
-    setting = Setting(most=2)
-    outcomes = [setting.enforcer(by(victim, uid=each), POISON) for each in (1, 2, 3, 1)]
-    assert [each.done for each in outcomes] == [("poisoned",), ("poisoned",), (TRIPPED, "bound"), (TRIPPED, "bound")]
-    assert outcomes[2].would == ("poison", "override")
-    assert setting.tripped == [("R1", 3)]
-    assert setting.done(by(victim, uid=4), decided(Action.OVERRIDE, Scope.PROCESS, rule="R2")) == ["poisoned"]
-
-
-def test_a_rule_that_kills_too_many_kills_nobody(victim: int) -> None:
-    setting = Setting(most=1)
-    setting.done(by(os.getppid(), uid=1), POISON)
-    assert setting.done(by(victim, uid=2), decided(Action.KILL, Scope.PROCESS)) == [TRIPPED, "bound"]
-    assert setting.tables.bound[-1].errno == 1
-    assert lives(victim)
-
-
-def test_refusing_never_trips_it(victim: int) -> None:
-    setting = Setting(most=1)
-    for uid in range(100):
-        assert setting.done(by(victim, uid=uid), decided(Action.OVERRIDE)) == ["bound"]
-    assert setting.tripped == []
-
-
-def test_the_processes_of_one_user_do_not_trip_it(victim: int) -> None:
-    setting = Setting(most=1)
-    for _ in range(100):
-        assert setting.done(by(victim, uid=1), POISON) == ["poisoned"]
-    assert setting.done(by(victim, uid=1), decided(Action.KILL)) == ["killed"]
-
-
-def test_the_rules_beside_a_tripped_one_still_hold(victim: int) -> None:
-    setting = Setting(most=1)
-    setting.done(by(os.getppid(), uid=1), decided(Action.OVERRIDE, Scope.PROCESS, rule="R1"))
-    both = merge(
-        [FiredRule("R1", Action.KILL, Scope.EVENT), FiredRule("R2", Action.OVERRIDE, Scope.PROCESS, 13)],
-        tier="user",
-        revision="r",
-    )
-    assert setting.done(by(victim, uid=2), both) == [TRIPPED, "poisoned"]
-    assert setting.tables.poisoned[-1].errno == 13
-    assert lives(victim)
-
-
-def test_what_the_kernel_decided_is_not_done_again(victim: int) -> None:
-    setting = Setting(most=1)
-    setting.in_kernel = frozenset({"R1"})
-    event = by(victim, done=1, decided_by=BY_TABLE)
-    assert setting.done(event, decided(Action.OVERRIDE)) == ["refused"]
-    assert setting.untouched
-    assert setting.done(by(victim, done=6, decided_by=BY_TABLE), decided(Action.KILL)) == ["poisoned", "killed"]
-    assert lives(victim)
-    both = merge([FiredRule("R1", Action.OVERRIDE), FiredRule("R2", Action.OVERRIDE)], tier="kernel", revision="r")
-    assert setting.done(event, both) == ["refused", "bound"]
-
-
-def test_the_kernels_hits_count_for_the_breaker_too(victim: int) -> None:
-    setting = Setting(most=1)
-    setting.in_kernel = frozenset({"R1"})
-    for uid in (1, 2, 3):
-        done = setting.done(by(victim, uid=uid, done=3, decided_by=BY_TABLE), decided(Action.OVERRIDE, Scope.PROCESS))
-        assert done == ["refused", "poisoned"]
-    assert setting.tripped == [("R1", 2)]
-
-
-def test_the_kernels_refusals_do_not(victim: int) -> None:
-    setting = Setting(most=1)
-    setting.in_kernel = frozenset({"R1"})
-    for uid in range(100):
-        event = by(victim, uid=uid, done=1, decided_by=BY_TABLE)
-        assert setting.done(event, decided(Action.OVERRIDE)) == ["refused"]
-    assert setting.tripped == []
-
-
-def test_whom_the_kernel_spared_is_spared(victim: int) -> None:
-    setting = Setting()
-    setting.in_kernel = frozenset({"R1"})
-    (why,) = setting.done(by(1, decided_by=BY_TABLE), decided(Action.OVERRIDE))
-    assert why == "spared: tgid 1"
-
-
-def test_what_the_kernel_refused_to_itself_was_not_spared(victim: int) -> None:
-    setting = Setting()
-    setting.in_kernel = frozenset({"R1"})
-    event = by(victim, done=1, decided_by=BY_TABLE, exe_ino=0, exe_dev=0)
-    assert setting.done(event, decided(Action.OVERRIDE)) == ["refused"]
-    assert setting.done(event, decided(Action.KILL)) == ["refused", "spared: a kernel thread"]
-    assert setting.done(event, decided(Action.OVERRIDE, rule="R2")) == ["refused", "spared: a kernel thread"]
 
 
 def test_rule_numbers() -> None:
