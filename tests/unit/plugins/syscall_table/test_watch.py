@@ -1,0 +1,85 @@
+"""What the plugin makes of events, and tells at a scan."""
+
+import struct
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from krie import Maps, Symbols
+from krie.plugins.syscall_table import explained
+from krie.plugins.syscall_table import watch as watching
+from krie.plugins.syscall_table.config import SyscallTableConfig
+from krie.plugins.syscall_table.derive import SYMBOLS
+from krie.plugins.syscall_table.events import Activity, Hook
+from krie.plugins.syscall_table.handlers import handlers
+from krie.plugins.syscall_table.kallsyms import Kallsyms
+from krie.plugins.syscall_table.watch import Watch
+from krie.testing.events import build
+
+from .untouched import ENDBR, MODULE, NOP, Kernel
+
+
+class Table:
+    """A map that remembers."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+
+    def set(self, key: bytes, value: bytes) -> None:
+        self.values[key] = value
+
+    def array(self) -> list[bytes]:
+        return list(self.values.values())
+
+
+@pytest.fixture
+def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    kernel.derive()  # which writes its symbols
+    tables = {f"syscall_table_{name}": Table() for name in ("look", "handlers", "kernel", "pieces", "masks", "sites")}
+    tables["syscall_table_look"].set(bytes(4), bytes(128) + struct.pack("=4Q", 0, 0, 5, 1))
+    symbols = Kallsyms(SYMBOLS, kernel.file)
+    monkeypatch.setattr(explained, "_lines", lambda _: [])
+    monkeypatch.setattr(watching, "Symbols", lambda: Symbols(place=kernel.file))
+    config = SyscallTableConfig(shipped_pointers=False)
+    made = Watch(cast("Maps", tables), kernel, symbols, config, tuple(handlers(config.wrapped)))
+    assert len(tables["syscall_table_pieces"].values) == len(made.derived.pieces)
+    assert {len(each) for each in tables["syscall_table_kernel"].values.values()} == {24 * 8}
+    return made
+
+
+def changed(watch: Watch, kernel: Kernel, name: str, offset: int, content: bytes, **fields: Any) -> Mapping[str, Any]:
+    """Facts of what is told where a piece of this name is changed."""
+    index, piece = next((i, each) for i, each in enumerate(watch.derived.pieces) if each.name == name)
+    kernel.write(piece.address + offset, content)
+    now = kernel.read(piece.address, len(piece.expected)).ljust(128, b"\0")
+    return watch.facts(build(Hook, piece=index, content=now, address=piece.address, **fields))
+
+
+def test_names_for_a_slot(watch: Watch, kernel: Kernel) -> None:
+    values = {"was": kernel.handlers["write"], "now": MODULE, "number": 1}
+    facts = changed(watch, kernel, "sys_call_table", 8, struct.pack("=Q", MODULE), **values)
+    assert (facts["syscall"], facts["was_symbol"], facts["owner"]) == ("write", "__x64_sys_write", "?")
+
+
+def test_names_for_a_handlers_first_bytes(watch: Watch, kernel: Kernel) -> None:
+    facts = changed(watch, kernel, "__x64_sys_open", 0, b"\xe9\0\0\0\0", where="handler")
+    assert (facts["place"], facts["syscall"], facts["explained"]) == ("__x64_sys_open+0x0", "open", "")
+    assert facts["bytes_was"].startswith((ENDBR + NOP).hex())
+    assert facts["bytes_now"].startswith("e900000000")
+    assert facts["owner"] == "kernel"
+
+
+def test_a_breakpoint_that_has_gone_meanwhile_was_a_kprobes(watch: Watch, kernel: Kernel) -> None:
+    index, piece = next((i, each) for i, each in enumerate(watch.derived.pieces) if each.name == "__x64_sys_open")
+    now = (piece.expected[:12] + b"\xcc" + piece.expected[13:]).ljust(128, b"\0")
+    event = build(Hook, piece=index, content=now, address=piece.address, where="handler")
+    assert watch.facts(event)["explained"] == "kprobe"
+    kernel.write(piece.address + 12, b"\xcc")
+    assert watch.facts(event)["explained"] == ""
+
+
+def test_what_is_told_at_a_scan(watch: Watch) -> None:
+    (line,) = watch.scan(None)
+    assert isinstance(line, Activity)
+    assert (line.text_bytes, line.reference) == (0, "none")
+    assert (line.looks, line.unreadable, line.unknown) == (5, 1, "ia32_sys_call_table")
