@@ -33,8 +33,8 @@ from krie.tier.table_bytes import Encoder
 from krie.tier.trial import Trial
 from krie.tier.verify import verify
 
-from ..policy.test_classify import KIND, Sample
-from ..policy.test_tables import ACTIONS, RULE, subject
+from ..policy.sample import KIND, Sample
+from ..policy.subjects import ACTIONS, RULE, subject
 from ..policy.test_verify import shipped
 
 FLIPS = 2000

@@ -25,7 +25,7 @@ from ..kernel import (
     test_kernel_tier,
     test_refusal,
 )
-from ..policy.test_classify import Sample
+from ..policy.sample import Sample
 
 _EXAMPLE = Path(__file__).parents[2] / "examples/krie-clock"
 SHIPPED = ("runtime_integrity", "smep_smap", "syscall_table")

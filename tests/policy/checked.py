@@ -7,11 +7,7 @@ from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
 
 ROOT = Path(__file__).parents[2]
-
-
 OPA = ROOT / ".cache/tools/opa"
-
-
 DATA: dict[str, Any] = {
     "limits": [1, 2, 3],
     "named": {"a": 1, "b": 2},

@@ -9,7 +9,7 @@ from krie.review.cases import Difference
 from krie.review.difference import Comparer
 from krie.review.sides import sides
 
-from .test_classify import DATA, KIND
+from .sample import DATA, KIND
 
 HEAD = 'rules contains {{"id": "{}", "action": "{}"}} if {{\n\tinput.event.kind == "sample.seen"\n'
 

@@ -6,17 +6,9 @@ from pathlib import Path
 from krie.policy.sources import read_sources
 
 ROOT = Path(__file__).parents[2]
-
-
 OPA = ROOT / ".cache/tools/opa"
-
-
 SHIPPED = [ROOT / "policies" / each for each in ("agent", "cfi", "runtime_integrity", "smep_smap", "syscall_table")]
-
-
 SOURCES = read_sources(SHIPPED, {"executables": {"apt": "/usr/bin/apt"}})
-
-
 SITE = 'package krie.site\n\nrules contains {"id": "SITE", "action": "log"} if input.event.kind == "a.b"\n'
 
 

@@ -8,7 +8,7 @@ from krie.policy.engine import Rule
 from krie.policy.metadata import Metadata
 from krie.tier.ability import Ways, cannot, needed, sent_kinds, ways_anywhere, ways_here
 
-from .test_classify import Sample
+from .sample import Sample
 
 KILL, REFUSE = Enforcement.KILL, Enforcement.REFUSE
 KIND = Sample.NAME

@@ -19,8 +19,6 @@ ODD: dict[str, Json] = {
     "é": 2,
     "😀": 3,
 }
-
-
 SECRET = b"0123456789abcdef0123456789abcdef"
 
 

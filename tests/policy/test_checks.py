@@ -16,8 +16,6 @@ from .idioms import IDIOMS
 from .refused import ARGUMENTS, BELOW, FUNCTIONS, HEADS, NAMES, RECURSION, TYPES, VARIABLES, WITH, with_body, with_more
 
 TABLE = ROOT / "core/policy/checks/builtins.json"
-
-
 REFUSED = {
     f"{kind}: {name}": text
     for kind, cases in {

@@ -18,11 +18,7 @@ from .generated import Module
 from .idioms import IDIOMS
 
 TOKENS = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|[A-Za-z_]\w*|:=|==|!=|\d+|\s+|.', re.DOTALL)
-
-
 NAME = re.compile(r"[A-Za-z_]\w*")
-
-
 PUT = ("x", "y", "_", "input", "data", "count", "f", "5", '"a"', "[1]", "{1}", "true", "null")
 
 
@@ -93,8 +89,6 @@ STRICTER_BY_DESIGN = re.compile(
     r"recursive|used before it is declared|begins with `\{ TERM|a rule here and an import|must be literals?|"
     r"write `rules|exists already at|variable _ is unsafe"
 )
-
-
 """What KRIe refuses of what OPA accepts, for the embedded engine's sake or as its own convention: see STRICTER."""
 
 

@@ -16,12 +16,10 @@ from krie.review.report_text import as_json
 from krie.tier.domain import answers
 
 from .differing import compared, comparer, engine, rule, rules
-from .test_classify import KIND
-from .test_tables import ACTIONS, RULE
+from .sample import KIND
+from .subjects import ACTIONS, RULE
 
 NUMBERS = [-(1 << 63), -6, -5, -4, -1, 0, 1, 2, 4, 5, 6, 7, 1 << 32, (1 << 32) - 1, (1 << 63) - 1]
-
-
 TEXTS = ["kernel/a", "kernel/b", "", "KERNEL/A", "x\\\\y", "\u00e9", "\\xff", "zz"]
 
 

@@ -3,14 +3,13 @@
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from krie import Choice, Event, Inline, Pad4
 from krie.errors import PolicyError
-from krie.events import table_layout
 from krie.events.event import EventType
 from krie.events.identity import Identity
 from krie.policy.embedded import EmbeddedEngine
@@ -21,41 +20,19 @@ from krie.tier.placement import find_tiers
 from krie.tier.subject import Subject
 from krie.tier.verify import python_look_up, verify
 
-from .test_classify import KIND, tiers
-
-HEAD = 'rules contains {"id": "%s", "action": "%s"} if {\n\tinput.event.kind == "sample.seen"\n'
-NUMBERS = st.sampled_from([-(1 << 63), -5, -1, 0, 1, 5, 4294967295, 4294967296, (1 << 63) - 1])
-TEXTS = st.sampled_from(["kernel/a", "kernel/b", "", "KERNEL/A", "x\\\\y", "\\u00e9", "\\\\xff"])
-FLAGS = st.sampled_from(["a", "b", "unknown_bits", "c"])
-ORDERS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
-SAME = st.sampled_from(["==", "!="])
-CONDITIONS = st.one_of(
-    st.builds("input.event.number {} {}".format, ORDERS, NUMBERS),
-    st.builds("input.process.uid {} {}".format, ORDERS, NUMBERS),
-    st.builds("input.process.gid in {}".format, st.lists(NUMBERS, max_size=4).map(str)),
-    st.builds("input.event.number < {}".format, st.sampled_from(["5.5", "-0.5", '"a"', "null", "true"])),
-    st.builds('input.event.name {} "{}"'.format, SAME, TEXTS),
-    st.builds('"{}" in input.event.flags'.format, FLAGS),
-    st.builds("input.event.flags {} {}".format, SAME, st.sampled_from(['["a"]', "[]", '["a", "b"]', '"a"'])),
-    st.builds("input.event.flags in {}".format, st.sampled_from(['[["a"], ["b"]]', "[[]]", '["a"]'])),
-    st.builds("input.event.known in {}".format, st.sampled_from(["[true]", "[1]", "[false, 0]"])),
-    st.builds("count(input.event.flags) {} {}".format, ORDERS, st.integers(0, 3)),
-    st.builds('input.event.command {} "{}"'.format, SAME, st.sampled_from(["load", "pin", "other", "none"])),
-    st.builds('input.process.program {} "{}"'.format, SAME, st.sampled_from(["apt", "", "other"])),
-    st.sampled_from(["input.event.known", "input.process.container", "input.process.kernel_thread"]),
+from .sample import KIND, tiers
+from .subjects import (
+    ACTIONS,
+    HEAD,
+    PLANTED,
+    RULE,
+    _changed,
+    cast_constant,
+    missing_row,
+    stale_generation,
+    subject,
+    wrong_class,
 )
-RULE = st.lists(st.builds("{}{}".format, st.sampled_from(["", "not "]), CONDITIONS), max_size=3)
-ACTIONS = st.sampled_from(["override", "kill"])
-
-
-def subject(*rules: tuple[str, str, list[str]], data: dict[str, Any] | None = None) -> Subject:
-    text = "package krie.sample\n\n" + "".join(
-        HEAD % (name, action) + "".join(f"\t{each}\n" for each in body) + "}\n\n" for name, action, body in rules
-    )
-    engine = EmbeddedEngine(PolicySources((PolicyFile("sample.rego", text),), data or {}, "revision"))
-    numbers = Numbers().following({Identity(1, 2, 3): "apt"})
-    found = find_tiers(engine, [KIND], numbers, lambda kind, rule: "")
-    return Subject(engine, found, numbers, [KIND])
 
 
 @settings(max_examples=60)
@@ -65,44 +42,6 @@ def test_tables_equal_the_engine(rules: list[tuple[str, list[str]]]) -> None:
     assert all(each.tier == "kernel" for each in made.tiers.placements), made.tiers.placements
     found = verify(made, {"the table": python_look_up(made, made.tables())}, events=200)
     assert not found.disagreements, found.disagreements[0].as_rego(frozenset())
-
-
-PLANTED = [
-    ("EVEN", "override", ["input.event.number >= 10", "input.event.number < 20"]),
-    ("NAME", "kill", ['input.event.name in {"kernel/a", "kernel/b"}', "input.process.uid == 5"]),
-]
-
-
-def _changed(made: Subject, change: Callable[[bytearray], None]) -> dict[int, bytes]:
-    table = bytearray(made.tables()[KIND.kind])
-    change(table)
-    return {KIND.kind: bytes(table)}
-
-
-def missing_row(table: bytearray) -> None:
-    """The row of a rule that fires loses its outcome."""
-    at = next(
-        at
-        for at in range(table_layout.ROWS_AT, table_layout.OUTCOMES_AT, 2)
-        if struct.unpack_from("=H", table, at) != (0,)
-    )
-    struct.pack_into("=H", table, at, 0)
-
-
-def wrong_class(table: bytearray) -> None:
-    """A break point is off by one."""
-    (point,) = struct.unpack_from("=Q", table, table_layout.POINTS_AT)
-    struct.pack_into("=Q", table, table_layout.POINTS_AT, point + 1)
-
-
-def cast_constant(table: bytearray) -> None:
-    """Numbers are compared as if they had no sign."""
-    struct.pack_into("=Q", table, table_layout.HEAD.size, 0)
-
-
-def stale_generation(table: bytearray) -> None:
-    """The table is that of another policy."""
-    struct.pack_into("=I", table, 0, 7)
 
 
 @pytest.mark.parametrize("change", [missing_row, wrong_class, cast_constant, stale_generation])

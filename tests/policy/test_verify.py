@@ -16,8 +16,8 @@ from krie.tier.placement import find_tiers
 from krie.tier.subject import GENERATION, Subject
 from krie.tier.verify import python_look_up, verify
 
-from .test_classify import KIND
-from .test_tables import PLANTED, subject
+from .sample import KIND
+from .subjects import PLANTED, subject
 
 IN_KERNEL = {
     "BPF002",

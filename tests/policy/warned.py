@@ -15,19 +15,13 @@ from krie.review.warnings import warnings
 from .checked import DATA
 
 ROOT = Path(__file__).parents[2]
-
-
 CONFIG = Config.model_validate(
     {
         "plugins": {"runtime_integrity": {}, "smep_smap": {}},
         "executables": {"apt": "/usr/bin/apt", "sysctl": "/usr/sbin/sysctl"},
     }
 )
-
-
 SYSCTL, BPF, PTRACE = (f"runtime_integrity.{each}" for each in ("sysctl_write", "bpf", "ptrace"))
-
-
 DOCUMENTS: dict[str, Any] = {
     **DATA,
     "executables": dict(CONFIG.executables),

@@ -23,8 +23,8 @@ from krie.processes.principal import Principal
 from krie.testing.events import build
 from krie.tier.candidate import Candidate
 
-from ..policy.test_classify import Sample
-from ..policy.test_tables import subject
+from ..policy.sample import Sample
+from ..policy.subjects import subject
 from .kernel_side import AGENT, KernelSide, armed
 
 SENSOR = Sensor("sample", "1", events=(Sample,))

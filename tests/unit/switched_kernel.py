@@ -11,14 +11,8 @@ from krie.kernel import switches
 from krie.kernel.switches import Addresses, Places, Switches
 
 VARIABLE, COUNTER, IDLE, TRAP, OTHER = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000
-
-
 ENABLED, DISABLED, FUNCTION = 0x6000, 0x7000, 0x8000
-
-
 CALLED, NOT_CALLED = bytes.fromhex("e800000000"), bytes.fromhex("0f1f440000")
-
-
 FTRACE = "ffffffff81000000  k  commit_creds+0x4    [FTRACE]\n"
 
 

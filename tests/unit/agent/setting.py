@@ -27,21 +27,15 @@ from krie.processes.sensor import process_sensor
 from krie.testing.events import build, encode
 from krie.testing.fakes import FakeMap, fake_maps
 
-from ...policy.test_classify import Sample
+from ...policy.sample import Sample
 from ..kernel_side import KernelSide, armed
 
 RULE = """package krie.site
 
 rules contains {"id": "%s", "action": "log"} if input.event.kind == "sample.seen"
 """
-
-
 PROGRAM = Program(AttachType.LSM, "file_open", "sample_x")
-
-
 WAY = Alternative("lsm", (PROGRAM,))
-
-
 BATCH = 4
 
 

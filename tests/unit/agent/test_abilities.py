@@ -8,7 +8,7 @@ from krie import Alternative, AttachType, Enforcement, Event, Probe, Program
 from krie.plugin.report import ProbeReport
 from krie.testing.events import build
 
-from ...policy.test_classify import Sample
+from ...policy.sample import Sample
 from ..enforcing import OTHER, Setting, all_logs, debugfs_with_kprobes, decision  # noqa: F401 - fixtures
 
 

@@ -13,7 +13,7 @@ from krie.events.identity import Key
 from krie.processes.peer import Peer
 from pydantic import ValidationError
 
-from ...policy.test_classify import Sample
+from ...policy.sample import Sample
 from ..enforcing import ADMIN, ONE, OTHER, Setting, all_logs, debugfs_with_kprobes, later  # noqa: F401 - fixtures
 
 ROOT, INIT = Peer(1234, 0), Peer(1, 0)

@@ -21,8 +21,8 @@ from krie.testing.events import build
 from krie.tier.candidate import Candidate
 from krie.tier.domain import Numbers
 
-from ...policy.test_classify import Sample
-from ...policy.test_tables import subject
+from ...policy.sample import Sample
+from ...policy.subjects import subject
 from ..enforcing import ONE, OTHER, Setting, all_logs, contained, debugfs_with_kprobes, later, now  # noqa: F401 - fixtures
 from ..kernel_side import identify
 

@@ -15,8 +15,6 @@ from krie.agent.journal_file import Change, JournalFile
 from krie.errors import ConfigError
 
 WITHIN_S = 1.0
-
-
 Way = Callable[[Path], object]
 
 

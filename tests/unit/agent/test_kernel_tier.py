@@ -14,8 +14,8 @@ from krie.testing.events import build
 from krie.tier.domain import Numbers
 from krie.tier.placement import Tiers
 
-from ...policy.test_classify import Sample
-from ...policy.test_tables import subject
+from ...policy.sample import Sample
+from ...policy.subjects import subject
 from ..kernel_side import KernelSide
 
 SENSOR = Sensor("sample", "1", events=(Sample,))

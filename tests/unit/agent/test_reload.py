@@ -23,7 +23,7 @@ from krie.testing.patience import PATIENCE_S
 from krie.tier.candidate import Candidate
 from krie.tier.domain import Numbers
 
-from ...policy.test_classify import Sample
+from ...policy.sample import Sample
 from ..kernel_side import KernelSide, armed
 
 RULE = """package krie.site

@@ -22,8 +22,8 @@ from krie.plugin.isolation import PluginFault
 from krie.plugin.report import ProbeReport
 from krie.policy.policy import Policy
 
-from ...policy.test_classify import Sample
-from ...policy.test_tables import subject
+from ...policy.sample import Sample
+from ...policy.subjects import subject
 from ..kernel_side import AGENT, KernelSide, armed, own_header
 
 RULES = subject(("NUMBER", "kill", ["input.event.number == 5"]), ("NAME", "kill", ['input.event.name == "x"']))

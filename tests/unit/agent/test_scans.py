@@ -7,7 +7,7 @@ import pytest
 from krie.events.event import Event
 from krie.plugin.isolation import PluginFault
 
-from ...policy.test_classify import Sample
+from ...policy.sample import Sample
 from .setting import Setting, kinds
 
 

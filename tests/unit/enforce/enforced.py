@@ -15,8 +15,6 @@ from krie.processes.principal import Principal
 from krie.testing.events import build
 
 AGENT = 77
-
-
 CAN = Ability(Mode.ENFORCE, refuses=True)
 
 

@@ -9,8 +9,6 @@ from krie.events.event import BY_TABLE
 from .enforced import Setting, by, decided, lives
 
 TRIPPED = "spared: the rule's breaker is tripped"
-
-
 POISON = decided(Action.OVERRIDE, Scope.PROCESS, ttl_s=9)
 
 

@@ -28,11 +28,7 @@ rules contains {"id": "SITE2", "action": "override", "errno": 13} if {
 # Different for each number, so that the memo is of no use.
 rules contains {"id": "SITE3", "action": "log"} if to_number(input.event.text) == 5
 """
-
-
 OTHER = 'package krie.other\n\nrules contains {"id": "OTHER", "action": "log"} if input.event.kind == "a.b"\n'
-
-
 SLACK_S = 0.5
 
 

@@ -45,17 +45,9 @@ def raw(body: bytes, *headers: str, status: str = "200 OK") -> Reply:
 
 
 REVISION = "the revision"
-
-
 DEEP = b'{"result": ' + b"[" * 100_000
-
-
 BOMB = gzip.compress(bytes(400 << 20), 1)
-
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
 KILL = {"id": "SITE1", "action": "kill", "scope": "process", "ttl_s": 60}
 
 

@@ -11,8 +11,6 @@ from krie.testing.events import build
 from ..recorded_journal import SYSCTL, Recorder, rule
 
 KIND = f'input.event.kind == "{SYSCTL}"'
-
-
 EVERYTHING = (
     rule("NAME", "override", KIND, 'input.event.name == "kernel/a"')
     + rule("HOST", "log", 'input.host.name == "here"')

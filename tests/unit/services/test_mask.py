@@ -13,11 +13,7 @@ from krie.services.mask import Mask, masked, masks
 from .bundle_site import RULE
 
 ZEROS = ("00", "+0", "-0", "0" * 5000)
-
-
 """As Go reads them, so that OPA finds the first element."""
-
-
 EVENT: dict[str, Any] = {"input": {"a": {"b": [1, 2, {"c": 3}]}, "x/y": 4}, "result": {"rules": [{"id": "R"}]}}
 
 

@@ -11,20 +11,14 @@ from krie.fork_server import ForkServer
 from krie.tier.compiled import Job, compile_and_serve
 from krie.tier.evaluator import Compiling, Evaluator
 
-from ...policy.test_classify import Sample
+from ...policy.sample import Sample
 
 TYPES = EventTypes((Sample,))
-
-
 LIMITS = PolicyConfig(decision_ms=1000, load_s=6, memory_mib=128)
-
-
 GOOD = """package krie.good
 
 rules contains {"id": "GOOD", "action": "log"} if input.event.kind == "sample.seen"
 """
-
-
 BAD = """package krie.bad
 
 %s
@@ -35,29 +29,13 @@ rules contains {"id": "BAD", "action": "kill"} if {
 	%s
 }
 """
-
-
 RECURSION = "f(x) := f(x)", "f(1)"
-
-
 MUTUAL = "f(x) := g(x)\n\ng(x) := f(x)", "f(1)"
-
-
 LOOP = "", "count([1 | some i in numbers.range(1, 9000); some j in numbers.range(1, 9000); i == j + 5000]) == 5"
-
-
 MEMORY = "", "bits.lsh(1, 4000000000) > 5"
-
-
 ROWS = "", "count(numbers.range(1, 100000000)) == 5"
-
-
 BRACKETS = "", f"x := {'[' * 30}1{']' * 30}"
-
-
 CRASHES = {"memory": MEMORY, "rows": ROWS}
-
-
 NEVER, ALWAYS = 5, 0  # the sample that a policy is tried with has uid 0
 
 

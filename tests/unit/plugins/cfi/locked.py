@@ -13,8 +13,6 @@ from krie.plugins.cfi.lock_file import LockedFunction, LockFile
 from krie.plugins.cfi.maps import Count, Kernel, Place
 
 BASE = 0xFFFFFFFF81000000
-
-
 KALLSYMS = """\
 ffffffff81000000 T _stext
 ffffffff81000000 T do_setuid
@@ -28,11 +26,7 @@ ffffffff81001000 T _etext
 ffffffff83000000 B _end
 ffffffffc0000000 t helper\t[krie_test]
 """
-
-
 POINTER_CALL = BASE + 0x82  # behind a call by a pointer, two bytes into security_task_prctl()
-
-
 FILE = LockFile(
     release="6.1",
     build_id="00112233",
@@ -41,8 +35,6 @@ FILE = LockFile(
         "prepare_kernel_cred": LockedFunction(callers=["twice+0x1"], taken=[]),
     },
 )
-
-
 FOUND = Derived({"commit_creds": [1, 2], "set_memory_ro": [0x33]}, ["set_memory_ro"], 3)
 
 

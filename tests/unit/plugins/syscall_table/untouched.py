@@ -11,17 +11,9 @@ from krie.plugins.syscall_table.kallsyms import Kallsyms
 from krie.plugins.syscall_table.pieces import Piece
 
 TEXT = 0xFFFFFFFF81000000
-
-
 MODULE = 0xFFFFFFFFC0100000
-
-
 NOP = bytes.fromhex("0f1f440000")
-
-
 ENDBR = bytes.fromhex("f30f1efa")
-
-
 CALLS = ("read", "write", "open")
 
 
