@@ -65,11 +65,10 @@ def policy_replay(
     config: Path | None,
     shape: str,
 ) -> None:
-    r"""Decide recorded events again, by the configured policy and by another one, and show what differs.
+    """Decide recorded events again, by the configured policy and by another one, and show what differs.
 
     JOURNAL: files of the journal, compressed or not, rotated ones in any order; - is standard input. Needs no root.
 
-    \b
     Exit codes: 0 nothing differs; 11 something does;
     12 nothing does, but some lines could not be decided again: the report says which and why.
     """
@@ -138,13 +137,12 @@ def _exit_code(tally: Tally) -> ExitCode:
 @config_option
 @format_option
 def policy_diff(old: str, new: str | None, tries: int, seed: int, config: Path | None, shape: str) -> None:
-    r"""Show for which inputs two policies decide differently, and what else differs in their rules.
+    """Show for which inputs two policies decide differently, and what else differs in their rules.
 
     OLD, NEW: a folder, a bundle, or a revision of git; without NEW, what the configuration has in force. Exact and
     complete for rules that compare fields with constants, as all do that the kernel decides; others are tested with
     samples, and the report says so. Needs no root.
 
-    \b
     Exit codes: 0 nothing differs; 11 something does.
     """
     path = config_file(config)
