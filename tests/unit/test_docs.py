@@ -37,6 +37,16 @@ def test_manual_pages_name_everything(tmp_path: Path) -> None:
     assert [each for each in dir(hookspecs) if each.startswith("krie_") and each not in made["krie-plugin.7"]] == []
 
 
+def test_manual_pages_have_lines_that_a_terminal_can_break(tmp_path: Path) -> None:
+    man.write(tmp_path, *everything())
+    words = (each for page in tmp_path.iterdir() for each in page.read_text().split())
+    assert [each for each in words if len(each) > 60] == []
+
+
+def test_no_command_s_help_has_marks_for_whoever_lays_it_out() -> None:
+    assert [path for path, command in every("krie", krie) if "\\" in (command.help or "")] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.read_text().splitlines()) <= 150
 

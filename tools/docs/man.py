@@ -42,7 +42,8 @@ def roff(file: str, what: str, group: str, blocks: Iterable[str]) -> str:
     about = f":Manual section: {section}\n:Manual group: {group}\n:Version: KRIe {version()}"
     settings = {"report_level": 2, "halt_level": 2, "input_encoding": "unicode", "output_encoding": "unicode"}
     text = "\n\n".join([title, about, *blocks]) + "\n"
-    return str(publish_string(text, writer="manpage", settings_overrides=settings))
+    page = str(publish_string(text, writer="manpage", settings_overrides=settings))
+    return page.replace(".SH Name\n", ".SH NAME\n")  # as all other pages have it
 
 
 def _commands() -> Blocks:
@@ -56,7 +57,7 @@ def _commands() -> Blocks:
     )
     yield _section("COMMANDS")
     for path, command in every("krie", krie):
-        of_options = [_item(inline(f"`{names}`"), [inline(text)]) for names, text in options(path, command)]
+        of_options = [_item(inline(f"`{_apart(names)}`"), [inline(text)]) for names, text in options(path, command)]
         yield _item(inline(f"`{usage(path, command)}`"), [*map(inline, paragraphs(command)), *of_options])
     yield _section("EXIT STATUS")
     yield from (_item(str(each.value), [inline(each.meaning)]) for each in ExitCode)
@@ -109,6 +110,11 @@ def inline(text: str) -> str:
     escaped = [re.sub(r"([\\*|_`])", r"\\\1", each) for each in pieces[::2]]
     codes = [rf"\ ``{each}``\ " for each in pieces[1::2]]
     return "".join(each for pair in zip(escaped, [*codes, ""], strict=True) for each in pair).strip()
+
+
+def _apart(names: str) -> str:
+    """A choice of many, so that a line can end within it."""
+    return names.replace("|", " | ")
 
 
 def _section(name: str) -> str:
