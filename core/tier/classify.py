@@ -12,49 +12,38 @@ anything unknown, makes it a rule of user space. It may err only to that side.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from ..events.inline import InlineField, NamePath
-from ..events.wire import Json
-from ..policy.analysis import Analysis
+from ..events.inline import InlineField
 from ..policy.definition import Definition, Node, head_values, is_constant, parameters, reference, text_at
 from ..policy.pure import PURE
 from .domain import NotDecidable, Use
-from .uses import Uses
-from .values import DERIVED, UNBOUND, Data, Ground, Part, Unbound, Value, Variables, items, keys, looked_up, shown
+from .names import Names
+from .values import DERIVED, UNBOUND, Ground, Part, Unbound, Value, Variables, items, keys, shown
 
 _DEPTH = 40
 _ORDER = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
 
 @dataclass(slots=True)
-class Classifier:
+class Classifier(Names):
     """Walks one rule for one kind. Raises `NotDecidable` with FILE:LINE and the reason."""
-
-    analysis: Analysis
-    data: Mapping[str, Json]
-    kind: str
-    fields: Mapping[NamePath, InlineField]
-    uses: Uses = field(default_factory=Uses)
-    _at: list[Definition] = field(default_factory=list)
-    """The definitions that are being walked, the innermost last."""
 
     def rule(self, package: str, definition: Definition) -> Mapping[InlineField, Use]:
         """How the rule uses each field."""
         try:
             self._bodies(package, definition, {})
         except NotDecidable as error:
-            raise NotDecidable(f"{self._at[-1].place}:{self._at[-1].line}: {error}") from error
+            raise NotDecidable(f"{self.at[-1].place}:{self.at[-1].line}: {error}") from error
         return self.uses.by_field
 
     # Definitions
 
     def _bodies(self, package: str, definition: Definition, scope: Variables) -> list[Value]:
         """Walk all bodies; returns the values that they give."""
-        self._at.append(definition)
+        self.at.append(definition)
         self.uses.place = f"{definition.place}:{definition.line}"
-        if len(self._at) > _DEPTH:
+        if len(self.at) > _DEPTH:
             raise NotDecidable("helper rules are nested too deep")
         values = []
         bodies: list[Node] = definition.tree.get("bodies") or [{}]
@@ -64,12 +53,12 @@ class Classifier:
                 self._query(package, body["query"], inner)
             own = [body["assign"]["value"]] if body.get("assign") else head_values(definition)
             values += [self._expression(package, each, inner) for each in own]
-        self._at.pop()
-        if self._at:
-            self.uses.place = f"{self._at[-1].place}:{self._at[-1].line}"
+        self.at.pop()
+        if self.at:
+            self.uses.place = f"{self.at[-1].place}:{self.at[-1].line}"
         return values
 
-    def _defined(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
+    def defined(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
         """The value of a helper rule or of a function's call."""
         found: list[Value] = []
         for each in definitions:
@@ -104,7 +93,7 @@ class Classifier:
         elif kind == "NotExpr":
             self.uses.truth(self._expression(package, node["expr"], dict(scope)))
         elif kind == "SomeVars":
-            scope.update({text_at(self._at[-1].source, each): UNBOUND for each in node["vars"]})
+            scope.update({text_at(self.at[-1].source, each): UNBOUND for each in node["vars"]})
         elif kind == "SomeIn":
             keys, elements = self._elements(self._expression(package, node["collection"], scope))
             for part, value in (("key", keys), ("value", elements)):
@@ -115,7 +104,7 @@ class Classifier:
             keys, elements = self._elements(self._expression(package, node["domain"], scope))
             inner.update(
                 {
-                    text_at(self._at[-1].source, node[part]): value
+                    text_at(self.at[-1].source, node[part]): value
                     for part, value in (("key", keys), ("value", elements))
                     if node.get(part)
                 }
@@ -138,7 +127,7 @@ class Classifier:
         ((kind, node),) = pattern.items()
         if kind == "Var":
             name = str(node["value"])
-            if new or name == "_" or self._is_new(package, name, scope):
+            if new or name == "_" or self.is_new(package, name, scope):
                 scope[name] = value if name != "_" else UNBOUND
                 return
         elif kind in ("Array", "Object"):
@@ -159,9 +148,9 @@ class Classifier:
         if kind == "Null":
             return Ground((None,))
         if kind == "Var":
-            return self._variable(package, str(inner["value"]), scope)
+            return self.variable(package, str(inner["value"]), scope)
         if kind == "RefDot":
-            return self._member(self._expression(package, inner["refr"], scope), Ground((inner["field"][1],)))
+            return self.member(self._expression(package, inner["refr"], scope), Ground((inner["field"][1],)))
         if kind == "RefBrack":
             return self._index(package, inner, scope)
         if kind == "BoolExpr":
@@ -187,84 +176,16 @@ class Classifier:
             return DERIVED
         raise NotDecidable(f"{kind} is not understood")
 
-    def _variable(self, package: str, name: str, scope: Variables) -> Value:
-        if name in scope:
-            return scope[name]
-        if name == "input":
-            return Part(())
-        if name == "data":
-            return Data(())
-        if (target := self.analysis.imports(self._at[-1]).get(name)) is not None:
-            value: Value = Part(()) if target[0] == "input" else Data(())
-            for part in target[1:]:
-                value = self._member(value, Ground((part,)))
-            return value
-        if definitions := self.analysis.definitions(package, name):
-            return self._defined(package, definitions, None)
-        return UNBOUND
-
-    def _is_new(self, package: str, name: str, scope: Variables) -> bool:
-        return isinstance(self._variable(package, name, scope), Unbound)
-
     def _index(self, package: str, node: Node, scope: Variables) -> Value:
         base = self._expression(package, node["refr"], scope)
         variable = node["index"].get("Var")
-        if variable is not None and (variable["value"] == "_" or self._is_new(package, str(variable["value"]), scope)):
-            keys, elements = self._elements(self._whole(base))
+        if variable is not None and (variable["value"] == "_" or self.is_new(package, str(variable["value"]), scope)):
+            keys, elements = self._elements(self.whole(base))
             scope[str(variable["value"])] = keys if variable["value"] != "_" else UNBOUND
             return elements
         if isinstance(base, Part) and "String" not in node["index"]:
             raise NotDecidable(f"{shown(base)} is looked into by a name that is worked out")
-        return self._member(base, self._expression(package, node["index"], scope))
-
-    def _member(self, base: Value, key: Value) -> Value:
-        """`base[key]`."""
-        if isinstance(base, Part | Data):
-            if not isinstance(key, Ground) or key.values is None or len(key.values) != 1:
-                raise NotDecidable(f"{shown(base)} is looked into by a name that is worked out")
-            if not isinstance(key.values[0], str):
-                base = self._whole(base)
-            else:
-                return self._named_member(base, (*base.path, key.values[0]))
-        if isinstance(base, Ground):
-            if isinstance(key, Ground):
-                return Ground(looked_up(base, key))
-            self.uses.absorb(key, "is a key")
-            return DERIVED
-        self.uses.absorb(base, "is looked into")
-        self.uses.absorb(key, "is a key")
-        return DERIVED
-
-    def _named_member(self, base: Part | Data, path: NamePath) -> Value:
-        if isinstance(base, Part):
-            if path == ("event", "kind"):
-                return Ground((self.kind,))
-            if path in self.fields:
-                return self.fields[path]
-            if any(each[: len(path)] == path for each in self.fields):
-                return Part(path)
-            raise NotDecidable(f"input.{'.'.join(path)} is no inline field of {self.kind}")
-        for package in self.analysis.package_names:
-            names = tuple(package.split("."))[1:]
-            if path == (*names, "rules"):
-                raise NotDecidable("it reads the set `rules` of a package")
-            if path[: len(names)] == names and len(path) == len(names) + 1:
-                if definitions := self.analysis.definitions(package, path[-1]):
-                    return self._defined(package, definitions, None)
-            elif names[: len(path)] == path:
-                return Data(path)
-        found: Any = self.data
-        for name in path:
-            if not isinstance(found, dict) or name not in found:
-                return Ground(())
-            found = found[name]
-        return Ground((found,))
-
-    def _whole(self, value: Value) -> Value:
-        """The value, which must not be more than one field."""
-        if isinstance(value, Part | Data):
-            raise NotDecidable(f"{shown(value)} is used as a whole")
-        return value
+        return self.member(base, self._expression(package, node["index"], scope))
 
     def _composite(self, package: str, kind: str, node: Node, scope: Variables) -> Value:
         parts = node["items"] if kind != "Object" else [part for each in node["fields"] for part in each[1:]]
@@ -289,13 +210,13 @@ class Classifier:
         target = reference(node["fcn"])
         if target is None or not target[2]:
             raise NotDecidable("a function is called by a name that is worked out")
-        full = (*self.analysis.imports(self._at[-1]).get(target[0], (target[0],)), *target[1])
+        full = (*self.analysis.imports(self.at[-1]).get(target[0], (target[0],)), *target[1])
         home, name = package, full[0]
         if full[0] == "data":
             home, name = ".".join(full[:-1]), full[-1]
         arguments = [self._expression(package, each, scope) for each in node["params"]]
         if (full[0] == "data" or len(full) == 1) and (definitions := self.analysis.definitions(home, name)):
-            return self._defined(home, definitions, arguments)
+            return self.defined(home, definitions, arguments)
         builtin = ".".join(full)
         if builtin not in PURE:
             raise NotDecidable(f"{builtin} is not one of the functions that always give the same answer")
@@ -328,7 +249,7 @@ class Classifier:
         right = self._expression(package, node["rhs"], scope)
         if isinstance(right, Unbound):
             left = self._expression(package, node["lhs"], scope)
-            self._match(package, node["rhs"], self._whole(left), scope, new=False)
+            self._match(package, node["rhs"], self.whole(left), scope, new=False)
         else:
-            self._match(package, node["lhs"], self._whole(right), scope, new=node["op"] == "ColEq")
+            self._match(package, node["lhs"], self.whole(right), scope, new=node["op"] == "ColEq")
         return DERIVED
