@@ -12,7 +12,7 @@ from . import explained
 from .begins import is_ftraces
 from .code_watch import CodeWatch
 from .config import SyscallTableConfig
-from .control import Control
+from .control import Control, Lost
 from .derive import Derivation
 from .derived import Derived
 from .events import ABIS, ENTRY, HANDLER, WHERE, Activity, Hook, Wrapped
@@ -23,7 +23,7 @@ from .maps import DISPATCHERS, Entered, Kernel, Look
 from .numbers import call_of
 from .pieces import Piece, packed
 from .pointers import SHIPPED
-from .registers import NAMES, Registers
+from .registers import NAMES, Change, Registers
 
 TRAMPOLINES = (
     ("__kretprobe_trampoline", "kretprobe_trampoline"),
@@ -120,26 +120,10 @@ class Watch:
 
     def _of_registers(self) -> Iterator[Hook]:
         for change in self._registers.look():
-            yield _hook(
-                address=change.register,
-                was=change.was,
-                now=change.now,
-                number=change.cpu,
-                where="register",
-                trigger="scan",
-                target="kernel" if change.now in self.derived.text else "other",
-                restored=change.restored,
-            )
+            target = "kernel" if change.now in self.derived.text else "other"
+            yield _register(change, change.register, target)
         for lost in self._control.look():
-            yield _hook(
-                address=lost.address,
-                was=lost.was,
-                now=lost.now,
-                number=lost.cpu,
-                where="register",
-                trigger="scan",
-                restored=lost.restored,
-            )
+            yield _register(lost, lost.address)
 
     def _push(self, maps: Maps) -> int:
         made = packed(self.derived.pieces)
@@ -260,6 +244,19 @@ def _hook(**fields: object) -> Hook:
         "restored": False,
     }
     return Hook.without_header(**{**usual, **fields})
+
+
+def _register(found: Change | Lost, address: int, target: str = "none") -> Hook:
+    return _hook(
+        address=address,
+        was=found.was,
+        now=found.now,
+        number=found.cpu,
+        where="register",
+        trigger="scan",
+        target=target,
+        restored=found.restored,
+    )
 
 
 def _first_difference(piece: Piece, content: bytes) -> int | None:
