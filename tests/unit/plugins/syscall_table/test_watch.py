@@ -9,14 +9,18 @@ from krie import Maps, Symbols
 from krie.plugins.syscall_table import explained
 from krie.plugins.syscall_table import watch as watching
 from krie.plugins.syscall_table.config import SyscallTableConfig
+from krie.plugins.syscall_table.control import Lost
 from krie.plugins.syscall_table.derive import SYMBOLS
 from krie.plugins.syscall_table.events import Activity, Hook
 from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
+from krie.plugins.syscall_table.registers import Change
 from krie.plugins.syscall_table.watch import Watch
 from krie.testing.events import build
 
-from .untouched import ENDBR, MODULE, NOP, Kernel
+from .untouched import ENDBR, MODULE, NOP, TEXT, Kernel
+
+LSTAR = 0xC0000082
 
 
 class Table:
@@ -83,3 +87,17 @@ def test_what_is_told_at_a_scan(watch: Watch) -> None:
     assert isinstance(line, Activity)
     assert (line.text_bytes, line.reference) == (0, "none")
     assert (line.looks, line.unreadable, line.unknown) == (5, 1, "ia32_sys_call_table")
+
+
+def test_registers_are_told_with_what_they_hold_and_held(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = [Change(LSTAR, 1, 2, TEXT + 3, restored=False), Change(LSTAR, 1, 2, MODULE, restored=False)]
+    monkeypatch.setattr(watch._registers, "look", lambda: iter(changes))
+    monkeypatch.setattr(watch._control, "look", lambda: iter([Lost(4, 5, 6, 7, restored=True)]))
+    *told, _ = watch.scan(None)
+    hooks = [each for each in told if isinstance(each, Hook)]
+    assert {(each.where, each.trigger) for each in hooks} == {("register", "scan")}
+    assert [(each.address, each.was, each.now, each.number, each.target, each.restored) for each in hooks] == [
+        (LSTAR, 2, TEXT + 3, 1, "kernel", False),
+        (LSTAR, 2, MODULE, 1, "other", False),
+        (5, 6, 7, 4, "none", True),
+    ]
