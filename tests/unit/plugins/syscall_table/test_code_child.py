@@ -17,7 +17,7 @@ from krie.plugins.syscall_table.image import NOP5
 from krie.plugins.syscall_table.modules import Module
 from krie.plugins.syscall_table.programs import Program
 
-from .test_code_comparison import FUNCTION, MODULE, TEXT, Memory
+from .compared_code import FUNCTION, MODULE, TEXT, Memory
 
 KALLSYMS = f"""\
 {TEXT.start:016x} T _stext
