@@ -20,7 +20,7 @@ from krie.config import Config
 from krie.kernel.run_statistics import enable_run_statistics, program_statistics
 from rich.console import Console
 
-from tests.bench import integrity, kernel_tier, opa, policy_review
+from tests.bench import flood, integrity, kernel_tier, opa, policy_review
 from tests.bench.agent import CPUS, agent
 from tests.bench.columns import as_text
 from tests.unit.opa_servers import free_port
@@ -183,6 +183,7 @@ def main() -> None:
         throughput,
         burst,
         bystander,
+        flood.decision_under_flood,
         programs,
         kernel_tier.refusing_probe,
         kernel_tier.user_tier,
