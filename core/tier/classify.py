@@ -12,38 +12,48 @@ anything unknown, makes it a rule of user space. It may err only to that side.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from ..events.inline import InlineField
+from ..events.inline import InlineField, NamePath
+from ..events.wire import Json
+from ..policy.analysis import Analysis
 from ..policy.definition import Definition, Node, head_values, is_constant, parameters, reference, text_at
 from ..policy.pure import PURE
 from .domain import NotDecidable, Use
-from .names import Names
+from .names import Names, whole
 from .values import DERIVED, UNBOUND, Ground, Part, Unbound, Value, Variables, items, keys, shown
 
 _DEPTH = 40
 _ORDER = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
 
-@dataclass(slots=True)
-class Classifier(Names):
+class Classifier:
     """Walks one rule for one kind. Raises `NotDecidable` with FILE:LINE and the reason."""
+
+    def __init__(
+        self, analysis: Analysis, data: Mapping[str, Json], kind: str, fields: Mapping[NamePath, InlineField]
+    ) -> None:
+        """`fields`: the inline fields of the kind, by where a rule finds them."""
+        self._analysis = analysis
+        self._names = Names(analysis, data, kind, fields, self._defined)
+        self.uses = self._names.uses
+        """How fields are used, as far as the rule was walked."""
+        self._at = self._names.at
 
     def rule(self, package: str, definition: Definition) -> Mapping[InlineField, Use]:
         """How the rule uses each field."""
         try:
             self._bodies(package, definition, {})
         except NotDecidable as error:
-            raise NotDecidable(f"{self.at[-1].place}:{self.at[-1].line}: {error}") from error
+            raise NotDecidable(f"{self._at[-1].place}:{self._at[-1].line}: {error}") from error
         return self.uses.by_field
 
     # Definitions
 
     def _bodies(self, package: str, definition: Definition, scope: Variables) -> list[Value]:
         """Walk all bodies; returns the values that they give."""
-        self.at.append(definition)
+        self._at.append(definition)
         self.uses.place = f"{definition.place}:{definition.line}"
-        if len(self.at) > _DEPTH:
+        if len(self._at) > _DEPTH:
             raise NotDecidable("helper rules are nested too deep")
         values = []
         bodies: list[Node] = definition.tree.get("bodies") or [{}]
@@ -53,12 +63,12 @@ class Classifier(Names):
                 self._query(package, body["query"], inner)
             own = [body["assign"]["value"]] if body.get("assign") else head_values(definition)
             values += [self._expression(package, each, inner) for each in own]
-        self.at.pop()
-        if self.at:
-            self.uses.place = f"{self.at[-1].place}:{self.at[-1].line}"
+        self._at.pop()
+        if self._at:
+            self.uses.place = f"{self._at[-1].place}:{self._at[-1].line}"
         return values
 
-    def defined(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
+    def _defined(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
         """The value of a helper rule or of a function's call."""
         found: list[Value] = []
         for each in definitions:
@@ -93,7 +103,7 @@ class Classifier(Names):
         elif kind == "NotExpr":
             self.uses.truth(self._expression(package, node["expr"], dict(scope)))
         elif kind == "SomeVars":
-            scope.update({text_at(self.at[-1].source, each): UNBOUND for each in node["vars"]})
+            scope.update({text_at(self._at[-1].source, each): UNBOUND for each in node["vars"]})
         elif kind == "SomeIn":
             keys, elements = self._elements(self._expression(package, node["collection"], scope))
             for part, value in (("key", keys), ("value", elements)):
@@ -104,7 +114,7 @@ class Classifier(Names):
             keys, elements = self._elements(self._expression(package, node["domain"], scope))
             inner.update(
                 {
-                    text_at(self.at[-1].source, node[part]): value
+                    text_at(self._at[-1].source, node[part]): value
                     for part, value in (("key", keys), ("value", elements))
                     if node.get(part)
                 }
@@ -127,7 +137,7 @@ class Classifier(Names):
         ((kind, node),) = pattern.items()
         if kind == "Var":
             name = str(node["value"])
-            if new or name == "_" or self.is_new(package, name, scope):
+            if new or name == "_" or self._names.is_new(package, name, scope):
                 scope[name] = value if name != "_" else UNBOUND
                 return
         elif kind in ("Array", "Object"):
@@ -148,9 +158,9 @@ class Classifier(Names):
         if kind == "Null":
             return Ground((None,))
         if kind == "Var":
-            return self.variable(package, str(inner["value"]), scope)
+            return self._names.variable(package, str(inner["value"]), scope)
         if kind == "RefDot":
-            return self.member(self._expression(package, inner["refr"], scope), Ground((inner["field"][1],)))
+            return self._names.member(self._expression(package, inner["refr"], scope), Ground((inner["field"][1],)))
         if kind == "RefBrack":
             return self._index(package, inner, scope)
         if kind == "BoolExpr":
@@ -179,13 +189,15 @@ class Classifier(Names):
     def _index(self, package: str, node: Node, scope: Variables) -> Value:
         base = self._expression(package, node["refr"], scope)
         variable = node["index"].get("Var")
-        if variable is not None and (variable["value"] == "_" or self.is_new(package, str(variable["value"]), scope)):
-            keys, elements = self._elements(self.whole(base))
+        if variable is not None and (
+            variable["value"] == "_" or self._names.is_new(package, str(variable["value"]), scope)
+        ):
+            keys, elements = self._elements(whole(base))
             scope[str(variable["value"])] = keys if variable["value"] != "_" else UNBOUND
             return elements
         if isinstance(base, Part) and "String" not in node["index"]:
             raise NotDecidable(f"{shown(base)} is looked into by a name that is worked out")
-        return self.member(base, self._expression(package, node["index"], scope))
+        return self._names.member(base, self._expression(package, node["index"], scope))
 
     def _composite(self, package: str, kind: str, node: Node, scope: Variables) -> Value:
         parts = node["items"] if kind != "Object" else [part for each in node["fields"] for part in each[1:]]
@@ -210,13 +222,13 @@ class Classifier(Names):
         target = reference(node["fcn"])
         if target is None or not target[2]:
             raise NotDecidable("a function is called by a name that is worked out")
-        full = (*self.analysis.imports(self.at[-1]).get(target[0], (target[0],)), *target[1])
+        full = (*self._analysis.imports(self._at[-1]).get(target[0], (target[0],)), *target[1])
         home, name = package, full[0]
         if full[0] == "data":
             home, name = ".".join(full[:-1]), full[-1]
         arguments = [self._expression(package, each, scope) for each in node["params"]]
-        if (full[0] == "data" or len(full) == 1) and (definitions := self.analysis.definitions(home, name)):
-            return self.defined(home, definitions, arguments)
+        if (full[0] == "data" or len(full) == 1) and (definitions := self._analysis.definitions(home, name)):
+            return self._defined(home, definitions, arguments)
         builtin = ".".join(full)
         if builtin not in PURE:
             raise NotDecidable(f"{builtin} is not one of the functions that always give the same answer")
@@ -249,7 +261,7 @@ class Classifier(Names):
         right = self._expression(package, node["rhs"], scope)
         if isinstance(right, Unbound):
             left = self._expression(package, node["lhs"], scope)
-            self._match(package, node["rhs"], self.whole(left), scope, new=False)
+            self._match(package, node["rhs"], whole(left), scope, new=False)
         else:
-            self._match(package, node["lhs"], self.whole(right), scope, new=node["op"] == "ColEq")
+            self._match(package, node["lhs"], whole(right), scope, new=node["op"] == "ColEq")
         return DERIVED

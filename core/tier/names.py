@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,20 +16,18 @@ from .values import DERIVED, UNBOUND, Data, Ground, Part, Unbound, Value, Variab
 
 
 @dataclass(slots=True)
-class Names(ABC):
+class Names:
     """Follows names. Raises `NotDecidable` for what is more than one field, or none that the kernel knows."""
 
     analysis: Analysis
     data: Mapping[str, Json]
     kind: str
     fields: Mapping[NamePath, InlineField]
+    defined: Callable[[str, list[Definition], list[Value] | None], Value]
+    """The value of a helper rule of a package, or of a function's call, from its definitions."""
     uses: Uses = field(default_factory=Uses)
     at: list[Definition] = field(default_factory=list)
     """The definitions that are being walked, the innermost last."""
-
-    @abstractmethod
-    def defined(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
-        """The value of a helper rule or of a function's call."""
 
     def variable(self, package: str, name: str, scope: Variables) -> Value:
         """What a variable, an import or a rule of the package stands for; `UNBOUND` where there is none of the name."""
@@ -59,7 +56,7 @@ class Names(ABC):
             if not isinstance(key, Ground) or key.values is None or len(key.values) != 1:
                 raise NotDecidable(f"{shown(base)} is looked into by a name that is worked out")
             if not isinstance(key.values[0], str):
-                base = self.whole(base)
+                base = whole(base)
             else:
                 return self._named_member(base, (*base.path, key.values[0]))
         if isinstance(base, Ground):
@@ -96,8 +93,9 @@ class Names(ABC):
             found = found[name]
         return Ground((found,))
 
-    def whole(self, value: Value) -> Value:
-        """The value, which must not be more than one field."""
-        if isinstance(value, Part | Data):
-            raise NotDecidable(f"{shown(value)} is used as a whole")
-        return value
+
+def whole(value: Value) -> Value:
+    """The value, which must not be more than one field."""
+    if isinstance(value, Part | Data):
+        raise NotDecidable(f"{shown(value)} is used as a whole")
+    return value
