@@ -25,7 +25,7 @@ from krie.output import complain_of
 from krie.privileges import locked_down, why_refused
 from krie.tier.compiled import Failure as PolicyFailure
 
-from .cli.test_command_line import KRIE
+from .cli.command import KRIE
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:

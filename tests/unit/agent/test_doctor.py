@@ -11,14 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from krie import Alternative, AttachType, Enforcement, KernelError, Probe, Program
+from krie import Alternative, KernelError, Probe
 from krie.agent.admin import RefusedError
 from krie.agent.control import SOCKET
 from krie.agent.diagnosis import Report, diagnose
 from krie.cli.doctor import consult
 from krie.cli.render_doctor import doctor
 from krie.decision import Mode
-from krie.enforce.containment import NAME
 from krie.enforce.guard_sensor import NAME as GUARD
 from krie.events.operations import OPERATIONS
 from krie.plugin.report import ProbeReport
@@ -26,32 +25,11 @@ from krie.privileges import locked_down
 from rich.console import Console
 
 from ..kernel_side import KernelSide, armed
-from .test_control import Serving
-from .test_reports import POLICY, probe
+from .diagnosed import contained, found
+from .reported import POLICY, probe
+from .serving import Serving
 
 ALL = len(OPERATIONS)
-
-
-def contained(*states: str) -> list[ProbeReport]:
-    """The containment sensor's probes, with these states of the first ones; the others are alive."""
-    made = []
-    for number, name in enumerate([*OPERATIONS.values(), "inheritance"]):
-        programs = (Program(AttachType.LSM, name, f"{NAME}_{name}"),)
-        by = "raw_tracepoint" if name == "inheritance" else "lsm"
-        way = Alternative(by, programs, can=frozenset({Enforcement.REFUSE}))
-        state = states[number] if number < len(states) else "alive"
-        taken = way if state != "missing" else None
-        made.append(ProbeReport(NAME, Probe(name, None, (way,)), taken, state, {"lsm": "EPERM\nmore"}))
-    return made
-
-
-def found(*reports: ProbeReport, agent: int | None = None, mode: Mode = Mode.OBSERVE, **more: object) -> Report:
-    parts: dict[str, Any] = {"problems": (), "rules": POLICY.rules, "degraded": {}, **more}
-    plugins = SimpleNamespace(degraded=parts["degraded"], modes={"sample": mode})
-    kernel = armed(KernelSide(), reports=reports, plugins=plugins)
-    return diagnose(
-        kernel.facts, kernel.plugins, kernel.probes, kernel.types, parts["rules"], parts["problems"], agent=agent
-    )
 
 
 def shown(report: Report) -> str:

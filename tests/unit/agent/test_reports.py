@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from krie import Action, Alternative, AttachType, Event, Probe, Program, Sensor
+from krie import Event, Sensor
 from krie.agent.bus import Bus
 from krie.agent.health import LossReport
 from krie.agent.missed import MissedReport
@@ -20,14 +20,10 @@ from krie.events.agent import OwnEvents
 from krie.events.wire import Json
 from krie.plugin.isolation import PluginFault
 from krie.plugin.report import ProbeReport
-from krie.policy.policy import Policy
 
 from ...policy.sample import Sample
-from ...policy.subjects import subject
 from ..kernel_side import AGENT, KernelSide, armed, own_header
-
-RULES = subject(("NUMBER", "kill", ["input.event.number == 5"]), ("NAME", "kill", ['input.event.name == "x"']))
-POLICY = Policy(RULES.engine, on_error=Action.LOG, memo=0)
+from .reported import POLICY, probe
 
 
 class Setting:
@@ -46,13 +42,6 @@ class Setting:
         (event,) = self.events
         assert event.tgid == AGENT
         return {"kind": self.types[event.kind].name, **self.types[event.kind].json(event)}
-
-
-def probe(name: str, state: str, event: type[Event] | None = Sample, plugin: str = "sample") -> ProbeReport:
-    program = Program(AttachType.LSM, "file_open", f"sample_{name}")
-    way = Alternative("lsm", (program,), fields=frozenset({"number"}), limits="sees little")
-    chosen = None if state == "missing" else way
-    return ProbeReport(plugin, Probe(name, event, (way,)), chosen, state, {"lsm": "EPERM\nmore"})
 
 
 def test_started(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from krie.plugin.manager import Plugins
 from krie.processes.peer import Peer
 from krie.timings import Phase, Spent, Timings
 
-from .test_reports import probe
+from .reported import probe
 
 ADMIN = Peer(1234, 0)
 TIMINGS = [Phase("agent", "policy", Spent(3, 2, 1)).to_json()]

@@ -17,28 +17,9 @@ from krie.events.event import EventType
 from krie.testing.imports import imported_by
 from krie.version import version
 
-KRIE = ("-c", "from krie.cli.main import main; main()")
+from .command import ENVIRONMENT, KRIE, configure, krie
+
 not_configured = pytest.mark.skipif(SYSTEM.exists(), reason=f"this machine has a {SYSTEM}")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "KRIE_CONFIG")}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A working folder that nobody else can change."""
-    tmp_path.chmod(0o700)
-    return tmp_path
-
-
-def configure(folder: Path, text: str) -> Path:
-    path = folder / "krie.toml"
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
-
-
-def krie(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    called = [sys.executable, "-I", *KRIE, *arguments]
-    return subprocess.run(called, cwd=folder, capture_output=True, text=True, env={**ENVIRONMENT, **environment})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..btf_file import BtfFile
-from .test_command_line import configure, folder, krie  # noqa: F401 - a fixture
+from .command import configure, krie
 
 COMPILER_GONE = "import sys; sys.modules['bcc'] = None; from krie.cli.main import main; main()"
 
@@ -27,7 +27,7 @@ COMPILER_GONE = "import sys; sys.modules['bcc'] = None; from krie.cli.main impor
         (["--btf", "btf", "--config", "nothing.toml"], "krie: nothing.toml: cannot be read: No such file"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_line(folder: Path, arguments: list[str], problem: str) -> None:  # noqa: F811
+def test_what_cannot_be_done_is_one_clear_line(folder: Path, arguments: list[str], problem: str) -> None:
     configure(folder, "[plugins.smep_smap]")
     BtfFile().write(folder / "btf")
     result = krie(folder, "compile", *arguments, "--output", "out")
@@ -36,7 +36,7 @@ def test_what_cannot_be_done_is_one_clear_line(folder: Path, arguments: list[str
     assert not (folder / "out").exists()
 
 
-def test_without_a_compiler_it_says_what_to_install(folder: Path) -> None:  # noqa: F811
+def test_without_a_compiler_it_says_what_to_install(folder: Path) -> None:
     configure(folder, "[plugins.smep_smap]")
     made = BtfFile()
     made.struct("task_struct", 8, [("tgid", made.integer("int"), 4)])

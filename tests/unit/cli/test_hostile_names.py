@@ -20,8 +20,8 @@ from krie.cli.main import krie
 from krie.cli.render import console
 from krie.cli.render_live import Live
 
-from ..agent.test_doctor import contained, found
-from .test_render import QUIET
+from ..agent.diagnosed import contained, found
+from .shown import QUIET, entry
 
 MARK = "owned"
 EVIL = f"\x1b]0;{MARK}\x07\x1b[2J\x9b\u202e\u2066\u200b[red]:skull:[\nkrie: forged\r"
@@ -238,15 +238,6 @@ def test_a_narrow_terminal_of_any_encoding(folder: Path, encoding: str) -> None:
     assert code == 0
     check(got)
     assert "\\u2026" not in got.replace("\r\n", "").replace(" ", "")
-
-
-def entry(**changes: Any) -> dict[str, Any]:
-    parent = {"tgid": 1, "exe": "/bin/sh", "exe_known": True, "comm": "sh"}
-    process = {"tgid": 7, "uid": 0, "exe": "/bin/x", "exe_known": True, "comm": "x", "parent": parent}
-    rule = {"id": "R1", "action": "log", "severity": "low", "title": "T", "technique": "T1"}
-    decision = {"action": "log", "rules": [rule]}
-    made = {"time": "2026-11-23T16:41:48.577973794Z", "kind": "a.b", "process": process, "decision": decision}
-    return {**made, "event": {"name": "n", "names": ["n"], "other": process}, "would": [], "done": [], **changes}
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -10,30 +10,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-QUIET: dict[str, Any] = {
-    "tgid": 7,
-    "up_s": 60,
-    "version": "1.2",
-    "policy": "r1",
-    "events": 200,
-    "events_per_s": 1.5,
-    "lost": 0,
-    "missed": 0,
-    "remembered": 50,
-    "probes": [{"name": "p.a", "state": "alive", "by": "lsm"}],
-    "degraded": {},
-    "engine": None,
-    "services": {"bundle": "", "status": ""},
-    "modes": {"p": "enforce"},
-    "guard": True,
-    "guarded_operations": {"refused": 18, "of": 18},
-    "poisoned": [],
-    "poisoned_count": 0,
-    "kernel_tier": {"generation": 3, "rules": {"a.b": ["SYSCTL001"]}},
-    "bound_count": 0,
-    "host": None,
-    "breakers": [],
-}
+from .shown import QUIET
 
 
 def shown(**changes: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 from krie.cli.render import SEVERITIES, console
 from krie.cli.render_live import Live
 
-from .test_hostile_names import entry
+from .shown import entry
 
 
 def shown(capsys: pytest.CaptureFixture[str], *rules: dict[str, Any]) -> str:

@@ -9,30 +9,7 @@ from krie.plugins.cfi.derivation import Code
 from krie.plugins.cfi.derived import derive
 from krie.plugins.cfi.lock_file import LockedFunction, lock_file_of
 
-BASE = 0xFFFFFFFF81000000
-ENDBR = b"\xf3\x0f\x1e\xfa"
-BUILD = "0123456789abcdef"
-
-
-class Text:
-    """Functions of 256 bytes each, filled with breakpoints as the kernel's text is."""
-
-    def __init__(self, *names: str) -> None:
-        self.code = bytearray(b"\xcc" * 256 * len(names))
-        self.at = {name: BASE + 256 * index for index, name in enumerate(names)}
-
-    def put(self, name: str, offset: int, code: bytes) -> None:
-        start = self.at[name] - BASE + offset
-        self.code[start : start + len(code)] = code
-
-    def branch(self, opcode: bytes, name: str, offset: int, target: int) -> int:
-        """Returns the address behind it."""
-        end = self.at[name] + offset + len(opcode) + 4
-        self.put(name, offset, opcode + struct.pack("<i", target - end))
-        return end
-
-    def of(self, *data: bytes) -> Code:
-        return Code(bytes(self.code), BASE, [(address, name) for name, address in self.at.items()], data)
+from .calling import BASE, BUILD, Text, by_pointer, declared
 
 
 @pytest.mark.parametrize("entry", [0, 4, -9, -10])
@@ -137,19 +114,6 @@ def test_calls_of_a_thunk_are_calls_by_a_pointer() -> None:
     text.branch(b"\xe8", "caller", 30, text.at["other"])
     assert text.of().indirect_calls("caller") == {end}
     assert text.of().indirect_calls("nothing") == set()
-
-
-def declared(**indirect: list[str]) -> Declaration:
-    functions = parse('schema = 1\n[functions.locked]\nnumber = 1\nwhy = "a"', "here").functions
-    return Declaration(functions, {name: Indirect(callers=each, why="a") for name, each in indirect.items()}, {}, {})
-
-
-def by_pointer() -> tuple[Text, Code]:
-    text = Text("caller", "through", "pointer", "locked")
-    text.branch(b"\xe8", "caller", 16, text.at["locked"])
-    text.branch(b"\xe9", "through", 16, text.at["locked"])
-    text.put("pointer", 16, b"\xff\xd0")
-    return text, text.of(struct.pack("<Q", text.at["through"]))
 
 
 def test_callers_by_pointer_are_legal_where_they_are_known() -> None:

@@ -13,7 +13,7 @@ from krie.plugins.cfi.derived import derive, filed, named_by
 from krie.plugins.cfi.learning import learn, seen_in
 from krie.plugins.cfi.lock_file import LockFile, lock_file_of
 
-from .test_cfi_derivation import BUILD, by_pointer, declared
+from .calling import BUILD, by_pointer, declared
 
 PLACE = "pointer+0x12"  # behind a call by a pointer
 
