@@ -1,8 +1,8 @@
 """Variables of the kernel that hold another value than they should, however that was written.
 
 A write through /proc/sys is an event of its own (`sysctl_write`); this finds what a write to the kernel's memory
-leaves. Compared every `scan_interval_s`. Limits: what is put back between two looks is not seen, and who did it is not
-known.
+leaves. Compared every `scan_interval_s`; between two scans by looks of the kernel side (`parameter_look`). Limits: who
+did it is not known.
 """
 
 from __future__ import annotations
@@ -38,12 +38,11 @@ from krie import (
 from .config import RuntimeIntegrityConfig
 from .parameters import NUMBER_BYTES, SHIPPED, Parameter
 from .topic import Topic
+from .watched import Watched
 
 _log = logging.getLogger("krie")
 _BREAKPOINTS = (b"\xcc", b"\xe9")
 """What a kprobe puts into the text: int3 or, where it is optimized, a jump."""
-_SHOWN = 32
-"""Bytes that are shown of what is neither a number nor text, from the first that differs."""
 STATES = {1: "differs", 2: "agrees", 3: "unwatched"}
 
 
@@ -67,81 +66,6 @@ class KernelParameter(Event):
         str, Choice("I", STATES), Doc("`agrees`: again; `unwatched`: told once for each variable that is left out")
     ]
     pad: Pad4 = b""
-
-
-@dataclass(slots=True)
-class Watched:
-    """One variable that is there, with what it held at the start."""
-
-    parameter: Parameter
-    address: int
-    size: int
-    start: bytes
-    told: bytes | None = None
-    """The value that was last reported as different."""
-    since: int = 0
-
-    def good(self, now: bytes) -> bytes:
-        """What it should hold, given what it holds: the same where that is as it should be."""
-        one = self.parameter
-        if one.form == "bytes":
-            return self.start
-        if one.form == "text":
-            wanted = _text(self.start) if one.text is None else one.text.encode()
-            return now if _text(now) == wanted else wanted
-        held, before = self._number(now), self._number(self.start)
-        least = {"not_lower": before, "same": before}.get(one.baseline or "", one.least)
-        most = {"not_higher": before, "same": before}.get(one.baseline or "", one.most)
-        if one.value is not None:
-            least = most = one.value
-        if one.baseline == "set" and before and not held:
-            least = before
-        wanted_number = held if least is None else max(held, least)
-        wanted_number = wanted_number if most is None else min(wanted_number, most)
-        return now if wanted_number == held else self._written(now, wanted_number)
-
-    def shown(self, value: bytes, other: bytes) -> tuple[str, int]:
-        """A value for people, and the first byte that differs from the other one."""
-        if self.parameter.form == "number":
-            return str(self._number(value)), 0
-        if self.parameter.form == "text":
-            return _text(value).decode(errors="backslashreplace"), 0
-        offset = next((at for at, pair in enumerate(zip(value, other, strict=True)) if pair[0] != pair[1]), 0)
-        return value[offset : offset + _SHOWN].hex(), offset
-
-    def expectation(self) -> str:
-        """What it should be, in words; empty where only bytes can tell."""
-        one, before = self.parameter, self._number(self.start) if self.parameter.form == "number" else 0
-        number = before if one.value is None else one.value
-        if one.least is not None and one.most is not None:
-            return f"{one.least} to {one.most}"
-        words = {"not_lower": f"at least {before}", "not_higher": f"at most {before}", "set": "not 0"}
-        if one.baseline in words:
-            return words[one.baseline]
-        if one.least is not None or one.most is not None:
-            return f"at least {one.least}" if one.least is not None else f"at most {one.most}"
-        if one.form == "text":
-            return _text(self.start).decode(errors="backslashreplace") if one.text is None else one.text
-        return str(number) if one.form == "number" else ""
-
-    def _number(self, value: bytes) -> int:
-        whole = int.from_bytes(value, "little", signed=self.parameter.signed)
-        return whole if self.parameter.mask is None else whole & self.parameter.mask
-
-    def _written(self, now: bytes, wanted: int) -> bytes:
-        if (mask := self.parameter.mask) is not None:
-            wanted = (int.from_bytes(now, "little") & ~mask) | (wanted & mask)
-        return (wanted & ((1 << 8 * self.size) - 1)).to_bytes(self.size, "little")
-
-    def as_written(self, value: bytes) -> bytes:
-        """A value as its interface takes it."""
-        if self.parameter.form == "text":
-            return _text(value) + b"\n"
-        return b"%d\n" % int.from_bytes(value, "little", signed=self.parameter.signed)
-
-
-def _text(value: bytes) -> bytes:
-    return value.partition(b"\0")[0]
 
 
 @dataclass(slots=True)
@@ -276,7 +200,6 @@ def _event(parameter: Parameter, name: str, **fields: object) -> KernelParameter
     return KernelParameter.without_header(**{**empty, **known, **fields})
 
 
-def topic() -> Topic:
+def topic(comparison: WatchedParameters) -> Topic:
     """Variables of the kernel."""
-    comparison = WatchedParameters()
     return Topic(KernelParameter, attach=comparison.attach, scan=comparison.scan, restore=comparison.restore)

@@ -121,6 +121,15 @@ SHIPPED = (
     _switch("kexec_load_disabled", "kernel/kexec_load_disabled", "not_lower"),
     Parameter(symbol="kernel_locked_down", size=4, baseline="not_lower"),
     _flag("sig_enforce"),
+    # Who owns the machine's own user namespace, and that its ids are what they say: capable() is judged by it.
+    *(
+        Parameter(symbol="init_user_ns", type="user_namespace", field=field, value=0)
+        for field in ("parent", "level", "owner")
+    ),
+    *(
+        Parameter(symbol="init_user_ns", type="user_namespace", field=field, form="bytes", baseline="same")
+        for field in ("uid_map", "gid_map", "projid_map")
+    ),
     # Programs that the kernel starts as root.
     _helper("modprobe_path", "kernel/modprobe", 256),
     _helper("core_pattern", "kernel/core_pattern", 128),

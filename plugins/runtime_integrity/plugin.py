@@ -15,6 +15,7 @@ from . import (
     kernel_parameter,
     module_load,
     module_unload,
+    parameter_look,
     perf_event_open,
     probe_register,
     ptrace,
@@ -35,7 +36,6 @@ _TOPICS = (
     socket_filter.topic,
     perf_event_open.topic,
     probe_register.topic,
-    kernel_parameter.topic,
     hidden_module.topic,
     cred_tamper.topic,
     usermode_helper.topic,
@@ -65,7 +65,7 @@ def krie_sensor(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
         sources=tuple(files(__package__).joinpath(each) for each in (_SHARED, *sources)),
         policies=files("krie.policies").joinpath(PREFIX),
         defines={name: value for topic in topics for name, value in topic.defines.items()},
-        shared=(settings.Settings,),
+        shared=(settings.Settings, *parameter_look.SHARED),
     )
 
 
@@ -118,4 +118,7 @@ def _offered(topic: Topic, features: Features) -> bool:
 @cache
 def _topics() -> Mapping[str, Topic]:
     """The topics by the name of their event."""
-    return {topic.event.NAME: topic for topic in (make() for make in _TOPICS)}
+    comparison = kernel_parameter.WatchedParameters()
+    # In this order: a look compares what the comparison found to be there.
+    variables = (kernel_parameter.topic(comparison), parameter_look.topic(comparison.watched))
+    return {topic.event.NAME: topic for topic in (*(make() for make in _TOPICS), *variables)}

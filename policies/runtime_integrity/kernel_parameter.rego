@@ -57,5 +57,23 @@ rules contains {"id": "KPARAM003", "action": "log"} if {
 	not is_restored
 }
 
+# METADATA
+# title: A variable of the kernel was found changed by a look between two scans
+# description: |
+#   A look of the kernel side, at a time that nobody can foresee, found a variable other than it should be. Where it
+#   stays so, the next scan tells it once more (KPARAM001 to KPARAM003). Where no scan does, it was put back meanwhile,
+#   as who opens a door for a moment does.
+# custom:
+#   id: KPARAM004
+#   severity: high
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing. Administrators who relax a setting cause the line, and so do packages that change kernel.core_pattern.
+rules contains {"id": "KPARAM004", "action": "log"} if {
+	input.event.kind == "runtime_integrity.parameter_look"
+	input.event.state == "differs"
+}
+
 # Not negated in its places: where data.restored_parameters is missing, none is restored.
 is_restored if input.event.symbol in data.restored_parameters

@@ -30,3 +30,9 @@ test_variable_without_interface if {
 }
 
 test_variable_that_is_not_watched if parameter({"interface": "", "state": "unwatched"}) == set()
+
+look := {"kind": "runtime_integrity.parameter_look", "state": "differs", "symbol": "kptr_restrict"}
+
+test_look_that_finds_a_change if parameter(look) == {"KPARAM004"}
+
+test_look_that_finds_it_as_it_was if parameter(object.union(look, {"state": "agrees"})) == set()

@@ -32,6 +32,7 @@ from krie.plugins.runtime_integrity.hidden_module import HiddenModule
 from krie.plugins.runtime_integrity.kernel_parameter import KernelParameter
 from krie.plugins.runtime_integrity.module_load import ModuleLoad
 from krie.plugins.runtime_integrity.module_unload import ModuleUnload
+from krie.plugins.runtime_integrity.parameter_look import ParameterLook
 from krie.plugins.runtime_integrity.perf_event_open import PerfEventOpen
 from krie.plugins.runtime_integrity.probe_register import ProbeRegister
 from krie.plugins.runtime_integrity.ptrace import Ptrace
@@ -229,6 +230,7 @@ CASES = [
     ),
     (variable(), {"KPARAM002"}, variable(state="unwatched")),
     (variable(symbol="ftrace_disabled", interface=""), {"KPARAM003"}, variable()),
+    (build(ParameterLook, state="differs"), {"KPARAM004"}, build(ParameterLook, state="agrees")),
     (build(HiddenModule, name="x", missing=("list",)), {"HIDDEN001"}, build(HiddenModule, name="x")),
     (build(CredTamper, operation="exec", changed=("users",)), {"CRED001"}, build(HiddenModule, name="x")),
     (started("/tmp/x"), {"HELPER001"}, started("/sbin/modprobe")),
