@@ -68,20 +68,34 @@ static __always_inline __u64 krie_in_user_mode(struct pt_regs *regs)
 	return krie_equal(KRIE_READ(pt_regs, regs, cs) & KRIE_READ(pt_regs, regs, ss) & 3, 3);
 }
 
+static __always_inline struct pt_regs *krie_registers_now(void)
+{
+	__u64 end = (__u64)KRIE_READ(task_struct, krie_current(), stack) + KRIE_STACK_BYTES;
+	struct pt_regs *regs = (void *)(end - sizeof(struct pt_regs));
+
+	/* By arithmetic, as elsewhere: two ways would be followed to the end. */
+	return (void *)regs - 16 * (1 - krie_in_user_mode(regs));
+}
+
 /* The system call that the current task is in, for programs that run deeper in the kernel. Its registers lie at the end
  * of the stack, which kernels with FRED leave 16 bytes of empty (TOP_OF_KERNEL_STACK_PADDING). The number is
  * KRIE_NO_SYSCALL where there are none: in kernel threads, and in what the kernel is about to start. */
 static __always_inline struct krie_syscall krie_syscall_now(void)
 {
-	__u64 end = (__u64)KRIE_READ(task_struct, krie_current(), stack) + KRIE_STACK_BYTES;
-	struct pt_regs *regs = (void *)(end - sizeof(struct pt_regs));
-	__u64 plain = krie_in_user_mode(regs);
+	struct pt_regs *regs = krie_registers_now();
 	struct krie_syscall call;
 
-	regs = (void *)regs - 16 * (1 - plain); /* by arithmetic, as elsewhere: two ways would be followed to the end */
 	call = krie_syscall_in(regs, KRIE_READ(pt_regs, regs, orig_ax));
 	call.number |= krie_in_user_mode(regs) - 1;
 	return call;
+}
+
+/* Its number alone. */
+static __always_inline __u64 krie_syscall_number_now(void)
+{
+	struct pt_regs *regs = krie_registers_now();
+
+	return ((__u32)KRIE_READ(pt_regs, regs, orig_ax) & ~KRIE_X32_BIT) | (krie_in_user_mode(regs) - 1);
 }
 
 #endif
