@@ -5,91 +5,15 @@
  * used for what matters, and before new ones are made of them: what was tampered with must not be noted as legal because
  * something legal followed.
  *
- * A struct cred is never written once a thread has it: the kernel makes a new one. Compared is the objective one
- * (real_cred): the subjective one is another for a while wherever the kernel works in somebody's name. What is derived
- * meanwhile from that other one is never noted: commit_creds() insists on both being the same.
+ * Compared is the objective one (real_cred): the subjective one is another for a while wherever the kernel works in
+ * somebody's name, see cred_acting.bpf.c. What is derived meanwhile from that other one is never noted: commit_creds()
+ * insists on both being the same.
  */
-
-#define RUNTIME_INTEGRITY_CRED_START __builtin_offsetof(struct cred, uid)
-/* From the first user id to the last set of capabilities. */
-#define RUNTIME_INTEGRITY_CRED_BYTES (__builtin_offsetof(struct cred, cap_ambient) + 8 - RUNTIME_INTEGRITY_CRED_START)
-#define RUNTIME_INTEGRITY_CRED_WORDS (RUNTIME_INTEGRITY_CRED_BYTES / 4)
-
-#define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
-#define RUNTIME_INTEGRITY_PF_IO_WORKER 0x10 /* since 3bfe6106693b; before, none that a new task has */
-
-struct runtime_integrity_creds {
-	u64 start_time; /* of the thread: the memory of a task is used again */
-	u64 noted; /* when, in ns since boot; of what is older than runtime_integrity_followed(), nothing is judged */
-	u64 cred; /* addresses of the credentials, and of what they refer to */
-	u64 user_ns;
-	u64 group_info;
-	u64 keyrings[4]; /* of the session, the process, the thread, and of a request */
-	u32 words[RUNTIME_INTEGRITY_CRED_WORDS];
-} __attribute__((aligned(8)));
-
-/* By the address of the task, which it keeps when an exec gives it another number. */
-BPF_HASH(runtime_integrity_shadow, u64, struct runtime_integrity_creds, RUNTIME_INTEGRITY_CRED_THREADS);
-/* Threads that there was no room for, since the start. */
-BPF_ARRAY(runtime_integrity_unfollowed, u64, 1);
-
-static __always_inline void runtime_integrity_read_creds(struct runtime_integrity_creds *creds, const struct cred *cred)
-{
-	creds->cred = (u64)cred;
-	creds->user_ns = (u64)KRIE_READ(cred, cred, user_ns);
-	creds->group_info = (u64)KRIE_READ(cred, cred, group_info);
-#ifdef KRIE_HAS_cred__session_keyring
-	bpf_probe_read_kernel(creds->keyrings, sizeof(creds->keyrings),
-			      (void *)((u64)cred + __builtin_offsetof(struct cred, session_keyring)));
-#endif
-	bpf_probe_read_kernel(creds->words, sizeof(creds->words), (void *)((u64)cred + RUNTIME_INTEGRITY_CRED_START));
-}
-
-static __always_inline void runtime_integrity_follow(struct task_struct *task, struct runtime_integrity_creds *creds)
-{
-	u64 key = (u64)task;
-	u32 zero = 0;
-	u64 *unfollowed;
-
-	creds->start_time = KRIE_READ(task_struct, task, start_boottime);
-	creds->noted = bpf_ktime_get_boot_ns();
-	if (!runtime_integrity_shadow.update(&key, creds))
-		return;
-	unfollowed = runtime_integrity_unfollowed.lookup(&zero);
-	if (unfollowed)
-		__sync_fetch_and_add(unfollowed, 1);
-}
-
-/* What differs of two threads' credentials, by the place in struct cred: uid, gid, suid, sgid, euid, egid, fsuid, fsgid,
- * securebits, and sets of capabilities; then what they refer to. */
-static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one,
-						     struct runtime_integrity_creds *other)
-{
-	u64 users = 0, groups = one->group_info ^ other->group_info, capabilities = 0, keyrings = 0;
-
-#pragma unroll
-	for (int i = 0; i < 8; i += 2) {
-		users |= one->words[i] ^ other->words[i];
-		groups |= one->words[i + 1] ^ other->words[i + 1];
-	}
-#pragma unroll
-	for (int i = 9; i < RUNTIME_INTEGRITY_CRED_WORDS; i++)
-		capabilities |= one->words[i] ^ other->words[i];
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		keyrings |= one->keyrings[i] ^ other->keyrings[i];
-	return krie_truth(users) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_USERS |
-	       krie_truth(groups) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_GROUPS |
-	       krie_truth(one->user_ns ^ other->user_ns) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_USER_NAMESPACE |
-	       krie_truth(keyrings) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_KEYRINGS |
-	       krie_truth(one->words[8] ^ other->words[8]) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECUREBITS |
-	       krie_truth(capabilities) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_CAPABILITIES;
-}
 
 /* Whether what was noted is the current thread's, and nothing has passed unseen since. */
 static __always_inline bool runtime_integrity_holds(struct runtime_integrity_creds *noted)
 {
-	return noted && noted->noted >= runtime_integrity_followed() &&
+	return noted && noted->noted && noted->noted >= runtime_integrity_followed() &&
 	       noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime);
 }
 
@@ -108,10 +32,11 @@ static __always_inline bool runtime_integrity_commits_unseen(void)
 	return (u8)start[0] != RUNTIME_INTEGRITY_CALL && (u8)start[1] != RUNTIME_INTEGRITY_CALL; /* behind an endbr */
 }
 
-/* Whether the current thread has other credentials than it was given legally; `error` is what the operation shall return.
- * `now` is the caller's, and zeros: the stack is too small for two where he has one himself. */
+/* Whether the current thread has other credentials than it was given legally; the result is what the operation shall return.
+ * `now` is the caller's, and zeros: the stack is too small for two where he has one himself. `own` is 1 where it must act by
+ * its own credentials. */
 static __always_inline int runtime_integrity_compare_in(struct runtime_integrity_creds *now, u8 operation,
-							const u32 can)
+							const u32 can, u64 own)
 {
 	struct task_struct *task = krie_current();
 	u64 key = (u64)task;
@@ -119,35 +44,40 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	struct runtime_integrity_cred_tamper_inline known = { .operation = operation };
 	struct runtime_integrity_cred_tamper *record;
 	struct krie_answer answer;
-	u64 changed;
+	u64 changed = 0, acting;
+	bool learn;
 	int error = 0;
 
-	runtime_integrity_read_creds(now, KRIE_READ(task_struct, task, real_cred));
+	runtime_integrity_read_creds(now, task, KRIE_READ(task_struct, task, real_cred));
+	acting = (u64)KRIE_READ(task_struct, task, cred);
 	/* Older than the agent, or than the time since when all changes were seen: what it has now counts as its own. */
-	if (!runtime_integrity_holds(before)) {
-		if (!(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING))
-			runtime_integrity_follow(task, now);
-		return 0;
+	learn = !(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING);
+	if (runtime_integrity_holds(before)) {
+		changed = runtime_integrity_differs(before, now) |
+			  krie_truth(before->cred ^ now->cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER |
+			  runtime_integrity_other_blob(before, now) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECURITY |
+			  (now->owns & ~before->told_owns) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_INITIAL_NAMESPACE |
+			  own * krie_truth(now->cred ^ acting) * krie_truth(before->told ^ (u32)acting) *
+			      RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
+		learn = runtime_integrity_settled(before, now); /* from now on it stays */
 	}
-	changed = runtime_integrity_differs(before, now) |
-		  krie_truth(before->cred ^ now->cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER;
-	/* The kernel execs and changes users in nobody's name: commit_creds() itself insists on that. */
-	if (operation != RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE &&
-	    operation != RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_PREPARE)
-		changed |= krie_truth(now->cred ^ (u64)KRIE_READ(task_struct, task, cred)) *
-			   RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
-	if (!changed)
-		return 0;
-	if (runtime_integrity_commits_unseen()) {
+	if (changed && runtime_integrity_commits_unseen()) {
 		runtime_integrity_blind_until(bpf_ktime_get_boot_ns());
-		runtime_integrity_follow(task, now);
+		changed = 0;
+		learn = true;
+	}
+	if (!changed) {
+		if (learn)
+			runtime_integrity_follow(task, now);
 		return 0;
 	}
 	known.changed = changed;
 	known.uid_before = before->words[0];
 	known.euid_before = before->words[4];
 	known.euid_now = now->words[4];
-	runtime_integrity_follow(task, now); /* told once */
+	now->told_owns = now->owns;
+	now->told = acting; /* and everything is told once */
+	runtime_integrity_follow(task, now);
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
@@ -161,11 +91,11 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	return error;
 }
 
-static __always_inline int runtime_integrity_compare(u8 operation, const u32 can)
+static __always_inline int runtime_integrity_compare(u8 operation, const u32 can, u64 own)
 {
 	struct runtime_integrity_creds now = {};
 
-	return runtime_integrity_compare_in(&now, operation, can);
+	return runtime_integrity_compare_in(&now, operation, can, own);
 }
 
 /* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
@@ -185,9 +115,9 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 	if (runtime_integrity_holds(noted)) {
 		if (noted->cred == (u64)new)
 			return 0;
-		runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL);
+		runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL, 1);
 	}
-	runtime_integrity_read_creds(&creds, new);
+	runtime_integrity_read_creds(&creds, krie_current(), new);
 	runtime_integrity_follow(krie_current(), &creds);
 	return 0;
 }
@@ -209,7 +139,7 @@ int runtime_integrity_cred_prepare_hook(u64 *ctx)
 	if (!krie_enter())
 		return 0;
 	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_PREPARE,
-					 KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 0);
 }
 
 /* security_bprm_check(bprm) */
@@ -217,7 +147,8 @@ int runtime_integrity_cred_exec_hook(u64 *ctx)
 {
 	if (krie_own_child() || !krie_enter())
 		return 0;
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL,
+					 1);
 }
 
 /* security_task_fix_setuid(new, old, flags) */
@@ -226,27 +157,31 @@ int runtime_integrity_cred_setuid_hook(u64 *ctx)
 	if (!krie_enter())
 		return 0;
 	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_SETUID,
-					 KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
 }
 
 /* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs
  * where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
-static __always_inline int runtime_integrity_cred_write(void)
+static __always_inline int runtime_integrity_cred_write(struct vfsmount *mount)
 {
+	u64 own = 0;
+
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL);
+	if (runtime_integrity_acts_by_others())
+		own = runtime_integrity_in_own_name() * runtime_integrity_is_users_mount(mount);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL, own);
 }
 
 int runtime_integrity_cred_write_access(u64 *ctx)
 {
-	return runtime_integrity_cred_write();
+	return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
 }
 
 /* __mnt_want_write(mount), until 3e15dcf77b23 */
 int runtime_integrity_cred_want_write(u64 *ctx)
 {
-	return runtime_integrity_cred_write();
+	return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
 }
 
 /* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
@@ -259,23 +194,32 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 	u64 maker = (u64)krie_current();
 	struct task_struct *child = (struct task_struct *)ctx->args[0];
 	const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
+	const struct cred *own;
 	struct runtime_integrity_creds creds = {};
-	struct runtime_integrity_creds now = {};
 	struct runtime_integrity_creds *legal;
 	u64 acts_by;
 	u32 worker;
 
 	if (!krie_enter())
 		return 0;
-	runtime_integrity_read_creds(&creds, cred);
+	runtime_integrity_read_creds(&creds, child, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);
-	if (runtime_integrity_holds(legal) && runtime_integrity_differs(legal, &creds)) {
-		runtime_integrity_read_creds(&now, KRIE_READ(task_struct, krie_current(), real_cred));
+	if (runtime_integrity_holds(legal) &&
+	    (runtime_integrity_differs(legal, &creds) | runtime_integrity_other_blob(legal, &creds))) {
+		own = KRIE_READ(task_struct, krie_current(), real_cred);
 		acts_by = (u64)KRIE_READ(task_struct, krie_current(), cred);
 		worker = KRIE_READ(task_struct, child, flags) & RUNTIME_INTEGRITY_PF_IO_WORKER;
-		if (runtime_integrity_differs(legal, &now) || (!worker && acts_by != now.cred)) {
+		runtime_integrity_read_creds(&creds, krie_current(), own); /* for there is no room for two */
+		if ((runtime_integrity_differs(legal, &creds) | runtime_integrity_other_blob(legal, &creds)) ||
+		    (!worker && acts_by != (u64)own)) {
 			creds = *legal;
-			creds.cred = (u64)cred;
+			creds.told = creds.told_owns = 0;
+			if (creds.cred != (u64)cred) { /* and not shared, as threads do */
+				creds.cred = (u64)cred;
+				runtime_integrity_take_blob(&creds, cred);
+			}
+		} else {
+			runtime_integrity_read_creds(&creds, child, cred);
 		}
 	}
 	runtime_integrity_follow(child, &creds);

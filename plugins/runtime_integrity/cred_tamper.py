@@ -1,18 +1,21 @@
 """Credentials that a thread did not get by the kernel's own ways: the mark of a write to kernel memory.
 
-What each thread has is noted when it is born and at every commit_creds(), and compared when it execs, changes its
-users, and opens a file for writing, makes, renames, removes or changes one. It is compared, too, whenever the kernel
-makes new credentials of the old ones, and when they replace them: nothing is noted as legal that was derived from what
-was tampered with, whatever the transition (prctl, capset, keyctl, unshare, fork, exec).
+What each thread has is noted when it is born and at every commit_creds(): a copy of all that a struct cred says, and
+sums of the list of groups and of the user namespace that it points to. It is compared when the thread execs, changes
+its users, opens a file for writing, makes, renames, removes or changes one, and uses a capability. It is compared, too,
+whenever the kernel makes new credentials of the old ones, and when they replace them: nothing is noted as legal that
+was derived from what was tampered with, whatever the transition (prctl, capset, keyctl, unshare, fork, exec).
 
-Limits: who only reads, or writes to a device, is not compared. A call of commit_creds() by an exploit is a legal
-transition here, and so is a change of new credentials between their making and their commit; who writes the old ones
-and puts them back within the instant in which the kernel copies them is not seen either. What threads older than the
-agent have is believed at first sight. Swapping only the subjective credentials (task->cred) is seen at exec, setuid and
-commit, and in children that are made then, not at a write. Workers of io_uring write by subjective ones, those of
-whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for somebody who tampered is
-not seen; since then it is not where his credentials were replaced as a whole after the worker was born. What is noted
-lies in kernel memory, too.
+Limits: who only reads what his tampered user owns, or signals or traces that user's processes, is not compared, as the
+kernel asks for no capability. A call of commit_creds() by an exploit is a legal transition here, and so is a change of
+new credentials between their making and their commit; who writes the old ones and puts them back within the instant in
+which the kernel copies them is not seen either. What threads older than the agent have is believed at first sight.
+Swapping only the subjective credentials (task->cred) is seen at exec, setuid and commit, in children that are made
+then, and in the system calls of cred_calls.py, but not of who has rings of io_uring. Workers of io_uring write by
+subjective ones, those of whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for
+somebody who tampered is not seen; since then it is not where his credentials were replaced as a whole after the worker
+was born. Of the initial user namespace only is judged whether it was made a child, and who gains. What is noted lies in
+kernel memory, too.
 
 Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
 renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when commit_creds() begins with a
@@ -51,13 +54,21 @@ from krie import (
     system_call,
 )
 
+from . import cred_calls
 from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, REFUSES, Topic
 
 _log = logging.getLogger("krie")
 THREADS = 32768
-"""Threads whose credentials are kept; some 210 bytes each."""
-OPERATIONS = {1: "exec", 2: "write", 3: "setuid", 4: "prepare", 5: "commit"}
+"""Threads whose credentials are kept; some 300 bytes each."""
+OPERATIONS = {
+    1: "exec",
+    2: "write",
+    3: "setuid",
+    4: "prepare",
+    5: "commit",
+    6: "capability",
+}
 CHANGES = {
     1: "pointer",
     2: "users",
@@ -67,6 +78,12 @@ CHANGES = {
     32: "subjective",
     64: "user_namespace",
     128: "keyrings",
+    256: "group_list",
+    512: "namespace_content",
+    1024: "initial_namespace",
+    2048: "security",
+    4096: "charged",
+    8192: "no_new_privs",
 }
 _SYS_SETUID = 105
 _PROBE = "cred_tamper"
@@ -91,7 +108,9 @@ class CredTamper(Event):
         FlagSet("I", CHANGES),
         Inline(),
         Doc(
-            "what differs; `pointer`: other credentials as a whole; `subjective`: those that it acts by are not its own"
+            "what differs; `pointer`: other credentials as a whole; `subjective`: it acts by others than its own; "
+            "`group_list`, `namespace_content`: what groups and user namespace hold; `charged`: the account; "
+            "`initial_namespace`: the first user namespace was made a child of its own; `security`: the modules' blob"
         ),
     ]
     operation: Annotated[
@@ -163,11 +182,11 @@ def topic() -> Topic:
     return Topic(
         CredTamper,
         (_probe(),),
-        ("cred_tamper.bpf.c",),
+        ("cred_note.bpf.c", "cred_acting.bpf.c", "cred_tamper.bpf.c", "cred_acts.bpf.c"),
         attach=attach,
         checked=followed.checked,
         scan=room.scan,
-        defines={"RUNTIME_INTEGRITY_CRED_THREADS": THREADS},
+        defines={"RUNTIME_INTEGRITY_CRED_THREADS": THREADS, **cred_calls.defines()},
         wanted=lambda config: config.watch_credentials,
     )
 
@@ -185,13 +204,15 @@ def _probe() -> Probe:
         Program(AttachType.FENTRY, target, f"{PREFIX}_cred_{name}", optional=True)
         for target, name in (("mnt_get_write_access", "write_access"), ("__mnt_want_write", "want_write"))
     )
-    hooks = {"prepare": "cred_prepare", "exec": "bprm_check_security", "setuid": "task_fix_setuid"}
-    limits = "who writes to files is killed, and contained from then on, but this first write is not refused by itself"
-    functions = {
-        "prepare": "security_prepare_creds",
-        "exec": "security_bprm_check",
-        "setuid": "security_task_fix_setuid",
+    hooks = {
+        "prepare": "cred_prepare",
+        "exec": "bprm_check_security",
+        "setuid": "task_fix_setuid",
+        "capable": "capable",
     }
+    limits = "who writes to files is killed, and contained: it is containment that refuses this first write"
+    functions = {name: f"security_{hook}" for name, hook in hooks.items()}
+    functions |= {"prepare": "security_prepare_creds", "exec": "security_bprm_check"}
 
     def hooked(attach: AttachType, targets: dict[str, str]) -> Alternative:
         programs = tuple(Program(attach, target, f"{PREFIX}_cred_{name}_hook") for name, target in targets.items())
@@ -205,7 +226,7 @@ def _probe() -> Probe:
 
 
 def _canary() -> None:
-    """Become whom we are, open a file in memory for writing, and start a child. Raises `OSError`."""
+    """Become whom we are, which a capability is asked for, open a file in memory, start a child. Raises `OSError`."""
     system_call(_SYS_SETUID, os.getuid())
     file = os.memfd_create("krie-writable", os.MFD_CLOEXEC)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -11,6 +12,7 @@ from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, pmu_type
 
 _COMMIT = "commit_creds"
+_INITIAL = "init_user_ns"
 _SIGNALS = "bpf_send_signal_task"
 """A function that BPF programs can call since 6.13 (6280cf718db0): as the helper send_signal, and to any process."""
 _CALLS_KERNEL = 0x2085
@@ -23,6 +25,8 @@ class Settings(Shared):
 
     C_NAME: ClassVar[str] = f"{PREFIX}_settings"
     commit_creds: Annotated[U64, Doc("where that function begins; 0: not known")]
+    initial_namespace: Annotated[U64, Doc("where the initial user namespace is; 0: not known")]
+    factor: Annotated[U64, Doc("by which sums go on: odd, and nobody else's to know")]
     signals: Annotated[U64, Doc("instruction that calls bpf_send_signal_task(), but for its register; 0: none does")]
     map_access: Annotated[U32, Doc("1: calls that read or write map elements are events")]
     kprobe_type: Annotated[U32, Doc("type of performance events that sysfs gives; 0: none")]
@@ -32,9 +36,10 @@ class Settings(Shared):
 
 def tell(maps: Maps, config: RuntimeIntegrityConfig) -> None:
     """Tell them. Raises `KernelError`."""
-    places = addresses({_COMMIT}).get(_COMMIT, ())
-    commit = places[0] if len(places) == 1 else 0
+    found = addresses({_COMMIT, _INITIAL})
+    commit, initial = (places[0] if len(places := found.get(name, ())) == 1 else 0 for name in (_COMMIT, _INITIAL))
+    factor = secrets.randbits(64) | 1
     function = Btf().function_id(_SIGNALS)
     signals = function << 32 | _CALLS_KERNEL if function else 0
-    settings = Settings(commit, signals, config.map_access, pmu_type("kprobe"), pmu_type("uprobe"))
+    settings = Settings(commit, initial, factor, signals, config.map_access, pmu_type("kprobe"), pmu_type("uprobe"))
     maps[Settings.C_NAME].set(ONLY, settings.encode())

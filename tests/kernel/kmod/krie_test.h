@@ -60,8 +60,13 @@ struct effect *hide_from_kset(void);
 
 /* Make the current process root by writing its `users` in place, or only the `effective` one, its `groups` or
  * `capabilities`, its `pointer` to credentials, or only that to the `subjective` ones; or put it into the first user
- * `namespace`, or make its session's `keyring` its own. For good. */
+ * `namespace`, or make its session's `keyring` its own. Or write what they point to: the first of its `list` of groups, the
+ * `owner` or the `map` of users of its namespace; or exchange the security modules' `blob`, or the `account`;
+ * or let it gain `privileges` that it gave up. For good. */
 int tamper_with(const char *what);
+
+/* Have the first user namespace lie below that of the current process, which must not be in it. */
+struct effect *put_below_us(void);
 
 /* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */
 int become_root(unsigned long init_task);

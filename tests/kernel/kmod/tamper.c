@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the current process may do, changed by writes to memory alone, as exploits do it that call nothing. */
+#include <linux/bitops.h>
 #include <linux/cred.h>
+#include <linux/err.h>
 #include <linux/errno.h>
 #include <linux/key.h>
 #include <linux/sched.h>
+#include <linux/sched/user.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
 #include <linux/user_namespace.h>
@@ -29,6 +33,62 @@ static int tamper_with_pointer(bool both)
 	return 0;
 }
 
+/* A copy of a pointer's target lies elsewhere, and is never freed; what was there before stays for good, too. */
+static void *elsewhere(const void *from, size_t bytes)
+{
+	void *copy = kzalloc(4096, GFP_KERNEL);
+
+	if (copy && from)
+		memcpy(copy, from, bytes);
+	return copy;
+}
+
+static int tamper_with_contents(struct cred *cred, const char *what)
+{
+	struct user_struct *user;
+	void *blob;
+
+	if (!strcmp(what, "list") && cred->group_info->ngroups) {
+		cred->group_info->gid[0] = GLOBAL_ROOT_GID;
+	} else if (!strcmp(what, "owner") && cred->user_ns != &init_user_ns) {
+		cred->user_ns->owner = KUIDT_INIT(12345);
+	} else if (!strcmp(what, "map") && cred->user_ns != &init_user_ns) {
+		cred->user_ns->uid_map.extent[0].count = 65536;
+	} else if (!strcmp(what, "privileges")) {
+		clear_bit(PFA_NO_NEW_PRIVS, &current->atomic_flags);
+	} else if (!strcmp(what, "blob")) {
+		blob = elsewhere(cred->security, 32);
+		if (!blob)
+			return -ENOMEM;
+		cred->security = blob;
+	} else if (!strcmp(what, "account")) {
+		user = elsewhere(cred->user, sizeof(*user));
+		if (!user)
+			return -ENOMEM;
+		refcount_set(&user->__count, 1 << 20);
+		cred->user = user;
+	} else {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void no_longer_below(struct effect *effect)
+{
+	init_user_ns.parent = NULL;
+}
+
+struct effect *put_below_us(void)
+{
+	struct effect *effect = kzalloc(sizeof(*effect), GFP_KERNEL);
+
+	if (!effect)
+		return ERR_PTR(-ENOMEM);
+	effect->undo = no_longer_below;
+	init_user_ns.parent = current_user_ns();
+	return effect;
+}
+
 int tamper_with(const char *what)
 {
 	struct cred *cred = (struct cred *)current->real_cred;
@@ -50,6 +110,6 @@ int tamper_with(const char *what)
 	else if (!strcmp(what, "keyring"))
 		cred->process_keyring = key_get(cred->session_keyring); /* likewise */
 	else
-		return -EINVAL;
+		return tamper_with_contents(cred, what);
 	return 0;
 }
