@@ -13,6 +13,7 @@
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
 #define CONTAINMENT_IOC_WRITE 0x40000000 /* _IOC_WRITE, include/uapi/asm-generic/ioctl.h: it takes what is in memory */
+#define CONTAINMENT_SET_BPF 0x40042408 /* PERF_EVENT_IOC_SET_BPF, include/uapi/linux/perf_event.h */
 
 /* Number of the operation that this program is for: OPERATIONS in krie/events/operations.py. It is the argument, above
  * CONTAINMENT_FURTHER bits of the further programs for it. */
@@ -217,6 +218,8 @@ int containment_file_ioctl(u64 *ctx)
 
 	if ((u32)ctx[1] & CONTAINMENT_IOC_WRITE)
 		error = containment_guard_file(KRIE_READ(file, file, f_path.dentry));
+	if (!error && (u32)ctx[1] == CONTAINMENT_SET_BPF)
+		error = containment_guard_event(ctx[2]);
 	if (error)
 		return error;
 	return containment_refuse(containment_operation());

@@ -17,6 +17,7 @@ from krie.errors import KernelError
 from krie.kernel import bpf
 from krie.kernel.btf import Btf
 from krie.kernel.counting import instruction, returning
+from krie.kernel.perf_event import SOFTWARE, perf_event
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.bpf_objects import bpf_objects
 
@@ -26,8 +27,10 @@ from .early import Early
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 TRACE_ITER = 28
+_SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 _MAPS = ("krie_agent", "krie_busy", "krie_window", "krie_poisoned")
-_PROGRAMS = ("krie_change",)
+_PROGRAMS = ("krie_change", "guard_silence")
+_PERF_EVENT = bpf.ProgType.PERF_EVENT
 _EXIT = returning(0)
 _DISARM = b"".join(
     (
@@ -203,6 +206,22 @@ def test_nobody_has_it_in_a_map_of_maps_or_of_programs(site: Site) -> None:
         for each in (alike, maps, programs):
             os.close(each)
     wait_for_attempts(site, "map_written", before, 2)
+
+
+def test_a_program_is_put_on_no_event_of_somebody_elses(site: Site) -> None:
+    """By ioctl(2), which is no command of bpf(2), on a clock and by a second descriptor; programs of his own are."""
+    program, mine = site.early.program["guard_silence"], bpf.prog_load(bpf.ProgramSpec("mine", _PERF_EVENT), _EXIT)
+    before = told(site, "object_used")
+    event, again = perf_event(SOFTWARE, 0, period=10**9), os.dup(program)
+    try:
+        for each in (program, again, site.early.program["krie_change"]):
+            with pytest.raises(PermissionError):
+                fcntl.ioctl(event, _SET_BPF, each)
+        fcntl.ioctl(event, _SET_BPF, mine)
+    finally:
+        for each in (event, again, mine):
+            os.close(each)
+    wait_for_attempts(site, "object_used", before, 3)
 
 
 def test_no_iterator_goes_over_a_map(site: Site) -> None:
