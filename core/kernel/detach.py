@@ -13,8 +13,14 @@ def detach(descriptors: Iterable[int]) -> None:
     Each waits for grace periods of the kernel: a trampoline some 0.1 s, a kprobe less. Trampolines wait for each other
     under a lock of the kernel's; what else is closed need not wait for them.
     """
-    threads = [Thread(target=os.close, args=(each,), daemon=True) for each in descriptors]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    started = []
+    for each in descriptors:
+        thread = Thread(target=os.close, args=(each,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there may be no more of them: pids.max, RLIMIT_NPROC
+            os.close(each)
+        else:
+            started.append(thread)
+    for thread in started:
+        thread.join()

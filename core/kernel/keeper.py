@@ -45,6 +45,8 @@ BREAKPOINT, TRAP, TRAMPOLINE, KEY = "k", "t", "f", "s"
 that of the static key that says that somebody is attached. Of a trap an event is to be removed, too."""
 IDLE_SLOT = 0xFFFFFFFF
 """The slot of the kprobe at the idle function."""
+IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends no process that holds probes; it is started with these blocked."""
 _PR_SET_NAME = 15
 _AT_ONCE = 16
 """Kprobes that are closed between two looks: each waits for grace periods. What trampolines and static keys leave
@@ -66,7 +68,12 @@ def let_go(held: Iterable[Held], switches: Switches, state: int) -> None:
 
     `state`: descriptor of the agent's state in BPF.
     """
-    mine, theirs = socket.socketpair()
+    while True:
+        try:
+            mine, theirs = socket.socketpair()
+            break
+        except OSError:  # of want of descriptors, which is no reason to end with all that is held
+            time.sleep(_AGAIN_S)
     numbers = dict.fromkeys(("agent", "program", "answer", "tracefs", "debugfs", "kprobe_type"), -1)
     others = {"socket": theirs.detach(), "state": state, "answer_bytes": 0, "secret": 0, "agent_tgid": 0}
     with mine:
@@ -149,7 +156,8 @@ class _Keeper:
             if command == CLOSE:
                 self._tell(DONE.encode())
         elif command == HOLD:
-            self._held[slot] = Held(slot, kind.decode(), address, new)
+            if new >= 0:  # it has no place for one where its limit of descriptors was lowered
+                self._held[slot] = Held(slot, kind.decode(), address, new)
         else:
             self._fresh = True
             self._leaving += [self._held.pop(slot)] if slot in self._held else []
@@ -273,7 +281,7 @@ def _leave_service() -> None:
 
 def main(given: str) -> None:
     """Run one. `given`: what `krie.kernel.keeping` passes on."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     libc.prctl(_PR_SET_NAME, b"krie-keeper")
     values = json.loads(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -45,6 +46,8 @@ class Keeper:
         descriptors = {
             numbers[each] for each in ("debugfs", "tracefs", "program", "answer", "state") if numbers[each] >= 0
         }
+        # Whoever ends all processes of a service does not find it on its way to where it ignores these.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, keeper.IGNORED)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, str(package), json.dumps(given)],
@@ -60,6 +63,7 @@ class Keeper:
             mine.close()
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             os.close(agent)
         self._socket = mine

@@ -1,0 +1,48 @@
+"""How a keeper is started; without a kernel."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from krie.kernel import keeping
+from krie.kernel.keeper import CLOSE, HOLD, IGNORED, MESSAGE, TRAP, _Keeper
+from krie.kernel.keeping import Keeper
+from krie.kernel.switches import Addresses, Switches
+
+SAYS_WHAT_IS_BLOCKED = """
+import json, signal, socket, sys
+blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+agent = socket.socket(fileno=json.loads(sys.argv[2])["numbers"]["socket"])
+agent.send(" ".join(each.name for each in blocked).encode())
+"""
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    monkeypatch.setattr(keeping, "_PROGRAM", SAYS_WHAT_IS_BLOCKED)
+    numbers = dict.fromkeys(("debugfs", "tracefs", "program", "answer", "state"), -1)
+    made = Keeper(numbers, Addresses(), ())
+    yield made
+    made._socket.close()
+    made._process.wait()
+
+
+def test_no_signal_ends_it_on_its_way_to_where_it_ignores_them(keeper: Keeper) -> None:
+    """A service manager sends them to all processes of the service."""
+    assert set(keeper._answer().split()) == {each.name for each in IGNORED}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(IGNORED)
+
+
+def test_what_does_not_reach_it_for_want_of_descriptors_does_not_end_it() -> None:
+    mine, theirs = socket.socketpair()
+    numbers = dict.fromkeys(("agent", "program", "answer", "answer_bytes", "state", "secret", "tracefs"), -1)
+    agrees = cast("Switches", SimpleNamespace(agree=lambda _: True))
+    made = _Keeper({**numbers, "agent_tgid": 1, "socket": theirs.detach()}, Addresses(), (), agrees)
+    with mine, made._socket:
+        assert made._serve(MESSAGE.pack(HOLD, TRAP.encode(), 3, 0x10), [])
+        assert made._serve(MESSAGE.pack(CLOSE, b" ", 3, 0), [])
+        made._leave()
+        assert not made._leaving
