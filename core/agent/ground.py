@@ -26,7 +26,7 @@ from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory
 from ..kernel.program import AttachType, Program
 from ..kernel.roots import open_debugfs, open_tracefs
-from ..kernel.standing import changes
+from ..kernel.standing import Standing, place_of
 from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, WAITS, Addresses, Switches
 from ..kernel.traps import Traps
 from ..loader.launcher import LoadedSet
@@ -237,15 +237,16 @@ def new_ground(
     return Ground(seen.switches, traps, partial(Keeper, numbers, seen.addresses)), traps
 
 
-def standing_probes(
-    sensors: Iterable[Sensor], loaded: LoadedSet, keys: Mapping[Program, int]
-) -> Iterator[tuple[int, int, str]]:
+def standing_probes(sensors: Iterable[Sensor], loaded: LoadedSet, standing: Standing) -> Iterator[tuple[int, int, str]]:
     """What holds the probes that change the kernel's text and do not roam: see `Ground.hold`.
 
-    `keys`: the static keys that attaching programs changes.
+    `standing`: what programs change where they are attached.
     """
-    attached = [each for each in _chosen(sensors, loaded) if each.label in loaded.loaded.attached]
-    for each, (kind, address) in changes(attached, keys).items():
+    attached = (each for each in _chosen(sensors, loaded) if each.label in loaded.loaded.attached)
+    for each in dict.fromkeys(attached):
+        if (found := standing.get(place_of(each))) is None:
+            continue
+        kind, address = found
         names = [f"link:{each.label}"]
         if each.attach is AttachType.SYSCALL:
             # The entry of all system calls is that of programs that go on to these.

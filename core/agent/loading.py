@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 from ..config import Config
@@ -32,6 +32,7 @@ from ..kernel.inspection import Inspector
 from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory, open_memories
 from ..kernel.ring import ring_pages
+from ..kernel.standing import Standing, standing
 from ..kernel.static_keys import StaticKeys, key_addresses, symbols_of
 from ..kernel.symbols import addresses, functions, read_once
 from ..loader.launcher import LoadedSet, LoaderProcess, load
@@ -172,8 +173,13 @@ def load_sensors(
             if why := seen.switches.why_not_attach():
                 raise SwitchedOffError("attaching probes", hint=why)
             request = replace(request, switches=tuple(seen.addresses))
+
+        @cache
+        def changed() -> Standing:
+            return standing(programs, keys)
+
         with timings.phase(_WAIT):
-            child, request, loaded = load(child, request, essential, start, children)
+            child, request, loaded = load(child, request, essential, start, children, changed)
         loaded_maps = {
             name.removeprefix("map:"): each[0] for name, each in loaded.descriptors.items() if name[:4] == "map:"
         }
@@ -200,7 +206,7 @@ def load_sensors(
         def keep() -> None:
             """From here on what the loader attached survives a SIGKILL of this process."""
             with timings.phase("keeper"):
-                for link, address, kind in standing_probes(sensors, held.loaded, keys):
+                for link, address, kind in standing_probes(sensors, held.loaded, changed()):
                     ground.hold(link, address, kind)
                 ground.start()
                 child.kept()

@@ -9,6 +9,21 @@ from .keeper import BREAKPOINT, KEY, TRAMPOLINE
 from .program import AttachType, Program
 from .symbols import functions
 
+Place = tuple[str, str, int]
+"""Where a program is attached: how, to what, and at which offset."""
+Standing = Mapping[Place, tuple[str, int]]
+"""What changes there: as `changes` says it."""
+
+
+def place_of(program: Program) -> Place:
+    """Where it is attached."""
+    return str(program.attach), program.target, program.offset
+
+
+def standing(programs: Iterable[Program], keys: Mapping[Program, int]) -> Standing:
+    """The same as `changes`, by places."""
+    return {place_of(each): found for each, found in changes(programs, keys).items()}
+
 
 def changes(programs: Iterable[Program], keys: Mapping[Program, int]) -> Mapping[Program, tuple[str, int]]:
     """Kind and address of what is to be held of each of these while it is attached; others change nothing of the kind.

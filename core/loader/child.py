@@ -134,6 +134,10 @@ class Loader:
             code = copy_for(index, program.argument, compiled.instructions(program.function))
             return attach.load(program, code, self._places)
 
+        def note(program: Program, links: Sequence[int]) -> None:
+            if (standing := holding.note(program, links)) is not None:
+                self._channel.send({"attached": standing, "links": links}, links)
+
         def hold(program: Program) -> list[int]:
             with self._timings.phase("load and verify"):
                 loaded = ahead.take(program)
@@ -148,11 +152,11 @@ class Loader:
                     for name, each in dispatcher.attach():
                         new[name] = [each]
                         if name.startswith("link:"):
-                            holding.note(program, [each])
+                            note(program, [each])
                     return [loaded]
                 with self._timings.phase("attach"):
                     links = attach.attach(program, loaded, self._places)
-                holding.note(program, links)
+                note(program, links)
                 return [loaded, *links]
             except KernelError:
                 dispatcher.remove(program)
@@ -162,7 +166,10 @@ class Loader:
         def release(held: Held) -> None:
             dispatcher.remove(held.program)
             os.close(held.descriptors[0])
-            holding.release(held.program, held.descriptors[1:])
+            if links := held.descriptors[1:]:
+                self._channel.send({"released": links})
+                self._channel.receive()  # the agent does not hold them any more
+                holding.release(held.program, links)
 
         alternatives = Alternatives(
             request.options,
@@ -173,8 +180,10 @@ class Loader:
         )
         with self._timings.phase("load and verify"):
             ahead = Ahead(load, alternatives.wanted)
-        holding.begin()
-        self._channel.send({"attaching": True})
+        self._channel.send({"attaching": True}, [compiled.maps["krie_agent"]])
+        # An agent that has given up meanwhile, and is about to end this process, never answers.
+        answer, _ = self._channel.receive()
+        holding.begin({(attach_, target, offset): (kind, at) for attach_, target, offset, kind, at in answer["attach"]})
         new.update(_named(alternatives.take()))
         ahead.close()
         while True:
@@ -276,3 +285,4 @@ def serve(sock: socket.socket) -> None:
             loader.run(Request.from_json(channel.receive()[0]))
         except (KernelError, OSError, MemoryError) as error:
             channel.send({"failure": Failure.of(error).to_json()})
+            channel.receive()  # until the agent, which may hold what is let go of behind this, has closed it

@@ -1,30 +1,30 @@
 """What the loader has attached and no keeper holds yet: it ends only while that is safe, whoever dies meanwhile.
 
-Until the agent says that its keeper holds them, this process is who does: from the first attachment on no signal but
-SIGKILL ends it, and it survives the agent. What ended while ftrace is off would end ftrace for good (see
-`krie.kernel.switches`).
+Until the agent says that its keeper holds them, this process does: from the first attachment on no signal but SIGKILL
+ends it, and it survives the agent. What ended while ftrace is off would end ftrace for good (see
+`krie.kernel.switches`). Where this process is killed, the agent still holds them: see `krie.loader.second`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from ..errors import SwitchedOffError
 from ..kernel.attach import kprobe_type
-from ..kernel.keeper import Held, let_go, places_of
+from ..kernel.keeper import IGNORED, Held, let_go, places_of
 from ..kernel.libc import libc
 from ..kernel.memory import open_memory
 from ..kernel.program import Program
 from ..kernel.roots import open_debugfs
-from ..kernel.standing import changes
-from ..kernel.static_keys import key_addresses, symbols_of
+from ..kernel.standing import Standing, place_of
 from ..kernel.switches import Addresses, Switches
-from ..kernel.symbols import addresses, read_once
 
 _PR_SET_PDEATHSIG = 1
+_AGAIN_S = 1.0
 
 
 class Holding:
@@ -33,33 +33,34 @@ class Holding:
     def __init__(self, places: Sequence[int], state: int) -> None:
         """Look at nothing yet. `places`: those of `Addresses`; `state`: descriptor of the agent's state in BPF."""
         self._state = state
-        self._debugfs = open_debugfs()
-        memory, _ = open_memory(ExitStack())  # for as long as this process lives
-        self._read, self._places, self._kprobes = memory.read, Addresses(*places), kprobe_type()
-        self._switches = Switches(self._read, self._debugfs, self._places, self._kprobes)
+        self._switches = _open_switches(places)
+        self._standing: Standing = {}
         self._held: list[tuple[Program, int]] = []
         self._unwanted: list[tuple[Program, int]] = []
 
-    def begin(self) -> None:
+    def begin(self, standing: Standing) -> None:
         """Right before the first program is attached: from here on only what is told ends this process.
 
-        Raises `SwitchedOffError` where nothing should be attached: compiling and loading took long since the agent
-        looked.
+        `standing`: what each program changes. It is not looked up at the end: then the kernel may hide its symbols, and
+        this process may open no file. Raises `SwitchedOffError` where nothing should be attached: compiling and loading
+        took long since the agent looked.
         """
         if why := self._switches.why_not_attach():
             raise SwitchedOffError("attaching probes", hint=why)
-        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for each in IGNORED:
             signal.signal(each, signal.SIG_IGN)
         libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        self._standing = standing
 
-    def note(self, program: Program, links: Iterable[int]) -> None:
-        """These links attach the program."""
+    def note(self, program: Program, links: Iterable[int]) -> tuple[str, int] | None:
+        """These links attach the program; returns what that changed, None where nothing is to be held."""
         self._held += [(program, each) for each in links]
+        return self._standing.get(place_of(program))
 
     def release(self, program: Program, links: Sequence[int]) -> None:
         """Close what is not wanted after all, now or, where that would do harm, at this process's end."""
         self._held = [each for each in self._held if each[1] not in links]
-        if self._switches.agree(places_of(_described((program, each) for each in links))):
+        if self._switches.agree(places_of(self._described((program, each) for each in links))):
             for each in links:
                 os.close(each)
         else:
@@ -75,15 +76,29 @@ class Holding:
         """At the end of this process: close what nobody else keeps, as soon as that does no harm."""
         left, self._held, self._unwanted = [*self._held, *self._unwanted], [], []
         if left:
-            let_go(_described(left), self._switches, self._state)
+            let_go(self._described(left), self._switches, self._state)
+
+    def _described(self, links: Iterable[tuple[Program, int]]) -> list[Held]:
+        """As a keeper knows them. What changes neither the kernel's text nor a key ends with this process."""
+        return [
+            Held(slot, *self._standing[place_of(program)], descriptor)
+            for slot, (program, descriptor) in enumerate(links)
+            if place_of(program) in self._standing
+        ]
 
 
-@read_once()
-def _described(links: Iterable[tuple[Program, int]]) -> list[Held]:
-    """As a keeper knows them. What changes neither the kernel's text nor a key ends with this process."""
-    all_ = list(links)
-    programs = {program for program, _ in all_}
-    found = changes(programs, key_addresses(programs, addresses(symbols_of(programs))))
-    return [
-        Held(slot, *found[program], descriptor) for slot, (program, descriptor) in enumerate(all_) if program in found
-    ]
+def let_go_safely(held: Iterable[Held], places: Sequence[int], state: int) -> None:
+    """End what this process alone holds, as soon as that does no harm; arguments as for `Holding`."""
+    while True:
+        try:
+            switches = _open_switches(places)
+        except Exception:  # of want of memory or descriptors: this process may not end with all that it holds
+            time.sleep(_AGAIN_S)
+        else:
+            let_go(held, switches, state)
+            return
+
+
+def _open_switches(places: Sequence[int]) -> Switches:
+    memory, _ = open_memory(ExitStack())  # for as long as this process lives
+    return Switches(memory.read, open_debugfs(), Addresses(*places), kprobe_type())

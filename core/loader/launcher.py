@@ -11,26 +11,24 @@ import os
 import select
 import signal
 import socket
-import sys
-import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
-from ..child import keep_only
 from ..errors import CompileError, ForkError, KernelError, KrieError, LoaderError
 from ..exhaustion import exhausted_in
 from ..kernel.detach import detach
 from ..kernel.features import Features
+from ..kernel.standing import Standing
 from .channel import Channel, ChannelClosed
+from .forked import become
 from .messages import Failure, Loaded, Purpose, Request
+from .second import Second, keep
 
 _ERROR_LINES = 20
 _log = logging.getLogger("krie")
 _LEAVES_WITHIN_S, _LETS_GO_WITHIN_S = 0.5, 10.0
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +78,11 @@ class LoaderProcess:
         mine.settimeout(timeout_s)
         self._timeout_s = timeout_s
         if not self._tgid:
-            _become_loader(theirs, self._stderr.fileno(), serve)
+            become(theirs, self._stderr.fileno(), serve)
         theirs.close()
         self._status: int | None = None
         self._attaches = False
+        self._second = Second((), {})
         self._channel = Channel(mine)
 
     def __enter__(self) -> LoaderProcess:
@@ -92,6 +91,7 @@ class LoaderProcess:
 
     def __exit__(self, *_: object) -> None:
         """End the child if it is still there, but not what it alone keeps attached: that ends when it is safe."""
+        self._second.end()
         self._channel.close()
         if self._attaches:
             if self._ended(_LETS_GO_WITHIN_S) is None:
@@ -101,13 +101,22 @@ class LoaderProcess:
             self._ended(None)
         self._stderr.close()
 
+    @property
+    def attaches(self) -> bool:
+        """Whether the child has come so far that it attaches."""
+        return self._attaches
+
     def features(self) -> Features:
         """What the kernel accepts. Raises `KernelError`, `LoaderError`."""
         return Features.from_json(self._answer("features")[0])
 
-    def load(self, request: Request) -> LoadedSet:
-        """Have the request loaded. Raises `CompileError`, `KernelError`, `LoaderError`."""
+    def load(self, request: Request, standing: Callable[[], Standing] = dict) -> LoadedSet:
+        """Have the request loaded. Raises `CompileError`, `KernelError`, `LoaderError`.
+
+        `standing`: what its programs change where they are attached; asked while the child compiles.
+        """
         self._send(request.to_json())
+        self._second = Second(request.switches, standing())
         return self._loaded(request)
 
     def kept(self) -> None:
@@ -136,16 +145,47 @@ class LoaderProcess:
         return LoadedSet(new.loaded, {**kept, **new.descriptors}, now.dropped, new.timings)
 
     def _loaded(self, request: Request) -> LoadedSet:
-        message, descriptors = self._receive()
-        if "attaching" in message:
-            self._attaches = True
-            message, descriptors = self._receive()
+        try:
+            message, descriptors = self._receive_all()
+        except BaseException:
+            self._keep_what_is_attached()
+            raise
+        self._second.close()
         self._raise_failure(message, request)
         loaded = Loaded.from_json(message["loaded"])
         groups: dict[str, tuple[int, ...]] = {}
         for name, descriptor in zip(loaded.names, descriptors, strict=True):
             groups[name] = (*groups.get(name, ()), descriptor)
         return LoadedSet(loaded, groups, timings=tuple(message["timings"]))
+
+    def _receive_all(self) -> tuple[dict[str, Any], list[int]]:
+        """The answer, behind all that the child says while it attaches."""
+        while True:
+            message, descriptors = self._receive()
+            if "attaching" in message:
+                self._attaches = True
+                self._second.begin(*descriptors)
+                self._send({"attach": [[*place, *each] for place, each in self._second.standing.items()]})
+            elif "attached" in message:
+                kind, address = message["attached"]
+                self._second.note(kind, address, dict(zip(message["links"], descriptors, strict=True)))
+            elif "released" in message:
+                self._second.release(message["released"])
+                self._send({})
+            else:
+                return message, descriptors
+
+    def _keep_what_is_attached(self) -> None:
+        """The child may have been killed, and nobody but this process hold what it attached."""
+        if self._second:
+            try:
+                with LoaderProcess(self._timeout_s, keep) as child:
+                    child._attaches = True
+                    self._second.hand_over(child._channel)
+                    self._second.close()
+            except (KrieError, ChannelClosed, OSError):  # there can be no such process
+                self._second.let_go()
+        self._second.close()
 
     def _ended(self, timeout_s: float | None) -> int | None:
         """The child's exit status, or minus the signal that ended it; None while it lives. Waits; None: for ever."""
@@ -199,32 +239,13 @@ class LoaderProcess:
         return LoaderError(f"the loader {how}" + (":" if lines else ""), details)
 
 
-def _become_loader(channel: socket.socket, stderr: int, serve: Callable[[socket.socket], None]) -> NoReturn:
-    """What the forked child does: nothing of the agent's is left to it but the channel and a file for what it says."""
-    status = 1
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        keep_only(channel.fileno(), stderr)
-        sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
-        warnings.simplefilter("ignore")  # whatever the agent makes of them
-        os.environ.clear()
-        os.environ.update(_ENVIRONMENT)
-        serve(channel)
-        status = 0
-    except BaseException:  # this process may not go on as a second agent, whatever happens
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
 def load(
     first: LoaderProcess,
     request: Request,
     essential: frozenset[str],
     start: Callable[[], LoaderProcess],
     children: ExitStack,
+    standing: Callable[[], Standing] = dict,
 ) -> tuple[LoaderProcess, Request, LoadedSet]:
     """Load as much of the request as compiles. Returns the child that did, what it was asked for, and what it loaded.
 
@@ -232,9 +253,9 @@ def load(
     never left out: their failure is raised, as are failures that no single sensor causes.
     """
     try:
-        return first, request, first.load(request)
+        return first, request, first.load(request, standing)
     except (CompileError, LoaderError) as error:
-        dropped = _culprits(request, essential, start)
+        dropped = {} if first.attaches else _culprits(request, essential, start)  # else it all has compiled
         if not dropped:
             raise
         if needed := essential & dropped.keys():
@@ -242,7 +263,7 @@ def load(
     request = replace(request, requests=tuple(each for each in request.requests if each.name not in dropped))
     child = children.enter_context(start())
     child.features()
-    return child, request, replace(child.load(request), dropped=dropped)
+    return child, request, replace(child.load(request, standing), dropped=dropped)
 
 
 def _culprits(request: Request, essential: frozenset[str], start: Callable[[], LoaderProcess]) -> dict[str, KrieError]:

@@ -17,9 +17,10 @@ import pytest
 from krie.errors import ExitCode
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers
+from krie.testing.module import TestModule, address_of
 from krie.testing.patience import wait_for
 
-from .test_switches import TRACED, healthy, keepers
+from .test_switches import TRACED, healthy, keepers, use
 from .test_switches_off import REFUSED, SWITCHES, ftrace_works, off, warnings
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
@@ -65,13 +66,14 @@ class Starting:
     def loads(self) -> None:
         """Wait until it has looked at the switches, and its child begins to load."""
         wait_for(lambda: len(bpf_objects() - self.objects) > A_UNIT)
-        assert not self._links()
+        assert not self.links()
 
     def attaches(self) -> None:
         """Wait for the first program that is attached."""
-        wait_for(self._links)
+        wait_for(self.links)
 
-    def _links(self) -> list[int]:
+    def links(self) -> list[int]:
+        """What was attached since."""
         return [number for kind, number in bpf_objects() - self.objects if kind == "link"]
 
     def fails(self) -> str:
@@ -125,6 +127,25 @@ def test_ftrace_is_turned_off_before_the_canaries(starting: Starting, lacks: Cal
             lacks(REFUSED)
         says_what_is_off(starting)
         assert keepers()
+    starting.has_left_nothing()
+
+
+@pytest.mark.needs("test_module")
+def test_the_loader_is_killed_while_it_attaches_and_ftrace_is_disabled_in_memory(
+    starting: Starting, test_module: TestModule
+) -> None:
+    """When the agent has not heard of all that it attached. What ended now would leave calls of what is freed."""
+    starting.attaches()
+    (child,) = (each for each, parent in living().items() if parent == starting.agent.process.pid)
+    os.kill(child, signal.SIGSTOP)
+    wait_for(lambda: " T " in Path(f"/proc/{child}/stat").read_text())
+    attached = starting.links()
+    assert not keepers()
+    with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
+        os.kill(child, signal.SIGKILL)
+        assert "the loader was ended by SIGKILL" in starting.fails()
+        use()
+        assert set(attached) <= set(starting.links())
     starting.has_left_nothing()
 
 

@@ -14,6 +14,7 @@ from krie.kernel.dispatch import FUNCTION as DISPATCHER
 from krie.kernel.keeper import BREAKPOINT, IDLE_SLOT, KEY, TRAMPOLINE, Held
 from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.keeping import Keeper
+from krie.kernel.standing import standing
 from krie.kernel.static_keys import USERS
 from krie.kernel.switches import FTRACE_IS_OFF
 from krie.kernel.traps import Traps
@@ -261,7 +262,10 @@ def test_every_way_to_change_the_text_is_held() -> None:
     loaded = SimpleNamespace(
         descriptors=links, loaded=SimpleNamespace(attached=[each.label for each in programs], chosen={"p.all": "all"})
     )
-    held = {programs[link].attach: kind for link, _, kind in standing_probes([sensor], cast("LoadedSet", loaded), keys)}
+    held = {
+        programs[link].attach: kind
+        for link, _, kind in standing_probes([sensor], cast("LoadedSet", loaded), standing(programs, keys))
+    }
     trampolines = {AttachType.LSM, AttachType.FMOD_RET, AttachType.FENTRY}
     assert set(held) == set(AttachType) - {AttachType.PERF_EVENT}
     assert {each for each, kind in held.items() if kind == KEY} == USERS

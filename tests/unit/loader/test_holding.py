@@ -1,15 +1,20 @@
 """What the loader attached ends only while that is safe, also where the agent has gone; without a kernel."""
 
+import errno
 import os
 import signal
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
 from krie import AttachType, Program
 from krie.errors import SwitchedOffError
 from krie.kernel import keeper
+from krie.kernel.keeper import TRAMPOLINE
+from krie.kernel.standing import place_of
 from krie.kernel.switches import ARMED, WAITS, Places
 from krie.loader import holding
 from krie.loader.holding import Holding
@@ -17,6 +22,7 @@ from krie.loader.messages import Failure
 
 LSM = Program(AttachType.LSM, "bpf", "p_bpf")
 CLOCK = Program(AttachType.PERF_EVENT, "1000", "p_clock")
+STANDING = {place_of(LSM): (TRAMPOLINE, 0x10)}
 
 
 class Switches:
@@ -45,10 +51,6 @@ def switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Switches]:
     monkeypatch.setattr(holding, "open_debugfs", lambda: -1)
     monkeypatch.setattr(holding, "open_memory", lambda _: (SimpleNamespace(read=None), -1))
     monkeypatch.setattr(holding, "Switches", lambda *_: made)
-    monkeypatch.setattr(holding, "addresses", lambda _: {})
-    monkeypatch.setattr(
-        holding, "changes", lambda programs, _: {each: ("f", 0x10) for each in programs if each is not CLOCK}
-    )
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield made
     for number, handler in handlers.items():
@@ -57,7 +59,9 @@ def switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Switches]:
 
 @pytest.fixture
 def held(switches: Switches) -> Holding:
-    return Holding((1, 2, 3), 1 << 20)
+    made = Holding((1, 2, 3), 1 << 20)
+    made.begin(STANDING)
+    return made
 
 
 def null() -> int:
@@ -68,17 +72,16 @@ def are_open(descriptors: Iterable[int]) -> list[bool]:
     return [Path(f"/proc/self/fd/{each}").exists() for each in descriptors]
 
 
-def test_nothing_is_attached_where_a_switch_was_turned_off_since_the_agent_looked(
-    held: Holding, switches: Switches
-) -> None:
+def test_nothing_is_attached_where_a_switch_was_turned_off_since_the_agent_looked(switches: Switches) -> None:
+    held = Holding((1, 2, 3), 1 << 20)
     switches.why = "ftrace is off"
     with pytest.raises(SwitchedOffError, match="attaching probes; ftrace is off") as raised:
-        held.begin()
+        held.begin(STANDING)
     told = Failure(**Failure.of(raised.value).to_json()).error(())
     assert isinstance(told, SwitchedOffError)  # the agent says the same, with the same exit code
     assert str(told) == str(raised.value)
     switches.why = ""
-    held.begin()
+    held.begin(STANDING)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
@@ -128,3 +131,27 @@ def test_what_is_not_wanted_outlives_what_is_kept_where_its_end_would_do_harm(
     switches.why = ""
     held.let_go()
     assert not any(are_open(links))
+
+
+def test_what_ends_it_at_last_needs_neither_descriptors_nor_threads(
+    held: Holding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who lowers its limits, or pids.max of its cgroup, does not have it end with all that it holds."""
+    links = [null(), null()]
+    held.note(LSM, links)
+    pairs = iter((OSError(errno.EMFILE, "x"), socket.socketpair()))
+
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        assert are_open(links) == [True, True]
+        if isinstance(each := next(pairs), OSError):
+            raise each
+        return each
+
+    def start(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setattr(keeper, "socket", SimpleNamespace(socketpair=socketpair, socket=socket.socket))
+    monkeypatch.setattr(Thread, "start", start)
+    held.let_go()
+    assert are_open(links) == [False, False]

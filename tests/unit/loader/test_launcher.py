@@ -118,7 +118,8 @@ def test_a_child_that_attaches_is_not_ended_with_what_it_alone_holds(
     def serve(channel: Channel) -> None:
         channel.send({"features": Features(release="6.12").to_json()})
         channel.receive()
-        channel.send({"attaching": True})
+        channel.send({"attaching": True}, [null()])
+        assert channel.receive()[0] == {"attach": []}
         channel.send({"loaded": loaded("map:m").to_json(), "timings": TIMINGS}, [null()])
         with suppress(ChannelClosed):
             channel.receive()
