@@ -68,16 +68,9 @@ def let_go(held: Iterable[Held], switches: Switches, state: int) -> None:
 
     `state`: descriptor of the agent's state in BPF.
     """
-    while True:
-        try:
-            mine, theirs = socket.socketpair()
-            break
-        except OSError:  # of want of descriptors, which is no reason to end with all that is held
-            time.sleep(_AGAIN_S)
-    numbers = dict.fromkeys(("agent", "program", "answer", "tracefs", "debugfs", "kprobe_type"), -1)
-    others = {"socket": theirs.detach(), "state": state, "answer_bytes": 0, "secret": 0, "agent_tgid": 0}
-    with mine:
-        _Keeper({**numbers, **others}, Addresses(), held, switches).run_alone()
+    numbers = dict.fromkeys(("agent", "socket", "program", "answer", "tracefs", "debugfs", "kprobe_type"), -1)
+    others = {"state": state, "answer_bytes": 0, "secret": 0, "agent_tgid": 0}
+    _Keeper({**numbers, **others}, Addresses(), held, switches).run_alone()
 
 
 def places_of(held: Iterable[Held]) -> Places:
@@ -99,7 +92,8 @@ class _Keeper:
         self._agent, self._state = numbers["agent"], numbers["state"]
         self._peek, self._answer, self._answer_bytes = numbers["program"], numbers["answer"], numbers["answer_bytes"]
         self._secret = numbers["secret"]
-        self._socket = socket.socket(fileno=numbers["socket"])
+        # None where there is no agent: this takes no descriptor, of which there may be none left.
+        self._socket = socket.socket(fileno=numbers["socket"]) if numbers["socket"] >= 0 else None
         self._held = {each.slot: each for each in held}
         self._leaving: list[Held] = []
         self._fresh = False
@@ -112,6 +106,7 @@ class _Keeper:
 
     def run(self) -> None:
         """Hold, until the agent has gone."""
+        assert self._socket is not None
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         poll.register(self._agent, select.POLLIN)  # readable when it is dead, and its descriptors are closed
@@ -120,7 +115,9 @@ class _Keeper:
             ready = {each for each, _ in poll.poll(self._waits_ms())}
             if self._socket.fileno() in ready:  # first: what it sent and died holds probes, too
                 with suppress(ConnectionResetError):  # once, where an answer was not read any more
-                    data, ancillary = self._receive()
+                    data, ancillary, *_ = self._socket.recvmsg(
+                        MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+                    )
                     if data:
                         asked = not self._serve(data, ancillary)
                     else:
@@ -133,22 +130,21 @@ class _Keeper:
 
     def run_alone(self) -> None:
         """Let go of all, where the agent has gone."""
-        with self._socket:
-            self._let_go(asked=False)
+        self._let_go(asked=False)
 
     def _waits_ms(self) -> float | None:
         if self._fresh:
             return 0  # all that was closed at once leaves at once
         return _AGAIN_S * 1000 if self._leaving or self._left else None
 
-    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
-        return self._socket.recvmsg(MESSAGE.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)[:2]
-
     def _serve(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> bool:
         command, kind, slot, address = MESSAGE.unpack(data)
         if command == END:
             return False
         new = next((array.array("i", payload)[0] for _, _, payload in ancillary), -1)
+        if command == HOLD and new < 0:  # there is no place for one: somebody lowered the limit of descriptors
+            kernel_log(f"a probe at {address:#x} ends with the agent: its keeper can open nothing")
+            return True
         if slot == IDLE_SLOT:
             old, self._switches.idle = self._switches.idle, new
             if old >= 0:
@@ -156,8 +152,7 @@ class _Keeper:
             if command == CLOSE:
                 self._tell(DONE.encode())
         elif command == HOLD:
-            if new >= 0:  # it has no place for one where its limit of descriptors was lowered
-                self._held[slot] = Held(slot, kind.decode(), address, new)
+            self._held[slot] = Held(slot, kind.decode(), address, new)
         else:
             self._fresh = True
             self._leaving += [self._held.pop(slot)] if slot in self._held else []
@@ -191,16 +186,15 @@ class _Keeper:
         try:
             bpf.update(self._state, ONLY, bytes(8))  # nobody follows what programs would do now
         except KernelError as error:
-            _kernel_log(f"the programs of an agent that has gone are still armed: {error}")
+            kernel_log(f"the programs of an agent that has gone are still armed: {error}")
         told = ""
         while why := self._try():
             if why != told:
                 told = why
-                _kernel_log(f"probes stay until they can be removed: {why}")
-                _leave_service()
+                kernel_log(f"probes stay until they can be removed: {why}")
+                leave_service()
             if asked:
-                self._tell(why.encode())
-                self._socket.close()
+                self._tell(why.encode(), last=True)
                 asked = False
             time.sleep(_AGAIN_S)
         if asked:
@@ -212,9 +206,12 @@ class _Keeper:
         except Exception as error:  # this process may not end with all that it holds, whatever is wrong
             return f"{type(error).__name__}: {error}"
 
-    def _tell(self, data: bytes) -> None:
+    def _tell(self, data: bytes, *, last: bool = False) -> None:
+        assert self._socket is not None
         with suppress(OSError):  # the agent may have been killed meanwhile
             self._socket.send(data)
+        if last:
+            self._socket.close()
 
     def _what_keeps(self) -> str:
         """Close what can be closed; empty when that was all."""
@@ -267,12 +264,13 @@ class _Keeper:
         return raw[8 : 8 + count]
 
 
-def _kernel_log(text: str) -> None:
+def kernel_log(text: str) -> None:
+    """Tell it where nobody else listens any more."""
     with suppress(OSError), open("/dev/kmsg", "w") as log:
         log.write(f"<3>krie: {text}\n")
 
 
-def _leave_service() -> None:
+def leave_service() -> None:
     """Move to the root of the cgroup tree: what stops or kills the agent's service would end this process."""
     for each in mounted("cgroup2"):
         with suppress(OSError):

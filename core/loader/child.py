@@ -167,8 +167,9 @@ class Loader:
             dispatcher.remove(held.program)
             os.close(held.descriptors[0])
             if links := held.descriptors[1:]:
-                self._channel.send({"released": links})
-                self._channel.receive()  # the agent does not hold them any more
+                if holding.can_release(held.program, links):  # else the agent goes on to hold them, too
+                    self._channel.send({"released": links})
+                    self._channel.receive()  # it does not any more
                 holding.release(held.program, links)
 
         alternatives = Alternatives(

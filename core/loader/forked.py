@@ -1,4 +1,4 @@
-"""The loader's end right behind the fork."""
+"""What a process that the agent forks does first."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from ..child import keep_only
@@ -32,5 +33,6 @@ def become(channel: socket.socket, stderr: int, serve: Callable[[socket.socket],
     except BaseException:  # this process may not go on as a second agent, whatever happens
         traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        with suppress(BaseException):  # or it would return
+            sys.stderr.flush()
         os._exit(status)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 from ..errors import SwitchedOffError
 from ..kernel.attach import kprobe_type
-from ..kernel.keeper import IGNORED, Held, let_go, places_of
+from ..kernel.keeper import IGNORED, Held, kernel_log, leave_service, let_go, places_of
 from ..kernel.libc import libc
 from ..kernel.memory import open_memory
 from ..kernel.program import Program
@@ -57,10 +57,14 @@ class Holding:
         self._held += [(program, each) for each in links]
         return self._standing.get(place_of(program))
 
+    def can_release(self, program: Program, links: Iterable[int]) -> bool:
+        """Whether to close these would do no harm now."""
+        return self._switches.agree(places_of(self._described((program, each) for each in links)))
+
     def release(self, program: Program, links: Sequence[int]) -> None:
         """Close what is not wanted after all, now or, where that would do harm, at this process's end."""
         self._held = [each for each in self._held if each[1] not in links]
-        if self._switches.agree(places_of(self._described((program, each) for each in links))):
+        if self.can_release(program, links):
             for each in links:
                 os.close(each)
         else:
@@ -89,10 +93,15 @@ class Holding:
 
 def let_go_safely(held: Iterable[Held], places: Sequence[int], state: int) -> None:
     """End what this process alone holds, as soon as that does no harm; arguments as for `Holding`."""
+    told = ""
     while True:
         try:
             switches = _open_switches(places)
-        except Exception:  # of want of memory or descriptors: this process may not end with all that it holds
+        except Exception as error:  # this process may not end with all that it holds, whatever it wants
+            if (why := f"{type(error).__name__}: {error}") != told:
+                told = why
+                kernel_log(f"probes stay until it can be seen whether they can be removed: {why}")
+                leave_service()
             time.sleep(_AGAIN_S)
         else:
             let_go(held, switches, state)
@@ -100,5 +109,10 @@ def let_go_safely(held: Iterable[Held], places: Sequence[int], state: int) -> No
 
 
 def _open_switches(places: Sequence[int]) -> Switches:
-    memory, _ = open_memory(ExitStack())  # for as long as this process lives
-    return Switches(memory.read, open_debugfs(), Addresses(*places), kprobe_type())
+    with ExitStack() as opened:
+        memory, _ = open_memory(opened)
+        if (debugfs := open_debugfs()) >= 0:
+            opened.callback(os.close, debugfs)
+        switches = Switches(memory.read, debugfs, Addresses(*places), kprobe_type())
+        opened.pop_all()  # for as long as this process lives
+    return switches

@@ -20,6 +20,7 @@ from ..errors import CompileError, ForkError, KernelError, KrieError, LoaderErro
 from ..exhaustion import exhausted_in
 from ..kernel.detach import detach
 from ..kernel.features import Features
+from ..kernel.keeper import IGNORED
 from ..kernel.standing import Standing
 from .channel import Channel, ChannelClosed
 from .forked import become
@@ -177,15 +178,25 @@ class LoaderProcess:
 
     def _keep_what_is_attached(self) -> None:
         """The child may have been killed, and nobody but this process hold what it attached."""
-        if self._second:
-            try:
-                with LoaderProcess(self._timeout_s, keep) as child:
-                    child._attaches = True
-                    self._second.hand_over(child._channel)
-                    self._second.close()
-            except (KrieError, ChannelClosed, OSError):  # there can be no such process
+        if not self._second:
+            return
+        # Who is asked to end meanwhile does so behind it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+        try:
+            with LoaderProcess(self._timeout_s, keep) as child:
+                child._attaches = True
+                self._second.hand_over(child._channel)
+                self._second.close()
+        except (KrieError, ChannelClosed, OSError):  # there can be no such process
+            if not self._lives():  # else it holds all of it, and ends it by the same rules
                 self._second.let_go()
-        self._second.close()
+        finally:
+            self._second.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _lives(self) -> bool:
+        """Whether the child does. Takes no descriptor."""
+        return self._status is None and not os.waitid(os.P_PID, self._tgid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
     def _ended(self, timeout_s: float | None) -> int | None:
         """The child's exit status, or minus the signal that ended it; None while it lives. Waits; None: for ever."""

@@ -78,8 +78,8 @@ def keep(sock: socket.socket) -> None:
         signal.signal(each, signal.SIG_IGN)
     channel = Channel(sock)
     message, (state, *links) = channel.receive()
-    channel.send({"kept": True})
-    with suppress(ChannelClosed):
+    with suppress(ChannelClosed):  # who handed them over may be killed at any moment
+        channel.send({"taken": len(links)})
         channel.receive()
     described = zip(message["held"], links, strict=True)
     held = [Held(slot, kind, address, link) for (slot, kind, address), link in described]

@@ -156,7 +156,7 @@ MAY = {
         {"os.write to 1 or 2"},
     ),
     "core/child.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
-    "core/loader/launcher.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
+    "core/loader/forked.py": (CHILDREN, {"sys.stdout", "sys.stderr", "?.print_exc"}),
     "core/loader/child.py": (CHILDREN, {"print", "sys.stderr"}),
     "plugins/cfi/derived.py": (CHILDREN, {"sys.stdout"}),
     "core/loader/isolated.py": (CHILDREN, {"os.write to 1 or 2"}),

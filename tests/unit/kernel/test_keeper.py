@@ -125,6 +125,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Keeper, Events, 
     held = [Held(0, TRAP_KIND, TRAP, os.open("/dev/null", os.O_RDONLY))]
     kept = _Keeper({**numbers, **others}, Addresses(), held)
     yield kept, events, mine
+    assert kept._socket is not None
     kept._socket.close()
     mine.close()
 
@@ -187,8 +188,8 @@ def test_the_keeper_waits_while_ftrace_is_off(
         kernel.memory[ENABLED] = b"\1"
 
     monkeypatch.setattr("krie.kernel.keeper.time", SimpleNamespace(sleep=sleep))  # of no thread beside it
-    monkeypatch.setattr("krie.kernel.keeper._kernel_log", lambda text: None)
-    monkeypatch.setattr("krie.kernel.keeper._leave_service", lambda: None)
+    monkeypatch.setattr("krie.kernel.keeper.kernel_log", lambda text: None)
+    monkeypatch.setattr("krie.kernel.keeper.leave_service", lambda: None)
     kept._let_go(asked=True)
     assert mine.recv(100) == FTRACE_IS_OFF.encode()
     assert (kept._held, events.names) == ({}, ["of the dead"])
@@ -208,8 +209,8 @@ def test_the_keeper_ends_when_no_event_of_its_agent_is_left(
         events.why = ""
 
     monkeypatch.setattr("krie.kernel.keeper.time", SimpleNamespace(sleep=sleep))  # of no thread beside it
-    monkeypatch.setattr("krie.kernel.keeper._kernel_log", lambda text: None)
-    monkeypatch.setattr("krie.kernel.keeper._leave_service", lambda: None)
+    monkeypatch.setattr("krie.kernel.keeper.kernel_log", lambda text: None)
+    monkeypatch.setattr("krie.kernel.keeper.leave_service", lambda: None)
     kept._let_go(asked=True)
     assert mine.recv(100) == b"it breaks"
     assert (tries, events.names) == ([1.0], [])

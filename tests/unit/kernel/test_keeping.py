@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 from krie.kernel import keeping
-from krie.kernel.keeper import CLOSE, HOLD, IGNORED, MESSAGE, TRAP, _Keeper
+from krie.kernel.keeper import CLOSE, HOLD, IDLE_SLOT, IGNORED, MESSAGE, TRAP, _Keeper
 from krie.kernel.keeping import Keeper
 from krie.kernel.switches import Addresses, Switches
 
@@ -36,13 +36,19 @@ def test_no_signal_ends_it_on_its_way_to_where_it_ignores_them(keeper: Keeper) -
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(IGNORED)
 
 
-def test_what_does_not_reach_it_for_want_of_descriptors_does_not_end_it() -> None:
+def test_what_does_not_reach_it_for_want_of_descriptors_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("krie.kernel.keeper.kernel_log", said.append)
     mine, theirs = socket.socketpair()
     numbers = dict.fromkeys(("agent", "program", "answer", "answer_bytes", "state", "secret", "tracefs"), -1)
-    agrees = cast("Switches", SimpleNamespace(agree=lambda _: True))
+    agrees = cast("Switches", SimpleNamespace(agree=lambda _: True, idle=1 << 20))
     made = _Keeper({**numbers, "agent_tgid": 1, "socket": theirs.detach()}, Addresses(), (), agrees)
+    assert made._socket is not None
     with mine, made._socket:
         assert made._serve(MESSAGE.pack(HOLD, TRAP.encode(), 3, 0x10), [])
+        assert made._serve(MESSAGE.pack(HOLD, TRAP.encode(), IDLE_SLOT, 0x20), [])
+        assert [each.partition(" at ")[2].partition(" ")[0] for each in said] == ["0x10", "0x20"]
+        assert agrees.idle == 1 << 20  # the one that it has stays
         assert made._serve(MESSAGE.pack(CLOSE, b" ", 3, 0), [])
         made._leave()
         assert not made._leaving

@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -110,8 +109,8 @@ def test_what_nobody_keeps_stays_until_the_switches_agree(
         switches.why = "" if len(seen) == 2 else switches.why
 
     monkeypatch.setattr(keeper, "time", SimpleNamespace(sleep=sleep))  # of no thread beside it
-    monkeypatch.setattr(keeper, "_kernel_log", lambda text: None)
-    monkeypatch.setattr(keeper, "_leave_service", lambda: None)
+    monkeypatch.setattr(keeper, "kernel_log", lambda text: None)
+    monkeypatch.setattr(keeper, "leave_service", lambda: None)
     held.let_go()
     assert seen == [[True, True]] * 2
     assert are_open([link, unwanted, clock]) == [False, False, True]  # the last one does no harm whenever it ends
@@ -139,19 +138,15 @@ def test_what_ends_it_at_last_needs_neither_descriptors_nor_threads(
     """Who lowers its limits, or pids.max of its cgroup, does not have it end with all that it holds."""
     links = [null(), null()]
     held.note(LSM, links)
-    pairs = iter((OSError(errno.EMFILE, "x"), socket.socketpair()))
 
-    def socketpair() -> tuple[socket.socket, socket.socket]:
-        assert are_open(links) == [True, True]
-        if isinstance(each := next(pairs), OSError):
-            raise each
-        return each
+    class Nothing:
+        def __getattr__(self, _name: str) -> object:
+            raise OSError(errno.EMFILE, "x")
 
     def start(_thread: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(keeper, "time", SimpleNamespace(sleep=lambda _: None))
-    monkeypatch.setattr(keeper, "socket", SimpleNamespace(socketpair=socketpair, socket=socket.socket))
+    monkeypatch.setattr(keeper, "socket", Nothing())
     monkeypatch.setattr(Thread, "start", start)
     held.let_go()
     assert are_open(links) == [False, False]

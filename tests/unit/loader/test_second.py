@@ -4,17 +4,19 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from krie.errors import LoaderError
 from krie.kernel.features import Features
-from krie.kernel.keeper import TRAMPOLINE, Held
+from krie.kernel.keeper import IGNORED, TRAMPOLINE, Held
 from krie.loader import holding, launcher, second
 from krie.loader.channel import Channel, ChannelClosed
 from krie.loader.launcher import LoaderProcess
 from krie.loader.messages import Loaded, Request
+from krie.loader.second import Second
 from krie.testing.patience import wait_for
 
 STANDING: Mapping[tuple[str, str, int], tuple[str, int]] = {("lsm", "bpf", 0): (TRAMPOLINE, 0x10)}
@@ -183,5 +185,82 @@ def test_memory_that_cannot_be_read_is_no_reason_to_end(monkeypatch: pytest.Monk
     monkeypatch.setattr(holding, "_open_switches", open_switches)
     monkeypatch.setattr(holding, "time", type("", (), {"sleep": staticmethod(lambda _: None)}))
     monkeypatch.setattr(holding, "let_go", lambda *given: ended.append(given))
+    said: list[str] = []
+    monkeypatch.setattr(holding, "kernel_log", said.append)
+    monkeypatch.setattr(holding, "leave_service", lambda: said.append("left"))
     holding.let_go_safely([], (), -1)
     assert ended == [([], "switches", -1)]
+    assert [each.rpartition("removed: ")[2] for each in said] == ["OSError: ", "left", "MemoryError: ", "left"]
+
+
+def test_a_failed_look_takes_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_memory(stack: ExitStack) -> tuple[object, int]:
+        descriptor = null()
+        stack.callback(os.close, descriptor)
+        return SimpleNamespace(read=None), descriptor
+
+    def kprobe_type() -> int:
+        raise OSError("no room")
+
+    monkeypatch.setattr(holding, "open_memory", open_memory)
+    monkeypatch.setattr(holding, "open_debugfs", null)
+    monkeypatch.setattr(holding, "kprobe_type", kprobe_type)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="no room"):
+            holding._open_switches((1, 2, 3))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_took_over_ends_it_also_where_the_agent_is_killed_meanwhile(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, into = pipe
+    mine, theirs = socket.socketpair()
+    held = Second((1, 2, 3), STANDING)
+    held.begin(null())
+    held.note(TRAMPOLINE, 0x10, {5: into})
+    handing = Channel(mine)
+    handing.send({"switches": [1, 2, 3], "held": [[5, TRAMPOLINE, 0x10]]}, [held._state, into])
+    mine.close()
+    ended: list[Held] = []
+    monkeypatch.setattr(second, "let_go_safely", lambda what, *_: ended.extend(what))
+    handlers = {each: signal.getsignal(each) for each in IGNORED}
+    with theirs:
+        second.keep(theirs)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    held.end()
+    assert [each[:3] for each in ended] == [(5, TRAMPOLINE, 0x10)]
+    assert is_held(out)
+    os.close(ended[0].descriptor)
+    assert not is_held(out)
+
+
+def test_where_the_loader_lives_the_agent_waits_for_nothing(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds all of it; whoever lowered the agent's limits does not have the agent wait for room."""
+    out, into = pipe
+
+    def serve(sock: socket.socket) -> None:
+        channel = Channel(sock)
+        attaching(channel)
+        with suppress(ChannelClosed):
+            channel.receive()
+
+    def no_fork() -> int:
+        raise BlockingIOError
+
+    def let_go(*_: object) -> None:
+        pytest.fail("the agent ends what the loader holds")
+
+    monkeypatch.setattr(second, "let_go_safely", let_go)
+    with loader(serve, into) as made:
+        monkeypatch.setattr(os, "fork", no_fork)
+        made.features()
+        made._channel._socket.settimeout(0.5)
+        with pytest.raises(LoaderError, match="gave no answer"):
+            made.load(REQUEST, lambda: STANDING)
+        assert is_held(out)
+    assert not is_held(out)
