@@ -2,7 +2,7 @@
  *
  * Whether a thread must act by its own credentials now, so that others are an attack. The kernel exchanges the ones that a
  * thread acts by (override_creds()) for a while where it works in somebody's name: overlayfs and FUSE as who mounted or
- * opened, io_uring as whoever its user registered, nfsd and cachefiles as configured, firmware and core dumps as themselves.
+ * opened, io_uring as whoever its user registered, nfsd (also for a client on the same machine) and cachefiles as configured, firmware and core dumps as themselves.
  * None of that happens in the calls named in cred_calls.py before these have come to where we look, but on the mounts
  * that overlayfs keeps to itself, and when a process that dies dumps its memory on its way out of any call.
  */

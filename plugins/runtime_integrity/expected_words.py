@@ -55,6 +55,8 @@ class Word:
 def words(watched: Iterable[Watched]) -> Iterator[Word]:
     """All words of all variables that are not too long, as they are expected to be."""
     for one in watched:
+        if ":" in one.parameter.symbol:  # of a module, whose memory is another one's once it has gone
+            continue
         if one.parameter.form == "number":
             yield Word(one, 0, _number(one))
         elif (content := _content(one)) is not None:

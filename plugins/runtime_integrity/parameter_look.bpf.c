@@ -128,7 +128,8 @@ int runtime_integrity_look_timer(void *ctx)
 
 	agent = krie_agent.lookup(&zero);
 	due = runtime_integrity_look_due.lookup(&zero);
-	if (!agent || !agent->armed || !due || now < *due)
+	/* Whoever writes to it has the looks begin again, and does not end them. */
+	if (!agent || !agent->armed || !due || *due - now <= 3 * RUNTIME_INTEGRITY_LOOK_NS)
 		return 0;
 	*due = now + RUNTIME_INTEGRITY_LOOK_NS + (((u64)bpf_get_prandom_u32() * 2 * RUNTIME_INTEGRITY_LOOK_NS) >> 32);
 	if (runtime_integrity_look(RUNTIME_INTEGRITY_PARAMETER_LOOK_TRIGGER_TIMER))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -11,6 +12,7 @@ from krie import ONLY, U32, U64, Btf, Doc, Maps, Pad4, Shared, addresses
 from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, pmu_type
 
+_log = logging.getLogger("krie")
 _COMMIT = "commit_creds"
 _INITIAL = "init_user_ns"
 _SIGNALS = "bpf_send_signal_task"
@@ -38,6 +40,8 @@ def tell(maps: Maps, config: RuntimeIntegrityConfig) -> None:
     """Tell them. Raises `KernelError`."""
     found = addresses({_COMMIT, _INITIAL})
     commit, initial = (places[0] if len(places := found.get(name, ())) == 1 else 0 for name in (_COMMIT, _INITIAL))
+    if not initial:
+        _log.warning("user namespaces are not looked into: the kernel does not tell where %s lies", _INITIAL)
     factor = secrets.randbits(64) | 1
     function = Btf().function_id(_SIGNALS)
     signals = function << 32 | _CALLS_KERNEL if function else 0

@@ -82,6 +82,11 @@ def test_bytes_are_compared_where_they_are_few(length: int, count: int) -> None:
         assert not agrees(each.expected, b"\2" + b"\1" * 7)
 
 
+def test_variables_of_modules_are_left_to_scans() -> None:
+    one = Watched(Parameter(symbol="module:x", size=4, value=0), ADDRESS, 4, bytes(4))
+    assert list(words([one])) == []
+
+
 def test_there_is_room_for_what_ships() -> None:
     sizes = {"text": 256, "bytes": 72, "number": 8}
     all_ = [Watched(each, ADDRESS, sizes[each.form], b"x" * sizes[each.form]) for each in SHIPPED]
