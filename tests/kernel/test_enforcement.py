@@ -116,7 +116,10 @@ def test_everything_that_is_guarded_can_be_refused(enforcing: RunningAgent) -> N
     answer = status(enforcing)
     assert answer["guarded_operations"] == {"refused": len(OPERATIONS), "of": len(OPERATIONS)}
     assert answer["modes"] == {"runtime_integrity": "enforce", "example": "enforce"}
-    assert {each["state"] for each in answer["probes"]} == {"alive"}
+    states = {each["name"]: each["state"] for each in answer["probes"]}
+    looks = {name for name in states if name.startswith("runtime_integrity.look_")}  # no canary can prove these
+    assert {states[name] for name in states.keys() - looks} == {"alive"}
+    assert {states[name] for name in looks} == {"attached"}
 
 
 def test_a_sysctl_write_is_refused_from_the_second_on(enforcing: RunningAgent, victim: Run, features: Features) -> None:
