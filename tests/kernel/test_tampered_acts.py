@@ -75,10 +75,17 @@ def _run(victims: Victims, code: str, *arguments: str) -> str:
 
 
 def _told(agent: RunningAgent, victims: Victims) -> Line:
+    """The first line of it.
+
+    Who is not ended goes on, and the same is told again: of each of its threads, and of new credentials that are made
+    of what was tampered with.
+    """
     agent.settle()
-    (line,) = agent.lines("runtime_integrity.cred_tamper", victims.mine)
-    assert [each["id"] for each in line["decision"]["rules"]] == ["CRED001"]
-    return line
+    lines = agent.lines("runtime_integrity.cred_tamper", victims.mine)
+    assert [each["id"] for line in lines for each in line["decision"]["rules"]] == ["CRED001"] * len(lines)
+    assert [line["event"]["changed"] for line in lines] == [lines[0]["event"]["changed"]] * len(lines)
+    assert len(lines) == 1 or lines[0]["mode"] == "observe"
+    return lines[0]
 
 
 @pytest.mark.parametrize("how", CONTENTS)
