@@ -97,7 +97,7 @@ def let_go_safely(held: Iterable[Held], places: Sequence[int], state: int) -> No
     while True:
         try:
             switches = _open_switches(places)
-        except Exception as error:  # this process may not end with all that it holds, whatever it wants
+        except Exception as error:  # this process may not end with all that it holds, whatever is wrong
             if (why := f"{type(error).__name__}: {error}") != told:
                 told = why
                 kernel_log(f"probes stay until it can be seen whether they can be removed: {why}")

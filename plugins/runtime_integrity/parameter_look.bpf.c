@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Looks at the kernel's variables between two scans, at times that nobody knows and where a moment is enough for an exploit.
+ * Looks at the kernel's variables between two scans, at random times and where a moment is enough for an exploit.
  * A look compares words with what the agent expects of them (expected_words.py), and tells the first that is new. Where it
  * found one, the timer looks again at its next tick: what a look tells is so bounded whatever changes at once.
  */

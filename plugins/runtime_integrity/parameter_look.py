@@ -43,7 +43,7 @@ SHARED = (Expected, Told)
 class ParameterLook(Event):
     """A look of the kernel side found a variable of the kernel other than it should be, or as it should be again.
 
-    Taken about every second, at times that nobody can foresee, and when a module is loaded or a set-uid or set-gid
+    Taken about every second, at random times, and when a module is loaded or a set-uid or set-gid
     program executed. `process` is whoever ran: with `timer` anybody. What stays is told by the next scan, too
     (`kernel_parameter`).
     """

@@ -60,7 +60,7 @@ rules contains {"id": "KPARAM003", "action": "log"} if {
 # METADATA
 # title: A variable of the kernel was found changed by a look between two scans
 # description: |
-#   A look of the kernel side, at a time that nobody can foresee, found a variable other than it should be. Where it
+#   A look of the kernel side, at a random time, found a variable other than it should be. Where it
 #   stays so, the next scan tells it once more (KPARAM001 to KPARAM003). Where no scan does, it was put back meanwhile,
 #   as who opens a door for a moment does.
 # custom:
