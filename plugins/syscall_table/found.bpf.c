@@ -177,8 +177,8 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 		return;
 	which = piece->mask;
 	mask = syscall_table_masks.lookup(&which);
-	if (!mask)
-		return;
+	if (!mask || !syscall_table_differs(piece, look, mask))
+		return; /* another CPU told of it between this one's look and the claim */
 	patched = syscall_table_patched(piece, look);
 	syscall_table_find(piece, look, mask->words, &found, &known);
 	known.target = krie_truth(found.now) * syscall_table_target(kernel, found.now) +
