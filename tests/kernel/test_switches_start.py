@@ -45,6 +45,15 @@ def system_call(tgid: int) -> str:
     return Path(f"/proc/{tgid}/syscall").read_text().split()[0]
 
 
+def links_of(tgid: int) -> set[int]:
+    """What a process holds of what is attached."""
+    found = set()
+    for each in Path(f"/proc/{tgid}/fdinfo").iterdir():
+        with contextlib.suppress(OSError):
+            found |= {int(number) for number in re.findall(r"^link_id:\s*(\d+)", each.read_text(), re.MULTILINE)}
+    return found
+
+
 class Starting:
     """An agent that is about to be armed, and what it should have left nothing of."""
 
@@ -71,6 +80,22 @@ class Starting:
     def attaches(self) -> None:
         """Wait for the first program that is attached."""
         wait_for(self.links)
+
+    def stops_the_loader(self) -> int:
+        """Once it has attached something, and the agent holds all of that, too; returns the loader's id.
+
+        It may be stopped between a link and its hand-over: then it goes on, and is stopped again.
+        """
+        self.attaches()
+        (child,) = (each for each, parent in living().items() if parent == self.agent.process.pid)
+        while True:
+            os.kill(child, signal.SIGSTOP)
+            wait_for(lambda: " T " in Path(f"/proc/{child}/stat").read_text())
+            assert not keepers()
+            with contextlib.suppress(AssertionError):
+                wait_for(lambda: links_of(self.agent.process.pid) >= set(self.links()), timeout_s=10)
+                return child
+            os.kill(child, signal.SIGCONT)
 
     def links(self) -> list[int]:
         """What was attached since."""
@@ -135,12 +160,9 @@ def test_the_loader_is_killed_while_it_attaches_and_ftrace_is_disabled_in_memory
     starting: Starting, test_module: TestModule
 ) -> None:
     """When the agent has not heard of all that it attached. What ended now would leave calls of what is freed."""
-    starting.attaches()
-    (child,) = (each for each, parent in living().items() if parent == starting.agent.process.pid)
-    os.kill(child, signal.SIGSTOP)
-    wait_for(lambda: " T " in Path(f"/proc/{child}/stat").read_text())
+    child = starting.stops_the_loader()
     attached = starting.links()
-    assert not keepers()
+    assert attached
     with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
         os.kill(child, signal.SIGKILL)
         assert "the loader was ended by SIGKILL" in starting.fails()

@@ -7,8 +7,8 @@ from krie.events.operations import OPERATIONS
 
 from . import findings, suite, suites
 
-UNPROVEN = ("smep_smap.", "syscall_table.")
-"""Plugins with probes that no canary can prove alive."""
+UNPROVEN = ("smep_smap.", "syscall_table.", "runtime_integrity.look_")
+"""How the names of probes begin that no canary can prove alive."""
 ONE_PLACE = ("smep_smap.set_memory_ro_far", "smep_smap.set_memory_rw_far")
 """Second traps in functions that have one call or jump only; `krie doctor` tells that they are missing."""
 
