@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..config import load_config
 from ..errors import ExitCode
-from ..output import complain_of, log_to_stderr, visible_streams
+from ..interruption import Interrupted, end_by, interrupt_by_signals
+from ..output import complain, complain_of, log_to_stderr, visible_streams
 from ..trusted_code import only_trusted_imports
 from .agent import Agent
 from .service_manager import tell_ready
@@ -44,6 +45,7 @@ def _own_output() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     output = _own_output() if options.stdout else None
+    interrupt_by_signals()  # until the agent runs, and takes them as reasons to stop
     try:
         config = load_config(options.config)
         with ExitStack() as stack:
@@ -55,6 +57,9 @@ def _run(options: argparse.Namespace) -> int:
                 agent.run(options.duration)
             finally:
                 agent.finish()
+    except Interrupted as asked:
+        complain(f"{asked.signal.name} ended the start")
+        return end_by(asked.signal)
     except Exception as error:
         return complain_of(error)
     return ExitCode.OK

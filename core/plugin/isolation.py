@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..errors import PluginError
+from ..interruption import Interrupted
 from .watch import Watch
 
 FAILURES_UNTIL_DEGRADED = 5
@@ -36,9 +37,10 @@ class PluginFault:
     """This was one too many: the hook is no longer called, or the plugin was left out."""
 
 
-def reraise_ctrl_c(error: BaseException) -> None:
-    """Raise a KeyboardInterrupt that may be the user's: an agent that does not run yet handles no SIGINT."""
-    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+def reraise_interruption(error: BaseException) -> None:
+    """Raise what a signal raised: a start that is to end."""
+    by_ctrl_c = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if by_ctrl_c or isinstance(error, Interrupted):
         raise error
 
 
@@ -83,7 +85,7 @@ class Isolation:
             answer = function(*arguments)
         except RAISED as error:
             self.watch.leave()
-            reraise_ctrl_c(error)
+            reraise_interruption(error)
             self._failed(plugin, hook, error)
             return failed
         if (misbehaved := self.watch.leave()) is not None:

@@ -24,7 +24,7 @@ from . import hookspecs
 from .answers import added_facts, declared_facts, own_event
 from .contract import check_sensor
 from .installed import GROUP, available, require_installed
-from .isolation import RAISED, Isolation, PluginFault, fault_of, reraise_ctrl_c
+from .isolation import RAISED, Isolation, PluginFault, fault_of, reraise_interruption
 from .probe import Sensor
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Plugins:
                 raise
             self._isolation.degrade(name, str(error))
         except RAISED as error:
-            reraise_ctrl_c(error)
+            reraise_interruption(error)
             if not isinstance(error, MemoryError) and (number := exhausted(error)):  # that may be its own
                 raise KernelError(f"importing plugin {name}", number) from error
             fault = fault_of(name, "import", error, degraded=True)

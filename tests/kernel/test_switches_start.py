@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from krie.errors import ExitCode
+from krie.kernel.mounts import mounted
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers
 from krie.testing.module import TestModule, address_of
@@ -121,6 +122,25 @@ class Starting:
         assert warnings() <= self.warnings
 
 
+class Service:
+    """A cgroup, and what manages the service in it."""
+
+    def __init__(self) -> None:
+        root = next(each.point for each in mounted("cgroup2") if each.root == "/")
+        self._folder = root / "krie-of-a-test.service"
+        self._folder.mkdir()
+
+    def take(self, tgid: int) -> None:
+        (self._folder / "cgroup.procs").write_text(f"{tgid}\n")
+
+    def ends(self) -> None:
+        """As where systemd finds that the main process has gone."""
+        for each in (self._folder / "cgroup.procs").read_text().split():
+            os.kill(int(each), signal.SIGKILL)
+        wait_for(lambda: not (self._folder / "cgroup.procs").read_text())
+        self._folder.rmdir()
+
+
 @pytest.fixture
 def starting(alone: None, agent_options: Mapping[str, Any], tmp_path: Path) -> Iterator[Starting]:
     plugins = {name: agent_options["plugins"][name] for name in ("runtime_integrity", "smep_smap")}
@@ -166,6 +186,28 @@ def test_the_loader_is_killed_while_it_attaches_and_ftrace_is_disabled_in_memory
     with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
         os.kill(child, signal.SIGKILL)
         assert "the loader was ended by SIGKILL" in starting.fails()
+        use()
+        assert set(attached) <= set(starting.links())
+    starting.has_left_nothing()
+
+
+@pytest.mark.needs("test_module")
+def test_its_service_is_stopped_while_it_attaches_and_ftrace_is_disabled_in_memory(
+    starting: Starting, test_module: TestModule
+) -> None:
+    """First SIGTERM comes to the agent, and once that has ended, SIGKILL to all that is left of the service."""
+    service = Service()
+    child, agent = starting.stops_the_loader(), starting.agent.process
+    attached = starting.links()
+    assert attached
+    for each in (agent.pid, child):
+        service.take(each)
+    with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
+        agent.terminate()
+        os.kill(child, signal.SIGCONT)
+        assert "SIGTERM ended the start" in starting.fails()
+        assert agent.returncode == -signal.SIGTERM
+        service.ends()
         use()
         assert set(attached) <= set(starting.links())
     starting.has_left_nothing()

@@ -3,12 +3,17 @@
 import contextlib
 import importlib
 import io
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from krie.agent.main import main
 from krie.errors import ConfigError, ExitCode
+
+from .setting import signals_as_before  # noqa: F401 - main() hears some
 
 
 def test_all_that_an_agent_imports_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,6 +34,37 @@ def test_all_that_an_agent_imports_is_looked_at(tmp_path: Path, monkeypatch: pyt
     with contextlib.redirect_stderr(io.TextIOWrapper(io.BytesIO())) as said:
         assert main(["--config", str(config)]) == ExitCode.USAGE
     assert f"{loose}: can be changed by other users" in said.buffer.getvalue().decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_undoes_a_start_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    done: list[object] = []
+
+    def start(_config: object, _place: str, stack: contextlib.ExitStack, **_: object) -> NoReturn:
+        stack.callback(done.append, "undone")
+        signal.raise_signal(number)
+        raise AssertionError
+
+    def end_by(number: int) -> int:
+        done.append(number)
+        return 128 + number
+
+    monkeypatch.setattr("krie.agent.main.Agent", start)
+    monkeypatch.setattr("krie.agent.main.end_by", end_by)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # who runs this may ignore it
+    config = tmp_path / "krie.toml"
+    config.write_text("")
+    config.chmod(0o600)
+    assert main(["--config", str(config)]) == 128 + number
+    assert done == ["undone", number]
+    assert capsys.readouterr().err.endswith(f"krie: {number.name} ended the start\n")
+
+
+def test_who_is_ended_by_a_signal_says_so() -> None:
+    code = "from krie.interruption import *; import signal; end_by(signal.SIGTERM)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from krie import Event, hookimpl
 from krie.decision import merge
 from krie.errors import ExitCode, KernelError
+from krie.interruption import Interrupted
 from krie.testing.events import build
 
 from .example import Setting, Thing
@@ -69,6 +70,11 @@ def test_what_is_used_up_is_no_fault_of_a_plugin(setting: Setting, error: Except
         setting.load(krie_sensor=hookimpl(lambda: raise_(error)))
     assert raised.value.exit_code is ExitCode.EXHAUSTED
     assert setting.faults == []
+
+
+def test_a_signal_ends_a_start(setting: Setting) -> None:
+    with pytest.raises(Interrupted):
+        setting.load(krie_sensor=hookimpl(lambda: raise_(Interrupted(signal.SIGTERM))))
 
 
 def test_ctrl_c_ends_a_start(setting: Setting) -> None:
