@@ -44,15 +44,18 @@ BPF_ARRAY(runtime_integrity_unfollowed, u64, 1);
 #define RUNTIME_INTEGRITY_KEPT(sum) ((u32)((sum) >> 32))
 
 /* A sum goes on with up to RUNTIME_INTEGRITY_SUMMED bytes. By a factor that is another one at each start of the agent, so that
- * nobody can choose what he writes by the sum. */
+ * nobody can choose what he writes by the sum; high bits are mixed into low ones before, or two changes of the highest bit
+ * would make up for each other whatever the factor is. */
 static __always_inline u64 runtime_integrity_sum(u64 sum, u64 factor, void *from, u64 bytes)
 {
 	u64 read[RUNTIME_INTEGRITY_SUMMED / 8] = {};
 
 	bpf_probe_read_kernel(read, bytes, from);
 #pragma unroll
-	for (int i = 0; i < RUNTIME_INTEGRITY_SUMMED / 8; i++)
-		sum = (sum + read[i]) * factor;
+	for (int i = 0; i < RUNTIME_INTEGRITY_SUMMED / 8; i++) {
+		sum += read[i];
+		sum = (sum ^ sum >> 32) * factor;
+	}
 	return sum;
 }
 

@@ -30,6 +30,7 @@ MAPPED = (
 GIVEN_UP = "libc.prctl(38, 1, 0, 0, 0); libc.prctl(8, 1, 0, 0, 0)"  # PR_SET_NO_NEW_PRIVS, and then it is compared
 CONTENTS = {
     "tamper list": ("os.setgroups([65533, 65534])" + NOBODY, "group_list"),
+    "tamper highest bits": ("os.setgroups(range(65530, 65534))" + NOBODY, "group_list"),
     "tamper owner": (IN_NAMESPACE, "namespace_content"),
     "tamper map": (MAPPED, "namespace_content"),
     "tamper blob": (NOBODY, "security"),

@@ -50,6 +50,9 @@ static int tamper_with_contents(struct cred *cred, const char *what)
 
 	if (!strcmp(what, "list") && cred->group_info->ngroups) {
 		cred->group_info->gid[0] = GLOBAL_ROOT_GID;
+	} else if (!strcmp(what, "highest bits") && cred->group_info->ngroups > 3) {
+		cred->group_info->gid[1].val ^= 1U << 31;
+		cred->group_info->gid[3].val ^= 1U << 31;
 	} else if (!strcmp(what, "owner") && cred->user_ns != &init_user_ns) {
 		cred->user_ns->owner = KUIDT_INIT(12345);
 	} else if (!strcmp(what, "map") && cred->user_ns != &init_user_ns) {
