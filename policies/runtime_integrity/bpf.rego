@@ -96,6 +96,26 @@ rules contains {"id": "BPF007", "action": "override", "errno": 1} if {
 }
 
 # METADATA
+# title: A BPF program is put where sysctls are written
+# description: |
+#   It is loaded for sysctls, or attached there. Behind KRIe's own such program it would undo what that refused, or have
+#   the kernel take a write that KRIe judged as one that is ignored: without a helper, by its return value or the offset
+#   of the write. Names make no difference.
+# custom:
+#   id: BPF008
+#   severity: critical
+#   action: override
+#   technique: T1562.001
+#   seen: |
+#     Loading or attaching the program fails with EPERM. Hardly any software does so; a unit of systemd with such a
+#     program in BPFProgram= meets it.
+rules contains {"id": "BPF008", "action": "override", "errno": 1} if {
+	input.event.kind == "runtime_integrity.bpf"
+	input.event.command in {"prog_load", "prog_attach", "link_create"}
+	input.event.prog_type == "cgroup_sysctl"
+}
+
+# METADATA
 # title: An unnamed program pins a BPF object
 # description: |
 #   A program, map or link that is pinned outlives the process that made it: how BPF malware stays.

@@ -42,6 +42,18 @@ test_unreadable_attributes if {
 	bpf({"command": "map_create", "helpers_known": false, "attr_known": false}, "systemd") == set()
 }
 
+test_loaded_for_sysctls if bpf({"prog_type": "cgroup_sysctl"}, "") == {"BPF001", "BPF008"}
+
+test_loaded_for_sysctls_by_a_named_program if bpf({"prog_type": "cgroup_sysctl"}, "bpftool") == {"BPF008"}
+
+test_attached_to_sysctls if {
+	every command in ["prog_attach", "link_create"] {
+		bpf({"command": command, "prog_type": "cgroup_sysctl"}, "systemd") == {"BPF008"}
+	}
+}
+
+test_inspected_or_detached if bpf({"command": "prog_detach", "prog_type": "cgroup_sysctl"}, "systemd") == set()
+
 test_unnamed_pins if bpf({"command": "obj_pin"}, "") == {"BPF005"}
 
 test_named_pins if bpf({"command": "obj_pin"}, "systemd") == set()

@@ -2,7 +2,7 @@ package krie.runtime_integrity_test
 
 import data.krie.runtime_integrity
 
-protected := {"kernel/kptr_restrict": {"least": 1}, "vm/unprivileged_userfaultfd": {"most": 0}}
+protected := {"kernel/kptr_restrict": {"least": 1}, "vm/unprivileged_userfaultfd": {"least": 0, "most": 0}}
 
 sysctl_write := {
 	"kind": "runtime_integrity.sysctl_write",

@@ -160,7 +160,7 @@ def test_what_replaces_values_behind_the_probe(journal: JournalOfVictims, victim
     assert int(victims.run(PROGRAM + REPLACES, "0").stdout) >= 0
     (line,) = journal.exactly("runtime_integrity.bpf", 1)
     assert (line["event"]["prog_type"], line["event"]["helpers"]) == ("cgroup_sysctl", ["sysctl_set_new_value"])
-    assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF002"]
+    assert [each["id"] for each in line["decision"]["rules"]] == ["BPF001", "BPF002", "BPF008"]
 
 
 UNREAD = """

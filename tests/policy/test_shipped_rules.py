@@ -182,6 +182,8 @@ CASES = [
     (write("kernel/kptr_restrict", 1, 0), {"SYSCTL001"}, write("kernel/kptr_restrict", 1, 2)),
     (write("kernel/ftrace_enabled", 1, 0), {"SYSCTL001"}, write("kernel/ftrace_enabled", 0, 0)),
     (write("vm/unprivileged_userfaultfd", 0, 1), {"SYSCTL001"}, write("vm/unprivileged_userfaultfd", 1, 0)),
+    # The kernel takes any number, and asks whether it is 0.
+    (write("dev/tty/ldisc_autoload", 0, -1), {"SYSCTL001"}, write("dev/tty/ldisc_autoload", -1, 0)),
     (unread("kernel/kptr_restrict"), {"SYSCTL002"}, unread("kernel/core_uses_pid")),
     (write("kernel/kptr_restrict", 1, 0, file_pos=1), {"SYSCTL001"}, unread("kernel/kptr_restrict", change="none")),
     (
@@ -191,6 +193,8 @@ CASES = [
     ),
     (load(), {"BPF001"}, load(command="prog_get_next_id")),
     (load(helpers=("send_signal",)), {"BPF001", "BPF002"}, load(command="map_create", helpers=("send_signal",))),
+    (load(prog_type="cgroup_sysctl"), {"BPF001", "BPF008"}, load(command="prog_detach", prog_type="cgroup_sysctl")),
+    (load(command="link_create", prog_type="cgroup_sysctl"), {"BPF008"}, load(command="link_create")),
     (load(helpers_known=False), {"BPF001", "BPF007"}, load(command="link_create", helpers_known=False)),
     (load(command="obj_pin"), {"BPF005"}, load(command="obj_get")),
     (load(command="link_detach"), {"BPF006"}, load(command="link_create")),

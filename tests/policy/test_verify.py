@@ -22,6 +22,7 @@ from .subjects import PLANTED, subject
 IN_KERNEL = {
     "BPF002",
     "BPF007",
+    "BPF008",
     "CRED001",
     "HELPER001",
     "HELPER002",
