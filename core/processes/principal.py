@@ -3,9 +3,13 @@ and copies of programs he makes.
 
 An ordinary user is one principal: whatever his logins, cron jobs and services start, and what that becomes later (a
 set-uid program, root by an exploit). So is a container, whose root may take any user. Of what root has run all the way
-down from the first process, each program that was there before the agent counts by itself; programs made since count by
-their lineage, which is what descends from one child of tgid 1, also by double fork. All whose descent is not known are
-one: who forks fast enough has records of it lost, and may have been anybody.
+down from the first process, each program that was there before the agent counts by itself, unless somebody influenced
+the process (by LD_PRELOAD, say); such processes and programs made since count by their lineage, which is what descends
+from one child of tgid 1, also by double fork. All whose descent is not known are one: who forks fast enough has records
+of it lost, and may have been anybody.
+
+An attacker who is root still counts more than once: tgid 1 starts children for him (systemd-run), he runs programs of
+before the agent, and he takes the ids of users.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..events.event import Event
+from ..events.event import INFLUENCED, Event
 from ..events.identity import Identity, Key
 from .process import CONTAINED, UNKNOWN_LINEAGE, Process
 from .table import ProcessTable
@@ -44,7 +48,8 @@ class Principals:
         if process.user > 0:
             return Principal("user", process.user)
         known = process.lineage != UNKNOWN_LINEAGE
-        if known and process.user != CONTAINED and self._is_older(process):
+        influenced = (event.context | process.made) & INFLUENCED
+        if known and not influenced and process.user != CONTAINED and self._is_older(process):
             return Principal("program", process.identity)
         return Principal("lineage", process.lineage)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from krie import Event
-from krie.events.event import CONTAINER
+from krie.events.event import CONTAINER, INFLUENCED
 from krie.events.identity import Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.processes.principal import Principal, Principals
@@ -155,11 +155,21 @@ def test_programs_that_cannot_be_looked_at_count_by_their_lineage(machine: Machi
     }
 
 
+def test_programs_that_somebody_influences_count_by_their_lineage(machine: Machine) -> None:
+    """One shell of root's has them all do what it wants."""
+    shell = machine.run(machine.init, 110)
+    programs = [machine.run(shell, 111 + number) for number in range(30)]
+    assert len(counted(machine, *programs)) == 30
+    for each in programs:
+        machine.running[each]["context"] = INFLUENCED & -INFLUENCED
+    assert counted(machine, *programs) == {Principal("lineage", Key(shell, shell * 10))}
+
+
 def test_a_wrong_rule_hits_many_programs_and_services(machine: Machine) -> None:
     programs = [machine.run(machine.init, 110 + number) for number in range(30)]
     assert len(counted(machine, *programs)) == 30
     made_since = [machine.run(machine.init, 200 + number) for number in range(30)]
-    assert len(counted(machine, *made_since)) == 30  # children of tgid 1, which an attacker cannot make
+    assert len(counted(machine, *made_since)) == 30  # children of tgid 1, which only root can have made
 
 
 def test_processes_of_before_the_agent_have_an_ancestry(machine: Machine, tmp_path: Path) -> None:
