@@ -49,7 +49,7 @@ def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mappin
 
 @pytest.fixture(scope="session")
 def judges(tmp_path_factory: pytest.TempPathFactory, shared_agent: SharedAgent) -> Iterator[Judges]:
-    """What `observer` and `enforcer` are taken from."""
+    """What `observer`, `enforcer` and `judging` are taken from."""
     made = Judges(lambda: tmp_path_factory.mktemp("judge"), shared_agent)
     yield made
     made.stop()
@@ -65,6 +65,12 @@ def observer(judges: Judges) -> RunningAgent:
 def enforcer(judges: Judges) -> RunningAgent:
     """One that enforces what runtime_integrity finds, and compares often."""
     return judges.running("enforce")
+
+
+@pytest.fixture(params=["observe", "enforce"])
+def judging(request: pytest.FixtureRequest, judges: Judges) -> RunningAgent:
+    """One that tells, and one that refuses and kills."""
+    return judges.running(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from krie.testing.module import TestModule, address_of
 from krie.testing.victims import Victims
 
 from .judges import NO_SYMBOL, SCAN_S
+from .last_words import last_words
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
 
@@ -157,10 +158,7 @@ def test_tampered_credentials_end_their_process(
     then: str,
     operation: str,
 ) -> None:
-    try:
-        said = victims.run(TAMPER % then, f"tamper {how}").stdout
-    except subprocess.CalledProcessError as error:
-        said = error.stdout
+    said = last_words(victims, TAMPER % then, f"tamper {how}")
     assert said == ""  # it was root, and could do nothing with it
     comparing.settle()
     (line,) = comparing.lines("runtime_integrity.cred_tamper", victims.mine)

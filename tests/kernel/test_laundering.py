@@ -1,6 +1,5 @@
 """What was tampered with is not legal because something legal follows: told at that, and refused. In guests only."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule
 from krie.testing.victims import Victims
 
-from .judges import Judges
+from .last_words import last_words
 from .overlays import mounted, overlaid
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
@@ -57,23 +56,8 @@ CASES = [("users", each) for each in TRANSITIONS if each not in NO_TRANSITION] +
 ]
 
 
-@pytest.fixture(params=["observe", "enforce"])
-def judging(request: pytest.FixtureRequest, judges: Judges) -> RunningAgent:
-    """One that tells, and one that refuses and kills."""
-    return judges.running(request.param)
-
-
 def _enforced(line: Line) -> bool:
     return bool(line["mode"] == "enforce")
-
-
-def _run(victims: Victims, code: str, *arguments: str) -> str:
-    """What it said, however it ended."""
-    try:
-        return victims.run(code, *arguments).stdout
-    except subprocess.CalledProcessError as error:
-        assert isinstance(error.stdout, str)
-        return error.stdout
 
 
 def _told(agent: RunningAgent, victims: Victims) -> Line:
@@ -88,7 +72,7 @@ def test_a_legal_transition_does_not_launder(
     judging: RunningAgent, test_module: TestModule, victims: Victims, how: str, transition: str
 ) -> None:
     code = f'{TAMPER}tamper()\n{TRANSITIONS[transition]}\nprint("went on")'
-    said = _run(victims, code, f"tamper {how}")
+    said = last_words(victims, code, f"tamper {how}")
     line = _told(judging, victims)
     assert set(line["event"]["changed"]) == CHANGES[how]
     # And not what it says then, which is a write to a pipe. Since 6.3 setresuid(2) asks for the right to it first.
@@ -118,7 +102,7 @@ def test_credentials_that_a_child_made_are_no_way_round(
     judging: RunningAgent, test_module: TestModule, victims: Victims
 ) -> None:
     """The kernel copies nothing then: it is found when they replace the old ones."""
-    said = _run(victims, TAMPER + BY_A_CHILD, "tamper capabilities")
+    said = last_words(victims, TAMPER + BY_A_CHILD, "tamper capabilities")
     line = _told(judging, victims)
     assert (line["event"]["operation"], line["event"]["changed"]) == ("commit", ["capabilities"])
     assert (said, set(line["done"])) == (("", {"poisoned", "killed"}) if _enforced(line) else ("changed 0\n", set()))
@@ -143,7 +127,7 @@ print("went on")
 def test_children_of_subjective_credentials_are_told(
     judging: RunningAgent, test_module: TestModule, victims: Victims, code: str
 ) -> None:
-    said = _run(victims, TAMPER + code, "tamper subjective")
+    said = last_words(victims, TAMPER + code, "tamper subjective")
     line = _told(judging, victims)
     assert "users" in line["event"]["changed"]
     assert said == ("" if _enforced(line) else "went on\n")

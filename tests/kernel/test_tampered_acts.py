@@ -1,7 +1,6 @@
 """Each part of credentials that is tampered with is told, at a first act that is refused. In guests only."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule
 from krie.testing.victims import Victims
 
-from .judges import Judges
+from .last_words import last_words
 from .overlays import mounted, overlaid
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
@@ -60,21 +59,6 @@ ACTS = {
 CHANGED = {"users": ["users"], "capabilities": ["capabilities"], "subjective": ["subjective"]}
 
 
-@pytest.fixture(params=["observe", "enforce"])
-def judging(request: pytest.FixtureRequest, judges: Judges) -> RunningAgent:
-    """One that tells, and one that refuses and kills."""
-    return judges.running(request.param)
-
-
-def _run(victims: Victims, code: str, *arguments: str) -> str:
-    """What it said, however it ended."""
-    try:
-        return victims.run(code, *arguments).stdout
-    except subprocess.CalledProcessError as error:
-        assert isinstance(error.stdout, str)
-        return error.stdout
-
-
 def _told(agent: RunningAgent, victims: Victims) -> Line:
     """The first line of it.
 
@@ -94,7 +78,7 @@ def test_all_that_credentials_hold_and_point_to_is_compared(
     judging: RunningAgent, test_module: TestModule, victims: Victims, how: str
 ) -> None:
     before, changed = CONTENTS[how]
-    said = _run(victims, f'{OPEN}{before}\n{TAMPER}\nlibc.prctl(8, 1, 0, 0, 0)\nprint("went on")', how)
+    said = last_words(victims, f'{OPEN}{before}\n{TAMPER}\nlibc.prctl(8, 1, 0, 0, 0)\nprint("went on")', how)
     line = _told(judging, victims)
     assert line["event"]["changed"] == [changed]
     if line["mode"] == "enforce":
@@ -115,7 +99,7 @@ print("went on")
 def test_a_thread_that_shares_tampered_credentials_is_told(
     judging: RunningAgent, test_module: TestModule, victims: Victims
 ) -> None:
-    _run(victims, f"{OPEN}{NOBODY}\n{TAMPER}\n{IN_A_THREAD}", "tamper blob")
+    last_words(victims, f"{OPEN}{NOBODY}\n{TAMPER}\n{IN_A_THREAD}", "tamper blob")
     assert _told(judging, victims)["event"]["changed"] == ["security"]
 
 
@@ -139,7 +123,7 @@ def test_a_first_act_is_refused(
     file = tmp_path / "file"
     file.write_text("as it was")
     file.chmod(0o600)
-    said = _run(
+    said = last_words(
         victims, OPEN + "os.chdir(sys.argv[2])" + NOBODY + ACT % (code, TAMPER), f"tamper {what}", str(tmp_path)
     )
     line = _told(judging, victims)
