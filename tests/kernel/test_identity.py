@@ -1,52 +1,29 @@
 """What a process executed, and what influenced it since, as the kernel side notes it: names rest on that."""
 
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from krie.events.event import INFLUENCE, INFLUENCED, EventTypes
-from krie.events.identity import Identity
+from krie.events.event import INFLUENCED, EventTypes
 from krie.kernel.inspection import Inspector
-from krie.kernel.ring import Ring
 from krie.processes.binding import PROGRAM, Bindings
-from krie.processes.executables import resolve
 from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
 
+from .identities import Setting, resolved, running, words
 from .loading import loaded, sending
+from .meddlers import poke, read_it, watch, write_by_descriptor, write_by_system_call
 from .overlays import mounted, overlaid
 
 pytestmark = pytest.mark.needs("raw_tracepoint")
 _STRANGER = 0x7FFFFFFF  # no process: whatever this one does is told
 _TYPES = EventTypes((ProcessExec, ProcessExit, ProcessFork))
-ATTACH, DETACH, PEEK, POKE, CONT = 16, 17, 1, 4, 7
-libc = ctypes.CDLL(None, use_errno=True)
-
-libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-libc.ptrace.restype = ctypes.c_long
-
-
-class Setting:
-    """The process sensor alone, with this process as its agent."""
-
-    def __init__(self, bindings: Bindings, inspector: Inspector, influence: str, ring: Ring, folder: Path) -> None:
-        self.bindings, self.inspector, self.influence_by, self.ring = bindings, inspector, influence, ring
-        self.named = folder / "named"
-        shutil.copy("/bin/cat", self.named)
-        found = resolve({"named": str(self.named)}, inspector.identify)
-        (self.identity,) = found.names
-        bindings.look_at([self.identity])
-
-    def influence(self, tgid: int) -> set[str]:
-        return words(self.bindings.of(tgid).influence)
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +44,6 @@ def marks(setting: Setting, lacks: Callable[[str], NoReturn]) -> Setting:
     return setting
 
 
-@contextmanager
-def running(*command: str | Path, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that has begun: of cat, a line comes back."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env or {}) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"1\n")
-        process.stdin.flush()
-        process.stdout.readline()
-        yield process
-        process.kill()
-
-
 def test_what_was_executed_is_known(setting: Setting) -> None:
     with running(setting.named) as process:
         found = setting.bindings.of(process.pid)
@@ -87,12 +51,6 @@ def test_what_was_executed_is_known(setting: Setting) -> None:
     own = setting.bindings.of(os.getpid())
     assert (own.identity, own.looked) == (resolved(setting, os.path.realpath(sys.executable)), False)
     assert setting.bindings.of(2).identity == NOTHING  # a kernel thread
-
-
-def resolved(setting: Setting, path: str | Path) -> Identity:
-    found = resolve({"it": str(path)}, setting.inspector.identify)
-    found.close()
-    return next(iter(found.names))
 
 
 @pytest.mark.parametrize(
@@ -110,10 +68,6 @@ def resolved(setting: Setting, path: str | Path) -> Identity:
 def test_a_variable_for_the_linker_is_influence(setting: Setting, env: Mapping[str, str], influence: set[str]) -> None:
     with running(setting.named, env=env) as process:
         assert setting.influence(process.pid) == influence
-
-
-def words(bits: int) -> set[str]:
-    return {word for bit, word in INFLUENCE.items() if bits & bit}
 
 
 @pytest.mark.parametrize(("env", "influence"), [({}, set()), ({"LD_BIND_NOW": "1"}, {"environment"})])
@@ -193,57 +147,6 @@ def test_whoever_answers_its_system_calls_influences_it(setting: Setting, answer
     with running(sys.executable, "-ISc", SUPERVISED, answer, setting.named) as process:
         assert setting.influence(process.pid) == influence
         assert setting.bindings.identity(process.pid) == setting.identity
-
-
-def stack_of(tgid: int) -> int:
-    for line in Path(f"/proc/{tgid}/maps").read_text().splitlines():
-        if line.endswith("[stack]"):
-            return int(line.partition("-")[0], 16)
-    raise AssertionError
-
-
-def vector(address: int) -> object:
-    return (ctypes.c_size_t * 2)(address, 8)
-
-
-def write_by_descriptor(tgid: int) -> None:
-    with open(f"/proc/{tgid}/mem", "wb", buffering=0) as memory:
-        os.pwrite(memory.fileno(), bytes(8), stack_of(tgid))
-
-
-def write_by_system_call(tgid: int) -> None:
-    buffer = ctypes.create_string_buffer(8)
-    own, other = vector(ctypes.addressof(buffer)), vector(stack_of(tgid))
-    assert libc.syscall(311, tgid, own, 1, other, 1, ctypes.c_ulong(0)) == 8
-
-
-def read_it(tgid: int) -> None:
-    buffer = ctypes.create_string_buffer(8)
-    own, other = vector(ctypes.addressof(buffer)), vector(stack_of(tgid))
-    assert libc.syscall(310, tgid, own, 1, other, 1, ctypes.c_ulong(0)) == 8
-    with open(f"/proc/{tgid}/mem", "rb", buffering=0) as memory:
-        assert len(os.pread(memory.fileno(), 8, stack_of(tgid))) == 8
-    for name in ("environ", "cmdline", "stat"):
-        Path(f"/proc/{tgid}/{name}").read_bytes()
-
-
-@contextmanager
-def traced(tgid: int) -> Iterator[None]:
-    assert libc.ptrace(ATTACH, tgid, None, None) == 0
-    os.waitpid(tgid, 0)
-    yield
-    assert libc.ptrace(DETACH, tgid, None, None) == 0
-
-
-def watch(tgid: int) -> None:
-    """As strace does."""
-    with traced(tgid):
-        libc.ptrace(PEEK, tgid, stack_of(tgid), None)
-
-
-def poke(tgid: int) -> None:
-    with traced(tgid):
-        assert libc.ptrace(POKE, tgid, stack_of(tgid), None) == 0
 
 
 @pytest.mark.parametrize(
