@@ -15,7 +15,8 @@ from krie.testing.agent import Line
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
-from .test_operations import BPF, PREFIX, rules
+from .lines import rules_of
+from .operations import BPF, PREFIX
 
 pytestmark = pytest.mark.needs("lsm")
 SIGNALS = """
@@ -74,7 +75,7 @@ print(program, struct.unpack_from("=i", test, 4)[0])
     event = line["event"]
     assert (event["from_kernel"], event["prog_type"], event["insn_count"]) == (True, "raw_tracepoint", 4)
     assert event["helpers_known"] is True
-    assert "BPF002" in rules(line)
+    assert "BPF002" in rules_of(line)
 
 
 def test_who_has_a_token_loads_one(
@@ -126,7 +127,7 @@ print(token, error, without, load_with(TOKEN, 144, struct.pack("=I", token)) if 
     assert program >= 0
     line = loaded(journal)[-1]
     assert (line["event"]["helpers"], line["event"]["helpers_known"]) == (["send_signal"], True)
-    assert "BPF002" in rules(line)
+    assert "BPF002" in rules_of(line)
     created = [line["event"]["command"] for line in journal.lines(f"{PREFIX}bpf")]
     assert "token_create" in created
 
@@ -175,4 +176,4 @@ print(program, ctypes.get_errno())
         lacks(f"signed_programs: a signed program is not accepted (errno {error})")
     (line,) = loaded(journal)
     assert (line["event"]["helpers"], line["event"]["helpers_known"]) == (["send_signal"], True)
-    assert "BPF002" in rules(line)
+    assert "BPF002" in rules_of(line)
