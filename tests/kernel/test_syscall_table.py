@@ -3,29 +3,24 @@
 import ctypes
 import errno
 import os
-import signal
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from krie.plugins.syscall_table.control import field_offset
-from krie.testing.agent import Line, RunningAgent
+from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
-from krie.testing.patience import PATIENCE_S
 
+from .diversions import MODULE, RARE, SLOT, diversion, jump_to, number_of
+from .kernel_memory import read_memory
+from .lines import of, rules_of
 from .quiet_tracers import TRACEFS, fprobes, handlers, live_patch
+from .syscall_hooks import ACTIVITY, HOOK, PLUGIN, Hooks
 
-HOOK, WRAPPED, ACTIVITY = "syscall_table.hook", "syscall_table.wrapped", "syscall_table.activity"
-MODULE = "krie_test"
-PLUGIN = {"syscall_table": {"code": False}}
-"""Code as a whole is the subject of test_syscall_table_code.py; to compare it takes guests long."""
-RARE = "sysfs"
-"""A system call that nobody makes meanwhile."""
-_SLOT = 8
+WRAPPED = "syscall_table.wrapped"
 _BREAKPOINT = 3
 
 
@@ -35,98 +30,6 @@ def watching(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder.chmod(0o700)
     with RunningAgent(folder, plugins=PLUGIN, agent={"scan_interval_s": 5}) as agent:
         yield agent
-
-
-def number_of(call: str) -> int:
-    from krie.kernel.syscalls import numbers_of
-
-    return numbers_of(call).native[0]
-
-
-def function_bytes(name: str) -> tuple[int, bytes]:
-    """Where a function begins, and its bytes. By /proc/kcore, which is another way than the agent's."""
-    from krie.kernel.symbols import functions
-
-    extent = functions({name})[name]
-    return extent.start, read_memory(extent.start, len(extent))
-
-
-def read_memory(address: int, size: int) -> bytes:
-    with Path("/proc/kcore").open("rb") as core:
-        header = core.read(64)
-        offset, count = struct.unpack_from("=Q", header, 32)[0], struct.unpack_from("=H", header, 56)[0]
-        core.seek(offset)
-        for _ in range(count):
-            _, _, file, start, _, length, *_ = struct.unpack("=IIQQQQQQ", core.read(56))
-            if start <= address and address + size <= start + length:
-                core.seek(file + address - start)
-                return core.read(size)
-    raise OSError(address)
-
-
-def jump_to(handler: str, lacks: Callable[[str], NoReturn]) -> int:
-    """Where the switch leads to a handler."""
-    from krie.plugins.syscall_table.switch import read_switch
-
-    try:
-        address_of("x64_sys_call")
-    except KeyError:
-        lacks("switch: this kernel dispatches by its table")
-    start, code = function_bytes("x64_sys_call")
-    target = address_of(handler)
-    (jump,) = read_switch(start, code, {target}, range(0)).jumps
-    return jump.address
-
-
-class Hooks:
-    """Lines that come while something is done."""
-
-    def __init__(self, agent: RunningAgent) -> None:
-        self._agent = agent
-        agent.settle()
-        self._before = len(agent.lines(HOOK))
-
-    def expect(self, count: int) -> list[Line]:
-        """So many more, and no other for two looks of the timer."""
-        self._agent.wait(HOOK, count=self._before + count)
-        self.pass_time()
-        lines = self._agent.lines(HOOK)[self._before :]
-        assert len(lines) == count, [line["event"] for line in lines]
-        self._before += count
-        return lines
-
-    def pass_time(self) -> None:
-        """Two more scans, between which the timer has looked."""
-        told = len(self._agent.lines(ACTIVITY))
-        lines = self._agent.wait(ACTIVITY, count=told + 1)
-        assert lines[-1]["event"]["looks"] > 0
-
-    def none(self) -> None:
-        self.pass_time()
-        lines = self._agent.lines(HOOK)[self._before :]
-        assert not lines, [line["event"] for line in lines]
-
-
-def of(line: Line, *names: str) -> tuple[Any, ...]:
-    return tuple(line["event"][name] for name in names)
-
-
-def rules_of(line: Line) -> set[str]:
-    return {each["id"] for each in line["decision"]["rules"]}
-
-
-def diversion(what: str, how: str, lacks: Callable[[str], NoReturn]) -> tuple[str, int, int, int]:
-    """Words of a command that leads a rare system call to the module: where, what it leads to now, and text_poke()."""
-    if (what, how) == ("table", "poke") and tuple(map(int, os.uname().release.split(".")[:2])) < (5, 13):
-        lacks("poked_data: text_poke() of this kernel finds no page of data in large ones (c0eb315ad971)")
-    handler = f"__x64_sys_{RARE}"
-    address = {
-        "table": lambda: address_of("sys_call_table") + _SLOT * number_of(RARE),
-        "jump": lambda: jump_to(handler, lacks),
-        "tail": lambda: jump_to(handler, lacks),
-        "inline": lambda: address_of(handler),
-    }[what]()
-    return f"divert {what} {how}", address, address_of(handler), address_of("text_poke")
 
 
 WHERE = {"table": "table", "jump": "dispatch", "tail": "dispatch", "inline": "handler"}
@@ -196,7 +99,7 @@ def test_a_wrapped_handler_is_told_at_its_first_use(
     try:
         what, address = "jump", jump_to(handler, lambda _: pytest.fail("table"))
     except pytest.fail.Exception:
-        what, address = "table", address_of("sys_call_table") + _SLOT * number_of("kill")
+        what, address = "table", address_of("sys_call_table") + SLOT * number_of("kill")
     before = len(watching.lines(WRAPPED))
     hooks = Hooks(watching)
     os.kill(os.getpid(), 0)
@@ -243,7 +146,7 @@ def test_a_gate_of_the_interrupt_table(
 @pytest.mark.needs("test_module", "perf_event")
 def test_a_pointer_of_the_shipped_list(watching: RunningAgent, test_module: TestModule) -> None:
     # The third pointer of struct seq_operations, `next`, of a file that nobody reads meanwhile: /proc/net/udp.
-    address = address_of("udp_seq_ops") + 2 * _SLOT
+    address = address_of("udp_seq_ops") + 2 * SLOT
     hooks = Hooks(watching)
     with test_module.effect("write", address, struct.pack("=Q", address_of("krie_test_wrapper")).hex()):
         (line,) = hooks.expect(1)
@@ -365,54 +268,3 @@ def test_modules_that_come_and_go_are_silent(watching: RunningAgent, test_module
         test_module.unload()
         test_module.load()
     hooks.none()
-
-
-@pytest.mark.needs("test_module", "kretprobe")
-def test_a_system_that_was_hooked_before_is_told(
-    alone: None, test_module: TestModule, lacks: Callable[[str], NoReturn], tmp_path: Path
-) -> None:
-    tmp_path.chmod(0o700)
-    words = [diversion(what, "force", lacks) for what in ("table", "jump", "inline")]
-    with (
-        test_module.effect(*words[0]),
-        test_module.effect(*words[1]),
-        test_module.effect(*words[2]),
-        RunningAgent(tmp_path, plugins=PLUGIN, agent={"scan_interval_s": 5}) as agent,
-    ):
-        agent.wait(HOOK, count=3)
-        agent.wait(ACTIVITY, count=2)
-        lines = {line["event"]["where"]: line for line in agent.lines(HOOK)}
-        assert len(agent.lines(HOOK)) == 3
-        assert set(lines) == {"table", "dispatch", "handler"}
-        for line in lines.values():
-            assert of(line, "trigger", "owner", "number") == ("start", MODULE, number_of(RARE))
-
-
-_LOAD = """
-import ctypes, os, sys, time
-FINIT_MODULE = 313
-assert ctypes.CDLL(None).syscall(FINIT_MODULE, os.open(sys.argv[1], os.O_RDONLY), sys.argv[2].encode(), 0) == 0
-time.sleep(300)
-"""
-
-
-@pytest.mark.needs("test_module", "raw_tracepoint", "kprobe")
-def test_who_is_caught_is_killed_where_that_is_enforced(
-    alone: None, test_module: TestModule, lacks: Callable[[str], NoReturn], tmp_path: Path
-) -> None:
-    tmp_path.chmod(0o700)
-    words, *numbers = diversion("table", "force", lacks)
-    parameter = " ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])
-    test_module.unload()
-    load = [sys.executable, "-c", _LOAD, str(test_module.file), f'diverted="{parameter}"']
-    with RunningAgent(tmp_path, plugins={"syscall_table": {"mode": "enforce", "code": False}}) as agent:
-        loader = subprocess.Popen(load)  # insmod has ended before user space decides
-        assert loader.wait(PATIENCE_S) == -signal.SIGKILL
-        (line,) = agent.wait(HOOK)
-        assert line["process"]["tgid"] == loader.pid
-        assert {"killed", "signalled"} & set(line["done"])  # it may take its time to end
-        assert {"SYSCALL001", "SYSCALL002"} <= rules_of(line)
-        test_module.unload()
-        test_module.load()  # which diverts nothing, and is nobody's fault
-        agent.settle()
-        assert len(agent.lines(HOOK)) == 2

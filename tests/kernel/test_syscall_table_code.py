@@ -16,7 +16,10 @@ from krie.testing.agent import Line, RunningAgent
 from krie.testing.lab.cache import Cache
 from krie.testing.module import TestModule, address_of
 
-from .test_syscall_table import ACTIVITY, MODULE, RARE, of, read_memory, rules_of
+from .diversions import MODULE, RARE
+from .kernel_memory import read_memory
+from .lines import of, rules_of
+from .syscall_hooks import ACTIVITY
 
 CODE = "syscall_table.code"
 FUNCTION, INSIDE = "reboot_pid_ns", 0x20

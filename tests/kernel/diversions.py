@@ -1,0 +1,48 @@
+"""Ways in which the test module leads a system call away from the kernel, and where each is done."""
+
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
+from krie.kernel.syscalls import numbers_of
+from krie.plugins.syscall_table.switch import read_switch
+from krie.testing.module import address_of
+
+from .kernel_memory import function_bytes
+
+MODULE = "krie_test"
+RARE = "sysfs"
+"""A system call that nobody makes meanwhile."""
+SLOT = 8
+"""Bytes of an address in a table."""
+
+
+def number_of(call: str) -> int:
+    """The number of a system call of 64-bit callers."""
+    return numbers_of(call).native[0]
+
+
+def jump_to(handler: str, lacks: Callable[[str], NoReturn]) -> int:
+    """Where the switch leads to a handler."""
+    try:
+        address_of("x64_sys_call")
+    except KeyError:
+        lacks("switch: this kernel dispatches by its table")
+    start, code = function_bytes("x64_sys_call")
+    target = address_of(handler)
+    (jump,) = read_switch(start, code, {target}, range(0)).jumps
+    return jump.address
+
+
+def diversion(what: str, how: str, lacks: Callable[[str], NoReturn]) -> tuple[str, int, int, int]:
+    """Words of a command that leads a rare system call to the module: where, what it leads to now, and text_poke()."""
+    if (what, how) == ("table", "poke") and tuple(map(int, os.uname().release.split(".")[:2])) < (5, 13):
+        lacks("poked_data: text_poke() of this kernel finds no page of data in large ones (c0eb315ad971)")
+    handler = f"__x64_sys_{RARE}"
+    address = {
+        "table": lambda: address_of("sys_call_table") + SLOT * number_of(RARE),
+        "jump": lambda: jump_to(handler, lacks),
+        "tail": lambda: jump_to(handler, lacks),
+        "inline": lambda: address_of(handler),
+    }[what]()
+    return f"divert {what} {how}", address, address_of(handler), address_of("text_poke")
