@@ -14,7 +14,8 @@ from krie.testing.fixtures import SharedAgent
 from krie.testing.needs import RESULTS_VARIABLE
 
 from ..durations import note
-from .judges import Judges, in_turn
+from .judges import Judges
+from .stage import Stage, in_turn
 
 _HERE = Path(__file__).parent
 
@@ -48,11 +49,17 @@ def agent_options(features: Features, whole_plugin: Mapping[str, Any]) -> Mappin
 
 
 @pytest.fixture(scope="session")
-def judges(tmp_path_factory: pytest.TempPathFactory, shared_agent: SharedAgent) -> Iterator[Judges]:
-    """What `observer`, `enforcer` and `judging` are taken from."""
-    made = Judges(lambda: tmp_path_factory.mktemp("judge"), shared_agent)
+def stage(shared_agent: SharedAgent) -> Iterator[Stage]:
+    """Where agents of several modules run, one at a time."""
+    made = Stage(shared_agent)
     yield made
-    made.stop()
+    made.clear()
+
+
+@pytest.fixture(scope="session")
+def judges(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Judges:
+    """What `observer`, `enforcer` and `judging` are taken from."""
+    return Judges(lambda: tmp_path_factory.mktemp("judge"), stage)
 
 
 @pytest.fixture
@@ -74,15 +81,15 @@ def judging(request: pytest.FixtureRequest, judges: Judges) -> RunningAgent:
 
 
 @pytest.fixture(scope="module")
-def alone(alone: None, judges: Judges) -> None:
-    """As `krie.testing.fixtures` has it; and none of the judges runs beside it."""
-    judges.stop()
+def alone(alone: None, stage: Stage) -> None:
+    """As `krie.testing.fixtures` has it; and nobody on the stage runs beside it."""
+    stage.clear()
 
 
 @pytest.fixture
-def agent(judges: Judges, shared_agent: SharedAgent) -> RunningAgent:
-    """As `krie.testing.fixtures` has it, without a judge beside it."""
-    judges.stop()
+def agent(stage: Stage, shared_agent: SharedAgent) -> RunningAgent:
+    """As `krie.testing.fixtures` has it, without anybody on the stage."""
+    stage.clear()
     return shared_agent.running()
 
 

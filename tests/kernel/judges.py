@@ -1,17 +1,15 @@
-"""Agents with runtime_integrity alone, which observe or enforce: one at a time, for tests of several modules.
-
-To arm one takes a guest half a minute, and to end it ten seconds; so those tests come one after the other, by mode.
-"""
+"""Agents with runtime_integrity alone, which observe or enforce, for tests of several modules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from krie.testing.agent import RunningAgent
-from krie.testing.fixtures import SharedAgent
+
+from .stage import Soloist, Stage
 
 Mode = Literal["observe", "enforce"]
 SCAN_S = 2
@@ -29,43 +27,22 @@ _PARAMETERS: dict[Mode, list[dict[str, Any]]] = {
 
 
 class Judges:
-    """Starts one when it is asked for, in the place of the other one and of the agent that all other tests share."""
+    """Whoever judges in one of the modes, on the stage."""
 
-    def __init__(self, make_folder: Callable[[], Path], shared: SharedAgent) -> None:
+    def __init__(self, make_folder: Callable[[], Path], stage: Stage) -> None:
         """`make_folder`: of one more agent."""
-        self._make_folder, self._shared = make_folder, shared
-        self._mode: Mode | None = None
-        self._running: RunningAgent | None = None
+        self._make_folder, self._stage = make_folder, stage
 
     def running(self, mode: Mode) -> RunningAgent:
         """Started, if it does not run."""
-        if self._running is None or self._mode != mode or self._running.process.poll() is not None:
-            self.stop()
-            self._shared.stop()
+
+        def make(stack: ExitStack) -> Soloist:
             folder = self._make_folder()
             folder.chmod(0o700)
             plugin = {"required": True, "mode": mode, "parameters": _PARAMETERS[mode]}
-            made = RunningAgent(
+            agent = RunningAgent(
                 folder, plugins={"runtime_integrity": plugin}, agent=_LOOKS[mode], enforcement={"guard": False}
             )
-            self._running, self._mode = made.__enter__(), mode
-        return self._running
+            return Soloist(stack.enter_context(agent))
 
-    def stop(self) -> None:
-        """The next test that asks for one starts it."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop()
-
-
-def in_turn(items: list[pytest.Item]) -> None:
-    """Tests of one judge come together, and last: only those that share the agent come behind them."""
-    items.sort(key=_turn)
-
-
-def _turn(item: pytest.Item) -> int:
-    names = getattr(item, "fixturenames", ())
-    callspec = getattr(item, "callspec", None)
-    mode = callspec.params.get("judging") if callspec is not None else None
-    turns = (mode == "observe", "observer" in names, "enforcer" in names, mode == "enforce")
-    return turns.index(True) + 1 if any(turns) else 0
+        return self._stage.given(f"judge: {mode}", make).agent
