@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from krie.testing.victims import Interpreter
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+"""Runs a victim's code with arguments; raises as `Victims.run` does."""
 SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
 REFUSED, POISONED, KILLED, SOON_FREE, HOST, MANY = range(1001, 1007)
 WRITE = f"""

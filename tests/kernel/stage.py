@@ -23,6 +23,8 @@ class Company(Protocol):
         """It runs, or has ended."""
 
 
+_COMPANIES = ("enforcement",)
+"""Fixtures that give one, of tests that fill a folder."""
 Made = TypeVar("Made", bound=Company)
 
 
@@ -69,6 +71,7 @@ def _turn(item: pytest.Item) -> int:
     callspec = getattr(item, "callspec", None)
     mode = callspec.params.get("judging") if callspec is not None else None
     turns = (
+        *(company in names for company in _COMPANIES),
         mode == "observe",
         "observer" in names,
         "enforcer" in names,

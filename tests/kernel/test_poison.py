@@ -1,7 +1,7 @@
 """Poison in the kernel's tables, on processes of this test's own: inherited, removed, limited in time.
 
 On this machine only, where nothing refuses anything: in guests a poisoned process cannot even fork. See
-test_enforcement.py for that.
+enforcement/test_containment.py for that.
 """
 
 import subprocess
