@@ -23,7 +23,7 @@ class Company(Protocol):
         """It runs, or has ended."""
 
 
-_COMPANIES = ("enforcement",)
+_COMPANIES = ("enforcement", "guarded")
 """Fixtures that give one, of tests that fill a folder."""
 Made = TypeVar("Made", bound=Company)
 

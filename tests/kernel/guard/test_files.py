@@ -1,0 +1,62 @@
+"""The files of an agent that guards itself stay as they are. In guests only."""
+
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from krie.testing.agent import RunningAgent
+
+from .attempts import attempts
+
+pytestmark = pytest.mark.needs("guest", "kprobe")
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHi", *each) for each in ((1, 6, -1), (2, 6, 65534), (4, 0, -1), (16, 6, -1), (32, 0, -1))
+)
+"""An access control list: another user may write, which the mode shows as its group's bits."""
+FS_IOC_SETFLAGS, FS_IOC_SETVERSION = 0x40086602, 0x40087602
+
+
+def control(path: Path, command: int) -> None:
+    """Of a file that was opened for reading only."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, command, bytes(8))
+    finally:
+        os.close(descriptor)
+
+
+def test_its_files_stay(guarding: RunningAgent) -> None:
+    state = guarding.folder / "state/agent.json"
+    harms: tuple[Callable[[], object], ...] = (
+        lambda: os.open(guarding.journal, os.O_WRONLY),
+        lambda: guarding.journal.unlink(),
+        lambda: guarding.journal.rename(guarding.folder / "away"),
+        lambda: os.open(state, os.O_WRONLY),
+        lambda: state.unlink(),
+        lambda: state.parent.rename(guarding.folder / "elsewhere"),
+        lambda: (guarding.run_dir / "agent.sock").unlink(),
+        lambda: os.truncate(guarding.journal, 0),
+        lambda: os.close(os.open(guarding.journal, os.O_RDONLY | os.O_TRUNC)),
+        lambda: guarding.journal.chmod(0o666),
+        lambda: os.chown(guarding.journal, 65534, 65534),
+        lambda: os.utime(state),
+        lambda: state.parent.chmod(0o777),
+        lambda: (guarding.folder / "link").hardlink_to(guarding.journal),
+        lambda: (state.parent / "agent.new").symlink_to("/etc/passwd"),
+        lambda: (state.parent / "agent.new").mkdir(),
+        lambda: os.mkfifo(state.parent / "agent.new"),
+        lambda: os.setxattr(guarding.journal, "system.posix_acl_access", ACL),
+        lambda: os.removexattr(guarding.run_dir, "system.posix_acl_access"),
+        lambda: control(guarding.journal, FS_IOC_SETFLAGS),
+        lambda: control(state.parent, FS_IOC_SETVERSION),
+        lambda: guarding.folder.rename(guarding.folder.with_name("elsewhere")),
+    )
+    size = guarding.journal.stat().st_size
+    for harm in harms:
+        with pytest.raises(PermissionError):
+            harm()
+    assert guarding.journal.stat().st_size >= size > 0
+    attempts(guarding, "files_changed", len(harms))

@@ -1,0 +1,82 @@
+"""An agent that guards itself is moved to another cgroup, but not stopped there; a freeze is told. In guests only."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from krie.kernel.mounts import mounted
+from krie.testing.agent import RunningAgent
+
+from .attempts import attempts
+
+pytestmark = pytest.mark.needs("guest", "kprobe")
+RULED = Path("/proc/sys/kernel/kptr_restrict")
+"""A kernel-tier rule of the shipped policy refuses to lower it."""
+
+
+@contextmanager
+def cgroup(name: str, lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
+    root = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
+    if root is None:
+        lacks("cgroup2: it is not mounted")
+    made = root / name
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        for each in (made / "cgroup.procs").read_text().split():
+            (root / "cgroup.procs").write_text(each)
+        made.rmdir()
+
+
+def test_its_cgroup_stays_as_it_is(guarding: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
+    """Nothing refuses to move it. Where it comes to is guarded from that moment on."""
+    with cgroup("krie-moved", lacks) as group:
+        os.close(os.open(group / "cgroup.freeze", os.O_WRONLY))
+        (group / "cgroup.procs").write_text(f"{guarding.process.pid}\n")
+        harmful = [each for each in ("cgroup.freeze", "cgroup.kill") if (group / each).exists()]
+        for name in harmful:
+            with pytest.raises(PermissionError):
+                os.open(group / name, os.O_WRONLY)
+        os.close(os.open(group / "cgroup.procs", os.O_WRONLY))
+        attempts(guarding, "agent_moved")
+        attempts(guarding, "cgroup_written", len(harmful))
+
+
+def lowered() -> int:
+    """0, or the error of lowering what a rule of the kernel tier guards."""
+    descriptor = os.open(RULED, os.O_WRONLY)
+    try:
+        os.write(descriptor, b"0")
+        return 0
+    except OSError as error:
+        return error.errno or -1
+    finally:
+        os.close(descriptor)
+
+
+def test_a_freeze_is_told_when_it_ends_and_the_kernel_decides_meanwhile(
+    guarding: RunningAgent, lacks: Callable[[str], NoReturn]
+) -> None:
+    with cgroup("krie-frozen", lacks) as group:
+        freeze = os.open(group / "cgroup.freeze", os.O_WRONLY)  # before the agent is there
+        (group / "cgroup.procs").write_text(f"{guarding.process.pid}\n")
+        attempts(guarding, "agent_moved", 2)
+        RULED.write_text("1")
+        os.write(freeze, b"1")
+        try:
+            time.sleep(5)
+            assert lowered() == errno.EPERM
+            assert RULED.read_text() == "1\n"
+        finally:
+            os.write(freeze, b"0")
+            os.close(freeze)
+        (gap,) = guarding.wait("krie.gap", lambda line: line["event"]["state"] == "frozen")
+        assert gap["event"]["gap_s"] >= 4
+        assert gap["event"]["tgid_before"] == guarding.process.pid
+        attempts(guarding, "agent_frozen")
