@@ -23,7 +23,7 @@ class Company(Protocol):
         """It runs, or has ended."""
 
 
-_COMPANIES = ("enforcement", "guarded")
+_COMPANIES = ("enforcement", "guarded", "locked")
 """Fixtures that give one, of tests that fill a folder."""
 Made = TypeVar("Made", bound=Company)
 

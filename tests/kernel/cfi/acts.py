@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from .user_namespaces import CONTAINED
+from ..user_namespaces import CONTAINED
 
 NOBODY = 65534
 ACTS = ("file_capability", "setuid_root", "open_for_writing", "release_agent", "device_node", "module", "mount")
@@ -126,7 +126,7 @@ for refuse in (lambda: os.chmod(f"{folder}/secret", 0o4755), lambda: os.chown(f"
     else:
         sys.exit("the kernel refused nothing")
 """
-"""By nobody, in what `place` of test_cfi.py lays out."""
+"""By nobody, in what `place` of test_rights.py lays out."""
 
 IN_A_NAMESPACE = """
 import ctypes, os, struct, sys

@@ -1,0 +1,30 @@
+"""The agent that locks functions and judges acts: one for all tests here."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from krie.testing.agent import RunningAgent
+
+from ..stage import Soloist, Stage
+
+
+@pytest.fixture
+def locked(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> RunningAgent:
+    """On the stage."""
+    return stage.given("cfi", lambda stack: _made(stack, tmp_path_factory.mktemp)).agent
+
+
+def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> Soloist:
+    folder = new_folder("locked")
+    folder.chmod(0o700)
+    agent = RunningAgent(
+        folder,
+        plugins={"cfi": {"mode": "enforce", "required": True, "acts": True}, "smep_smap": {"traps": False}},
+        agent={"scan_interval_s": 5},
+        enforcement={"guard": False, "breaker_processes": 10_000},
+    )
+    stack.enter_context(agent)
+    agent.wait("cfi.lock")  # where this build has no lock file, nothing is locked before
+    return Soloist(agent)
