@@ -111,13 +111,16 @@ class LoaderProcess:
         """What the kernel accepts. Raises `KernelError`, `LoaderError`."""
         return Features.from_json(self._answer("features")[0])
 
-    def load(self, request: Request, standing: Callable[[], Standing] = dict) -> LoadedSet:
+    def load(self, request: Request, standing: Callable[[], Standing] | None = None) -> LoadedSet:
         """Have the request loaded. Raises `CompileError`, `KernelError`, `LoaderError`.
 
-        `standing`: what its programs change where they are attached; asked while the child compiles.
+        `standing`: what its programs change where they are attached; asked while the child compiles. Whoever has them
+        attached must say so: of what is not told, nobody looks whether its end would do harm.
         """
+        if (standing is None) is (request.purpose is Purpose.ATTACH):
+            raise ValueError(f"a request to {request.purpose} {'needs' if standing is None else 'takes no'} `standing`")
         self._send(request.to_json())
-        self._second = Second(request.switches, standing())
+        self._second = Second(request.switches, standing() if standing is not None else {})
         return self._loaded(request)
 
     def kept(self) -> None:
@@ -256,7 +259,7 @@ def load(
     essential: frozenset[str],
     start: Callable[[], LoaderProcess],
     children: ExitStack,
-    standing: Callable[[], Standing] = dict,
+    standing: Callable[[], Standing],
 ) -> tuple[LoaderProcess, Request, LoadedSet]:
     """Load as much of the request as compiles. Returns the child that did, what it was asked for, and what it loaded.
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from krie import KernelError
 from krie.errors import CompileError, LoaderError
 from krie.kernel.features import Features
+from krie.kernel.standing import Standing
 from krie.loader import launcher
 from krie.loader.channel import Channel, ChannelClosed
 from krie.loader.launcher import LoadedSet, LoaderProcess, load
@@ -32,6 +34,11 @@ def request(*names: str) -> Request:
 
 def loaded(*names: str, attached: tuple[str, ...] = ("p_a", "p_b")) -> Loaded:
     return Loaded(names, ("p_a", "p_b", "p_c"), (), (), {}, {}, attached, ())
+
+
+def nothing_changes() -> Standing:
+    """Where these programs are attached."""
+    return {}
 
 
 def null() -> int:
@@ -76,7 +83,7 @@ def test_what_was_loaded_comes_with_its_descriptors() -> None:
     names = ("map:krie_ring", "program:p_a", "link:p_a", "link:p_a")
     with child(answering((loaded(*names), 4))) as made:
         assert made.features().release == "6.12"
-        found = made.load(request("process"))
+        found = made.load(request("process"), nothing_changes)
     assert {name: len(each) for name, each in found.descriptors.items()} == {
         "map:krie_ring": 1,
         "program:p_a": 1,
@@ -94,7 +101,7 @@ def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> No
     second = loaded("program:p_c", "link:p_c", attached=("p_b", "p_c"))
     with child(answering((first, 6), (second, 2))) as made:
         made.features()
-        before = made.load(request("process"))
+        before = made.load(request("process"), nothing_changes)
         after = made.fall_back(request("process"), before, {"p.a": "silent"})
     gone = [before.descriptors["program:p_a"][0], before.descriptors["link:p_a"][0]]
     assert after.descriptors.keys() == {
@@ -129,7 +136,7 @@ def test_a_child_that_attaches_is_not_ended_with_what_it_alone_holds(
     monkeypatch.setattr(launcher, "_LETS_GO_WITHIN_S", 0.01)
     with child(serve) as made:
         made.features()
-        made.load(request("process")).close()
+        made.load(request("process"), nothing_changes).close()
         tgid = made._tgid
     wait_for(lambda: Path(f"/proc/{tgid}/comm").read_text() == "waits\n")
     assert f"process {tgid} keeps the probes until they can be removed" in caplog.text
@@ -142,13 +149,30 @@ def test_another_way_to_attach_the_same_function_takes_the_place_of_the_first_on
     second = loaded("program:p_a", attached=("p_a",))
     with child(answering((first, 3), (second, 1))) as made:
         made.features()
-        before = made.load(request("process"))
+        before = made.load(request("process"), nothing_changes)
         after = made.fall_back(request("process"), before, {"p.a": "silent"})
     assert after.descriptors.keys() == {"map:p_a", "program:p_a"}
     assert after.descriptors["map:p_a"] == before.descriptors["map:p_a"]
     assert not is_open(before.descriptors["link:p_a"][0])
     assert not is_open(before.descriptors["program:p_a"][0])
     after.close()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "standing", "text"),
+    [
+        (Purpose.ATTACH, None, "a request to attach needs `standing`"),
+        (Purpose.CHECK, nothing_changes, "a request to check takes no `standing`"),
+        (Purpose.TRIAL, nothing_changes, "a request to trial takes no `standing`"),
+    ],
+)
+def test_who_attaches_says_what_that_changes_and_nobody_else(
+    purpose: Purpose, standing: Callable[[], Standing] | None, text: str
+) -> None:
+    with child(answering()) as made:
+        made.features()
+        with pytest.raises(ValueError, match=text):
+            made.load(replace(request("process"), purpose=purpose), standing)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +187,7 @@ def test_failures_have_the_words_of_whoever_failed(failure: Failure, error: type
     with child(answering(failure)) as made:
         made.features()
         with pytest.raises(error, match=text):
-            made.load(request("one", "two"))
+            made.load(request("one", "two"), nothing_changes)
 
 
 def test_a_crash_is_an_error_with_its_last_words() -> None:
@@ -261,7 +285,7 @@ def load_all(compiler: Compiler, *names: str, essential: frozenset[str] = frozen
     with ExitStack() as children:
         first = children.enter_context(compiler())
         first.features()
-        _, asked, found = load(first, request(*names), essential, compiler, children)
+        _, asked, found = load(first, request(*names), essential, compiler, children, nothing_changes)
         assert {f"map:{name}" for name in asked.sensors} == found.descriptors.keys()
         return found
 

@@ -167,7 +167,7 @@ def test_a_loader_that_the_agent_does_not_wait_for_any_more_attaches_nothing(tmp
         made.features()
         made._channel._socket.settimeout(0.05)
         with pytest.raises(LoaderError, match="gave no answer"):
-            made.load(REQUEST)
+            made.load(REQUEST, lambda: STANDING)
         (tmp_path / "too late").touch()
         assert not made.attaches
     assert not (tmp_path / "attached").exists()
