@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from ..config import Config
 from ..decision import Action
@@ -26,7 +25,7 @@ from ..services.desk import Desk
 from .budget import Budgets
 from .bus import Bus
 from .control import Control
-from .diagnosis import diagnose
+from .diagnosis import diagnose_running
 from .endurance import Endurance
 from .enforcement import Enforcing, wanted
 from .faults import Faults
@@ -202,7 +201,7 @@ class Agent:
             self._enforcing,
             self._in_force.status,
             lambda: self._inbox.backlog,
-            self._diagnosis,
+            lambda: diagnose_running(armed, self._in_force, self._policy_files.problems).to_json(),
         )
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)
@@ -288,16 +287,3 @@ class Agent:
     def _tell_journal(self) -> None:
         for change in self._journal_changes.take():
             self._reports.journal(change)
-
-    def _diagnosis(self) -> dict[str, Any]:
-        return diagnose(
-            self._armed.facts,
-            self._armed.plugins,
-            self._armed.probes,
-            self._armed.types,
-            self._in_force.policy.rules,
-            self._policy_files.problems,
-            agent=os.getpid(),
-            revision=self._in_force.policy.revision,
-            engine=self._in_force.engine(),
-        ).to_json()

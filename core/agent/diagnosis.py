@@ -5,6 +5,7 @@ Made by a running agent out of what it has, or by a trial (see `krie.agent.exami
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from ..version import version
 from .blindness import BlindRule, blind_rules, missing_fields
 from .health import ProbeHealth
 from .load_facts import LoadFacts
+from .loading import Armed
+from .policy_in_force import PolicyInForce
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +175,19 @@ def diagnose(
         lockdown=locked_down(),
         revision=revision,
         engine=engine,
+    )
+
+
+def diagnose_running(armed: Armed, in_force: PolicyInForce, problems: Iterable[str]) -> Report:
+    """The same by the agent itself, of what it has and of the policy by which it decides."""
+    return diagnose(
+        armed.facts,
+        armed.plugins,
+        armed.probes,
+        armed.types,
+        in_force.policy.rules,
+        problems,
+        agent=os.getpid(),
+        revision=in_force.policy.revision,
+        engine=in_force.engine(),
     )

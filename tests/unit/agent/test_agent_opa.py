@@ -91,8 +91,8 @@ def test_the_journal_says_who_decided_in_the_order_of_events(setting: Setting, t
     setting.happens(uid=9)
     drain(agent)  # nobody waits for the server
     until(agent, lambda: agent._bus.health["engine_stands_in"] is True and bool(agent._policy_files.opa._told))  # type: ignore[union-attr]
-    assert agent._diagnosis()["engine"]["deciding"] == "embedded"
-    assert not agent._diagnosis()["healthy"]
+    assert agent._status._diagnosis()["engine"]["deciding"] == "embedded"
+    assert not agent._status._diagnosis()["healthy"]
     opa = setting.stack.enter_context(running(tmp_path, sources(agent), unix=True))
     until(agent, lambda: not agent._bus.health["engine_stands_in"])
     for number in range(2 * BATCH):
