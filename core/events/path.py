@@ -1,4 +1,4 @@
-"""A path as `krie_path()` in `bpf/krie.h` writes it into a record."""
+"""A path as `krie_path()` in `bpf/file.h` writes it into a record."""
 
 from __future__ import annotations
 

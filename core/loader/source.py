@@ -47,7 +47,7 @@ _TELLTALES = {
 _CORE_TYPES = ("upid",)
 """Types that the core's C uses whole."""
 
-_INCLUDED = ("krie.h", "header.h", "syscall.h")
+_INCLUDED = ("krie.h", "verifier.h", "task.h", "file.h", "header.h", "syscall.h")
 """Headers of the core, in this order: they touch no map."""
 _PASTED = ("prelude.bpf.c", "image.bpf.c", "budget.bpf.c", "dispatch.bpf.c", "verdict.bpf.c", "table.bpf.c")
 """Files of the core that are pasted in front of the sensors' own."""
