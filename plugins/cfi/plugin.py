@@ -76,7 +76,9 @@ def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
             *(act.probes() if config.acts else ()),
         ),
         events=(Caller, Lock, Activity, act.Act),
-        sources=tuple(map(files(__package__).joinpath, ("caller.bpf.c", "rights.bpf.c", "acts.bpf.c"))),
+        sources=tuple(
+            map(files(__package__).joinpath, ("caller.bpf.c", "rights.bpf.c", "acts.bpf.c", "file_acts.bpf.c"))
+        ),
         policies=files("krie.policies").joinpath(_NAME),
         defines=DEFINES,
         shared=SHARED,

@@ -98,7 +98,7 @@ def test_each_act_is_explained(name: str) -> None:
 
 
 def test_the_program_tells_of_each_act() -> None:
-    text = files(plugin).joinpath("acts.bpf.c").read_text()
+    text = "".join(files(plugin).joinpath(name).read_text() for name in ("acts.bpf.c", "file_acts.bpf.c"))
     assert set(re.findall(r"\bCFI_ACT_ACT_(\w+)", text)) == {name.upper() for name in shipped().acts}
 
 
