@@ -32,9 +32,10 @@ class Watched:
             return now if text_of(now) == wanted else wanted
         held, (least, most) = self._number(now), self.bounds()
         if one.baseline == "set":  # what it was, and not the least that it may be
-            least = self._number(self.start) if least is not None and not held else None
-        wanted_number = held if least is None else max(held, least)
-        wanted_number = wanted_number if most is None else min(wanted_number, most)
+            wanted_number = held or self._number(self.start)
+        else:
+            wanted_number = held if least is None else max(held, least)
+            wanted_number = wanted_number if most is None else min(wanted_number, most)
         return now if wanted_number == held else self._written(now, wanted_number)
 
     def bounds(self) -> tuple[int | None, int | None]:

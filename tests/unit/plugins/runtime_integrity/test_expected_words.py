@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from krie.plugins.runtime_integrity.expected_words import MOST_WORDS, Expected, words
 from krie.plugins.runtime_integrity.parameters import SHIPPED, Parameter
@@ -36,6 +36,7 @@ def agrees(expected: Expected, memory: bytes) -> bool:
     return expected.least <= value <= expected.most
 
 
+@example(expectation={"baseline": "set", "signed": True}, size=1, numbers=(-1, 0))
 @given(
     expectation=st.sampled_from(NUMBERS),
     size=st.sampled_from([1, 2, 4, 8]),
