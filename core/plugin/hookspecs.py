@@ -1,11 +1,23 @@
 """The plugin contract: every hook that KRIe calls, when, with what, and what its answer or its failure means.
 
-A plugin is a module (or an object) with functions decorated with `krie.hookimpl`, announced under the entry-point group
-`krie`. Only plugins that `krie.toml` names are imported, since everything here runs as root. pluggy matches arguments
-by name: an implementation may leave out those that it does not need.
+A plugin is a class, announced under the entry-point group `krie`. KRIe calls it once, without arguments, for each
+agent: the hooks are methods of that object, decorated with `krie.hookimpl`, and what they keep is its attributes. Only
+plugins that `krie.toml` names are imported, since everything here runs as root. pluggy matches arguments by name: an
+implementation may leave out those that it does not need.
 
     [project.entry-points.krie]
-    my_plugin = "my_package.plugin"
+    my_plugin = "my_package.plugin:MyPlugin"
+
+in `pyproject.toml` names this class of `my_package/plugin.py`:
+
+    class MyPlugin:
+        api = 1
+
+        @hookimpl
+        def krie_sensor(self, config: MyConfig) -> Sensor: ...
+
+`api` is the version of this contract that the plugin is written for: a number written out, not `krie.API_VERSION`,
+which is that of the KRIe that runs. Where the two differ the plugin is left out, and no hook of it is called.
 
 `krie plugin new NAME` writes a working plugin to start from; docs/tutorial/first-plugin.md goes on to an enforced rule.
 
@@ -35,7 +47,7 @@ if TYPE_CHECKING:
     from .probe import Sensor
 
 API_VERSION = 1
-"""Raised when a hook changes in a way that breaks plugins."""
+"""Raised when a hook changes in a way that breaks plugins. A plugin's `api` must be the same."""
 
 hookspec = pluggy.HookspecMarker("krie")
 hookimpl = pluggy.HookimplMarker("krie")

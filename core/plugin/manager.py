@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from .answers import added_facts, declared_facts, own_event
 from .contract import check_sensor
 from .installed import GROUP, available, require_installed
 from .isolation import RAISED, Isolation, PluginFault, fault_of, reraise_interruption
+from .making import check_hooks, made
 from .probe import Sensor
 
 if TYPE_CHECKING:
@@ -205,13 +205,9 @@ class Plugins:
 
     def _load_one(self, entry: EntryPoint, raw: Mapping[str, Any], place: str, features: Features) -> LoadedPlugin:
         require_package_trusted(entry.module)
-        module = entry.load()
-        self._manager.register(module, entry.name)
-        hooks = [hook for hook in dir(module) if hook.startswith("krie_") and callable(getattr(module, hook))]
-        for hook in hooks:
-            _check_hook(entry.name, hook, getattr(module, hook))
-        if not hooks:
-            raise PluginError(entry.name, f"{entry.value} has no hooks; its entry point must name the module with them")
+        plugin = made(entry)
+        check_hooks(entry, plugin)
+        self._manager.register(plugin, entry.name)
         model = self._ask(entry.name, "krie_config") or PluginConfig
         if not (isinstance(model, type) and issubclass(model, PluginConfig)):
             raise PluginError(entry.name, f"krie_config returned {model!r}, not a subclass of krie.PluginConfig")
@@ -278,20 +274,12 @@ class Plugins:
 
     def _bound(self, plugin: str, hook: str, names: tuple[str, ...]) -> Callable[..., Any]:
         """The plugin's own function: pluggy's machinery is left out where every event passes."""
-        module = self._manager.get_plugin(plugin)
-        function: Callable[..., Any] = getattr(module, hook)
+        itself = self._manager.get_plugin(plugin)
+        function: Callable[..., Any] = getattr(itself, hook)
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        wanted = next(frozenset(each.argnames) for each in implementations if each.plugin is module)
+        wanted = next(frozenset(each.argnames) for each in implementations if each.plugin is itself)
         if wanted == frozenset(names):
             return function
         return lambda *values: function(
             **{name: value for name, value in zip(names, values, strict=True) if name in wanted}
         )
-
-
-def _check_hook(plugin: str, hook: str, function: object) -> None:
-    if not hasattr(hookspecs, hook):
-        near = difflib.get_close_matches(hook, [each for each in vars(hookspecs) if each.startswith("krie_")], 1)
-        raise PluginError(plugin, f"has no such hook: {hook}" + (f"; did you mean {near[0]}?" if near else ""))
-    if not hasattr(function, f"{GROUP}_impl"):
-        raise PluginError(plugin, f"{hook} would never be called; write @krie.hookimpl above it")

@@ -319,5 +319,5 @@ def test_of_two_plugins_with_one_kind_the_first_is_kept(setting: Setting) -> Non
 
 def test_an_entry_point_that_names_the_wrong_module(setting: Setting) -> None:
     setting.install("example")
-    with pytest.raises(PluginError, match="example_example has no hooks; its entry point must name the module with"):
+    with pytest.raises(PluginError, match="example_example has no hooks; its entry point must name the class with"):
         setting.load(example={"required": True})
