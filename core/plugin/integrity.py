@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import ExitCode
 from ..kernel.memory import KernelMemory, open_memory
 from .installed import available
+from .making import made
 
 _OWN = "krie"
 """The distribution whose plugins are asked: nothing else is imported that no configuration names."""
@@ -61,7 +62,7 @@ def look(progress: Callable[[str], None]) -> list[Check]:
 def _checks() -> Iterable[Callable[[KernelMemory, Callable[[str], None]], Iterable[Check]]]:
     for each in available().values():
         if each.dist is not None and each.dist.name == _OWN:
-            check = getattr(each.load(), "krie_integrity", None)
+            check = getattr(made(each), "krie_integrity", None)
             if check is not None:
                 yield check
 

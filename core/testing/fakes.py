@@ -1,7 +1,7 @@
 """Maps in memory, for tests of what a plugin does with its own: `krie_attached` and `krie_scan` without a kernel.
 
 maps = fake_maps(my_plugin_known=FakeMap(key_bytes=4, value_bytes=8))
-plugin.krie_attached(maps)
+MyPlugin().krie_attached(maps)
 assert maps["my_plugin_known"].get(bytes(4)) == bytes(8)
 """
 

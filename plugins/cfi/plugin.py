@@ -54,84 +54,77 @@ class CfiConfig(PluginConfig):
     )
 
 
-@hookimpl
-def krie_config() -> type[PluginConfig]:
-    """See `krie.plugin.hookspecs`."""
-    return CfiConfig
+class Cfi:
+    """What KRIe calls, see `krie.plugin.hookspecs`: one object an agent."""
 
+    api = 1
 
-@hookimpl
-def krie_sensor(config: CfiConfig, features: Features) -> Sensor:
-    """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
-    if refused := features.refused.get(AttachType.KPROBE):
-        raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
-    declared = shipped().with_functions(config.functions)
-    lock = _lock_of_this_build() if features.tried else None
-    known = {name: _known(name, lock, declared) for name in declared.functions if features.tried}
-    return Sensor(
-        name=_NAME,
-        version="1",
-        probes=(
-            *(_probe(name, each.number, known.get(name, "")) for name, each in declared.functions.items()),
-            *(act.probes() if config.acts else ()),
-        ),
-        events=(Caller, Lock, Activity, act.Act),
-        sources=tuple(
-            map(files(__package__).joinpath, ("caller.bpf.c", "rights.bpf.c", "acts.bpf.c", "file_acts.bpf.c"))
-        ),
-        policies=files("krie.policies").joinpath(_NAME),
-        defines=DEFINES,
-        shared=SHARED,
-    )
+    def __init__(self) -> None:
+        self._lock: Live | None = None
+        """What there is while the agent is armed."""
 
+    @hookimpl
+    def krie_config(self) -> type[PluginConfig]:
+        """See `krie.plugin.hookspecs`."""
+        return CfiConfig
 
-class _Live:
-    """What there is while the agent is armed."""
+    @hookimpl
+    def krie_sensor(self, config: CfiConfig, features: Features) -> Sensor:
+        """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
+        if refused := features.refused.get(AttachType.KPROBE):
+            raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
+        declared = shipped().with_functions(config.functions)
+        lock = _lock_of_this_build() if features.tried else None
+        known = {name: _known(name, lock, declared) for name in declared.functions if features.tried}
+        return Sensor(
+            name=_NAME,
+            version="1",
+            probes=(
+                *(_probe(name, each.number, known.get(name, "")) for name, each in declared.functions.items()),
+                *(act.probes() if config.acts else ()),
+            ),
+            events=(Caller, Lock, Activity, act.Act),
+            sources=tuple(
+                map(files(__package__).joinpath, ("caller.bpf.c", "rights.bpf.c", "acts.bpf.c", "file_acts.bpf.c"))
+            ),
+            policies=files("krie.policies").joinpath(_NAME),
+            defines=DEFINES,
+            shared=SHARED,
+        )
 
-    lock: Live | None = None
+    @hookimpl
+    def krie_attached(self, maps: Maps, memory: KernelMemory, config: CfiConfig) -> None:
+        """See `krie.plugin.hookspecs`. Raises `KernelError` where the kernel's code cannot be read: then nothing is
+        locked."""
+        declared = shipped().with_functions(config.functions)
+        self._lock = Live(maps, memory, declared, _lock_of_this_build(), config.functions)
 
+    @hookimpl
+    def krie_detaching(self) -> None:
+        """See `krie.plugin.hookspecs`."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
 
-_live = _Live()
+    @hookimpl
+    def krie_facts(self, kind: str) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        return facts_schema() if kind == Caller.NAME else None
 
+    @hookimpl
+    def krie_enrich(self, event: Event) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        return self._lock.facts(event) if isinstance(event, Caller) and self._lock is not None else None
 
-@hookimpl
-def krie_attached(maps: Maps, memory: KernelMemory, config: CfiConfig) -> None:
-    """See `krie.plugin.hookspecs`. Raises `KernelError` where the kernel's code cannot be read: then nothing is
-    locked."""
-    declared = shipped().with_functions(config.functions)
-    _live.lock = Live(maps, memory, declared, _lock_of_this_build(), config.functions)
+    @hookimpl
+    def krie_poll(self) -> Iterable[Event]:
+        """See `krie.plugin.hookspecs`."""
+        return self._lock.poll() if self._lock is not None else ()
 
-
-@hookimpl
-def krie_detaching() -> None:
-    """See `krie.plugin.hookspecs`."""
-    if _live.lock is not None:
-        _live.lock.close()
-    _live.lock = None
-
-
-@hookimpl
-def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    return facts_schema() if kind == Caller.NAME else None
-
-
-@hookimpl
-def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    return _live.lock.facts(event) if isinstance(event, Caller) and _live.lock is not None else None
-
-
-@hookimpl
-def krie_poll() -> Iterable[Event]:
-    """See `krie.plugin.hookspecs`."""
-    return _live.lock.poll() if _live.lock is not None else ()
-
-
-@hookimpl
-def krie_scan() -> Iterable[Event]:
-    """See `krie.plugin.hookspecs`."""
-    return _live.lock.scan() if _live.lock is not None else ()
+    @hookimpl
+    def krie_scan(self) -> Iterable[Event]:
+        """See `krie.plugin.hookspecs`."""
+        return self._lock.scan() if self._lock is not None else ()
 
 
 def _become_whom_we_are() -> None:

@@ -41,6 +41,14 @@ class ModuleRanges:
             name = self._known(address)
         return name
 
+    def owner_of(self, address: int) -> str:
+        """`kernel`, a module's name, `?` for code of neither; empty where the kernel tells no addresses."""
+        if (name := self.find(address)) is not None:
+            return name
+        if address < _end_of_kernel():
+            return KERNEL
+        return UNKNOWN if self.hidden else NOBODY
+
     def linked(self, name: str, address: int, size: int) -> None:
         """A module came, with its code at this address; 0 where that is not known."""
         if address:
@@ -87,12 +95,6 @@ class ModuleRanges:
 
 
 @lru_cache(maxsize=1)
-def modules() -> ModuleRanges:
-    """Those of the running kernel."""
-    return ModuleRanges()
-
-
-@lru_cache(maxsize=1)
 def _end_of_kernel() -> int:
     """Where the kernel's own code ends, as its symbols say; they are listed by address."""
     with _SYMBOLS.open() as lines:
@@ -101,12 +103,3 @@ def _end_of_kernel() -> int:
             if name == "_etext" and (end := int(address, 16)):
                 return end
     return _MODULES_MAY_BEGIN
-
-
-def owner_of(address: int) -> str:
-    """`kernel`, a module's name, `?` for code of neither; empty where the kernel tells no addresses."""
-    if (name := modules().find(address)) is not None:
-        return name
-    if address < _end_of_kernel():
-        return KERNEL
-    return UNKNOWN if modules().hidden else NOBODY

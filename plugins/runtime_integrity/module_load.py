@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -30,7 +31,7 @@ from krie import (
     system_call,
 )
 
-from . import code_owner
+from .code_owner import ModuleRanges
 from .topic import PREFIX, SYSCALL_LIMITS, Topic, called, hooked, is_set
 
 STEPS = {1: "file", 2: "memory", 3: "linked"}
@@ -94,17 +95,17 @@ class ModuleLoad(Event):
     pad: Pad7 = b""
 
 
-def topic() -> Topic:
-    """Modules that are loaded."""
+def topic(modules: ModuleRanges) -> Topic:
+    """Modules that are loaded: `modules` is told where they lie."""
     facts: dict[str, Json] = {"path": {"type": "string", "description": "file: its path; empty where it is not known"}}
-    return Topic(ModuleLoad, (_probe(),), ("module_load.bpf.c",), facts, _enrich)
+    return Topic(ModuleLoad, (_probe(),), ("module_load.bpf.c",), facts, partial(_enrich, modules))
 
 
-def _enrich(event: Event) -> Mapping[str, Json] | None:
+def _enrich(modules: ModuleRanges, event: Event) -> Mapping[str, Json] | None:
     if not isinstance(event, ModuleLoad):
         return None
     if event.step == "linked":
-        code_owner.modules().linked(event.name, event.code_address, event.code_size)
+        modules.linked(event.name, event.code_address, event.code_size)
     if not event.path_length:
         return {"path": ""}
     text, _ = path_text(event.path, event.path_length, truncated=event.path_truncated, deleted=event.file_deleted)

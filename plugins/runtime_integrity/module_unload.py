@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -21,7 +22,7 @@ from krie import (
     system_call,
 )
 
-from . import code_owner
+from .code_owner import ModuleRanges
 from .topic import KILLS, NATIVE_ONLY, PREFIX, REFUSES, SYSCALL_LIMITS, Topic, called
 
 STEPS = {1: "asked", 2: "freed"}
@@ -52,15 +53,15 @@ class ModuleUnload(Event):
     pad: Pad4 = b""
 
 
-def topic() -> Topic:
-    """Modules that are unloaded."""
-    return Topic(ModuleUnload, (_probe(),), ("module_unload.bpf.c",), enrich=_enrich)
+def topic(modules: ModuleRanges) -> Topic:
+    """Modules that are unloaded: `modules` is told, too."""
+    return Topic(ModuleUnload, (_probe(),), ("module_unload.bpf.c",), enrich=partial(_enrich, modules))
 
 
-def _enrich(event: Event) -> None:
+def _enrich(modules: ModuleRanges, event: Event) -> None:
     """No facts; but once a module is freed, its place may be another's."""
     if isinstance(event, ModuleUnload) and event.step == "freed":
-        code_owner.modules().freed(event.name)
+        modules.freed(event.name)
 
 
 def _probe() -> Probe:

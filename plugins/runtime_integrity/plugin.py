@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from importlib.resources import files
 
 from krie import Event, Features, Json, KernelMemory, Maps, PluginConfig, Sensor, hookimpl
@@ -24,101 +23,103 @@ from . import (
     sysctl_write,
     usermode_helper,
 )
+from .code_owner import ModuleRanges
 from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, Topic
 
-_TOPICS = (
-    ptrace.topic,
-    bpf_call.topic,
-    sysctl_write.topic,
-    module_load.topic,
-    module_unload.topic,
-    socket_filter.topic,
-    perf_event_open.topic,
-    probe_register.topic,
-    hidden_module.topic,
-    cred_tamper.topic,
-    usermode_helper.topic,
-)
 _SHARED = "settings.bpf.c"
 """In front of the topics' own files."""
 
 
-@hookimpl
-def krie_config() -> type[PluginConfig]:
-    """See `krie.plugin.hookspecs`."""
-    return RuntimeIntegrityConfig
+class RuntimeIntegrity:
+    """What KRIe calls, see `krie.plugin.hookspecs`: one object an agent."""
 
+    api = 1
 
-@hookimpl
-def krie_sensor(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
-    """See `krie.plugin.hookspecs`."""
-    topics = _topics().values()
-    offered = (topic for topic in topics if topic.wanted(config) and _offered(topic, features))
-    # All of the C, whatever is wanted of it: what is compiled is the same for every configuration.
-    sources = (each for topic in topics for each in topic.sources)
-    return Sensor(
-        name=PREFIX,
-        version="1",
-        probes=tuple(probe for topic in offered for probe in topic.probes),
-        events=tuple(topic.event for topic in topics),
-        sources=tuple(files(__package__).joinpath(each) for each in (_SHARED, *sources)),
-        policies=files("krie.policies").joinpath(PREFIX),
-        defines={name: value for topic in topics for name, value in topic.defines.items()},
-        shared=(settings.Settings, *parameter_look.SHARED),
-    )
+    def __init__(self) -> None:
+        self._topics = _topics()
 
+    @hookimpl
+    def krie_config(self) -> type[PluginConfig]:
+        """See `krie.plugin.hookspecs`."""
+        return RuntimeIntegrityConfig
 
-@hookimpl
-def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    topic = _topics().get(kind)
-    return topic.facts or None if topic else None
+    @hookimpl
+    def krie_sensor(self, config: RuntimeIntegrityConfig, features: Features) -> Sensor:
+        """See `krie.plugin.hookspecs`."""
+        topics = self._topics.values()
+        offered = (topic for topic in topics if topic.wanted(config) and _offered(topic, features))
+        # All of the C, whatever is wanted of it: what is compiled is the same for every configuration.
+        sources = (each for topic in topics for each in topic.sources)
+        return Sensor(
+            name=PREFIX,
+            version="1",
+            probes=tuple(probe for topic in offered for probe in topic.probes),
+            events=tuple(topic.event for topic in topics),
+            sources=tuple(files(__package__).joinpath(each) for each in (_SHARED, *sources)),
+            policies=files("krie.policies").joinpath(PREFIX),
+            defines={name: value for topic in topics for name, value in topic.defines.items()},
+            shared=(settings.Settings, *parameter_look.SHARED),
+        )
 
+    @hookimpl
+    def krie_facts(self, kind: str) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        topic = self._topics.get(kind)
+        return topic.facts or None if topic else None
 
-@hookimpl
-def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    topic = _topics().get(event.NAME)
-    return topic.enrich(event) if topic else None
+    @hookimpl
+    def krie_enrich(self, event: Event) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        topic = self._topics.get(event.NAME)
+        return topic.enrich(event) if topic else None
 
+    @hookimpl
+    def krie_attached(self, maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConfig) -> None:
+        """See `krie.plugin.hookspecs`."""
+        settings.tell(maps, config)
+        for topic in self._topics.values():
+            topic.attach(maps, memory, config)
 
-@hookimpl
-def krie_attached(maps: Maps, memory: KernelMemory, config: RuntimeIntegrityConfig) -> None:
-    """See `krie.plugin.hookspecs`."""
-    settings.tell(maps, config)
-    for topic in _topics().values():
-        topic.attach(maps, memory, config)
+    @hookimpl
+    def krie_scan(self) -> Iterator[Event]:
+        """See `krie.plugin.hookspecs`."""
+        for topic in self._topics.values():
+            yield from topic.scan()
 
+    @hookimpl
+    def krie_checked(self, silent: Collection[str], missed: Collection[str]) -> None:
+        """See `krie.plugin.hookspecs`."""
+        for topic in self._topics.values():
+            topic.checked(silent, missed)
 
-@hookimpl
-def krie_scan() -> Iterator[Event]:
-    """See `krie.plugin.hookspecs`."""
-    for topic in _topics().values():
-        yield from topic.scan()
-
-
-@hookimpl
-def krie_checked(silent: Collection[str], missed: Collection[str]) -> None:
-    """See `krie.plugin.hookspecs`."""
-    for topic in _topics().values():
-        topic.checked(silent, missed)
-
-
-@hookimpl
-def krie_restore(event: Event) -> str | None:
-    """See `krie.plugin.hookspecs`."""
-    return _topics()[event.NAME].restore(event)
+    @hookimpl
+    def krie_restore(self, event: Event) -> str | None:
+        """See `krie.plugin.hookspecs`."""
+        return self._topics[event.NAME].restore(event)
 
 
 def _offered(topic: Topic, features: Features) -> bool:
     return not (topic.needs and topic.needs <= features.refused.keys())
 
 
-@cache
 def _topics() -> Mapping[str, Topic]:
     """The topics by the name of their event."""
-    comparison = kernel_parameter.WatchedParameters()
-    # In this order: a look compares what the comparison found to be there.
-    variables = (kernel_parameter.topic(comparison), parameter_look.topic(comparison.watched))
-    return {topic.event.NAME: topic for topic in (*(make() for make in _TOPICS), *variables)}
+    modules, comparison = ModuleRanges(), kernel_parameter.WatchedParameters()
+    made = (
+        ptrace.topic(),
+        bpf_call.topic(),
+        sysctl_write.topic(),
+        module_load.topic(modules),
+        module_unload.topic(modules),
+        socket_filter.topic(),
+        perf_event_open.topic(),
+        probe_register.topic(modules),
+        hidden_module.topic(),
+        cred_tamper.topic(),
+        usermode_helper.topic(),
+        # In this order: a look compares what the comparison found to be there.
+        kernel_parameter.topic(comparison),
+        parameter_look.topic(comparison.watched),
+    )
+    return {topic.event.NAME: topic for topic in made}

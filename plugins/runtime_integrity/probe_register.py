@@ -29,7 +29,7 @@ from krie import (
     system_call,
 )
 
-from . import code_owner
+from .code_owner import ModuleRanges
 from .patched_functions import PatchedFunctions
 from .topic import NO_PMU, PREFIX, Topic, pmu_type
 
@@ -83,8 +83,8 @@ class ProbeRegister(Event):
     pad: Pad2 = b""
 
 
-def topic() -> Topic:
-    """Probes and patches."""
+def topic(modules: ModuleRanges) -> Topic:
+    """Probes and patches; `modules` says whose code a handler is."""
     facts: dict[str, Json] = {
         "owner": {
             "type": "string",
@@ -96,19 +96,19 @@ def topic() -> Topic:
         (_probe(),),
         ("probe_register.bpf.c",),
         facts,
-        _enrich,
+        partial(_enrich, modules),
         partial(_scan, PatchedFunctions()),
         defines={"RUNTIME_INTEGRITY_OF_KPROBE": _OF_KPROBE},
         needs=frozenset({AttachType.FENTRY, AttachType.KPROBE}),
     )
 
 
-def _enrich(event: Event) -> Mapping[str, Json] | None:
+def _enrich(modules: ModuleRanges, event: Event) -> Mapping[str, Json] | None:
     if not isinstance(event, ProbeRegister):
         return None
     if event.module:
         return {"owner": event.module}
-    return {"owner": code_owner.owner_of(event.handler) if event.handler else ""}
+    return {"owner": modules.owner_of(event.handler) if event.handler else ""}
 
 
 def _scan(patched: PatchedFunctions) -> Iterator[Event]:

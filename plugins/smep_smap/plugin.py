@@ -56,85 +56,83 @@ class SmepSmapConfig(PluginConfig):
     kernel_stack: bool = Field(False, description="add the kernel's stack to events")
 
 
-@hookimpl
-def krie_config() -> type[PluginConfig]:
-    """See `krie.plugin.hookspecs`."""
-    return SmepSmapConfig
+class SmepSmap:
+    """What KRIe calls, see `krie.plugin.hookspecs`: one object an agent."""
 
+    api = 1
 
-@hookimpl
-def krie_sensor(config: SmepSmapConfig, features: Features) -> Sensor:
-    """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
-    if refused := features.refused.get(AttachType.KPROBE):
-        raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
-    functions = probed(config.functions)
-    traps = [probe for each in functions for probe in _traps(each)] if config.traps else []
-    return Sensor(
-        name=_NAME,
-        version="1",
-        probes=(*map(_entry, functions), *traps),
-        events=(RegisterCheck, LostTrap, Activity),
-        sources=(files(__package__).joinpath("register_check.bpf.c"),),
-        policies=files("krie.policies").joinpath(_NAME),
-        types=("thread_union",),
-        defines=constants("SMEP_SMAP", Argument),
-        shared=(Kernel, Count),
-    )
+    def __init__(self) -> None:
+        self._baseline: Baseline | None = None
+        """What there is while the agent is armed."""
 
+    @hookimpl
+    def krie_config(self) -> type[PluginConfig]:
+        """See `krie.plugin.hookspecs`."""
+        return SmepSmapConfig
 
-class _Live:
-    """What there is while the agent is armed."""
+    @hookimpl
+    def krie_sensor(self, config: SmepSmapConfig, features: Features) -> Sensor:
+        """See `krie.plugin.hookspecs`. Raises `PluginError` where there are no kprobes at all."""
+        if refused := features.refused.get(AttachType.KPROBE):
+            raise PluginError(_NAME, f"can do nothing on this kernel: {refused}")
+        functions = probed(config.functions)
+        traps = [probe for each in functions for probe in _traps(each)] if config.traps else []
+        return Sensor(
+            name=_NAME,
+            version="1",
+            probes=(*map(_entry, functions), *traps),
+            events=(RegisterCheck, LostTrap, Activity),
+            sources=(files(__package__).joinpath("register_check.bpf.c"),),
+            policies=files("krie.policies").joinpath(_NAME),
+            types=("thread_union",),
+            defines=constants("SMEP_SMAP", Argument),
+            shared=(Kernel, Count),
+        )
 
-    baseline: Baseline | None = None
+    @hookimpl
+    def krie_attached(self, maps: Maps, traps: Callable[[], Sequence[Trap]], config: SmepSmapConfig) -> None:
+        """See `krie.plugin.hookspecs`."""
+        self._baseline = Baseline(maps, traps, kernel_stack=config.kernel_stack)
+        for each in self._baseline.unknown:
+            _log.warning("plugin %s does not know %s, and does not check it", _NAME, each)
 
+    @hookimpl
+    def krie_detaching(self) -> None:
+        """See `krie.plugin.hookspecs`."""
+        self._baseline = None
 
-_live = _Live()
+    @hookimpl
+    def krie_facts(self, kind: str) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        if kind != RegisterCheck.NAME:
+            return None
+        texts = {
+            "symbol": "function and offset of `ip`",
+            "return_symbol": "the same of `return_address`; empty where it is in no code of the kernel",
+            "return_module": "the module that it is in; `bpf` and `ftrace` for code that these made, empty for the "
+            "kernel",
+        }
+        stack: Json = {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "functions and offsets of `kernel_stack`",
+        }
+        return {
+            **{name: {"type": "string", "description": text} for name, text in texts.items()},
+            "stack_symbols": stack,
+        }
 
+    @hookimpl
+    def krie_enrich(self, event: Event) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        if not isinstance(event, RegisterCheck) or self._baseline is None:
+            return None
+        return self._baseline.facts(event)
 
-@hookimpl
-def krie_attached(maps: Maps, traps: Callable[[], Sequence[Trap]], config: SmepSmapConfig) -> None:
-    """See `krie.plugin.hookspecs`."""
-    _live.baseline = Baseline(maps, traps, kernel_stack=config.kernel_stack)
-    for each in _live.baseline.unknown:
-        _log.warning("plugin %s does not know %s, and does not check it", _NAME, each)
-
-
-@hookimpl
-def krie_detaching() -> None:
-    """See `krie.plugin.hookspecs`."""
-    _live.baseline = None
-
-
-@hookimpl
-def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    if kind != RegisterCheck.NAME:
-        return None
-    texts = {
-        "symbol": "function and offset of `ip`",
-        "return_symbol": "the same of `return_address`; empty where it is in no code of the kernel",
-        "return_module": "the module that it is in; `bpf` and `ftrace` for code that these made, empty for the kernel",
-    }
-    stack: Json = {
-        "type": "array",
-        "items": {"type": "string"},
-        "description": "functions and offsets of `kernel_stack`",
-    }
-    return {**{name: {"type": "string", "description": text} for name, text in texts.items()}, "stack_symbols": stack}
-
-
-@hookimpl
-def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    if not isinstance(event, RegisterCheck) or _live.baseline is None:
-        return None
-    return _live.baseline.facts(event)
-
-
-@hookimpl
-def krie_scan() -> Iterable[Event]:
-    """See `krie.plugin.hookspecs`."""
-    return _live.baseline.scan() if _live.baseline is not None else ()
+    @hookimpl
+    def krie_scan(self) -> Iterable[Event]:
+        """See `krie.plugin.hookspecs`."""
+        return self._baseline.scan() if self._baseline is not None else ()
 
 
 def _entry(function: Function) -> Probe:

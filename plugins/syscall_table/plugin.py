@@ -45,68 +45,6 @@ _TRIGGER = {name: number for number, name in TRIGGERS.items()}
 _SOURCES = ("places.bpf.c", "looks.bpf.c", "found.bpf.c", "wrapped.bpf.c")
 _KILLS = frozenset({Enforcement.KILL})
 _log = logging.getLogger("krie")
-
-
-@hookimpl
-def krie_config() -> type[PluginConfig]:
-    """See `krie.plugin.hookspecs`."""
-    return SyscallTableConfig
-
-
-@hookimpl
-def krie_sensor(config: SyscallTableConfig, features: Features) -> Sensor:
-    """See `krie.plugin.hookspecs`."""
-    _live.symbols = _read_symbols(config) if features.tried else None
-    return Sensor(
-        name=_NAME,
-        version="1",
-        probes=(_timer(config), *_modules(), _text_poke(), _set_memory(), *_alias(config), *_wrapped(config)),
-        events=(Hook, Code, Wrapped, Activity),
-        sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
-        policies=files("krie.policies").joinpath(_NAME),
-        defines=DEFINES,
-        shared=SHARED,
-    )
-
-
-class _Live:
-    """What there is while the agent is armed."""
-
-    symbols: Kallsyms | None = None
-    watch: Watch | None = None
-    code: CodeWatch | None = None
-
-
-_live = _Live()
-
-
-@hookimpl
-def krie_attached(maps: Maps, memory: KernelMemory, config: SyscallTableConfig) -> None:
-    """See `krie.plugin.hookspecs`."""
-    symbols = _live.symbols or _read_symbols(config)
-    _live.symbols = None  # 5 to 15 MB
-    _live.watch = Watch(maps, memory, symbols, config, tuple(handlers(config.wrapped)))
-    _live.code = CodeWatch(memory) if config.code else None
-    for each in _live.watch.unknown:
-        _log.warning("plugin %s does not look at what this kernel does not tell: %s", _NAME, each)
-
-
-@hookimpl
-def krie_detaching() -> None:
-    """See `krie.plugin.hookspecs`."""
-    _live.watch = None
-    code, _live.code = _live.code, None
-    if code is not None:
-        code.close()
-
-
-@hookimpl
-def krie_facts(kind: str) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    texts = _FACTS.get(kind)
-    return {name: {"type": "string", "description": text} for name, text in texts.items()} if texts else None
-
-
 _OWNER = "`kernel`, the module, `bpf` and the like for code that these made; `?`: nobody's that is known"
 _FACTS: Mapping[str, Mapping[str, str]] = {
     Hook.NAME: {
@@ -128,36 +66,95 @@ _FACTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@hookimpl
-def krie_enrich(event: Event) -> Mapping[str, Json] | None:
-    """See `krie.plugin.hookspecs`."""
-    if not isinstance(event, Hook | Wrapped) or _live.watch is None:
-        return None
-    if _live.code is not None:  # who changed one place may have changed others
-        _live.code.ask()
-    return _live.watch.facts(event)
+class SyscallTable:
+    """What KRIe calls, see `krie.plugin.hookspecs`: one object an agent."""
 
+    api = 1
 
-@hookimpl
-def krie_scan() -> Iterable[Event]:
-    """See `krie.plugin.hookspecs`."""
-    if _live.code is not None:
-        _live.code.ask()
-    return _live.watch.scan(_live.code) if _live.watch is not None else ()
+    def __init__(self) -> None:
+        self._symbols: Kallsyms | None = None
+        """Read for the sensor, and kept until the baseline is taken with them."""
+        self._watch: Watch | None = None
+        self._code: CodeWatch | None = None
 
+    @hookimpl
+    def krie_config(self) -> type[PluginConfig]:
+        """See `krie.plugin.hookspecs`."""
+        return SyscallTableConfig
 
-@hookimpl
-def krie_poll() -> Iterable[Event]:
-    """See `krie.plugin.hookspecs`."""
-    return _live.code.poll() if _live.code is not None else ()
+    @hookimpl
+    def krie_sensor(self, config: SyscallTableConfig, features: Features) -> Sensor:
+        """See `krie.plugin.hookspecs`."""
+        self._symbols = _read_symbols(config) if features.tried else None
+        return Sensor(
+            name=_NAME,
+            version="1",
+            probes=(
+                _timer(config, self._symbols),
+                *_modules(),
+                _text_poke(),
+                _set_memory(),
+                *_alias(config),
+                *_wrapped(config),
+            ),
+            events=(Hook, Code, Wrapped, Activity),
+            sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
+            policies=files("krie.policies").joinpath(_NAME),
+            defines=DEFINES,
+            shared=SHARED,
+        )
 
+    @hookimpl
+    def krie_attached(self, maps: Maps, memory: KernelMemory, config: SyscallTableConfig) -> None:
+        """See `krie.plugin.hookspecs`."""
+        symbols = self._symbols or _read_symbols(config)
+        self._symbols = None  # 5 to 15 MB
+        self._watch = Watch(maps, memory, symbols, config, tuple(handlers(config.wrapped)))
+        self._code = CodeWatch(memory) if config.code else None
+        for each in self._watch.unknown:
+            _log.warning("plugin %s does not look at what this kernel does not tell: %s", _NAME, each)
 
-@hookimpl
-def krie_integrity(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
-    """See `krie.plugin.hookspecs`."""
-    from . import entries, text  # noqa: PLC0415 - the agent does not need them
+    @hookimpl
+    def krie_detaching(self) -> None:
+        """See `krie.plugin.hookspecs`."""
+        self._watch = None
+        code, self._code = self._code, None
+        if code is not None:
+            code.close()
 
-    return (*text.check(memory, progress), *entries.check(memory))
+    @hookimpl
+    def krie_facts(self, kind: str) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        texts = _FACTS.get(kind)
+        return {name: {"type": "string", "description": text} for name, text in texts.items()} if texts else None
+
+    @hookimpl
+    def krie_enrich(self, event: Event) -> Mapping[str, Json] | None:
+        """See `krie.plugin.hookspecs`."""
+        if not isinstance(event, Hook | Wrapped) or self._watch is None:
+            return None
+        if self._code is not None:  # who changed one place may have changed others
+            self._code.ask()
+        return self._watch.facts(event)
+
+    @hookimpl
+    def krie_scan(self) -> Iterable[Event]:
+        """See `krie.plugin.hookspecs`."""
+        if self._code is not None:
+            self._code.ask()
+        return self._watch.scan(self._code) if self._watch is not None else ()
+
+    @hookimpl
+    def krie_poll(self) -> Iterable[Event]:
+        """See `krie.plugin.hookspecs`."""
+        return self._code.poll() if self._code is not None else ()
+
+    @hookimpl
+    def krie_integrity(self, memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
+        """See `krie.plugin.hookspecs`."""
+        from . import entries, text  # noqa: PLC0415 - the agent does not need them
+
+        return (*text.check(memory, progress), *entries.check(memory))
 
 
 def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
@@ -166,10 +163,10 @@ def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
     return Kallsyms((*SYMBOLS, *LISTED, *SHIPPED, *config.pointers, *trampolines, *registers))
 
 
-def _timer(config: SyscallTableConfig) -> Probe:
+def _timer(config: SyscallTableConfig, symbols: Kallsyms | None) -> Probe:
     programs = _looks(AttachType.PERF_EVENT, _TICK_NS, "time")
     at_time = Program(AttachType.PERF_EVENT, _TICK_NS, f"{_NAME}_at_time", proven=False)
-    return Probe("timer", Hook, (_alternative((*programs, at_time), limits(config, _live.symbols), frozenset()),))
+    return Probe("timer", Hook, (_alternative((*programs, at_time), limits(config, symbols), frozenset()),))
 
 
 def _modules() -> Iterable[Probe]:

@@ -20,7 +20,7 @@ from krie.kernel.features import Features
 from krie.kernel.ring import Ring
 from krie.plugin.probe import Sensor
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
-from krie.plugins.runtime_integrity.plugin import krie_sensor
+from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
@@ -55,7 +55,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     sample = Sensor("sample", "1", events=(Sample,), sources=(source,))
     with ExitStack() as stack:
         yield Trial(
-            [krie_sensor(RuntimeIntegrityConfig(), Features()), sample],
+            [RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()), sample],
             AgentConfig(loader_timeout_s=600, compiled_dir=compiled_dir()),
             stack,
         )

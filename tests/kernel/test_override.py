@@ -18,7 +18,7 @@ from krie.kernel.maps import Maps
 from krie.kernel.ring import Ring
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
-from krie.plugins.runtime_integrity.plugin import krie_sensor
+from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
@@ -40,7 +40,7 @@ class Alone(NamedTuple):
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Alone]:
-    whole = krie_sensor(RuntimeIntegrityConfig(), Features())
+    whole = RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())
     probes = tuple(
         replace(probe, alternatives=tuple(each for each in probe.alternatives if each.name == ONLY))
         for probe in whole.probes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from krie import Features, Sensor
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
-from krie.plugins.runtime_integrity.plugin import krie_sensor
+from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.processes.sensor import process_sensor
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.compiled import Configuration, compile_for, compile_sensors
@@ -60,7 +60,7 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         timed = Path(work) / "example.bpf.c"
         timed.write_text(test_background.SOURCE)
         example_sensor = Sensor("example", "1", (), (test_background.Timed,), (timed,))
-        whole = krie_sensor(RuntimeIntegrityConfig(), Features())
+        whole = RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())
         list(compile_sensors(kernel, [(process_sensor(),), (process_sensor(), example_sensor)], folder))
         timed.write_text(test_kernel_tables.SOURCE)
         sample = Sensor("sample", "1", events=(Sample,), sources=(timed,))

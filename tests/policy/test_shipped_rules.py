@@ -24,7 +24,6 @@ from krie.events.agent import (
 from krie.events.enforcement import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
 from krie.events.event import CONTAINER, EventTypes, own_fields
 from krie.kernel.features import Features
-from krie.plugins.runtime_integrity import plugin
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.cred_tamper import CredTamper
@@ -34,15 +33,16 @@ from krie.plugins.runtime_integrity.module_load import ModuleLoad
 from krie.plugins.runtime_integrity.module_unload import ModuleUnload
 from krie.plugins.runtime_integrity.parameter_look import ParameterLook
 from krie.plugins.runtime_integrity.perf_event_open import PerfEventOpen
+from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.plugins.runtime_integrity.probe_register import ProbeRegister
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.plugins.runtime_integrity.socket_filter import SocketFilter
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.plugins.runtime_integrity.usermode_helper import UsermodeHelper
-from krie.plugins.smep_smap import plugin as smep_smap
 from krie.plugins.smep_smap.events import Activity, LostTrap, RegisterCheck
-from krie.plugins.syscall_table import plugin as syscall_table
+from krie.plugins.smep_smap.plugin import SmepSmap
 from krie.plugins.syscall_table.events import Code, Hook, Wrapped
+from krie.plugins.syscall_table.plugin import SyscallTable
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.metadata import Metadata
 from krie.policy.policy import Policy
@@ -51,16 +51,17 @@ from krie.policy.unknown_names import unknown_names
 from krie.testing.events import build
 
 ROOT = Path(__file__).parents[2] / "policies"
-SENSOR = plugin.krie_sensor(RuntimeIntegrityConfig(), Features())
+PLUGIN = RuntimeIntegrity()
+SENSOR = PLUGIN.krie_sensor(RuntimeIntegrityConfig(), Features())
 CHECKS = (RegisterCheck, LostTrap, Activity)
 PLACES = (Hook, Code, Wrapped)
 TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS, *PLACES))
 EXTRA = {
     each.name: {
         *each.event.PROCESSES,
-        *(plugin.krie_facts(each.name) or ()),
-        *(smep_smap.krie_facts(each.name) or ()),
-        *(syscall_table.krie_facts(each.name) or ()),
+        *(PLUGIN.krie_facts(each.name) or ()),
+        *(SmepSmap().krie_facts(each.name) or ()),
+        *(SyscallTable().krie_facts(each.name) or ()),
     }
     for each in TYPES
 }

@@ -6,14 +6,12 @@ import pytest
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
 from krie.plugin.probe import Sensor
-from krie.plugins.cfi import plugin as cfi
-from krie.plugins.cfi.plugin import CfiConfig
-from krie.plugins.runtime_integrity import plugin as runtime_integrity
+from krie.plugins.cfi.plugin import Cfi, CfiConfig
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
-from krie.plugins.smep_smap import plugin as smep_smap
-from krie.plugins.smep_smap.plugin import SmepSmapConfig
-from krie.plugins.syscall_table import plugin as syscall_table
+from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
+from krie.plugins.smep_smap.plugin import SmepSmap, SmepSmapConfig
 from krie.plugins.syscall_table.config import SyscallTableConfig
+from krie.plugins.syscall_table.plugin import SyscallTable
 
 NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPERM", AttachType.FMOD_RET: "EPERM"})
 
@@ -21,19 +19,19 @@ NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPER
 @pytest.mark.parametrize(
     "other",
     [
-        runtime_integrity.krie_sensor(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
-        runtime_integrity.krie_sensor(RuntimeIntegrityConfig(), NO_TRACING),
-        smep_smap.krie_sensor(SmepSmapConfig(functions={"f": "any"}, traps=False, kernel_stack=True), Features()),
-        cfi.krie_sensor(CfiConfig(functions=["f"], acts=True), Features()),
-        syscall_table.krie_sensor(SyscallTableConfig(alias_mappings=False, wrapped=("read",)), Features()),
+        RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
+        RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), NO_TRACING),
+        SmepSmap().krie_sensor(SmepSmapConfig(functions={"f": "any"}, traps=False, kernel_stack=True), Features()),
+        Cfi().krie_sensor(CfiConfig(functions=["f"], acts=True), Features()),
+        SyscallTable().krie_sensor(SyscallTableConfig(alias_mappings=False, wrapped=("read",)), Features()),
     ],
 )
 def test_sources_and_constants_depend_on_no_configuration(other: Sensor) -> None:
     plain = {
-        "runtime_integrity": lambda: runtime_integrity.krie_sensor(RuntimeIntegrityConfig(), Features()),
-        "smep_smap": lambda: smep_smap.krie_sensor(SmepSmapConfig(), Features()),
-        "cfi": lambda: cfi.krie_sensor(CfiConfig(), Features()),
-        "syscall_table": lambda: syscall_table.krie_sensor(SyscallTableConfig(), Features()),
+        "runtime_integrity": lambda: RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()),
+        "smep_smap": lambda: SmepSmap().krie_sensor(SmepSmapConfig(), Features()),
+        "cfi": lambda: Cfi().krie_sensor(CfiConfig(), Features()),
+        "syscall_table": lambda: SyscallTable().krie_sensor(SyscallTableConfig(), Features()),
     }[other.name]()
     assert (other.sources, other.defines, other.shared, other.types, other.events) == (
         plain.sources,

@@ -16,14 +16,14 @@ from krie.plugins.cfi.events import NAMES, Caller
 from krie.plugins.cfi.live import BOUNDS, layout, locate
 from krie.plugins.cfi.lock_file import LockedFunction, LockFile
 from krie.plugins.cfi.maps import Argument
-from krie.plugins.cfi.plugin import CfiConfig
+from krie.plugins.cfi.plugin import Cfi, CfiConfig
 from pydantic import ValidationError
 
 from .locked import BASE, FILE
 
 
 def test_each_function_has_a_probe_and_its_own_number() -> None:
-    probes = plugin.krie_sensor(CfiConfig.model_validate({"functions": ["ptmx_open"]}), Features()).probes
+    probes = Cfi().krie_sensor(CfiConfig.model_validate({"functions": ["ptmx_open"]}), Features()).probes
     programs = {each.name: each.alternatives[0].programs[-1] for each in probes if each.event is Caller}
     assert programs["commit_creds"].argument == 1 | Argument.CREDENTIALS
     assert programs["ptmx_open"].argument == 32
@@ -34,7 +34,7 @@ def test_each_function_has_a_probe_and_its_own_number() -> None:
 
 def test_acts_are_judged_where_it_is_wanted() -> None:
     def acts(**keys: object) -> list[str]:
-        sensor = plugin.krie_sensor(CfiConfig.model_validate(keys), Features())
+        sensor = Cfi().krie_sensor(CfiConfig.model_validate(keys), Features())
         return [each.name for each in sensor.probes if each.event is Act]
 
     assert acts() == []
@@ -54,7 +54,7 @@ def test_acts_are_judged_where_it_is_wanted() -> None:
 )
 def test_a_probe_says_what_its_lock_rests_on(monkeypatch: pytest.MonkeyPatch, file: LockFile | None, said: str) -> None:
     monkeypatch.setattr(lock_file, "shipped", lambda _: file)
-    probe, *_ = plugin.krie_sensor(CfiConfig(), Features(tried=True)).probes
+    probe, *_ = Cfi().krie_sensor(CfiConfig(), Features(tried=True)).probes
     assert said in probe.alternatives[0].limits
 
 
@@ -63,13 +63,13 @@ def test_a_kernel_without_a_build_id_has_no_lock_file(monkeypatch: pytest.Monkey
         raise ConfigError("notes", "holds no build id")
 
     monkeypatch.setattr(plugin, "running_build_id", none)
-    probe, *_ = plugin.krie_sensor(CfiConfig(), Features(tried=True)).probes
+    probe, *_ = Cfi().krie_sensor(CfiConfig(), Features(tried=True)).probes
     assert "some seconds after the start" in probe.alternatives[0].limits
 
 
 def test_the_manual_is_the_same_on_all_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock_file, "shipped", lambda _: FILE)
-    probe, *_ = plugin.krie_sensor(CfiConfig(), Features()).probes
+    probe, *_ = Cfi().krie_sensor(CfiConfig(), Features()).probes
     assert probe.alternatives[0].limits.startswith("does not see")
 
 
@@ -81,7 +81,7 @@ def test_functions_are_checked() -> None:
 
 def test_without_kprobes_it_says_so() -> None:
     with pytest.raises(PluginError, match="on this kernel: no such type"):
-        plugin.krie_sensor(CfiConfig(), Features(refused={AttachType.KPROBE: "no such type"}, tried=True))
+        Cfi().krie_sensor(CfiConfig(), Features(refused={AttachType.KPROBE: "no such type"}, tried=True))
 
 
 def test_where_addresses_are_hidden_nothing_is_believed(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from krie.errors import KernelError
-from krie.plugins.cfi import plugin
 from krie.plugins.cfi.derived import Derived
 from krie.plugins.cfi.events import Activity, Caller
 from krie.plugins.cfi.maps import Count
+from krie.plugins.cfi.plugin import Cfi
 from krie.testing.events import build
 
 from .locked import BASE, FOUND, POINTER_CALL, Background, Maps, live, told
@@ -112,6 +112,6 @@ def test_addresses_get_names(kernel: Path) -> None:
         "return_module": "krie_test",
         "stack_symbols": ["commit_creds+0x1"],
     }
-    assert plugin.krie_facts(Caller.NAME).keys() == facts.keys()  # type: ignore[union-attr]
+    assert Cfi().krie_facts(Caller.NAME).keys() == facts.keys()  # type: ignore[union-attr]
     nowhere = live(Maps()).facts(build(Caller, return_address=5, kernel_stack=bytes(160)))
     assert nowhere == {"return_symbol": "", "return_module": "", "stack_symbols": []}

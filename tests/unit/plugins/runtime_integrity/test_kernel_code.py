@@ -6,7 +6,7 @@ import pytest
 from krie.config import Config
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
-from krie.plugins.runtime_integrity import code_owner
+from krie.plugins.runtime_integrity import plugin
 from krie.plugins.runtime_integrity.code_owner import ModuleRanges
 from krie.plugins.runtime_integrity.module_load import ModuleLoad
 from krie.plugins.runtime_integrity.module_unload import ModuleUnload
@@ -116,7 +116,7 @@ def test_a_module_whose_place_another_one_has_is_gone(modules: Path) -> None:
 def test_events_of_modules_tell_whose_code_a_handler_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the agent calls the plugin, for kinds without facts, too: a module that went is blamed for nothing."""
     ranges = ModuleRanges(tmp_path / "none")
-    monkeypatch.setattr(code_owner, "modules", lambda: ranges)
+    monkeypatch.setattr(plugin, "ModuleRanges", lambda: ranges)
     plugins = Plugins.load(Config(plugins={"runtime_integrity": {}}), "krie.toml", Features(), lambda fault: None)
     enrich = {name.partition(".")[2]: each for name, each in plugins.enrichers().items()}
     handler = build(ProbeRegister, handler=0xFFFF_FFFF_C000_0010, module="")

@@ -18,11 +18,11 @@ from krie.kernel.symbols import Symbols
 from krie.loader.messages import Request
 from krie.loader.request import sensor_request
 from krie.plugin.report import ProbeReport
-from krie.plugins.smep_smap import baseline, plugin
+from krie.plugins.smep_smap import baseline
 from krie.plugins.smep_smap.baseline import Baseline
 from krie.plugins.smep_smap.events import Activity, LostTrap, RegisterCheck
 from krie.plugins.smep_smap.functions import FUNCTIONS, probed
-from krie.plugins.smep_smap.plugin import SmepSmapConfig
+from krie.plugins.smep_smap.plugin import SmepSmap, SmepSmapConfig
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import read_sources
 from krie.testing.events import build
@@ -37,7 +37,7 @@ def config(**keys: Any) -> SmepSmapConfig:
 
 
 def test_each_function_has_an_entry_and_its_traps_and_each_place_its_own_number() -> None:
-    probes = plugin.krie_sensor(config(functions={"ptmx_open": "any"}), Features()).probes
+    probes = SmepSmap().krie_sensor(config(functions={"ptmx_open": "any"}), Features()).probes
     names = [each.name for each in probes]
     assert len(names) == 3 * (len(FUNCTIONS) + 1) - 2 == len(set(names))  # a busy one has no traps
     first = [each.alternatives[0].programs[-1] for each in probes]
@@ -51,7 +51,7 @@ def test_each_function_has_an_entry_and_its_traps_and_each_place_its_own_number(
     variants = [each.programs[-1] for each in probes[0].alternatives]
     assert [each.target for each in variants[:2]] == ["commit_creds", "commit_creds.isra.0"]
     assert not variants[1].argument & 0x100  # nobody knows what it is given
-    assert len(plugin.krie_sensor(config(traps=False), Features()).probes) == len(FUNCTIONS)
+    assert len(SmepSmap().krie_sensor(config(traps=False), Features()).probes) == len(FUNCTIONS)
 
 
 def test_numbers_are_never_given_anew() -> None:
@@ -71,7 +71,7 @@ def test_functions_are_checked(functions: Mapping[str, str]) -> None:
 def test_without_kprobes_it_says_so_once() -> None:
     features = Features(refused={AttachType.KPROBE: "no such type"}, tried=True)
     with pytest.raises(PluginError, match="can do nothing on this kernel: no such type"):
-        plugin.krie_sensor(config(), features)
+        SmepSmap().krie_sensor(config(), features)
 
 
 _COUNT_BYTES = 48
@@ -152,7 +152,7 @@ def test_addresses_get_names(kernel: Path) -> None:
         "return_module": "krie_test",
         "stack_symbols": ["commit_creds+0x1"],
     }
-    assert plugin.krie_facts(RegisterCheck.NAME).keys() == made.facts(event).keys()  # type: ignore[union-attr]
+    assert SmepSmap().krie_facts(RegisterCheck.NAME).keys() == made.facts(event).keys()  # type: ignore[union-attr]
     assert made.facts(build(RegisterCheck, return_address=0x1000))["return_symbol"] == ""
 
 
@@ -212,7 +212,7 @@ def test_what_was_checked_since_the_last_time_is_told(kernel: Path) -> None:
 
 
 def report(name: str, state: str) -> ProbeReport:
-    probe = next(each for each in plugin.krie_sensor(config(), Features()).probes if each.name == name)
+    probe = next(each for each in SmepSmap().krie_sensor(config(), Features()).probes if each.name == name)
     alternative = probe.alternatives[0] if state != "missing" else None
     return ProbeReport("smep_smap", probe, alternative, state, {})
 
@@ -236,7 +236,7 @@ def test_what_a_kernel_may_do_without_is_no_failure(name: str, state: str, healt
 
 
 def test_programs_that_share_a_function_survive_the_channel() -> None:
-    request = Request((sensor_request(plugin.krie_sensor(config(), Features())),), 16, True)
+    request = Request((sensor_request(SmepSmap().krie_sensor(config(), Features())),), 16, True)
     assert Request.from_json(request.to_json()) == request
     labels = {program.label for probe in request.options.values() for each in probe for program in each.programs}
     assert set(request.source("smep_smap").programs) == labels

@@ -1,5 +1,6 @@
 """`krie integrity`: which image is taken, what it returns, and what is said."""
 
+import inspect
 import struct
 from pathlib import Path
 from typing import cast
@@ -8,6 +9,7 @@ import pytest
 from krie.cli.render import console
 from krie.cli.render_integrity import integrity
 from krie.errors import ExitCode
+from krie.plugin import integrity as asked
 from krie.plugin.integrity import Check, Difference, exit_code, to_json
 from krie.plugins.syscall_table import reference
 from krie.plugins.syscall_table.image import NOP5, Image, build_id
@@ -113,3 +115,8 @@ def test_where_ftrace_patches_nothing_else_may() -> None:
     assert made.boot.end(text.start + 2 * CALLED) == text.start + 2 * CALLED + 5
     with pytest.raises(NoReferenceError, match="where ftrace patches it"):
         prepare(Path("/a"), image, lambda name: known.get(name, 0))
+
+
+def test_the_plugins_that_are_asked_are_objects() -> None:
+    (one,) = asked._checks()
+    assert list(inspect.signature(one).parameters) == ["memory", "progress"]

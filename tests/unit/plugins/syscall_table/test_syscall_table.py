@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
-from krie.plugins.syscall_table import limits, plugin
+from krie.plugins.syscall_table import limits
 from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.plugins.syscall_table.events import X64
 from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
 from krie.plugins.syscall_table.numbers import call_of, numbers_by_handler
+from krie.plugins.syscall_table.plugin import SyscallTable
 from pydantic import ValidationError
 
 
@@ -24,7 +25,7 @@ def test_numbers_by_names() -> None:
 def test_probes_by_configuration() -> None:
     def names(**keys: Any) -> list[str]:
         config = SyscallTableConfig.model_validate(keys)
-        return [each.name for each in plugin.krie_sensor(config, Features()).probes]
+        return [each.name for each in SyscallTable().krie_sensor(config, Features()).probes]
 
     assert names() == [
         *("timer", "module_init", "module_load", "module_free", "text_poke", "set_memory", "alias"),
@@ -68,7 +69,7 @@ def test_each_handler_has_a_number_of_its_own() -> None:
     assert max(each.index for each in made) < 64  # entries of the map
     programs = [
         program
-        for probe in plugin.krie_sensor(SyscallTableConfig(), Features()).probes
+        for probe in SyscallTable().krie_sensor(SyscallTableConfig(), Features()).probes
         for program in probe.alternatives[0].programs
         if program.attach is AttachType.KPROBE
     ]
