@@ -1,12 +1,14 @@
-"""What a plugin's sensor must be; everything that breaks the contract is refused by name."""
+"""What a plugin's sensors must be; everything that breaks the contract is refused by name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint
+from itertools import chain
 from typing import Any
 
 from ..errors import PluginError
-from ..events.event import RESERVED_KINDS, EventType
+from ..events.event import RESERVED_KINDS, Event, EventType
 from ..kernel.program import AttachType
 from .probe import Sensor
 
@@ -14,20 +16,62 @@ OF_THE_CORE = frozenset({"agent", "containment", "decision", "guard", "krie", "p
 """Names of its sensors, and prefixes of its events and C functions."""
 
 
-def check_sensor(entry: EntryPoint, sensor: Any) -> None:
+def sensor_of(entry: EntryPoint, answer: Any) -> Sensor | None:
+    """What `krie_sensor` returned, as the one sensor that the agent knows of a plugin; None where there is nothing.
+
+    Raises `PluginError`, `LayoutError` for what breaks the contract of `krie.plugin.probe`.
+    """
+    parts = tuple(answer) if isinstance(answer, list | tuple) else () if answer is None else (answer,)
+    for each in parts:
+        if not isinstance(each, Sensor):
+            raise PluginError(entry.name, f"krie_sensor returned {each!r}, not a krie.Sensor")
+        if each.name != entry.name:
+            problem = f"its sensor is named {each.name!r}; it must have the name of the entry point"
+            raise PluginError(entry.name, problem)
+    if not parts:
+        return None
+    sensor = joined(parts)
+    check_sensor(entry, sensor)
+    return sensor
+
+
+def joined(parts: Sequence[Sensor]) -> Sensor:
+    """Sensors of one plugin, put together: what two of them name is there once. Raises `PluginError`."""
+    if len(parts) == 1:
+        return parts[0]
+    first, defines = parts[0], dict(parts[0].defines)
+    for each in parts[1:]:
+        if each.version != first.version:
+            raise PluginError(first.name, f"its sensors have versions {first.version} and {each.version}; use one")
+        for name, value in each.defines.items():
+            if (other := defines.setdefault(name, value)) != value:
+                raise PluginError(first.name, f"constant {name} is {other} in one of its sensors, {value} in another")
+    policies = list(dict.fromkeys(each.policies for each in parts if each.policies is not None))
+    if len(policies) > 1:
+        raise PluginError(first.name, f"its sensors have policies in {policies[0]} and {policies[1]}; use one folder")
+    return Sensor(
+        first.name,
+        first.version,
+        probes=tuple(probe for each in parts for probe in each.probes),
+        events=tuple(dict.fromkeys(chain.from_iterable(each.events for each in parts))),
+        sources=tuple(dict.fromkeys(chain.from_iterable(each.sources for each in parts))),
+        policies=policies[0] if policies else None,
+        types=tuple(dict.fromkeys(chain.from_iterable(each.types for each in parts))),
+        defines=defines,
+        shared=tuple(dict.fromkeys(chain.from_iterable(each.shared for each in parts))),
+    )
+
+
+def check_sensor(entry: EntryPoint, sensor: Sensor) -> None:
     """Refuse a sensor that breaks the contract of `krie.plugin.probe`. Raises `PluginError`, `LayoutError`."""
 
     def refuse(problem: str) -> None:
         raise PluginError(entry.name, problem)
 
-    if not isinstance(sensor, Sensor):
-        refuse(f"krie_sensor returned {sensor!r}, not a krie.Sensor")
-    if sensor.name != entry.name:
-        refuse(f"its sensor is named {sensor.name!r}; it must have the name of the entry point")
     if sensor.name in OF_THE_CORE:
         refuse(f"{sensor.name!r} is a name of the core's own; give the entry point another one")
     built_in = entry.dist is not None and entry.dist.name == "krie"
-    fields = {}
+    fields: dict[type[Event] | None, set[str]] = {}
     for event in sensor.events:
         event_type = EventType(event)
         fields[event] = {each.name for each in event_type.own_fields}

@@ -63,8 +63,12 @@ def krie_config() -> type[PluginConfig] | None:
 
 
 @hookspec(firstresult=True)
-def krie_sensor(config: PluginConfig, features: Features) -> Sensor | None:
+def krie_sensor(config: PluginConfig, features: Features) -> Sensor | Sequence[Sensor] | None:
     """Declare probes, event types, C source and policies for this machine. Return None to sit out (log why).
+
+    A plugin about several things may return several sensors, in a list or a tuple, such as one of each of its modules.
+    All have the plugin's name, and they are put together in their order: the C is compiled as one, probes need names
+    of their own, and of `version` and `policies` there is one.
 
     Called once per start, without any probe attached, and by commands that need no root (`krie plugins --load`, `krie
     events`, `krie policy`, `krie compile`): it must only return data. Raising makes the plugin unusable.

@@ -21,7 +21,7 @@ from ..exhaustion import exhausted
 from ..trusted_code import only_trusted_imports, require_own_code_trusted, require_package_trusted
 from . import hookspecs
 from .answers import added_facts, declared_facts, own_event
-from .contract import check_sensor
+from .contract import sensor_of
 from .installed import GROUP, available, require_installed
 from .isolation import RAISED, Isolation, PluginFault, fault_of, reraise_interruption
 from .making import check_hooks, made
@@ -47,6 +47,7 @@ class LoadedPlugin:
     name: str
     config: PluginConfig
     sensor: Sensor | None
+    """Its sensors, put together."""
 
 
 class Plugins:
@@ -212,9 +213,8 @@ class Plugins:
         if not (isinstance(model, type) and issubclass(model, PluginConfig)):
             raise PluginError(entry.name, f"krie_config returned {model!r}, not a subclass of krie.PluginConfig")
         config = plugin_config(entry.name, raw, model, place)
-        sensor = self._ask(entry.name, "krie_sensor", config=config, features=features)
+        sensor = sensor_of(entry, self._ask(entry.name, "krie_sensor", config=config, features=features))
         if sensor is not None:
-            check_sensor(entry, sensor)
             self._require_own_kinds(sensor)
         return LoadedPlugin(entry.name, config, sensor)
 

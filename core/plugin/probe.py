@@ -60,7 +60,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """All that one plugin contributes. Returned by the hook `krie_sensor`."""
+    """What a plugin contributes, or one part of it: `krie_sensor` returns one, or several that belong together."""
 
     name: str
     """The plugin's name: prefix of its event names and C functions."""

@@ -36,7 +36,6 @@ _TICK_NS = "250000000"
 """How often each CPU's timer asks whether a look is due."""
 STATES = {1: "differs", 2: "agrees"}
 TRIGGERS = {1: "timer", 2: "module", 3: "exec"}
-SHARED = (Expected, Told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +114,7 @@ def topic(watched: Mapping[str, Watched]) -> Topic:
         enrich=looks.enrich,
         attach=looks.attach,
         defines={"RUNTIME_INTEGRITY_EXPECTED": MOST_WORDS},
+        shared=(Expected, Told),
     )
 
 

@@ -1,8 +1,8 @@
-"""What runtime_integrity gives to KRIe: its topics, put together. Each has a module of its own."""
+"""What runtime_integrity gives to KRIe: its topics, each with a sensor. Each has a module of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 
 from krie import Event, Features, Json, KernelMemory, Maps, PluginConfig, Sensor, hookimpl
@@ -25,7 +25,7 @@ from . import (
 )
 from .code_owner import ModuleRanges
 from .config import RuntimeIntegrityConfig
-from .topic import PREFIX, Topic
+from .topic import PREFIX, VERSION, Topic
 
 _SHARED = "settings.bpf.c"
 """In front of the topics' own files."""
@@ -45,22 +45,16 @@ class RuntimeIntegrity:
         return RuntimeIntegrityConfig
 
     @hookimpl
-    def krie_sensor(self, config: RuntimeIntegrityConfig, features: Features) -> Sensor:
+    def krie_sensor(self, config: RuntimeIntegrityConfig, features: Features) -> Sequence[Sensor]:
         """See `krie.plugin.hookspecs`."""
-        topics = self._topics.values()
-        offered = (topic for topic in topics if topic.wanted(config) and _offered(topic, features))
-        # All of the C, whatever is wanted of it: what is compiled is the same for every configuration.
-        sources = (each for topic in topics for each in topic.sources)
-        return Sensor(
+        common = Sensor(
             name=PREFIX,
-            version="1",
-            probes=tuple(probe for topic in offered for probe in topic.probes),
-            events=tuple(topic.event for topic in topics),
-            sources=tuple(files(__package__).joinpath(each) for each in (_SHARED, *sources)),
+            version=VERSION,
+            sources=(files(__package__).joinpath(_SHARED),),
             policies=files("krie.policies").joinpath(PREFIX),
-            defines={name: value for topic in topics for name, value in topic.defines.items()},
-            shared=(settings.Settings, *parameter_look.SHARED),
+            shared=(settings.Settings,),
         )
+        return (common, *(topic.sensor(config, features) for topic in self._topics.values()))
 
     @hookimpl
     def krie_facts(self, kind: str) -> Mapping[str, Json] | None:
@@ -97,10 +91,6 @@ class RuntimeIntegrity:
     def krie_restore(self, event: Event) -> str | None:
         """See `krie.plugin.hookspecs`."""
         return self._topics[event.NAME].restore(event)
-
-
-def _offered(topic: Topic, features: Features) -> bool:
-    return not (topic.needs and topic.needs <= features.refused.keys())
 
 
 def _topics() -> Mapping[str, Topic]:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
-from krie import Alternative, AttachType, Enforcement, Event, Json, KernelMemory, Maps, Probe, Program
+from krie import (
+    Alternative,
+    AttachType,
+    Enforcement,
+    Event,
+    Features,
+    Json,
+    KernelMemory,
+    Maps,
+    Probe,
+    Program,
+    Sensor,
+    Shared,
+)
 
 from .config import RuntimeIntegrityConfig
 
 PREFIX = "runtime_integrity"
 """The plugin's name, which its C functions start with."""
+VERSION = "1"
 REFUSES = frozenset({Enforcement.REFUSE, Enforcement.KILL})
 KILLS = frozenset({Enforcement.KILL})
 NATIVE_ONLY = "does not see 32-bit system calls"
@@ -42,6 +57,8 @@ class Topic:
     """What a look at the kernel finds that no probe sees: see `krie.plugin.hookspecs.krie_scan`."""
     defines: Mapping[str, int] = field(default_factory=dict)
     """Constants for the C file, whatever is configured."""
+    shared: tuple[type[Shared], ...] = ()
+    """Keys and values of its maps."""
     needs: frozenset[AttachType] = frozenset()
     """A kernel that refuses all of these has nothing to see: the probes are left out. Empty: never."""
     attach: Callable[[Maps, KernelMemory, RuntimeIntegrityConfig], None] = lambda *_: None
@@ -52,6 +69,19 @@ class Topic:
     """Whether its probes are configured."""
     restore: Callable[[Event], str | None] = lambda _: "there is nothing to put back"
     """See `krie.plugin.hookspecs.krie_restore`."""
+
+    def sensor(self, config: RuntimeIntegrityConfig, features: Features) -> Sensor:
+        """All of its C, whatever is wanted of it: what is compiled is the same for every configuration."""
+        nothing_to_see = self.needs and self.needs <= features.refused.keys()
+        return Sensor(
+            name=PREFIX,
+            version=VERSION,
+            probes=self.probes if self.wanted(config) and not nothing_to_see else (),
+            events=(self.event,),
+            sources=tuple(map(files(__package__).joinpath, self.sources)),
+            defines=self.defines,
+            shared=self.shared,
+        )
 
 
 def hooked(

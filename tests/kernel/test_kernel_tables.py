@@ -18,6 +18,7 @@ from krie.config import AgentConfig, Config
 from krie.events.event import EventType
 from krie.kernel.features import Features
 from krie.kernel.ring import Ring
+from krie.plugin.contract import joined
 from krie.plugin.probe import Sensor
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
@@ -55,7 +56,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     sample = Sensor("sample", "1", events=(Sample,), sources=(source,))
     with ExitStack() as stack:
         yield Trial(
-            [RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()), sample],
+            [joined(RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())), sample],
             AgentConfig(loader_timeout_s=600, compiled_dir=compiled_dir()),
             stack,
         )

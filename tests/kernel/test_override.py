@@ -16,6 +16,7 @@ from krie.kernel.features import Features
 from krie.kernel.inspection import Inspector
 from krie.kernel.maps import Maps
 from krie.kernel.ring import Ring
+from krie.plugin.contract import joined
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
@@ -40,7 +41,7 @@ class Alone(NamedTuple):
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[Alone]:
-    whole = RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())
+    whole = joined(RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()))
     probes = tuple(
         replace(probe, alternatives=tuple(each for each in probe.alternatives if each.name == ONLY))
         for probe in whole.probes

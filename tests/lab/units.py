@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from krie import Features, Sensor
+from krie.plugin.contract import joined
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.processes.sensor import process_sensor
@@ -60,7 +61,7 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         timed = Path(work) / "example.bpf.c"
         timed.write_text(test_background.SOURCE)
         example_sensor = Sensor("example", "1", (), (test_background.Timed,), (timed,))
-        whole = RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())
+        whole = joined(RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()))
         list(compile_sensors(kernel, [(process_sensor(),), (process_sensor(), example_sensor)], folder))
         timed.write_text(test_kernel_tables.SOURCE)
         sample = Sensor("sample", "1", events=(Sample,), sources=(timed,))

@@ -24,6 +24,7 @@ from krie.events.agent import (
 from krie.events.enforcement import ENFORCEMENT_EVENTS, Breaker, Cleared, Contained, Gap, Guarded
 from krie.events.event import CONTAINER, EventTypes, own_fields
 from krie.kernel.features import Features
+from krie.plugin.contract import joined
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.cred_tamper import CredTamper
@@ -52,7 +53,7 @@ from krie.testing.events import build
 
 ROOT = Path(__file__).parents[2] / "policies"
 PLUGIN = RuntimeIntegrity()
-SENSOR = PLUGIN.krie_sensor(RuntimeIntegrityConfig(), Features())
+SENSOR = joined(PLUGIN.krie_sensor(RuntimeIntegrityConfig(), Features()))
 CHECKS = (RegisterCheck, LostTrap, Activity)
 PLACES = (Hook, Code, Wrapped)
 TYPES = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *SENSOR.events, *CHECKS, *PLACES))

@@ -6,6 +6,7 @@ from random import Random
 from krie.events.event import EventType
 from krie.events.identity import Identity
 from krie.kernel.features import Features
+from krie.plugin.contract import joined
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.policy.embedded import EmbeddedEngine
@@ -43,7 +44,7 @@ def shipped() -> Subject:
     """With an executable that has a name, and with one that two files have."""
     folder = files("krie.policies").joinpath("runtime_integrity")
     engine = EmbeddedEngine(read_sources([folder], {"executables": {"apt": "/usr/bin/apt", "dpkg": "/usr/bin/dpkg"}}))
-    sensor = RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())
+    sensor = joined(RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()))
     sent = {probe.event for probe in sensor.probes}  # by programs, not by comparisons
     types = [EventType(each) for each in sensor.events if each in sent]
     numbers = Numbers().following({Identity(1, 2, 3): "apt", Identity(1, 2, 4): "apt", Identity(1, 3, 3): "dpkg"})

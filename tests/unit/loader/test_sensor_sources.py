@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
+from krie.plugin.contract import joined
 from krie.plugin.probe import Sensor
 from krie.plugins.cfi.plugin import Cfi, CfiConfig
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
@@ -16,11 +17,15 @@ from krie.plugins.syscall_table.plugin import SyscallTable
 NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPERM", AttachType.FMOD_RET: "EPERM"})
 
 
+def runtime_integrity(config: RuntimeIntegrityConfig, features: Features) -> Sensor:
+    return joined(RuntimeIntegrity().krie_sensor(config, features))
+
+
 @pytest.mark.parametrize(
     "other",
     [
-        RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
-        RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), NO_TRACING),
+        runtime_integrity(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
+        runtime_integrity(RuntimeIntegrityConfig(), NO_TRACING),
         SmepSmap().krie_sensor(SmepSmapConfig(functions={"f": "any"}, traps=False, kernel_stack=True), Features()),
         Cfi().krie_sensor(CfiConfig(functions=["f"], acts=True), Features()),
         SyscallTable().krie_sensor(SyscallTableConfig(alias_mappings=False, wrapped=("read",)), Features()),
@@ -28,7 +33,7 @@ NO_TRACING = Features(refused={AttachType.FENTRY: "EPERM", AttachType.LSM: "EPER
 )
 def test_sources_and_constants_depend_on_no_configuration(other: Sensor) -> None:
     plain = {
-        "runtime_integrity": lambda: RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()),
+        "runtime_integrity": lambda: runtime_integrity(RuntimeIntegrityConfig(), Features()),
         "smep_smap": lambda: SmepSmap().krie_sensor(SmepSmapConfig(), Features()),
         "cfi": lambda: Cfi().krie_sensor(CfiConfig(), Features()),
         "syscall_table": lambda: SyscallTable().krie_sensor(SyscallTableConfig(), Features()),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from krie import Sensor
 from krie.kernel.features import Features
+from krie.plugin.contract import joined
 from krie.plugins.runtime_integrity.config import RuntimeIntegrityConfig
 from krie.plugins.runtime_integrity.plugin import RuntimeIntegrity
 from krie.plugins.runtime_integrity.ptrace import Ptrace
@@ -44,5 +45,5 @@ def test_what_is_filled_is_not_told(tmp_path: Path, all_of_them: set[str], c: st
 
 
 def test_a_shipped_plugin_fills_its_own() -> None:
-    sensor = RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features())
+    sensor = joined(RuntimeIntegrity().krie_sensor(RuntimeIntegrityConfig(), Features()))
     assert list(unfilled(sensor)) == []
