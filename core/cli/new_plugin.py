@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -33,20 +35,24 @@ _REGO = frozenset("as contains default else every false if import in not null pa
 @click.argument("name")
 @click.option("--into", type=PATH, default=".", metavar="FOLDER", help="Where the package's own folder is made.")
 def new(name: str, into: Path) -> None:
-    """Write the package of a plugin: C, event, rule and tests that work, about who sets the clock. Make them yours.
+    """Write the package of a plugin that works: C, event, rule and tests of a sample, about who sets the clock.
 
     NAME is the plugin's, such as usb_door: lower case, digits, underscores.
     """
     folder = new_plugin(name, into)
+    python = shlex.quote(sys.executable)
     say_text(
-        f"{folder} is a plugin that works: it refuses to set the clock. Next:\n\n"
-        f"  cd {folder}\n"
-        "  pip install -e .                       # into the environment of krie\n"
-        "  krie plugins --config krie.toml        # it is there, and observes\n"
-        "  python -m pytest                       # as root: rules, C, and an agent on this kernel\n"
-        "  krie lab run --kernel debian-6.12 -- python -m pytest    # refused, in a guest\n\n"
-        f"Then make krie_{name}/ yours: events.py, settime.bpf.c, plugin.py, policy/. The contract:\n"
-        "  python -m pydoc krie.plugin.hookspecs"
+        f"{folder} is a plugin that works. What it does is a sample, to be replaced: it refuses to set the clock.\n"
+        "Keep it where only root can write: from a folder that others could change, or below /tmp, it is not loaded.\n"
+        "The first command needs setuptools, the third pytest, the last one virtme-ng (the extra `lab`), QEMU and\n"
+        "`krie lab fetch debian-6.12`. Next:\n\n"
+        f"  cd {shlex.quote(str(folder))}\n"
+        f"  {python} -m pip install --no-deps --no-build-isolation -e .    # where KRIe is\n"
+        "  krie plugins --config krie.toml    # it is there, and observes\n"
+        f"  {python} -m pytest    # as root: rules, C, and an agent on this kernel\n"
+        f"  krie lab run --kernel debian-6.12 -- {python} -m pytest    # refused, in a guest\n\n"
+        f"Then make krie_{name}/ yours: __init__.py, events.py, {name}.bpf.c, plugin.py, policy/. The contract:\n\n"
+        f"  {python} -m pydoc krie.plugin.hookspecs"
     )
 
 

@@ -38,7 +38,7 @@ def test_a_guest_without_a_compiler_runs_what_was_compiled_here(folder: Path) ->
     metadata = plugin / "krie_clock-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: krie-clock\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin\n")
+    (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin:Plugin\n")
     compile_for(kernel, [Configuration(("runtime_integrity", "smep_smap", "clock"), (plugin,))], compiled)
     said: list[bytes] = []
     command = ["bash", "-euc", _HIDE, "bash", str(compiled), str(plugin)]

@@ -44,8 +44,15 @@ def test_the_page_goes_from_nothing_to_an_enforced_rule(environment: Environment
 
 
 def test_another_name_passes_its_own_tests_unchanged(environment: Environment) -> None:
-    environment.run("krie plugin new usb_door")
-    said = environment.run(f"cd krie-usb-door; {PIP} .; python -m pytest -q tests")
+    printed = environment.run("krie plugin new usb_door")
+    lines = re.findall(r"^  (.*?)(?:    #.*)?$", printed, re.MULTILINE)
+    assert [re.sub(r".*/python", "python", each).split()[:3] for each in lines[1:4]] == [
+        ["python", "-m", "pip"],
+        ["krie", "plugins", "--config"],
+        ["python", "-m", "pytest"],
+    ]
+    said = environment.run("\n".join(lines[:4]))
+    assert re.search(r"usb_door.* observe", said), said
     assert re.search(r"\d+ passed, 1 skipped", said), said
 
 
@@ -62,7 +69,7 @@ def test_the_example_in_this_repository_does(environment: Environment) -> None:
 
 def test_c_that_does_not_compile_is_shown_with_its_line(environment: Environment) -> None:
     environment.run(
-        f"krie plugin new broken; cd krie-broken; echo 'int x = nothing;' >> krie_broken/settime.bpf.c; {PIP} ."
+        f"krie plugin new broken; cd krie-broken; echo 'int x = nothing;' >> krie_broken/broken.bpf.c; {PIP} ."
     )
     said = environment.run("cd krie-broken; ! krie doctor --config krie.toml; ! python -m krie.testing.check_c broken")
-    assert re.search(r"settime\.bpf\.c:\d+:9: error: use of undeclared identifier 'nothing'", said), said
+    assert re.search(r"broken\.bpf\.c:\d+:9: error: use of undeclared identifier 'nothing'", said), said

@@ -53,7 +53,7 @@ def compile_units(kernel: Kernel, cache: Cache) -> Path:
         metadata = clock / "krie_clock-1.0.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: krie-clock\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin\n")
+        (metadata / "entry_points.txt").write_text("[krie]\nclock = krie_clock.plugin:Plugin\n")
         shipped = (Configuration(each) for each in ((), *((one,) for one in SHIPPED), SHIPPED[:2], SHIPPED))
         locks = (Configuration((*others, LOCKS)) for others in (SHIPPED, ("smep_smap",)))
         written = (Configuration((*EXAMPLES[name][0], "example"), (place,)) for name, place in plugins.items())

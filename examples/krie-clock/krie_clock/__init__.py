@@ -1,4 +1,4 @@
-"""Who sets the machine's clock.
+"""A sample, to be replaced by what clock is about, under the same headings: who sets the machine's clock.
 
 The attack: with the clock set back, certificates that have expired are valid again, and what the logs tell has another
 order; both cover tracks, and both need only root.

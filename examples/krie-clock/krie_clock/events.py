@@ -1,4 +1,4 @@
-"""The event types of clock."""
+"""The event types of clock: the sample's one, to be replaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from krie import S64, Choice, Doc, Event, Inline, Pad4
 
 WHAT = {1: "time", 2: "zone", 3: "both"}
-"""`CLOCK_WHAT_...` in C."""
+"""Bits; in C `CLOCK_SETTIME_WHAT_TIME` and so on, which KRIe makes of this."""
 
 
 @dataclass(frozen=True, slots=True)

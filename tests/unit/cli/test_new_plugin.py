@@ -3,10 +3,12 @@
 import ast
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
-from krie.cli.new_plugin import new_plugin
+from click.testing import CliRunner
+from krie.cli.new_plugin import new_plugin, plugin
 from krie.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[3] / "examples/krie-clock"
@@ -29,7 +31,9 @@ def test_the_example_is_what_is_written(tmp_path: Path) -> None:
 
 def test_another_name(tmp_path: Path) -> None:
     written = content(new_plugin("usb_door", tmp_path))
-    assert "krie_usb_door/plugin.py" in written
+    assert 'usb_door = "krie_usb_door.plugin:Plugin"' in written["pyproject.toml"]
+    assert {"plugin.py", "usb_door.bpf.c", "policy/usb_door.rego"} <= {each.partition("/")[2] for each in written}
+    assert [each for each in written if re.search(r"clock|settime", each)] == []
     text = "".join(written.values())
     assert not re.search(r"@\w+@|clock_settime_|CLOCK001", text)
     assert "usb_door_settime_hook" in text
@@ -40,6 +44,18 @@ def test_another_name(tmp_path: Path) -> None:
     ]
     assert kinds[0] != kinds[1]
     assert all(0x8000 <= int(each, 16) <= 0xFFFF for each in kinds)
+
+
+def test_what_is_printed_says_what_to_do_next(tmp_path: Path) -> None:
+    """KRIe is in no index: pip shall not look for it there."""
+    said = CliRunner().invoke(plugin, ["new", "usb_door", "--into", str(tmp_path)]).output
+    assert f"  cd {tmp_path}/krie-usb-door\n" in said
+    assert f"  {sys.executable} -m pip install --no-deps --no-build-isolation -e .  " in said
+    assert f"  {sys.executable} -m pytest  " in said
+    assert "or below /tmp, it is not loaded" in said
+    for needed in ("setuptools", "pytest", "virtme-ng", "QEMU", "krie lab fetch", "a sample, to be replaced"):
+        assert needed in said
+    assert "usb_door.bpf.c" in said
 
 
 def test_only_its_owner_can_write_it_whatever_the_umask(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Setting the clock. One small function per attach type turns what it is given into the arguments of one common
- * function.
+ * The sample's C: setting the clock. One small function per attach type turns what it is given into the arguments of
+ * one common function.
  */
 
-#define CLOCK_WHAT_TIME 1 /* bits of `what`: WHAT in events.py */
-#define CLOCK_WHAT_ZONE 2
+/* Which of the two is set. The names are those of WHAT in events.py: KRIe makes constants of them. */
+static __always_inline u32 clock_settime_what(u64 time, u64 zone)
+{
+	return (time ? CLOCK_SETTIME_WHAT_TIME : 0) | (zone ? CLOCK_SETTIME_WHAT_ZONE : 0);
+}
 
 /* `can`: what the program is able to do about it. Returns the call's error, 0 where the program cannot refuse. */
 static __always_inline int clock_settime_event(s64 seconds, u32 what, const u32 can)
@@ -42,8 +45,8 @@ int clock_settime_hook(u64 *ctx)
 		return 0;
 	if (!time && !zone)
 		return 0;
-	return clock_settime_event(KRIE_READ(timespec64, time, tv_sec), /* 0 where there is none */
-				    (time ? CLOCK_WHAT_TIME : 0) | (zone ? CLOCK_WHAT_ZONE : 0),
+	/* A time that is not there is read as 0. */
+	return clock_settime_event(KRIE_READ(timespec64, time, tv_sec), clock_settime_what(time, zone),
 				    KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
@@ -55,7 +58,7 @@ static __always_inline int clock_settime_called(u64 time, u64 zone)
 	if (!time && !zone)
 		return 0;
 	bpf_probe_read_user(&seconds, sizeof(seconds), (void *)time);
-	return clock_settime_event(seconds, (time ? CLOCK_WHAT_TIME : 0) | (zone ? CLOCK_WHAT_ZONE : 0), KRIE_CAN_KILL);
+	return clock_settime_event(seconds, clock_settime_what(time, zone), KRIE_CAN_KILL);
 }
 
 /* settimeofday(time, zone) */
