@@ -5,7 +5,6 @@
  */
 
 #define GUARD_LEVELS 16 /* of cgroups */
-#define GUARD_SILENT_NS 2000000000ULL /* twice the agent's beat */
 #define GUARD_LOOK_NS 100000000ULL /* all CPUs look; one of them counts */
 #define GUARD_TASK_STOPPED 0xc /* __TASK_STOPPED, __TASK_TRACED */
 #define GUARD_TASK_FROZEN 0x8000 /* since f5d39b020809 */

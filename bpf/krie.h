@@ -38,7 +38,7 @@
  * them, and what is compiled depends on neither. */
 static __always_inline __u64 krie_self(void)
 {
-	__u64 self = 0x6b72696573656c66ULL; /* "krieself" */
+	__u64 self = KRIE_SELF;
 
 	asm volatile("" : "+r"(self)); /* or clang would reckon with it */
 	return self;
@@ -46,10 +46,9 @@ static __always_inline __u64 krie_self(void)
 
 /* A number of this start that only the agent, its loader and its keeper know: who runs the agent's own programs says it as
  * the argument KRIE_SECRET_ARGUMENT. Written over this one as the number above is. */
-#define KRIE_SECRET_ARGUMENT 6
 static __always_inline __u64 krie_secret(void)
 {
-	__u64 secret = 0x6b72696573656372ULL; /* "kriesecr" */
+	__u64 secret = KRIE_SECRET;
 
 	asm volatile("" : "+r"(secret));
 	return secret;

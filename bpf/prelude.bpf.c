@@ -26,8 +26,7 @@
 #define KRIE_STATE(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_READ_ONLY)
 
 /* A map that programs alone write: by bpf(2) or a mapping nobody does, whoever took a descriptor and when. The kernel does not
- * know this flag: krie/loader/compiled.py freezes the map instead. */
-#define KRIE_FROZEN (1 << 30)
+ * know the flag: see krie/events/agreed.py. */
 #define KRIE_FOUND(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_FROZEN)
 
 /* The sizes of this map and of krie_alive are given when they are made: see krie/loader/compiled.py. */
@@ -190,11 +189,6 @@ int krie_inspect(struct bpf_raw_tracepoint_args *ctx)
 
 /* Kernel memory for comparisons in user space. Run by the agent with BPF_PROG_TEST_RUN; the arguments are address and
  * size, at most KRIE_PEEK_BYTES. */
-#define KRIE_PEEK_BYTES 4096
-struct krie_peeked {
-	u64 failed;
-	char bytes[KRIE_PEEK_BYTES];
-};
 KRIE_FOUND("array", u32, struct krie_peeked, krie_peeked, 1);
 
 int krie_peek(struct bpf_raw_tracepoint_args *ctx)
@@ -204,6 +198,6 @@ int krie_peek(struct bpf_raw_tracepoint_args *ctx)
 	u64 size = krie_at_most(ctx->args[1], KRIE_PEEK_BYTES);
 
 	if (seen && ctx->args[KRIE_SECRET_ARGUMENT] == krie_secret())
-		seen->failed = bpf_probe_read_kernel(seen->bytes, size, (void *)ctx->args[0]) != 0;
+		seen->failed = bpf_probe_read_kernel(seen->memory, size, (void *)ctx->args[0]) != 0;
 	return 0;
 }

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .kernel.features import Features
     from .kernel.image import unpacked
     from .kernel.libc import system_call
-    from .kernel.maps import Map, Maps, total
+    from .kernel.maps import Map, Maps
     from .kernel.memory import KernelMemory, memory_of
     from .kernel.modules import kernel_lines, kprobe_lines, loaded_modules
     from .kernel.mounts import mounted
@@ -141,7 +141,6 @@ __all__ = [
     "read_trusted",
     "system_call",
     "text_of",
-    "total",
     "unpacked",
 ]
 
@@ -161,7 +160,7 @@ _MODULES = {
     "kernel.features": "Features",
     "kernel.image": "unpacked",
     "kernel.libc": "system_call",
-    "kernel.maps": "Map Maps total",
+    "kernel.maps": "Map Maps",
     "kernel.memory": "KernelMemory memory_of",
     "kernel.modules": "kernel_lines kprobe_lines loaded_modules",
     "kernel.mounts": "mounted",

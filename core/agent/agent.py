@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..decision import Action
+from ..enforce.guard_sensor import BEAT_INTERVAL_S
 from ..events.agent import AGENT_EVENTS, OwnEvents
 from ..events.enforcement import ENFORCEMENT_EVENTS
 from ..kernel.cgroups import Cgroups
@@ -50,8 +51,6 @@ from .signals import Signals
 from .status import Status
 from .unseen import Unseen
 from .upkeep import Upkeep
-
-_TICK_S = 1.0
 
 
 class Agent:
@@ -256,7 +255,7 @@ class Agent:
         self._desk.start(poll)
         agent = self._config.agent
         work = (
-            ("look", _TICK_S, self._upkeep.beat),
+            ("look", BEAT_INTERVAL_S, self._upkeep.beat),
             ("policy files", self._config.policy.check_interval_s, self._reload.look_for_changes),
             ("canaries", agent.canary_interval_s, self._upkeep.check),
             ("scan", agent.scan_interval_s, self._scans.scan),

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
+from ..events.core_maps import Peeked
 from ..events.enforcement import Guarded
 from ..events.event import Event
 from ..kernel.attach import kprobe_type
@@ -227,6 +228,7 @@ def new_ground(
         "secret": secret,
         "answer": answer.descriptor,
         "answer_bytes": answer.value_bytes,
+        "answer_at": Peeked.layout().offset("memory"),
         "state": maps["krie_agent"].descriptor,
         "agent_tgid": agent,
         "debugfs": seen.debugfs,

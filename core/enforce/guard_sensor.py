@@ -34,6 +34,10 @@ from .harmless import CANARIES
 NAME = "guard"
 BEAT = f"{NAME}_beat"
 """The program that the agent runs to say that it lives; its map is `guard_heart`."""
+BEAT_INTERVAL_S = 1.0
+"""How often it does."""
+_SILENT_NS = int(2 * BEAT_INTERVAL_S * 1e9)
+"""For so long nobody asks why it does not."""
 _LOOK_NS = 250_000_000
 """How often each CPU looks whether the agent is silent."""
 _SYS = {"move_pages": 279, "ioprio_get": 252, "ioprio_set": 251, "move_mount": 429, "pivot_root": 155}  # x86-64
@@ -65,7 +69,7 @@ def guard_sensor() -> Sensor:
         _unproven("silence", AttachType.PERF_EVENT, str(_LOOK_NS)),
     )
     sources = tuple(map(files("krie.bpf").joinpath, ("guard.bpf.c", "heart.bpf.c")))
-    return Sensor(NAME, "1", (*hooks, *seen), sources=sources, shared=(Beats,))
+    return Sensor(NAME, "1", (*hooks, *seen), sources=sources, defines={"GUARD_SILENT_NS": _SILENT_NS}, shared=(Beats,))
 
 
 def enforcing_sensors() -> tuple[Sensor, Sensor]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Annotated, ClassVar
 
+from .agreed import C_DEFINES, PEEK_BYTES
 from .identity import Identity
 from .layout import Doc
-from .shared import Nested, Shared, constants
+from .shared import Memory, Nested, Shared, constants
 from .wire import U16, U32, U64, Comm
 
 
@@ -240,11 +241,21 @@ class Inspected(Shared):
     comm: Comm
 
 
+@dataclass(frozen=True, slots=True)
+class Peeked(Shared):
+    """What `krie_peek` answers. The keeper reads it and imports none of this: it is told where the memory begins."""
+
+    C_NAME: ClassVar[str] = "krie_peeked"
+    failed: U64
+    memory: Annotated[bytes, Memory(PEEK_BYTES // 8)]
+
+
 STRUCTS: tuple[type[Shared], ...] = (
     Process, File, State, Count, Limits, Spender, Budget, Verdict, Busy, Settings, FieldTable, Outcome,
-    Inspected,
+    Inspected, Peeked,
 )  # fmt: skip
 CONSTANTS = {
+    **C_DEFINES,
     **constants("KRIE", Importance),
     **constants("KRIE_BUSY", Flags),
     **constants("KRIE_CHANGE", Change),

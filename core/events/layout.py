@@ -127,6 +127,10 @@ class Layout:
             values[index] = convert(values[index])
         return values
 
+    def offset(self, name: str) -> int:
+        """Where a field begins."""
+        return next(each.offset for each in self.fields if each.name == name)
+
     def raw(self, raw: bytes) -> dict[str, Any]:
         """The same without turning them into Python values, by name."""
         names = (each.name for each in self.data_fields)

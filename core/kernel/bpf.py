@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ..errors import KernelError, ProgramLoadError
+from ..events.agreed import SECRET_ARGUMENT
 from .libc import libc
 
 _SYS_BPF = 321  # x86-64
 _LOG_BYTES = 4 << 20
 _LOG_LINES = 15
-SECRET_ARGUMENT = 6
-"""The one by which who runs a program of the agent's own says the secret: as in `bpf/krie.h`."""
 
 
 class Command(IntEnum):
@@ -262,8 +261,8 @@ def next_key(descriptor: int, key: bytes | None, key_bytes: int) -> bytes | None
 def test_run(descriptor: int, arguments: tuple[int, ...], secret: int = 0) -> int:  # noqa: PT028 - no test
     """Run a raw tracepoint program once in this process, with `arguments` as its context (5.10, 1b4d60ec162f).
 
-    `secret`: what programs of the agent's own ask for, as `KRIE_SECRET_ARGUMENT` in `bpf/krie.h`. Returns what the
-    program returns, as a signed number.
+    `secret`: what programs of the agent's own ask for, behind the other arguments. Returns what the program
+    returns, as a signed number.
     """
     given = struct.pack(f"={len(arguments)}Q", *arguments).ljust(8 * SECRET_ARGUMENT, b"\0")
     context = ctypes.create_string_buffer(given + struct.pack("=Q", secret), len(given) + 8)

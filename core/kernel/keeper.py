@@ -69,7 +69,7 @@ def let_go(held: Iterable[Held], switches: Switches, state: int) -> None:
     `state`: descriptor of the agent's state in BPF.
     """
     numbers = dict.fromkeys(("agent", "socket", "program", "answer", "tracefs", "debugfs", "kprobe_type"), -1)
-    others = {"state": state, "answer_bytes": 0, "secret": 0, "agent_tgid": 0}
+    others = {"state": state, "answer_bytes": 0, "answer_at": 0, "secret": 0, "agent_tgid": 0}
     _Keeper({**numbers, **others}, Addresses(), held, switches).run_alone()
 
 
@@ -91,6 +91,7 @@ class _Keeper:
     ) -> None:
         self._agent, self._state = numbers["agent"], numbers["state"]
         self._peek, self._answer, self._answer_bytes = numbers["program"], numbers["answer"], numbers["answer_bytes"]
+        self._answer_at = numbers["answer_at"]
         self._secret = numbers["secret"]
         # None where there is no agent: this takes no descriptor, of which there may be none left.
         self._socket = socket.socket(fileno=numbers["socket"]) if numbers["socket"] >= 0 else None
@@ -259,9 +260,9 @@ class _Keeper:
     def _read(self, address: int, count: int) -> bytes:
         bpf.test_run(self._peek, (address, count), self._secret)
         raw = bpf.lookup(self._answer, ONLY, self._answer_bytes) or bytes(self._answer_bytes)
-        if any(raw[:8]):
+        if any(raw[: self._answer_at]):
             raise KernelError(f"reading kernel memory at {address:#x}")
-        return raw[8 : 8 + count]
+        return raw[self._answer_at : self._answer_at + count]
 
 
 def kernel_log(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -99,8 +98,3 @@ class Maps(Mapping[str, Map]):
         chosen = Maps({})
         chosen._maps = {name: each for name, each in self._maps.items() if name.startswith(prefix)}
         return chosen
-
-
-def total(values: bytes, form: str) -> tuple[int, ...]:
-    """Sum a per-CPU value over the CPUs; `form` is the `struct` format of one CPU's value (a multiple of 8 bytes)."""
-    return tuple(sum(column) for column in zip(*struct.iter_unpack(form, values), strict=True))

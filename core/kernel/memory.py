@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from ..errors import KernelError, LockedDownError, ProgramLoadError
+from ..events.agreed import SECRET_ARGUMENT
 from ..privileges import locked_down
 from . import bpf
 from .counting import instruction
@@ -132,7 +133,7 @@ def _reading(array_map: int, secret: int) -> bytes:
     return b"".join(
         (
             instruction(0xBF, 0x16),  # r6 = r1, the context
-            instruction(0x79, 0x61, 8 * bpf.SECRET_ARGUMENT, 0),  # r1 = the caller's secret
+            instruction(0x79, 0x61, 8 * SECRET_ARGUMENT, 0),  # r1 = the caller's secret
             instruction(0x18, 0x02, 0, low) + instruction(0, 0, 0, high),  # r2 = the secret
             instruction(0x5D, 0x21, 13, 0),  # if r1 != r2 skip to the failure
             instruction(0x62, 0x0A, -4, 0),  # *(u32 *)(r10 - 4) = 0

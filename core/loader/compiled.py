@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import KernelError
+from ..events.agreed import FROZEN
 from ..events.table_layout import SIZE as TABLE_BYTES
 from ..kernel import bpf
 from .object import Object, with_maps
 
 _TABLES = "krie_tables"
-_FROZEN = 1 << 30
-"""`KRIE_FROZEN` in `bpf/prelude.bpf.c`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,8 @@ def instantiate(made: Object, entries: Mapping[str, int], kinds: int) -> Compile
 
 def _map(shape: bpf.MapShape) -> int:
     """Its descriptor. One that programs alone write is frozen, before anybody else can have written it."""
-    made = bpf.map_of_shape(replace(shape, flags=shape.flags & ~_FROZEN))
-    if shape.flags & _FROZEN:
+    made = bpf.map_of_shape(replace(shape, flags=shape.flags & ~FROZEN))
+    if shape.flags & FROZEN:
         try:
             bpf.freeze(made)
         except KernelError:

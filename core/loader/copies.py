@@ -5,22 +5,20 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-_SELF = 0x6B72696573656C66
-"""What `krie_self()` in `bpf/krie.h` is before it is written over."""
-_SECRET = 0x6B72696573656372
-"""What `krie_secret()` there is before that."""
+from ..events.agreed import SECRET, SELF
+
 _LOAD_64 = 0x18
 _INSTRUCTION = struct.Struct("<BBhI")
 
 
 def copy_for(index: int, argument: int, instructions: bytes) -> bytes:
     """The instructions of the program with this index in `krie_alive` and this argument."""
-    return _written_over(instructions, _SELF, argument << 32 | index)
+    return _written_over(instructions, SELF, argument << 32 | index)
 
 
 def with_secret(secret: int, instructions: bytes) -> bytes:
     """The instructions of a program that only does something for whoever knows this number of 64 bits."""
-    return _written_over(instructions, _SECRET, secret)
+    return _written_over(instructions, SECRET, secret)
 
 
 def _written_over(instructions: bytes, before: int, after: int) -> bytes:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from krie import Map, total
+from krie import Map
 from krie.agent.loading import load_sensors
 from krie.config import Config
 from krie.kernel.memory import open_memories
 from krie.kernel.run_statistics import enable_run_statistics, program_statistics
 from krie.plugins.syscall_table.code_watch import CodeWatch
-from krie.plugins.syscall_table.events import PIECE_BYTES
+from krie.plugins.syscall_table.maps import Look
 
 _PASSES = 20
 _WATCHED_S = 20.0
@@ -60,7 +60,7 @@ def looks(row: Callable[..., None]) -> None:
 
 
 def _taken(table: Map) -> int:
-    return int(total(list(table.array())[_TIMER], f"={PIECE_BYTES}x4Q")[2])
+    return sum(each.looks for each in Look.each(list(table.array())[_TIMER]))
 
 
 def _wait(watch: CodeWatch) -> int:

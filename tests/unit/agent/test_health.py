@@ -8,7 +8,6 @@ from krie import Alternative, AttachType, CannotProve, Probe, Program, Sensor
 from krie.agent.health import Canaries, Losses, ProbeHealth, health_facts
 from krie.events.agent import AGENT_EVENTS
 from krie.events.event import EventTypes
-from krie.kernel.maps import total
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 
@@ -51,10 +50,6 @@ def test_a_canary_that_cannot_run_silences_nothing() -> None:
 
 def losses(counts: Array) -> Losses:
     return Losses(TYPES, KINDS, counts)  # type: ignore[arg-type]
-
-
-def test_values_are_summed_over_cpus() -> None:
-    assert total(struct.pack("=4Q", 1, 2, 30, 40), "=QQ") == (31, 42)
 
 
 def test_what_did_not_fit_is_told_once_and_then_what_was_added() -> None:

@@ -1,5 +1,6 @@
 """Structs and constants that C and Python share: one declaration, and both sides agree on it."""
 
+import re
 import subprocess
 from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
@@ -9,6 +10,8 @@ from typing import Annotated, ClassVar
 
 import pytest
 from krie import U8, U16, U32, U64, Array, Doc, Memory, Nested, Pad3, PluginError, Sensor, Shared, constants
+from krie.bpf import __file__ as bpf
+from krie.enforce.guard_sensor import enforcing_sensors
 from krie.errors import DecodeError, LayoutError
 from krie.events import core_maps
 from krie.events.shared import declarations
@@ -120,6 +123,16 @@ def test_no_two_of_the_core_have_one_name_in_c() -> None:
     assert sorted(set(names)) == sorted(names)
     assert all(each.startswith("krie_") for each in names)
     assert all(each.startswith("KRIE_") for each in core_maps.CONSTANTS)
+
+
+def test_what_c_and_python_agree_on_is_declared_once() -> None:
+    assert {"KRIE_SECRET_ARGUMENT", "KRIE_SELF", "KRIE_SECRET", "KRIE_FROZEN"} <= core_maps.CONSTANTS.keys()
+    assert "krie_peeked" in {each.C_NAME for each in core_maps.STRUCTS}
+    source = "".join(each.read_text() for each in Path(bpf).parent.iterdir() if each.name.endswith((".h", ".c")))
+    defined = set(re.findall(r"#define (\w+)", source)) | set(re.findall(r"^struct (\w+) \{", source, re.MULTILINE))
+    sensors = [name for each in enforcing_sensors() for name in each.defines]
+    assert "GUARD_SILENT_NS" in sensors
+    assert not defined & {*core_maps.CONSTANTS, *sensors, *(each.C_NAME for each in core_maps.STRUCTS)}
 
 
 def test_the_core_is_laid_out_as_a_compiler_does(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Process:
         with monkeypatch.context() as context:
             context.setattr("os.pidfd_open", lambda _: agent)
             held = [Held(0, BREAKPOINT, TRAP, self.write)]
-            others = {"answer_bytes": 16, "kprobe_type": -1, "secret": 0, "agent_tgid": self.agent.pid}
+            others = {"answer_bytes": 16, "answer_at": 8, "kprobe_type": -1, "secret": 0, "agent_tgid": self.agent.pid}
             self.keeper = Keeper({**numbers, **others}, Addresses(), held)
         self.process, self.mine = self.keeper._process, self.keeper._socket
         os.close(null)
@@ -121,7 +121,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[_Keeper, Events, 
     monkeypatch.setattr("krie.kernel.keeper.Traps", lambda *_: events)
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     numbers = dict.fromkeys(("agent", "state", "program", "answer", "tracefs", "debugfs", "kprobe_type", "secret"), -1)
-    others = {"socket": theirs.detach(), "state": 1 << 20, "answer_bytes": 16, "agent_tgid": 1}
+    others = {"socket": theirs.detach(), "state": 1 << 20, "answer_bytes": 16, "answer_at": 8, "agent_tgid": 1}
     held = [Held(0, TRAP_KIND, TRAP, os.open("/dev/null", os.O_RDONLY))]
     kept = _Keeper({**numbers, **others}, Addresses(), held)
     yield kept, events, mine

@@ -2,7 +2,10 @@
 
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -18,6 +21,8 @@ blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 agent = socket.socket(fileno=json.loads(sys.argv[2])["numbers"]["socket"])
 agent.send(" ".join(each.name for each in blocked).encode())
 """
+
+LIGHT = ("", ".agreed", ".numbers")
 
 
 @pytest.fixture
@@ -36,11 +41,21 @@ def test_no_signal_ends_it_on_its_way_to_where_it_ignores_them(keeper: Keeper) -
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(IGNORED)
 
 
+def test_it_imports_little() -> None:
+    program = keeping._PROGRAM.replace("main(sys.argv[2])", "print(*sys.modules)")
+    package = str(Path(keeping.__file__).parents[1])
+    run = [sys.executable, "-I", "-S", "-c", program, package]
+    imported = set(subprocess.run(run, check=True, capture_output=True, text=True).stdout.split())
+    assert {each for each in imported if each.startswith("krie.events")} == {f"krie.events{x}" for x in LIGHT}
+
+
 def test_what_does_not_reach_it_for_want_of_descriptors_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("krie.kernel.keeper.kernel_log", said.append)
     mine, theirs = socket.socketpair()
-    numbers = dict.fromkeys(("agent", "program", "answer", "answer_bytes", "state", "secret", "tracefs"), -1)
+    numbers = dict.fromkeys(
+        ("agent", "program", "answer", "answer_at", "answer_bytes", "state", "secret", "tracefs"), -1
+    )
     agrees = cast("Switches", SimpleNamespace(agree=lambda _: True, idle=1 << 20))
     made = _Keeper({**numbers, "agent_tgid": 1, "socket": theirs.detach()}, Addresses(), (), agrees)
     assert made._socket is not None

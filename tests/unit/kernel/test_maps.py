@@ -1,11 +1,9 @@
 """Maps by descriptor, as far as no kernel is asked."""
 
-import struct
-
 import pytest
 from krie import KernelError
 from krie.kernel.bpf import MapType
-from krie.kernel.maps import Map, possible_cpus, total
+from krie.kernel.maps import Map, possible_cpus
 
 
 @pytest.mark.parametrize(("value_bytes", "of_one_cpu"), [(8, 8), (12, 16), (1, 8), (16, 16)])
@@ -22,7 +20,3 @@ def test_keys_of_another_size_are_never_passed_on(key: bytes) -> None:
         made.get(key)
     with pytest.raises(KernelError, match="sizes are 4 and 8 bytes"):
         made.set(key, bytes(8))
-
-
-def test_sums_over_cpus_are_by_column() -> None:
-    assert total(struct.pack("=6Q", 1, 2, 10, 20, 100, 200), "=QQ") == (111, 222)
