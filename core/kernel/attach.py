@@ -76,8 +76,8 @@ def obstacle(type_: AttachType, places: Places) -> str:
     return ""
 
 
-def load(program: Program, instructions: bytes, places: Places) -> int:
-    """Load the instructions for the program's target; returns the descriptor.
+def load(program: Program, instructions: bytes, places: Places, name: str = "") -> int:
+    """Load the instructions for the program's target; returns the descriptor. `name`: what the kernel calls it.
 
     Raises `ProgramLoadError`, `AttachError`.
     """
@@ -89,7 +89,7 @@ def load(program: Program, instructions: bytes, places: Places) -> int:
         if not btf_id:
             hint = f"this kernel's BTF has no function {function}"
             raise AttachError(f"{program.attach} {program.target}", errno.ENOENT, hint)
-    return bpf.prog_load(bpf.ProgramSpec(program.function, type_, expected, btf_id), instructions)
+    return bpf.prog_load(bpf.ProgramSpec(program.function, type_, expected, btf_id, name), instructions)
 
 
 def attach(program: Program, descriptor: int, places: Places) -> list[int]:

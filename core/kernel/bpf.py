@@ -85,10 +85,12 @@ class ProgramSpec:
     """What PROG_LOAD needs to know besides the instructions."""
 
     name: str
+    """For people. The kernel gets its first 15 characters, unless it has a name of its own there."""
     type: ProgType
     expected_attach_type: int = 0
     attach_btf_id: int = 0
     """BTF id of the kernel function that an LSM, fentry or fmod_ret program is for."""
+    kernel_name: str = ""
 
 
 def prog_load(spec: ProgramSpec, instructions: bytes) -> int:
@@ -104,7 +106,9 @@ def prog_load(spec: ProgramSpec, instructions: bytes) -> int:
             "=IIQQ", spec.type, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
         )
         logging = struct.pack("=IIQ", 1, len(log), ctypes.addressof(log)) if log is not None else bytes(16)
-        tail = struct.pack("=II16sII", 0, 0, spec.name.encode()[:15], 0, spec.expected_attach_type)
+        tail = struct.pack(
+            "=II16sII", 0, 0, (spec.kernel_name or spec.name).encode()[:15], 0, spec.expected_attach_type
+        )
         attach = struct.pack("=II", spec.attach_btf_id, 0)
         return call(Command.PROG_LOAD, (head + logging + tail).ljust(108, b"\0") + attach)
 

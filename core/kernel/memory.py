@@ -78,25 +78,25 @@ def open_memory(stack: ExitStack) -> tuple[KernelMemory, int]:
     return memory, answer
 
 
-def _open(stack: ExitStack) -> tuple[KernelMemory, int, int]:
-    """The same with the secret."""
+def _open(stack: ExitStack, name: str = "krie_read") -> tuple[KernelMemory, int, int]:
+    """The same with the secret. `name`: of the program."""
     secret = int.from_bytes(os.urandom(8), "little")
     bpf.allow_locked_memory()
     shape = bpf.MapShape(bpf.MapType.ARRAY, 4, PIECE_BYTES, 1, _F_MMAPABLE, "krie_window")
     answer = bpf.map_of_shape(shape)
     stack.callback(os.close, answer)
     bpf.freeze(answer)  # nobody else maps it writable, and so has us read what is not there
-    program = _load(_reading(answer, secret))
+    program = _load(name, _reading(answer, secret))
     stack.callback(os.close, program)
     memory, window = memory_of(program, answer, secret)
     stack.callback(window.close)
     return memory, answer, secret
 
 
-def _load(instructions: bytes) -> int:
+def _load(name: str, instructions: bytes) -> int:
     """Descriptor of the program that reads. The verifier would only say that it knows no such helper."""
     try:
-        return bpf.prog_load(bpf.ProgramSpec("krie_read", bpf.ProgType.RAW_TRACEPOINT), instructions)
+        return bpf.prog_load(bpf.ProgramSpec(name, bpf.ProgType.RAW_TRACEPOINT), instructions)
     except ProgramLoadError as error:
         mode = locked_down()
         if mode != "confidentiality" and _READER not in error.log:
@@ -110,7 +110,7 @@ def _load(instructions: bytes) -> int:
 def open_memories(stack: ExitStack) -> tuple[KernelMemory, tuple[int, int]]:
     """The same with a spare; the descriptors are those of both maps. Raises `KernelError`."""
     memory, window = open_memory(stack)
-    other, spare_window, secret = _open(stack)
+    other, spare_window, secret = _open(stack, "krie_read_spare")
     memory.spare = (other.program, spare_window, secret)
     return memory, (window, spare_window)
 

@@ -42,7 +42,8 @@ class Program:
     attach: AttachType
     target: str
     function: str
-    """Name in C; must start with `<plugin>_`. It is the program's name in the kernel, which keeps 15 characters."""
+    """Name in C; must start with `<plugin>_`. The kernel keeps 15 characters of a name, so there it is shorter, with a
+    number by which no two programs have the same: `krie.loader.program_name`."""
     offset: int = 0
     optional: bool = False
     """Left out, and named as such, where this kernel has no such function: then there is nothing to see."""

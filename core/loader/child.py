@@ -34,6 +34,7 @@ from .compiler import FLAGS, QUIET, WARNINGS, CompilationError
 from .copies import copy_for, with_secret
 from .holding import Holding
 from .messages import Failure, Loaded, Purpose, Request
+from .program_name import name_of
 from .record_source import trial_program
 from .source import SensorSource, Unit, assemble
 from .unit_cache import Folders, compile_into, obtain
@@ -130,9 +131,10 @@ class Loader:
         new: dict[str, Sequence[int]] = {**_maps_of(compiled), **own}
 
         def load(program: Program) -> int:
-            index = unit.programs.index(program.label)
-            code = copy_for(index, program.argument, compiled.instructions(program.function))
-            return attach.load(program, code, self._places)
+            code = copy_for(
+                unit.programs.index(program.label), program.argument, compiled.instructions(program.function)
+            )
+            return attach.load(program, code, self._places, name_of(program, unit))
 
         def note(program: Program, links: Sequence[int]) -> None:
             if (standing := holding.note(program, links)) is not None:
@@ -230,7 +232,8 @@ class Loader:
         self._channel.send(message, [each for _, each in named])
 
     def _load_dispatcher(self, compiled: Compiled, layer: int) -> int:
-        spec = bpf.ProgramSpec(dispatch.FUNCTION, bpf.ProgType.RAW_TRACEPOINT)
+        name = f"{dispatch.FUNCTION}_{layer:x}" if layer else dispatch.FUNCTION
+        spec = bpf.ProgramSpec(name, bpf.ProgType.RAW_TRACEPOINT)
         return bpf.prog_load(spec, copy_for(0, layer, compiled.instructions(dispatch.FUNCTION)))
 
     def _load_raw(self, function: str, compiled: Compiled, secret: int = 0) -> int:

@@ -13,7 +13,8 @@ _FROM = 500
 
 
 class Early:
-    """Takes maps and programs by name, as soon as they are there, in a thread of its own."""
+    """Takes maps and programs by name (of sensors' programs without its number), as soon as they are there, in a thread
+    of its own."""
 
     def __init__(
         self, maps: Iterable[str], programs: Iterable[str], taken: Callable[[str, int], None] = lambda *_: None
@@ -47,7 +48,9 @@ class Early:
 
     def _look(self, wanted: dict[str, int], next_: int, get: int) -> None:
         for found, descriptor in own_bpf.named(next_, get, 0, 0):
-            if wanted.get(found, 0) < 0:
-                wanted[found] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FROM)
-                self._taken(found, wanted[found])
+            # Sensors' programs have a number behind their name: see krie.loader.program_name.
+            name = next((each for each in (found, found.rpartition("_")[0]) if wanted.get(each, 0) < 0), "")
+            if name:
+                wanted[name] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FROM)
+                self._taken(name, wanted[name])
             os.close(descriptor)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.needs("guest", "kprobe")
 TRACE_ITER = 28
 _SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF
 _MAPS = ("krie_agent", "krie_busy", "krie_window", "krie_poisoned")
-_PROGRAMS = ("krie_change", "guard_silence")
+_PROGRAMS = ("krie_change", "gua_silence")
 _PERF_EVENT = bpf.ProgType.PERF_EVENT
 _EXIT = returning(0)
 _DISARM = b"".join(
@@ -210,7 +210,7 @@ def test_nobody_has_it_in_a_map_of_maps_or_of_programs(site: Site) -> None:
 
 def test_a_program_is_put_on_no_event_of_somebody_elses(site: Site) -> None:
     """By ioctl(2), which is no command of bpf(2), on a clock and by a second descriptor; programs of his own are."""
-    program, mine = site.early.program["guard_silence"], bpf.prog_load(bpf.ProgramSpec("mine", _PERF_EVENT), _EXIT)
+    program, mine = site.early.program["gua_silence"], bpf.prog_load(bpf.ProgramSpec("mine", _PERF_EVENT), _EXIT)
     before = told(site, "object_used")
     event, again = perf_event(SOFTWARE, 0, period=10**9), os.dup(program)
     try:
