@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from inspect import get_annotations
@@ -65,7 +65,7 @@ def _wire_type(owner: str, name: str, hint: Any) -> tuple[WireType, str, bool]:
     inline = any(isinstance(each, Inline) for each in metadata)
     wires = [each for each in metadata if not isinstance(each, Doc | Inline)]
     if len(wires) != 1 or not hasattr(wires[0], "code"):
-        raise LayoutError(owner, name, f"{hint!r} is no wire type; use the names of krie.wire, such as U32 or Bool")
+        raise LayoutError(owner, name, f"{hint!r} is not a wire type; use one of krie's, such as U32 or Bool")
     wire = wires[0]
     if inline and (isinstance(wire, Bytes | Bitmap) or (isinstance(wire, Chars) and wire.count > NAME_BYTES)):
         raise LayoutError(owner, name, f"cannot be inline: no number, and no text of up to {NAME_BYTES} bytes")
@@ -96,8 +96,8 @@ class Layout:
             wire, doc, inline = _wire_type(name, each.name, hints[each.name])
             width = WIDTHS.get(wire.code, 1)
             if offset % width:
-                mend = f"move it before {_first_narrower(fields, width)}: fields are ordered by size, the largest first"
-                raise LayoutError(name, each.name, f"is not aligned to {width} bytes; {mend}")
+                own = (before for before in fields if before.name in _annotations(record))
+                raise LayoutError(name, each.name, f"is not aligned to {width} bytes; {_move(own, width)}")
             size = struct.calcsize("<" + wire.code)
             if fields and _is_padding(fields[-1]):
                 mend = "order the fields by size, the largest first"
@@ -168,8 +168,11 @@ def _is_padding(each: Field) -> bool:
     return isinstance(each.wire, Bytes) and each.wire.padding
 
 
-def _first_narrower(fields: list[Field], width: int) -> str:
-    return next(each.name for each in fields if WIDTHS.get(each.wire.code, 1) < width)
+def _move(own: Iterable[Field], width: int) -> str:
+    """Where a field of this width goes. `own`: those before it that its class itself declares, not the header's."""
+    order = "the fields by size, the largest first"
+    first = next((each.name for each in own if WIDTHS.get(each.wire.code, 1) < width), "")
+    return f"move it before {first}: order {order}" if first else f"order {order}"
 
 
 def _mend(last: Field, alignment: int) -> str:

@@ -179,14 +179,14 @@ def _declared(**annotations: object) -> type[Any]:
     [
         (
             {"a": U8, "b": U32},
-            "Broken.b: is not aligned to 4 bytes; move it before a: fields are ordered by size, the largest first",
+            "Broken.b: is not aligned to 4 bytes; move it before a: order the fields by size, the largest first",
         ),
         ({"a": U32}, 'Broken.a: the record has 4 bytes, which is no multiple of 8; add `pad: Pad4 = b""` behind it'),
         ({"a": U32, "p": Pad1}, "Broken.p: the record has 5 bytes, which is no multiple of 8; make it Pad4"),
         ({"a": U64, "p": Pad5}, "Broken.p: the record has 13 bytes, which is no multiple of 8; remove it"),
-        ({"a": int}, "Broken.a: <class 'int'> is no wire type; use the names of krie.wire, such as U32 or Bool"),
+        ({"a": int}, "Broken.a: <class 'int'> is not a wire type; use one of krie's, such as U32 or Bool"),
         ({"a": Pad4, "b": U32}, "Broken.a: padding must come last; order the fields by size, the largest first"),
-        ({"a": Annotated[int, Doc("no type")]}, "is no wire type"),
+        ({"a": Annotated[int, Doc("no type")]}, "is not a wire type"),
         ({"short": U64}, "Broken.short: is a word of C; give the field another name"),
     ],
 )
@@ -194,6 +194,12 @@ def test_surprising_layouts_are_refused_by_name(annotations: dict[str, object], 
     with pytest.raises(LayoutError) as caught:
         Layout(_declared(**annotations))
     assert message in str(caught.value)
+
+
+def test_only_fields_of_its_own_are_named_to_be_moved() -> None:
+    namespace = {"__annotations__": {"a": U8, "b": U32}, "__module__": __name__, "KIND": 0x8001, "NAME": "a.b"}
+    with pytest.raises(LayoutError, match="Twin.b: is not aligned to 4 bytes; move it before a: order the fields"):
+        Layout(dataclass(frozen=True)(type("Twin", (Event,), namespace)))
 
 
 def _event(name: str, kind: int, tag: str = "Twin") -> type[Event]:
