@@ -38,6 +38,15 @@ def test_all_of_what_no_source_declares(all_of_them: set[str]) -> None:
         (f"void f({STRUCT} *known) {{ known->operation = 2; }}", {"operation"}),
         (f"{STRUCT} known = {{}}; record->operation = 2; /* known.operation = 2 */", set()),
         ("struct other known = {}; known.operation = 2;", set()),
+        (f"{STRUCT} known = {{}}; if (known.operation == 2) return;", set()),
+        (f"{STRUCT} known = {{}}; at(known.operation, flags & known.target_tgid, sizeof(known.target_comm));", set()),
+        (f"{STRUCT} known = {{}}; known.operation |= 2; known.target_tgid++;", {"operation", "target_tgid"}),
+        (
+            f"{STRUCT} known = {{}}; read(4, &known.operation); put((void *)&known.target_tgid);",
+            {"operation", "target_tgid"},
+        ),
+        (f"{STRUCT} known = {{}}; read(known.target_comm, sizeof(known.target_comm), from);", {"target_comm"}),
+        (f"{STRUCT} known = {{}}; known.target_comm[0] = 0;", {"target_comm"}),
     ],
 )
 def test_what_is_filled_is_not_told(tmp_path: Path, all_of_them: set[str], c: str, filled: set[str]) -> None:
