@@ -82,16 +82,32 @@ def _weight(rule: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _details(event: Mapping[str, Any]) -> str:
-    """What matters of an event in one line: no flags, nothing empty, and of another process who it is."""
-    parts = []
+    """What matters of an event in one line: its name, other texts and processes, and then numbers.
+
+    No flags, nothing empty, and of another process who it is. A zero is told where its counterpart is none, as in
+    `old_uid=1000 new_uid=0`.
+    """
     others = tuple(f"{name}_" for name, value in event.items() if isinstance(value, Mapping))
-    for name, value in event.items():
-        if isinstance(value, Mapping):
-            who = value.get("exe") if value.get("exe_known") else value.get("comm")
-            parts.append(f"{name}={_text(who)}({value.get('tgid')})")
-        elif value and not isinstance(value, bool) and not name.startswith(others):
-            parts.append(f"{name}={_text(value)}")
-    return " ".join(parts)
+    known = {
+        name: value for name, value in event.items() if not isinstance(value, bool) and not name.startswith(others)
+    }
+    numbers = {name: value for name, value in known.items() if isinstance(value, int | float)}
+    paired = {_last_word(name) for name, value in numbers.items() if value} - {""}
+    texts = sorted((name for name in known if name not in numbers and known[name]), key=lambda name: name != "name")
+    told = (name for name, value in numbers.items() if value or _last_word(name) in paired)
+    return " ".join(f"{name}={_value(known[name])}" for name in (*texts, *told))
+
+
+def _last_word(name: str) -> str:
+    """Of a name of several words."""
+    return name.rpartition("_")[2] if "_" in name else ""
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        who = value.get("exe") if value.get("exe_known") else value.get("comm")
+        return f"{_text(who)}({value.get('tgid')})"
+    return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -52,3 +52,31 @@ def test_lines_of_an_agent_that_did_not_tell_severities(capsys: pytest.CaptureFi
 
 def test_the_worst_severity_is_the_last() -> None:
     assert list(SEVERITIES) == ["low", "medium", "high", "critical"]
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (
+            {
+                "new_int": 0,
+                "old_int": 2,
+                "file_pos": 0,
+                "length": 2,
+                "old": "2\n",
+                "new": "0\n",
+                "name": "a/b",
+                "x": True,
+            }
+            | {"change": "lower", "empty": ""},
+            "name=a/b old='2' new='0' change=lower new_int=0 old_int=2 length=2",
+        ),
+        ({"operation": 7, "flags": ["a", "b"], "count": 0}, "flags=a,b operation=7"),
+        ({"old_uid": 1000, "new_uid": 0, "comm": "x y"}, "comm='x y' old_uid=1000 new_uid=0"),
+    ],
+)
+def test_texts_come_before_numbers_and_the_name_before_all(
+    capsys: pytest.CaptureFixture[str], event: dict[str, Any], told: str
+) -> None:
+    Live(console()).show(entry(event=event))
+    assert f" {told} " in capsys.readouterr().out
