@@ -16,6 +16,7 @@ from ..config import load_config
 from ..errors import ExitCode
 from ..interruption import Interrupted, end_by, interrupt_by_signals
 from ..output import complain, complain_of, log_to_stderr, visible_streams
+from ..plugin.installed import require_all_installed
 from ..trusted_code import only_trusted_imports
 from .agent import Agent
 from .service_manager import tell_ready
@@ -50,6 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         config = load_config(options.config)
         with ExitStack() as stack:
             stack.enter_context(only_trusted_imports())
+            require_all_installed(config.plugins, str(options.config))
             _log.info("arming: probes of %s are compiled, attached and tried", ", ".join(config.plugins) or "no plugin")
             agent = Agent(config, str(options.config), stack, output=output)
             tell_ready()

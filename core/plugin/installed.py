@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from ..errors import ConfigError, PluginError
@@ -25,6 +25,13 @@ def require_installed(name: str, installed: Mapping[str, EntryPoint], place: str
     """Raise `ConfigError` for a name in the configuration, `place`, that no installed plugin has."""
     if name not in installed:
         raise ConfigError(f"{place}: [plugins.{name}]", f"names no installed plugin; {_hint(name, installed)}")
+
+
+def require_all_installed(names: Iterable[str], place: str) -> None:
+    """The same of all of them. Raises `PluginError`, too, as `available` does."""
+    installed = available()
+    for each in names:
+        require_installed(each, installed, place)
 
 
 def _hint(name: str, installed: Mapping[str, EntryPoint]) -> str:

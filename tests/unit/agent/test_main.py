@@ -62,6 +62,18 @@ def test_a_signal_undoes_a_start_in_order(
     assert capsys.readouterr().err.endswith(f"krie: {number.name} ended the start\n")
 
 
+def test_a_plugin_that_is_not_there_is_told_and_nothing_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "krie.toml"
+    config.write_text("[plugins.runtime_integrty]\n")
+    config.chmod(0o600)
+    assert main(["--config", str(config)]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "did you mean 'runtime_integrity'?" in said
+    assert "arming" not in said
+
+
 def test_who_is_ended_by_a_signal_says_so() -> None:
     code = "from krie.interruption import *; import signal; end_by(signal.SIGTERM)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
