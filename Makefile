@@ -65,7 +65,7 @@ release:  ## build into build/release: sdist, wheel, SBOM, provenance, checksums
 
 format:   ## format Python, BPF C and Rego
 	@tools/setup test
-	@$(BIN)/clang-format -i bpf/*.c bpf/*.h plugins/*/*.c
+	@$(BIN)/clang-format -i bpf/*.[ch] plugins/*/*.c examples/*/*/*.c tests/*/*.c tests/*/*/*.[ch]
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix . && .cache/tools/opa fmt -w policies examples
 
 lock:     ## resolve the dependencies anew, with hashes

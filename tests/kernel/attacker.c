@@ -25,7 +25,10 @@ static long call3(long number, long first, long second, long third)
 {
 	long result;
 
-	asm volatile("syscall" : "=a"(result) : "a"(number), "D"(first), "S"(second), "d"(third) : "rcx", "r11", "memory");
+	asm volatile("syscall"
+		     : "=a"(result)
+		     : "a"(number), "D"(first), "S"(second), "d"(third)
+		     : "rcx", "r11", "memory");
 	return result;
 }
 
@@ -54,7 +57,8 @@ static void attack(int device, const char *init_task, int escape, char **hijack)
 		memory = bounce;
 	if (hijack)
 		snprintf(command, sizeof(command), "hijack %s %s %s %s %lx %lx %lx", hijack[0], init_task, hijack[1],
-			 hijack[2], (unsigned long)memory, escape ? (unsigned long)landed : 0, (unsigned long)(stack + sizeof(stack) - 8));
+			 hijack[2], (unsigned long)memory, escape ? (unsigned long)landed : 0,
+			 (unsigned long)(stack + sizeof(stack) - 8));
 	else if (escape)
 		snprintf(command, sizeof(command), "escape %s %lx %lx", init_task, (unsigned long)landed,
 			 (unsigned long)(stack + sizeof(stack) - 8));
@@ -88,7 +92,8 @@ int main(int count, char **arguments)
 		snprintf(path, sizeof(path), "%s/%d", arguments[2], round);
 		child = fork();
 		if (child == 0)
-			attack(device, arguments[3], !strcmp(arguments[4], "escape"), count == 8 ? arguments + 5 : NULL);
+			attack(device, arguments[3], !strcmp(arguments[4], "escape"),
+			       count == 8 ? arguments + 5 : NULL);
 		if (child < 0 || waitpid(child, &status, 0) != child)
 			return 1;
 		killed += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;

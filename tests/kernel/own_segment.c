@@ -14,19 +14,32 @@ static unsigned long stack;
 int main(void)
 {
 	struct user_desc segment = {
-		.limit = 0xfffff, .limit_in_pages = 1, .seg_32bit = 1, .contents = MODIFY_LDT_CONTENTS_CODE, .useable = 1,
+		.limit = 0xfffff,
+		.limit_in_pages = 1,
+		.seg_32bit = 1,
+		.contents = MODIFY_LDT_CONTENTS_CODE,
+		.useable = 1,
 	};
-	unsigned char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	unsigned char *page =
+	    mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 	unsigned int name = (unsigned long)page + 2048, back = (unsigned long)page + 1024, flags = O_NONBLOCK;
 	unsigned char code[] = {
-		0xb8, DELETE_MODULE, 0, 0, 0, /* mov eax */
-		0xbb, 0, 0, 0, 0, /* mov ebx, name */
-		0xb9, 0, 0, 0, 0, /* mov ecx, flags */
+		0xb8, DELETE_MODULE,
+		0,    0,
+		0, /* mov eax */
+		0xbb, 0,
+		0,    0,
+		0, /* mov ebx, name */
+		0xb9, 0,
+		0,    0,
+		0, /* mov ecx, flags */
 		0xcd, 0x80,
-		0xea, 0, 0, 0, 0, 0x33, 0, /* jmp 0x33:back */
+		0xea, 0,
+		0,    0,
+		0,    0x33,
+		0, /* jmp 0x33:back */
 	};
-	unsigned char return_[] = {0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0, 0x48, 0x8b, 0x21, 0xc3}; /* rsp = stack; ret */
+	unsigned char return_[] = { 0x48, 0xb9, 0, 0, 0, 0, 0, 0, 0, 0, 0x48, 0x8b, 0x21, 0xc3 }; /* rsp = stack; ret */
 	void *where = &stack;
 	struct {
 		unsigned int offset;

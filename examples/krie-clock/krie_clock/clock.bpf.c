@@ -47,7 +47,7 @@ int clock_settime_hook(u64 *ctx)
 		return 0;
 	/* A time that is not there is read as 0. */
 	return clock_settime_event(KRIE_READ(timespec64, time, tv_sec), clock_settime_what(time, zone),
-				    KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+				   KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 }
 
 /* A system call with these two arguments, in user memory. */

@@ -70,7 +70,8 @@ static int device_release(struct inode *inode, struct file *file)
 	struct effect *effect, *next;
 
 	/* The latest first: list_add() put it at the head. */
-	list_for_each_entry_safe(effect, next, &session->effects, list) {
+	list_for_each_entry_safe(effect, next, &session->effects, list)
+	{
 		effect->undo(effect);
 		kfree(effect);
 	}
@@ -137,8 +138,8 @@ static int hijacked(const char *command)
 	struct hijack how = {};
 	int error = -EINVAL;
 
-	if (sscanf(command, "hijack %15s %lx %lx %lx %lx %lx %lx", how.shape, &how.init_task, &how.init_cred, &how.entry,
-		   &how.user, &code, &stack) == 7)
+	if (sscanf(command, "hijack %15s %lx %lx %lx %lx %lx %lx", how.shape, &how.init_task, &how.init_cred,
+		   &how.entry, &how.user, &code, &stack) == 7)
 		error = 0;
 	how.words = stack; /* where CODE is 0 */
 	kfree(command);

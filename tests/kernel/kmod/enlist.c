@@ -192,12 +192,8 @@ struct way {
 /* Not static: tests change a pointer in it. */
 extern const struct way krie_test_ways[];
 const struct way krie_test_ways[] = {
-	{ "timer", begin_timer },
-	{ "delayed", begin_delayed },
-	{ "work", begin_work },
-	{ "precise", begin_precise },
-	{ "thread", begin_thread },
-	{ "format", begin_format },
+	{ "timer", begin_timer },     { "delayed", begin_delayed }, { "work", begin_work },
+	{ "precise", begin_precise }, { "thread", begin_thread },   { "format", begin_format },
 #ifdef CONFIG_NETFILTER
 	{ "filter", begin_filter },
 #endif

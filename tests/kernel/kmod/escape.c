@@ -29,8 +29,8 @@ noinline void leave_kernel(unsigned long code, unsigned long stack)
 		     "iretq"
 		     :
 		     : [data] "r"((unsigned long)__USER_DS), [stack] "r"(stack),
-		       [flags] "r"((unsigned long)(X86_EFLAGS_IF | X86_EFLAGS_FIXED)), [text] "r"((unsigned long)__USER_CS),
-		       [code] "r"(code)
+		       [flags] "r"((unsigned long)(X86_EFLAGS_IF | X86_EFLAGS_FIXED)),
+		       [text] "r"((unsigned long)__USER_CS), [code] "r"(code)
 		     : "memory");
 }
 STACK_FRAME_NON_STANDARD(leave_kernel);

@@ -40,8 +40,10 @@ struct effect *be_listed(const char *where);
 
 /* Have a system call led to this module. */
 struct diversion {
-	char what[8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump, see divert.c */
-	char how[8]; /* force: with the processor's write protection off; alias: by another mapping; poke: by text_poke() */
+	char what
+	    [8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump, see divert.c */
+	char how
+	    [8]; /* force: with the processor's write protection off; alias: by another mapping; poke: by text_poke() */
 	unsigned long address;
 	unsigned long original; /* what it leads to, and is called then */
 	unsigned long text_poke; /* not exported: its address comes from the caller */
@@ -77,7 +79,8 @@ struct hijack {
 	unsigned long init_task;
 	unsigned long init_cred;
 	unsigned long entry; /* commit_creds(), or an instruction in it */
-	unsigned long user; /* memory: a stack, or code that jumps to where %rbx points. Or the kernel's: where to return to, or an argument */
+	unsigned long
+	    user; /* memory: a stack, or code that jumps to where %rbx points. Or the kernel's: where to return to, or an argument */
 	unsigned long words; /* that the code there takes from the stack */
 };
 int hijack(const struct hijack *how);

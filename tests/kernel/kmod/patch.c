@@ -16,7 +16,8 @@ struct patch_effect {
 	struct ftrace_ops ops;
 };
 
-static void notrace nothing(unsigned long address, unsigned long caller, struct ftrace_ops *ops, struct ftrace_regs *regs)
+static void notrace nothing(unsigned long address, unsigned long caller, struct ftrace_ops *ops,
+			    struct ftrace_regs *regs)
 {
 }
 
