@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from .kernel.btf import Btf
     from .kernel.features import Features
     from .kernel.image import unpacked
-    from .kernel.libc import system_call
     from .kernel.maps import Map, Maps
     from .kernel.memory import KernelMemory, memory_of
     from .kernel.modules import kernel_lines, kprobe_lines, loaded_modules
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from .kernel.program import AttachType, Program, Trap
     from .kernel.symbols import Symbols, addresses, kallsyms_text
     from .kernel.syscalls import numbers_of
+    from .libc import system_call
     from .plugin.hookspecs import API_VERSION, hookimpl
     from .plugin.integrity import Check, Difference
     from .plugin.probe import Alternative, CannotProve, Enforcement, Probe, Sensor
@@ -159,7 +159,7 @@ _MODULES = {
     "kernel.btf": "Btf",
     "kernel.features": "Features",
     "kernel.image": "unpacked",
-    "kernel.libc": "system_call",
+    "libc": "system_call",
     "kernel.maps": "Map Maps",
     "kernel.memory": "KernelMemory memory_of",
     "kernel.modules": "kernel_lines kprobe_lines loaded_modules",

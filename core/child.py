@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import ForkError
-from .kernel.libc import libc
+from .libc import libc
 
 _LENGTH = struct.Struct("=Q")
 _PIECE = 1 << 18

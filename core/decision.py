@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import NamedTuple
-
-from .events.wire import Json
+from typing import Any, NamedTuple
 
 _EPERM = 1
 
@@ -95,9 +93,9 @@ class Decision(NamedTuple):
     engine: str = ""
     """Who decided, where an OPA server is configured: `opa`, or `embedded`, which stood in; else empty."""
 
-    def to_json(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Any]:
         """As the journal writes it."""
-        answer: dict[str, Json] = {
+        answer: dict[str, Any] = {
             "action": str(self.action),
             "scope": str(self.scope),
             "errno": self.errno,

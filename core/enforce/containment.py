@@ -24,9 +24,9 @@ from ..events.identity import Key
 from ..events.operations import ALL, ANY, GUARDED, OPERATIONS, Operation, function_of
 from ..events.shared import Shared
 from ..events.wire import U32, U64, Pad4
-from ..kernel.libc import libc
 from ..kernel.maps import Map
 from ..kernel.program import AttachType, Program
+from ..libc import libc
 from ..plugin.probe import Alternative, Enforcement, Probe, Sensor
 from ..plugin.report import ProbeReport
 from ..processes.sensor import canary as a_child

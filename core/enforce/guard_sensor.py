@@ -23,8 +23,8 @@ from ..events.layout import Doc
 from ..events.shared import Shared
 from ..events.wire import U64
 from ..kernel import bpf
-from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
+from ..libc import libc
 from ..plugin.probe import Alternative, CannotProve, Enforcement, Probe, Sensor
 from ..plugin.report import ProbeReport
 from ..processes.sensor import canary as a_child

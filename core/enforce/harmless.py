@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ..kernel.libc import libc
+from ..libc import libc
 
 _SYS = {  # x86-64
     "semget": 64,

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from ..errors import KernelError, ProgramLoadError
 from ..events.agreed import SECRET_ARGUMENT
-from .libc import libc
+from ..libc import libc
 
 _SYS_BPF = 321  # x86-64
 _LOG_BYTES = 4 << 20

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from ..errors import KernelError
 from ..exhaustion import exhausted
+from ..libc import libc
 from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, numbers, slice_digest
-from .libc import libc
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 _NAMED = (STRUCT, UNION, ENUM, TYPEDEF, ENUM64)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..events.wire import text_of
-from .libc import libc
+from ..libc import libc
 
 _MOST = 4096
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h

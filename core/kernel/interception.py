@@ -23,8 +23,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..errors import KernelError
+from ..libc import libc
 from .bpf import Command, MapShape
-from .libc import libc
 
 _T = TypeVar("_T")
 _PR_SET_NO_NEW_PRIVS = 38

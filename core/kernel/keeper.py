@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 from ..errors import KernelError
 from ..events.numbers import ONLY
+from ..libc import libc
 from . import bpf
 from .detach import detach
-from .libc import libc
 from .mounts import mounted
 from .switches import LIES, WAITS, Addresses, Places, Switches
 from .traps import Traps, address_of

@@ -7,7 +7,7 @@ import fcntl
 import os
 import struct
 
-from .libc import libc
+from ..libc import libc
 
 TRACEPOINT, SOFTWARE = 2, 1
 """Types, PERF_TYPE_..."""

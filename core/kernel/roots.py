@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .libc import libc
+from ..libc import libc
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since 5.2
 _FSCONFIG_CMD_CREATE = 6

@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
-from .libc import libc
+from ..libc import libc
 from .static_keys import StaticKeys
 
 ARMED, OFF, RIGHTED, LIES, WAITS = "armed", "off", "put right", "lies", "waits"

@@ -23,8 +23,8 @@ from ..exhaustion import exhausted_in
 from ..kernel import attach, bpf, dispatch, mounts
 from ..kernel.btf import Btf
 from ..kernel.features import try_features
-from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
+from ..libc import libc
 from ..timings import Timings
 from .ahead import Ahead
 from .alternatives import Alternatives, Held

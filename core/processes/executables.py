@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..events.identity import Identity
-from ..kernel.libc import libc
+from ..libc import libc
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _OVERLAYFS = 0x794C7630  # OVERLAYFS_SUPER_MAGIC

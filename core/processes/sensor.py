@@ -12,8 +12,8 @@ from typing import Annotated, ClassVar
 from ..events.event import Event
 from ..events.layout import Doc
 from ..events.wire import U16, U32, U64, Bool, Bytes
-from ..kernel.libc import libc
 from ..kernel.program import AttachType, Program
+from ..libc import libc
 from ..plugin.probe import Alternative, Probe, Sensor
 from .binding import ProcessRunning
 

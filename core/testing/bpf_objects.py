@@ -8,7 +8,7 @@ import struct
 import time
 from pathlib import Path
 
-from ..kernel.libc import libc
+from ..libc import libc
 from .needs import RESULTS_VARIABLE
 from .patience import PATIENCE_S
 

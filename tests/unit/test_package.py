@@ -2,13 +2,16 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import krie
 import pytest
 
+ROOT = Path(__file__).parents[2]
 IMPORTED = 'import sys; print(*(name for name in sys.modules if name.startswith("krie")))'
 
 
@@ -55,3 +58,17 @@ def test_there_is_no_other_name() -> None:
         getattr(krie, "Evnt")  # noqa: B009 - mypy would refuse the other way
     with pytest.raises(ImportError, match="cannot import name 'Evnt'"):
         exec("from krie import Evnt")
+
+
+def test_all_modules_of_the_ground_are_a_layer() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    ground = contracts[0]["layers"][-1].split(" : ")
+    assert ground == sorted({each.stem for each in (ROOT / "core").glob("*.py")} - {"__init__", "start"})
+
+
+def test_the_core_knows_no_plugin() -> None:
+    """But for where the commands of one are, which are imported when somebody asks for them."""
+    modules = {each: each.read_text() for each in (ROOT / "core").rglob("*.py")}
+    found = [name for text in modules.values() for name in re.findall(r"\bkrie\.plugins\.[\w.:]+", text)]
+    assert found == ["krie.plugins.cfi.commands:cfi"]
+    assert not [each for each, text in modules.items() if re.search(r"(from|import) \.+plugins\b", text)]

@@ -5,7 +5,7 @@ import errno
 import os
 
 from krie import system_call
-from krie.kernel.libc import libc
+from krie.libc import libc
 
 READ, WRITE, LSEEK, ACCESS, GETPID = 0, 1, 8, 21, 39  # x86-64
 
