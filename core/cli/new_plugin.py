@@ -71,7 +71,7 @@ def new_plugin(name: str, into: Path) -> Path:
         "NAME": name.upper(),
         "kind": f"{RESERVED_KINDS.stop + crc32(name.encode()) % (0xFFFF - RESERVED_KINDS.stop):#06X}".replace("X", "x"),
         "project": project,
-        "version": ".".join(version("krie").split(".")[:2]),  # a development version is older than its release
+        "version": ".".join(version("krie").split(".")[:2]),  # .dev0 of it: development versions are older
     }
     try:
         with tempfile.TemporaryDirectory(prefix=f".{project}-", dir=into) as made:

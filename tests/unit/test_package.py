@@ -10,6 +10,9 @@ from pathlib import Path
 
 import krie
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+from setuptools_scm import get_version
 
 ROOT = Path(__file__).parents[2]
 IMPORTED = 'import sys; print(*(name for name in sys.modules if name.startswith("krie")))'
@@ -72,3 +75,18 @@ def test_the_core_knows_no_plugin() -> None:
     found = [name for text in modules.values() for name in re.findall(r"\bkrie\.plugins\.[\w.:]+", text)]
     assert found == ["krie.plugins.cfi.commands:cfi"]
     assert not [each for each, text in modules.items() if re.search(r"(from|import) \.+plugins\b", text)]
+
+
+@pytest.mark.parametrize("in_git", [False, True])
+def test_a_development_version_is_older_than_the_first_release(tmp_path: Path, in_git: bool) -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]
+    if in_git:
+        git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run([*git, "init", "-q"], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
+    made = Version(get_version(root=str(tmp_path), **options))
+    assert Version("0.0.9") < made < Version("0.1.0")
+    example = tomllib.loads((ROOT / "examples/krie-clock/pyproject.toml").read_text())
+    (needed,) = (Requirement(each).specifier for each in example["project"]["dependencies"])
+    assert needed.contains(made, prereleases=True)
+    assert needed.contains("0.1.0")
