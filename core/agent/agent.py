@@ -77,7 +77,7 @@ class Agent:
         self._inbox: Inbox
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
-        self._armed = armed = load(config, place, self._faults.note, stack, contain=wanted(config))
+        self._attached = armed = load(config, place, self._faults.note, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.bindings.identity)
         cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
         cgroups = Cgroups(cgroup2)
@@ -247,7 +247,7 @@ class Agent:
     def run(self, duration_s: float | None) -> str:
         """Take events until the end; returns the reason for it."""
         self._signals.hear_ends()
-        self._armed.plugins.watch()
+        self._attached.plugins.watch()
         poll = select.epoll()
         self._ring.wait_on(poll)
         self._control.wait_on(poll)
@@ -266,7 +266,7 @@ class Agent:
     def finish(self) -> None:
         """Cease to see, take what is still in the ring, and say so in the journal."""
         self._endurance.run("stop", self._enforcing.stop)
-        self._endurance.run("stop", self._armed.sending.stop)
+        self._endurance.run("stop", self._attached.sending.stop)
         for _ in range(2):  # the second look finds what the first one saw as written, and never came
             while self._inbox.drain():
                 pass

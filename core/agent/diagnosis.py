@@ -26,7 +26,7 @@ from ..version import version
 from .blindness import BlindRule, blind_rules, missing_fields
 from .health import ProbeHealth
 from .load_facts import LoadFacts
-from .loading import Armed
+from .loading import Attached
 from .policy_in_force import PolicyInForce
 
 
@@ -178,7 +178,7 @@ def diagnose(
     )
 
 
-def diagnose_running(armed: Armed, in_force: PolicyInForce, problems: Iterable[str]) -> Report:
+def diagnose_running(armed: Attached, in_force: PolicyInForce, problems: Iterable[str]) -> Report:
     """The same by the agent itself, of what it has and of the policy by which it decides."""
     return diagnose(
         armed.facts,

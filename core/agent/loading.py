@@ -63,7 +63,7 @@ _WRITTEN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Armed:
+class Attached:
     """The kernel side, loaded and attached. Nothing is sent before `arm`."""
 
     facts: LoadFacts
@@ -121,14 +121,14 @@ class LoadSensors(Protocol):
 
     def __call__(
         self, config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, /, *, contain: bool
-    ) -> Armed:
+    ) -> Attached:
         """Load; `stack` detaches it. Raises `KrieError`."""
 
 
 @read_once()
 def load_sensors(
     config: Config, place: str, report: Callable[[PluginFault], None], stack: ExitStack, *, contain: bool
-) -> Armed:
+) -> Attached:
     """Load everything that the configuration names; `stack` detaches it. Raises `KrieError`.
 
     `contain`: with the containment sensor, which sits on paths that every process takes.
@@ -243,7 +243,7 @@ def load_sensors(
             probes = prove()
     timings.merge(held.loaded.timings)
     where = held.loaded.loaded
-    return Armed(
+    return Attached(
         LoadFacts(features, Origin(where.origin), where.cache_problem, timings),
         plugins,
         types,

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from krie.agent.loading import Armed, load_sensors
+from krie.agent.loading import Attached, load_sensors
 from krie.config import Config
 from krie.events.event import EventType
 from krie.kernel.ring import Ring
@@ -124,7 +124,7 @@ def refusing_probe(row: Row) -> None:
             row(f"refusing by {name}", f"{taken / plain:.2f} x", f"{taken:.0f} ns a run")
 
 
-def _ns_a_run(armed: Armed, ring: Ring) -> float:
+def _ns_a_run(armed: Attached, ring: Ring) -> float:
     (program,) = armed.loaded.descriptors["program:runtime_integrity_sysctl"]
     best = []
     for _ in range(5):

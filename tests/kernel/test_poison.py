@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from krie.agent.loading import Armed, load_sensors
+from krie.agent.loading import Attached, load_sensors
 from krie.config import AgentConfig, Config
 from krie.enforce.verdicts import Verdict, Verdicts
 from krie.events.core_maps import Flags
@@ -54,7 +54,7 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def armed() -> Iterator[Armed]:
+def armed() -> Iterator[Attached]:
     config = Config(
         agent=AgentConfig.model_validate({"ring_mib": 1, "loader_timeout_s": 600, "compiled_dir": compiled_dir()})
     )
@@ -65,7 +65,7 @@ def armed() -> Iterator[Armed]:
 
 
 @pytest.fixture
-def verdicts(armed: Armed) -> Iterator[Verdicts]:
+def verdicts(armed: Attached) -> Iterator[Verdicts]:
     yield armed.verdicts
     for each in (*armed.verdicts.poisoned(), *armed.verdicts.bound()):
         armed.verdicts.clear(each)
@@ -104,7 +104,7 @@ def a_victim() -> Iterator[Victim]:
 
 
 @pytest.fixture(scope="module")
-def key_of(armed: Armed) -> Iterator[Callable[[int], Key]]:
+def key_of(armed: Attached) -> Iterator[Callable[[int], Key]]:
     """A process's key as the kernel has it: out of the record of its exec, since /proc knows only the clock's tick."""
     ring = Ring(armed.maps["krie_ring"])
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from krie import AttachType, KernelError, Maps, Sensor
 from krie.agent.load_facts import LoadFacts
-from krie.agent.loading import Armed
+from krie.agent.loading import Attached
 from krie.decision import Mode
 from krie.enforce.verdicts import Verdicts
 from krie.events.agent import AGENT_EVENTS
@@ -148,7 +148,7 @@ def armed(
     reports: Sequence[ProbeReport] = (),
     modes: Mapping[str, Mode] | None = None,
     **more: object,
-) -> Armed:
+) -> Attached:
     """Everything that is asked of what was loaded and attached; all sensors enforce unless `modes` says otherwise."""
     types = EventTypes((*AGENT_EVENTS, *ENFORCEMENT_EVENTS, *(event for each in sensors for event in each.events)))
     kinds = tuple(event.KIND for each in sensors for event in each.events)
@@ -185,8 +185,8 @@ def armed(
         "verdicts": Verdicts(kernel.maps, 0, kernel.run),
     }
     made = SimpleNamespace(**{**parts, **more})
-    made.levers = lambda: Armed.levers(cast("Armed", made))
-    return cast("Armed", made)
+    made.levers = lambda: Attached.levers(cast("Attached", made))
+    return cast("Attached", made)
 
 
 def own_header() -> Event:

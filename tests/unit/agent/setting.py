@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from krie import Alternative, AttachType, Probe, Program, Sensor
 from krie.agent.agent import Agent
-from krie.agent.loading import Armed
+from krie.agent.loading import Attached
 from krie.agent.sending import Sending
 from krie.config import Config
 from krie.kernel.maps import possible_cpus
@@ -125,7 +125,7 @@ class Setting:
         """As the plugins' guard tells it."""
         self._report(fault)
 
-    def load(self, config: Config, place: str, report: Any, stack: ExitStack, *, contain: bool) -> Armed:
+    def load(self, config: Config, place: str, report: Any, stack: ExitStack, *, contain: bool) -> Attached:
         self._report = report
         stack.callback(lambda: setattr(self, "detached", True))
         sensors = (process_sensor(), Sensor("sample", "1", events=(Sample,)))
@@ -150,8 +150,8 @@ class Setting:
         }
         made = SimpleNamespace(**{**vars(base), **parts, **self.more})
         made.sending.stop()
-        made.levers = lambda: Armed.levers(cast("Armed", made))
-        return cast("Armed", made)
+        made.levers = lambda: Attached.levers(cast("Attached", made))
+        return cast("Attached", made)
 
     def start(self) -> Agent:
         return Agent(

@@ -30,13 +30,13 @@ def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None
 def test_programs_know_what_matters_to_the_policy_in_force(setting: Setting) -> None:
     agent = setting.start()
     slot = struct.pack("=I", setting.counts.entries - 1)
-    importance = agent._armed.maps["krie_importance"]
+    importance = agent._attached.maps["krie_importance"]
     assert importance.get(slot) == bytes(4)
     (setting.policies / "site.rego").write_text((RULE % "R2").replace("log", "kill"))
     agent._reload.look_for_changes()
     agent._reload.finish(PATIENCE_S)
     assert importance.get(slot) != bytes(4)
-    assert agent._armed.maps["krie_limits"].get(bytes(4)) is not None
+    assert agent._attached.maps["krie_limits"].get(bytes(4)) is not None
 
 
 def test_records_that_keep_coming_do_not_hold_a_reload_up(setting: Setting) -> None:
