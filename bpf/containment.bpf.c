@@ -183,8 +183,8 @@ int containment_inode_link(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
-/* security_inode_setattr(dentry, attributes); some kernels have a map of ids before both. What is no dentry is none of the
- * agent's files. Truncation by a descriptor that was open before, and by open(O_RDONLY | O_TRUNC), passes here too. */
+/* security_inode_setattr(dentry, attributes); some kernels have a map of ids before both. What is not a dentry is not a
+ * file of the agent's. Truncation by a descriptor that was open before, and by open(O_RDONLY | O_TRUNC), passes here too. */
 int containment_inode_setattr(u64 *ctx)
 {
 	int error = containment_guard_file(krie_without_type((void *)ctx[0]));

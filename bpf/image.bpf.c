@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
  * What each process runs, noted when it executed that (krie/bpf/binding.bpf.c): the executable's identity, and what has
- * influenced the process from outside since. mm->exe_file alone is no identity: prctl(PR_SET_MM) puts any file there.
+ * influenced the process from outside since. mm->exe_file alone proves nothing: prctl(PR_SET_MM) puts any file there.
  * Pasted behind the prelude.
  */
 

@@ -137,7 +137,7 @@ static __always_inline int containment_guard_bpf(u32 command, void *given)
 	return containment_guard(&process, CONTAINMENT_OBJECT_USED);
 }
 
-/* A program that is put on a performance event by ioctl(2), the one use of it that is no command of bpf(2): on events of
+/* A program that is put on a performance event by ioctl(2), the one use of it outside bpf(2): on events of
  * somebody else's it would see what is not meant for it, such as registers that he chose. The other ways take only
  * programs of types that the agent has none of: for sockets, packets and queues of network devices. */
 static __always_inline int containment_guard_event(u32 descriptor)

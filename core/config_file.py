@@ -29,9 +29,9 @@ def read_content(path: Path) -> dict[str, Any]:
         return tomli.loads(raw.decode())
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(str(path), f"is no UTF-8 text: byte {raw[error.start]:#04x} in line {line}") from error
+        raise ConfigError(str(path), f"is not UTF-8: byte {raw[error.start]:#04x} in line {line}") from error
     except tomli.TOMLDecodeError as error:
-        raise ConfigError(str(path), f"is no TOML: {error}") from error
+        raise ConfigError(str(path), f"is not valid TOML: {error}") from error
 
 
 def run_dir(path: Path | None) -> Path:

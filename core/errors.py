@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
     DEGRADED = 5, "something needed does not work; `krie doctor`: any that is configured; `krie integrity`: all of it"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"
-    NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent runs here"
+    NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent is running"
     TAMPERED = 9, "`krie integrity`: the kernel's memory differs from its boot image, and nothing legal explains it"
     EXHAUSTED = 10, "files, memory, processes or a file system of this machine are used up; the message says which"
     DIFFERENT = 11, "`krie policy replay`, `krie policy diff`: the two policies differ"
@@ -85,7 +85,7 @@ class NotRunningError(KrieError):
     exit_code = ExitCode.NOT_RUNNING
 
     def __init__(self, path: os.PathLike[str]) -> None:
-        super().__init__(f"no agent runs here: nobody answers at {path}")
+        super().__init__(f"no agent is running: nothing answers at {path}")
 
 
 class LayoutError(KrieError):

@@ -29,7 +29,7 @@ _decode_guest = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
 
 
 def say(*lines: object) -> None:
-    """Print each of them on standard output as one line, which is no command to a CI system either."""
+    """Print each of them on standard output as one line, which is not a command to a CI system either."""
     for line in lines:
         sys.stdout.write(f"{no_commands(one_line(line))}\n")
 

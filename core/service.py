@@ -32,9 +32,9 @@ def problem_of(service: Service) -> str:
     """What is wrong with an address and what is to be sent there; empty where nothing is."""
     try:
         parts = urlsplit(service.url)
-        parts.port  # noqa: B018 - raises for one that is no number
+        parts.port  # noqa: B018 - raises for one that is not a number
     except ValueError as error:
-        return f"is no URL: {error}"
+        return f"is not a URL: {error}"
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return "must be a URL that begins with https://, or http:// for what needs no secrecy"
     if parts.username is not None or parts.password is not None:

@@ -72,7 +72,7 @@ def read_token(path: Path) -> str:
     try:
         token = read_secret(path).decode().strip()
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), "is no UTF-8 text") from error
+        raise ConfigError(str(path), "is not UTF-8") from error
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(str(path), "must hold one token, and nothing else")
     return token

@@ -40,7 +40,7 @@ def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = TIMEOUT_S) ->
             connection.connect(str(path))
             _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if uid not in (0, os.geteuid()):
-                raise UntrustedFileError(str(path), f"user {uid} answers there, who is no agent: see agent.run_dir")
+                raise UntrustedFileError(str(path), f"user {uid} answers there instead of an agent: see agent.run_dir")
             connection.send(json.dumps(request).encode())
             raw = connection.recv(ANSWER_BYTES)
         except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -59,7 +59,7 @@ def ask(run_dir: Path, request: dict[str, Any], timeout_s: float = TIMEOUT_S) ->
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise SilentAgentError(f"the agent at {path} answers what is no JSON object: is it of another version?")
+        raise SilentAgentError(f"the agent at {path} answers what is not a JSON object: is it of another version?")
     if "error" in answer:
         raise RefusedError(f"the agent refuses: {answer['error']}")
     return answer

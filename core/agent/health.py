@@ -170,7 +170,7 @@ class Losses:
     ) -> Iterator[LossReport]:
         """Compare. The arguments are counts since the start; `drained`: the ring has just been read to its end.
 
-        While it holds a backlog, what was not received yet is no loss: that question then waits.
+        While it holds a backlog, what was not received yet is not a loss: that question then waits.
         """
         missing_broken = undecodable
         written: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What happened since the last look and is no record of the kernel's: collected from all who know, and told."""
+"""What happened since the last look and is not a record of the kernel's: collected from all who know, and told."""
 
 from __future__ import annotations
 

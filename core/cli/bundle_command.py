@@ -77,7 +77,7 @@ def _write(path: Path, raw: bytes) -> None:
     if path.is_dir():
         raise ConfigError(str(path), "is a folder; name a file in it")
     if path.is_symlink() or (path.exists() and not path.is_file()):  # such as /dev/stdout, which would be one no more
-        raise ConfigError(str(path), "is no regular file, and would be replaced by one; name another")
+        raise ConfigError(str(path), "is not a regular file, and would be replaced by one; name another")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as written:
             try:

@@ -50,7 +50,7 @@ def _wanted(loaded: Plugins, kind: str) -> list[EventType]:
     if not wanted:
         near = nearest(kind, [each.name for each in known])
         hint = f"did you mean {' or '.join(near)}?" if near else "the plugin that has it must be in the configuration"
-        raise ConfigError(f"krie events {kind}", f"no such event; {hint}")
+        raise ConfigError(f"events {kind}", f"no such event; {hint}")
     return wanted
 
 

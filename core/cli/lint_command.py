@@ -57,7 +57,7 @@ def policy_lint(
     targets = [_target(each) for each in write]
     required = [each.strip() for each in require.split(",") if each.strip()]
     if unknown := sorted({*required} - {OPA, REGAL}):
-        raise click.UsageError(f"--require: {', '.join(unknown)} is no tool; known are {OPA}, {REGAL}")
+        raise click.UsageError(f"--require: {', '.join(unknown)} is not a known tool; known are {OPA}, {REGAL}")
     path = config_file(config)
     settings = load_config(path)
     loaded, _ = load_plugins(settings, str(path))

@@ -59,7 +59,7 @@ def new(name: str, into: Path) -> None:
 def new_plugin(name: str, into: Path) -> Path:
     """Write the package and return its folder. Raises `ConfigError` for a name that cannot be, or that is taken."""
     if problem := _problem(name):
-        raise ConfigError(f"krie plugin new {name}", problem)
+        raise ConfigError(f"plugin new {name}", problem)
     project = f"krie-{name.replace('_', '-')}"
     folder = into / project
     if folder.exists() or folder.is_symlink():

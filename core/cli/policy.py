@@ -218,9 +218,9 @@ def _object(text: bytes) -> dict[str, Any]:
     try:
         json.loads(text.decode())
     except UnicodeDecodeError as error:
-        raise PolicyError(f"<stdin>: is no UTF-8 text: byte {text[error.start]:#04x} at {error.start}") from error
+        raise PolicyError(f"<stdin>: is not UTF-8: byte {text[error.start]:#04x} at {error.start}") from error
     except json.JSONDecodeError as error:
-        raise PolicyError(f"<stdin>:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
+        raise PolicyError(f"<stdin>:{error.lineno}:{error.colno}: is not valid JSON: {error.msg}") from error
     except (RecursionError, ValueError):
         pass  # the reader of lines says why, and refuses more
     try:

@@ -71,7 +71,7 @@ def lines(text: str) -> Text:
 
 
 def told(text: str) -> Text:
-    """The same where it is no cell: further lines are marked as not KRIe's own."""
+    """The same where it is not a cell: further lines are marked as not KRIe's own."""
     return Text(f"\n{DETAIL}".join(lines_of(text)))
 
 

@@ -76,7 +76,7 @@ def would(decision: Decision) -> tuple[str, ...]:
 
 
 class RuleNumbers:
-    """Numbers for rules, since the kernel's tables hold no text. 0 is no rule."""
+    """Numbers for rules, since the kernel's tables hold no text. 0 is not a rule."""
 
     def __init__(self) -> None:
         """None is known."""

@@ -144,7 +144,7 @@ def _unmount() -> None:
 
 
 def _move_mount() -> None:
-    """Move what is no mount."""
+    """Move what is not a mount."""
     libc.syscall(_SYS["move_mount"], _AT_FDCWD, b"/proc/self", _AT_FDCWD, b"/proc/self", 0)
 
 

@@ -146,7 +146,7 @@ class EventType:
             if process in known:
                 raise LayoutError(name, "PROCESSES", f"{process!r} is a field already; give the process another name")
             if missing := sorted(set(parts) - known):
-                raise LayoutError(name, "PROCESSES", f"{process!r} names {missing[0]!r}, which is no field")
+                raise LayoutError(name, "PROCESSES", f"{process!r} names {missing[0]!r}, which is not a field")
         self.own_fields = self.layout.data_fields[len(HEADER_FIELDS) :]
         self._json = tuple((each.name, each.wire.to_json()) for each in self.own_fields)
 

@@ -82,7 +82,7 @@ class Values:
         self._most, self._bytes = most_bytes, 0
 
     def learn(self, values: object) -> dict[str, str]:
-        """Take what a line tells; returns those whose digest is right, as text. Others are no values."""
+        """Take what a line tells; returns those whose digest is right, as text. Others are not values."""
         found: dict[str, str] = {}
         for digest, value in values.items() if isinstance(values, dict) else ():
             text = encoded(value)

@@ -86,7 +86,7 @@ class Layout:
         self.record = record
         name = record.__name__
         if not dataclasses.is_dataclass(record):
-            raise LayoutError(name, "", "is no dataclass")
+            raise LayoutError(name, "", "is not a dataclass")
         hints = {field: hint for base in reversed(record.__mro__) for field, hint in _annotations(base).items()}
         offset = 0
         fields: list[Field] = []
@@ -179,7 +179,7 @@ def _mend(last: Field, alignment: int) -> str:
     """How a record gets a size that is a multiple of `alignment`."""
     used = last.offset if _is_padding(last) else last.offset + last.size
     wanted = -used % alignment
-    of_them = f"which is no multiple of {alignment}; "
+    of_them = f"which is not a multiple of {alignment}; "
     if not _is_padding(last):
         return f'{of_them}add `pad: Pad{wanted} = b""` behind it'
     return of_them + (f"make it Pad{wanted}" if wanted else "remove it")

@@ -158,8 +158,8 @@ def attach_somewhere(traps: Traps, read: Read, program: Program, descriptor: int
     """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
 
     Where none of those that are wanted is free, it is the next one behind. No disassembler is needed: the kernel
-    refuses what is no instruction's begin. `code`: addresses of the target. They are what is asked for: kernels before
-    6.2 (60443c88f3a8) go through all symbols for a name. Raises `AttachError`.
+    refuses what is not an instruction's begin. `code`: addresses of the target. They are what is asked for: kernels
+    before 6.2 (60443c88f3a8) go through all symbols for a name. Raises `AttachError`.
     """
     where = f"attaching {program.function} inside {program.target}"
     if not code:

@@ -44,7 +44,7 @@ def _btf_in(content: bytes) -> bytes:
         return content
     content = unpacked(content)
     if not content.startswith(_ELF):
-        raise ValueError("it is no BTF, no 64-bit ELF file and no bzImage")
+        raise ValueError("it is neither BTF nor a 64-bit ELF file nor a bzImage")
     return _section(content, b".BTF")
 
 

@@ -1,4 +1,4 @@
-"""The kernel's modules as it lists them. It takes any name: with blanks, line breaks, bytes that are no UTF-8.
+"""The kernel's modules as it lists them. It takes any name: with blanks, line breaks, bytes that are not UTF-8.
 
 So what follows a name tells where it ends, and never of what it consists; and of a name that looks like the end of a
 record, /sys/module tells that it is one.

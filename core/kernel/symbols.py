@@ -162,7 +162,7 @@ class Symbols:
     """Functions by address, and some other symbols by name. Takes some 35 bytes for each: 4 MiB of a usual kernel."""
 
     def __init__(self, wanted: Iterable[str] = (), place: Path = KALLSYMS) -> None:
-        """Read them. `wanted`: names that are no functions. Where the kernel hides addresses, nothing is known."""
+        """Read them. `wanted`: names that are not functions. Where the kernel hides addresses, nothing is known."""
         self._asked = {each.encode() for each in wanted}
         self._place = place
         self._read_all()

@@ -29,7 +29,7 @@ Read = Callable[[int, int], bytes]
 _EVENTS, _GROUP, _NAME = "kprobe_events", "krie_", "at_"
 _BREAKPOINT = b"\xcc"
 _NEVER_BOOSTED = frozenset((*range(0x70, 0x80), *range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB))
-"""Branches, loops, the call, and both jumps. Prefixes are left out: whatever begins with one is no place for a trap."""
+"""Branches, loops, the call, and both jumps. Prefixes are left out: no trap is put where an instruction has one."""
 _TWO_BYTES, _BRANCHES = 0x0F, range(0x80, 0x90)
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 _KEEPER = "krie-keeper"

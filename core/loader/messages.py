@@ -55,7 +55,7 @@ class SensorRequest:
     types: tuple[str, ...]
     defines: tuple[tuple[str, int], ...]
     shared: str
-    """The C of its structs that are no records."""
+    """The C of its structs that are not records."""
 
 
 @dataclass(frozen=True, slots=True)

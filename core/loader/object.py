@@ -54,7 +54,7 @@ class Object:
 def _shape(values: Any) -> MapShape:
     *numbers, name = values
     if len(numbers) != 5 or not all(type(each) is int and 0 <= each < 1 << 32 for each in numbers):
-        raise TypeError(f"{values!r} is no shape of a map")
+        raise TypeError(f"{values!r} is not a shape of a map")
     type_, key_size, value_size, entries, flags = numbers
     return MapShape(type_, key_size, value_size, entries, flags, str(name))
 

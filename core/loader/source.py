@@ -117,7 +117,7 @@ class SensorSource:
     types: tuple[str, ...] = ()
     defines: tuple[tuple[str, int], ...] = ()
     shared: str = ""
-    """The C of its structs that are no records."""
+    """The C of its structs that are not records."""
 
 
 @dataclass(frozen=True, slots=True)

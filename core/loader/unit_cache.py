@@ -95,7 +95,7 @@ class Store:
             self.problem = self.problem or str(error)
 
     def _remove_oldest(self, most: int) -> None:
-        """Whatever else lies there stays: what is no compiled unit, also under a name that looks like a key."""
+        """Whatever else lies there stays: what is not a compiled unit, also under a name that looks like a key."""
         named = (each for each in self._folder.iterdir() if _KEY.fullmatch(each.name))
         kept = sorted(named, key=lambda each: each.lstat().st_mtime_ns, reverse=True)
         for each in kept[most:]:

@@ -45,13 +45,13 @@ def _weight(name: str, value: object) -> int:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return 2 + sum(_weight(name, key) + _weight(name, each) for key, each in value.items())
     shown = "an integer of more than 64 bits" if isinstance(value, int) else repr(value)[:80]
-    raise TypeError(f"krie_enrich added {name} with {shown}, which is no JSON")
+    raise TypeError(f"krie_enrich added {name} with {shown}, which is not JSON")
 
 
 def own_event(event: object, own: frozenset[type[Event]], hook: str) -> Event:
     """Only the plugin's own events: the agent knows no other type, and would stop at the first one."""
     if not isinstance(event, Event):
-        raise TypeError(f"{hook} yielded {event!r}, which is no Event")
+        raise TypeError(f"{hook} yielded {event!r}, which is not an Event")
     if type(event) not in own:
         raise TypeError(f"{hook} yielded {type(event).__name__}, which is not among the sensor's events")
     return event

@@ -55,7 +55,7 @@ class Probe:
     shown as alive."""
     required: bool = False
     optional: bool = False
-    """Kernels may do without what it is attached to: where it is missing that is told, and is no failure."""
+    """Kernels may do without what it is attached to: where it is missing that is told, and is not a failure."""
 
 
 @dataclass(frozen=True, slots=True)

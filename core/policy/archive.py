@@ -36,7 +36,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 def unpack(raw: bytes, place: str) -> dict[str, bytes]:
     """The files of an archive by path, without a leading slash. `place`: what messages call it.
 
-    Raises `PolicyError` for whatever is no plain archive: too large, packed or unpacked; too many members; links,
+    Raises `PolicyError` for whatever is not a plain archive: too large, packed or unpacked; too many members; links,
     devices, sparse files; paths that leave it or that exist twice; bytes behind its end.
     """
     files: dict[str, bytes] = {}
@@ -49,7 +49,7 @@ def unpack(raw: bytes, place: str) -> dict[str, bytes]:
                     folders.add(path)
                     continue
                 if not entry.isreg() or entry.issparse():
-                    raise PolicyError(f"{place}: {place_of(path)} is no regular file; a bundle holds nothing else")
+                    raise PolicyError(f"{place}: {place_of(path)} is not a regular file; a bundle holds nothing else")
                 content = archive.extractfile(entry)
                 if path in files:
                     raise PolicyError(f"{place}: {place_of(path)} is in it twice")
@@ -59,7 +59,7 @@ def unpack(raw: bytes, place: str) -> dict[str, bytes]:
     except (PolicyError, MemoryError):
         raise
     except Exception as error:  # whatever the library makes of hostile bytes, be it an IndexError
-        raise PolicyError(f"{place}: is no bundle: {_said(error)}") from None
+        raise PolicyError(f"{place}: is not a bundle: {_said(error)}") from None
     for path in files:
         above = path.rpartition("/")[0]
         while above:
@@ -78,7 +78,7 @@ def _decompressed(raw: bytes, place: str) -> bytes:
     try:
         content = stream.decompress(raw, _MOST_UNPACKED)
     except zlib.error as error:
-        raise PolicyError(f"{place}: is no bundle, which is a gzipped tar: {error}") from None
+        raise PolicyError(f"{place}: is not a bundle, which is a gzipped tar: {error}") from None
     if stream.unconsumed_tail:
         raise PolicyError(f"{place}: unpacks to more than {_MOST_UNPACKED >> 20} MiB")
     if not stream.eof:
@@ -103,7 +103,7 @@ def _path(name: str, place: str) -> str:
     # What cannot be printed would be in each message about the file, or, as half of a surrogate pair, in none.
     plain = len(name) <= _LONGEST_PATH and "\\" not in name and name.isprintable()
     if not plain or any(part in ("", ".", "..") for part in parts):
-        raise PolicyError(f"{place}: a member is called {place_of(name[:80])}, which is no plain path")
+        raise PolicyError(f"{place}: a member is called {place_of(name[:80])}, which is not a plain path")
     return path
 
 

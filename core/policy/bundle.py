@@ -88,8 +88,8 @@ def bundle_of(sources: PolicySources) -> Bundle:
 def read_bundle(raw: bytes, place: str) -> Bundle:
     """A bundle from an archive's bytes, whoever made it. `place`: its file or URL, for messages.
 
-    Signatures are kept and not verified. Raises `PolicyError` for what is no bundle, what OPA would read otherwise than
-    KRIe (Rego v0, YAML, WebAssembly, patches, tests), and for what its own manifest does not permit.
+    Signatures are kept and not verified. Raises `PolicyError` for what is not a bundle, what OPA would read otherwise
+    than KRIe (Rego v0, YAML, WebAssembly, patches, tests), and for what its own manifest does not permit.
     """
     files = unpack(raw, place)
     signatures = files.pop(SIGNATURES, b"")
@@ -236,7 +236,7 @@ def _text(content: bytes, where: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise PolicyError(f"{where}: is no UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise PolicyError(f"{where}: is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _json(content: object) -> bytes:

@@ -47,7 +47,7 @@ class BundleFile:
 def configured_bundle(config: Config) -> BundleFile | None:
     """What decides by a configuration, for commands: its file, or what the agent kept of its URL; None: the folders.
 
-    Raises `ConfigError`, `UntrustedFileError`, and `PolicyError` for a file that is no bundle.
+    Raises `ConfigError`, `UntrustedFileError`, and `PolicyError` for a file that is not a bundle.
     """
     if not config.policy.bundle:
         return None

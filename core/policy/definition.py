@@ -38,7 +38,7 @@ class Definition:
 
 
 def reference(node: Node) -> tuple[str, NamePath, bool] | None:
-    """Root variable, names behind it, and whether that is the whole reference; None for what is no reference."""
+    """Root variable, names behind it, and whether that is the whole reference; None for what is not a reference."""
     if not isinstance(node, dict):
         return None
     if "Var" in node:

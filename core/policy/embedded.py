@@ -69,7 +69,7 @@ class EmbeddedEngine:
 
 
 def as_policy_error(action: Callable[[], _T]) -> _T:
-    """Turn whatever regorus raises into `PolicyError`; a panic in it is no `Exception`."""
+    """Turn whatever regorus raises into `PolicyError`; a panic in it is not an `Exception`."""
     try:
         return action()
     except (KeyboardInterrupt, SystemExit):

@@ -28,12 +28,12 @@ def read_json(text: str, place: str) -> Json:
     try:
         content: Json = json.loads(text)
     except json.JSONDecodeError as error:
-        raise PolicyError(f"{place}:{error.lineno}:{error.colno}: is no JSON: {error.msg}") from error
+        raise PolicyError(f"{place}:{error.lineno}:{error.colno}: is not valid JSON: {error.msg}") from error
     return content
 
 
 def _look_at(text: str, place: str) -> None:
-    """Find what the parser does not mind, without recursion; what is no JSON is left to the parser."""
+    """Find what the parser does not mind, without recursion; what is not valid JSON is left to the parser."""
 
     def refuse(at: int, problem: str) -> PolicyError:
         line, start = text.count("\n", 0, at) + 1, text.rfind("\n", 0, at)
@@ -61,7 +61,7 @@ def _look_at(text: str, place: str) -> None:
                 except json.JSONDecodeError:
                     return
                 if any("\ud800" <= each <= "\udfff" for each in key):
-                    raise refuse(at, "holds half of a surrogate pair, which is no text; write the whole character")
+                    raise refuse(at, "holds half of a surrogate pair, which is not text; write the whole character")
             own = keys[-1] if expects_key and keys else None
             if own is None:
                 at = token.end()
@@ -72,7 +72,7 @@ def _look_at(text: str, place: str) -> None:
             own.add(key)
         elif kind == "word":
             if word.lstrip("-") in ("NaN", "Infinity"):
-                raise refuse(at, f"is no JSON: {word} is no number there; write a number, or null")
+                raise refuse(at, f"is not valid JSON: {word} is not a JSON number; write a number, or null")
             if word[:1] in "-0123456789" and (len(word) > _LONGEST_NUMBER or _infinite(word)):
                 shown = word if len(word) < 20 else f"{word[:16]}..."
                 raise refuse(at, f"the number {shown} is too large; write it as text")

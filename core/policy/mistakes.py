@@ -125,7 +125,7 @@ def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
             yield mistake(text, f"its METADATA say {name} {text.value}, and the rule {real}", "make both the same")
     severity = annotations.text("custom", "severity")
     if severity is not None and severity.value not in SEVERITIES:
-        yield mistake(severity, f"{severity.value or 'nothing'} is no severity", similar(severity.value, SEVERITIES))
+        yield mistake(severity, f"{severity.value or 'nothing'} is not a severity", similar(severity.value, SEVERITIES))
     enforce = annotations.text("custom", "enforce")
     if enforce is not None and enforce.value != "inline":
         yield mistake(
@@ -143,7 +143,7 @@ def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
                 yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", mend)
     for key, value in custom.items() if isinstance(custom, dict) else ():
         if key in _CUSTOM and not isinstance(value, Text):
-            yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is no text", "write one text")
+            yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is not text", "write one text")
 
 
 # Rules that nobody asks for

@@ -19,7 +19,7 @@ _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*+"?|`[^`]*`|#[^\n]*|[\[{(]|[\]})]')
 def check_text(text: str, place: str) -> None:
     """Raise `PolicyError` with FILE:LINE:COLUMN for what is nested deeper than that, and for what OPA reads nowhere.
 
-    What is no Rego otherwise is left alone.
+    What is not Rego otherwise is left alone.
     """
     if (found := _REFUSED.search(text)) is not None:
         line, start = text.count("\n", 0, found.start()) + 1, text.rfind("\n", 0, found.start())

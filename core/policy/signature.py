@@ -54,13 +54,13 @@ def sign(bundle: Bundle, key: bytes, algorithm: str = "RS256", key_id: str = KEY
     import jwt  # noqa: PLC0415 - 0.1 s of CPU with its cryptography, for which all other commands would pay
 
     if algorithm not in ALGORITHMS:
-        raise PolicyError(f"--algorithm: {algorithm} is none of {', '.join(ALGORITHMS)}")
+        raise PolicyError(f"--algorithm: {algorithm} is not one of {', '.join(ALGORITHMS)}")
     if algorithm.startswith("HS"):
         key = key.rstrip(b"\r\n")
         if len(key) < _LEAST_SECRET:
             raise PolicyError(f"--sign: a secret for {algorithm} must have at least {_LEAST_SECRET} bytes")
     elif b"PRIVATE KEY-----" not in key:
-        raise PolicyError(f"--sign: this key cannot sign by {algorithm}: it is no private key in PEM")
+        raise PolicyError(f"--sign: this key cannot sign by {algorithm}: it is not a private key in PEM")
     try:
         token = jwt.encode(_claims(bundle.files, key_id), key, algorithm, headers={"kid": key_id})
     except (jwt.PyJWTError, ValueError, TypeError, NotImplementedError) as error:

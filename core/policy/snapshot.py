@@ -39,7 +39,7 @@ def policy_files(folder: Traversable, *, tests: bool = False) -> Iterator[Traver
     try:
         if not folder.is_dir():
             what = (
-                "is no folder; name the folder that it is in"
+                "is not a folder; name the folder that it is in"
                 if folder.is_file()
                 else "there is no such folder of policies"
             )
@@ -90,7 +90,7 @@ def stamp_of(folders: Iterable[Traversable]) -> Stamp:
         try:
             for file in policy_files(folder):
                 found.add((str(file), _looked_at(str(file))))
-        except PolicyError as error:  # it is no folder, and may be the file of a bundle
+        except PolicyError as error:  # it is not a folder, and may be the file of a bundle
             found.add((str(error), _looked_at(str(folder))))
     return frozenset(found)
 

@@ -75,7 +75,7 @@ def gathered(texts: Iterable[tuple[str, str, str]], data: Mapping[str, Json]) ->
     left = MOST_BYTES
     for place, folder, text in texts:
         if any("\ud800" <= each <= "\udfff" for each in place):
-            raise PolicyError(f"{one_line(place)}: the file's name is no text in UTF-8; rename it")
+            raise PolicyError(f"{one_line(place)}: the file's name is not UTF-8; rename it")
         left -= len(text)
         if left < 0:
             raise PolicyError(f"{place}: all policies and data are larger than {MOST_BYTES >> 20} MiB")
@@ -114,7 +114,7 @@ def text_of(raw: bytes, place: str) -> str:
     try:
         return raw.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise PolicyError(f"{place}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise PolicyError(f"{place}: is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _object(text: str, place: str) -> dict[str, Json]:

@@ -53,7 +53,7 @@ def verify(bundle: Bundle, keys: Mapping[str, VerificationKey]) -> Signed:
     _check_files(bundle.files, _listed(claims))
     expires = claims.get("exp")
     if expires is not None and (isinstance(expires, bool) or not isinstance(expires, int | float)):
-        raise SignatureRefused(f"{SIGNATURES}: exp of its claims is no number")
+        raise SignatureRefused(f"{SIGNATURES}: exp of its claims is not a number")
     return Signed(key_id, expires)
 
 
@@ -75,7 +75,7 @@ def _key_id(token: str, keys: Mapping[str, VerificationKey]) -> str:
     try:
         complete = _jws.decode_complete(token, options={"verify_signature": False})
     except jwt.PyJWTError as error:
-        raise SignatureRefused(f"{SIGNATURES}: is no JSON web token: {error}") from error
+        raise SignatureRefused(f"{SIGNATURES}: is not a JSON web token: {error}") from error
     named = complete["header"].get("kid") or _object(complete["payload"], SIGNATURES).get("keyid")
     if len(keys) == 1:
         return next(iter(keys))
@@ -141,4 +141,4 @@ def _text(raw: bytes, place: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise SignatureRefused(f"{place}: is no UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise SignatureRefused(f"{place}: is not UTF-8: {error.reason} at byte {error.start}") from error

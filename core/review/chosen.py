@@ -124,14 +124,14 @@ def packages_of(folders: Iterable[Path]) -> frozenset[str]:
 
 
 def _read(file: Traversable) -> bytes:
-    """What is in a file of whoever; only the engine looks at it. Raises `PolicyError` for what is no file."""
+    """What is in a file of whoever; only the engine looks at it. Raises `PolicyError` for what is not a file."""
     try:
         descriptor = os.open(str(file), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         raise PolicyError(f"{place_of(file)}: cannot be read: {getattr(error, 'strerror', error)}") from error
     with os.fdopen(descriptor, "rb") as opened:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PolicyError(f"{place_of(file)}: is no regular file")
+            raise PolicyError(f"{place_of(file)}: is not a regular file")
         try:
             text = opened.read(MOST_BYTES + 1) or b""  # None: /proc has files that are regular ones by name only
         except OSError as error:

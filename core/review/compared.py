@@ -159,7 +159,7 @@ class Comparison:
             return
         if lacking:
             if lacking == ("kind",):
-                tally.left_out(f"{label(line.kind)} is no event of the configured plugins", file, number)
+                tally.left_out(f"{label(line.kind)} is not an event of the configured plugins", file, number)
             elif set(lacking) <= set(line.missing) - {"host"} and not line.old:
                 if last:
                     tally.left_out(UNKNOWN_VALUES, file, number)

@@ -56,7 +56,7 @@ class Functions:
     _alone: RulesAlone | None = None
 
     def uses(self, rule: Rule, event_type: EventType) -> tuple[dict[InlineField, Use], str]:
-        """How a rule uses fields, and why it is no function of them; empty where it is one."""
+        """How a rule uses fields, and why it is not a function of them; empty where it is one."""
         fields = comparable_fields(event_type)
         classifier = Classifier(self.engine.analysis, self.engine.sources.data, event_type.name, fields)
         try:

@@ -62,7 +62,7 @@ class Repository:
         """The object name of what a revision names."""
         if _REFUSED.search(revision) or revision.count("{") != revision.count("}"):
             raise PolicyError(
-                f"{revision!r} is no revision of git: it is empty, begins with -, has blanks in it or an open brace"
+                f"{revision!r} is not a git revision: it is empty, begins with -, has blanks in it or an open brace"
             )
         found = self._object(f"{revision}^{{commit}}")
         if found is None or found[1] != "commit":

@@ -49,7 +49,7 @@ class Piece:
     """Number of the first line, from 1."""
     text: bytes
     skipped: str = ""
-    """Why this is no text but one line that was left out."""
+    """Why this is not text but one line that was left out."""
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
@@ -157,7 +157,7 @@ def _opened(path: Path) -> tuple[IO[bytes], os.stat_result]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         hint = "; for a pipe say - and give it as standard input" if stat.S_ISFIFO(status.st_mode) else ""
-        raise ConfigError(str(path), f"is no regular file{hint}")
+        raise ConfigError(str(path), f"is not a regular file{hint}")
     return os.fdopen(descriptor, "rb", buffering=0), status
 
 

@@ -82,7 +82,7 @@ def lint(
             REGAL,
             "",
             lambda regal: regal_findings(regal, folders),
-            f"{near(missing)} is no folder"
+            f"{near(missing)} is not a folder"
             if missing
             else ("" if folders else "there is nothing but what KRIe ships: policy.paths names no folder"),
         ),

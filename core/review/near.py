@@ -1,5 +1,5 @@
-"""Inputs near to whatever two rules compare with: for rules that are no function of single fields, which can only be
-tried. That none of them differs is no proof."""
+"""Inputs near to whatever two rules compare with: for rules that are not functions of single fields, which can only be
+tried. That none of them differs is not proof."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def _finite(text: str) -> float:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,15 +67,15 @@ def object_of(text: bytes) -> dict[str, Any]:
     try:
         found = _decode(text.decode())
     except UnicodeDecodeError as error:
-        raise Unreadable("no UTF-8 text", f" at byte {error.start + 1}") from error
+        raise Unreadable("not UTF-8", f" at byte {error.start + 1}") from error
     except json.JSONDecodeError as error:
-        raise Unreadable(f"no JSON: {error.msg}", f" at character {error.pos + 1}") from error
+        raise Unreadable(f"not valid JSON: {error.msg}", f" at character {error.pos + 1}") from error
     except RecursionError as error:
         raise Unreadable("nested too deep") from error
     except ValueError as error:  # also numbers of too many digits
-        raise Unreadable("a number that is none, or a key that is there twice", f": {str(error)[:_LABEL]}") from error
+        raise Unreadable("an invalid number, or a duplicate key", f": {str(error)[:_LABEL]}") from error
     if not isinstance(found, dict):
-        raise Unreadable("no object")
+        raise Unreadable("not an object")
     return found
 
 
@@ -138,7 +138,7 @@ class Needs:
         lacking = []
         for where, what in shape.faults(document):
             if what:
-                raise Unreadable(f"{'.'.join(where)[:_LABEL]} is no value that such an event has: {what}")
+                raise Unreadable(f"{'.'.join(where)[:_LABEL]} is not a value that such an event has: {what}")
             lacking.append("ancestors" if where == ("process", "ancestors") else ".".join(where))
         parts = [part for part in ("host", *PARTS) if part in lacking]
         return (*parts, *sorted(each for each in lacking if each not in parts))

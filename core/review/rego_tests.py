@@ -62,7 +62,7 @@ def read_tests(folders: Iterable[Path]) -> tuple[PolicyFile, ...]:
             try:
                 found.append(PolicyFile(place, read_trusted(Path(str(file))).decode(), place_of(folder)))
             except UnicodeDecodeError as error:
-                raise PolicyError(f"{place}: is no UTF-8 text: byte {error.start}") from None
+                raise PolicyError(f"{place}: is not UTF-8: byte {error.start}") from None
     return tuple(found)
 
 

@@ -1,7 +1,7 @@
 """Whether a value has the shape that a JSON Schema of KRIe describes, looked at only where rules read it.
 
 Schemas are those of events, processes, host and health: objects that name their fields, arrays, texts, whole numbers,
-truth values, constants. Numbers are no truth values, and texts no numbers.
+truth values, constants. Numbers are not truth values, and texts are not numbers.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _whole(schema: Mapping[str, Any]) -> CoreSchema:
             return core_schema.typed_dict_schema(
                 fields, strict=True, extra_behavior="ignore" if schema.get("additionalProperties", True) else "forbid"
             )
-    raise ValueError(f"a schema that is none of these: {schema}")
+    raise ValueError(f"an unknown form of schema: {schema}")
 
 
 def _all_different(items: list[Any]) -> list[Any]:

@@ -252,7 +252,7 @@ def _context(service: Service) -> ssl.SSLContext | None:
         try:
             context.load_cert_chain(files[0], files[-1], password="")  # else OpenSSL asks for one on the terminal
         except (ssl.SSLError, ValueError, OSError) as error:
-            raise ConfigError(" and ".join(files), f"are no certificate and its private key: {error}") from error
+            raise ConfigError(" and ".join(files), f"are not a certificate and its private key: {error}") from error
     return context
 
 

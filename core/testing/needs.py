@@ -56,7 +56,7 @@ def _test_module() -> str:
 
 
 def _guest() -> str:
-    return "" if RESULTS_VARIABLE in os.environ else "this is no guest of the lab, but a machine that others use"
+    return "" if RESULTS_VARIABLE in os.environ else "this is not a guest of the lab, but a machine that others use"
 
 
 _OTHERS: Mapping[str, Callable[[], str]] = {

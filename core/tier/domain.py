@@ -188,7 +188,7 @@ def _pieces(one: InlineField, use: Use, numbers: Numbers) -> tuple[Coding, Seque
         return Coding(), tuple(_names(wire, use, numbers))
     if isinstance(wire, Integer):
         return _integers(wire, use)
-    raise NotDecidable(f"{one} is no number, text or flag")
+    raise NotDecidable(f"{one} is not a number, text or flag")
 
 
 def _programs(numbers: Numbers) -> Sequence[Cell]:

@@ -166,7 +166,7 @@ class Evaluator:
         timeout_s = self._limits.decision_ms / 1000
         try:
             worker.send_bytes(request((self._places[each.name], document) for each, document in questions), timeout_s)
-            # The last one that is begun has the time of a decision: slow ones together are no failure.
+            # The last one that is begun has the time of a decision: slow ones together are not a failure.
             raw = worker.receive_bytes(TOGETHER_S + timeout_s, self._meanwhile)
         except (TimeoutError, ChildEnded):
             worker.end(0.0)

@@ -76,7 +76,7 @@ class Names:
                 return self.fields[path]
             if any(each[: len(path)] == path for each in self.fields):
                 return Part(path)
-            raise NotDecidable(f"input.{'.'.join(path)} is no inline field of {self.kind}")
+            raise NotDecidable(f"input.{'.'.join(path)} is not an inline field of {self.kind}")
         for package in self.analysis.package_names:
             names = tuple(package.split("."))[1:]
             if path == (*names, "rules"):

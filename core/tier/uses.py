@@ -26,8 +26,8 @@ class Uses:
             if isinstance(one, InlineField) and isinstance(other, Ground) and other.values is not None:
                 self._compare_with(one, by, other.values)
                 return DERIVED
-        self.absorb(left, "is compared with something that is no constant")
-        self.absorb(right, "is compared with something that is no constant")
+        self.absorb(left, "is compared with something that is not a constant")
+        self.absorb(right, "is compared with something that is not a constant")
         return DERIVED
 
     def _compare_with(self, one: InlineField, operator: str, constants: tuple[object, ...]) -> None:
@@ -54,7 +54,7 @@ class Uses:
             if value.values is not None and len(texts) == len(value.values):
                 self._add(collection, Use(frozenset(Atom("has", (each,)) for each in texts)))
                 return DERIVED
-        self.absorb(value, "is looked for in something that is no constant")
+        self.absorb(value, "is looked for in something that is not a constant")
         self.absorb(collection, "is searched")
         return DERIVED
 

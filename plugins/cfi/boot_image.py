@@ -45,7 +45,7 @@ class Kernel:
 
 
 def kernel_in(file: Path) -> Kernel:
-    """Raises `ConfigError` where the file is no kernel, or one that is laid out in an unknown way."""
+    """Raises `ConfigError` where the file is not a kernel, or one that is laid out in an unknown way."""
     try:
         content = unpacked(file.read_bytes())
         sections = _sections(content)
@@ -75,7 +75,7 @@ def build_id(notes: bytes) -> str:
 def _sections(elf: bytes) -> dict[str, tuple[int, int, int]]:
     """Address, place and length by name, of those that lie in the file."""
     if not elf.startswith(_ELF):
-        raise ValueError("it is no 64-bit ELF file and no bzImage")
+        raise ValueError("it is neither a 64-bit ELF file nor a bzImage")
     (table,) = struct.unpack_from("<Q", elf, 0x28)
     size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
     headers = [_SECTION.unpack_from(elf, table + index * size) for index in range(count)]

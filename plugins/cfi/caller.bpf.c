@@ -91,7 +91,7 @@ int cfi_check(struct pt_regs *ctx)
 	if (!kernel || !count || !(kernel->locked >> number & 1))
 		return 0;
 	count->checks += 1;
-	/* Not readable where the stack is user memory: then it is no caller's, either. */
+	/* Not readable where the stack is user memory: then it is not a caller's, either. */
 	bpf_probe_read_kernel(&place.return_address, sizeof(place.return_address), (void *)ctx->sp);
 	if (argument & CFI_CREDENTIALS)
 		gain = cfi_gain((void *)ctx->di);

@@ -109,7 +109,7 @@ def parse(text: str, place: str) -> Declaration:
     try:
         found = _File.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(place, f"is no TOML: {error}") from error
+        raise ConfigError(place, f"is not valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(place, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

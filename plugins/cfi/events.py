@@ -60,8 +60,8 @@ class Caller(Event):
         Choice("B", WHICH),
         Inline(),
         Doc(
-            "`caller`: it is no caller; `path`: it is one, or a tracer's, but credentials gain what this system call "
-            "may not give"
+            "`caller`: it is not a caller; `path`: it is one, or a tracer's, but credentials gain what this system "
+            "call may not give"
         ),
     ]
     certain: Annotated[
@@ -105,7 +105,7 @@ class Activity(Event):
     NAME: ClassVar[str] = "cfi.activity"
 
     checks: Annotated[U64, Doc("calls that were looked at")]
-    failed: Annotated[U64, Doc("of these, from a place that is no caller, or with a gain that may not be")]
+    failed: Annotated[U64, Doc("of these, from a place that is not a caller, or with a gain that may not be")]
     traced: Annotated[
         U64, Doc("of the checks, those whose return address was a tracer's: what gains was looked at all the same")
     ]

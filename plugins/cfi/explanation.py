@@ -13,7 +13,7 @@ from .events import NAMES, Caller
 from .lock_file import LockedFunction, LockFile
 
 CREDENTIALS = "commit_creds"
-_KERNEL = "the kernel's own code, at a place that is no caller: a gadget, a jump past a check"
+_KERNEL = "the kernel's own code, at a place that is not a caller: a gadget, a jump past a check"
 _OTHER = "no code: a return to user memory, or to nowhere"
 _MODULE = "a module"
 _GAIN = ", with credentials that gain"

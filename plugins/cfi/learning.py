@@ -28,7 +28,7 @@ class Learnt:
 def seen_in(journals: Iterable[Path]) -> dict[str, dict[str, str]]:
     """By function the places that called it, each with its owner (the kernel or a module's name), that no lock knew.
 
-    Raises `ConfigError` for a file that is no journal.
+    Raises `ConfigError` for a file that is not a journal.
     """
     found: dict[str, dict[str, str]] = {}
     for place in journals:
@@ -39,19 +39,19 @@ def seen_in(journals: Iterable[Path]) -> dict[str, dict[str, str]]:
         except OSError as error:
             raise ConfigError(str(place), f"cannot be read: {error.strerror}") from error
         except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
-            raise ConfigError(str(place), f"is no journal: {error}") from error
+            raise ConfigError(str(place), f"is not a journal: {error}") from error
     return found
 
 
 def _take(line: object, found: dict[str, dict[str, str]], where: str) -> None:
     if not isinstance(line, dict):
-        raise ConfigError(where, "is no line of a journal")
+        raise ConfigError(where, "is not a line of a journal")
     if line.get("kind") != Caller.NAME:
         return
     event = line.get("event")
     names = ("function", "lock", "owner", "return_symbol", "return_module")
     if not isinstance(event, dict) or not all(isinstance(event.get(name), str) for name in names):
-        raise ConfigError(where, f"is no event {Caller.NAME}")
+        raise ConfigError(where, f"is not an event {Caller.NAME}")
     if event["lock"] == "caller":
         owner = event["return_module"] if event["owner"] == "module" else event["owner"]
         found.setdefault(event["function"], {})[event["return_symbol"]] = owner

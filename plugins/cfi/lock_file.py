@@ -76,7 +76,7 @@ def read(place: Path | Traversable) -> LockFile:
         first = error.errors()[0]
         raise ConfigError(str(place), f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except ValueError as error:
-        raise ConfigError(str(place), f"is no JSON: {error}") from error
+        raise ConfigError(str(place), f"is not valid JSON: {error}") from error
 
 
 def shipped(build_id: str) -> LockFile | None:

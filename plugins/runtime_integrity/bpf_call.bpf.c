@@ -12,7 +12,7 @@ static __always_inline u64 runtime_integrity_from_kernel(u32 command)
 	return 1 - (krie_equal(call.number, 321 + (357 - 321) * call.compat) & krie_equal((u32)call.first, command));
 }
 
-/* Whether a call reads or writes elements of a map, and such are no events. By arithmetic: see krie_truth(). */
+/* Whether a call reads or writes elements of a map, and such are not events. By arithmetic: see krie_truth(). */
 static __always_inline bool runtime_integrity_left_out(u32 command)
 {
 	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();

@@ -190,7 +190,7 @@ def _place(parameter: Parameter, places: Iterable[int], btf: Btf) -> tuple[int, 
     if size is None or offset is None:
         raise LookupError("BTF does not tell its size; give one")
     if parameter.form == "number" and size not in NUMBER_BYTES:
-        raise LookupError(f"has {size} bytes and so is no number")
+        raise LookupError(f"has {size} bytes and so is not a number")
     return found[0] + offset, size
 
 

@@ -20,7 +20,7 @@ from krie import Btf, KernelError, KernelMemory, loaded_modules, text_of
 
 _PAGE = 4096
 _MOST = 10_000
-"""Elements of a list that are followed: more is no list."""
+"""Elements of a list that are followed: more is not a list."""
 _LIVE, _ALIGNED = 0, 64  # MODULE_STATE_LIVE; struct module begins a cache line
 _NAME_BYTES = 56  # MODULE_NAME_LEN
 # The kernel takes any name: what follows one, and not of what it consists, tells where it ends.
@@ -145,7 +145,7 @@ def in_proc(file: Path = Path("/proc/modules")) -> frozenset[str]:
 
 
 def in_sysfs(folder: Path = Path("/sys/module")) -> frozenset[str]:
-    """Names of those in /sys/module that are no built-in ones."""
+    """Names of those in /sys/module that are not built-in ones."""
     return frozenset(_shown(os.fsencode(each.parent.name)) for each in folder.glob("*/initstate"))
 
 

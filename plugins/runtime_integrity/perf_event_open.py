@@ -85,7 +85,7 @@ def topic() -> Topic:
             called(
                 {"perf_event_open": "perf"},
                 fields=everything,
-                limits=f"{SYSCALL_LIMITS}; `pmu` is empty for hardware that is no CPU's core",
+                limits=f"{SYSCALL_LIMITS}; `pmu` is empty for hardware that is not a CPU core",
             ),
         ),
         _canary,

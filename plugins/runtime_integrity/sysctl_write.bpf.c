@@ -60,7 +60,7 @@ static __always_inline void runtime_integrity_parse(const char *text, struct run
 	s64 plain = bpf_strtoul(text, RUNTIME_INTEGRITY_VALUE_BYTES, 0, &magnitude);
 	s64 minus = bpf_strtol(text, RUNTIME_INTEGRITY_VALUE_BYTES, 0, &negative);
 	u64 is_plain = runtime_integrity_positive(plain);
-	/* bpf_strtoul() refuses a sign, and bpf_strtol() what is no s64. */
+	/* bpf_strtoul() refuses a sign, and bpf_strtol() what is not an s64. */
 	u64 is_minus = (1 - is_plain) & runtime_integrity_positive(minus);
 	u64 end = (plain & (0 - is_plain)) | (minus & (0 - is_minus));
 	u64 at = end, letter, too_large = magnitude >> 63;
@@ -75,8 +75,8 @@ static __always_inline void runtime_integrity_parse(const char *text, struct run
 	found->number = ((magnitude & (0 - is_plain)) | (negative & (0 - is_minus))) & (0 - found->parsed);
 }
 
-/* Whether the kernel's handlers of numbers change nothing by this write: it holds but blanks, which are no number, or it is not
- * at the file's start, which they ignore as long as kernel.sysctl_writes_strict is 1. */
+/* Whether the kernel's handlers of numbers change nothing by this write: it holds but blanks, or it is not at the
+ * file's start, which they ignore as long as kernel.sysctl_writes_strict is 1. */
 static __always_inline u64 runtime_integrity_is_ignored(struct runtime_integrity_text *text, u64 file_pos)
 {
 	u32 zero = 0;
@@ -165,7 +165,7 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 		length = bpf_sysctl_get_new_value(ctx, text, sizeof(text));
 		known.new_truncated = krie_equal(length, RUNTIME_INTEGRITY_E2BIG);
 		known.length = length & (0 - runtime_integrity_positive(length));
-		found.length = length; /* an error is no place in the text, and more than there is of it */
+		found.length = length; /* an error is not a place in the text, and more than there is of it */
 		runtime_integrity_parse(text, &found);
 		known.new_parsed = found.parsed & (known.new_truncated | runtime_integrity_positive(length));
 		known.new_int = found.number & (0 - known.new_parsed);

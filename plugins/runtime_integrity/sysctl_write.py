@@ -71,8 +71,8 @@ class SysctlWrite(Event):
         Choice("B", CHANGES),
         Inline(),
         Doc(
-            "`new_int` against `old_int`, or `other` where the old value is no number; `none`: a sysctl of numbers "
-            "ignores the write; `unread`: the new value is no number, or lies beyond what was looked at"
+            "`new_int` against `old_int`, or `other` where the old value is not a number; `none`: a sysctl of numbers "
+            "ignores the write; `unread`: the new value is not a number, or lies beyond what was looked at"
         ),
     ]
     pad: Pad6 = b""

@@ -128,8 +128,8 @@ static __always_inline int runtime_integrity_helper(struct linux_binprm *program
 }
 
 /* security_bprm_check(bprm). Whoever executes a file has memory of its own; not so the thread that the kernel has made for
- * this (since 343f4c49f243 it is no kernel thread by its flags). It is called for each interpreter, too: of a script, or by
- * binfmt_misc of any file. */
+ * this (since 343f4c49f243 it is not a kernel thread by its flags). It is called for each interpreter, too: of a script, or
+ * by binfmt_misc of any file. */
 int runtime_integrity_helper_hook(u64 *ctx)
 {
 	if (krie_own_child() || krie_has_memory() || !krie_enter())

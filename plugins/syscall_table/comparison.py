@@ -1,7 +1,7 @@
 """Compares the kernel's memory with what it should hold, and finds what has no legal cause in any of four looks.
 
 The first look reads everything, the others only the pages where something is unexplained. The kernel patches its code
-in steps and takes what it patched off its lists before or after that, so that one look sees much that is no attack.
+in steps and takes what it patched off its lists before or after that, so that one look sees much that is not an attack.
 """
 
 from __future__ import annotations

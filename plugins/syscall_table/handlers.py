@@ -19,7 +19,7 @@ class Handler:
     """One function."""
 
     index: int
-    """In the map of handlers, from 1 on: 0 is no argument of a program."""
+    """In the map of handlers, from 1 on: 0 is not an argument of a program."""
     call: str
     function: str
     abi: int

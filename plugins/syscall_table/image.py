@@ -36,9 +36,9 @@ class Image:
     """An unpacked kernel: an ELF file, and relocations behind it where it is what a bootable image holds."""
 
     def __init__(self, content: bytes) -> None:
-        """Raises `ValueError` where this is no 64-bit kernel."""
+        """Raises `ValueError` where this is not a 64-bit kernel."""
         if content[:6] != b"\x7fELF\x02\x01":
-            raise ValueError("it is no 64-bit ELF file")
+            raise ValueError("it is not a 64-bit ELF file")
         try:
             self._content = content
             self.sections = dict(self._sections())
@@ -46,7 +46,7 @@ class Image:
             self._relocations = self._read_relocations()
             self.text = self.sections[_TEXT].start
         except (struct.error, KeyError, IndexError) as error:
-            raise ValueError(f"it is no kernel that can be read: {error}") from error
+            raise ValueError(f"it is not a kernel that can be read: {error}") from error
 
     @property
     def build_id(self) -> str:

@@ -76,7 +76,7 @@ _FLEETING = frozenset({"timers", "work items", "high-resolution timers", "kernel
 _KERNEL = 1 << 63
 """Addresses of the kernel's are not below."""
 _MOST = 4096
-"""Elements of one list: one that does not end is no list."""
+"""Elements of one list: one that does not end is not a list."""
 _MOST_TRACEPOINT_BYTES = 4 << 20
 
 

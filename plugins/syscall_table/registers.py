@@ -17,7 +17,7 @@ class _Register:
     symbols: tuple[str, ...]
     """Of the kernel's, what it may lead to."""
     flags: int = 0
-    """Bits that are no part of the address."""
+    """Bits that are not part of the address."""
 
 
 _REGISTERS = {

@@ -36,7 +36,7 @@ _NUMBER = 77_777
 _WRITES = 20_000
 _VICTIMS = 300
 _SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
-# Writes by a process that is no child of ours: those are canaries.
+# Writes by a process that is not a child of ours: those are canaries.
 _WRITER = f"""
 import os, sys
 file = os.open({_SYSCTL!r}, os.O_WRONLY)

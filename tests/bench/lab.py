@@ -1,7 +1,7 @@
 """What KRIe costs ordinary work, without the noise of a machine: `make bench-lab`.
 
 QEMU counts instructions (-icount) on one CPU, so user + sys of a command is about the same from boot to boot; `spread`
-tells how much. It is no time: caches, and the price of a trap, are not seen; the run times of the BPF programs, by the
+tells how much. It is not time: caches, and the price of a trap, are not seen; the run times of the BPF programs, by the
 names that the kernel keeps of them, are printed beside it.
 """
 

@@ -56,7 +56,7 @@ print((time.monotonic_ns() - start) / int(sys.argv[1]))
 
 
 def child(code: str, count: int) -> float:
-    """Run a loop on the last CPU; returns what it printed. It is no child of ours: those are canaries."""
+    """Run a loop on the last CPU; returns what it printed. It is not a child of ours: those are canaries."""
     loop = [sys.executable, "-I", "-c", code, str(count), str(CPUS[-1])]
     command = ["/bin/sh", "-c", '"$@" & wait $!', "sh", *loop]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

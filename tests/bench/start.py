@@ -86,7 +86,7 @@ def table(found: dict[str, Any]) -> Table:
     for part in list(memory[0]["pss_by_part_kib"])[:_PARTS]:
         made.add_row(f"  {part}", *(each for one in memory for each in (_mib(one["pss_by_part_kib"].get(part, 0)), "")))
     absent = next(iter(runs.values()))["absent"]
-    made.caption = "A call may lie within another: seconds are no sum. " + (
+    made.caption = "A call may lie within another: seconds are not a sum. " + (
         f"Not there or not traceable: {', '.join(absent)}." if absent else ""
     )
     return made

@@ -2,7 +2,7 @@
 
 An agent with everything that is shipped switched on is started by `krie run`, and ended by a Ctrl-C once it is armed;
 of its tasks and its loader's the calls of the functions below are counted. A call may lie within another one (an
-unlinked trampoline waits for RCU): the seconds of functions are no sum. What they wait for RCU in all is counted once.
+unlinked trampoline waits for RCU): the seconds of functions are not a sum. What they all wait for RCU is counted once.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def test_clear_wants_one_thing(config: Path, what: list[str]) -> None:
 def test_where_no_agent_runs(config: Path, command: list[str]) -> None:
     result = krie(*command, "--config", config)
     assert (result.returncode, result.stdout) == (8, "")
-    assert result.stderr.startswith("krie: no agent runs here: nobody answers at ")
+    assert result.stderr.startswith("krie: no agent is running: nothing answers at ")
 
 
 @pytest.mark.once

@@ -37,7 +37,7 @@ def test_explain_tells_the_tier_and_why(settings: Path) -> None:
         "user",
         "goes through; further ones of its kind by this process are refused.",
     )
-    assert re.search(r"/ptrace\.rego:\d+: input\.event\.target is no inline field", user["why"])
+    assert re.search(r"/ptrace\.rego:\d+: input\.event\.target is not an inline field", user["why"])
     assert (logs["tier"], logs["first_attempt"]) == ("user", "goes through; the journal tells")
     assert set(found["PTRACE001"]["honours"]) == {"lsm", "fmod_ret", "kprobe_override"}
     assert set(found["PTRACE001"]["lacks"]) == {"kprobe", "syscall"}
@@ -72,4 +72,4 @@ def test_what_must_be_inline_and_cannot_be(settings: Path) -> None:
         result = krie("policy", command, "-c", settings)
         assert result.returncode == 4
         assert f"{rules}/mine.rego:5: rule M1 demands `enforce: inline`, and " in result.stderr
-        assert "input.process.uid is compared with something that is no constant" in result.stderr
+        assert "input.process.uid is compared with something that is not a constant" in result.stderr

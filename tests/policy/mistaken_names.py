@@ -70,15 +70,17 @@ NAMES = {
     ),
     "a rule of a package": (
         rule("\tdata.krie.site.halper", "helper if input.process.uid == 5\n"),
-        "p0.rego:5:2: rule R1: data.krie.site.halper is no rule and no package; did you mean data.krie.site.helper?",
+        "p0.rego:5:2: rule R1: data.krie.site.halper is neither a rule nor a package; "
+        "did you mean data.krie.site.helper?",
     ),
     "a package": (
         rule("\tdata.krie.sight.helper", "helper if input.process.uid == 5\n"),
-        "p0.rego:5:2: rule R1: data.krie.sight.helper is no rule and no package; did you mean data.krie.site.helper?",
+        "p0.rego:5:2: rule R1: data.krie.sight.helper is neither a rule nor a package; "
+        "did you mean data.krie.site.helper?",
     ),
     "another package's rules": (
         rule("\ttrue", "answers := {r.id | some r in data.krie.other.rules}\n"),
-        "p0.rego:7:30: rule answers of krie.site: data.krie.other.rules is no rule and no package",
+        "p0.rego:7:30: rule answers of krie.site: data.krie.other.rules is neither a rule nor a package",
     ),
     "a program that nobody defines": (
         rule('\tinput.process.program == "sysctll"'),
@@ -117,11 +119,11 @@ NAMES = {
     ),
     "a severity that is none": (
         rule("\ttrue", head="# METADATA\n# custom:\n#   severity: hihg\n"),
-        "p0.rego:5:15: rule R1: hihg is no severity; did you mean high?",
+        "p0.rego:5:15: rule R1: hihg is not a severity; did you mean high?",
     ),
     "a severity of another scale": (
         rule("\ttrue", head="# METADATA\n# custom:\n#   severity: 3\n"),
-        "p0.rego:5:15: rule R1: 3 is no severity; write one of low, medium, high, critical",
+        "p0.rego:5:15: rule R1: 3 is not a severity; write one of low, medium, high, critical",
     ),
     "enforce": (
         rule("\ttrue", head="# METADATA\n# custom: {enforce: inlne}\n"),
@@ -141,7 +143,7 @@ NAMES = {
     ),
     "a list of techniques": (
         rule("\ttrue", head="# METADATA\n# custom: {technique: [T1]}\n"),
-        "p0.rego:3: rule R1: custom.technique is no text; write one text",
+        "p0.rego:3: rule R1: custom.technique is not text; write one text",
     ),
     "rule instead of rules": (
         rule("\ttrue", 'rule contains {"id": "R2", "action": "kill"} if input.event.new_int == 5\n'),

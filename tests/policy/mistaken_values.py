@@ -100,7 +100,7 @@ VALUES = {
     ),
     "in a text": (
         rule('\t"kernel" in input.event.name'),
-        "p0.rego:5:14: rule R1: input.event.name (text) is no collection, so nothing is in it; compare by ==, or look",
+        "p0.rego:5:14: rule R1: input.event.name (text) is not a collection, so nothing is in it; compare by ==",
     ),
     "the wrong argument": (
         rule('\tstartswith(input.event.new_int, "1")'),

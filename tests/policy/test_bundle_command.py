@@ -183,7 +183,7 @@ def test_what_is_no_file_is_not_replaced_by_one(config: Path, tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe")
     before = {name: (tmp_path / name).lstat().st_ino for name in ("link", "out", "nowhere", "pipe")}
     for name in before:
-        with pytest.raises(ConfigError, match="is no regular file, and would be replaced by one"):
+        with pytest.raises(ConfigError, match="is not a regular file, and would be replaced by one"):
             run("bundle", "--config", config, "--output", tmp_path / name)
     assert {name: (tmp_path / name).lstat().st_ino for name in before} == before
     assert (tmp_path / "file").read_bytes() == b"before"

@@ -80,7 +80,7 @@ def test_what_opa_signs_has_the_digests_that_krie_takes(tmp_path: Path) -> None:
         (b"short", "HS256", "must have at least 32 bytes"),
         (SECRET, "RS256", "this key cannot sign by RS256"),
         (b"", "ES256", "this key cannot sign by ES256"),
-        (SECRET, "none", "none is none of RS256"),
+        (SECRET, "none", "none is not one of RS256"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused(key: bytes, algorithm: str, problem: str) -> None:
@@ -98,5 +98,5 @@ def test_a_key_of_another_kind_is_told_with_what_to_do(tmp_path: Path, key: str,
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256"])
 def test_a_public_key_signs_nothing(tmp_path: Path, algorithm: str) -> None:
     public = Path(keys(tmp_path, algorithm)[1]).read_bytes()
-    with pytest.raises(PolicyError, match="it is no private key in PEM"):
+    with pytest.raises(PolicyError, match="it is not a private key in PEM"):
         sign(bundle_of(SOURCES), public, algorithm)

@@ -117,7 +117,7 @@ def test_a_folder_that_does_not_exist_is_one_clear_error(repository: Path) -> No
     lines = result.stdout.splitlines()
     assert result.exit_code == 4
     assert lines[0] == "nosuch: error: there is no such folder of policies [krie/refused]"
-    assert lines[5] == "regal did not look: nosuch is no folder"
+    assert lines[5] == "regal did not look: nosuch is not a folder"
 
 
 def test_what_only_follows_comes_behind_its_cause(repository: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_only_follows_comes_behind_its_cause(repository: Path) -> None:
 def test_a_file_is_told_to_be_no_folder(repository: Path) -> None:
     (repository / "site.rego").write_text(MANY)
     (found, *_) = json.loads(run("site.rego", "--json").stdout)["findings"]
-    assert (found["file"], found["what"]) == ("site.rego", "is no folder; name the folder that it is in")
+    assert (found["file"], found["what"]) == ("site.rego", "is not a folder; name the folder that it is in")
 
 
 def test_links_out_of_the_folder_are_told(repository: Path) -> None:

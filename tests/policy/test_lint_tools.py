@@ -24,7 +24,7 @@ def test_who_is_not_installed_is_said_and_may_be_required(
 def test_a_tool_that_nobody_knows_is_not_required(repository: Path) -> None:
     result = run("--require", "opa,ruff")
     assert result.exit_code == 2
-    assert "ruff is no tool; known are opa, regal" in result.output
+    assert "ruff is not a known tool; known are opa, regal" in result.output
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_sources_have_one_digest_whatever_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"x.json:1:2: is no JSON"),
+        ("{", r"x.json:1:2: is not valid JSON"),
         ("[]", "x.json:1: must hold one JSON object"),
         ('{"taken": 1}', "krie.toml sets too"),
     ],

@@ -101,9 +101,9 @@ def test_the_configuration_may_not_name_data_krie_either() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": NaN}', "d.json:1:7: is no JSON: NaN is no number there; write a number, or null"),
-        ('{"a": [1,\n  Infinity]}', "d.json:2:3: is no JSON: Infinity is no number"),
-        ('{"a": -Infinity}', "d.json:1:7: is no JSON: -Infinity is no number"),
+        ('{"a": NaN}', "d.json:1:7: is not valid JSON: NaN is not a JSON number; write a number, or null"),
+        ('{"a": [1,\n  Infinity]}', "d.json:2:3: is not valid JSON: Infinity is not a JSON number"),
+        ('{"a": -Infinity}', "d.json:1:7: is not valid JSON: -Infinity is not a JSON number"),
         ('{"a": 1e400}', "d.json:1:7: the number 1e400 is too large; write it as text"),
         ('{"a": -1e999}', "d.json:1:7: the number -1e999 is too large"),
         ('{"a": ' + "9" * 5000 + "}", "d.json:1:7: the number 9999999999999999... is too large"),
@@ -117,11 +117,11 @@ def test_the_configuration_may_not_name_data_krie_either() -> None:
         ("[" * 100_000, "d.json:1:101: is nested deeper than 100 levels; make the data flatter"),
         ('{"a": ["\\ud800"]}', "d.json:1:8: holds half of a surrogate pair"),
         ('{"a\\udfffb": 1}', "d.json:1:2: holds half of a surrogate pair"),
-        ('{"a": 1', "d.json:1:8: is no JSON: "),
-        ('{"a": "\n"}', "d.json:1:8: is no JSON: "),
-        ('{"a": 01}', "d.json:1:8: is no JSON: "),
-        ("nothing", "d.json:1:1: is no JSON: "),
-        ("", "d.json:1:1: is no JSON: "),
+        ('{"a": 1', "d.json:1:8: is not valid JSON: "),
+        ('{"a": "\n"}', "d.json:1:8: is not valid JSON: "),
+        ('{"a": 01}', "d.json:1:8: is not valid JSON: "),
+        ("nothing", "d.json:1:1: is not valid JSON: "),
+        ("", "d.json:1:1: is not valid JSON: "),
     ],
 )
 def test_what_is_no_json_is_told_with_its_place(text: str, message: str) -> None:
@@ -147,7 +147,7 @@ def test_what_is_json(text: str) -> None:
 
 
 def test_nan_in_a_folder_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=rf"^{tmp_path}/x/d.json:2:9: is no JSON: NaN"):
+    with pytest.raises(PolicyError, match=rf"^{tmp_path}/x/d.json:2:9: is not valid JSON: NaN"):
         load(tmp_path / "x", d__json='{\n"mine": NaN}')
 
 

@@ -115,7 +115,7 @@ def test_pydantic_imports_nothing_that_a_package_announces(tmp_path: Path) -> No
 
 
 def test_broken_toml_names_the_line(write: Writer) -> None:
-    with pytest.raises(ConfigError, match=r"krie.toml: is no TOML: .*line 2"):
+    with pytest.raises(ConfigError, match=r"krie.toml: is not valid TOML: .*line 2"):
         load_config(write("[agent]\nring_mib = \n"))
 
 

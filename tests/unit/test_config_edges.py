@@ -18,7 +18,7 @@ def load(folder: Path, content: bytes) -> None:
     ("content", "message"),
     [
         (b"agent = 3", "agent: Input should be a valid dictionary, not 3"),
-        (b"# \xc3\xa9\nx = 1 # \xff", "is no UTF-8 text: byte 0xff in line 2"),
+        (b"# \xc3\xa9\nx = 1 # \xff", "is not UTF-8: byte 0xff in line 2"),
         (
             b'[executables]\n"" = "/bin/true"',
             'executables: an empty name is that of every other executable; write a name before the "="',
@@ -45,7 +45,7 @@ def test_one_sentence_names_place_and_mend(tmp_path: Path, content: bytes, messa
 
 
 def test_a_key_that_is_there_twice_names_the_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is no TOML: .*line 3"):
+    with pytest.raises(ConfigError, match=r"is not valid TOML: .*line 3"):
         load(tmp_path, b"[agent]\nring_mib = 1\nring_mib = 2\n")
 
 

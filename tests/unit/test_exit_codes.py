@@ -85,7 +85,7 @@ CASES = {
     ExitCode.DEGRADED: Case(("config", "check"), "this one does not work", _DEGRADED),
     ExitCode.ALREADY_RUNNING: Case(("run",), "another agent is running on this machine", before=another_agent),
     ExitCode.LAB: Case(("lab", "fetch", "debian-0"), "debian-0"),
-    ExitCode.NOT_RUNNING: Case(("status",), "no agent runs here"),
+    ExitCode.NOT_RUNNING: Case(("status",), "no agent is running"),
     ExitCode.TAMPERED: Case(("integrity",), "", _TAMPERED),
     ExitCode.EXHAUSTED: Case(("policy", "eval"), "ulimit -n", limit=few_files),
     ExitCode.DIFFERENT: Case(("policy", "replay", "--against", "other", "journal.jsonl"), "", before=recorded),

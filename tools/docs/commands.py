@@ -19,7 +19,7 @@ def commands(_config: Config, _plugins: Plugins) -> str:
 
 
 def every(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    """All commands that are no groups, by their whole names."""
+    """All commands that are not groups, by their whole names."""
     if not isinstance(command, click.Group):
         yield path, command
         return

@@ -183,7 +183,7 @@ class Expressions(ABC):
         below = any(each[: len(path)] == path for each in (*packages, *self.definitions))
         if not below and not steps:
             names = [".".join(each) for each in self.definitions]
-            self.tell(scope, node, f"{'.'.join(path)} is no rule and no package", similar(".".join(path), names))
+            self.tell(scope, node, f"{'.'.join(path)} is neither a rule nor a package", similar(".".join(path), names))
         for each in steps:
             self._index(each, ANY, scope, known)
         return ANY
@@ -234,7 +234,7 @@ class Expressions(ABC):
                 if "string" in collection.kinds
                 else "use =="
             )
-            self.tell(scope, node["collection"], f"{collection.shown} is no collection, so nothing is in it", mend)
+            self.tell(scope, node["collection"], f"{collection.shown} is not a collection, so nothing is in it", mend)
         elif not (collection.members and collection.items is None and "object" in collection.kinds):
             self.compare(scope, node["value"], "in", (value, collection.element()))
         return BOOLEAN

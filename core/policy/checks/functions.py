@@ -85,7 +85,7 @@ class Functions:
         return None if builtin is None or builtin.variadic else len(builtin.arguments)
 
     def check(self, mention: Mention) -> None:
-        """Refuse a call of what is no function, with too few or too many arguments, and a function that is read."""
+        """Refuse a call of what is not a function, with too few or too many arguments, and a function that is read."""
         path = mention.path
         if mention.replaced:
             self._replaced(mention)

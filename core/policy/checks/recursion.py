@@ -16,7 +16,7 @@ Node = tuple[NamePath, Definition]
 class CallGraph:
     """What each definition mentions. A path stands for all that is defined at it, above it and below it.
 
-    Keys that are no names end a path, as they do for the embedded engine, which takes `u[1] := u[2]` for recursive.
+    Keys that are not names end a path, as they do for the embedded engine, which takes `u[1] := u[2]` for recursive.
     """
 
     def __init__(self) -> None:

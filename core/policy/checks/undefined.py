@@ -129,7 +129,7 @@ def _steps(node: Node) -> tuple[Node, list[Node]]:
 
 
 def _indices(node: Node) -> Iterator[Node]:
-    """What stands in a reference's brackets, and before it where that is no name."""
+    """What stands in a reference's brackets, and before it where that is not a name."""
     base, steps = _steps(node)
     yield from ([] if "Var" in base else [base])
     yield from (each for each in steps if "String" not in each)

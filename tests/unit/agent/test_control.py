@@ -112,11 +112,11 @@ def test_silent_clients_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_where_no_agent_is(tmp_path: Path) -> None:
-    with pytest.raises(NotRunningError, match="no agent runs here"):
+    with pytest.raises(NotRunningError, match="no agent is running"):
         ask(tmp_path, {"ask": "x"})
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as left_behind:
         left_behind.bind(str(tmp_path / SOCKET))
-    with pytest.raises(NotRunningError, match="no agent runs here"):
+    with pytest.raises(NotRunningError, match="no agent is running"):
         ask(tmp_path, {"ask": "x"})
     made = Serving(tmp_path)  # takes the place of what was left behind
     assert ask(tmp_path, {"ask": "x"})["echo"]
@@ -147,7 +147,7 @@ def test_whoever_answers_nonsense_is_no_agent(tmp_path: Path, answer: bytes) -> 
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(SilentAgentError, match="answers what is no JSON object") as raised:
+        with pytest.raises(SilentAgentError, match="answers what is not a JSON object") as raised:
             ask(tmp_path, {"ask": "status"})
         thread.join()
     assert raised.value.exit_code is ExitCode.DEGRADED
@@ -175,7 +175,7 @@ def test_an_answer_of_another_user_is_not_believed(tmp_path: Path) -> None:
         child = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert child.stdout is not None
         assert child.stdout.readline() == b"listens\n"
-        with pytest.raises(UntrustedFileError, match=f"^{folder / SOCKET}: user 12345 answers there, who is no agent"):
+        with pytest.raises(UntrustedFileError, match=f"^{folder / SOCKET}: user 12345 answers there instead of"):
             ask(folder, {"ask": "status"})
         assert child.wait() == 0  # nor was he told anything, as a token
         child.stdout.close()

@@ -165,7 +165,7 @@ def test_executables_are_held_as_long_as_their_names_are_in_force(tmp_path: Path
         ("other.rego", INLINE, "demands `enforce: inline`"),
         ("data.json", '{"executables": {}}', "krie.toml sets too"),
         ("krie.json", '{"krie": {"agent": {"rules": []}}}', "data.krie would take the place of package krie"),
-        ("nan.json", '{"mine": NaN}', r"nan.json:1:10: is no JSON: NaN"),
+        ("nan.json", '{"mine": NaN}', r"nan.json:1:10: is not valid JSON: NaN"),
         ("agent.rego", "package krie.agent\nx := 1\n", "agent.rego:1: package krie.agent is or touches"),
         ("imports.rego", "package krie.site\nimport data.a as uid\nuid := 5\n", "uid is a rule here and an import"),
         ("circle.rego", "package krie.circle\nf(x) := f(x)\n", r"circle.rego:2:9: krie.circle.f is recursive"),

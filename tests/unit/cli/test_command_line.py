@@ -162,7 +162,7 @@ def test_one_event_or_those_of_one_plugin(folder: Path) -> None:
     assert list(schema["event"]) == ["syscall_table.hook"]
     unknown = krie(folder, "events", "krie.lost")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr == "krie: krie events krie.lost: no such event; did you mean krie.loss?\n"
+    assert unknown.stderr == "krie: events krie.lost: no such event; did you mean krie.loss?\n"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_nearest_events_are_suggested(kind: str, near: list[str]) -> None:
         ("[plugins.runtime_integrity]\nmode = 3", "plugins.runtime_integrity.mode: Input should be 'observe' or"),
         ("[plugins]\nruntime_integrity = 1", "plugins.runtime_integrity: Input should be a valid dictionary, not 1"),
         ("plugins = 1", "plugins: Input should be a valid dictionary, not 1"),
-        ("[plugins", "is no TOML"),
+        ("[plugins", "is not valid TOML"),
     ],
 )
 def test_a_list_of_plugins_tells_mistakes_as_the_agent_would(folder: Path, text: str, problem: str) -> None:

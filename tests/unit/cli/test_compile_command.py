@@ -22,7 +22,7 @@ COMPILER_GONE = "import sys; sys.modules['bcc'] = None; from krie.cli.main impor
             "give exactly one of --btf FILE, --vmlinux FILE or --kernel NAME",
         ),
         (["--btf", "none"], "krie: none: cannot be read: No such file or directory"),
-        (["--vmlinux", "krie.toml"], "krie: krie.toml: holds no types of a kernel: it is no BTF, no 64-bit ELF file"),
+        (["--vmlinux", "krie.toml"], "krie: krie.toml: holds no types of a kernel: it is neither BTF nor a 64-bit ELF"),
         (["--kernel", "windows"], "krie: no kernel is named 'windows'; known are debian-5.10"),
         (["--btf", "btf", "--config", "nothing.toml"], "krie: nothing.toml: cannot be read: No such file"),
     ],

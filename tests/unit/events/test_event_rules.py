@@ -32,7 +32,7 @@ def test_a_field_of_the_header_cannot_be_declared_again(name: str) -> None:
 @pytest.mark.parametrize(
     ("processes", "problem"),
     [
-        ({"target": ("a_tgid", "a_start")}, "'target' names 'a_start', which is no field"),
+        ({"target": ("a_tgid", "a_start")}, "'target' names 'a_start', which is not a field"),
         ({"number": ("tgid", "number")}, "'number' is a field already; give the process another name"),
     ],
 )

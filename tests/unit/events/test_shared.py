@@ -101,7 +101,7 @@ def test_padding_that_a_compiler_would_insert_is_refused() -> None:
         a: U32
         b: U16
 
-    with pytest.raises(LayoutError, match=r"6 bytes, which is no multiple of 4; add `pad: Pad2"):
+    with pytest.raises(LayoutError, match=r"6 bytes, which is not a multiple of 4; add `pad: Pad2"):
         Padded.layout()
 
 

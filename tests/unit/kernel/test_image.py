@@ -85,13 +85,13 @@ def test_what_has_no_types_is_named(raw: bytes, tmp_path: Path, monkeypatch: pyt
     damaged[20] ^= 0xFF
     zstd = struct.pack("<I", 0xFD2FB528) + bytes(100)
     for content, problem in (
-        (b"", "it is no BTF, no 64-bit ELF file and no bzImage"),
-        (b"#!/bin/sh", "it is no BTF, no 64-bit ELF file and no bzImage"),
+        (b"", "it is neither BTF nor a 64-bit ELF file nor a bzImage"),
+        (b"#!/bin/sh", "it is neither BTF nor a 64-bit ELF file nor a bzImage"),
         (elf(raw, b".text"), "it has no section .BTF: was it built with CONFIG_DEBUG_INFO_BTF?"),
         (elf(raw)[:100], "unpack"),
         (image(b"unknown"), r"its compression is not known \(it begins with 756e6b6e\)"),
         (image(bytes(damaged)), "its payload is damaged: "),
-        (image(gzip.compress(b"no kernel")), "it is no BTF"),
+        (image(gzip.compress(b"no kernel")), "it is neither BTF"),
     ):
         file.write_bytes(content)
         with pytest.raises(ConfigError, match=f"^{file}: holds no types of a kernel: {problem}"):

@@ -104,7 +104,7 @@ def test_a_value_that_its_field_cannot_hold_is_a_fault(setting: Setting) -> None
 def test_a_fact_that_is_no_json_is_a_fault(setting: Setting, value: object) -> None:
     plugins = setting.load(krie_facts=hookimpl(facts), krie_enrich=hookimpl(lambda event: {"colour": value}))
     assert plugins.enrichers()["example.thing"](build(Thing)) == {}
-    assert "which is no JSON" in setting.faults[0].error
+    assert "which is not JSON" in setting.faults[0].error
 
 
 def test_leaving_in_a_sensor_is_a_fault(setting: Setting) -> None:
@@ -121,8 +121,8 @@ def test_leaving_in_a_hook_is_a_fault(setting: Setting) -> None:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (10**5000, "is no JSON"),
-        (-(1 << 64), "is no JSON"),
+        (10**5000, "is not JSON"),
+        (-(1 << 64), "is not JSON"),
         ("\ud800", "surrogates not allowed"),
         ("x" * 100_000, "more than 64 KiB of facts"),
         ([0] * 10_000, "more than 64 KiB of facts"),

@@ -267,7 +267,7 @@ def test_scans_yield_events_and_nothing_else(setting: Setting) -> None:
     setting.install("other", krie_scan=lambda: ["nonsense"])
     plugins = setting.load(example={}, other={})
     assert list(plugins.scan(lambda event: event)) == [build(Thing, value=3)]
-    assert "krie_scan yielded 'nonsense', which is no Event" in setting.faults[0].error
+    assert "krie_scan yielded 'nonsense', which is not an Event" in setting.faults[0].error
 
 
 def test_only_plugins_that_work_in_the_background_are_polled(setting: Setting) -> None:
@@ -276,7 +276,7 @@ def test_only_plugins_that_work_in_the_background_are_polled(setting: Setting) -
     setting.install("third", krie_scan=lambda: pytest.fail("this is no scan"))
     plugins = setting.load(example={}, other={}, third={})
     assert list(plugins.poll(lambda event: event)) == [build(Thing, value=4)]
-    assert [each.error for each in setting.faults] == ["TypeError: krie_poll yielded 'nonsense', which is no Event"]
+    assert [each.error for each in setting.faults] == ["TypeError: krie_poll yielded 'nonsense', which is not an Event"]
 
 
 def test_plugins_learn_which_of_their_own_programs_saw_not_everything(setting: Setting) -> None:

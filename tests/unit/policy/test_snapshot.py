@@ -175,7 +175,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(tmp_path: Path) -> None:
     place = os.fsencode(tmp_path) + b"/\xff.json"
     with open(place, "w") as file:
         file.write("{")
-    with pytest.raises(PolicyError, match=r"/\\xff.json:1:2: is no JSON") as caught:
+    with pytest.raises(PolicyError, match=r"/\\xff.json:1:2: is not valid JSON") as caught:
         read_sources([tmp_path], {})
     str(caught.value).encode()
 
@@ -198,7 +198,7 @@ def test_a_folder_of_very_many_files_is_one_error_before_all_are_listed(
         place = tmp_path / f"{number % 10}" if below else tmp_path
         place.mkdir(exist_ok=True)
         (place / f"{number}.txt").touch()  # no policies: they are listed too
-    with pytest.raises(PolicyError, match="there are more than 50 files and folders; keep what is no policy elsewhere"):
+    with pytest.raises(PolicyError, match="there are more than 50 files and folders; keep what is not a policy"):
         list(policy_files(tmp_path))
     assert stamp_of([tmp_path]) == stamp_of([tmp_path])
     for each in tmp_path.glob("[5-8]" if below else "5*"):
@@ -210,7 +210,7 @@ def test_names_are_shown_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a\nb\x1b[31m.json").write_text("{")
     with pytest.raises(PolicyError) as caught:
         read_sources([tmp_path], {})
-    assert str(caught.value).startswith(f"{tmp_path}/a\\nb\\x1b[31m.json:1:2: is no JSON")
+    assert str(caught.value).startswith(f"{tmp_path}/a\\nb\\x1b[31m.json:1:2: is not valid JSON")
 
 
 def test_all_policies_together_have_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

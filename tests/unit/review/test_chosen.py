@@ -221,7 +221,7 @@ def test_a_name_of_a_branch_and_of_a_tag_is_refused(site: Path) -> None:
 def test_a_file_whose_name_is_no_text_is_refused(site: Path) -> None:
     (site / "a.rego").rename(os.fsdecode(os.fsencode(site) + b"/\xff.rego"))
     commit(site.parent)
-    with pytest.raises(PolicyError, match="the file's name is no text in UTF-8; rename it"):
+    with pytest.raises(PolicyError, match="the file's name is not UTF-8; rename it"):
         choose("git:HEAD", site)
 
 
@@ -302,7 +302,7 @@ def test_special_files_in_a_folder_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "p"
     folder.mkdir()
     os.mkfifo(folder / "a.rego")
-    with pytest.raises(PolicyError, match="is no regular file"):
+    with pytest.raises(PolicyError, match="is not a regular file"):
         choose(str(folder))
 
 

@@ -141,7 +141,7 @@ def test_a_value_that_no_event_has_is_told() -> None:
     bad = json.dumps({"kind": "x.y", "event": {"name": 5}, **WHOLE}).encode()
     for partial in (False, True):
         (found,) = answers(bad, partial=partial)
-        assert found["error"] == "event.name is no value that such an event has: input should be a valid string"
+        assert found["error"] == "event.name is not a value that such an event has: input should be a valid string"
 
 
 def test_what_no_rule_reads_need_not_be_there() -> None:
@@ -203,9 +203,9 @@ def test_the_command(tmp_path: Path) -> None:
     [
         (b"[" * 100_000, "nested too deep"),
         (b'{"event": {"kind": "a.b", "n": 1' + b"0" * 5000 + b"}}", "Exceeds the limit"),
-        (b'{"event": {"kind": "a.b", "n": NaN}}', "NaN is no number of JSON"),
+        (b'{"event": {"kind": "a.b", "n": NaN}}', "NaN is not a JSON number"),
         (b'{"event": {"kind": "a.b", "n": 1, "n": 2}}', "a key is there twice"),
-        (b"[]", "no object"),
+        (b"[]", "not an object"),
         (b" \n", "<stdin>: is empty: give it an event, such as a line of the journal"),
     ],
 )

@@ -59,10 +59,10 @@ def test_special_files_and_files_given_twice_are_refused(tmp_path: Path) -> None
     (tmp_path / "link").symlink_to("j")
     (tmp_path / "z").write_bytes(b"\x28\xb5\x2f\xfd....")
     for paths, said in (
-        (["fifo"], "is no regular file; for a pipe say -"),
-        (["."], "is no regular file"),
+        (["fifo"], "is not a regular file; for a pipe say -"),
+        (["."], "is not a regular file"),
         (["none"], "cannot be read"),
-        (["/dev/zero"], "is no regular file"),
+        (["/dev/zero"], "is not a regular file"),
         (["j", "link"], "which is read already"),
         (["z"], "zstd -dc"),
     ):

@@ -117,7 +117,7 @@ def test_the_type_of_a_uid_is_not_guessed() -> None:
         comparison.line(tally, number, (0, number), with_value("process.uid", uid), "")
     assert tally.same == 1
     assert tally.undecided == {
-        f"{SYSCTL}: process.uid is no value that such an event has: input should be a valid integer": 5
+        f"{SYSCTL}: process.uid is not a value that such an event has: input should be a valid integer": 5
     }
 
 

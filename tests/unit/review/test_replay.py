@@ -93,7 +93,7 @@ def test_an_event_of_a_plugin_that_is_not_configured_is_told(tmp_path: Path) -> 
     recorder.sysctl("kernel/a")
     (tmp_path / "j").write_text(recorder.lines[0].replace(SYSCTL, "other.event"))
     (reason,) = replayed(policy, policy, [tmp_path / "j"]).undecided
-    assert "other.event is no event of the configured plugins" in reason
+    assert "other.event is not an event of the configured plugins" in reason
 
 
 def test_values_are_found_in_other_files_and_in_later_lines(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_an_older_bundle_is_refused_though_the_host_died_before_it_noted_the_new
         (lambda: signed(ruled("B1"), number=1).to_bytes(), "the signature is not by the pinned key"),
         (lambda: signed(ruled("B1"), "RS256").to_bytes(), "is not by ES256"),
         (lambda: signed(ruled("B1")).to_bytes()[:-20], "is cut off"),
-        (lambda: b"nonsense", "is no bundle"),
+        (lambda: b"nonsense", "is not a bundle"),
         (lambda: signed(bundle("package krie.site\n\nrules contains", revision="b")).to_bytes(), "site.rego:3"),
         (lambda: signed(ruled("B1", executables=["x"])).to_bytes(), "data.executables"),
         (lambda: bytes(17 << 20), "16777216 are the most"),

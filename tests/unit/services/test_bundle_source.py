@@ -109,7 +109,7 @@ def test_a_bundle_in_a_file(tmp_path: Path) -> None:
         states = [each["state"] for each in told(setting, agent, "krie.policy")]
         assert states == ["refused", "loaded"]
     file.write_bytes(b"nonsense")
-    with pytest.raises(PolicyError, match=r"krie\.tar\.gz: is no bundle"), site.agent(str(file)):
+    with pytest.raises(PolicyError, match=r"krie\.tar\.gz: is not a bundle"), site.agent(str(file)):
         pass
 
 

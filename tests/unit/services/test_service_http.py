@@ -214,9 +214,9 @@ def test_plain_http_to_where_tls_is_spoken_and_the_other_way_round(tmp_path: Pat
     [
         (Service("ftp://a/b"), "must be a URL that begins with https://"),
         (Service("https:///b"), "must be a URL"),
-        (Service("https://a:b/c"), "is no URL"),
-        (Service("https://a:99999/c"), "is no URL"),
-        (Service("https://[::1/c"), "is no URL"),
+        (Service("https://a:b/c"), "is not a URL"),
+        (Service("https://a:99999/c"), "is not a URL"),
+        (Service("https://[::1/c"), "is not a URL"),
         (Service("https://user:word@a/b"), "holds a password"),
         (Service("https://a/b#c"), "holds a fragment"),
         (Service("https://a/b\r\nX: y"), "holds a"),
@@ -248,7 +248,7 @@ def test_what_a_signed_url_carries_is_not_shown() -> None:
         (lambda file: file.write_text(""), "must hold one token"),
         (lambda file: file.write_text("a\nb"), "must hold one token"),
         (lambda file: file.write_text("é"), "must hold one token"),
-        (lambda file: file.write_bytes(b"\xff"), "no UTF-8"),
+        (lambda file: file.write_bytes(b"\xff"), "not UTF-8"),
         (lambda file: file.unlink(), "cannot be read"),
     ],
 )
@@ -285,7 +285,7 @@ def test_an_encrypted_key_asks_nobody(tmp_path: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     locked = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
     key = secret(tmp_path / "locked", locked.decode())
-    with pytest.raises(KrieError, match="are no certificate and its private key"):
+    with pytest.raises(KrieError, match="are not a certificate and its private key"):
         check_files(
             Service(
                 "https://a",

@@ -29,7 +29,7 @@ GOOD = {"schema": 1, "release": "6.1", "build_id": "00112233", "functions": {"f"
         ),
         ('schema = 1\n[functions]\n[gains.f]\ngain = ["uid"]\nwhy = "a"', "no system call that KRIe knows"),
         ('schema = 1\n[functions]\n[gains.write]\ngain = ["all"]\nwhy = "a"', r"gains\.write\.gain"),
-        ("schema = ", "is no TOML"),
+        ("schema = ", "is not valid TOML"),
         ('schema = 1\n[functions]\n[indirect.g]\ncallers = []\nwhy = "a"', r"indirect\.g: .*say who calls it"),
     ],
 )
@@ -60,7 +60,7 @@ def test_a_wrong_lock_file_is_told(tmp_path: Path, change: dict[str, object], pr
     with pytest.raises(ConfigError, match=problem):
         lock_file.read(place)
     place.write_text("{")
-    with pytest.raises(ConfigError, match="is no JSON"):
+    with pytest.raises(ConfigError, match="is not valid JSON"):
         lock_file.read(place)
     with pytest.raises(ConfigError, match="cannot be read"):
         lock_file.read(tmp_path / "nothing")

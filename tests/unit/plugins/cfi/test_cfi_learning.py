@@ -83,10 +83,10 @@ def test_other_lines_teach_nothing(event: dict[str, str], kind: str, tmp_path: P
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"{", "is no journal"),
-        (b"\xff", "is no journal"),
-        (b"[]", ":1 is no line of a journal"),
-        (b'{"kind": "cfi.caller", "event": {"function": 1}}', ":1 is no event cfi.caller"),
+        (b"{", "is not a journal"),
+        (b"\xff", "is not a journal"),
+        (b"[]", ":1 is not a line of a journal"),
+        (b'{"kind": "cfi.caller", "event": {"function": 1}}', ":1 is not an event cfi.caller"),
     ],
 )
 def test_what_is_no_journal_is_told(content: bytes, problem: str, tmp_path: Path) -> None:

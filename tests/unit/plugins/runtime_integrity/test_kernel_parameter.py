@@ -129,7 +129,7 @@ def test_a_field_lies_where_btf_says() -> None:
         (Parameter(symbol="x", size=4, value=0), (1, 2), "2 symbols have this name"),
         (Parameter(symbol="x", value=0), (ADDRESS,), "BTF does not tell its size; give one"),
         (Parameter(symbol="x", type="t", field="no", value=0), (ADDRESS,), "BTF does not tell its size; give one"),
-        (Parameter(symbol="x", type="t", value=0), (ADDRESS,), "has 16 bytes and so is no number"),
+        (Parameter(symbol="x", type="t", value=0), (ADDRESS,), "has 16 bytes and so is not a number"),
         (Parameter(symbol="x", size=4, value=0), (77,), "reading kernel memory: EFAULT (Bad address)"),
     ],
 )

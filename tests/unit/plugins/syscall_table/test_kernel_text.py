@@ -213,7 +213,7 @@ def test_images_are_relocated() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01" + bytes(100)])
 def test_what_is_no_kernel_is_said(content: bytes) -> None:
-    with pytest.raises(ValueError, match="it is no"):
+    with pytest.raises(ValueError, match="it is not"):
         Image(content)
 
 
