@@ -36,10 +36,11 @@ _BOTH = (AttachType.LSM, AttachType.FMOD_RET)
 
 @dataclass(frozen=True, slots=True)
 class Act(Event):
-    """Only with `acts = true`: what only a right permits was about to be done by who has none, past the kernel's check.
+    """Only with `acts = true`: an act that needs a capability, by a task without it, after the kernel's own check.
 
-    Looked at are the task's own credentials and those that it acts by at this moment; neither has the right. Which
-    right that is, and where it is judged, `locked.toml` says of each act, and `krie cfi explain ACT`.
+    The task's own credentials and those that it acts by at this moment are checked: neither has the capability, nor
+    owns the file where that is enough. `locked.toml` and `krie cfi explain ACT` tell which capability each act needs,
+    and where it is judged.
     """
 
     KIND: ClassVar[int] = 0x0404

@@ -24,7 +24,7 @@ FIRST_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class Caller(Event):
-    """A locked function was called by none of its callers, or gave credentials in a system call that may not.
+    """A locked function was called from outside its known callers, or gave credentials where the system call may not.
 
     One record a thread, function and second; what a thread does further within it is counted (`cfi.activity`), and
     decided about as well.

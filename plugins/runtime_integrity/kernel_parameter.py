@@ -48,7 +48,7 @@ STATES = {1: "differs", 2: "agrees", 3: "unwatched"}
 
 @dataclass(frozen=True, slots=True)
 class KernelParameter(Event):
-    """A variable of the kernel does not hold what it should, or does so again. Found by comparison."""
+    """A variable of the kernel has an unexpected value, or its expected one again. Found by comparison."""
 
     KIND: ClassVar[int] = 0x0109
     NAME: ClassVar[str] = "runtime_integrity.kernel_parameter"

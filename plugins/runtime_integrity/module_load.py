@@ -52,11 +52,11 @@ _SYS_INIT_MODULE, _SYS_FINIT_MODULE = 175, 313  # x86-64
 
 @dataclass(frozen=True, slots=True)
 class ModuleLoad(Event):
-    """A kernel module is being loaded: out of a file, or memory, and then linked with the kernel.
+    """A kernel module is loaded, from a file or from memory.
 
-    A load is two events of the same thread. What the module is called is known to the second one only, which is too
-    late to refuse it; where it comes from, to the first one. Firmware and everything else that the kernel reads are
-    left out.
+    A load is two events of the same thread: when the kernel is about to read the module, and when it has linked it and
+    is about to run it. The module's name is known to the second one only, which is too late to refuse it; where it
+    comes from, to the first. Firmware and everything else that the kernel reads are left out.
     """
 
     KIND: ClassVar[int] = 0x0104

@@ -33,9 +33,9 @@ _NOBODY = b"krie_no_such_module"
 
 @dataclass(frozen=True, slots=True)
 class ModuleUnload(Event):
-    """A kernel module is asked to go, and is freed: two events, and the first one only where it does not go.
+    """A kernel module is unloaded: one event when that is requested, and one when the module is freed.
 
-    Modules are freed by failed loads too.
+    A request that fails is the first event only. Modules are freed by failed loads too.
     """
 
     KIND: ClassVar[int] = 0x0105

@@ -40,11 +40,10 @@ TRIGGERS = {1: "timer", 2: "module", 3: "exec"}
 
 @dataclass(frozen=True, slots=True)
 class ParameterLook(Event):
-    """A look of the kernel side found a variable of the kernel other than it should be, or as it should be again.
+    """A check in the kernel found a variable changed, or restored.
 
-    Taken about every second, at random times, and when a module is loaded or a set-uid or set-gid
-    program executed. `process` is whoever ran: with `timer` anybody. What stays is told by the next scan, too
-    (`kernel_parameter`).
+    Made about every second, at random times, and when a module is loaded or a set-uid or set-gid program is executed.
+    `process` is whoever ran: with `timer` anybody. What stays is told by the next scan, too (`kernel_parameter`).
     """
 
     KIND: ClassVar[int] = 0x010D

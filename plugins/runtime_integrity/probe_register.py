@@ -51,7 +51,7 @@ _OF_KPROBE = 1
 
 @dataclass(frozen=True, slots=True)
 class ProbeRegister(Event):
-    """Somebody puts a probe or a patch into code, takes it away, or switches it.
+    """A kprobe, uprobe, BPF trampoline or live patch is added, removed or switched.
 
     perf, tracefs, BPF and modules all come to the same functions of the kernel. A return probe is enabled and disabled
     as the kprobe that it is made of. A trampoline brings a BPF program (fentry, fexit, fmod_ret, LSM) to a function.

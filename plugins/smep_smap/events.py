@@ -25,7 +25,7 @@ STACK_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class RegisterCheck(Event):
-    """A function was reached with registers that no legal way to it leaves.
+    """A function was reached in a state that no legitimate call produces.
 
     One record a thread and second: what a hijacked thread does further within it is counted (`smep_smap.activity`), and
     decided about as well.
@@ -80,7 +80,7 @@ class RegisterCheck(Event):
 
 @dataclass(frozen=True, slots=True)
 class LostTrap(Event):
-    """A probe of this plugin's is no longer where it was put, or nobody can tell."""
+    """A probe of this plugin is no longer where it was put, or this cannot be verified."""
 
     KIND: ClassVar[int] = 0x0202
     NAME: ClassVar[str] = "smep_smap.trap"

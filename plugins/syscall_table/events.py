@@ -40,7 +40,7 @@ PIECE_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class Hook(Event):
-    """A place that system calls pass is not what it was, or is so again (`restored`). Told once for each new value.
+    """Part of the system call path was changed, or restored. Told once for each new value.
 
     The process is whoever ran when it was noticed. Where the trigger is `module_init`, `module_load`, `text_poke` or
     `alias`, it is the one who did it or loaded who did; where it is `timer` or `scan`, anybody.
@@ -91,7 +91,7 @@ class Hook(Event):
 
 @dataclass(frozen=True, slots=True)
 class Code(Event):
-    """The kernel's code, or its read-only data, is not what it should be, or is so again (`restored`).
+    """The kernel's code, or its read-only data, was changed, or restored.
 
     Found by comparison, byte by byte; what the kernel patches legally is not told. Told once for each new content.
     """
@@ -137,7 +137,7 @@ class Code(Event):
 
 @dataclass(frozen=True, slots=True)
 class Wrapped(Event):
-    """A handler of a system call was called by code that dispatches none: a hook that calls the original.
+    """A system call's handler was called by code outside the dispatcher: a hook that calls the original.
 
     Told once for each handler and caller.
     """
