@@ -126,7 +126,7 @@ class PluginState(Event):
 
 @dataclass(frozen=True, slots=True)
 class Missed(Event):
-    """The kernel left runs of a program out: its probe did not see what happened. Looked for with the canaries."""
+    """The kernel skipped runs of a program: its probe did not see what happened. Looked for with the canaries."""
 
     KIND: ClassVar[int] = 0x001C
     NAME: ClassVar[str] = "krie.missed"

@@ -89,8 +89,8 @@ class Cleared(Event):
 
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
-    """Nobody watched for a time: the agent before this one did not end by itself, and what it decided ended with it; or
-    this one was held up, while the kernel went on to decide what it decides alone."""
+    """Monitoring was interrupted: the agent before this one did not end by itself, and what it decided ended with it;
+    or this one was held up, while the kernel went on to decide what it decides alone."""
 
     KIND: ClassVar[int] = 0x001B
     NAME: ClassVar[str] = "krie.gap"

@@ -100,8 +100,8 @@ class Layout:
                 raise LayoutError(name, each.name, f"is not aligned to {width} bytes; {_move(own, width)}")
             size = struct.calcsize("<" + wire.code)
             if fields and _is_padding(fields[-1]):
-                mend = "order the fields by size, the largest first"
-                raise LayoutError(name, fields[-1].name, f"padding must come last; {mend}")
+                fix = "order the fields by size, the largest first"
+                raise LayoutError(name, fields[-1].name, f"padding must come last; {fix}")
             fields.append(Field(each.name, wire, offset, size, doc, inline))
             offset += size
         alignment = alignment or max(WIDTHS.get(each.wire.code, 1) for each in fields)

@@ -110,7 +110,7 @@ rules contains {"id": "AGENT041", "action": "log"} if {
 rules contains {"id": "AGENT042", "action": "log"} if input.event.kind == "krie.trouble"
 
 # METADATA
-# title: A poisoned process goes on trying
+# title: A poisoned process keeps trying
 # description: |
 #   It was refused a guarded operation.
 # custom:
@@ -139,7 +139,7 @@ rules contains {"id": "AGENT007", "action": "log"} if {
 }
 
 # METADATA
-# title: Nobody watched for a time
+# title: Monitoring was interrupted
 # description: |
 #   The agent before this one was killed, or crashed, or the machine lost its power; or this one was stopped or frozen.
 # custom:
@@ -165,9 +165,9 @@ rules contains {"id": "AGENT008", "action": "log"} if input.event.kind == "krie.
 rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.cleared"
 
 # METADATA
-# title: A program of the agent's was left out
+# title: The kernel skipped runs of a probe
 # description: |
-#   The kernel did not run it, since its CPU was in the middle of another one or of a map's change.
+#   The kernel did not run its program, since the CPU was in the middle of another one or of a map's change.
 # custom:
 #   id: AGENT010
 #   severity: medium
@@ -178,10 +178,10 @@ rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.
 rules contains {"id": "AGENT010", "action": "log"} if input.event.kind == "krie.missed"
 
 # METADATA
-# title: A user did more of something than is told
+# title: A user did more of something than is reported
 # description: |
-#   Unlike attempts of one kind were beyond the user's budget. The kernel's part of the policy was asked about each of
-#   them, the rest of it was not. Where an enforced rule of that rest refuses or kills, the attempt was refused with
+#   Different attempts of one kind exceeded the user's budget. The kernel's part of the policy decided each of them, the
+#   rest of the policy did not. Where an enforced rule of that rest refuses or kills, the attempt was refused with
 #   EAGAIN, if its probe can refuse; if not, the flood may hide what the same user did besides.
 # custom:
 #   id: AGENT011
@@ -189,8 +189,8 @@ rules contains {"id": "AGENT010", "action": "log"} if input.event.kind == "krie.
 #   action: log
 #   technique: T1499
 #   seen: |
-#     Nothing, or EAGAIN. A program that does thousands of unlike things in a second causes it; raise agent.user_burst
-#     for it.
+#     Nothing, or EAGAIN. A program that does thousands of different things in a second causes it; raise
+#     agent.user_burst for it.
 rules contains {"id": "AGENT011", "action": "log"} if {
 	input.event.kind == "krie.held"
 	input.event.over > 0

@@ -1,14 +1,14 @@
 package krie.cfi
 
 # METADATA
-# title: Something is done without the right to
+# title: An operation is done without the required capability
 # description: |
-#   An act that only a right permits, by a task that has it neither by its own credentials nor by those that it acts
-#   by: a file gets capabilities or becomes set-uid root's, a file that only its owner may write is opened for
-#   writing or emptied, the release agent of a cgroup is opened for writing, a device node is made, a module loaded, a
-#   mount changed. The kernel's own check comes before: it is missing, or was passed by, as in CVE-2021-3493 and
-#   CVE-2023-0386. For the release agent it comes later, where there is one (CVE-2022-0492): only who tries what the
-#   kernel would refuse meets the rule.
+#   An act that needs a capability, or ownership of the file, by a task that has it neither by its own credentials nor
+#   by those that it acts by: a file gets capabilities or becomes set-uid root's, a file that only its owner may write
+#   is opened for writing or emptied, the release agent of a cgroup is opened for writing, a device node is made, a
+#   module loaded, a mount changed. The kernel's own check comes before: it is missing, or was bypassed, as in
+#   CVE-2021-3493 and CVE-2023-0386. For the release agent it comes later, where there is one (CVE-2022-0492): only who
+#   tries what the kernel would refuse meets the rule.
 # custom:
 #   id: CFI005
 #   severity: critical

@@ -1,7 +1,7 @@
 package krie.cfi
 
 # METADATA
-# title: Credentials made or changed from a place that is no caller
+# title: Credentials made or changed from outside the known callers
 # description: |
 #   commit_creds() or prepare_kernel_cred() was called from code of the kernel that does not call it, or from no code at
 #   all: a chain of return addresses, or a jump to a chosen address.
@@ -23,7 +23,7 @@ rules contains {"id": "CFI001", "action": "kill", "scope": "process"} if {
 # METADATA
 # title: A module gives the current task more rights
 # description: |
-#   commit_creds() was called from a module, with credentials that have what the task has not: root's user, further
+#   commit_creds() was called from a module, with credentials that have what the task does not: root's user, further
 #   capabilities, another user or user namespace. No module of the kernel does that; rootkits do. While live patches are
 #   loaded, whose functions may be callers, it is only told (CFI004).
 # custom:
@@ -46,7 +46,7 @@ rules contains {"id": "CFI002", "action": "kill", "scope": "process"} if {
 # METADATA
 # title: Credentials gain what this system call may not give
 # description: |
-#   commit_creds() was called by one of its callers, with credentials that have what the task has not, in a system call
+#   commit_creds() was called by one of its callers, with credentials that have what the task does not, in a system call
 #   in which the kernel never does that: the caller was reached by another way than its own.
 # custom:
 #   id: CFI003
@@ -63,7 +63,7 @@ rules contains {"id": "CFI003", "action": "kill", "scope": "process"} if {
 # METADATA
 # title: A locked function was called from elsewhere
 # description: |
-#   A function that gives power over the kernel was called from a place that is none of its callers, but what for
+#   A function that gives power over the kernel was called from outside its known callers, but its purpose
 #   cannot be told, or there may be callers by pointer that are not known. Modules may make credentials of the kernel's:
 #   network file systems do.
 # custom:

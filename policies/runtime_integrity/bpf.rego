@@ -3,7 +3,7 @@ package krie.runtime_integrity
 # METADATA
 # title: A BPF program is loaded by a program without a name
 # description: |
-#   The loader is none of data.executables. Name the tools that load BPF on this machine there.
+#   The loader is not in data.executables. Name the tools that load BPF on this machine there.
 # custom:
 #   id: BPF001
 #   severity: medium
@@ -135,7 +135,7 @@ rules contains {"id": "BPF005", "action": "log"} if {
 # METADATA
 # title: An unnamed program takes BPF programs from where they run
 # description: |
-#   It detaches a link or a program, or puts another program into a link: filters and sensors of others are blinded so.
+#   It detaches a link or a program, or puts another program into a link: this blinds others' filters and sensors.
 # custom:
 #   id: BPF006
 #   severity: medium

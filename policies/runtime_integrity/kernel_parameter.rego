@@ -22,7 +22,7 @@ rules contains {"id": "KPARAM001", "action": "override"} if {
 # METADATA
 # title: A setting of the kernel is weaker than it was
 # description: |
-#   A variable behind a file of /proc/sys or /sys does not hold what it should. Whoever wrote it by that file is in the
+#   A variable behind a file of /proc/sys or /sys has an unexpected value. Whoever wrote it by that file is in the
 #   journal as runtime_integrity.sysctl_write; where nobody is, it was a write to the kernel's memory.
 # custom:
 #   id: KPARAM002
@@ -58,11 +58,11 @@ rules contains {"id": "KPARAM003", "action": "log"} if {
 }
 
 # METADATA
-# title: A variable of the kernel was found changed by a look between two scans
+# title: A variable of the kernel was found changed between two scans
 # description: |
-#   A look of the kernel side, at a random time, found a variable other than it should be. Where it
-#   stays so, the next scan tells it once more (KPARAM001 to KPARAM003). Where no scan does, it was put back meanwhile,
-#   as who opens a door for a moment does.
+#   A check in the kernel, at a random time, found a variable changed. Where it stays so, the next scan reports it once
+#   more (KPARAM001 to KPARAM003). Where no scan does, it was put back meanwhile, as by an attacker who weakens a
+#   setting for a moment only.
 # custom:
 #   id: KPARAM004
 #   severity: high

@@ -1,10 +1,10 @@
 package krie.runtime_integrity
 
 # METADATA
-# title: An unnamed program loads a kernel module out of memory
+# title: An unnamed program loads a kernel module from memory
 # description: |
-#   No file remains of such a module. kmod does this with compressed modules on older kernels; the loader here is none
-#   of data.executables.
+#   No file remains of such a module. kmod does this with compressed modules on older kernels; the loader here is not
+#   in data.executables.
 # custom:
 #   id: MODULE001
 #   severity: critical
@@ -20,7 +20,7 @@ rules contains {"id": "MODULE001", "action": "override", "errno": 1} if {
 }
 
 # METADATA
-# title: A kernel module comes out of a file that others than root control
+# title: A kernel module is loaded from a file that users other than root can change
 # description: |
 #   Somebody else owns the file, may write to it, or it has no name (a memfd, or a file that was deleted).
 # custom:
@@ -40,7 +40,7 @@ rules contains {"id": "MODULE002", "action": "override", "errno": 1} if {
 # METADATA
 # title: An unnamed program loads a kernel module
 # description: |
-#   Out of a file, by none of data.executables.
+#   From a file, by a program that is not in data.executables.
 # custom:
 #   id: MODULE003
 #   severity: medium
@@ -91,7 +91,7 @@ rules contains {"id": "MODULE005", "action": "log"} if {
 # METADATA
 # title: A kernel module without a valid signature is loaded
 # description: |
-#   It is none of data.known_modules. Its name is known only when it is about to run, too late to refuse it.
+#   It is not in data.known_modules. Its name is known only when it is about to run, too late to refuse it.
 # custom:
 #   id: MODULE006
 #   severity: low
@@ -110,7 +110,7 @@ rules contains {"id": "MODULE006", "action": "log"} if {
 # METADATA
 # title: An unnamed program unloads a kernel module
 # description: |
-#   By none of data.executables.
+#   By a program that is not in data.executables.
 # custom:
 #   id: MODULE007
 #   severity: medium

@@ -57,7 +57,7 @@ rules contains {"id": "PROBE003", "action": "log"} if {
 # METADATA
 # title: A module has patched a kernel function
 # description: |
-#   It handles the function's calls by ftrace, and is none of data.known_modules. Rootkits hide files and processes so.
+#   It handles the function's calls by ftrace, and is not in data.known_modules. Rootkits hide files and processes so.
 # custom:
 #   id: PROBE004
 #   severity: high

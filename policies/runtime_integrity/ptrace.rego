@@ -24,7 +24,7 @@ rules contains {"id": "PTRACE001", "action": "override", "errno": 1} if {
 # METADATA
 # title: The first process is taken control of
 # description: |
-#   Whoever controls it controls everything that runs outside the kernel. Reading its memory is no control.
+#   Whoever controls it controls everything that runs outside the kernel. Reading its memory is not control.
 # custom:
 #   id: PTRACE002
 #   severity: critical

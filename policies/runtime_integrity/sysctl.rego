@@ -64,7 +64,7 @@ rules contains {"id": "SYSCTL003", "action": "log"} if {
 	input.event.new != input.event.old
 }
 
-# `other`: the value before is no number, so this may well be farther outside. `none`: the kernel ignores the write.
+# `other`: the value before is not a number, so this may well be farther outside. `none`: the kernel ignores the write.
 weakens(range) if {
 	input.event.new_int < range.least
 	input.event.change in {"lower", "other"}

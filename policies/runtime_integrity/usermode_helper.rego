@@ -1,9 +1,9 @@
 package krie.runtime_integrity
 
 # METADATA
-# title: The kernel starts a program that is none of its helpers
+# title: The kernel starts a program that is not a known helper
 # description: |
-#   Its path is none of data.usermode_helpers. Whoever can write one word of the kernel's memory, or its settings, has
+#   Its path is not in data.usermode_helpers. Whoever can write one word of the kernel's memory, or its settings, has
 #   the kernel start a program of theirs as root: by modprobe_path, core_pattern, release_agent and the like.
 # custom:
 #   id: HELPER001
@@ -20,10 +20,10 @@ rules contains {"id": "HELPER001", "action": "override", "errno": 1} if {
 }
 
 # METADATA
-# title: The kernel starts a program that others than root control
+# title: The kernel starts a program that users other than root can change
 # description: |
-#   Somebody else owns the file, may write to it, or it has no name (a memfd, or a file that was deleted). So it is of
-#   the file's interpreter, where it is a script or binfmt_misc has one for it.
+#   Somebody else owns the file or may write to it, or it has no name (a memfd, or a file that was deleted). The same
+#   goes for the file's interpreter, where it is a script or binfmt_misc has one for it.
 # custom:
 #   id: HELPER002
 #   severity: critical
@@ -39,8 +39,8 @@ rules contains {"id": "HELPER002", "action": "override", "errno": 1} if {
 # METADATA
 # title: The kernel gives a helper what it never gives it
 # description: |
-#   One of data.module_loaders without `-q --` before the module: by a setting like core_pattern, modprobe runs what a
-#   file of somebody's says. Or variables beside HOME, TERM and PATH (LD_PRELOAD), where the program is none of
+#   One of data.module_loaders without `-q --` before the module: by a setting like core_pattern, modprobe runs what
+#   somebody's file says. Or variables beside HOME, TERM and PATH (LD_PRELOAD), where the program is not in
 #   data.usermode_helpers_with_variables.
 # custom:
 #   id: HELPER003

@@ -36,7 +36,7 @@ rules contains {"id": "SMEP002", "action": "kill", "scope": "process"} if {
 }
 
 # METADATA
-# title: A function was reached by no call
+# title: A function was reached without a call
 # description: |
 #   It will return to user memory, to memory that holds no code, or to an instruction that no call precedes: whoever
 #   jumped there had control over what the kernel executes next.
@@ -73,7 +73,7 @@ rules contains {"id": "SMEP004", "action": "kill", "scope": "process"} if {
 }
 
 # METADATA
-# title: A trap of this plugin's is gone
+# title: A trap of this plugin is gone
 # description: |
 #   A kprobe is not listed any more where the agent put it, or is listed as disarmed. Whoever
 #   may do that to kprobes is root or in the kernel.

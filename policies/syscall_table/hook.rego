@@ -58,7 +58,7 @@ rules contains {"id": "SYSCALL002", "action": "kill", "scope": "process"} if {
 }
 
 # METADATA
-# title: Code that system calls pass was changed
+# title: Code in the system call path was changed
 # description: |
 #   Entry code, a gate of the interrupt table, the first bytes of a handler, an instruction of the function that
 #   dispatches, or a register by which system calls enter the kernel is not what it was, and the kernel lists no kprobe
@@ -118,8 +118,8 @@ rules contains {"id": "SYSCALL005", "action": "log"} if {
 # METADATA
 # title: A handler of a system call was called by foreign code
 # description: |
-#   Its caller is none of the functions that dispatch system calls: a hook that calls the original and works on what it
-#   returns, as rootkits do that hide processes and files.
+#   Its caller is not one of the functions that dispatch system calls: a hook that calls the original and works on what
+#   it returns, as rootkits do that hide processes and files.
 # custom:
 #   id: SYSCALL006
 #   severity: high
@@ -152,10 +152,10 @@ rules contains {"id": "SYSCALL008", "action": "log"} if {
 }
 
 # METADATA
-# title: What system calls pass is as it was
+# title: The system call path was restored
 # description: |
-#   A place, or code, that was told as changed is as it was: somebody has put it back, as rootkits do when they leave,
-#   or for the moment in which somebody looks.
+#   A place, or code, that was reported as changed was restored: somebody has put it back, as rootkits do when they
+#   leave, or for the moment in which somebody looks.
 # custom:
 #   id: SYSCALL007
 #   severity: medium
