@@ -115,7 +115,7 @@ class Switches:
             return ""
         if self._number(self._at.kprobe_ftrace_enabled) > 0 and not self.idle_is_called():
             # disarm_all_kprobes() takes all of them off ftrace. Arming would count these twice, which does no harm
-            # where something stays in their filter: after a mend it does, with a count (see `_put_right`).
+            # where something stays in their filter: after a repair it does, with a count (see `_put_right`).
             return "kprobes were turned off by a write to memory while some were on ftrace; restart this machine"
         return f"all kprobes are turned off; write 1 to {SWITCH} in debugfs (/sys/kernel/debug)"
 

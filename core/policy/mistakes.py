@@ -49,7 +49,7 @@ _CUSTOM = frozenset("id severity action technique seen enforce".split())
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
-    """One, with how to mend it."""
+    """One, with how to fix it."""
 
     place: str
     """FILE:LINE or FILE:LINE:COLUMN; of a plugin its name."""
@@ -58,12 +58,12 @@ class Mistake:
     rule: str
     """The rule's id, or its name and package where it has none; may be empty."""
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         """One line."""
         rule = f"rule {self.rule}: " if self.rule else ""
-        return f"{self.place}: {rule}{self.what}; {self.mend}"
+        return f"{self.place}: {rule}{self.what}; {self.fix}"
 
     def to_json(self) -> dict[str, Json]:
         """For `krie policy check --json`."""
@@ -76,7 +76,7 @@ class Mistake:
             "column": column,
             "rule": self.rule,
             "what": self.what,
-            "mend": self.mend,
+            "fix": self.fix,
         }
 
 
@@ -101,7 +101,7 @@ def mistakes(analysis: Analysis, data: Mapping[str, Json], around: Surroundings)
 def degraded_plugins(degraded: Mapping[str, str]) -> list[Mistake]:
     """Plugins that were left out, and so are their rules: nobody checked them."""
     return [
-        Mistake(f"plugin {name}", "degraded", "", f"is left out with its rules: {why}", "mend it, or drop its section")
+        Mistake(f"plugin {name}", "degraded", "", f"is left out with its rules: {why}", "fix it, or drop its section")
         for name, why in sorted(degraded.items())
     ]
 
@@ -116,8 +116,8 @@ def _annotations(analysis: Analysis) -> Iterator[Mistake]:
 
 
 def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
-    def mistake(text: Text, what: str, mend: str) -> Mistake:
-        return Mistake(text.place, "metadata", rule.id, what, mend)
+    def mistake(text: Text, what: str, fix: str) -> Mistake:
+        return Mistake(text.place, "metadata", rule.id, what, fix)
 
     for name, real in (("id", rule.id), ("action", rule.action)):
         text = annotations.text("custom", name)
@@ -139,8 +139,8 @@ def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
         for key in values.keys() - names:
             close = get_close_matches(key, names, 1, 0.75)
             if close or where == "METADATA":
-                mend = f"did you mean {close[0]}?" if close else "put keys of your own below custom"
-                yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", mend)
+                fix = f"did you mean {close[0]}?" if close else "put keys of your own below custom"
+                yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", fix)
     for key, value in custom.items() if isinstance(custom, dict) else ():
         if key in _CUSTOM and not isinstance(value, Text):
             yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is not text", "write one text")
@@ -157,8 +157,8 @@ def _names_like_rules(analysis: Analysis) -> Iterator[Mistake]:
                 continue
             verb = "contains" if "Set" in (each.tree.get("head") or {}) else "is"
             what = f"{each.name} {verb} what looks like rules, and nobody asks for it"
-            mend = "write `rules contains ...`" if verb == "is" else "name it rules"
-            yield Mistake(f"{each.place}:{each.line}", "rules", _named(module.package, each), what, mend)
+            fix = "write `rules contains ...`" if verb == "is" else "name it rules"
+            yield Mistake(f"{each.place}:{each.line}", "rules", _named(module.package, each), what, fix)
 
 
 def _answers(definition: Definition) -> Iterator[Node]:
@@ -203,7 +203,7 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
     found: list[Mistake] = []
 
     def found_by(name: str) -> Report:
-        return lambda place, what, mend: found.append(Mistake(place, "meaning", name, what, mend))
+        return lambda place, what, fix: found.append(Mistake(place, "meaning", name, what, fix))
 
     for telling in (False, True):
         inferences: dict[frozenset[str], Inference] = {}
@@ -277,7 +277,7 @@ class _Types:
 
 
 def similar(name: str, names: Iterable[str]) -> str:
-    """How to mend a name that is none of these."""
+    """How to fix a name that is none of these."""
     known = list(names)
     close = get_close_matches(name, known, 1)
     return f"did you mean {close[0]}?" if close else f"write one of {', '.join(known)}"

@@ -59,9 +59,9 @@ class Reading:
         lacking = self.needs.lacks(*read[:2])
         if lacking and not self.partial:
             named = isinstance(content, dict) and "given" in content and set(lacking) <= set(PARTS)
-            mend = "give the lines before, too, one of which tells it" if named else "add it"
+            fix = "give the lines before, too, one of which tells it" if named else "add it"
             raise PolicyError(
-                f"does not say what rules read of {read.kind}: {_listed(lacking)}; {mend}, or decide without it by "
+                f"does not say what rules read of {read.kind}: {_listed(lacking)}; {fix}, or decide without it by "
                 "--partial"
             )
         return read._replace(lacking=lacking)
@@ -129,5 +129,5 @@ def _listed(names: tuple[str, ...]) -> str:
 def _unknown(kind: str, kinds: Collection[str]) -> str:
     """No rule is about such an event, so that a decision would only look like one."""
     near = get_close_matches(kind, kinds, 3)
-    mend = f"did you mean {', '.join(near)}?" if near else "krie events lists the kinds"
-    return f"no loaded plugin has the kind {label(kind)!r}; {mend}"
+    fix = f"did you mean {', '.join(near)}?" if near else "krie events lists the kinds"
+    return f"no loaded plugin has the kind {label(kind)!r}; {fix}"

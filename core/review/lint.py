@@ -135,11 +135,9 @@ def _sources(config: Config, loaded: Plugins, named: Sequence[Path]) -> tuple[Po
 def _finding(mistake: Mistake, settings: Place) -> Finding:
     content = mistake.to_json()
     if not content["line"]:  # of a plugin, or of a program that the configuration names
-        return Finding(
-            settings, KRIE, mistake.code, f"{mistake.place}: {mistake.what}", mistake.mend, rule=mistake.rule
-        )
+        return Finding(settings, KRIE, mistake.code, f"{mistake.place}: {mistake.what}", mistake.fix, rule=mistake.rule)
     place = Place(near(str(content["file"])), int(str(content["line"])), int(str(content["column"])))
-    return Finding(place, KRIE, mistake.code, mistake.what, mistake.mend, rule=mistake.rule)
+    return Finding(place, KRIE, mistake.code, mistake.what, mistake.fix, rule=mistake.rule)
 
 
 def _is_shipped(folder: Path) -> bool:

@@ -126,7 +126,7 @@ def _unlike(details: Any) -> str:
 
 
 def _close(details: Any) -> str:
-    """How to mend a name that does not exist, by those that do."""
+    """How to fix a name that does not exist, by those that do."""
     try:
         names, at = [str(each) for each in details["oneOf"]], int(details["pos"])
         close = get_close_matches(str(details["ref"][at]["value"]), names, 1)

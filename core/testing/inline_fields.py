@@ -26,8 +26,8 @@ def unfilled(sensor: Sensor) -> Iterator[str]:
         for field in (each for each in event.own_fields if each.inline):
             if not any(_filled(text, struct, field) for _, text in using):
                 where = ", ".join(name for name, _ in using) or "no source, which never declares it"
-                mend = f"set it in struct {struct} ({where}), or take Inline from the field"
-                yield f"{event.event.__name__}.{field.name}: marked Inline, and never filled by the C; {mend}"
+                fix = f"set it in struct {struct} ({where}), or take Inline from the field"
+                yield f"{event.event.__name__}.{field.name}: marked Inline, and never filled by the C; {fix}"
 
 
 def _filled(text: str, struct: str, field: Field) -> bool:

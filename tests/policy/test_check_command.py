@@ -89,8 +89,8 @@ def test_warnings_for_machines(tmp_path: Path) -> None:
         "column": 2,
         "rule": "R1",
         "what": '"lowr" is not a value of input.event.change',
-        "mend": "did you mean lower?",
+        "fix": "did you mean lower?",
     }
     assert (never["code"], never["file"], never["line"], never["column"]) == ("never", file, 3, 0)
-    assert answer["problems"][0] == f"{file}:5:2: rule R1: {value['what']}; {value['mend']}"
+    assert answer["problems"][0] == f"{file}:5:2: rule R1: {value['what']}; {value['fix']}"
     assert json.loads(check(tmp_path, rule("\tinput.event.new_parsed"), "--json").stdout)["warnings"] == []

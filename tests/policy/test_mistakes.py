@@ -1,4 +1,4 @@
-"""What compiles and cannot be meant is told, with its place and the mend; what may be meant is not."""
+"""What compiles and cannot be meant is told, with its place and the fix; what may be meant is not."""
 
 import importlib
 import time
@@ -145,7 +145,7 @@ def test_a_plugin_that_is_left_out_leaves_its_rules_unchecked() -> None:
     loaded.degrade("smep_smap", "ImportError: no such module")
     (found,) = map(str, warnings(engine, CONFIG, loaded))
     assert found == (
-        "plugin smep_smap: is left out with its rules: ImportError: no such module; mend it, or drop its section"
+        "plugin smep_smap: is left out with its rules: ImportError: no such module; fix it, or drop its section"
     )
 
 

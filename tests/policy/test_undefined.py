@@ -173,5 +173,5 @@ def test_the_place_and_the_remedy_are_told() -> None:
         "p0.rego:5:6: rule R1: where owner is undefined, `not` holds in the embedded engine, and not in OPA; "
         "say what is negated or compared in a rule of its own, and use that"
     )
-    mended = text.replace("not owner in {1, 2}", "not known") + "\nknown if owner in {1, 2}\n"
-    assert told(mended) == []
+    fixed = text.replace("not owner in {1, 2}", "not known") + "\nknown if owner in {1, 2}\n"
+    assert told(fixed) == []

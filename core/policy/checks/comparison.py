@@ -12,7 +12,7 @@ _COLLECTIONS = frozenset({"array", "set"})
 
 
 def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]:
-    """What and how to mend it: for types that have no value in common, and texts that one of them never is."""
+    """What and how to fix it: for types that have no value in common, and texts that one of them never is."""
     if not overlap(one, other):
         outcome = {"!=": "is always true", "<": "depends on their types only", ">": "depends on their types only"}
         fails = outcome.get(operator if operator == "!=" else operator[0], "is never true")
@@ -55,7 +55,7 @@ def _alike(one: Type, other: Type) -> str:
 
 
 def similar(name: str, names: Iterable[str], otherwise: str = "", remedy: str = "check its name") -> str:
-    """How to mend a name that is none of these: `remedy` where none is similar, and `otherwise` introduces them."""
+    """How to fix a name that is none of these: `remedy` where none is similar, and `otherwise` introduces them."""
     known = sorted(names)
     if close := get_close_matches(name, known, 1, 0.6):
         return f"did you mean {close[0]}?"

@@ -29,7 +29,7 @@ from .types import (
 )
 
 Report = Callable[[str, str, str], None]
-"""Gets place, what is wrong, and how to mend it."""
+"""Gets place, what is wrong, and how to fix it."""
 Types = dict[str, Type]
 _COMPARISONS = {"Eq": "==", "Ne": "!=", "Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
@@ -76,10 +76,10 @@ class Expressions(ABC):
     def defined(self, node: Node, scope: LexicalScope, known: Types, *, is_value: bool) -> None:
         """Tell where the engines differ because a part of it is undefined."""
 
-    def tell(self, scope: LexicalScope, node: Node, what: str, mend: str) -> None:
+    def tell(self, scope: LexicalScope, node: Node, what: str, fix: str) -> None:
         """Report, unless a rule is only followed from another one."""
         if not self.silent:
-            self.report(scope.place(node), what, mend)
+            self.report(scope.place(node), what, fix)
 
     def bind(self, pattern: Node, value: Type, known: Types) -> None:
         """Learn what the variables of a pattern are."""
@@ -198,8 +198,8 @@ class Expressions(ABC):
                 member = value.member(text or "")
                 if member is None:
                     whose = value.name or "the object"
-                    mend = similar(text or "", value.members or (), f"; {whose} has ")
-                    self.tell(scope, node, f"{whose} has no {text}", mend)
+                    fix = similar(text or "", value.members or (), f"; {whose} has ")
+                    self.tell(scope, node, f"{whose} has no {text}", fix)
                 value = member or ANY
             else:
                 if text is not None and value.kinds == SET.kinds and not overlap(value.element(), TEXT):
@@ -229,12 +229,12 @@ class Expressions(ABC):
         value = self.expression(node["value"], scope, known)
         collection = self.expression(node["collection"], scope, known)
         if collection.known and not collection.kinds & {"array", "set", "object"}:
-            mend = (
+            fix = (
                 "compare by ==, or look for a part of a text by contains()"
                 if "string" in collection.kinds
                 else "use =="
             )
-            self.tell(scope, node["collection"], f"{collection.shown} is not a collection, so nothing is in it", mend)
+            self.tell(scope, node["collection"], f"{collection.shown} is not a collection, so nothing is in it", fix)
         elif not (collection.members and collection.items is None and "object" in collection.kinds):
             self.compare(scope, node["value"], "in", (value, collection.element()))
         return BOOLEAN
@@ -277,5 +277,5 @@ class Expressions(ABC):
 
     def compare(self, scope: LexicalScope, node: Node, operator: str, types: tuple[Type, Type]) -> None:
         """Tell where two values can never compare so."""
-        for what, mend in differences(*types, operator):
-            self.tell(scope, node, what, mend)
+        for what, fix in differences(*types, operator):
+            self.tell(scope, node, what, fix)

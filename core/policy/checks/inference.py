@@ -21,7 +21,7 @@ from .types import (
     shared,
     union,
 )
-from .undefined import MEND, Undefined
+from .undefined import FIX, Undefined
 
 _DEPTH = 40
 """Rules that are followed from one to the next."""
@@ -103,7 +103,7 @@ class Inference(Expressions):
             self.expression(node["expr"], scope, dict(known))
             if (part := self._undefined(known).under_not(node["expr"], scope)) is not None:
                 what = f"where {_text(part, scope)} is undefined, `not` holds in the embedded engine, and not in OPA"
-                self.tell(scope, part, what, MEND)
+                self.tell(scope, part, what, FIX)
         elif kind == "SomeIn":
             collection = self.expression(node["collection"], scope, known)
             if node.get("key") is not None:
@@ -123,7 +123,7 @@ class Inference(Expressions):
         part = self._undefined(known).as_values(node, scope, is_value=is_value)
         if part is not None:
             what = f"where {_text(part, scope)} is undefined, `in` is so in OPA, and false in the embedded engine"
-            self.tell(scope, part, what, MEND)
+            self.tell(scope, part, what, FIX)
 
     def _undefined(self, known: Types) -> Undefined:
         world = self.world

@@ -150,13 +150,13 @@ class References(Terms):
 
     def _lacks(self, kind: Kind | None, key: object, node: Node) -> NoReturn:
         shown = words(kind)
-        mend = "check its name"
+        fix = "check its name"
         if isinstance(kind, Object):
             shown = "the object"
-            mend = f"it has {', '.join(_shown(name[1]) for name, _ in kind.fields[:12])}" if kind.fields else mend
+            fix = f"it has {', '.join(_shown(name[1]) for name, _ in kind.fields[:12])}" if kind.fields else fix
         elif isinstance(kind, Array):
-            mend = "count its elements from 0"
-        self.refuse(node, f"{shown} has no {_shown(key)}", mend)
+            fix = "count its elements from 0"
+        self.refuse(node, f"{shown} has no {_shown(key)}", fix)
 
 
 def _place(node: Node) -> dict[str, object]:

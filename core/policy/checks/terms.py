@@ -22,9 +22,9 @@ class Terms:
     seen: dict[int, Kind | None] = field(default_factory=dict)
     """Types of references, calls and comprehensions, by their nodes' identity."""
 
-    def refuse(self, node: Node, what: str, mend: str) -> NoReturn:
+    def refuse(self, node: Node, what: str, fix: str) -> NoReturn:
         """Raise."""
-        raise PolicyError(f"{self.scope.place(node)}: {what}; {mend}")
+        raise PolicyError(f"{self.scope.place(node)}: {what}; {fix}")
 
     def is_variable(self, node: Node) -> bool:
         """Whether a term is nothing but a variable."""

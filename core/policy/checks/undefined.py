@@ -18,7 +18,7 @@ from .types import Type
 
 Found = tuple[str, Definition, LexicalScope]
 _DEPTH = 12
-MEND = "say what is negated or compared in a rule of its own, and use that"
+FIX = "say what is negated or compared in a rule of its own, and use that"
 
 
 @dataclass(frozen=True, slots=True)

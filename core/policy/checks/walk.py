@@ -108,10 +108,10 @@ class Walk(References):
             shown = " with ".join(words(each) for each in (one, other))
             if alike:
                 shown = f"{words(one)} with another that cannot be the same"
-            mend = "compare with a value of its own type"
+            fix = "compare with a value of its own type"
             if {one, other} == {NUMBER, TEXT}:
-                mend = "write both as numbers or both as text"
-            self.refuse(left, f"compares {shown} by {operator}, which is never true", mend)
+                fix = "write both as numbers or both as text"
+            self.refuse(left, f"compares {shown} by {operator}, which is never true", fix)
 
     def _is(self, left: Node, other: Kind | None) -> None:
         if self.loose:

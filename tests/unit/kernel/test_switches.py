@@ -176,7 +176,7 @@ def test_who_turns_kprobes_off_again_and_again_forges_nothing(
         ("ftrace", "write 1 to /proc/sys/kernel/ftrace_enabled"),
         ("kprobes", "write 1 to kprobes/enabled in debugfs"),
         ("kprobes on ftrace", "kprobes were turned off by a write to memory"),
-        ("kprobes, after a mend", "write 1 to kprobes/enabled in debugfs"),
+        ("kprobes, after a repair", "write 1 to kprobes/enabled in debugfs"),
         ("disabled", "ftrace_disabled is set"),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_start_is_refused_while_something_is_off(kernel: Kernel, what: str, wh
     elif what != "nothing":
         kernel.forge()
         kernel.memory[COUNTER] = struct.pack("=i", what != "kprobes")
-        kernel.memory[IDLE] = CALLED if what == "kprobes, after a mend" else NOT_CALLED
+        kernel.memory[IDLE] = CALLED if what == "kprobes, after a repair" else NOT_CALLED
     assert bool(why) is bool(kernel.switch.why_not_attach())
     assert why in kernel.switch.why_not_attach()
 

@@ -77,7 +77,7 @@ def test_nothing_older_comes_into_force_by_overtaking(site: Site) -> None:
 
 
 def test_what_one_offer_is_refused_for_is_not_said_of_the_next(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A courier ends while the agent tries what it offered, and the next one offers what mends it."""
+    """A courier ends while the agent tries what it offered, and the next one offers what fixes it."""
     monkeypatch.setattr("krie.services.desk.backoff_s", lambda *_: 0.0)
     site.shelf.put(signed(bundle("package krie.site\n\nrules contains", revision="rev-B1")).to_bytes())
     with site.agent() as (setting, agent):
