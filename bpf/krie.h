@@ -25,7 +25,7 @@
 
 /* The same by one load, where KRIE_READ calls a helper: of what krie_current_btf() gives, and of pointers that were loaded from
  * there with this macro, whose types the verifier follows. What may be NULL needs a check before it is followed. An address
- * to reckon with is for KRIE_READ. */
+ * to calculate with is for KRIE_READ. */
 #ifdef KRIE_HAS_TASK_BTF
 #define KRIE_LOAD(type, pointer, field)                                                                                \
 	(*(const volatile typeof(((struct type *)0)->field) *)KRIE_ADDRESS(type, pointer, field))
@@ -40,7 +40,7 @@ static __always_inline __u64 krie_self(void)
 {
 	__u64 self = KRIE_SELF;
 
-	asm volatile("" : "+r"(self)); /* or clang would reckon with it */
+	asm volatile("" : "+r"(self)); /* or clang would use it in calculations */
 	return self;
 }
 

@@ -5,13 +5,13 @@
 #ifndef KRIE_TASK_H
 #define KRIE_TASK_H
 
-/* The current task as a number, which may be stored and reckoned with. */
+/* The current task as a number, which may be stored and used in arithmetic. */
 static __always_inline struct task_struct *krie_current(void)
 {
 	return (struct task_struct *)bpf_get_current_task();
 }
 
-/* The current task as a pointer for KRIE_LOAD, which the verifier lets nobody reckon with. */
+/* The current task as a pointer for KRIE_LOAD, on which the verifier allows no arithmetic. */
 static __always_inline struct task_struct *krie_current_btf(void)
 {
 #ifdef KRIE_HAS_TASK_BTF

@@ -57,7 +57,7 @@ static __always_inline __u64 krie_uncounted(void)
 #endif
 }
 
-/* The same pointer as a number, which may be reckoned with, of an argument whose type the verifier knows. By the helper that
+/* The same pointer as a number, which arithmetic may use, of an argument whose type the verifier knows. By the helper that
  * reads memory of either kind, bpf_probe_read(): on a stack in user memory, which exploits bring, the one for kernel memory
  * refuses. */
 static __always_inline void *krie_without_type(void *pointer)

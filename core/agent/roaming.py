@@ -1,6 +1,6 @@
 """Programs that roam: kprobes at instructions drawn at random, new at each start and moved at an interval.
 
-The loader child loads them; it has gone by the time they move, so the agent attaches them, at once and ever again.
+The loader child loads them; it has gone by the time they move, so the agent attaches them, at once and then repeatedly.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ static __always_inline u64 runtime_integrity_governs(const struct cred *own, con
 static __always_inline int runtime_integrity_ptrace_event(struct task_struct *target, u8 operation, u32 request,
 							  const u32 can)
 {
-	target = krie_without_type(target); /* nobody may reckon with a pointer that has one */
+	target = krie_without_type(target); /* no arithmetic is allowed on a pointer that has one */
 	const struct cred *own = KRIE_READ(task_struct, krie_current(), cred);
 	const struct cred *cred = KRIE_READ(task_struct, target, real_cred);
 	u32 target_uid = KRIE_READ(cred, cred, uid.val);

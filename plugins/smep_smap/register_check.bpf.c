@@ -80,7 +80,7 @@ static __always_inline u64 smep_smap_behind_call(u64 code)
 	       smep_smap_calls((code >> 8) & 0xff, (code >> 16) & 0xff, 0x00100010); /* 7: and an index, too */
 }
 
-/* Where the current task's stack begins, as a number. 7.3 lets nobody reckon with a pointer that was loaded; one that is
+/* Where the current task's stack begins, as a number. 7.3 allows no arithmetic on a pointer that was loaded; one that is
  * stored in a map comes back as a number, and costs less so than to read it by a helper. Who interrupts between the two has
  * the same task, and stores the same. */
 static __always_inline u64 smep_smap_stack_of(struct smep_smap_count *count)
