@@ -63,5 +63,5 @@ class Loop:
                 self._try_again()
                 self._endurance.run("reload", self._reload.begin)
             if now >= end:
-                self._signals.stop_reason = f"{duration_s:g} s are over"
+                self._signals.stop_reason = f"{duration_s:g} s elapsed"
         return self._signals.stop_reason

@@ -62,7 +62,7 @@ class Presence:
                 bool(content["clean"]),
             )
         except UntrustedFileError as error:
-            _log.warning("agent.state_dir: what the agent before noted is not believed: %s", error)
+            _log.warning("agent.state_dir: ignoring the previous agent's note: %s", error)
             return None
         except (ConfigError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
@@ -70,7 +70,7 @@ class Presence:
         return note if possible else None
 
     def same_boot(self, note: Note) -> bool:
-        """Whether the machine has not been started anew since."""
+        """Whether the machine has not been started again since."""
         return note.boot_id == self._boot_id
 
     def gap_s(self, note: Note) -> int:

@@ -137,7 +137,7 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     lost: list[Part] = [(f"{answer['lost']} lost", "bold red") if answer["lost"] else "none lost"]
     lost += [", ", (f"{answer['missed']} runs of programs left out", "bold red")] if answer["missed"] else []
     events = f"{answer['events']} events, {answer['events_per_s']}/s recently, "
-    console.print(line(events, *lost, f", {rate} % decided from memory"))
+    console.print(line(events, *lost, f", memo hit rate {rate} %"))
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]
     console.print(line(f"{len(works)} of {len(answer['probes'])} probes alive"))
     engine(console, answer["engine"])

@@ -1,4 +1,4 @@
-"""Locked functions of the kernel: called from their callers only; and acts, done only by who has the right to.
+"""Locked functions of the kernel: called from their callers only; and acts that need a capability.
 
 The attack: whoever controls what the kernel executes next, or has code of their own in it, calls functions that give
 power: commit_creds, prepare_kernel_cred, call_usermodehelper_exec, set_memory_*, switch_task_namespaces

@@ -153,7 +153,7 @@ def test_on_a_terminal_people_can_read_it(config: Path) -> None:
     assert process.returncode == 0, text
     assert "runtime_integrity.sysctl_write" in text
     assert "probes alive, policy" in text
-    assert "0.5 s are over" in text
+    assert "0.5 s elapsed" in text
     assert '"kind"' not in text
 
 

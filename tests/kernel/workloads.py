@@ -1,4 +1,4 @@
-"""Ordinary work of administrators, tracers and containers, for which no rule may raise its voice. One line each.
+"""Ordinary work of administrators, tracers and containers, on which no rule may alert. One line each.
 
 Commands of /bin/sh, run as root. One that ends with status 77 could not be run: its last line on standard error names
 what the kernel or the guest lacks (`feature: what it is`), as `krie.testing` wants it. $SAMPLES is the folder of the

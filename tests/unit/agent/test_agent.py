@@ -21,13 +21,13 @@ def test_a_start_an_event_and_an_end(setting: Setting) -> None:
     agent = setting.start()
     assert setting.sends
     setting.happens(name="kernel/x")
-    assert agent.run(0) == "0 s are over"
+    assert agent.run(0) == "0 s elapsed"
     agent.finish()
     assert not setting.sends
     lines = setting.journal(agent)
     assert kinds(lines) == ["krie.started", "sample.seen", "krie.stopped"]
     assert [each["id"] for each in lines[1]["decision"]["rules"]] == ["R1"]
-    assert lines[2]["event"]["reason"] == "0 s are over"
+    assert lines[2]["event"]["reason"] == "0 s elapsed"
     assert [line["seq"] for line in lines] == [1, 2, 3]
 
 

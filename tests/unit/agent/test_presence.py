@@ -80,7 +80,7 @@ def test_what_is_no_note_of_ours_blocks_no_start_and_says_nothing(
     make(tmp_path / "agent.json")
     assert Presence(tmp_path).before() is None
     (said,) = caplog.messages
-    assert said.startswith(f"agent.state_dir: what the agent before noted is not believed: {tmp_path}/agent.json: ")
+    assert said.startswith(f"agent.state_dir: ignoring the previous agent's note: {tmp_path}/agent.json: ")
 
 
 def test_a_note_without_end_is_none(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_required_probe_that_is_silenced_later_does_not_end_the_agent(tmp_path
         agent = setting.start()
         setting.probes.changed = [probe("silent", required=True)]
         agent._upkeep.check()
-        assert agent.run(0) == "0 s are over"
+        assert agent.run(0) == "0 s elapsed"
         told = [each["event"]["state"] for each in setting.journal(agent) if each["kind"] == "krie.probe"]
     assert told == ["alive", "silent"]
 

@@ -23,7 +23,7 @@ def shown(**changes: Any) -> str:
 def test_a_quiet_agent() -> None:
     assert shown().splitlines() == [
         "Agent 7, up 60 s, version 1.2, policy r1: p enforces, guards itself",
-        "200 events, 1.5/s recently, none lost, 25 % decided from memory",
+        "200 events, 1.5/s recently, none lost, memo hit rate 25 %",
         "1 of 1 probes alive",
         "decided in the kernel, from the first occurrence on: SYSCTL001",
         "",
