@@ -68,7 +68,7 @@ format:   ## format Python, BPF C and Rego
 	@$(BIN)/clang-format -i bpf/*.[ch] plugins/*/*.c examples/*/*/*.c tests/*/*.c tests/*/*/*.[ch]
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix . && .cache/tools/opa fmt -w policies examples
 
-lock:     ## resolve the dependencies anew, with hashes
+lock:     ## resolve the dependencies again, with hashes
 	@tools/setup test
 	@tools/lock
 

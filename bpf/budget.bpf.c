@@ -13,7 +13,7 @@ KRIE_STATE("array", u32, u32, krie_importance, KRIE_SLOTS);
 
 BPF_TABLE("lru_percpu_hash", struct krie_spender, struct krie_budget, krie_budgets, 4096);
 
-/* Attempts of late beyond a budget, and until when equal ones are held back. */
+/* Recent attempts beyond a budget, and until when equal ones are held back. */
 struct krie_alike {
 	u64 digest;
 	u32 user;
@@ -126,7 +126,7 @@ static __always_inline u64 krie_unread_bytes(void)
 }
 
 /* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: it is beyond both budgets,
- * and unlike those of late. Whoever floods a kind could else do one more thing of it unseen. */
+ * and unlike recent ones. Whoever floods a kind could else do one more thing of it unseen. */
 static __always_inline bool krie_goes_unjudged(u32 slot)
 {
 	struct krie_attempt *attempt = krie_attempts.lookup(&slot);

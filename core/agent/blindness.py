@@ -31,7 +31,7 @@ def missing_fields(report: ProbeReport) -> frozenset[str]:
 def blind_rules(rules: Iterable[Rule], probes: Iterable[ProbeReport], types: EventTypes) -> Iterable[BlindRule]:
     """Rules whose event no living probe emits, or of which a field that they read is not filled by one that does."""
     by_kind: dict[str, list[ProbeReport]] = {}
-    missing: dict[str, frozenset[str]] = {}  # by probe, and not anew for each rule: it reads a class's declarations
+    missing: dict[str, frozenset[str]] = {}  # by probe, and not again for each rule: it reads a class's declarations
     for each in probes:
         if each.probe.event is not None:
             by_kind.setdefault(each.probe.event.NAME, []).append(each)

@@ -2,7 +2,7 @@
 
 Held back is only the telling: programs decide about every attempt. Where a rule that only the agent knows might refuse
 or kill, though, what it cannot be told of is refused, if the program can. Within its budget, what matters to the policy
-may use all of the ring; beyond it, an attempt unlike those of late is sent while there is room in the common part of
+may use all of the ring; beyond it, an attempt unlike recent ones is sent while there is room in the common part of
 the ring and in a second budget. What was not sent is counted exactly by kind.
 """
 

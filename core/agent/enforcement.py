@@ -121,7 +121,7 @@ class Enforcing:
             self._verdicts.clear(each)
 
     def prepare(self, candidate: Candidate) -> Prepared:
-        """Make its tables and look at the protected programs anew, next to what is in force; `take_over` must follow.
+        """Make its tables and look at the protected programs again, next to what is in force; `take_over` must follow.
 
         Raises `KernelError`, `PolicyError`; then nothing has changed.
         """

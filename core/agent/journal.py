@@ -27,7 +27,7 @@ _log = logging.getLogger("krie")
 
 _BATCH_BYTES = 1 << 20
 _COMPANY_S = 0.01
-"""How long a first line waits for company: one wake-up of the writer for many lines."""
+"""How long the writer waits for more lines after the first, so that one wake-up writes many."""
 LOOK_S = 0.5
 """So long at most it takes until somebody sees that a file is not in its place any more."""
 
@@ -42,7 +42,7 @@ class Target(Protocol):
         """See whether it is still what it was."""
 
     def reopen(self) -> None:
-        """Open it anew, if it can be opened."""
+        """Open it again, if it can be opened."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -80,7 +80,7 @@ class LineWriter:
         return True
 
     def reopen(self) -> None:
-        """Have the target opened anew, between two lines."""
+        """Have the target opened again, between two lines."""
         self._reopen = True
         self._wake.set()
 
@@ -213,7 +213,7 @@ class Writers:
         return (*self.everything, *self.important)
 
     def reopen(self) -> None:
-        """Have the files opened anew."""
+        """Have the files opened again."""
         for each in self.all:
             each.reopen()
 

@@ -1,4 +1,4 @@
-"""The journal's file: rotated by size, and noticed and opened anew where somebody moves, removes or changes it."""
+"""The journal's file: rotated by size, and noticed and opened again where somebody moves, removes or changes it."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class JournalFile:
             self._elsewhere = 0
         elif not os.fstat(self._descriptor).st_nlink:
             self._elsewhere = 0
-            self.look()  # which opens it anew, or raises
+            self.look()  # which opens it again, or raises
             self._append(data)  # it was removed meanwhile, and these lines with it
 
     def look(self) -> None:
-        """See whether the file is still the one in its place, and as this process left it; if not, open it anew.
+        """See whether the file is still the one in its place, and as this process left it; if not, open it again.
 
         Raises `OSError` where that is impossible and what is written now would be lost. If it is not, since the file
         that was moved away is still there, writing goes on in that.
@@ -78,7 +78,7 @@ class JournalFile:
             self._come_back()
 
     def reopen(self) -> None:
-        """Open the file anew, whatever is known of it."""
+        """Open the file again, whatever is known of it."""
         self.look()
         if not self._why_away:
             self._take(self._open())
@@ -108,7 +108,7 @@ class JournalFile:
         try:
             descriptor, detail = self._open_anew()
         except OSError as error:
-            why = f"it cannot be opened anew: {error.strerror}"
+            why = f"it cannot be opened again: {error.strerror}"
             if why != self._why_away:
                 self._why_away = why
                 self._on_change(Change(self._path, state, self._elsewhere, lost, why))

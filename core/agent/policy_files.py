@@ -118,14 +118,14 @@ class PolicyFiles:
         self._server.close()
 
     def load(self) -> Candidate:
-        """Read and compile everything anew, and wait for that. Raises `PolicyError`, `ConfigError`, `KernelError`."""
+        """Read and compile everything again, and wait for that. Raises `PolicyError`, `ConfigError`, `KernelError`."""
         self.begin()
         while (candidate := self.take(None)) is None:
             pass
         return candidate
 
     def begin(self) -> None:
-        """Begin to read and compile everything anew, in another process. Raises `PolicyError`, `KernelError`."""
+        """Begin to read and compile everything again, in another process. Raises `PolicyError`, `KernelError`."""
         self._stamp = self._lookout.look()
         bundle = self._bundle()
         named = {**(bundle.executables if bundle is not None else {}), **self._config.executables}

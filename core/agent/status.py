@@ -21,7 +21,7 @@ _WINDOW_S = 10.0
 
 
 class Status:
-    """Collects from where things are known; remembers only how many events there were of late."""
+    """Collects from where things are known; remembers only how many events there were recently."""
 
     def __init__(
         self,

@@ -67,9 +67,9 @@ class Limits(Shared):
     common_bytes: Annotated[U64, Doc("of the ring: the rest is for what matters and is within its budget")]
     interval: Annotated[U64, Doc("ns between records of one kind by one user")]
     burst: Annotated[U64, Doc("ns of these that may come at once")]
-    other_interval: Annotated[U64, Doc("the same, beyond that, of attempts that are unlike those of late")]
+    other_interval: Annotated[U64, Doc("the same, beyond that, of attempts that are unlike recent ones")]
     other_burst: U64
-    repeat: Annotated[U64, Doc("ns that an attempt counts as like one of late")]
+    repeat: Annotated[U64, Doc("ns that an attempt counts as like a recent one")]
 
 
 class Importance(IntFlag):

@@ -42,7 +42,7 @@ def named(values: Mapping[str, Json]) -> dict[str, tuple[str, str]]:
 
 
 class Told:
-    """Which values one place for lines has been told of late."""
+    """Which values one place for lines has been told recently."""
 
     def __init__(self) -> None:
         """None."""

@@ -54,7 +54,7 @@ class Program:
     places, and knows by it in which one it runs. Not 0 where a function is attached more than once."""
     roaming: int = 0
     """For kprobes: attached not at `offset` but at an instruction drawn at random among the first so many bytes of the
-    target, at start and anew every `agent.roaming_interval_s`; 0: it stays. Only calls and jumps are drawn (see
+    target, at start and again every `agent.roaming_interval_s`; 0: it stays. Only calls and jumps are drawn (see
     `krie.kernel.traps`): where none of them is free there, the next one behind, and where the target has none at all,
     the program is not attached. Whether it ever runs is up to chance. Each run takes an exception: this is not for
     functions that ordinary work calls all the time."""

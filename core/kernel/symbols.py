@@ -35,7 +35,7 @@ os.register_at_fork(after_in_child=lambda: _read.set(None))  # a child that live
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Within, the symbols are read once for all who ask: the kernel prints each of some 200,000 lines anew each time.
+    """Within, the symbols are read once for all who ask: the kernel prints each of some 200,000 lines again each time.
 
     Takes 5 to 15 MB for as long. What comes and goes with modules is as old as the first who asked. What is forked
     meanwhile reads them itself.

@@ -41,8 +41,8 @@ class Waiting:
         return not self._unlimited and self.spent_within(now) > self._budget_s
 
     def fits(self, now: float, latency_s: float) -> bool:
-        """Whether as many queries as of late would cost less than half of the budget if each took `latency_s`, and what
-        was spent is below that, too: half, so that a server at the limit is not taken and left time and again.
+        """Whether as many queries as recently would cost less than half of the budget if each took `latency_s`, and
+        what was spent is below that, too: half, so that a server at the limit is not taken and left time and again.
         """
         return self._unlimited or max(self.spent_within(now), self.queries * latency_s) <= self._budget_s / 2
 

@@ -76,7 +76,7 @@ class Sensor:
     """Kernel types that the C source needs besides those it names in `KRIE_READ(type, ...)`."""
     defines: Mapping[str, int] = field(default_factory=dict)
     """Constants for the C source; names must start with the upper-case plugin name. What is configured, or differs
-    between machines, goes into a map (`krie_attached`): a constant that changes has everything compiled anew. Those of
+    between machines, goes into a map (`krie_attached`): a constant that changes has everything compiled again. Those of
     an enumeration that C and Python share: `krie.constants`."""
     shared: tuple[type[Shared], ...] = ()
     """Keys and values of maps that C and Python share; names in C start with the plugin's. What another one has within

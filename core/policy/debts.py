@@ -27,7 +27,7 @@ class Debts:
 
     @property
     def none(self) -> bool:
-        """Nothing failed of late."""
+        """Nothing failed recently."""
         return not self._inputs and not self._kinds
 
     def failed(self, package: str, kind: str, document: str, spent_s: float, why: str) -> None:

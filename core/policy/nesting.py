@@ -11,7 +11,7 @@ MOST_COLLECTIONS = 12
 MOST_BRACKETS = 64
 _REFUSED = re.compile("[\0\ufeff]")
 _SHOWN = {"\0": "a null character", "\ufeff": "a byte-order mark"}
-# A text that its line does not close is one token too: tried anew from each of its quotes, a line would take quadratic
+# A text that its line does not close is one token too: tried again from each of its quotes, a line would take quadratic
 # time, and what is read here may be anybody's. Nothing is given back (`*+`), which would take memory.
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*+"?|`[^`]*`|#[^\n]*|[\[{(]|[\]})]')
 

@@ -91,7 +91,7 @@ class Bundles:
         return True
 
     def try_again(self) -> None:
-        """Have the courier ask for it anew."""
+        """Have the courier ask for it again."""
         if self._from_url:
             self._say({"service": "bundle", "state": "again"})
 

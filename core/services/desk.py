@@ -136,7 +136,7 @@ class Desk:
             self._ended()
 
     def tick(self) -> None:
-        """Once a second: start a courier anew whose time has come."""
+        """Once a second: start a courier again whose time has come."""
         lost, self._dropped = self._dropped + self._lost_in_outbox(), 0
         if lost:
             self._troubles.note(

@@ -149,7 +149,7 @@ class Intake:
         self._kept.note(self._state)
 
     def refused(self, digest: str, why: str, *, again: bool) -> None:
-        """The agent has tried it and says why not. `again`: nothing follows for the bundle, so it is tried anew."""
+        """The agent has tried it and says why not. `again`: nothing follows for the bundle, so it is tried again."""
         if self._waiting is not None and self._waiting.digest == digest:
             self._waiting = None
             if not again:

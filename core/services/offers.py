@@ -1,6 +1,6 @@
 """Bundles that the courier offers to the agent: which one is to be tried, and which one is.
 
-A courier that was started anew may offer another one, or the same again, while one is tried: it does not know of that.
+A courier that was started again may offer another one, or the same again, while one is tried: it does not know of that.
 """
 
 from __future__ import annotations

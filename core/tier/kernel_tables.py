@@ -2,7 +2,7 @@
 
 Texts and executables have numbers of their own, written before the generation that uses them and taken back after it:
 to a table that does not know a number it is any other, as it was before. The write waits for all programs that still
-read the generation before (`maybe_wait_bpf_programs`), so that numbers can be given anew.
+read the generation before (`maybe_wait_bpf_programs`), so that numbers can be given again.
 """
 
 from __future__ import annotations

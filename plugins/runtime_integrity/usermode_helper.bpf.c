@@ -16,7 +16,7 @@ struct runtime_integrity_words {
 	u8 other_variables;
 };
 
-/* By thread. Never deleted: each that the kernel starts a program in writes it anew before it is read. */
+/* By thread. Never deleted: each that the kernel starts a program in writes it again before it is read. */
 BPF_F_TABLE("lru_hash", u64, struct runtime_integrity_words, runtime_integrity_given, 1024, KRIE_FROZEN);
 
 static __always_inline u64 runtime_integrity_pointer(u64 *array, const u32 index)

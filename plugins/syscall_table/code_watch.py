@@ -19,7 +19,7 @@ from .names import Difference
 _AGAIN_S = 60.0
 """How long to wait before another process is started in the place of one that ended."""
 _MODULES_S = 5.0
-"""Looks for the sake of modules that come and go are at least so far apart: each reads all symbols anew."""
+"""Looks for the sake of modules that come and go are at least so far apart: each reads all symbols again."""
 _ANSWERS_WITHIN_S = 900.0
 """Where everything is emulated, to unpack an image alone takes minutes."""
 _CHARS = 127

@@ -24,7 +24,7 @@ class Module:
     start: int
     size: int
     identity: int
-    """Of its folder below /sys/module, which each load makes anew."""
+    """Of its folder below /sys/module, which each load makes again."""
     folder: str = field(default="", compare=False)
     """That folder's name, in which a slash is an exclamation mark; empty: the same."""
 

@@ -89,7 +89,7 @@ def test_an_override_refuses_the_next_write(enforcing: RunningAgent, victims: Vi
     assert int(error) == (13 if features.set_retval else 1)
     lines = told(enforcing, tgid)
     assert (lines[0]["mode"], lines[0]["done"]) == ("enforce", ["bound"])
-    assert lines[-1]["done"][0] == "refused"  # and bound anew, if it still runs
+    assert lines[-1]["done"][0] == "refused"  # and bound again, if it still runs
 
 
 def test_others_write_as_ever(enforcing: RunningAgent, victims: Victims) -> None:

@@ -41,7 +41,7 @@ class Archive:
         )
 
     def update(self) -> None:
-        """Fetch the package lists anew."""
+        """Fetch the package lists again."""
         self._run("fetching the package lists", ["apt-get", "update"])
 
     def names(self, pattern: str) -> list[str]:

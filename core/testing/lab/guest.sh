@@ -15,7 +15,7 @@ ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null || busybo
 echo localhost >/proc/sys/kernel/hostname
 # As under systemd: the command is not in the root of the cgroup tree.
 mkdir -p /sys/fs/cgroup/lab.slice && echo $$ >/sys/fs/cgroup/lab.slice/cgroup.procs
-# virtme-ng asks the host anew for each look at a file, which is half of what starting a Python takes. So these folders
+# virtme-ng asks the host again for each look at a file, which is half of what starting a Python takes. So these folders
 # are seen once more in a way that remembers; they may not change meanwhile, as files of tests do not.
 again=/run/krie-again
 mkdir -p $again/host $again/modules

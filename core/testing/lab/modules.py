@@ -27,7 +27,7 @@ def build_module(kernel: Kernel, source: Path, cache: Cache, say: Callable[[str]
 def build_modules(kernel: Kernel, source: Path, cache: Cache, say: Callable[[str], None]) -> Path:
     """Build all modules of a folder with a Makefile; returns the folder in the cache that has them.
 
-    Built anew only when the sources or the kernel are others. Raises `LabError`, with what the compiler said.
+    Built again only when the sources or the kernel are others. Raises `LabError`, with what the compiler said.
     """
     if kernel.headers is None:
         raise LabError(f"no headers are known for {kernel.image}: modules are built for the lab's own kernels only")

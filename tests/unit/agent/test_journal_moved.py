@@ -1,4 +1,4 @@
-"""What somebody does to the journal's file is noticed within a second, told with a count, and the file opened anew."""
+"""What somebody does to the journal's file is noticed within a second, told with a count, and the file opened again."""
 
 import os
 import queue
@@ -165,7 +165,7 @@ def test_who_fills_the_folder_with_strangers_gets_no_more_of_them(journal: Journ
         journal.path.with_name(f"journal.jsonl.strange.{number}").touch()
     WAYS["a FIFO"][0](journal.path)
     change = journal.change()
-    assert (change.state, change.detail) == ("replaced", "it cannot be opened anew: it is not a regular file")
+    assert (change.state, change.detail) == ("replaced", "it cannot be opened again: it is not a regular file")
 
 
 def test_lines_go_on_into_what_was_moved_where_nothing_can_be_opened_and_are_counted(journal: Journal) -> None:
@@ -174,7 +174,7 @@ def test_lines_go_on_into_what_was_moved_where_nothing_can_be_opened_and_are_cou
     folder.write_text("no folder")
     change = journal.change()
     assert (change.state, change.lines) == ("moved", 0)
-    assert change.detail.startswith("it cannot be opened anew: ")
+    assert change.detail.startswith("it cannot be opened again: ")
     journal.write(3)
     time.sleep(0.6)
     assert journal.told.empty()  # it is told once

@@ -1,4 +1,4 @@
-"""An agent notices what is done to its journal's files, and opens them anew."""
+"""An agent notices what is done to its journal's files, and opens them again."""
 
 import json
 import os

@@ -59,7 +59,7 @@ def test_who_is_hit_again_keeps_no_older_one_in_the_period() -> None:
     made, tripped = breaker()
     for each, now in ((1, 0), (2, 100), (1, 900)):
         assert made.allows("R", user(each), now)
-    assert made.allows("R", user(3), 1150)  # that of 100 is over, and the other one's time began anew at 900
+    assert made.allows("R", user(3), 1150)  # that of 100 is over, and the other one's time began again at 900
     assert made.state() == {"R": (2, False)}
     assert not made.allows("R", user(4), 1850)
     assert tripped == [("R", 3)]

@@ -114,7 +114,7 @@ def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> No
     }
     held = [each for group in after.descriptors.values() for each in group]
     assert all(map(is_open, held))
-    assert not any(is_open(each) for each in set(gone) - set(held))  # but for numbers that were given anew
+    assert not any(is_open(each) for each in set(gone) - set(held))  # but for numbers that were given again
     after.close()
     assert list(after.timings) == TIMINGS
 

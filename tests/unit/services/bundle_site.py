@@ -141,7 +141,7 @@ def refused(site: Site, raw: bytes, why: str) -> None:
 
 
 def offer(agent: Agent, made: Bundle, serial: int) -> bytes:
-    """As a courier does that was started anew, and knows nothing of what the one before has offered."""
+    """As a courier does that was started again, and knows nothing of what the one before has offered."""
     raw = made.to_bytes()
     agent._desk.bundles._kept.offer(raw)
     digest = hashlib.sha256(raw).hexdigest()

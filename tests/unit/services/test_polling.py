@@ -121,7 +121,7 @@ def test_what_is_in_force_is_noted_and_known_to_the_next_one(tmp_path: Path) -> 
     assert host.again("https://elsewhere/b").known_etag() == ""
     host.again()
     host.kept.active.write_bytes(b"changed")
-    assert host.made.known_etag() == ""  # so that it is fetched anew
+    assert host.made.known_etag() == ""  # so that it is fetched again
     assert host.made.take(Polled(raw, "tag")) is not None
 
 
@@ -138,7 +138,7 @@ def test_what_is_packed_anew_is_not_offered(tmp_path: Path) -> None:
     assert host.made.take(Polled(packed_anew(raw), "tag 2")) is None
     assert host.made.known_etag() == "tag 2"
     assert host.kept.read(host.kept.active) == raw
-    assert host.made.take(Polled(signed(bundle(RULE % "A", serial=5)).to_bytes(), "tag 3")) is None  # signed anew
+    assert host.made.take(Polled(signed(bundle(RULE % "A", serial=5)).to_bytes(), "tag 3")) is None  # signed again
     for other in (
         bundle(RULE % "A", serial=6),
         bundle(RULE % "A", serial=5, revision="r2"),
