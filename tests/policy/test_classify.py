@@ -64,8 +64,8 @@ WITH_HELPERS = {
     "a field by a helper": ("uid == 5", "uid := input.process.uid"),
 }
 USER = {
-    "two fields": ("input.process.uid == input.process.euid", "no constant"),
-    "two fields in order": ("input.process.uid < input.process.euid", "no constant"),
+    "two fields": ("input.process.uid == input.process.euid", "not a constant"),
+    "two fields in order": ("input.process.uid < input.process.euid", "not a constant"),
     "two fields by a built-in": ("max([input.process.uid, input.process.euid]) == 5", "put into a collection"),
     "arithmetic": ("input.process.uid % 2 == 0", "reckoned with"),
     "a built-in": ('sprintf("%d", [input.process.uid]) == "5"', "put into a collection"),
@@ -83,17 +83,17 @@ USER = {
     "count of an object": ("count(input.event) == 5", "as a whole"),
     "walk": ("walk(input, found)\nfound[1] == 5", "as a whole"),
     "with": ('input.process.uid == 5 with input.process as {"uid": 5}', "`with`"),
-    "a field that is not inline": ("input.event.free == 5", "no inline field"),
-    "a path of the process": ('input.process.exe == "/bin/sh"', "no inline field"),
+    "a field that is not inline": ("input.event.free == 5", "not an inline field"),
+    "a path of the process": ('input.process.exe == "/bin/sh"', "not an inline field"),
     "time": ("time.now_ns() > 5", "the same answer"),
     "rand": ('rand.intn("x", 5) == 1', "the same answer"),
     "collected": ("count({input.process.uid}) == 1", "put into a collection"),
     "a comprehension": ("count([x | x := input.process.uid]) == 1", "collected"),
-    "a computed constant": ("input.process.uid == count(data.uids)", "no constant"),
-    "a number as an object's key": ("data.limits[1].least == input.event.number", "no constant"),
+    "a computed constant": ("input.process.uid == count(data.uids)", "not a constant"),
+    "a number as an object's key": ("data.limits[1].least == input.event.number", "not a constant"),
 }
 USER_HELPERS = {
-    "a function of two fields": ("f(input.process.uid, input.process.euid)", "f(x, y) if x == y", "no constant"),
+    "a function of two fields": ("f(input.process.uid, input.process.euid)", "f(x, y) if x == y", "not a constant"),
     "with in a helper": ("helper", 'helper if input.process.uid == 5 with input.process as {"uid": 5}', "`with`"),
     "a field that a helper carries": (
         "uid == 5",
