@@ -13,10 +13,7 @@ from typing import Protocol
 from ..decision import FiredRule
 from ..errors import DecisionError
 from ..opa.server import EngineName, OpaServer
-from .engine import Engine, Package, fired_rules
-
-Answer = tuple[FiredRule, ...] | str
-"""The rules of one package that fired, or why it could not be evaluated."""
+from .engine import Answer, Engine, Package, fired_rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import regorus
 
-from ..decision import FiredRule
 from ..errors import DecisionError, PolicyError
+from .alone import RulesAlone
 from .analysis import Analysis
-from .engine import Package, Rule, fired_rules
+from .engine import Answer, Package, Partly, Rule, fired_rules
+from .regorus_errors import as_policy_error
 from .sources import PolicySources
 
-_WHERE = re.compile(r"^--> (?P<file>.*):(?P<line>\d+):(?P<column>\d+)$", re.MULTILINE)
-_WHAT = re.compile(r"^error: (?P<what>.*?)(?:\n\nStack backtrace|\Z)", re.MULTILINE | re.DOTALL)
-_T = TypeVar("_T")
+_ALONE_S = 10.0
 
 
 class EmbeddedEngine:
     """A compiled policy. Raises `PolicyError`, which starts with FILE:LINE:COLUMN, for what does not compile."""
 
-    def __init__(self, sources: PolicySources, note: Callable[[str], object] = str) -> None:
+    def __init__(
+        self, sources: PolicySources, note: Callable[[str], object] = str, *, alone_s: float = _ALONE_S
+    ) -> None:
         """Compile everything; regorus finds some errors only by evaluating, so each package is evaluated once.
 
-        `note` is told what comes next: a policy can bring the process down.
+        `note` is told what comes next: a policy can bring the process down. `alone_s`: after so long no further rule
+        of a package that failed is evaluated by itself.
         """
-        self._engine = regorus.Engine()
+        self._engine, self._alone_s = regorus.Engine(), alone_s
         for file in sources.files:
             note(f"at {file.place}")
             as_policy_error(lambda file=file: self._engine.add_policy(file.place, file.text))  # type: ignore[misc]
@@ -48,19 +50,52 @@ class EmbeddedEngine:
         """All rules of all packages."""
         return tuple(rule for package in self.packages for rule in package.rules)
 
-    def evaluate(self, packages: Sequence[Package], document: str) -> list[tuple[FiredRule, ...] | str]:
+    @cached_property
+    def alone(self) -> RulesAlone:
+        """Its rules one by one. Raises `PolicyError`."""
+        return RulesAlone(self.sources, self.analysis)
+
+    def evaluate(self, packages: Sequence[Package], document: str) -> list[Answer]:
         """See `Engine`."""
         return [self._fired(package, document) for package in packages]
 
-    def _fired(self, package: Package, document: str) -> tuple[FiredRule, ...] | str:
+    def _fired(self, package: Package, document: str) -> Answer:
         try:
-            return fired_rules(self.answer(package, document))
+            answer = self.answer(package, document)
+            return answer.answer if isinstance(answer, Partly) else fired_rules(answer)
         except (PolicyError, DecisionError) as error:
             return f"{package.name}: {error}"
 
-    def answer(self, package: Package, document: str) -> str:
-        """The set `rules` of a package for an input, as JSON. Raises `PolicyError`."""
-        return as_policy_error(lambda: self._evaluate(package, document))
+    def answer(self, package: Package, document: str) -> str | Partly:
+        """The set `rules` of a package for an input, as JSON. Raises `PolicyError` where nothing can be said of it."""
+        until = time.monotonic() + self._alone_s
+        try:
+            return as_policy_error(lambda: self._evaluate(package, document))
+        except PolicyError:
+            return self._one_by_one(package, document, until)
+
+    def _one_by_one(self, package: Package, document: str, until: float) -> Partly:
+        """What each rule says by itself: an error, which whoever acts may be able to cause, costs one rule only.
+
+        The strongest come first. Those of other kinds cannot fire; they are asked where none of this kind failed, so
+        that it is told which did.
+        """
+        kind = _kind_of(document)
+        strongest = sorted(package.rules, key=lambda rule: rule.fired.action, reverse=True)
+        found = Partly()
+        for concerned in (True, False):
+            for rule in (each for each in strongest if each.concerns(kind) is concerned):
+                if time.monotonic() > until:
+                    found.errors[rule.id] = "not evaluated: those before it took too long"
+                    continue
+                try:
+                    if self.alone.fires(rule, document):
+                        found.fired.append(rule.fired)
+                except PolicyError as error:
+                    found.errors[rule.id] = str(error)
+            if found.errors:
+                break
+        return found
 
     def _evaluate(self, package: Package, document: str) -> str:
         self._engine.set_input_json(document)
@@ -68,47 +103,7 @@ class EmbeddedEngine:
         return answer
 
 
-def as_policy_error(action: Callable[[], _T]) -> _T:
-    """Turn whatever regorus raises into `PolicyError`; a panic in it is not an `Exception`."""
-    try:
-        return action()
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        raise PolicyError(message_of(str(error))) from None
-
-
-def message_of(text: str) -> str:
-    """One line out of regorus's report: FILE:LINE:COLUMN: what is wrong."""
-    where, what = _WHERE.search(text), _WHAT.search(text)
-    message = " ".join((what["what"] if what is not None else text.partition("\n\nStack backtrace")[0]).split())
-    return f"{where['file']}:{where['line']}:{where['column']}: {message}" if where is not None else message
-
-
-class RulesAlone:
-    """Evaluates rules one by one: the same text, in which each definition of `rules` has a name of its own.
-
-    For packages in which nothing else refers to `rules`.
-    """
-
-    def __init__(self, engine: EmbeddedEngine, rules: Iterable[Rule]) -> None:
-        """Compile once for all rules."""
-        self._engine = regorus.Engine()
-        self._names = {rule.id: f"krie_rule_{number}" for number, rule in enumerate(rules)}
-        heads: dict[str, list[tuple[int, int, str]]] = {}
-        for rule in (rule for package in engine.packages for rule in package.rules if rule.id in self._names):
-            definition = engine.analysis.definition(rule)
-            span = definition.tree["head"]["Set"]["refr"]["Var"]["span"]
-            heads.setdefault(definition.place, []).append((span["start"], span["end"], self._names[rule.id]))
-        for file in engine.sources.files:
-            text = file.text.encode()
-            for start, end, name in sorted(heads.get(file.place, ()), reverse=True):
-                text = text[:start] + name.encode() + text[end:]
-            as_policy_error(lambda file=file, text=text: self._engine.add_policy(file.place, text.decode()))  # type: ignore[misc]
-        as_policy_error(lambda: self._engine.add_data_json(json.dumps(engine.sources.data)))
-
-    def fires(self, rule: Rule, document: str) -> bool:
-        """Whether the rule fires for the input. Raises `PolicyError` where it cannot be evaluated."""
-        self._engine.set_input_json(document)
-        answer = as_policy_error(lambda: self._engine.eval_rule_as_json(f"{rule.package}.{self._names[rule.id]}"))
-        return bool(json.loads(answer))
+def _kind_of(document: str) -> str:
+    """The kind of an event; empty where no rule reads it, and so none names one."""
+    event = json.loads(document).get("event")
+    return str(event.get("kind", "")) if isinstance(event, dict) else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -20,6 +20,7 @@ SEVERE = frozenset({"high", "critical"})
 """Severities of rules whose events are kept longer, and for whose records there is room in the ring."""
 _EPERM = 1
 _PROCESS_TTL_S = 600
+_TOLD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,34 @@ class Package:
         return frozenset(path for rule in concerned for path in rule.reads)
 
 
+@dataclass(frozen=True, slots=True)
+class Partly:
+    """What a package says of which some rules could not be evaluated."""
+
+    fired: list[FiredRule] = field(default_factory=list)
+    """Of the others."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """Why not, by rule."""
+
+    @property
+    def answer(self) -> Answer:
+        """The same, or just what fired where nothing failed."""
+        return self if self.errors else tuple(self.fired)
+
+    @property
+    def why(self) -> str:
+        """All of it in one line, as far as anybody would read it."""
+        told = [f"rule {rule}: {why}" for rule, why in list(self.errors.items())[:_TOLD]]
+        more = list(self.errors)[_TOLD:]
+        return "; ".join([*told, *([f"and so rules {', '.join(more)}"] if more else [])])
+
+
+Answer = tuple[FiredRule, ...] | Partly | str
+"""The rules of one package that fired; those of some of its rules; or why nothing can be said of it."""
+
+
 class Engine(Protocol):
-    """Evaluates packages one by one, so that an error in one costs only its own rules."""
+    """Evaluates packages one by one, so that what is wrong with one costs only its own rules."""
 
     @property
     def packages(self) -> Sequence[Package]:
@@ -79,8 +106,8 @@ class Engine(Protocol):
     def revision(self) -> str:
         """Digest over everything that decides."""
 
-    def evaluate(self, packages: Sequence[Package], document: str) -> list[tuple[FiredRule, ...] | str]:
-        """For each package the rules that fired for the input document (JSON), or why it could not be evaluated."""
+    def evaluate(self, packages: Sequence[Package], document: str) -> list[Answer]:
+        """For each package its answer for the input document (JSON)."""
 
 
 class _Answer(BaseModel):

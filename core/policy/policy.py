@@ -11,7 +11,7 @@ from typing import Any
 from ..decision import Action, Decision, FiredRule, merge
 from ..events.wire import Json
 from .delegated import Answered, Many
-from .engine import Engine, Package, Path, Rule
+from .engine import Engine, Package, Partly, Path, Rule
 
 ON_ERROR = "policy.on_error"
 """Id of the reaction that is added where a package cannot be evaluated."""
@@ -117,12 +117,12 @@ class Policy:
         fired: list[FiredRule] = []
         errors: list[str] = []
         for package, answer in zip(plan.packages, answered.answers, strict=True):
-            if isinstance(answer, str):
-                self.errors[package.name] += 1
-                errors.append(answer)
-                fired.append(FiredRule(ON_ERROR, self._on_error))
-            else:
+            if isinstance(answer, tuple):
                 fired += answer
+                continue
+            self.errors[package.name] += 1
+            errors.append(f"{package.name}: {answer.why}" if isinstance(answer, Partly) else answer)
+            fired += [*(answer.fired if isinstance(answer, Partly) else ()), FiredRule(ON_ERROR, self._on_error)]
         merged = merge(fired, tier="user", revision=self.revision, error="; ".join(errors))
         return merged._replace(engine=answered.engine) if answered.engine else merged
 

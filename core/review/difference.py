@@ -16,7 +16,7 @@ from ..errors import PolicyError
 from ..events.event import EventType
 from ..events.inline import InlineField
 from ..events.wire import Json
-from ..policy.engine import Package, Rule
+from ..policy.engine import Package, Partly, Rule
 from ..policy.metadata import Metadata
 from ..policy.module import LOG_PACKAGE
 from ..tier.columns import Column
@@ -246,10 +246,11 @@ class Comparer:
                 answers.append(False)
                 continue
             package: Package = next(each for each in side.engine.packages if each.name == rule.package)
-            (fired,) = side.engine.evaluate([package], text)
-            if isinstance(fired, str):
+            (answer,) = side.engine.evaluate([package], text)
+            if isinstance(answer, str) or (isinstance(answer, Partly) and rule.id in answer.errors):
                 answers.append(None)
             else:
+                fired = answer.fired if isinstance(answer, Partly) else answer
                 answers.append(any(each.id == rule.id for each in fired))
         return answers[0], answers[1]
 

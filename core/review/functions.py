@@ -18,7 +18,7 @@ from ..events.event import EventType
 from ..events.inline import PROCESS_FIELDS, InlineField, NamePath
 from ..events.wire import Bitmap, Boolean, Bytes, Chars, Integer, WireType
 from ..policy.definition import Definition, Node, text_at
-from ..policy.embedded import EmbeddedEngine, RulesAlone
+from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Rule
 from ..policy.module import LOG_PACKAGE
 from ..tier.classify import Classifier
@@ -53,7 +53,6 @@ class Functions:
 
     engine: EmbeddedEngine
     numbers: Numbers
-    _alone: RulesAlone | None = None
 
     def uses(self, rule: Rule, event_type: EventType) -> tuple[dict[InlineField, Use], str]:
         """How a rule uses fields, and why it is not a function of them; empty where it is one."""
@@ -68,7 +67,7 @@ class Functions:
 
     def firing(self, rule: Rule, kind: str, uses: Mapping[InlineField, Use]) -> Firing:
         """When it fires: tried for each combination of cells. Raises `PolicyError` where it cannot be evaluated."""
-        alone = self._alone = self._alone or RulesAlone(self.engine, self.engine.rules)
+        alone = self.engine.alone
         fields = list(uses)
         domains = [cells(field, uses[field], self.numbers)[1] for field in fields]
         told = [answers(uses[field]) for field in fields]

@@ -18,7 +18,7 @@ from ..child import ChildEnded, Link, forked, limit_memory, limit_time
 from ..config import PolicyConfig
 from ..errors import PolicyError
 from ..opa.entry_points import package_of
-from ..policy.embedded import as_policy_error
+from ..policy.regorus_errors import as_policy_error
 from ..policy.sources import PolicyFile, PolicySources
 from .rego_tests import Result, Run
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import PolicyError
 from ..events.wire import Json
 from ..opa.entry_points import package_of
-from ..policy.embedded import as_policy_error
+from ..policy.regorus_errors import as_policy_error
 from ..policy.sources import PolicyFile
 
 _PACKAGE = ("system", "log")

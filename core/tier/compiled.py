@@ -24,7 +24,7 @@ from ..exhaustion import exhausted
 from ..fork_server import serve_forks
 from ..policy.bundle_file import BundleFile, read_bundle_file, sources_of_bundle
 from ..policy.embedded import EmbeddedEngine
-from ..policy.engine import Package
+from ..policy.engine import Package, Partly
 from ..policy.opa_check import ask_opa
 from ..policy.snapshot import read_unchanged
 from ..policy.sources import PolicySources, read_sources
@@ -37,7 +37,7 @@ _QUESTION, _ANSWER = struct.Struct("=II"), struct.Struct("=I")
 _LONGEST_ANSWER, _LONGEST_ANSWERS = 1 << 20, 4 << 20
 TOGETHER_S = 0.25
 """After so long no further question of a request is begun: whoever asked waits for this and one decision at most."""
-ANSWERED, FAILED = b"+", b"-"
+ANSWERED, PARTLY, FAILED = b"+", b"~", b"-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,10 @@ def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
     )
     again = job.sources is not None and not job.ways
     unchecked = () if again else unchecked_by_opa(job.limits, sources)
-    engine = EmbeddedEngine(sources, note)
+    # By half of a decision's time its rules one by one are to be through, or are left out.
+    engine = EmbeddedEngine(sources, note, alone_s=job.limits.decision_ms / 2000)
+    note("at its rules one by one")
+    _ = engine.alone  # made here rather than in the time of a decision
     if again:
         return engine, Compiled(sources, engine.packages, Tiers(), Numbers())
     attempt(engine, types)
@@ -187,7 +190,7 @@ def request(questions: Iterable[tuple[int, str]]) -> bytes:
 
 
 def answers_of(raw: bytes) -> list[bytes]:
-    """What it says: `ANSWERED` or `FAILED` with a text, for the first questions if all together are long or slow."""
+    """What it says: `ANSWERED`, `PARTLY`, `FAILED` with a text; for the first ones if all together are long or slow."""
     found, at = [], 0
     while at < len(raw):
         (length,) = _ANSWER.unpack_from(raw, at)
@@ -214,6 +217,8 @@ def _answer(engine: EmbeddedEngine, package: Package, document: str) -> bytes:
         answer = engine.answer(package, document)
     except PolicyError as error:
         return FAILED + str(error).encode(errors="backslashreplace")
+    if isinstance(answer, Partly):
+        return PARTLY + json.dumps([[each.id for each in answer.fired], answer.errors]).encode()
     if len(answer) > _LONGEST_ANSWER:
         return FAILED + b"`rules` is larger than 1 MiB"
     return ANSWERED + answer.encode()

@@ -12,15 +12,14 @@ from contextlib import suppress
 
 from ..child import Child, ChildEnded
 from ..config import PolicyConfig
-from ..decision import FiredRule
 from ..errors import DecisionError, KernelError, PolicyError
 from ..exhaustion import exhausted_in
 from ..fork_server import forked_by
 from ..policy.debts import Debts
-from ..policy.delegated import Answer, Answered
-from ..policy.engine import Package, Rule, fired_rules
+from ..policy.delegated import Answered
+from ..policy.engine import Answer, Package, Partly, Rule, fired_rules
 from ..policy.sources import PolicySources
-from .compiled import ANSWERED, TOGETHER_S, Compiled, Failure, Job, answers_of, request
+from .compiled import ANSWERED, PARTLY, TOGETHER_S, Compiled, Failure, Job, answers_of, request
 
 _log = logging.getLogger("krie")
 _TOGETHER = 128
@@ -134,7 +133,7 @@ class Evaluator:
         """Tgid of the process that forks it."""
         return self._keeper.tgid
 
-    def evaluate(self, packages: Sequence[Package], document: str) -> list[tuple[FiredRule, ...] | str]:
+    def evaluate(self, packages: Sequence[Package], document: str) -> list[Answer]:
         """See `Engine`."""
         return [self._one(each, document) for each in packages]
 
@@ -183,7 +182,7 @@ class Evaluator:
         if self._compiling is not None:
             self._compiling.cancel()
 
-    def _one(self, package: Package, document: str) -> tuple[FiredRule, ...] | str:
+    def _one(self, package: Package, document: str) -> Answer:
         if not self.debts.none and (why := self.debts.rests(package.name, _kind(document), document)):
             return f"{package.name}: {why}"
         asked = request([(self._places[package.name], document)])
@@ -246,8 +245,12 @@ class Evaluator:
         self.failures.append(text)
 
 
-def _fired(package: Package, answer: bytes) -> tuple[FiredRule, ...] | str:
+def _fired(package: Package, answer: bytes) -> Answer:
     text = answer[1:].decode(errors="backslashreplace")
+    if answer[:1] == PARTLY:
+        names, errors = json.loads(text)
+        fired = {rule.id: rule.fired for rule in package.rules}
+        return Partly([fired[name] for name in names], errors).answer
     if answer[:1] != ANSWERED:
         return f"{package.name}: {text}"
     try:

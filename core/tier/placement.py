@@ -9,7 +9,7 @@ from ..errors import PolicyError
 from ..events.event import EventType
 from ..events.inline import InlineField, inline_fields
 from ..events.wire import Chars
-from ..policy.embedded import EmbeddedEngine, RulesAlone
+from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Rule
 from .classify import Classifier
 from .domain import NotDecidable, Numbers, Use
@@ -62,7 +62,7 @@ def find_tiers(
     placements: dict[tuple[str, str], Placement] = {}
     tables: dict[str, KindTable] = {}
     rules = engine.rules
-    alone = RulesAlone(engine, rules)
+    alone = engine.alone
     for event_type in types:
         kind = event_type.name
         candidates: dict[str, tuple[Rule, Mapping[InlineField, Use]]] = {}

@@ -75,7 +75,7 @@ class Subject:
         packages = [each for each in self.engine.packages if any(rule.id in in_kernel for rule in each.rules)]
         fired = []
         for answer in self.engine.evaluate(packages, json.dumps(document)):
-            if isinstance(answer, str):
+            if not isinstance(answer, tuple):
                 return None
             fired += [rule for rule in answer if rule.id in in_kernel]
         merged = merge(fired, tier="kernel", revision="")

@@ -67,7 +67,7 @@ def asked(evaluator: Evaluator, uid: int = 1) -> dict[str, object]:
     document = json.dumps({"event": {"kind": "sample.seen"}, "process": {"uid": uid}})
     answers = evaluator.evaluate(evaluator.packages, document)
     return {
-        package.name.rpartition(".")[2]: answer if isinstance(answer, str) else [each.id for each in answer]
+        package.name.rpartition(".")[2]: [each.id for each in answer] if isinstance(answer, tuple) else answer
         for package, answer in zip(evaluator.packages, answers, strict=True)
     }
 

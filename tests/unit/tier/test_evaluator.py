@@ -9,6 +9,7 @@ import pytest
 from krie.decision import Action
 from krie.errors import ConfigError, PolicyError
 from krie.policy.embedded import EmbeddedEngine
+from krie.policy.engine import Partly
 from krie.policy.policy import Policy
 from krie.testing.patience import PATIENCE_S
 
@@ -24,6 +25,42 @@ def test_it_answers_what_the_engine_answers(setting: Setting) -> None:
         assert made.evaluate(made.packages, document) == engine.evaluate(engine.packages, document)
     assert (made.revision, made.rules, made.packages) == (engine.revision, engine.rules, engine.packages)
     assert made.replaced == 0
+
+
+def test_an_error_costs_one_rule(setting: Setting) -> None:
+    setting.bad(("", 'to_number("x") == 1'), NEVER)
+    other = 'rules contains {"id": "OTHER", "action": "kill"} if input.event.kind == "sample.seen"\n'
+    text = setting.folder / "bad.rego"
+    text.write_text(text.read_text() + other)
+    made = setting.evaluator()
+    answer = asked(made, NEVER)
+    assert answer["good"] == ["GOOD"]
+    assert isinstance(partly := answer["bad"], Partly)
+    assert [each.id for each in partly.fired] == ["OTHER"]
+    assert partly.why.startswith("rule BAD: ")
+    assert made.replaced == 0
+    decided = Policy(made, on_error=Action.LOG, memo=0).decide(
+        "sample.seen", {"event": {"kind": "sample.seen"}, "process": {"uid": NEVER}}
+    )
+    assert decided.action == Action.KILL
+    assert decided.error.startswith("data.krie.bad: rule BAD: ")
+
+
+def test_rules_one_by_one_stay_within_the_time_of_a_decision(setting: Setting) -> None:
+    """Each is quick enough, and all of them together are not."""
+    slow = "count([1 | some i in numbers.range(1, 300); some j in numbers.range(1, 300); i == j + 5000]) == 5"
+    setting.bad(("", 'to_number("x") == 1'), NEVER)
+    text = setting.folder / "bad.rego"
+    more = "".join(
+        f'rules contains {{"id": "S{number}", "action": "log"}} if {{\n\tinput.process.uid == {NEVER}\n\t{slow}\n}}\n'
+        for number in range(60)
+    )
+    text.write_text(text.read_text() + more)
+    made = setting.evaluator()
+    answer = asked(made, NEVER)["bad"]
+    assert isinstance(answer, Partly)
+    assert made.replaced == 0
+    assert "too long" in str(answer.errors)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def answered_many(made: Evaluator, *uids: int) -> list[dict[str, object]]:
     names = [each.name.rpartition(".")[2] for each in packages]
     return [
         {
-            name: answer if isinstance(answer, str) else [each.id for each in answer]
+            name: [each.id for each in answer] if isinstance(answer, tuple) else answer
             for name, answer in zip(names, each.answers, strict=True)
         }
         for each in made.evaluate_many([(packages, document) for document in documents(*uids)])
