@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 NEVER = "never"
 """The code of a rule that never fires."""
+FAILS = "fails"
+"""The code of a rule that cannot be evaluated for some event."""
 
 
 class _Coded(Protocol):

@@ -27,6 +27,7 @@ _ABOUT = {
     "meaning": "A rule compares or looks up what cannot be meant",
     "rules": "What looks like rules has a name that nobody asks for",
     "never": "A rule fires for no event",
+    "fails": "A rule cannot be evaluated for some event",
     "degraded": "A plugin and its rules are left out",
     "link": "A link leads out of its folder of policies",
     "not-run": "A tool that was required did not look",

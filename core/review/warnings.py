@@ -10,10 +10,11 @@ from pathlib import Path
 from ..config import Config
 from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
-from ..policy.causes import causes_first
+from ..policy.causes import FAILS, causes_first
 from ..policy.embedded import EmbeddedEngine
 from ..policy.mistakes import Mistake, Surroundings, degraded_plugins, mistakes
 from ..processes.enrich import document_schema
+from ..tier.failing import failing
 from ..tier.never import never_fires
 
 _RUNS_ANYTHING = re.compile(
@@ -34,7 +35,10 @@ def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mi
     )
     found = mistakes(engine.analysis, engine.sources.data, around)
     tools = general_tools(config.executables, config.enforcement.protected)
-    return [*degraded_plugins(loaded.degraded), *causes_first(sorted([*found, *never_fires(engine, types), *tools]))]
+    tried = {each.rule: each for each in [*never_fires(engine, types), *failing(engine, types)]}
+    told = {each.rule for each in found if each.code == "meaning"}  # that is why it fails, where it does
+    found += [each for each in tried.values() if each.code != FAILS or each.rule not in told]
+    return [*degraded_plugins(loaded.degraded), *causes_first(sorted([*found, *tools]))]
 
 
 def general_tools(executables: Mapping[str, str], protected: Iterable[str]) -> Iterator[Mistake]:

@@ -19,11 +19,12 @@ from ..events.identity import Identity
 from ..events.inline import PROCESS_FIELDS, InlineField, NamePath
 from ..events.wire import Boolean, Chars, Integer, Json, WireType
 from ..policy.causes import NEVER
-from ..policy.embedded import EmbeddedEngine, RulesAlone
+from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Rule
 from ..policy.mistakes import Mistake
 from .classify import Classifier
 from .domain import NotDecidable, Numbers, Use, all_constants, cells
+from .failing import fails
 
 _MOST = 4096
 """Evaluations for one rule and kind."""
@@ -46,10 +47,6 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
     """Rules that were tried for all of their kinds, and fired for none; `types`: all kinds."""
     kinds = list(types)
     rules = [rule for package in engine.packages for rule in package.rules]
-    try:
-        alone = RulesAlone(engine, rules)
-    except PolicyError:
-        return  # something else refers to `rules`, which have other names there
     until = time.monotonic() + _LONGEST_S
     for rule in rules:
         if _reads_emptiness(engine, rule):
@@ -58,7 +55,11 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
             return
         tried = 0
         for kind in (each for each in kinds if rule.concerns(each.name)):
-            count = _tried(engine, alone, rule, kind, until)
+            try:
+                count = _tried(engine, rule, kind, until)
+            except PolicyError as error:
+                yield fails(rule, f"some event of {kind.name}", error)
+                break
             if count is None:
                 break
             tried += count
@@ -70,8 +71,11 @@ def never_fires(engine: EmbeddedEngine, types: Iterable[EventType]) -> Iterator[
                 yield Mistake(rule.place, NEVER, rule.id, what, "look for conditions that exclude each other")
 
 
-def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventType, until: float) -> int | None:
-    """Combinations for which it does not fire; None where it does for one, or cannot be tried."""
+def _tried(engine: EmbeddedEngine, rule: Rule, kind: EventType, until: float) -> int | None:
+    """Combinations for which it does not fire; None where it does for one, or cannot be tried.
+
+    Raises `PolicyError` where it cannot be evaluated for one.
+    """
     event: dict[NamePath, WireType | None] = {("event", each.name): each.wire for each in kind.own_fields}
     fields = {path: InlineField(path, index, wire) for index, (path, wire) in enumerate({**event, **_AROUND}.items())}
     classifier = Classifier(engine.analysis, engine.sources.data, kind.name, fields)
@@ -86,10 +90,7 @@ def _tried(engine: EmbeddedEngine, alone: RulesAlone, rule: Rule, kind: EventTyp
     combinations = list(product(*domains))
     for combination in combinations:
         document = _document(kind.name, uses, [cell.value for cell in combination])
-        try:
-            if alone.fires(rule, document) or time.monotonic() > until:
-                return None
-        except PolicyError:
+        if engine.alone.fires(rule, document) or time.monotonic() > until:
             return None
     return len(combinations)
 

@@ -159,4 +159,33 @@ VALUES = {
         rule('\t{"1": 1, "2": 2}[input.event.new_int] == 1'),
         "p0.rego:5:19: rule R1: compares input.event.new_int (a number) with text by in, which is never true",
     ),
+    "a pattern that is none": (
+        rule('\tregex.match("(", input.event.name)'),
+        "p0.rego:3: rule R1: it cannot be evaluated for an event of runtime_integrity.sysctl_write in which everything "
+        "is 0 or empty: p0.rego:5:18: invalid regex",
+    ),
+    "a pattern that is none, behind a condition": (
+        rule('\tinput.event.name == "a"\n\tregex.match("(", "a")'),
+        "p0.rego:3: rule R1: it cannot be evaluated for some event of runtime_integrity.sysctl_write: p0.rego:6:18: ",
+    ),
+    "a unit that is none": (
+        rule('\tunits.parse("a") == 1'),
+        "p0.rego:3: rule R1: it cannot be evaluated for an event of",
+    ),
+    "two values of a rule": (
+        rule("\tx == 1", "x := 1\nx := 2\n"),
+        "p0.rego:3: rule R1: it cannot be evaluated for an event of",
+    ),
+    "two values of a function": (
+        rule("\tf(1) == 1", "f(_) := 1\nf(_) := 2\n"),
+        "p0.rego:3: rule R1: it cannot be evaluated for an event of",
+    ),
+    "an error while it is tried": (
+        rule("\tto_number(input.event.change) == 5"),
+        "p0.rego:3: rule R1: it cannot be evaluated for an event of",
+    ),
+    "a division by what may be 0": (
+        rule("\t10 / input.event.old_int > 5"),
+        "p0.rego:3: rule R1: it cannot be evaluated for an event of",
+    ),
 }

@@ -35,12 +35,20 @@ def test_what_cannot_be_meant_is_told_with_its_place_and_the_mend(name: str) -> 
     assert all("never fires" in each or "never true" in each for each in others), others
 
 
+UNABLE = {
+    "a rule that `with` replaces",
+    "what depends on a rule that `with` replaces",
+    "a comprehension's variable of the same name",
+}
+"""Legal, but the embedded engine (regorus 0.13) fails at them, and cannot decide by such a rule."""
+
+
 @pytest.mark.parametrize("name", IDIOMS)
 def test_legal_idioms_are_not_warned_of(name: str) -> None:
     text = IDIOMS[name].replace('"a.b"', f'"{SYSCTL}"').replace("input.event.flags", "input.event.failed")
     if "failed" in text:
         text = text.replace(SYSCTL, "smep_smap.register_check")
-    assert told(text) == []
+    assert [each.code for each in told(text)] == (["fails"] if name in UNABLE else [])
 
 
 FINE = {
@@ -108,7 +116,6 @@ FINE = {
         "".join(f"\n\tinput.process.uid != {number}\n\tinput.process.gid != {number}" for number in range(60))
     ),
     "what nobody can try": rule("\tinput.process.exe == input.process.parent.exe"),
-    "an error while it is tried": rule("\tto_number(input.event.change) == 5"),
     "else": rule('\tkind == "a"', 'kind := "a" if {\n\tinput.event.change == "lower"\n} else := "b"\n'),
     "a default": rule("\tlimit < input.event.new_int", "default limit := 5\n\nlimit := 6 if input.process.container\n"),
 }
