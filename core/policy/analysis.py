@@ -94,7 +94,10 @@ class Analysis:
             named.setdefault(each.name, []).append(each)
         self._imports[module.file] = {each.alias: each.target for each in module.imports.values()}
         lines = module.source.splitlines()
-        for line in (module.line, *(each.line for each in module.definitions)):
+        self.annotations[f"{module.file}:{module.line}"] = annotations_above(
+            lines, module.line - 1, module.file, package=True
+        )
+        for line in (each.line for each in module.definitions):
             self.annotations[f"{module.file}:{line}"] = annotations_above(lines, line - 1, module.file)
 
     def _require_readable_imports(self, module: Module) -> None:

@@ -7,7 +7,7 @@ neither aliases (which grow exponentially) nor deep nesting can make a small com
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import yaml
 
@@ -16,6 +16,9 @@ from ..errors import PolicyError
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C: a tenth of the time
 _MOST_BYTES = 1 << 16
 _MOST_DEPTH = 16
+_RULE, _PACKAGE = ("rule", "document"), ("package", "subpackages")
+"""Scopes; the first is that of a block that does not say its own."""
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Annotations:
     place: str = ""
     """FILE:LINE of its first line; empty where there is none."""
     values: Mapping[str, Value] = field(default_factory=dict)
+    others: tuple[Annotations, ...] = ()
+    """Comments above the same, of other scopes."""
 
     def text(self, *path: str) -> Text | None:
         """The scalar at a path of keys."""
@@ -48,11 +53,12 @@ class Annotations:
         return found if isinstance(found, Text) else None
 
 
-def annotations_above(lines: list[str], row: int, place: str) -> Annotations:
+def annotations_above(lines: list[str], row: int, place: str, *, package: bool = False) -> Annotations:
     """The comment that belongs to the statement on the line with index `row`; `place`: the file.
 
     As for OPA: it starts at a line `# METADATA`, its lines start in one column, and blank lines and other comments may
-    follow it. The last one counts. Raises `PolicyError` for one that is not YAML, or not of the shape that OPA wants.
+    follow it. Of several, which must be of unlike scopes, that of the rule counts. Raises `PolicyError` for one that is
+    not YAML, or not of the shape that OPA wants. `package`: the statement is one.
     """
     first = row
     while first > 0 and (not lines[first - 1].strip() or lines[first - 1].lstrip().startswith("#")):
@@ -60,14 +66,38 @@ def annotations_above(lines: list[str], row: int, place: str) -> Annotations:
     starts = [number for number in range(first, row) if lines[number].lstrip().lstrip("# \t").startswith("METADATA")]
     if not starts:
         return Annotations()
-    start = starts[-1]
-    column = len(lines[start]) - len(lines[start].lstrip())
-    end = start + 1
-    while end < row and lines[end][column : column + 1] == "#" and not lines[end][:column].strip():
-        end += 1
-    stripped = [line.rstrip()[column + 1 :] for line in lines[start + 1 : end]]
-    block = _Block(place, start + 2, column + 2)
-    return Annotations(f"{place}:{start + 1}", block.read([each.removeprefix(" ") for each in stripped]))
+    scopes = _PACKAGE if package else _RULE
+    found: dict[str, Annotations] = {}
+    for start, following in zip(starts, [*starts[1:], row], strict=True):
+        column = len(lines[start]) - len(lines[start].lstrip())
+        end = start + 1
+        while end < following and lines[end][column : column + 1] == "#" and not lines[end][:column].strip():
+            end += 1
+        stripped = [line.rstrip()[column + 1 :] for line in lines[start + 1 : end]]
+        block = _Block(place, start + 2, column + 2)
+        read = Annotations(f"{place}:{start + 1}", block.read([each.removeprefix(" ") for each in stripped]))
+        scope = _scope(read, scopes)
+        if scope in found:
+            raise PolicyError(
+                f"{read.place}: METADATA: another block of scope {scope} is at {found[scope].place}; make one of both"
+            )
+        found[scope] = read
+    own = next((found.pop(scope) for scope in scopes if scope in found), Annotations())
+    return replace(own, others=tuple(found.values()))
+
+
+def _scope(block: Annotations, scopes: tuple[str, ...]) -> str:
+    """What a block is about: as it says, or else the first of these, which can be here."""
+    said = block.values.get("scope", Text("", block.place))
+    if not isinstance(said, Text):
+        raise PolicyError(f"{block.place}: METADATA: scope must be text")
+    if not said.value:
+        entry_point = block.text("entrypoint")
+        return "document" if entry_point is not None and entry_point.value == "true" else scopes[0]
+    if said.value not in scopes:
+        what = "cannot be here" if said.value in _RULE + _PACKAGE else "is none"
+        raise PolicyError(f"{said.place}: METADATA: scope {said.value} {what}; write {' or '.join(scopes)}")
+    return said.value
 
 
 @dataclass(slots=True)
@@ -143,6 +173,10 @@ class _Block:
                 stack[-1][0][stack[-1][1].pop()] = made
             elif not isinstance(made, Text):
                 raise self._refuse(event.start_mark, "a key must be text")
+            elif isinstance(event, yaml.ScalarEvent) and (
+                event.tag == _MERGE or (made.value == "<<" and event.implicit[0])
+            ):
+                raise self._refuse(event.start_mark, "a merge key (<<) is refused; write out what it stands for")
             elif made.value in stack[-1][0]:
                 raise self._refuse(event.start_mark, f"the key {made.value!r} exists already; keep one of them")
             else:

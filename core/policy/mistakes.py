@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 from ..decision import Action
 from ..events.wire import Json
 from ..processes.enrich import PROCESS_SCHEMA
 from .analysis import Analysis
-from .annotations import Annotations, Text
 from .checks.expressions import Report, World
 from .checks.inference import Inference
 from .checks.types import ANY, OBJECT, TEXT, Type, of_data, of_schema, union
 from .definition import Definition, Node
-from .engine import Rule
+from .mistake import Mistake
+from .mistaken_metadata import mistaken_metadata
 from .module import LOG_PACKAGE
 
-SEVERITIES = ("low", "medium", "high", "critical")
 HOST_SCHEMA: Json = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in ("name", "release", "machine", "machine_id", "boot_id")},
@@ -41,43 +39,6 @@ HEALTH_SCHEMA: Json = {
     "additionalProperties": False,
 }
 """JSON Schema of `input.health`."""
-_METADATA = frozenset(
-    "scope title description related_resources authors organizations schemas entrypoint compile custom".split()
-)
-_CUSTOM = frozenset("id severity action technique seen enforce".split())
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Mistake:
-    """One, with how to fix it."""
-
-    place: str
-    """FILE:LINE or FILE:LINE:COLUMN; of a plugin its name."""
-    code: str
-    """What kind of mistake it is, one word, for machines."""
-    rule: str
-    """The rule's id, or its name and package where it has none; may be empty."""
-    what: str
-    fix: str
-
-    def __str__(self) -> str:
-        """One line."""
-        rule = f"rule {self.rule}: " if self.rule else ""
-        return f"{self.place}: {rule}{self.what}; {self.fix}"
-
-    def to_json(self) -> dict[str, Json]:
-        """For `krie policy check --json`."""
-        file, *numbers = _split(self.place)
-        line, column = [*map(int, numbers), 0, 0][:2]
-        return {
-            "code": self.code,
-            "file": file,
-            "line": line,
-            "column": column,
-            "rule": self.rule,
-            "what": self.what,
-            "fix": self.fix,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +55,7 @@ class Surroundings:
 
 def mistakes(analysis: Analysis, data: Mapping[str, Json], around: Surroundings) -> list[Mistake]:
     """All that can be told without an engine, by place."""
-    found = {*_annotations(analysis), *_names_like_rules(analysis), *_meanings(analysis, data, around)}
+    found = {*mistaken_metadata(analysis), *_names_like_rules(analysis), *_meanings(analysis, data, around)}
     return sorted(found)
 
 
@@ -104,46 +65,6 @@ def degraded_plugins(degraded: Mapping[str, str]) -> list[Mistake]:
         Mistake(f"plugin {name}", "degraded", "", f"is left out with its rules: {why}", "fix it, or drop its section")
         for name, why in sorted(degraded.items())
     ]
-
-
-# METADATA
-
-
-def _annotations(analysis: Analysis) -> Iterator[Mistake]:
-    for rule in (rule for package in analysis.packages for rule in package.rules):
-        annotations = analysis.annotations[rule.place]
-        yield from _annotation(rule, annotations)
-
-
-def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
-    def mistake(text: Text, what: str, fix: str) -> Mistake:
-        return Mistake(text.place, "metadata", rule.id, what, fix)
-
-    for name, real in (("id", rule.id), ("action", rule.action)):
-        text = annotations.text("custom", name)
-        if text is not None and text.value != real:
-            yield mistake(text, f"its METADATA say {name} {text.value}, and the rule {real}", "make both the same")
-    severity = annotations.text("custom", "severity")
-    if severity is not None and severity.value not in SEVERITIES:
-        yield mistake(severity, f"{severity.value or 'nothing'} is not a severity", similar(severity.value, SEVERITIES))
-    enforce = annotations.text("custom", "enforce")
-    if enforce is not None and enforce.value != "inline":
-        yield mistake(
-            enforce, f"enforce is {enforce.value or 'empty'}, which means nothing", "write inline, or drop it"
-        )
-    custom = annotations.values.get("custom")
-    for names, values, where in (
-        (_METADATA, annotations.values, "METADATA"),
-        (_CUSTOM, custom if isinstance(custom, dict) else {}, "custom"),
-    ):
-        for key in values.keys() - names:
-            close = get_close_matches(key, names, 1, 0.75)
-            if close or where == "METADATA":
-                fix = f"did you mean {close[0]}?" if close else "put keys of your own below custom"
-                yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", fix)
-    for key, value in custom.items() if isinstance(custom, dict) else ():
-        if key in _CUSTOM and not isinstance(value, Text):
-            yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is not text", "write one text")
 
 
 # Rules that nobody asks for
@@ -274,18 +195,3 @@ class _Types:
             "health": of_schema(HEALTH_SCHEMA, "input.health"),
         }
         return Type(OBJECT.kinds, members=members, name="input")
-
-
-def similar(name: str, names: Iterable[str]) -> str:
-    """How to fix a name that is none of these."""
-    known = list(names)
-    close = get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}?" if close else f"write one of {', '.join(known)}"
-
-
-def _split(place: str) -> list[str]:
-    """File, line, column, as far as there are."""
-    parts = place.rsplit(":", 2)
-    while len(parts) > 1 and not all(each.isdigit() for each in parts[1:]):
-        parts = [":".join(parts[:2]), *parts[2:]]
-    return parts

@@ -14,7 +14,7 @@ from ..plugin.installed import available
 from ..plugin.manager import Plugins
 from ..policy.embedded import EmbeddedEngine
 from ..policy.folders import is_configured, policy_folders
-from ..policy.mistakes import Mistake
+from ..policy.mistake import Mistake
 from ..policy.snapshot import place_of
 from ..policy.sources import PolicySources
 from ..policy.tool import ToolError, find

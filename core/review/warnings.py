@@ -12,7 +12,8 @@ from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
 from ..policy.causes import FAILS, causes_first
 from ..policy.embedded import EmbeddedEngine
-from ..policy.mistakes import Mistake, Surroundings, degraded_plugins, mistakes
+from ..policy.mistake import Mistake
+from ..policy.mistakes import Surroundings, degraded_plugins, mistakes
 from ..processes.enrich import document_schema
 from ..tier.failing import failing
 from ..tier.never import never_fires

@@ -10,7 +10,7 @@ from ..events.event import EventType
 from ..policy.causes import FAILS
 from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Rule
-from ..policy.mistakes import Mistake
+from ..policy.mistake import Mistake
 from .compiled import sample
 
 

@@ -21,7 +21,7 @@ from ..events.wire import Boolean, Chars, Integer, Json, WireType
 from ..policy.causes import NEVER
 from ..policy.embedded import EmbeddedEngine
 from ..policy.engine import Rule
-from ..policy.mistakes import Mistake
+from ..policy.mistake import Mistake
 from .classify import Classifier
 from .domain import NotDecidable, Numbers, Use, all_constants, cells
 from .failing import fails

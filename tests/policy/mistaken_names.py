@@ -129,6 +129,21 @@ NAMES = {
         rule("\ttrue", head="# METADATA\n# custom: {enforce: inlne}\n"),
         "p0.rego:4:21: rule R1: enforce is inlne, which means nothing; write inline, or drop it",
     ),
+    "METADATA of a rule above a package": (
+        "# METADATA\n# custom: {enforce: inline}\n" + rule('\tinput.event.change == "lower"'),
+        "p0.rego:2:21: custom.enforce belongs to no rule, and means nothing here; put it right above its rule",
+    ),
+    "METADATA of a rule above a helper": (
+        rule("\thelper", "# METADATA\n# custom:\n#   severity: hihg\nhelper if input.event.new_parsed\n"),
+        "p0.rego:9:15: custom.severity belongs to no rule",
+    ),
+    "METADATA of a rule above all rules of a name": (
+        rule(
+            '\tinput.event.change == "lower"',
+            head="# METADATA\n# scope: document\n# custom: {action: [log]}\n# METADATA\n# title: t\n",
+        ),
+        "p0.rego:3: custom.action belongs to no rule",
+    ),
     "a key of METADATA": (
         rule("\ttrue", head="# METADATA\n# titel: t\n"),
         "p0.rego:3: rule R1: METADATA has no key titel; did you mean title?",

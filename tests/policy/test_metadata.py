@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from krie.errors import PolicyError
-from krie.policy.annotations import annotations_above
+from krie.policy.annotations import Text, annotations_above
 from krie.policy.metadata import Metadata, metadata_of
 
 OPA = Path(__file__).parents[2] / ".cache/tools/opa"
@@ -85,8 +85,15 @@ BLOCKS = {
     "a blank line behind": "# METADATA\n# title: t\n\n",
     "another comment behind": "# METADATA\n# title: t\n\n# hello: [x\n",
     "a comment before": "# hello: [x\n# METADATA\n# title: t\n",
-    "two": "# METADATA\n# title: s\n\n# METADATA\n# title: t\n",
-    "two in one comment": "# METADATA\n# title: s\n# METADATA\n# title: t\n",
+    "two scopes": "# METADATA\n# scope: document\n# title: s\n\n# METADATA\n# title: t\n",
+    "two scopes in one comment": "# METADATA\n# scope: document\n# title: s\n# METADATA\n# scope: rule\n# title: t\n",
+    "a scope that is none": "# METADATA\n# scope: rul\n# title: t\n",
+    "a scope that cannot be here": "# METADATA\n# scope: package\n# title: t\n",
+    "no scope": "# METADATA\n# scope:\n# title: t\n",
+    "two of one scope by the entry point": (
+        "# METADATA\n# entrypoint: true\n# title: s\n# METADATA\n# scope: document\n# title: t\n"
+    ),
+    "a quoted merge key": '# METADATA\n# title: t\n# custom: {"<<": {a: b}}\n',
     "comment": "# METADATA\n# title: t # must\n",
     "number": "# METADATA\n# title: 5\n",
     "boolean": "# METADATA\n# title: yes\n",
@@ -144,6 +151,20 @@ def test_read_as_opa_reads_it(block: str, tmp_path: Path) -> None:
         ("a: " + "[" * 60_000, r"p.rego:2:\d+: METADATA: (is nested deeper|is not YAML: exceeded maximum nesting)"),
         ("a: " + "x" * 70_000, "p.rego:1: METADATA: is longer than 64 KiB"),
         ("custom: text", "p.rego:1: METADATA: custom must be keys with values"),
+        (
+            "title: t\n# METADATA\n# title: u",
+            "p.rego:3: METADATA: another block of scope rule is at p.rego:1; make one",
+        ),
+        (
+            "title: t\n\n# Other.\n\n# METADATA\n# scope: rule\n# title: u",
+            "p.rego:6: METADATA: another block of scope r",
+        ),
+        ("custom:\n#   <<: {enforce: inline}", r"p.rego:3:5: METADATA: a merge key \(<<\) is refused; write out"),
+        ("!!merge <<: {title: t}", r"p.rego:2:3: METADATA: a merge key"),
+        ("custom: {a: [{<<: {b: c}}]}", r"p.rego:2:17: METADATA: a merge key"),
+        ("scope: rul", "p.rego:2:10: METADATA: scope rul is none; write rule or document"),
+        ("scope: subpackages", "p.rego:2:10: METADATA: scope subpackages cannot be here; write rule or document"),
+        ("scope: [rule]", "p.rego:1: METADATA: scope must be text"),
         ("title: \x01", "p.rego:1: METADATA: is not YAML"),
     ],
 )
@@ -171,3 +192,24 @@ def test_none() -> None:
     assert (
         read("# title: No METADATA\nrule") == read("# METADATA\n# title: Far\ncode\nrule") == read("rule") == Metadata()
     )
+
+
+def test_a_package_has_scopes_of_its_own() -> None:
+    lines = ["# METADATA", "# title: t", "# METADATA", "# scope: subpackages", "# title: u", "package krie.a"]
+    read_ = annotations_above(lines, 5, "p.rego", package=True)
+    assert [each.values["title"] for each in (read_, *read_.others)] == [
+        Text("t", "p.rego:2:10"),
+        Text("u", "p.rego:5:10"),
+    ]
+    with pytest.raises(
+        PolicyError, match="p.rego:2:10: METADATA: scope rule cannot be here; write package or subpackages"
+    ):
+        annotations_above(["# METADATA", "# scope: rule", "package krie.a"], 2, "p.rego", package=True)
+
+
+def test_the_rule_s_own_block_counts() -> None:
+    own = "# METADATA\n# custom: {enforce: inline}\n"
+    other = "# METADATA\n# scope: document\n# title: All of them.\n"
+    for text in (own + other, other + own):
+        assert read(f"{text}rule") == Metadata(inline=True)
+    assert read(f"{other}rule") == Metadata("All of them.")

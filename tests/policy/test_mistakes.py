@@ -12,7 +12,8 @@ from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
 from krie.plugin.offline import event_types
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.mistakes import HEALTH_SCHEMA, HOST_SCHEMA, Mistake
+from krie.policy.mistake import Mistake
+from krie.policy.mistakes import HEALTH_SCHEMA, HOST_SCHEMA
 from krie.policy.sources import PolicySources, read_sources
 from krie.processes.enrich import host
 from krie.review.warnings import warnings

@@ -8,7 +8,7 @@ from krie.config import Config
 from krie.kernel.features import Features
 from krie.plugin.manager import Plugins
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.mistakes import Mistake
+from krie.policy.mistake import Mistake
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.review.warnings import warnings
 
