@@ -80,7 +80,7 @@ class Analysis:
         self.packages = tuple(
             self._package(name, definitions)
             for name, definitions in sorted(self._definitions.items())
-            if name != LOG_PACKAGE and any(each.name == "rules" for each in definitions)
+            if name != LOG_PACKAGE and any(map(_is_rule, definitions))
         )
         seen: dict[str, Rule] = {}
         for rule in (rule for package in self.packages for rule in package.rules):
@@ -134,7 +134,7 @@ class Analysis:
         return self._imports[definition.place]
 
     def _package(self, name: str, definitions: list[Definition]) -> Package:
-        rules = tuple(self._rule(name, each) for each in definitions if each.name == "rules")
+        rules = tuple(self._rule(name, each) for each in definitions if _is_rule(each))
         reached = self.reached(name, definitions)
         return Package(name, rules, all(is_pure(each.tree, self._names(home, each)) for home, each in reached))
 
@@ -171,7 +171,7 @@ class Analysis:
         place = f"{definition.place}:{definition.line}"
         if not definition.plain:
             raise PolicyError(f"{place}: {_WANTED}; nothing follows the name `rules`")
-        literal = _literal((definition.tree["head"].get("Set") or {}).get("key"), place)
+        literal = _literal(((definition.tree.get("head") or {}).get("Set") or {}).get("key"), place)
         try:
             fired = fired_rule(literal)
         except DecisionError as error:
@@ -227,6 +227,16 @@ class Analysis:
     def definition(self, rule: Rule) -> Definition:
         """The rule as written."""
         return self._of_rule[rule.place]
+
+
+def _is_rule(definition: Definition) -> bool:
+    """Whether it is of the set `rules`, but for `default rules := set()`, by which a package says that it has none."""
+    none = (
+        definition.is_default
+        and not definition.is_function
+        and (definition.tree["value"].get("Set") or {}).get("items") == []
+    )
+    return definition.name == "rules" and not (definition.plain and none)
 
 
 def _literal(node: Node, place: str) -> object:

@@ -49,6 +49,15 @@ IDIOMS = {
     "function's answer as argument": with_body("f(5, x)\nx > 1", "f(a) := a + 1\n"),
     "built-in's answer as argument": with_body("count(data.limits, n)\nn > 1"),
     "default": with_body("limit > input.process.uid", "default limit := 5\nlimit := 6 if input.process.gid == 0\n"),
+    "default negative": with_body("limit < input.process.uid", "default limit := -5\n"),
+    "default raw": with_body("text == input.event.name", "default text := `a`\n"),
+    "default null": with_body("some_ == null", "default some_ := null\n"),
+    "default collections": with_body(
+        "input.process.uid in all_.a", 'default all_ := {"a": {1, 2}, "b": [[], set(), {}]}\n'
+    ),
+    "default comprehension": with_body("all_[_] > input.process.uid", "default all_ := [x | some x in data.limits]\n"),
+    "default nested comprehension": with_body("count(all_) == 1", "default all_ := [{y | y := 1; count([y]) == 1}]\n"),
+    "default comprehension of a function": with_body("count(f(5)) == 1", "default f(_) := [1 | true]\nf(6) := [2]\n"),
     "default boolean": with_body("root", "default root := false\nroot if input.process.uid == 0\n"),
     "else": with_body(
         "limit > 5", "limit := 5 if {\n\tinput.process.uid == 0\n} else := 6 if {\n\tinput.process.uid == 1\n}\n"

@@ -250,12 +250,24 @@ def test_what_changes_by_itself_is_not_remembered() -> None:
         ("package other\nx := 1\n", "p0.rego:1: its package must be named krie.<name>"),
         ("package krie.decision\nx := 1\n", "p0.rego:1: package krie.decision is KRIe's own entry point"),
         ("package krie.a\nrules := set()\n", "p0.rego:2: write `rules contains"),
+        ('package krie.a\ndefault rules := {{"id": "A", "action": "log"}}\n', "p0.rego:2: write `rules contains"),
+        ("package krie.a\ndefault rules(_) := 1\n", "p0.rego:2: write `rules contains"),
+        ("package krie.a\ndefault rules := [1 | true]\n", "p0.rego:2: write `rules contains"),
+        (rule("a", "A", "x") + "default x := [1, input.y]\n", "p0.rego:5:18: a default value must be a constant"),
     ],
 )
 def test_mistakes_lead_to_file_and_line(text: str, message: str) -> None:
     with pytest.raises(PolicyError) as caught:
         engine(text)
     assert str(caught.value).startswith(message)
+
+
+def test_a_package_may_say_that_it_has_no_rules() -> None:
+    for more in ("", "x := [1 | true]\n"):
+        text = f"package krie.a\ndefault rules := set()\n{more}"
+        assert engine(text).packages == ()
+        decided = policy(text, rule("b", "B", 'input.event.kind == "x.y"\ncount(data.krie.a.rules) == 0'))
+        assert [each.id for each in decided.decide("x.y", document("x.y")).rules] == ["B"]
 
 
 def test_an_id_that_exists_already() -> None:

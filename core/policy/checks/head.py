@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..definition import Definition, Node
 from .kinds import BOOLEAN, NULL, NUMBER, TEXT, Key
+from .scope import CLOSURES, children
 
 
 def constant(node: Node) -> Key | None:
@@ -20,6 +21,16 @@ def constant(node: Node) -> Key | None:
     if kind == "Bool":
         return BOOLEAN, bool(inner["value"])
     return (NULL, None) if kind == "Null" else None
+
+
+def worked_out(node: Node) -> Iterator[Node]:
+    """What in a term is no constant; comprehensions, as for OPA, are."""
+    ((kind, inner),) = node.items()
+    if kind in ("Array", "Set", "Object"):
+        for each in children(kind, inner):
+            yield from worked_out(each)
+    elif kind not in CLOSURES and constant(node) is None:
+        yield node
 
 
 def steps_of(node: Node) -> tuple[Node, list[Node]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ...errors import PolicyError
 from ..definition import Definition, Node, parameters
+from .head import worked_out
 from .scope import LexicalScope, declarations, pattern_variables
 from .statements import Arity, Names, Parts, Statement, parts_of, results_of
 
@@ -36,9 +37,12 @@ class Safety:
         scope = scope.within(arguments)
         tree = definition.tree
         if definition.is_default:
-            parts = parts_of([tree["value"]], scope)
-            for node in parts.variables.values():
-                raise PolicyError(f"{scope.place(node)}: a default value must be a constant, without variables")
+            for node in worked_out(tree["value"]):
+                what = "without variables, references, calls and operators"
+                raise PolicyError(f"{scope.place(node)}: a default value must be a constant, {what}")
+            for closure in parts_of([tree["value"]], scope).closures:
+                ((_, inner),) = closure.items()
+                self._query(inner["query"], results_of(inner), frozenset(), scope)
             return
         shape = next(iter(tree["head"].values()))
         values = [shape["assign"]["value"]] if shape.get("assign") else []
