@@ -129,6 +129,26 @@ NAMES = {
         rule("\ttrue", head="# METADATA\n# custom: {enforce: inlne}\n"),
         "p0.rego:4:21: rule R1: enforce is inlne, which means nothing; write inline, or drop it",
     ),
+    "a field by object.get": (
+        rule('\tobject.get(input.host, "nmae", "") == "web1"'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field by object.get and a path": (
+        rule('\tobject.get(input, ["host", "nmae"], "") == "web1"'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field of the event by object.get": (
+        rule("\te := input.event\n\tobject.get(e, `new_nit`, 0) == 1"),
+        "p0.rego:6:2: rule R1: input.event has no new_nit; did you mean new_int?",
+    ),
+    "a key that no element of the data has": (
+        rule("\tdata.protected_sysctls[input.event.name].leest > input.event.new_int"),
+        "p0.rego:5:2: rule R1: no element of data.protected_sysctls has leest; did you mean least?",
+    ),
+    "a key that no element of the data has, by a variable": (
+        rule("\tsome range in data.protected_sysctls\n\trange.mosst > input.event.new_int"),
+        "p0.rego:6:2: rule R1: no element of data.protected_sysctls has mosst; did you mean most?",
+    ),
     "METADATA of a rule above a package": (
         "# METADATA\n# custom: {enforce: inline}\n" + rule('\tinput.event.change == "lower"'),
         "p0.rego:2:21: custom.enforce belongs to no rule, and means nothing here; put it right above its rule",

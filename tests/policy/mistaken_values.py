@@ -188,4 +188,24 @@ VALUES = {
         rule("\t10 / input.event.old_int > 5"),
         "p0.rego:3: rule R1: it cannot be evaluated for an event of",
     ),
+    "a value by object.get": (
+        rule('\tobject.get(input.event, "change", "") == "lowr"'),
+        'p0.rego:5:2: rule R1: "lowr" is not a value of input.event.change; did you mean lower?',
+    ),
+    "a value by object.get, of several": (
+        rule('\tchange := object.get(input.event, ["change"], "none")\n\tchange in {"lower", "highr"}'),
+        'p0.rego:6:2: rule R1: "highr" is not a value of input.event.change; did you mean higher?',
+    ),
+    "a misspelt program among data": (
+        rule('\tinput.process.program in ["sysctll"]'),
+        'p0.rego:5:2: rule R1: "sysctll" is not a program that',
+    ),
+    "a value with itself": (
+        rule("\tinput.event.new_int != input.event.new_int"),
+        "p0.rego:5:2: rule R1: compares input.event.new_int with itself by !=; compare with another value",
+    ),
+    "a variable with itself": (
+        rule("\tname := input.event.name\n\tname < name"),
+        "p0.rego:6:2: rule R1: compares name with itself by <",
+    ),
 }

@@ -21,7 +21,7 @@ from krie.review.warnings import warnings
 from .idioms import IDIOMS
 from .mistaken_names import NAMES
 from .mistaken_values import VALUES
-from .warned import BPF, CONFIG, PTRACE, ROOT, SYSCTL, plugins, rule, told
+from .warned import BPF, CONFIG, DOCUMENTS, PTRACE, ROOT, SYSCTL, plugins, rule, told
 
 TOLD = VALUES | NAMES
 NEVER_TOO = {"a value that an enumeration does not have", "one of several kinds"}
@@ -118,6 +118,10 @@ FINE = {
     ),
     "what nobody can try": rule("\tinput.process.exe == input.process.parent.exe"),
     "else": rule('\tkind == "a"', 'kind := "a" if {\n\tinput.event.change == "lower"\n} else := "b"\n'),
+    "object.get of what may come": rule('\tobject.get(input.event, "owner", "x") != "y"'),
+    "object.get of its default": rule('\tobject.get(input.event, "change", "absent") == "absent"'),
+    "a key that later data may have": rule("\tdata.protected_sysctls[input.event.name].unit == 5"),
+    "two of the same": rule("\tdata.programs[_] != data.programs[_]\n\tinput.event.name == data.programs[_]"),
     "a default": rule("\tlimit < input.event.new_int", "default limit := 5\n\nlimit := 6 if input.process.container\n"),
 }
 
@@ -125,6 +129,17 @@ FINE = {
 @pytest.mark.parametrize("name", FINE)
 def test_what_may_be_meant_is_not_warned_of(name: str) -> None:
     assert told(FINE[name]) == []
+
+
+def test_a_misspelt_value_in_a_list_of_data_is_told() -> None:
+    text = rule("\tinput.event.change in data.changes")
+    for values, message in (
+        (["lower", "highr"], '"highr" is not a value of input.event.change; did you mean higher?'),
+        (["highr"], '"highr" is not a value of input.event.change; did you mean higher?'),
+        (["lower", "quite another"], ""),
+    ):
+        found = [str(each) for each in told(text, data={**DOCUMENTS, "changes": values}) if each.code == "meaning"]
+        assert found == ([f"p0.rego:5:2: rule R1: {message}"] if message else [])
 
 
 def test_a_rule_that_takes_long_is_not_tried_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

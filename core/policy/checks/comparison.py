@@ -24,7 +24,7 @@ def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, st
         return
     for left, right in ((one, other), (other, one)):
         if left.domain and right.texts is not None and left.texts is not None and not right.domain:
-            none = not right.texts & left.texts
+            none = not right.texts & left.texts and not right.others
             for text in sorted(right.texts - left.texts):
                 if right.shared and not none and not get_close_matches(text, left.texts, 1, _MISSPELT):
                     continue  # it may be meant for another field

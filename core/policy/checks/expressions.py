@@ -10,6 +10,7 @@ from ...events.inline import NamePath
 from ..definition import Definition, Node, reference
 from .comparison import differences, plural, similar
 from .functions import ARITHMETIC, builtins
+from .looked_up import got, near, wildcards, written_path
 from .scope import CLOSURES, LOCAL, LexicalScope
 from .types import (
     ANY,
@@ -31,6 +32,7 @@ from .types import (
 Report = Callable[[str, str, str], None]
 """Gets place, what is wrong, and how to fix it."""
 Types = dict[str, Type]
+_UNLIKE = frozenset({"Ne", "Lt", "Gt"})
 _COMPARISONS = {"Eq": "==", "Ne": "!=", "Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
 
@@ -106,6 +108,7 @@ class Expressions(ABC):
         if kind == "BoolExpr":
             types = self.expression(inner["lhs"], scope, known), self.expression(inner["rhs"], scope, known)
             self.compare(scope, inner["lhs"], _COMPARISONS[inner["op"]], types)
+            self._with_itself(inner, scope)
             return BOOLEAN
         if kind == "Membership":
             return self._membership(inner, scope, known)
@@ -135,6 +138,16 @@ class Expressions(ABC):
                 return Type(OBJECT.kinds, items=parts[-1])
             return Type(ARRAY.kinds if kind == "ArrayCompr" else SET.kinds, items=parts[0])
         return ANY
+
+    def _with_itself(self, node: Node, scope: LexicalScope) -> None:
+        sides = [
+            scope.text(next(iter(node[side].values()))["span"]) for side in ("lhs", "rhs") if reference(node[side])
+        ]
+        if len(sides) == 2 and sides[0] == sides[1] and not wildcards(node["lhs"]) and node["op"] in _UNLIKE:
+            operator = _COMPARISONS[node["op"]]
+            self.tell(
+                scope, node["lhs"], f"compares {sides[0]} with itself by {operator}", "compare with another value"
+            )
 
     def _object(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         members: dict[str, Type] = {}
@@ -198,8 +211,10 @@ class Expressions(ABC):
                 member = value.member(text or "")
                 if member is None:
                     whose = value.name or "the object"
-                    fix = similar(text or "", value.members or (), f"; {whose} has ")
-                    self.tell(scope, node, f"{whose} has no {text}", fix)
+                    mend = similar(text or "", value.members or (), f"; {whose} has ")
+                    self.tell(scope, node, f"{whose} has no {text}", mend)
+                elif text not in (value.members or {}) and (right := near(text or "", value)):
+                    self.tell(scope, node, f"no element of {value.name[:-3]} has {text}", f"did you mean {right}?")
                 value = member or ANY
             else:
                 if text is not None and value.kinds == SET.kinds and not overlap(value.element(), TEXT):
@@ -259,6 +274,10 @@ class Expressions(ABC):
             return ANY
         self._arguments(scope, node, ".".join(path), types, builtin.arguments)
         answer = of_builtin(builtin.result)
+        if path == ("object", "get") and (names := written_path(call["params"][1])) is not None:
+            answer, misspelt = got(types[0], names, types[2])
+            if misspelt is not None:
+                self.tell(scope, node, f"{misspelt[0]} has no {misspelt[1]}", f"did you mean {misspelt[2]}?")
         if len(call["params"]) > arity:
             self.bind(call["params"][arity], answer, known)
         return answer

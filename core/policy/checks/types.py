@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -41,6 +41,8 @@ class Type:
     """Its texts are written elsewhere, by a rule or a call: others than this place may be about some of them."""
     remedy: str = "check its name"
     """What to do about a text that is none of the domain's."""
+    others: bool = False
+    """Others than these members and texts may come: they are what the data have today."""
 
     @property
     def known(self) -> bool:
@@ -56,14 +58,14 @@ class Type:
     def member(self, name: str) -> Type | None:
         """The value of a key; None where the object has no such key."""
         if self.members is not None and "object" in self.kinds:
-            return self.members.get(name)
+            return self.members.get(name, ANY if self.others else None)
         return self.element() if self.items is not None else ANY
 
     def element(self) -> Type:
         """What iterating over it gives."""
         if self.items is not None:
             return self.items
-        return union(self.members.values()) if self.members else ANY
+        return union(self.members.values()) if self.members and not self.others else ANY
 
     def key(self) -> Type:
         """What iterating over its keys gives."""
@@ -106,7 +108,8 @@ def _either(one: Type, other: Type) -> Type:
     if (one.domain or other.domain) and not domain:
         texts = None  # a literal beside an enumeration: what is wrong cannot be told any more
     remedy = one.remedy if one.domain else other.remedy
-    return Type(one.kinds | other.kinds, texts, domain, members, items, name, one.shared or other.shared, remedy)
+    shared_, others = one.shared or other.shared, one.others or other.others
+    return Type(one.kinds | other.kinds, texts, domain, members, items, name, shared_, remedy, others)
 
 
 def _texts(one: Type, other: Type) -> frozenset[str] | None:
@@ -134,13 +137,19 @@ def of_data(value: Json, name: str) -> Type:
     """A document: its keys are known, what its elements look like is not, since others may come."""
     if isinstance(value, dict):
         members = {key: of_data(each, f"{name}.{key}") for key, each in value.items()}
-        return Type(frozenset({"object"}), members=members, items=_loose(value.values()), name=name)
+        return Type(frozenset({"object"}), members=members, items=_loose(value.values(), f"{name}[_]"), name=name)
     if isinstance(value, list):
-        return Type(frozenset({"array"}), items=_loose(value), name=name)
+        return Type(frozenset({"array"}), items=_loose(value, f"{name}[_]"), name=name)
     return replace(of_constant(value), texts=None, name=name)
 
 
-def _loose(values: Iterable[Json]) -> Type:
+def _loose(values: Collection[Json], name: str) -> Type:
+    """Of elements that differ, and to which others may come."""
+    if values and all(isinstance(each, dict) for each in values):
+        names = sorted({key for each in values if isinstance(each, dict) for key in each})
+        return Type(OBJECT.kinds, members=dict.fromkeys(names, ANY), name=name, others=True)
+    if values and all(isinstance(each, str) for each in values):
+        return Type(TEXT.kinds, frozenset(map(str, values)), shared=True, others=True)
     kinds = frozenset(
         "object"
         if isinstance(each, dict)

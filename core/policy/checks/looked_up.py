@@ -1,0 +1,54 @@
+"""What is looked up other than by a reference, or in what may grow: names that are near those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+
+from ..definition import Node
+from .types import ANY, Type, union
+
+MISSPELT = 0.75
+"""How like a name that is there one must be to be taken for it."""
+
+
+def written_path(node: Node) -> list[str] | None:
+    """The key or path of `object.get`, where it is written out."""
+    keys = node["Array"]["items"] if "Array" in node else [node]
+    texts = [next(iter(each.values())) for each in keys if "String" in each or "RawString" in each]
+    return [str(each["value"]) for each in texts] if len(texts) == len(keys) else None
+
+
+def got(whole: Type, path: Sequence[str], otherwise: Type) -> tuple[Type, tuple[str, str, str] | None]:
+    """What `object.get` gives; and of a misspelt key whose it is, it, and the right one.
+
+    It is asked for what may be missing, so that another key than those that are known is no mistake.
+    """
+    value = whole
+    for name in path:
+        member = value.member(name)
+        if member is None or (value.others and name not in (value.members or {})):
+            right = near(name, value)
+            return ANY, (value.name or "the object", name, right) if right else None
+        value = member
+    if not value.domain or otherwise.texts is None:
+        return (value if not path else union([value, otherwise])), None
+    texts = (value.texts or frozenset()) | otherwise.texts
+    return replace(value, kinds=value.kinds | otherwise.kinds, texts=texts), None
+
+
+def near(name: str, value: Type) -> str:
+    """The key of an object that a name is a misspelling of; empty where there is none, or the name is one."""
+    close = get_close_matches(name, value.members or (), 1, MISSPELT)
+    return close[0] if close and close[0] != name else ""
+
+
+def wildcards(node: Node) -> bool:
+    """Whether a reference has any, each of which is a variable of its own."""
+    while "RefDot" in node or "RefBrack" in node:
+        index = node["RefBrack"]["index"] if "RefBrack" in node else {}
+        if "Var" in index and index["Var"]["value"] == "_":
+            return True
+        node = next(iter(node.values()))["refr"]
+    return False
