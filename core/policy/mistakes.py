@@ -88,10 +88,17 @@ def _answers(definition: Definition) -> Iterator[Node]:
     values = [*(shape["key"] for shape in shapes if shape.get("key"))]
     values += [shape["assign"]["value"] for shape in shapes if shape.get("assign")]
     values += [definition.tree["value"]] if definition.is_default else []
-    yield from values
+    for each in values:
+        yield each
+        yield from (each.get("Set") or {}).get("items", ())
+        yield from [each["SetCompr"]["term"]] if "SetCompr" in each else []
     names = {str(each["Var"]["value"]) for each in values if "Var" in each}
     for body in definition.tree.get("bodies") or ():
         for statement in body["query"]["stmts"]:
+            some = statement["literal"].get("SomeIn")
+            if some and "Var" in some["value"] and str(some["value"]["Var"]["value"]) in names:
+                collection = some["collection"].get("Set") or some["collection"].get("Array") or {}
+                yield from collection.get("items", ())
             assigned = statement["literal"].get("Expr", {}).get("expr", {}).get("AssignExpr")
             if assigned and "Var" in assigned["lhs"] and str(assigned["lhs"]["Var"]["value"]) in names:
                 yield assigned["rhs"]

@@ -149,6 +149,18 @@ NAMES = {
         rule("\tsome range in data.protected_sysctls\n\trange.mosst > input.event.new_int"),
         "p0.rego:6:2: rule R1: no element of data.protected_sysctls has mosst; did you mean most?",
     ),
+    "rules by some": (
+        'package krie.site\n\nruls contains r if {\n\tsome r in [{"id": "R1", "action": "kill"}]\n}\n',
+        "p0.rego:3: rule ruls of krie.site: ruls contains what looks like rules, and nobody asks for it",
+    ),
+    "rules of a comprehension": (
+        'package krie.site\n\nruls := {{"id": "R1", "action": "kill"} | input.process.uid == 5}\n',
+        "p0.rego:3: rule ruls of krie.site: ruls is what looks like rules, and nobody asks for it",
+    ),
+    "a set of rules": (
+        'package krie.site\n\nruls := {{"id": "R1", "action": "kill"}} if input.process.uid == 5\n',
+        "p0.rego:3: rule ruls of krie.site: ruls is what looks like rules, and nobody asks for it",
+    ),
     "METADATA of a rule above a package": (
         "# METADATA\n# custom: {enforce: inline}\n" + rule('\tinput.event.change == "lower"'),
         "p0.rego:2:21: custom.enforce belongs to no rule, and means nothing here; put it right above its rule",
