@@ -61,16 +61,20 @@ class EmbeddedEngine:
 
     def _fired(self, package: Package, document: str) -> Answer:
         try:
-            answer = self.answer(package, document)
+            answer = self.decided(package, document)
             return answer.answer if isinstance(answer, Partly) else fired_rules(answer)
         except (PolicyError, DecisionError) as error:
             return f"{package.name}: {error}"
 
-    def answer(self, package: Package, document: str) -> str | Partly:
-        """The set `rules` of a package for an input, as JSON. Raises `PolicyError` where nothing can be said of it."""
+    def answer(self, package: Package, document: str) -> str:
+        """The set `rules` of a package for an input, as JSON. Raises `PolicyError` where any cannot be evaluated."""
+        return as_policy_error(lambda: self._evaluate(package, document))
+
+    def decided(self, package: Package, document: str) -> str | Partly:
+        """The same, or what can be said of it. Raises `PolicyError` where nothing can."""
         until = time.monotonic() + self._alone_s
         try:
-            return as_policy_error(lambda: self._evaluate(package, document))
+            return self.answer(package, document)
         except PolicyError:
             return self._one_by_one(package, document, until)
 

@@ -214,7 +214,7 @@ def evaluate(engine: EmbeddedEngine, link: Link, clock: Callable[[], float] = ti
 
 def _answer(engine: EmbeddedEngine, package: Package, document: str) -> bytes:
     try:
-        answer = engine.answer(package, document)
+        answer = engine.decided(package, document)
     except PolicyError as error:
         return FAILED + str(error).encode(errors="backslashreplace")
     if isinstance(answer, Partly):

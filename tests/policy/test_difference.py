@@ -49,7 +49,7 @@ def inputs(random: Random, count: int) -> list[dict[str, Any]]:
 
 def fired(one: EmbeddedEngine, document: dict[str, Any]) -> set[tuple[Any, ...]]:
     (answer,) = one.evaluate(one.packages, json.dumps(document))
-    assert not isinstance(answer, str)
+    assert isinstance(answer, tuple)
     return set(answer)
 
 
