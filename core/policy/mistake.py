@@ -11,7 +11,7 @@ from ..events.wire import Json
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
-    """One, with how to mend it."""
+    """One, with how to fix it."""
 
     place: str
     """FILE:LINE or FILE:LINE:COLUMN; of a plugin its name."""
@@ -20,12 +20,12 @@ class Mistake:
     rule: str
     """The rule's id, or its name and package where it has none; may be empty."""
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         """One line."""
         rule = f"rule {self.rule}: " if self.rule else ""
-        return f"{self.place}: {rule}{self.what}; {self.mend}"
+        return f"{self.place}: {rule}{self.what}; {self.fix}"
 
     def to_json(self) -> dict[str, Json]:
         """For `krie policy check --json`."""
@@ -38,12 +38,12 @@ class Mistake:
             "column": column,
             "rule": self.rule,
             "what": self.what,
-            "mend": self.mend,
+            "fix": self.fix,
         }
 
 
 def similar(name: str, names: Iterable[str]) -> str:
-    """How to mend a name that is none of these."""
+    """How to fix a name that is none of these."""
     known = list(names)
     close = get_close_matches(name, known, 1)
     return f"did you mean {close[0]}?" if close else f"write one of {', '.join(known)}"

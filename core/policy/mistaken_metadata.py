@@ -38,8 +38,8 @@ def _of_no_rule(annotations: Annotations) -> Iterator[Mistake]:
 
 
 def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
-    def mistake(text: Text, what: str, mend: str) -> Mistake:
-        return Mistake(text.place, "metadata", rule.id, what, mend)
+    def mistake(text: Text, what: str, fix: str) -> Mistake:
+        return Mistake(text.place, "metadata", rule.id, what, fix)
 
     for name, real in (("id", rule.id), ("action", rule.action)):
         text = annotations.text("custom", name)
@@ -47,7 +47,7 @@ def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
             yield mistake(text, f"its METADATA say {name} {text.value}, and the rule {real}", "make both the same")
     severity = annotations.text("custom", "severity")
     if severity is not None and severity.value not in SEVERITIES:
-        yield mistake(severity, f"{severity.value or 'nothing'} is no severity", similar(severity.value, SEVERITIES))
+        yield mistake(severity, f"{severity.value or 'nothing'} is not a severity", similar(severity.value, SEVERITIES))
     enforce = annotations.text("custom", "enforce")
     if enforce is not None and enforce.value != "inline":
         yield mistake(
@@ -61,8 +61,8 @@ def _annotation(rule: Rule, annotations: Annotations) -> Iterator[Mistake]:
         for key in values.keys() - names:
             close = get_close_matches(key, names, 1, 0.75)
             if close or where == "METADATA":
-                mend = f"did you mean {close[0]}?" if close else "put keys of your own below custom"
-                yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", mend)
+                fix = f"did you mean {close[0]}?" if close else "put keys of your own below custom"
+                yield Mistake(annotations.place, "metadata", rule.id, f"{where} has no key {key}", fix)
     for key, value in custom.items() if isinstance(custom, dict) else ():
         if key in _CUSTOM and not isinstance(value, Text):
-            yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is no text", "write one text")
+            yield Mistake(annotations.place, "metadata", rule.id, f"custom.{key} is not text", "write one text")

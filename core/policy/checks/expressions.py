@@ -211,8 +211,8 @@ class Expressions(ABC):
                 member = value.member(text or "")
                 if member is None:
                     whose = value.name or "the object"
-                    mend = similar(text or "", value.members or (), f"; {whose} has ")
-                    self.tell(scope, node, f"{whose} has no {text}", mend)
+                    fix = similar(text or "", value.members or (), f"; {whose} has ")
+                    self.tell(scope, node, f"{whose} has no {text}", fix)
                 elif text not in (value.members or {}) and (right := near(text or "", value)):
                     self.tell(scope, node, f"no element of {value.name[:-3]} has {text}", f"did you mean {right}?")
                 value = member or ANY
