@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -97,6 +98,7 @@ class Starting:
                 wait_for(lambda: links_of(self.agent.process.pid) >= set(self.links()), timeout_s=10)
                 return child
             os.kill(child, signal.SIGCONT)
+            time.sleep(0.1)  # or it would be stopped where it was
 
     def links(self) -> list[int]:
         """What was attached since."""
