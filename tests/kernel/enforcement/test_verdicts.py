@@ -80,7 +80,7 @@ print(os.getpid(), until(lambda: called(321, 0, attributes, 72), 13))
     tgid, error = map(int, victim(make_map).stdout.split())
     assert error == 13
     lines = of(enforcing, tgid, "runtime_integrity.bpf")
-    assert (lines[0]["done"], lines[-1]["done"][0]) == (["bound"], "refused")  # and bound anew, if it still runs
+    assert (lines[0]["done"], lines[-1]["done"][0]) == (["bound"], "refused")  # and bound again, if it still runs
     look = """
 libc.prctl(15, b"krie-victim", 0, 0, 0)
 child = os.fork()
@@ -96,7 +96,7 @@ os.waitpid(child, 0)
     tgid, error = map(int, victim(look).stdout.split())
     assert error == 1  # what process_vm_readv() makes of EACCES
     lines = of(enforcing, tgid, "runtime_integrity.ptrace")
-    assert (lines[0]["done"], lines[-1]["done"][0]) == (["bound"], "refused")  # and bound anew, if it still runs
+    assert (lines[0]["done"], lines[-1]["done"][0]) == (["bound"], "refused")  # and bound again, if it still runs
 
 
 def test_a_process_is_killed(enforcing: RunningAgent, victim: Run) -> None:
