@@ -99,7 +99,9 @@ def test_text_that_fills_its_field_is_refused() -> None:
 
 def test_what_must_be_inline_and_cannot_be_is_refused() -> None:
     text = '# METADATA\n# custom: {enforce: inline}\nrules contains {"id": "R", "action": "kill"} if '
-    with pytest.raises(PolicyError, match=r"sample.rego:5: rule R demands `enforce: inline`, and .*is not an inline field"):
+    with pytest.raises(
+        PolicyError, match=r"sample.rego:5: rule R demands `enforce: inline`, and .*is not an inline field"
+    ):
         tiers(text + "input.event.free == 5")
 
 
