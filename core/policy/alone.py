@@ -25,6 +25,7 @@ class RulesAlone:
         """Compile once for all rules. Raises `PolicyError`."""
         rules = [rule for package in analysis.packages for rule in package.rules]
         names = _unused([file.text for file in sources.files])
+        each_rule = next(names)
         self._engine = regorus.Engine()
         self._names = {rule.id: next(names) for rule in rules}
         self._input = ""
@@ -38,7 +39,8 @@ class RulesAlone:
             here = sorted(heads.get(file.place, ()), reverse=True)
             for start, end, name in here:
                 text = text[:start] + name.encode() + text[end:]
-            text += "".join(f"\nrules contains each if some each in {name}" for *_, name in here).encode()
+            again = (f"\nrules contains {each_rule} if some {each_rule} in {name}" for *_, name in here)
+            text += "".join(again).encode()
             as_policy_error(lambda file=file, text=text: self._engine.add_policy(file.place, text.decode()))  # type: ignore[misc]
         as_policy_error(lambda: self._engine.add_data_json(json.dumps(sources.data)))
         if rules:

@@ -77,7 +77,7 @@ def _names(folder: str, counted: Iterator[int]) -> list[str]:
             if next(counted) > MOST_ENTRIES:
                 raise PolicyError(
                     f"{place_of(folder)}: with this there are more than {MOST_ENTRIES} files and folders; keep what is "
-                    "no policy elsewhere"
+                    "not a policy elsewhere"
                 )
             found.append(entry.name)
     return sorted(found)
