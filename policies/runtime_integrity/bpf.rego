@@ -100,19 +100,26 @@ rules contains {"id": "BPF007", "action": "override", "errno": 1} if {
 # description: |
 #   It is loaded for sysctls, or attached there. Behind KRIe's own such program it would undo what that refused, or have
 #   the kernel take a write that KRIe judged as one that is ignored: without a helper, by its return value or the offset
-#   of the write. Names make no difference.
+#   of the write. By whom makes no difference, but for programs that data.sysctl_programs names.
 # custom:
 #   id: BPF008
 #   severity: critical
 #   action: override
 #   technique: T1562.001
 #   seen: |
-#     Loading or attaching the program fails with EPERM. Hardly any software does so; a unit of systemd with such a
-#     program in BPFProgram= meets it.
+#     Loading or attaching the program fails with EPERM. systemd-networkd from 257 on has one that watches sysctls, for
+#     which data.executables and data.sysctl_programs name it; `bpftool feature probe` and `krie policy explain` beside
+#     an agent that enforces meet it.
 rules contains {"id": "BPF008", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command in {"prog_load", "prog_attach", "link_create"}
 	input.event.prog_type == "cgroup_sysctl"
+	not is_sysctl_program
+}
+
+is_sysctl_program if {
+	some name in data.sysctl_programs
+	input.process.program == name
 }
 
 # METADATA

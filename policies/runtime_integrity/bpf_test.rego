@@ -52,6 +52,10 @@ test_attached_to_sysctls if {
 	}
 }
 
+test_loaded_for_sysctls_by_who_watches_them if {
+	bpf({"prog_type": "cgroup_sysctl"}, "systemd-networkd") == set() with data.sysctl_programs as ["systemd-networkd"]
+}
+
 test_inspected_or_detached if bpf({"command": "prog_detach", "prog_type": "cgroup_sysctl"}, "systemd") == set()
 
 test_unnamed_pins if bpf({"command": "obj_pin"}, "") == {"BPF005"}
