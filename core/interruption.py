@@ -21,10 +21,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 def interrupt_by_signals() -> None:
-    """From here on SIGTERM, and SIGINT unless it is ignored as by `nohup`, raise `Interrupted` in the main thread."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    """From here on the first SIGTERM, or SIGINT unless it is ignored as in the background, raises `Interrupted` in the
+    main thread."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def end_by(number: signal.Signals) -> int:
@@ -34,5 +35,12 @@ def end_by(number: signal.Signals) -> int:
     return 128 + number
 
 
+def was_interrupted() -> bool:
+    """Whether such a signal came: what it raised may have been lost, in a destructor or by who takes any exception."""
+    return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
 def _interrupt(number: int, _frame: object) -> NoReturn:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)  # a second one would cut the undoing short
     raise Interrupted(number)

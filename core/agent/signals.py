@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from ..interruption import was_interrupted
+
 
 class Signals:
     """Remembers what was asked, since a handler may run within anything."""
@@ -17,7 +19,9 @@ class Signals:
         signal.signal(signal.SIGCONT, self._note_continued)
 
     def hear_ends(self) -> None:
-        """From here on SIGINT and SIGTERM are reasons to stop, whatever a plugin has blocked."""
+        """From here on SIGINT and SIGTERM are reasons to stop, whatever a plugin has blocked; so is one before."""
+        if was_interrupted():
+            self.stop(signal.SIGTERM.name)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self.stop(signal.Signals(number).name))
         signal.pthread_sigmask(signal.SIG_SETMASK, [])

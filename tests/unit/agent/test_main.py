@@ -74,6 +74,26 @@ def test_a_plugin_that_is_not_there_is_told_and_nothing_is_begun(
     assert "arming" not in said
 
 
+def test_a_signal_that_was_lost_while_it_starts_ends_it_then() -> None:
+    """As in a destructor, where Python drops whatever is raised; a second one cuts nothing short."""
+    code = """
+import os, signal
+from krie.agent.signals import Signals
+from krie.interruption import Interrupted, interrupt_by_signals
+interrupt_by_signals()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except Interrupted:
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+signals = Signals()
+signals.hear_ends()
+print(signals.stop_reason)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "SIGTERM\n"
+
+
 def test_who_is_ended_by_a_signal_says_so() -> None:
     code = "from krie.interruption import *; import signal; end_by(signal.SIGTERM)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
