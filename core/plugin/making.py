@@ -20,14 +20,16 @@ def made(entry: EntryPoint) -> object:
     """
     found = entry.load()
     is_class = isinstance(found, type)
-    written_for = getattr(found, "api", None if is_class else _API_OF_MODULES)
+    written_for = getattr(found, "api", None)
+    if not is_class and type(written_for) is not int:  # a module may have something else of that name
+        written_for = _API_OF_MODULES
     if type(written_for) is not int:
         problem = f"{entry.value} does not say which plugin API it is written for"
         raise PluginError(entry.name, f"{problem}: write `api = {hookspecs.API_VERSION}` into the class, as a number")
     if written_for != hookspecs.API_VERSION:
         problem = f"is written for plugin API {written_for}, this KRIe has {hookspecs.API_VERSION}"
-        mend = f"install a KRIe with API {written_for}, or a version of the plugin for {hookspecs.API_VERSION}"
-        raise PluginError(entry.name, f"{problem}: {mend}")
+        fix = f"install a KRIe with API {written_for}, or a version of the plugin for {hookspecs.API_VERSION}"
+        raise PluginError(entry.name, f"{problem}: {fix}")
     return found() if is_class else found
 
 
@@ -42,7 +44,7 @@ def check_hooks(entry: EntryPoint, plugin: object) -> None:
         if not hasattr(getattr(plugin, hook), f"{GROUP}_impl"):
             raise PluginError(entry.name, f"{hook} would never be called; write @krie.hookimpl above it")
     if not hooks:
-        mend = "its entry point must name the class with them: package.module:Class"
-        raise PluginError(entry.name, f"{entry.value} has no hooks; {mend}")
+        fix = "its entry point must name the class with them: package.module:Class"
+        raise PluginError(entry.name, f"{entry.value} has no hooks; {fix}")
     if type(plugin).__hash__ is None:
         raise PluginError(entry.name, f"{entry.value} cannot be hashed; if it is a dataclass, write eq=False")

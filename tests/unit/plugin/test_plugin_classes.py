@@ -114,6 +114,7 @@ def test_a_module_is_for_the_first_api_where_it_does_not_say_another(
     monkeypatch.setattr(hookspecs, "API_VERSION", 2)
     assert "is written for plugin API 1, this KRIe has 2: install" in setting.load().degraded["example"]
     assert setting.load(api=2).degraded == {}
+    assert setting.load(api="a submodule, say").degraded.keys() == {"example"}
 
 
 def test_a_class_that_cannot_be_called_is_a_fault(setting: Setting) -> None:
