@@ -14,7 +14,6 @@ from ..policy.engine import Rule
 from ..policy.mistake import Mistake
 from .compiled import sample
 
-
 _LONGEST_S = 20.0
 """For all rules; those that are left then are not tried."""
 
