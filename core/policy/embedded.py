@@ -17,9 +17,6 @@ from .regorus_errors import as_policy_error
 from .sources import PolicySources
 
 _ALONE_S = 10.0
-_LEAST_ALONE_S = 0.02
-_TIMES = 10
-"""Whoever can cause an error may not take much more time by it: rules one by one may share work that is done again."""
 
 
 class EmbeddedEngine:
@@ -75,13 +72,11 @@ class EmbeddedEngine:
 
     def decided(self, package: Package, document: str) -> str | Partly:
         """The same, or what can be said of it. Raises `PolicyError` where nothing can."""
-        begun = time.monotonic()
+        until = time.monotonic() + self._alone_s
         try:
             return self.answer(package, document)
         except PolicyError:
-            now = time.monotonic()
-            most = max(_LEAST_ALONE_S, _TIMES * (now - begun))
-            return self._one_by_one(package, document, min(begun + self._alone_s, now + most))
+            return self._one_by_one(package, document, until)
 
     def _one_by_one(self, package: Package, document: str, until: float) -> Partly:
         """What each rule says by itself: an error, which whoever acts may be able to cause, costs one rule only.

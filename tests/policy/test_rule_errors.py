@@ -1,17 +1,12 @@
 """A rule that cannot be evaluated costs itself alone, whoever chose the text at which it fails."""
 
-import json
-from itertools import chain, count
-from types import SimpleNamespace
-
 import pytest
 from krie.decision import Action
 from krie.policy.embedded import EmbeddedEngine
-from krie.policy.engine import Partly
 from krie.policy.policy import ON_ERROR, Policy
 from krie.policy.sources import PolicyFile, PolicySources
 
-from .test_policy import document, engine, policy, rule
+from .test_policy import document, policy, rule
 
 
 def test_an_error_costs_only_its_own_rule_and_adds_the_reaction() -> None:
@@ -74,21 +69,6 @@ def test_any_name_may_be_in_use(more: str) -> None:
     lib = "package krie.lib\neach := 1\n"
     decided = policy(text, lib).decide("x.y", document("x.y", text="abc"))
     assert {each.id for each in decided.rules} == {"B", ON_ERROR}
-
-
-def test_an_error_costs_no_more_than_some_times_what_the_rules_cost_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rules share work, it is done again for each."""
-    texts = rule("a", "A", 'input.event.kind == "x.y"\nto_number(input.event.text) > 1') + "".join(
-        _rule(f"B{number}", 'input.event.kind == "x.y"', "kill") for number in range(60)
-    )
-    made = engine(texts)
-    (package,) = made.packages
-    seconds = chain([0.0, 0.01], count(0.02, 0.02))
-    monkeypatch.setattr("krie.policy.embedded.time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    found = made.decided(package, json.dumps(document("x.y", text="abc")))
-    assert isinstance(found, Partly)
-    assert len(found.fired) == 5  # in ten times as long
-    assert len(found.errors) == 56
 
 
 def test_a_rule_of_another_kind_that_fails_costs_nothing_and_is_told() -> None:
