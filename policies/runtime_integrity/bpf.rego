@@ -117,11 +117,6 @@ rules contains {"id": "BPF008", "action": "override", "errno": 1} if {
 	not is_sysctl_program
 }
 
-is_sysctl_program if {
-	some name in data.sysctl_programs
-	input.process.program == name
-}
-
 # METADATA
 # title: An unnamed program pins a BPF object
 # description: |
@@ -154,4 +149,9 @@ rules contains {"id": "BPF006", "action": "log"} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command in {"link_detach", "link_update", "prog_detach"}
 	input.process.program == ""
+}
+
+is_sysctl_program if {
+	some name in data.sysctl_programs
+	input.process.program == name
 }
