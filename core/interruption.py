@@ -20,12 +20,27 @@ class Interrupted(KeyboardInterrupt):
         self.signal = signal.Signals(number)
 
 
-def interrupt_by_signals() -> None:
-    """From here on the first SIGTERM, or SIGINT unless it is ignored as in the background, raises `Interrupted` in the
-    main thread."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupt)
+class Interruption:
+    """Until the process handles signals by itself."""
+
+    def __init__(self) -> None:
+        """From here on the first SIGTERM, or SIGINT unless it is ignored as in the background, raises `Interrupted` in
+        the main thread."""
+        self._asked = 0
+        signal.signal(signal.SIGTERM, self._interrupt)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def check(self) -> None:
+        """Raise it again where it was lost: in a destructor, or by somebody who takes any exception."""
+        if self._asked:
+            raise Interrupted(self._asked)
+
+    def _interrupt(self, number: int, _frame: object) -> NoReturn:
+        self._asked = number
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)  # a second one would cut the undoing short
+        raise Interrupted(number)
 
 
 def end_by(number: signal.Signals) -> int:
@@ -33,14 +48,3 @@ def end_by(number: signal.Signals) -> int:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     return 128 + number
-
-
-def was_interrupted() -> bool:
-    """Whether such a signal came: what it raised may have been lost, in a destructor or by who takes any exception."""
-    return signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-
-
-def _interrupt(number: int, _frame: object) -> NoReturn:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, signal.SIG_IGN)  # a second one would cut the undoing short
-    raise Interrupted(number)

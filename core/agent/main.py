@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..config import load_config
 from ..errors import ExitCode
-from ..interruption import Interrupted, end_by, interrupt_by_signals
+from ..interruption import Interrupted, Interruption, end_by
 from ..output import complain, complain_of, log_to_stderr, visible_streams
 from ..plugin.installed import require_all_installed
 from ..trusted_code import only_trusted_imports
@@ -46,7 +46,7 @@ def _own_output() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     output = _own_output() if options.stdout else None
-    interrupt_by_signals()  # until the agent runs, and takes them as reasons to stop
+    interruption = Interruption()  # until the agent runs, and takes signals as reasons to stop
     try:
         config = load_config(options.config)
         with ExitStack() as stack:
@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace) -> int:
             require_all_installed(config.plugins, str(options.config))
             _log.info("arming: probes of %s are compiled, attached and tried", ", ".join(config.plugins) or "no plugin")
             agent = Agent(config, str(options.config), stack, output=output)
+            interruption.check()
             tell_ready()
             try:
                 agent.run(options.duration)

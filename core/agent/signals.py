@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-from ..interruption import was_interrupted
-
 
 class Signals:
     """Remembers what was asked, since a handler may run within anything."""
@@ -19,9 +17,7 @@ class Signals:
         signal.signal(signal.SIGCONT, self._note_continued)
 
     def hear_ends(self) -> None:
-        """From here on SIGINT and SIGTERM are reasons to stop, whatever a plugin has blocked; so is one before."""
-        if was_interrupted():
-            self.stop(signal.SIGTERM.name)
+        """From here on SIGINT and SIGTERM are reasons to stop, whatever a plugin has blocked."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self.stop(signal.Signals(number).name))
         signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -74,21 +74,22 @@ def test_a_plugin_that_is_not_there_is_told_and_nothing_is_begun(
     assert "arming" not in said
 
 
-def test_a_signal_that_was_lost_while_it_starts_ends_it_then() -> None:
+def test_a_signal_that_was_lost_ends_the_start_all_the_same() -> None:
     """As in a destructor, where Python drops whatever is raised; a second one cuts nothing short."""
     code = """
 import os, signal
-from krie.agent.signals import Signals
-from krie.interruption import Interrupted, interrupt_by_signals
-interrupt_by_signals()
+from krie.interruption import Interrupted, Interruption
+interruption = Interruption()
+interruption.check()
 try:
     os.kill(os.getpid(), signal.SIGTERM)
 except Interrupted:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)
-signals = Signals()
-signals.hear_ends()
-print(signals.stop_reason)
+try:
+    interruption.check()
+except Interrupted as asked:
+    print(asked.signal.name)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "SIGTERM\n"
