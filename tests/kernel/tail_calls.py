@@ -3,9 +3,11 @@
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
+from krie.errors import KernelError
 from krie.kernel import bpf
 
 from .descriptors import descriptions
@@ -13,31 +15,56 @@ from .descriptors import descriptions
 _PROG_ARRAY = 3
 _SYS_BPF, _PROG_GET_FD_BY_ID = 321, 13
 _SYS_PIDFD_GETFD = 438
+_AGAIN_S = 0.01
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
 def slots_emptied(tgid: int) -> Iterator[None]:
-    """Empty element 0 of every BPF_PROG_ARRAY that a process holds, and fill it again at the end."""
-    emptied = []
+    """Have element 0 of every BPF_PROG_ARRAY that a process holds be empty, and fill it again at the end."""
+    programs = {}
     process = os.pidfd_open(tgid)
     try:
         for descriptor, each in descriptions(tgid).items():
             if each.get("map_type") == str(_PROG_ARRAY):
                 array = _got(_libc.syscall(_SYS_PIDFD_GETFD, process, descriptor, 0))
                 if (number := bpf.lookup(array, bytes(4), 4)) is not None:
-                    emptied.append((array, _program(number)))
-                    bpf.delete(array, bytes(4))
+                    programs[array] = _program(number)
                 else:
                     os.close(array)
-        assert emptied
-        yield
+        assert programs
+        with _emptied(list(programs)):
+            yield
     finally:
-        for array, program in emptied:
+        for array, program in programs.items():
             bpf.update(array, bytes(4), struct.pack("=I", program))
             os.close(array)
             os.close(program)
         os.close(process)
+
+
+@contextmanager
+def _emptied(arrays: Sequence[int]) -> Iterator[None]:
+    """Again and again: an agent puts its programs back as soon as it sees that they were taken."""
+    over = threading.Event()
+
+    def empty() -> None:
+        for each in arrays:
+            with suppress(KernelError):  # it is empty already
+                bpf.delete(each, bytes(4))
+
+    def go_on() -> None:
+        while not over.wait(_AGAIN_S):
+            empty()
+
+    empty()
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _program(number: bytes) -> int:
