@@ -23,7 +23,7 @@ def test_a_rule_that_poisons_too_many_only_refuses(victim: int) -> None:
 
 def test_a_rule_that_kills_too_many_kills_nobody(victim: int) -> None:
     setting = Setting(most=1)
-    setting.done(by(os.getppid(), uid=1), POISON)
+    setting.done(by(os.getpid(), uid=1), POISON)
     assert setting.done(by(victim, uid=2), decided(Action.KILL, Scope.PROCESS)) == [TRIPPED, "bound"]
     assert setting.tables.bound[-1].errno == 1
     assert lives(victim)
@@ -45,7 +45,7 @@ def test_the_processes_of_one_user_do_not_trip_it(victim: int) -> None:
 
 def test_the_rules_beside_a_tripped_one_still_hold(victim: int) -> None:
     setting = Setting(most=1)
-    setting.done(by(os.getppid(), uid=1), decided(Action.OVERRIDE, Scope.PROCESS, rule="R1"))
+    setting.done(by(os.getpid(), uid=1), decided(Action.OVERRIDE, Scope.PROCESS, rule="R1"))
     both = merge(
         [FiredRule("R1", Action.KILL, Scope.EVENT), FiredRule("R2", Action.OVERRIDE, Scope.PROCESS, 13)],
         tier="user",
