@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from krie.testing.agent import RunningAgent
 
-from .stage import Soloist, Stage
+from .stage import BareSetup, Stage
 
 Mode = Literal["observe", "enforce"]
 SCAN_S = 2
@@ -36,13 +36,13 @@ class Judges:
     def running(self, mode: Mode) -> RunningAgent:
         """Started, if it does not run."""
 
-        def make(stack: ExitStack) -> Soloist:
+        def make(stack: ExitStack) -> BareSetup:
             folder = self._make_folder()
             folder.chmod(0o700)
             plugin = {"required": True, "mode": mode, "parameters": _PARAMETERS[mode]}
             agent = RunningAgent(
                 folder, plugins={"runtime_integrity": plugin}, agent=_LOOKS[mode], enforcement={"guard": False}
             )
-            return Soloist(stack.enter_context(agent))
+            return BareSetup(stack.enter_context(agent))
 
         return self._stage.given(f"judge: {mode}", make).agent

@@ -15,7 +15,7 @@ from krie.testing.agent import RunningAgent
 from krie.testing.fixtures import SharedAgent
 
 
-class Company(Protocol):
+class Setup(Protocol):
     """An agent, and what was made around it."""
 
     @property
@@ -23,13 +23,13 @@ class Company(Protocol):
         """It runs, or has ended."""
 
 
-_COMPANIES = ("enforcement", "guarded", "locked")
+_SETUPS = ("enforcement", "guarded", "locked")
 """Fixtures that give one, of tests that fill a folder."""
-Made = TypeVar("Made", bound=Company)
+Made = TypeVar("Made", bound=Setup)
 
 
 @dataclass(frozen=True, slots=True)
-class Soloist:
+class BareSetup:
     """An agent with nothing around it."""
 
     agent: RunningAgent
@@ -71,7 +71,7 @@ def _turn(item: pytest.Item) -> int:
     callspec = getattr(item, "callspec", None)
     mode = callspec.params.get("judging") if callspec is not None else None
     turns = (
-        *(company in names for company in _COMPANIES),
+        *(setup in names for setup in _SETUPS),
         mode == "observe",
         "observer" in names,
         "enforcer" in names,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from krie.testing.agent import RunningAgent
 
-from ..stage import Soloist, Stage
+from ..stage import BareSetup, Stage
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def locked(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> RunningAge
     return stage.given("cfi", lambda stack: _made(stack, tmp_path_factory.mktemp)).agent
 
 
-def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> Soloist:
+def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> BareSetup:
     folder = new_folder("locked")
     folder.chmod(0o700)
     agent = RunningAgent(
@@ -27,4 +27,4 @@ def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> Soloist:
     )
     stack.enter_context(agent)
     agent.wait("cfi.lock")  # where this build has no lock file, nothing is locked before
-    return Soloist(agent)
+    return BareSetup(agent)
