@@ -76,7 +76,7 @@ def test_a_legal_transition_does_not_launder(
     line = _told(judging, victims)
     assert set(line["event"]["changed"]) == CHANGES[how]
     # And not what it says then, which is a write to a pipe. Since 6.3 setresuid(2) asks for the right to it first, and
-    # finding the file that is executed may ask for one, too.
+    # overlayfs for one to read an attribute (xattr_permission) where it looks up a file that is not cached.
     assert line["event"]["operation"] in {"prepare"} | (
         {"capability"} if transition in {"setresuid", "exec"} else set()
     )
