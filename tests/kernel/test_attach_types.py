@@ -20,7 +20,7 @@ PROBES = {
     "tracepoint": ("tracepoint", "sched/sched_process_exec"),
     "syscall": ("syscall", "wait4"),
     "syscall_of_two": ("syscall", "wait4"),
-    "perf_event": ("perf_event", "10000000"),
+    "perf_event": ("perf_event", "100000000"),
     "lsm": ("lsm", "bprm_check_security"),
     "fmod_ret": ("fmod_ret", "security_bprm_check"),
     "fentry": ("fentry", "security_bprm_check"),
