@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Pad7,
         text_of,
     )
+    from .kernel.bpf_functions import BpfFunction, bpf_functions
     from .kernel.btf import Btf
     from .kernel.features import Features
     from .kernel.image import unpacked
@@ -79,6 +80,7 @@ __all__ = [
     "AttachType",
     "Bitmap",
     "Bool",
+    "BpfFunction",
     "Btf",
     "Bytes",
     "CannotProve",
@@ -126,6 +128,7 @@ __all__ = [
     "Symbols",
     "Trap",
     "addresses",
+    "bpf_functions",
     "constants",
     "forked",
     "hookimpl",
@@ -156,6 +159,7 @@ _MODULES = {
     "events.shared": "Array Memory Nested Shared constants",
     "events.wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json Pad1 Pad2 "
     "Pad3 Pad4 Pad5 Pad6 Pad7 text_of",
+    "kernel.bpf_functions": "BpfFunction bpf_functions",
     "kernel.btf": "Btf",
     "kernel.features": "Features",
     "kernel.image": "unpacked",

@@ -11,14 +11,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from ..errors import KernelError, ProgramLoadError
 from ..events.agreed import SECRET_ARGUMENT
 from ..libc import libc
+from .bpf_attributes import (
+    NAME_BYTES,
+    Info,
+    LinkCreate,
+    MapCreate,
+    MapElement,
+    MapFreeze,
+    MapInfo,
+    ProgInfo,
+    ProgLoad,
+    RawTracepointOpen,
+    TestRun,
+)
 
 _SYS_BPF = 321  # x86-64
 _LOG_BYTES = 4 << 20
 _LOG_LINES = 15
+_INSTRUCTION_BYTES = 8
+_AnInfo = TypeVar("_AnInfo", MapInfo, ProgInfo)
+_Buffer = ctypes.Array[ctypes.c_char]
 
 
 class Command(IntEnum):
@@ -65,14 +82,17 @@ class MapType(IntEnum):
     RINGBUF = 27
 
 
-def call(command: Command, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
-    """Make the call; return its result or -errno. A buffer that is passed in receives what the kernel answers."""
-    buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
-    result: int = libc.syscall(_SYS_BPF, int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
+Attributes = ctypes.Structure | ctypes.Array[ctypes.c_char]
+
+
+def call(command: Command, attributes: Attributes) -> int:
+    """Make the call; return its result or -errno. The attributes receive what the kernel answers."""
+    size = ctypes.c_uint(ctypes.sizeof(attributes))
+    result: int = libc.syscall(_SYS_BPF, int(command), ctypes.byref(attributes), size)
     return result if result >= 0 else -ctypes.get_errno()
 
 
-def checked(operation: str, command: Command, attributes: bytes) -> int:
+def checked(operation: str, command: Command, attributes: Attributes) -> int:
     """The same; raises `KernelError`, which names the operation."""
     result = call(command, attributes)
     if result < 0:
@@ -100,24 +120,26 @@ def prog_load(spec: ProgramSpec, instructions: bytes) -> int:
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
-
-    def attempt(log: ctypes.Array[ctypes.c_char] | None) -> int:
-        head = struct.pack(
-            "=IIQQ", spec.type, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
-        )
-        logging = struct.pack("=IIQ", 1, len(log), ctypes.addressof(log)) if log is not None else bytes(16)
-        tail = struct.pack(
-            "=II16sII", 0, 0, (spec.kernel_name or spec.name).encode()[:15], 0, spec.expected_attach_type
-        )
-        attach = struct.pack("=II", spec.attach_btf_id, 0)
-        return call(Command.PROG_LOAD, (head + logging + tail).ljust(108, b"\0") + attach)
-
-    result = attempt(None)
+    asked = ProgLoad(
+        prog_type=spec.type,
+        insn_cnt=len(instructions) // _INSTRUCTION_BYTES,
+        insns=ctypes.addressof(code),
+        license=ctypes.addressof(licence),
+        prog_name=_short(spec.kernel_name or spec.name),
+        expected_attach_type=spec.expected_attach_type,
+        attach_btf_id=spec.attach_btf_id,
+    )
+    result = call(Command.PROG_LOAD, asked)
     if result < 0:
         log = ctypes.create_string_buffer(_LOG_BYTES)
-        attempt(log)
+        asked.log_level, asked.log_size, asked.log_buf = 1, len(log), ctypes.addressof(log)
+        call(Command.PROG_LOAD, asked)
         raise ProgramLoadError(spec.name, -result, _useful(log.value.decode(errors="replace")))
     return result
+
+
+def _short(name: str) -> bytes:
+    return name.encode()[: NAME_BYTES - 1]
 
 
 def _useful(log: str) -> str:
@@ -159,41 +181,47 @@ def map_create(type_: MapType, key_size: int, value_size: int, max_entries: int,
 
 def map_of_shape(shape: MapShape, *, inner: int = 0) -> int:
     """The same from a shape."""
-    attributes = struct.pack("=IIIII", shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags)
-    attributes += struct.pack("=II16s", inner, 0, shape.name.encode()[:15])
-    return checked(f"creating map {shape.name}", Command.MAP_CREATE, attributes)
+    asked = MapCreate(
+        shape.type, shape.key_size, shape.value_size, shape.entries, shape.flags, inner, map_name=_short(shape.name)
+    )
+    return checked(f"creating map {shape.name}", Command.MAP_CREATE, asked)
 
 
 def freeze(descriptor: int) -> None:
     """Have nobody write a map any more but programs: neither by bpf(2) nor by a mapping (5.2, 87df15de441b)."""
-    checked("freezing a map", Command.MAP_FREEZE, struct.pack("=I", descriptor))
+    checked("freezing a map", Command.MAP_FREEZE, MapFreeze(descriptor))
+
+
+def ask_about(descriptor: int, info: _AnInfo) -> _AnInfo:
+    """Have the kernel fill in an info about a map or a program; returns it. Raises `KernelError`."""
+    asked = Info(descriptor, ctypes.sizeof(info), ctypes.addressof(info))
+    checked("asking about a BPF object", Command.OBJ_GET_INFO_BY_FD, asked)
+    return info
 
 
 def map_id(descriptor: int) -> int:
     """The number by which anybody with the right can open the map."""
-    info = ctypes.create_string_buffer(80)
-    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    checked("asking for a map's number", Command.OBJ_GET_INFO_BY_FD, attributes)
-    return int(struct.unpack_from("=I", info.raw, 4)[0])
+    return int(ask_about(descriptor, MapInfo()).id)
 
 
 def object_name(descriptor: int) -> str:
     """What a map or a program is called; empty for a link. Raises `KernelError`."""
-    info = ctypes.create_string_buffer(80)
-    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    checked("asking for a name", Command.OBJ_GET_INFO_BY_FD, attributes)
     kind = os.readlink(f"/proc/self/fd/{descriptor}")
-    start = {"anon_inode:bpf-map": 24, "anon_inode:bpf-prog": 64}.get(kind)  # struct bpf_map_info, bpf_prog_info
-    return "" if start is None else info.raw[start : start + 16].partition(b"\0")[0].decode(errors="replace")
+    if kind == "anon_inode:bpf-map":
+        name: bytes = ask_about(descriptor, MapInfo()).name
+    elif kind == "anon_inode:bpf-prog":
+        name = ask_about(descriptor, ProgInfo()).name
+    else:
+        return ""
+    return name.decode(errors="replace")
 
 
 def map_shape(descriptor: int) -> MapShape:
     """What a map is made of."""
-    info = ctypes.create_string_buffer(80)
-    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    checked("asking for a map's shape", Command.OBJ_GET_INFO_BY_FD, attributes)
-    type_, _, key_size, value_size, entries, flags, name = struct.unpack_from("=IIIIII16s", info.raw)
-    return MapShape(type_, key_size, value_size, entries, flags, name.partition(b"\0")[0].decode())
+    info = ask_about(descriptor, MapInfo())
+    return MapShape(
+        info.type, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name.decode(errors="replace")
+    )
 
 
 @contextmanager
@@ -218,13 +246,18 @@ def unpreempted() -> Iterator[None]:
         os.sched_setscheduler(0, before, os.sched_param(0))
 
 
+def _element(descriptor: int, key: _Buffer | None, value: _Buffer | None = None) -> MapElement:
+    """What the buffers must outlive."""
+    key_at, value_at = (0 if each is None else ctypes.addressof(each) for each in (key, value))
+    return MapElement(descriptor, key_at, value_at)
+
+
 def lookup(descriptor: int, key: bytes, value_bytes: int) -> bytes | None:
     """The value under a key; None when there is none. `value_bytes` is for all possible CPUs in per-CPU maps."""
     key_buffer = ctypes.create_string_buffer(key, len(key))
     value = ctypes.create_string_buffer(value_bytes)
-    attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0)
     with unpreempted():
-        result = call(Command.MAP_LOOKUP_ELEM, attributes)
+        result = call(Command.MAP_LOOKUP_ELEM, _element(descriptor, key_buffer, value))
     if result == -errno.ENOENT:
         return None
     if result < 0:
@@ -236,16 +269,15 @@ def update(descriptor: int, key: bytes, value: bytes) -> None:
     """Set the value under a key."""
     key_buffer = ctypes.create_string_buffer(key, len(key))
     value_buffer = ctypes.create_string_buffer(value, len(value))
-    attributes = struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
     with unpreempted():
-        checked("writing a map", Command.MAP_UPDATE_ELEM, attributes)
+        checked("writing a map", Command.MAP_UPDATE_ELEM, _element(descriptor, key_buffer, value_buffer))
 
 
 def delete(descriptor: int, key: bytes) -> bool:
     """Remove a key from a hash; False when it was not there."""
     buffer = ctypes.create_string_buffer(key, len(key))
     with unpreempted():
-        result = call(Command.MAP_DELETE_ELEM, struct.pack("=IIQQQ", descriptor, 0, ctypes.addressof(buffer), 0, 0))
+        result = call(Command.MAP_DELETE_ELEM, _element(descriptor, buffer))
     if result < 0 and result != -errno.ENOENT:
         raise KernelError("removing from a map", -result)
     return result == 0
@@ -255,8 +287,7 @@ def next_key(descriptor: int, key: bytes | None, key_bytes: int) -> bytes | None
     """The key behind `key`; the first one where it is None or gone. None at the end."""
     before = ctypes.create_string_buffer(key, key_bytes) if key is not None else None
     behind = ctypes.create_string_buffer(key_bytes)
-    start = ctypes.addressof(before) if before is not None else 0
-    result = call(Command.MAP_GET_NEXT_KEY, struct.pack("=IIQQQ", descriptor, 0, start, ctypes.addressof(behind), 0))
+    result = call(Command.MAP_GET_NEXT_KEY, _element(descriptor, before, behind))
     if result < 0 and result != -errno.ENOENT:
         raise KernelError("walking through a map", -result)
     return behind.raw if result == 0 else None
@@ -270,27 +301,23 @@ def test_run(descriptor: int, arguments: tuple[int, ...], secret: int = 0) -> in
     """
     given = struct.pack(f"={len(arguments)}Q", *arguments).ljust(8 * SECRET_ARGUMENT, b"\0")
     context = ctypes.create_string_buffer(given + struct.pack("=Q", secret), len(given) + 8)
-    attributes = struct.pack("=IIIIQQII", descriptor, 0, 0, 0, 0, 0, 0, 0)
-    attributes += struct.pack("=IIQQII", len(context), 0, ctypes.addressof(context), 0, 0, 0)
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    if (result := call(Command.PROG_TEST_RUN, buffer)) < 0:
-        raise KernelError("running a program of the agent's own", -result)
-    return int(struct.unpack_from("=i", buffer, 4)[0])
+    asked = TestRun(descriptor, ctx_size_in=len(context), ctx_in=ctypes.addressof(context))
+    checked("running a program of the agent's own", Command.PROG_TEST_RUN, asked)
+    return int(asked.retval)
 
 
 def raw_tracepoint_open(program: int, name: str) -> int:
     """Attach a program to a raw tracepoint or, with an empty name, to the function that it was loaded for."""
     buffer = ctypes.create_string_buffer(name.encode())
-    attributes = struct.pack("=QII", ctypes.addressof(buffer) if name else 0, program, 0)
-    result = call(Command.RAW_TRACEPOINT_OPEN, attributes)
-    return result if result >= 0 else _refused(result)
+    return _attached(Command.RAW_TRACEPOINT_OPEN, RawTracepointOpen(ctypes.addressof(buffer) if name else 0, program))
 
 
 def link_create(program: int, target: int, attach_type: int) -> int:
     """Attach a program to a cgroup by a link, which ends with its holder (5.7, af6eea57437a)."""
-    result = call(Command.LINK_CREATE, struct.pack("=IIII", program, target, attach_type, 0))
-    return result if result >= 0 else _refused(result)
+    return _attached(Command.LINK_CREATE, LinkCreate(program, target, attach_type))
 
 
-def _refused(result: int) -> int:
-    raise OSError(-result, os.strerror(-result))
+def _attached(command: Command, attributes: Attributes) -> int:
+    if (result := call(command, attributes)) < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result

@@ -1,21 +1,20 @@
-"""Which maps the machine's BPF programs use, and which maps and programs its maps hold."""
+"""The machine's BPF objects: all of a kind, which maps its programs use, which maps and programs its maps hold."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
-import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ..errors import KernelError
 from . import bpf
+from .bpf_attributes import ById, ProgInfo
 
 _PROG_ARRAY, _ARRAY_OF_MAPS, _HASH_OF_MAPS = 3, 12, 13
 _HOLDS = {_PROG_ARRAY: "prog", _ARRAY_OF_MAPS: "map", _HASH_OF_MAPS: "map"}
 _USED_MAPS = 64  # MAX_USED_MAPS
-_INFO = 80
 _MOST = 1 << 13
 """Elements of one map that are looked at."""
 
@@ -33,11 +32,11 @@ class Use:
 
 def uses(leave_out: Collection[tuple[str, int]] = ()) -> Iterator[Use]:
     """Of everybody's programs, and maps that hold others, but these. Raises `KernelError`."""
-    for number, descriptor in _opened(bpf.Command.PROG_GET_NEXT_ID, bpf.Command.PROG_GET_FD_BY_ID):
+    for number, descriptor in opened(bpf.Command.PROG_GET_NEXT_ID, bpf.Command.PROG_GET_FD_BY_ID):
         if ("prog", number) in leave_out:
             continue
         yield Use("prog", number, frozenset(("map", each) for each in _maps_of(descriptor)))
-    for number, descriptor in _opened(bpf.Command.MAP_GET_NEXT_ID, bpf.Command.MAP_GET_FD_BY_ID):
+    for number, descriptor in opened(bpf.Command.MAP_GET_NEXT_ID, bpf.Command.MAP_GET_FD_BY_ID):
         if ("map", number) in leave_out:
             continue
         shape = bpf.map_shape(descriptor)
@@ -45,17 +44,17 @@ def uses(leave_out: Collection[tuple[str, int]] = ()) -> Iterator[Use]:
             yield Use("map", number, frozenset((kind, each) for each in _values(descriptor, shape.key_size)))
 
 
-def _opened(following: bpf.Command, by_number: bpf.Command) -> Iterator[tuple[int, int]]:
-    """Numbers and descriptors, each closed behind its use."""
+def opened(following: bpf.Command, by_number: bpf.Command) -> Iterator[tuple[int, int]]:
+    """Numbers and descriptors of all there are, each closed behind its use. Raises `KernelError`."""
     number = 0
     while True:
-        asked = ctypes.create_string_buffer(struct.pack("=III", number, 0, 0), 12)
+        asked = ById(number)
         if (result := bpf.call(following, asked)) < 0:
             if result == -errno.ENOENT:
                 return
             raise KernelError("listing BPF objects", -result)
-        number = struct.unpack_from("=I", asked, 4)[0]
-        descriptor = bpf.call(by_number, struct.pack("=III", number, 0, 0))
+        number = asked.next_id
+        descriptor = bpf.call(by_number, ById(number))
         if descriptor < 0:
             continue  # it has gone
         try:
@@ -66,12 +65,8 @@ def _opened(following: bpf.Command, by_number: bpf.Command) -> Iterator[tuple[in
 
 def _maps_of(program: int) -> tuple[int, ...]:
     numbers = (ctypes.c_uint32 * _USED_MAPS)()
-    info = ctypes.create_string_buffer(_INFO)
-    struct.pack_into("=IQ", info, 52, _USED_MAPS, ctypes.addressof(numbers))  # nr_map_ids, map_ids
-    asked = struct.pack("=IIQ", program, len(info), ctypes.addressof(info))
-    if (result := bpf.call(bpf.Command.OBJ_GET_INFO_BY_FD, asked)) < 0:
-        raise KernelError("asking for a program's maps", -result)
-    return tuple(numbers[: min(_USED_MAPS, struct.unpack_from("=I", info, 52)[0])])
+    info = bpf.ask_about(program, ProgInfo(nr_map_ids=_USED_MAPS, map_ids=ctypes.addressof(numbers)))
+    return tuple(numbers[: min(_USED_MAPS, info.nr_map_ids)])
 
 
 def _values(descriptor: int, key_bytes: int) -> Iterator[int]:

@@ -25,6 +25,7 @@ from typing import TypeVar
 from ..errors import KernelError
 from ..libc import libc
 from .bpf import Command, MapShape
+from .bpf_attributes import MapCreate
 
 _T = TypeVar("_T")
 _PR_SET_NO_NEW_PRIVS = 38
@@ -35,7 +36,6 @@ _ASK, _ALLOW, _ANSWER_ZERO = 0x7FC00000, 0x7FFF0000, 0x00050000
 _CONTINUE = 1
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _ASKED, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
-_SHAPE = struct.Struct("=IIIIIII16s")
 _STACK_BYTES = 64 << 20
 """For clang, which recurses; only what it uses is ever had."""
 _SYMBOLS = "/proc/kallsyms"
@@ -149,10 +149,17 @@ class _Answers:
     def _bpf(self, command: int, attributes: int, size: int) -> tuple[int, int, int]:
         if command != Command.MAP_CREATE:
             return 0, errno.EPERM, 0
-        raw = ctypes.string_at(attributes, min(size, _SHAPE.size)).ljust(_SHAPE.size, b"\0")
-        type_, key_size, value_size, entries, flags, _, _, name = _SHAPE.unpack(raw)
+        wanted = ctypes.sizeof(MapCreate)
+        asked = MapCreate.from_buffer_copy(ctypes.string_at(attributes, min(size, wanted)).ljust(wanted, b"\0"))
         descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self.maps[descriptor] = MapShape(type_, key_size, value_size, entries, flags, name.partition(b"\0")[0].decode())
+        self.maps[descriptor] = MapShape(
+            asked.map_type,
+            asked.key_size,
+            asked.value_size,
+            asked.max_entries,
+            asked.map_flags,
+            asked.map_name.decode(),
+        )
         return descriptor, 0, 0
 
     @staticmethod

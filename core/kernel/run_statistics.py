@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import struct
 from dataclasses import dataclass
 
-from .bpf import Command, checked
+from .bpf import Command, ask_about, checked
+from .bpf_attributes import EnableStats, ProgInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +24,10 @@ class RunStatistics:
 
 def program_statistics(descriptor: int) -> RunStatistics:
     """Run statistics of a program; they only count while `enable_run_statistics` is held."""
-    info = ctypes.create_string_buffer(232)
-    attributes = struct.pack("=IIQ", descriptor, len(info), ctypes.addressof(info))
-    checked("asking for a program's statistics", Command.OBJ_GET_INFO_BY_FD, attributes)
-    name = info.raw[64:80].partition(b"\0")[0].decode()
-    run_ns, runs, missed, verified = struct.unpack_from("=QQQI", info.raw, 192)
-    return RunStatistics(name, run_ns, runs, missed, verified)
+    info = ask_about(descriptor, ProgInfo())
+    return RunStatistics(info.name.decode(), info.run_time_ns, info.run_cnt, info.recursion_misses, info.verified_insns)
 
 
 def enable_run_statistics() -> int:
     """Let the kernel time every BPF program until the returned descriptor is closed."""
-    return checked("enabling run statistics", Command.ENABLE_STATS, struct.pack("=I", 0))
+    return checked("enabling run statistics", Command.ENABLE_STATS, EnableStats())

@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from krie import KernelError, KernelMemory, Link, Symbols, kallsyms_text, memory_of
+from krie import (
+    BpfFunction,
+    KernelError,
+    KernelMemory,
+    Link,
+    Symbols,
+    bpf_functions,
+    kallsyms_text,
+    memory_of,
+)
 
 from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
 from .comparison import Area, Comparison
@@ -26,7 +35,6 @@ from .kallsyms import CODE, KALLSYMS, addresses_in, all_addresses_in
 from .lists import SYMBOLS, FunctionLists, offsets
 from .modules import Module, extents_of, loaded, ranges, read_only_data
 from .names import Difference, Names
-from .programs import Program, programs
 from .runs import Ranges
 from .tables import read_tables
 
@@ -88,7 +96,7 @@ class _Looks:
         code = Code(self._text, _nothing, _nothing, self._symbols, tables, (), locks=locks.end)
         self._code, self._kernel = code, areas
         self._modules: dict[Module, tuple[Area, ...] | None] = {}
-        self._programs: dict[Program, Area] = {}
+        self._programs: dict[BpfFunction, Area] = {}
         heads = all_addresses_in(kallsyms, (HEAD,)).get(HEAD, set())
         self._functions = FunctionLists(memory, address, offsets(), heads)
         self._without: tuple[str, ...] = ()
@@ -218,9 +226,9 @@ class _Looks:
         return owned or any(each.kind(function) for each in lists)
 
 
-def _present() -> set[Program] | None:
+def _present() -> set[BpfFunction] | None:
     try:
-        return set(programs())
+        return set(bpf_functions())
     except KernelError:
         return None
 

@@ -37,7 +37,7 @@ def fprobes(addresses: Sequence[int], lacks: Callable[[str], NoReturn]) -> Itera
         places = (ctypes.c_uint64 * len(addresses))(*addresses)
         attributes = struct.pack("=IIII", program, 0, _KPROBE_MULTI, 0)
         attributes += struct.pack("=IIQQQ", 0, len(addresses), 0, ctypes.addressof(places), 0)
-        link = bpf.call(bpf.Command.LINK_CREATE, attributes)
+        link = bpf.call(bpf.Command.LINK_CREATE, ctypes.create_string_buffer(attributes, len(attributes)))
         if -link in _NO_SUCH_ATTACHMENT:
             lacks("fprobe: this kernel attaches no program to many functions at once")
         assert link > 0, os.strerror(-link)

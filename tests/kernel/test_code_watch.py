@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 from krie import KernelMemory
+from krie.kernel.bpf_functions import bpf_functions
 from krie.kernel.memory import open_memories
 from krie.plugins.syscall_table.code_watch import CodeWatch
-from krie.plugins.syscall_table.programs import programs
 from krie.testing.patience import PATIENCE_S
 
 pytestmark = pytest.mark.once
@@ -39,7 +39,7 @@ def test_the_running_kernels_code_is_compared_and_nothing_is_unexplained(memory:
 
 
 def test_code_of_bpf_is_where_the_kernel_says(memory: KernelMemory) -> None:
-    own = [each for each in programs() if each.name.startswith("krie_read")]
+    own = [each for each in bpf_functions() if each.name.startswith("krie_read")]
     assert len(own) >= 2
     for each in own:
         assert len(memory.read(each.start, each.size)) == each.size > 40

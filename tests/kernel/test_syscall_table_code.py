@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from krie.kernel.bpf_functions import bpf_functions
 from krie.kernel.memory import open_memory
-from krie.plugins.syscall_table.programs import programs
 from krie.testing.agent import Line, RunningAgent
 from krie.testing.lab.cache import Cache
 from krie.testing.module import TestModule, address_of
@@ -114,7 +114,7 @@ def test_code_of_a_bpf_program(comparing: RunningAgent, test_module: TestModule)
     before = len(comparing.lines(CODE))
     with ExitStack() as stack:
         open_memory(stack)  # a program that nobody runs
-        made = max((each for each in programs() if each.name == "krie_read"), key=lambda each: each.number)
+        made = max((each for each in bpf_functions() if each.name == "krie_read"), key=lambda each: each.number)
         looked(comparing)
         address = made.start + made.size - 1
         with test_module.effect("write", address, flipped(address)):

@@ -12,14 +12,19 @@ import pytest
 from krie.errors import KernelError
 from krie.kernel import bpf
 from krie.kernel.bpf import Command, MapShape
+from krie.kernel.bpf_attributes import MapCreate
 from krie.kernel.interception import without_kernel
 
 HASH, RINGBUF = 1, 27
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def _raw(attributes: bytes) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(attributes, len(attributes))
+
+
 def create(*numbers: int, name: bytes = b"") -> int:
-    return bpf.call(Command.MAP_CREATE, struct.pack("=7I16s", *numbers, *[0] * (7 - len(numbers)), name))
+    return bpf.call(Command.MAP_CREATE, MapCreate(*numbers, map_name=name))
 
 
 def test_maps_become_notes_with_descriptors_of_their_own() -> None:
@@ -38,14 +43,14 @@ def test_maps_become_notes_with_descriptors_of_their_own() -> None:
 
 
 def test_attributes_may_be_short() -> None:
-    (made, noted) = without_kernel(lambda: bpf.call(Command.MAP_CREATE, struct.pack("=4I", HASH, 4, 8, 1)))
+    (made, noted) = without_kernel(lambda: bpf.call(Command.MAP_CREATE, _raw(struct.pack("=4I", HASH, 4, 8, 1))))
     assert noted == {made: MapShape(HASH, 4, 8, 1, 0, "")}
     os.close(made)
 
 
 @pytest.mark.parametrize("command", [each for each in Command if each is not Command.MAP_CREATE])
 def test_every_other_command_is_refused(command: Command) -> None:
-    assert without_kernel(lambda: bpf.call(command, bytes(128))) == (-errno.EPERM, {})
+    assert without_kernel(lambda: bpf.call(command, _raw(bytes(128)))) == (-errno.EPERM, {})
 
 
 def test_the_kernels_symbols_are_the_same_everywhere() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from krie import Symbols
+from krie.kernel.bpf_functions import BpfFunction
 from krie.plugins.syscall_table import code_child, names
 from krie.plugins.syscall_table.areas import Stored
 from krie.plugins.syscall_table.code_child import Report, _Looks
@@ -15,7 +16,6 @@ from krie.plugins.syscall_table.entry import Entry
 from krie.plugins.syscall_table.explain import Lists
 from krie.plugins.syscall_table.image import NOP5
 from krie.plugins.syscall_table.modules import Module
-from krie.plugins.syscall_table.programs import Program
 
 from .compared_code import FUNCTION, MODULE, TEXT, Memory
 
@@ -27,7 +27,7 @@ KALLSYMS = f"""\
 {MODULE.stop + 0x88:016x} r operations\t[evil]
 """
 EVIL = Module("evil", MODULE.start, len(MODULE), 1)
-PROGRAM = Program(7, "filter", MODULE.stop + 0x10, 0x40)
+PROGRAM = BpfFunction(7, "filter", MODULE.stop + 0x10, 0x40)
 
 
 class Setting:
@@ -49,7 +49,7 @@ class Setting:
         monkeypatch.setattr(
             code_child, "ranges", lambda: [range(each.start, each.start + each.size) for each in self.modules]
         )
-        monkeypatch.setattr(code_child, "programs", lambda: iter(self.programs))
+        monkeypatch.setattr(code_child, "bpf_functions", lambda: iter(self.programs))
         monkeypatch.setattr(code_child, "offsets", dict)
         monkeypatch.setattr(code_child, "_SETTLES_S", 0)
         monkeypatch.setattr(code_child, "brief_lists", lambda generated: Lists(None, frozenset(), {}, generated))
