@@ -127,12 +127,13 @@ class Left(Presence):
         before = self.before()
         assert before is not None
         self.boot_id = before.boot_id
-        uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME) - 1000
+        uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.ago_s = uptime_s / 2
         note = {
             "boot_id": before.boot_id,
             "tgid": 4321,
-            "last_seen_s": time.time() - 1000,
-            "uptime_s": uptime_s,
+            "last_seen_s": time.time() - self.ago_s,
+            "uptime_s": uptime_s - self.ago_s,
             "clean": False,
         }
         (folder / "agent.json").write_text(json.dumps({**note, **changed}))
@@ -141,12 +142,13 @@ class Left(Presence):
 @pytest.mark.parametrize(("boot", "state"), [({}, "died"), ({"boot_id": "another"}, "machine_ended")])
 def test_a_gap_in_the_watch(tmp_path: Path, boot: dict[str, str], state: str, caplog: pytest.LogCaptureFixture) -> None:
     setting = Setting()
-    setting.reports.gap(Left(tmp_path, **boot))
+    left = Left(tmp_path, **boot)
+    setting.reports.gap(left)
     told = setting.told
     assert (told["kind"], told["state"], told["tgid_before"]) == ("krie.gap", state, 4321)
     assert isinstance(told["gap_s"], int)
-    assert 1000 <= told["gap_s"] < 2000
-    assert "nobody watched for 1" in caplog.text
+    assert int(left.ago_s) <= told["gap_s"] < left.ago_s + 1000
+    assert f"nobody watched for {told['gap_s']} s" in caplog.text
 
 
 def test_no_gap_where_the_agent_before_ended_by_itself_or_there_was_none(tmp_path: Path) -> None:
