@@ -60,7 +60,7 @@ class Watch:
         self._handlers = maps["syscall_table_handlers"]
         self._before = (0, 0, 0)
         self._memory, self._causes = memory, explained.Causes()
-        self._symbols: Symbols | None = None
+        self._symbols = Symbols()  # within a start, of a text that is there; later it would hold up the first finding
         self._modules = ""
         self._read_at = 0.0
         self._registers = Registers(symbols.address, lambda address: address in self.derived.text)
@@ -109,7 +109,7 @@ class Watch:
 
     def scan(self, code: CodeWatch | None) -> Iterator[Hook | Activity]:
         """What no program sees, and how much was looked at since the last time. `code`: what compares the code."""
-        self._renew()  # the first time takes long, and names must be there when something is found
+        self._renew()  # so that names are there when something is found
         missing, self._missing = self._missing, []
         for each in missing:
             yield _hook(
@@ -166,20 +166,17 @@ class Watch:
         """Where modules came or went since the symbols were read, they are read again: hooks are rare."""
         listed = loaded_modules(_MODULES)
         modules = "\n".join(f"{each.tag} {each.size} {each.address:#x}" for each in listed)  # without users
-        if self._symbols is None or modules != self._modules:
+        if modules != self._modules:
             self._read_symbols(modules)
 
     def _read_symbols(self, modules: str) -> None:
-        if self._symbols is None:
-            self._symbols = Symbols()
-        else:
-            self._symbols.renew()
+        self._symbols.renew()
         self._modules, self._read_at = modules, time.monotonic()
 
     def _name(self, address: int) -> str:
         if address in self.derived.names:
             return self.derived.names[address]
-        found = self._symbols.find(address) if self._symbols is not None and address else None
+        found = self._symbols.find(address) if address else None
         return str(found) if found is not None else ""
 
     def _owner(self, address: int) -> str:
@@ -192,7 +189,7 @@ class Watch:
                 return name
         if time.monotonic() - self._read_at > _FRESH_S:  # tracers and BPF make and remove code without a module
             self._read_symbols(self._modules)
-        found = self._symbols.find(address) if self._symbols is not None else None
+        found = self._symbols.find(address)
         return (found.module if found is not None else "") or "?"
 
     def _place(self, event: Hook, piece: Piece | None, first: int) -> str:
