@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * What is noted of a thread's credentials: a copy of what they hold, and sums of what they only point to.
+ * What is noted of a thread's credentials: a copy of what they hold, and sums of what they only point to; and of its seccomp.
  *
  * A struct cred is never written once a thread has it, and neither is its list of groups: the kernel makes new ones. Of a
  * user namespace the parent, level and owner stay as well, and each map of ids from when it is written on. The initial
@@ -32,6 +32,7 @@ struct runtime_integrity_creds {
 	u8 told_owns; /* 1: and it was told */
 	u8 no_new_privileges; /* 1: it has given them up, for good */
 	u8 spare;
+	struct runtime_integrity_seccomp seccomp;
 	u32 words[RUNTIME_INTEGRITY_CRED_WORDS];
 } __attribute__((aligned(8)));
 
@@ -146,6 +147,7 @@ static __always_inline void runtime_integrity_read_creds(struct runtime_integrit
 	/* Not by zeros that the verifier knows: it would follow those to the end once more. */
 	creds->groups = creds->namespace = creds->maps[0] = creds->maps[1] = creds->owns = krie_uncounted();
 	creds->no_new_privileges = KRIE_READ(task_struct, task, atomic_flags) & RUNTIME_INTEGRITY_NO_NEW_PRIVILEGES;
+	runtime_integrity_read_seccomp(&creds->seccomp, task);
 	bpf_probe_read_kernel(creds->words, sizeof(creds->words), (void *)((u64)cred + RUNTIME_INTEGRITY_CRED_START));
 	creds->groups = RUNTIME_INTEGRITY_KEPT(runtime_integrity_sum_of_groups(
 	    factor, (void *)runtime_integrity_noted_pointer(
@@ -262,10 +264,11 @@ static __always_inline void runtime_integrity_take_blob(struct runtime_integrity
 #endif
 }
 
-/* Whether a map of ids was written since, or new privileges given up: both legally, and once. */
+/* Whether a map of ids was written since, or new privileges given up, both legally, and once; or seccomp got stricter. */
 static __always_inline bool runtime_integrity_settled(struct runtime_integrity_creds *before,
 						      struct runtime_integrity_creds *now)
 {
 	return krie_truth(before->maps[0] ^ now->maps[0]) | krie_truth(before->maps[1] ^ now->maps[1]) |
-	       (before->no_new_privileges ^ now->no_new_privileges);
+	       (before->no_new_privileges ^ now->no_new_privileges) |
+	       runtime_integrity_stricter(&before->seccomp, &now->seccomp);
 }

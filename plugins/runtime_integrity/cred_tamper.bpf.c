@@ -45,13 +45,14 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	struct runtime_integrity_cred_tamper *record;
 	struct krie_answer answer;
 	u64 changed = 0, acting;
-	bool learn;
+	bool ends, learn;
 	int error = 0;
 
 	runtime_integrity_read_creds(now, task, KRIE_READ(task_struct, task, real_cred));
 	acting = (u64)KRIE_READ(task_struct, task, cred);
 	/* Older than the agent, or than the time since when all changes were seen: what it has now counts as its own. */
-	learn = !(KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING);
+	ends = KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING;
+	learn = !ends;
 	if (runtime_integrity_holds(before)) {
 		changed = runtime_integrity_differs(before, now) |
 			  krie_truth(before->cred ^ now->cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER |
@@ -59,6 +60,9 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 			  (now->owns & ~before->told_owns) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_INITIAL_NAMESPACE |
 			  own * krie_truth(now->cred ^ acting) * krie_truth(before->told ^ (u32)acting) *
 			      RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
+		if (!ends)
+			changed |= runtime_integrity_laxer(&before->seccomp, &now->seccomp) *
+				   RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECCOMP;
 		learn = runtime_integrity_settled(before, now); /* from now on it stays */
 	}
 	if (changed && runtime_integrity_commits_unseen()) {
@@ -184,6 +188,14 @@ int runtime_integrity_cred_want_write(u64 *ctx)
 	return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
 }
 
+/* Whether a thread has other than what is legal, wherever its credentials lie. */
+static __always_inline bool runtime_integrity_gained(struct runtime_integrity_creds *legal,
+						     struct runtime_integrity_creds *now)
+{
+	return runtime_integrity_differs(legal, now) | runtime_integrity_other_blob(legal, now) |
+	       runtime_integrity_laxer(&legal->seccomp, &now->seccomp);
+}
+
 /* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
  * workers (since 3bfe6106693b). Noted is what the child has, which may be other than its maker's own, as in a new user
  * namespace, or where io_uring makes a worker in somebody else's name; but of a maker whose credentials were tampered with,
@@ -204,14 +216,12 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	runtime_integrity_read_creds(&creds, child, cred);
 	legal = runtime_integrity_shadow.lookup(&maker);
-	if (runtime_integrity_holds(legal) &&
-	    (runtime_integrity_differs(legal, &creds) | runtime_integrity_other_blob(legal, &creds))) {
+	if (runtime_integrity_holds(legal) && runtime_integrity_gained(legal, &creds)) {
 		own = KRIE_READ(task_struct, krie_current(), real_cred);
 		acts_by = (u64)KRIE_READ(task_struct, krie_current(), cred);
 		worker = KRIE_READ(task_struct, child, flags) & RUNTIME_INTEGRITY_PF_IO_WORKER;
 		runtime_integrity_read_creds(&creds, krie_current(), own); /* for there is no room for two */
-		if ((runtime_integrity_differs(legal, &creds) | runtime_integrity_other_blob(legal, &creds)) ||
-		    (!worker && acts_by != (u64)own)) {
+		if (runtime_integrity_gained(legal, &creds) || (!worker && acts_by != (u64)own)) {
 			creds = *legal;
 			creds.told = creds.told_owns = 0;
 			if (creds.cred != (u64)cred) { /* and not shared, as threads do */

@@ -17,6 +17,8 @@ somebody who tampered is not seen; since then it is not where his credentials we
 was born. Of the initial user namespace only is judged whether it was made a child, and who gains. What is noted lies in
 kernel memory, too.
 
+What seccomp forbids a thread is noted and compared at the same places: it only gets more.
+
 Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
 renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when commit_creds() begins with a
 call again (which is looked at before anybody is judged), when a canary arrives again, and when the kernel has left out
@@ -84,6 +86,7 @@ CHANGES = {
     2048: "security",
     4096: "charged",
     8192: "no_new_privs",
+    16384: "seccomp",
 }
 _SYS_SETUID = 105
 _PROBE = "cred_tamper"
@@ -94,7 +97,10 @@ _NEVER = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class CredTamper(Event):
-    """A thread's credentials are not those that it was given by a legal transition. Told once for each change."""
+    """A thread's credentials are not those that it was given legally, or seccomp forbids it less than before.
+
+    Told once for each change.
+    """
 
     KIND: ClassVar[int] = 0x010B
     NAME: ClassVar[str] = "runtime_integrity.cred_tamper"
@@ -110,7 +116,8 @@ class CredTamper(Event):
         Doc(
             "what differs; `pointer`: other credentials as a whole; `subjective`: it acts by others than its own; "
             "`group_list`, `namespace_content`: what groups and user namespace hold; `charged`: the account; "
-            "`initial_namespace`: the first user namespace was made a child of its own; `security`: the modules' blob"
+            "`initial_namespace`: the first user namespace was made a child of its own; `security`: the modules' blob; "
+            "`seccomp`: less is forbidden to it"
         ),
     ]
     operation: Annotated[
@@ -182,7 +189,7 @@ def topic() -> Topic:
     return Topic(
         CredTamper,
         (_probe(),),
-        ("cred_note.bpf.c", "cred_acting.bpf.c", "cred_tamper.bpf.c", "cred_acts.bpf.c"),
+        ("seccomp_note.bpf.c", "cred_note.bpf.c", "cred_acting.bpf.c", "cred_tamper.bpf.c", "cred_acts.bpf.c"),
         attach=attach,
         checked=followed.checked,
         scan=room.scan,

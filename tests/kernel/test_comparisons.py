@@ -12,6 +12,7 @@ from krie.testing.victims import Victims
 
 from .judges import NO_SYMBOL, SCAN_S
 from .last_words import last_words
+from .seccomp import CONFINE, CONFINED_LEGALLY
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
 
@@ -199,7 +200,7 @@ def test_what_credentials_refer_to_is_compared(
     assert line["event"]["changed"] == [changed]
 
 
-LEGAL = """
+LEGAL = f"""
 import subprocess
 for command in (["su", "-s", "/bin/true", "nobody"], ["unshare", "-U", "true"], ["setpriv", "--reuid=65534", "true"],
                 ["newgrp", "-"], ["capsh", "--drop=cap_net_raw", "--", "-c", "true"], ["sudo", "-n", "true"],
@@ -216,7 +217,7 @@ import threading
 memory = os.memfd_create("memory")
 def change():
     libc.syscall(117, 1000, 1000, 1000)  # one thread's own
-    os.open(f"/proc/self/fd/{memory}", os.O_WRONLY)
+    os.open(f"/proc/self/fd/{{memory}}", os.O_WRONLY)
 for _ in range(8):
     thread = threading.Thread(target=change)
     thread.start()
@@ -226,7 +227,9 @@ while len(os.listdir("/proc/self/task")) > 1:
 for _ in range(300):
     os.setresuid(1000, 1000, 0)
     os.setresuid(0, 0, 0)
-    os.close(os.open(f"/proc/self/fd/{memory}", os.O_WRONLY))
+    os.close(os.open(f"/proc/self/fd/{{memory}}", os.O_WRONLY))
+{CONFINE}
+{CONFINED_LEGALLY}
 """
 
 

@@ -10,6 +10,7 @@ from krie.testing.victims import Victims
 
 from .last_words import last_words
 from .overlays import mounted, overlaid
+from .seccomp import CONFINE, IN_CHILD
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
 
@@ -35,6 +36,9 @@ CONTENTS = {
     "tamper blob": (NOBODY, "security"),
     "tamper account": (NOBODY, "charged"),
     "tamper privileges": (GIVEN_UP, "no_new_privs"),
+    "tamper seccomp": (CONFINE, "seccomp"),
+    "tamper seccomp mark": (CONFINE, "seccomp"),
+    "tamper seccomp filter": (CONFINE + IN_CHILD, "seccomp"),
     "below": (IN_NAMESPACE, "initial_namespace"),
 }
 """What comes before, and what is told to have changed."""

@@ -5,8 +5,10 @@
 #include <linux/err.h>
 #include <linux/errno.h>
 #include <linux/key.h>
+#include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/user.h>
+#include <linux/seccomp.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
@@ -92,10 +94,49 @@ struct effect *put_below_us(void)
 	return effect;
 }
 
+static void unmark(void)
+{
+#ifdef SYSCALL_WORK_SECCOMP
+	clear_syscall_work(SECCOMP);
+#else
+	clear_thread_flag(TIF_SECCOMP);
+#endif
+}
+
+/* The filters of the parent, in which one is missing. Both counts of struct seccomp_filter come first. */
+static int filter_as_parent(void)
+{
+	refcount_t *filter = (refcount_t *)current->real_parent->seccomp.filter;
+
+	if (!filter)
+		return -EINVAL;
+	refcount_inc(&filter[0]);
+	refcount_inc(&filter[1]);
+	current->seccomp.filter = (struct seccomp_filter *)filter;
+	return 0;
+}
+
+/* What seccomp forbids the process; its filters stay for good. */
+static int tamper_with_seccomp(const char *what)
+{
+	if (!strcmp(what, " filter"))
+		return filter_as_parent();
+	if (*what && strcmp(what, " mark"))
+		return -EINVAL;
+	unmark();
+	if (!*what) {
+		current->seccomp.mode = 0;
+		current->seccomp.filter = NULL;
+	}
+	return 0;
+}
+
 int tamper_with(const char *what)
 {
 	struct cred *cred = (struct cred *)current->real_cred;
 
+	if (!strncmp(what, "seccomp", 7))
+		return tamper_with_seccomp(what + 7);
 	if (!strcmp(what, "pointer"))
 		return tamper_with_pointer(true);
 	if (!strcmp(what, "subjective"))

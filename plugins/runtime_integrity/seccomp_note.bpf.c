@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What is noted of a thread's seccomp, which only ever gets stricter: the mode rises, the mark that has the kernel look at it
+ * stays, and a new filter is put before those that are there, be it by another thread (SECCOMP_FILTER_FLAG_TSYNC). So whatever
+ * was the case once holds for whatever is the case later, in whatever order both were read.
+ */
+
+#define RUNTIME_INTEGRITY_FILTERS 64 /* that are gone through: more put before a noted one at once are taken as legal */
+#define RUNTIME_INTEGRITY_MODES 3 /* SECCOMP_MODE_... */
+#define RUNTIME_INTEGRITY_MARKED 4
+
+struct runtime_integrity_seccomp {
+	u64 filter; /* address of the newest one; 0: none */
+	u32 mode; /* and the mark */
+	u32 spare;
+};
+
+static __always_inline void runtime_integrity_read_seccomp(struct runtime_integrity_seccomp *seccomp,
+							   struct task_struct *task)
+{
+	u64 marked = 0;
+
+	seccomp->filter = seccomp->mode = seccomp->spare = krie_uncounted();
+#ifdef KRIE_HAS_seccomp__filter
+#ifdef KRIE_HAS_thread_info__syscall_work /* since b86678cf0f1d */
+	marked = KRIE_READ(task_struct, task, thread_info.syscall_work); /* bit 0, SYSCALL_WORK_BIT_SECCOMP */
+#else
+	marked = (u64)KRIE_READ(task_struct, task, thread_info.flags) >> 8; /* TIF_SECCOMP */
+#endif
+	seccomp->filter = (u64)KRIE_READ(task_struct, task, seccomp.filter);
+	seccomp->mode = (KRIE_READ(task_struct, task, seccomp.mode) & RUNTIME_INTEGRITY_MODES) |
+			(marked & 1) * RUNTIME_INTEGRITY_MARKED;
+#endif
+}
+
+/* 1 where a filter is among those that begin with `newest`. */
+static __always_inline u64 runtime_integrity_filtered_by(u64 newest, u64 filter)
+{
+#ifdef KRIE_HAS_seccomp__filter
+	for (u64 step = krie_uncounted(); step < RUNTIME_INTEGRITY_FILTERS && KRIE_GOES_ON; step++) {
+		if (!newest || newest == filter)
+			break;
+		newest = (u64)KRIE_READ(seccomp_filter, (void *)newest, prev);
+	}
+#endif
+	return krie_truth(newest);
+}
+
+/* 1 where less is forbidden to a thread than before. Not for one that ends, of which the kernel lets go of the filters. */
+static __always_inline u64 runtime_integrity_laxer(struct runtime_integrity_seccomp *before,
+						   struct runtime_integrity_seccomp *now)
+{
+	u64 lower = krie_less(now->mode & RUNTIME_INTEGRITY_MODES, before->mode & RUNTIME_INTEGRITY_MODES);
+	u64 unmarked = krie_truth(before->mode & ~now->mode & RUNTIME_INTEGRITY_MARKED);
+
+	return lower | unmarked |
+	       krie_truth(before->filter) * (1 - runtime_integrity_filtered_by(now->filter, before->filter));
+}
+
+static __always_inline bool runtime_integrity_stricter(struct runtime_integrity_seccomp *before,
+						       struct runtime_integrity_seccomp *now)
+{
+	return before->filter != now->filter || before->mode != now->mode;
+}
