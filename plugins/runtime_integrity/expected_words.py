@@ -72,16 +72,14 @@ def _number(one: Watched) -> Expected:
     flip = 1 << (bits - 1) if signed else 0
     least, most = one.bounds()
     lowest, highest = -flip, full - flip
-
-    def placed(number: int) -> int:
-        return min(max(number, lowest), highest) + flip
-
+    if (least is not None and least > highest) or (most is not None and most < lowest):
+        return Expected(one.address, mask, flip, _ALL, 0, one.size)  # no value of this size is right
     return Expected(
         one.address,
         mask,
         flip,
-        0 if least is None else placed(least),
-        _ALL if most is None else placed(most),
+        0 if least is None else max(least, lowest) + flip,
+        _ALL if most is None else min(most, highest) + flip,
         one.size,
     )
 

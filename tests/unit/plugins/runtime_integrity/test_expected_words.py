@@ -37,6 +37,8 @@ def agrees(expected: Expected, memory: bytes) -> bool:
 
 
 @example(expectation={"baseline": "set", "signed": True}, size=1, numbers=(-1, 0))
+@example(expectation={"value": 300}, size=1, numbers=(0, 255))
+@example(expectation={"most": -200, "signed": True}, size=1, numbers=(0, -128))
 @given(
     expectation=st.sampled_from(NUMBERS),
     size=st.sampled_from([1, 2, 4, 8]),
