@@ -18,7 +18,10 @@ struct runtime_integrity_seccomp {
 static __always_inline void runtime_integrity_read_seccomp(struct runtime_integrity_seccomp *seccomp,
 							   struct task_struct *task)
 {
-	u64 marked = 0;
+#ifdef KRIE_HAS_seccomp__filter
+	struct seccomp read = KRIE_READ(task_struct, task, seccomp);
+	u64 marked;
+#endif
 
 	seccomp->filter = seccomp->mode = seccomp->spare = krie_uncounted();
 #ifdef KRIE_HAS_seccomp__filter
@@ -27,9 +30,8 @@ static __always_inline void runtime_integrity_read_seccomp(struct runtime_integr
 #else
 	marked = (u64)KRIE_READ(task_struct, task, thread_info.flags) >> 8; /* TIF_SECCOMP */
 #endif
-	seccomp->filter = (u64)KRIE_READ(task_struct, task, seccomp.filter);
-	seccomp->mode = (KRIE_READ(task_struct, task, seccomp.mode) & RUNTIME_INTEGRITY_MODES) |
-			(marked & 1) * RUNTIME_INTEGRITY_MARKED;
+	seccomp->filter = (u64)read.filter;
+	seccomp->mode = (read.mode & RUNTIME_INTEGRITY_MODES) | (marked & 1) * RUNTIME_INTEGRITY_MARKED;
 #endif
 }
 
