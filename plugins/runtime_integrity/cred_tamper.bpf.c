@@ -164,6 +164,14 @@ int runtime_integrity_cred_setuid_hook(u64 *ctx)
 					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
 }
 
+/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted, since it got stricter. */
+int runtime_integrity_seccomp_set(struct pt_regs *ctx)
+{
+	if (!krie_enter())
+		return 0;
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_SECCOMP, KRIE_CAN_KILL, 0);
+}
+
 /* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs
  * where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
 static __always_inline int runtime_integrity_cred_write(struct vfsmount *mount)

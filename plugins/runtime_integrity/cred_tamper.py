@@ -58,7 +58,7 @@ from krie import (
 
 from . import cred_calls
 from .config import RuntimeIntegrityConfig
-from .topic import PREFIX, REFUSES, Topic
+from .topic import KILLS, PREFIX, REFUSES, Topic
 
 _log = logging.getLogger("krie")
 THREADS = 32768
@@ -70,6 +70,7 @@ OPERATIONS = {
     4: "prepare",
     5: "commit",
     6: "capability",
+    7: "seccomp",
 }
 CHANGES = {
     1: "pointer",
@@ -126,7 +127,7 @@ class CredTamper(Event):
         Inline(),
         Doc(
             "what it was about to do, when that was found; `prepare`: copy them, with which fork, exec and all changes "
-            "of credentials begin; `commit`: take new ones"
+            "of credentials begin; `commit`: take new ones; `seccomp`: it has just forbidden itself something"
         ),
     ]
     pad: Pad7 = b""
@@ -188,7 +189,7 @@ def topic() -> Topic:
 
     return Topic(
         CredTamper,
-        (_probe(),),
+        (_probe(), _seccomp()),
         ("seccomp_note.bpf.c", "cred_note.bpf.c", "cred_acting.bpf.c", "cred_tamper.bpf.c", "cred_acts.bpf.c"),
         attach=attach,
         checked=followed.checked,
@@ -230,6 +231,23 @@ def _probe() -> Probe:
     # look like an attack.
     ways = (hooked(AttachType.LSM, hooks), hooked(AttachType.FMOD_RET, functions))
     return Probe(_PROBE, CredTamper, ways, _canary)
+
+
+def _seccomp() -> Probe:
+    """What a thread forbids itself, from when it does: often it is attacked next, and uses no credentials meanwhile.
+
+    By probes at returns, since the kernel asks no hook. One that is left out is made up for at the next comparison.
+    """
+    functions = ("prctl_set_seccomp", "__x64_sys_seccomp", "__ia32_sys_seccomp")
+    programs = tuple(
+        Program(AttachType.KRETPROBE, each, f"{PREFIX}_seccomp_set", argument=number, proven=False, optional=number > 1)
+        for number, each in enumerate(functions, 1)
+    )
+    limits = (
+        "what another thread's call forbids a thread (SECCOMP_FILTER_FLAG_TSYNC) is noted when that is next compared"
+    )
+    way = Alternative("kretprobe", programs, fields=own_fields(CredTamper), can=KILLS, limits=limits)
+    return Probe("seccomp_set", CredTamper, (way,), optional=True)
 
 
 def _canary() -> None:

@@ -7,7 +7,7 @@ from krie.events.operations import OPERATIONS
 
 from . import findings, suite, suites
 
-UNPROVEN = ("smep_smap.", "syscall_table.", "runtime_integrity.look_")
+UNPROVEN = ("smep_smap.", "syscall_table.", "runtime_integrity.look_", "runtime_integrity.seccomp_")
 """How the names of probes begin that no canary can prove alive."""
 ONE_PLACE = ("smep_smap.set_memory_ro_far", "smep_smap.set_memory_rw_far")
 """Second traps in functions that have one call or jump only; `krie doctor` tells that they are missing."""
