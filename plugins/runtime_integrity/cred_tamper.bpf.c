@@ -164,12 +164,23 @@ int runtime_integrity_cred_setuid_hook(u64 *ctx)
 					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
 }
 
-/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted, since it got stricter. */
+/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted. What forbids less than before stays for
+ * the next comparison to tell. */
 int runtime_integrity_seccomp_set(struct pt_regs *ctx)
 {
+	u64 task = (u64)krie_current();
+	struct runtime_integrity_creds *noted;
+	struct runtime_integrity_seccomp now;
+
 	if (!krie_enter())
 		return 0;
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_SECCOMP, KRIE_CAN_KILL, 0);
+	noted = runtime_integrity_shadow.lookup(&task);
+	if (!runtime_integrity_holds(noted))
+		return 0;
+	runtime_integrity_read_seccomp(&now, krie_current());
+	if (!runtime_integrity_laxer(&noted->seccomp, &now))
+		noted->seccomp = now;
+	return 0;
 }
 
 /* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs

@@ -58,7 +58,7 @@ from krie import (
 
 from . import cred_calls
 from .config import RuntimeIntegrityConfig
-from .topic import KILLS, PREFIX, REFUSES, Topic
+from .topic import PREFIX, REFUSES, Topic
 
 _log = logging.getLogger("krie")
 THREADS = 32768
@@ -70,7 +70,6 @@ OPERATIONS = {
     4: "prepare",
     5: "commit",
     6: "capability",
-    7: "seccomp",
 }
 CHANGES = {
     1: "pointer",
@@ -127,7 +126,7 @@ class CredTamper(Event):
         Inline(),
         Doc(
             "what it was about to do, when that was found; `prepare`: copy them, with which fork, exec and all changes "
-            "of credentials begin; `commit`: take new ones; `seccomp`: it has just forbidden itself something"
+            "of credentials begin; `commit`: take new ones"
         ),
     ]
     pad: Pad7 = b""
@@ -234,7 +233,7 @@ def _probe() -> Probe:
 
 
 def _seccomp() -> Probe:
-    """What a thread forbids itself, from when it does: often it is attacked next, and uses no credentials meanwhile.
+    """What a thread forbids itself is noted when it does: often it is attacked next, and uses no credentials meanwhile.
 
     By probes at returns, since the kernel asks no hook. One that is left out is made up for at the next comparison.
     """
@@ -246,8 +245,7 @@ def _seccomp() -> Probe:
     limits = (
         "what another thread's call forbids a thread (SECCOMP_FILTER_FLAG_TSYNC) is noted when that is next compared"
     )
-    way = Alternative("kretprobe", programs, fields=own_fields(CredTamper), can=KILLS, limits=limits)
-    return Probe("seccomp_set", CredTamper, (way,), optional=True)
+    return Probe("seccomp_set", None, (Alternative("kretprobe", programs, limits=limits),), optional=True)
 
 
 def _canary() -> None:
