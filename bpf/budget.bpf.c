@@ -125,8 +125,9 @@ static __always_inline u64 krie_unread_bytes(void)
 	return (u64)krie_ring.ringbuf_reserve(BPF_RB_AVAIL_DATA);
 }
 
-/* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: it is beyond both budgets,
- * and unlike recent ones. Whoever floods a kind could else do one more thing of it unseen. */
+/* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: there is no room in the
+ * ring, or it is beyond both budgets, and unlike recent ones. Whoever floods a kind, or the ring as many users, could else do
+ * one more thing of it unseen. */
 static __always_inline bool krie_goes_unjudged(u32 slot)
 {
 	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
@@ -139,6 +140,8 @@ static __always_inline bool krie_goes_unjudged(u32 slot)
 
 	if (!attempt || !importance || !limits || !(*importance & KRIE_UNJUDGED))
 		return false;
+	if (limits->full_bytes && krie_unread_bytes() >= limits->full_bytes)
+		return true;
 	spender.user = alike.user = krie_payer();
 	budget = krie_budgets.lookup(&spender);
 	if (!budget || budget->next <= now)

@@ -113,6 +113,15 @@ static __always_inline void krie_unpoison(struct krie_process *process)
 		__sync_fetch_and_add(&busy->poisoned, -1);
 }
 
+/* Not one that was prolonged meanwhile: who is poisoned for a while knows when that is over. */
+static __always_inline void krie_expire(struct krie_verdict *verdict)
+{
+	struct krie_verdict *known = krie_poisoned.lookup(&verdict->process);
+
+	if (known && known->until <= verdict->until)
+		krie_unpoison(&verdict->process);
+}
+
 /* What stands already about this operation of the current process: it is poisoned, or a verdict binds it. */
 static __always_inline void krie_standing(u32 kind, struct krie_answer *answer)
 {
@@ -246,6 +255,8 @@ int krie_change(struct bpf_raw_tracepoint_args *ctx)
 		krie_poison(&verdict);
 	if (ctx->args[0] == KRIE_CHANGE_CLEAR)
 		krie_unpoison(&verdict.process);
+	if (ctx->args[0] == KRIE_CHANGE_EXPIRE)
+		krie_expire(&verdict);
 	if (ctx->args[0] == KRIE_CHANGE_FLAGS && busy)
 		busy->flags = ctx->args[1];
 	return 0;

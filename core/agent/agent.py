@@ -134,6 +134,7 @@ class Agent:
             self._enforcing.enforcer,
             self._selection,
             [each.write for each in self._writers.important],
+            self._enforcing.ended,
         )
         self._bus.host = host()
         if self._desk.logs_decisions:

@@ -17,12 +17,14 @@ from ..events.core_maps import Budget, Count, Importance, Limits, Spender
 from ..events.event import EventType, EventTypes
 from ..events.inline import inline_fields
 from ..events.numbers import ONLY, WORD
-from ..kernel.maps import Map
+from ..kernel.maps import Map, possible_cpus
 from ..policy.engine import SEVERE, Rule
 
 COMMON = 0.75
 """Part of the ring that is for all records."""
 _SECOND_NS = 1_000_000_000
+_HEAD_BYTES = 8
+"""The ring puts so many before each record, and rounds up to as many."""
 _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
 )
@@ -87,9 +89,12 @@ class Budgets:
         """Begin to hold back: more than `burst` records of one kind by one user at once, or `per_s`, on one CPU."""
         interval = _SECOND_NS // per_s
         common = int(self._ring_bytes * COMMON)
+        largest = max(self._types[kind].layout.size for kind in self._kinds) + 2 * _HEAD_BYTES
+        # Each CPU may be about to reserve one.
+        full = max(common, self._ring_bytes - (possible_cpus() + 1) * largest)
         seed = secrets.randbits(64) | 1
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
-        self._limits.set(ONLY, Limits(seed, common, *own, *other, _SECOND_NS).encode())
+        self._limits.set(ONLY, Limits(seed, common, full, *own, *other, _SECOND_NS).encode())
 
     def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
         """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,9 +17,11 @@ from ..enforce.enforcer import Carry, Effect
 from ..errors import DecodeError
 from ..events.event import BY_TABLE, Event, EventTypes
 from ..events.given import Told, named
+from ..events.identity import Key
 from ..events.wire import Json
 from ..printable import json_line
 from ..processes.enrich import Enricher
+from ..processes.sensor import ProcessExit
 from ..processes.table import ProcessTable
 from .selection import Selection
 
@@ -74,9 +76,11 @@ class Bus:
         carry_out: Carry,
         selection: Selection,
         important: Iterable[Callable[[str], bool]] = (),
+        ended: Callable[[Key], object] = lambda _process: None,
     ) -> None:
         """`sinks` answer False when they had to drop a line, and count it themselves; `important`: those that get only
-        what `selection` says matters."""
+        what `selection` says matters. `ended` is told of processes all of which have ended."""
+        self._ended = ended
         self._selection, self._important = selection, tuple(important)
         self._carry_out = carry_out
         self._types, self._table, self._enricher = types, table, enricher
@@ -117,9 +121,10 @@ class Bus:
             if event.tgid in self._their_processes:  # what it did before is carried out by what is known of it till now
                 self.settle()
             self._table.feed(event)
+            if isinstance(event, ProcessExit):
+                self._ended(Key(event.tgid, event.start_time))
         elif self.judge.together > 1:
-            self._waiting.append(self._seen(event))
-            self._their_processes.add(event.tgid)
+            self._wait_for([self._seen(event)])
             if len(self._waiting) >= self.judge.together:
                 self.settle()
         else:
@@ -131,8 +136,17 @@ class Bus:
             waiting, self._waiting = self._waiting, []
             self._their_processes.clear()
             decisions = self.judge.decide_many([(each.kind, each.document) for each in waiting])
-            for each, decision in zip(waiting, decisions, strict=True):
-                self._carried_out(each, decision)
+            decided = deque(zip(waiting, decisions, strict=True))
+            try:
+                while decided:
+                    self._carried_out(*decided.popleft())
+            finally:  # what fails costs no other event its decision
+                self._wait_for(each for each, _ in decided)
+
+    def _wait_for(self, seen: Iterable[_Seen]) -> None:
+        for each in seen:
+            self._waiting.append(each)
+            self._their_processes.add(each.event.tgid)
 
     def handle(self, event: Event) -> None:
         """One event: enrich, decide, carry out, journal, observe."""

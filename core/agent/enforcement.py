@@ -19,7 +19,7 @@ from ..enforce.verdicts import Verdict
 from ..errors import KernelError
 from ..events.core_maps import Flags
 from ..events.event import Event, EventTypes
-from ..events.identity import Identity
+from ..events.identity import Identity, Key
 from ..events.operations import OPERATIONS
 from ..kernel.maps import Map
 from ..plugin.manager import Plugins
@@ -163,9 +163,11 @@ class Enforcing:
     def tick(self) -> list[Told]:
         """Once a second: end what is over; returns what happened since the last time."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for verdict in (*self._verdicts.poisoned(), *self._verdicts.bound()):
+        for verdict in self._verdicts.poisoned():
             if verdict.until <= now:
-                self._verdicts.clear(verdict)
+                self._verdicts.expire(verdict)
+        self.enforcer.tick(now)
+        self._breakers.tick()
         host = self._verdicts.host()
         if host is not None and host.until <= now:
             self._verdicts.free_host()
@@ -174,6 +176,13 @@ class Enforcing:
             tell_refusals(counts, self._rules, self._pending)
         self.guarding.tick()
         return self._pending.take()
+
+    def ended(self, process: Key) -> None:
+        """All of a process has ended."""
+        try:
+            self.enforcer.ended(process)
+        except KernelError as error:
+            _log.error("what was decided about a process that ended stays for now: %s", error)
 
     def _close_executables(self) -> None:
         self._executables.close()

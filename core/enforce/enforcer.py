@@ -10,10 +10,12 @@ from typing import Protocol
 from ..config import EnforcementConfig
 from ..decision import Action, Decision, FiredRule, Mode, Scope, merge
 from ..errors import KernelError
+from ..events.core_maps import Done
 from ..events.event import BY_TABLE, DONE, INFLUENCED, Event
 from ..events.identity import Identity, Key
 from ..processes.principal import PrincipalOf
 from . import kill
+from .bound import Bound
 from .breaker import CircuitBreaker
 from .verdicts import Verdict
 
@@ -65,6 +67,13 @@ class Tables(Protocol):
 
     def clear(self, verdict: Verdict) -> None:
         """Take one back."""
+
+
+def _failed_in_kernel(rule: FiredRule, event: Event) -> bool:
+    """Whether a program in the kernel decided this and could not do it, as when a thread that ends takes no signal."""
+    killing = rule.action is Action.KILL and event.done & Done.KILL_FAILED
+    poisoning = rule.scope is Scope.PROCESS and event.done & Done.POISON_FAILED
+    return bool(killing or poisoning)
 
 
 def would(decision: Decision) -> tuple[str, ...]:
@@ -127,6 +136,10 @@ class Enforcer:
         self._config, self._verdicts, self._breaker, self._rules = config, verdicts, breaker, rules
         self._never = {1: "tgid 1", agent_tgid: "the agent"}
         self._ability, self._decided, self._principal_of = ability, decided, principal_of
+        self._killer = kill.Killer()
+        self._poisoned: dict[Key, Verdict] = {}
+        """By the agent, and not known to have ended."""
+        self.bound = Bound(verdicts)
         self.protected: Mapping[Identity, str] = {}
         """Executables that are spared, replaced with each policy."""
         self.contained = 0
@@ -146,9 +159,11 @@ class Enforcer:
         if ability.restore is not None and decision.action is Action.OVERRIDE:
             why_not = ability.restore(event)
             return Effect(ability.mode, (*done, "restored" if why_not is None else f"failed: {why_not}"))
-        process, now = Key(event.tgid, event.start_time), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         rules = [each for each in decision.rules if each.action >= Action.OVERRIDE]
-        in_kernel = self._decided(event)  # what these say was done there, or spared there
+        decided = self._decided(event)
+        # What these say was done there, or spared there.
+        in_kernel = decided - {each.id for each in rules if _failed_in_kernel(each, event)}
         if why := self._spared(event):
             if "refused" in done and all(each.id in in_kernel and not each.beyond_refusing for each in rules):
                 return Effect(ability.mode, tuple(done))  # as a program that the kernel itself starts is
@@ -160,8 +175,19 @@ class Enforcer:
         done += [_TRIPPED] if spared else []
         if left:
             allowed = merge(left, tier=decision.tier, revision=decision.revision)
-            done += [word for word in self._carry_out(process, event.kind, allowed, ability, now) if word not in done]
+            done = list(dict.fromkeys([*done, *self._carry_out(event, allowed, ability, now)]))
         return Effect(ability.mode, tuple(done), would(decision) if spared else ())
+
+    def ended(self, process: Key) -> None:
+        """All of a process has ended: what was decided about it needs no room any more. Raises `KernelError`."""
+        self.bound.ended(process)
+        if (verdict := self._poisoned.pop(process, None)) is not None:
+            self._verdicts.clear(verdict)
+
+    def tick(self, now: int) -> None:
+        """End verdicts on operations that are over. `now`: ns since boot. Raises `KernelError`."""
+        self.bound.tick(now)
+        self._poisoned = {process: verdict for process, verdict in self._poisoned.items() if verdict.until > now}
 
     def _tripped(self, rules: Iterable[FiredRule], event: Event, now: int) -> frozenset[str]:
         """Ids of the rules that may do no more than refuse. All that go beyond it are counted, the kernel's too."""
@@ -182,51 +208,63 @@ class Enforcer:
         program = self.protected.get(identity)
         return f"protected program {program}" if program is not None else ""
 
-    def _carry_out(self, process: Key, kind: int, decision: Decision, ability: Ability, now: int) -> Iterator[str]:
+    def _carry_out(self, event: Event, decision: Decision, ability: Ability, now: int) -> Iterator[str]:
+        """Each step by itself: a table that is full, or a descriptor that cannot be had, must not prevent a kill."""
+        process = Key(event.tgid, event.start_time)
         rule = self._rules.number(min(each.id for each in decision.rules if each.action == decision.action))
         errno = decision.errno or 1
-        try:
-            if decision.scope is Scope.HOST:
-                yield self._bind_host(decision, rule, errno, now)
-            with kill.held(process) as descriptor:
-                if decision.scope is Scope.PROCESS:
-                    until = now + decision.ttl_s * _SECOND
-                    yield from self._poison(Verdict(process, 0, until, rule, errno), descriptor)
-                if decision.action is Action.KILL:
-                    yield "killed" if kill.kill(descriptor) else "signalled"
-                elif decision.scope is Scope.EVENT:
-                    yield self._bind(
-                        Verdict(process, kind, now + self._config.verdict_s * _SECOND, rule, errno), ability
-                    )
-        except kill.Gone:
-            yield "failed: the process had ended"
-        except (KernelError, OSError) as error:
-            yield f"failed: {error}"
+        if decision.scope is Scope.HOST:
+            yield from _tried(self._bind_host(decision, rule, errno, now))
+        if decision.scope is Scope.PROCESS:
+            yield from _tried(self._poison(Verdict(process, 0, now + decision.ttl_s * _SECOND, rule, errno)))
+        if decision.action is Action.KILL:
+            yield from _tried(self._kill(process))
+        elif decision.scope is Scope.EVENT:
+            until = now + self._config.verdict_s * _SECOND
+            yield from _tried(self._bind(Verdict(process, event.kind, until, rule, errno), ability, event))
 
-    def _poison(self, verdict: Verdict, descriptor: int) -> Iterator[str]:
+    def _poison(self, verdict: Verdict) -> Iterator[str]:
         if not self._verdicts.poison(verdict):
             yield "failed: the table of poisoned processes is full"
             return
-        # After it was poisoned. If the kernel side saw its end before, nobody takes it out of the table again.
-        if kill.ended(descriptor, kill.DIES_WITHIN_MS if kill.exiting(verdict.process) else 0):
+        # After it was poisoned: the kernel's side, which takes ended processes out, may have seen its end before.
+        if kill.gone(verdict.process):
             self._verdicts.clear(verdict)
             raise kill.Gone
+        self._poisoned[verdict.process] = verdict
         yield "poisoned"
         if not self.contained:
             yield "failed: no guarded operation can be refused here"
 
-    def _bind(self, verdict: Verdict, ability: Ability) -> str:
-        if not ability.refuses:
-            return "failed: the probe cannot refuse here"
-        self._verdicts.bind(verdict)
-        return "bound"
+    def _kill(self, process: Key) -> Iterator[str]:
+        with kill.held(process) as descriptor:
+            yield "killed" if self._killer.kill(descriptor) else "signalled"
 
-    def _bind_host(self, decision: Decision, rule: int, errno: int, now: int) -> str:
+    def _bind(self, verdict: Verdict, ability: Ability, event: Event) -> Iterator[str]:
+        if not ability.refuses:
+            yield "failed: the probe cannot refuse here"
+            return
+        with kill.held(verdict.process):
+            self.bound.bind(verdict, self._principal_of(event))
+        yield "bound"
+
+    def _bind_host(self, decision: Decision, rule: int, errno: int, now: int) -> Iterator[str]:
         if not self._config.host_scope:
-            return "failed: enforcement.host_scope is not set"
-        if not decision.ttl_s:
-            return "failed: scope host needs ttl_s"
-        if not self.contained:
-            return "failed: no guarded operation can be refused here"
-        self._verdicts.bind_host(Verdict(Key(0, 0), 0, now + decision.ttl_s * _SECOND, rule, errno))
-        return "host"
+            yield "failed: enforcement.host_scope is not set"
+        elif not decision.ttl_s:
+            yield "failed: scope host needs ttl_s"
+        elif not self.contained:
+            yield "failed: no guarded operation can be refused here"
+        else:
+            self._verdicts.bind_host(Verdict(Key(0, 0), 0, now + decision.ttl_s * _SECOND, rule, errno))
+            yield "host"
+
+
+def _tried(step: Iterator[str]) -> Iterator[str]:
+    """One step, which fails for itself alone."""
+    try:
+        yield from step
+    except kill.Gone:
+        yield "failed: the process had ended"
+    except (KernelError, OSError) as error:
+        yield f"failed: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from ..events.identity import Key
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_PF_EXITING = 4
 DIES_WITHIN_MS = 50
 """How long to wait for the end of whoever got the signal: nothing else is decided meanwhile."""
+_PATIENT_PART = 10
+"""Whoever dies slowly may have others wait for one part of so many of the time."""
 
 
 class Gone(Exception):
@@ -36,6 +38,17 @@ def held(process: Key) -> Iterator[int]:
         os.close(descriptor)
 
 
+def gone(process: Key) -> bool:
+    """Whether it has ended. One that cannot be asked about, for want of descriptors, has not."""
+    try:
+        with held(process) as descriptor:
+            return ended(descriptor)
+    except Gone:
+        return True
+    except OSError:
+        return False
+
+
 def ended(descriptor: int, wait_ms: int = 0) -> bool:
     """Whether the process of a pidfd has ended."""
     poll = select.poll()
@@ -43,28 +56,30 @@ def ended(descriptor: int, wait_ms: int = 0) -> bool:
     return bool(poll.poll(wait_ms))
 
 
-def exiting(process: Key) -> bool:
-    """Whether its first thread is on its way out: whoever follows ends of processes may have seen this one's."""
-    try:
-        text = Path(f"/proc/{process.tgid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return bool(int(text.rpartition(")")[2].split()[6]) & _PF_EXITING)
+class Killer:
+    """Sends SIGKILL, and waits a moment for what it does."""
 
+    def __init__(self) -> None:
+        """It has waited for nobody."""
+        self._patient_from = 0.0
 
-def kill(descriptor: int) -> bool:
-    """Send SIGKILL; True when the process has ended, False when only the signal is known to be sent.
-
-    Raises `Gone`, `OSError`.
-    """
-    with suppress(InterruptedError):
-        if ended(descriptor):
-            raise Gone
-    try:
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    except ProcessLookupError:
-        raise Gone from None
-    return ended(descriptor, DIES_WITHIN_MS)
+    def kill(self, descriptor: int) -> bool:
+        """True when the process has ended, False when only the signal is known to be sent. Raises `Gone`, `OSError`."""
+        with suppress(InterruptedError):
+            if ended(descriptor):
+                raise Gone
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        except ProcessLookupError:
+            raise Gone from None
+        began = time.monotonic()
+        if began < self._patient_from:
+            return ended(descriptor)
+        if ended(descriptor, DIES_WITHIN_MS):
+            return True
+        now = time.monotonic()
+        self._patient_from = now + _PATIENT_PART * (now - began)
+        return False
 
 
 def _started_at(process: Key) -> bool:

@@ -72,6 +72,11 @@ class Verdicts:
         else:
             self._change((Change.CLEAR, key.tgid, key.start_time, 0, 0, 0))
 
+    def expire(self, verdict: Verdict) -> None:
+        """Take poison back, unless it was prolonged since this was read of it."""
+        key = verdict.process
+        self._change((Change.EXPIRE, key.tgid, key.start_time, verdict.until, 0, 0))
+
     def set_poison_time(self, poison_ns: int) -> None:
         """Time that poison by programs in the kernel lasts."""
         self._settings.set(ONLY, replace(self._set, poison_ns=poison_ns).encode())

@@ -1,6 +1,7 @@
 """Whoever floods a kind hides nothing of it: where only the agent would know whether to refuse, nothing goes by it."""
 
 import json
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +78,8 @@ class Site:
     def __init__(self, folder: Path, python: Interpreter) -> None:
         self.folder, self.python = folder, python
 
-    def agent(self, action: str) -> RunningAgent:
-        folder = self.folder / action
+    def agent(self, action: str, name: str = "", **options: object) -> RunningAgent:
+        folder = self.folder / (name or action)
         folder.mkdir(mode=0o700)
         (folder / "policy").mkdir()
         (folder / "policy/site.rego").write_text(RULES % action)
@@ -87,7 +88,7 @@ class Site:
         return RunningAgent(
             folder,
             plugins={"example": {"mode": "enforce"}},
-            agent={"user_burst": BURST, "user_rate": 1},
+            agent={"user_burst": BURST, "user_rate": 1, **options},
             policies=[folder / "policy"],
             plugin_folders=[example.write(folder / "plugin", places, PROGRAM, canary, FIELDS)],
         )
@@ -103,9 +104,16 @@ def site(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
     Path(SYSCTL).write_text(before)
 
 
-def written(site: Site, victims: Victims, agent: RunningAgent, first: int, count: int) -> tuple[list[int], list[int]]:
-    """Errors of writes, each of another number, and the numbers that were told."""
-    tgid, errors = json.loads(victims.run(WRITES, json.dumps([first, count]), interpreter=site.python).stdout)
+def written(
+    site: Site, victims: Victims, agent: RunningAgent, first: int, count: int, *, stopped: bool = False
+) -> tuple[list[int], list[int]]:
+    """Errors of writes, each of another number, and the numbers that were told. `stopped`: the agent is meanwhile."""
+    if stopped:
+        agent.process.send_signal(signal.SIGSTOP)
+    try:
+        tgid, errors = json.loads(victims.run(WRITES, json.dumps([first, count]), interpreter=site.python).stdout)
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
     agent.settle()
     lines = agent.lines("example.seen", lambda line: line["process"]["tgid"] == tgid)
     return errors, [line["event"]["number"] for line in lines if "refused" not in line["done"]]
@@ -117,6 +125,16 @@ def test_what_the_agent_cannot_be_told_of_is_refused(site: Site, victims: Victim
         went = [FIRST + 10 + number for number, error in enumerate(errors) if not error]
         assert went == told
         assert len(went) < COUNT
+        assert {*errors} == {0, 11 if features.set_retval else 1}
+
+
+def test_where_the_ring_is_full_it_is_refused(site: Site, victims: Victims, features: Features) -> None:
+    """Whoever has many users has as many budgets: none of them is used up."""
+    with site.agent("override", "full", user_burst=1_000_000, user_rate=1_000_000, ring_mib=1) as agent:
+        errors, told = written(site, victims, agent, FIRST + 10, 30 * COUNT, stopped=True)
+        went = [FIRST + 10 + number for number, error in enumerate(errors) if not error]
+        assert went == told
+        assert COUNT < len(went) < 30 * COUNT
         assert {*errors} == {0, 11 if features.set_retval else 1}
 
 

@@ -35,7 +35,7 @@ from krie.timings import Timings
 AGENT = 77
 NOBODY = Path("/proc/sys")
 """A folder without processes."""
-_POISON, _CLEAR, _FLAGS = 1, 2, 3
+_POISON, _CLEAR, _FLAGS, _EXPIRE = 1, 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,10 @@ class KernelSide:
         _, flags = struct.unpack("=II", self.maps["krie_busy"].get(bytes(4)) or bytes(8))
         if command == _POISON:
             self.content["krie_poisoned"][key] = key + struct.pack("=QII", until, rule, errno)
+        elif command == _EXPIRE:
+            known = self.content["krie_poisoned"].get(key)
+            if known is not None and struct.unpack_from("=Q", known, len(key))[0] <= until:
+                del self.content["krie_poisoned"][key]
         elif command == _CLEAR:
             self.content["krie_poisoned"].pop(key, None)
         elif command == _FLAGS:

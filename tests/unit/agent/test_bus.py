@@ -13,7 +13,7 @@ from krie.decision import Mode, merge
 from krie.enforce.enforcer import Effect, would
 from krie.events.agent import AGENT_EVENTS, Loss, OwnEvents
 from krie.events.event import BY_TABLE, EventTypes
-from krie.events.identity import Identity
+from krie.events.identity import Identity, Key
 from krie.events.wire import Json, text_of
 from krie.kernel.cgroups import Cgroups
 from krie.plugins.runtime_integrity.bpf_call import BpfCall
@@ -116,6 +116,38 @@ def test_the_journals_shape() -> None:
     assert line["process"]["program"] == "tool"
     assert (line["event"]["name"], line["event"]["new"]) == ("kernel/x", "1\n")
     assert "kind" not in line["event"]
+
+
+def test_what_fails_of_one_event_costs_no_other_its_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting()
+    setting.judge.together = 3
+    carried_out: list[int] = []
+
+    def fail_at_first(event: Event, decision: Decision) -> Effect:
+        carried_out.append(event.tgid)
+        if carried_out == [1]:
+            raise MemoryError
+        return observe(event, decision)
+
+    monkeypatch.setattr(setting.bus, "_carry_out", fail_at_first)
+    for tgid in (1, 2):
+        setting.bus.take(encode(build(SysctlWrite, tgid=tgid)))
+    with pytest.raises(MemoryError):
+        setting.bus.take(encode(build(SysctlWrite, tgid=3)))
+    setting.bus.settle()
+    assert carried_out == [1, 2, 3]
+    assert [line["process"]["tgid"] for line in setting.lines] == [2, 3]
+
+
+def test_ends_of_processes_are_told() -> None:
+    setting = Setting()
+    ended: list[Key] = []
+    bus = Bus(
+        TYPES, setting.table, setting.enricher, setting.judge, [], [], observe, setting.selection, [], ended.append
+    )
+    for kind in (ProcessFork, ProcessExec, ProcessExit):
+        bus.take(encode(build(kind, tgid=5, start_time=50)))
+    assert ended == [Key(5, 50)]
 
 
 def test_policies_see_what_the_schemas_say() -> None:

@@ -17,6 +17,7 @@ from krie.events.identity import Identity, Key
 from krie.events.operations import OPERATIONS
 from krie.policy.policy import Policy
 from krie.processes.executables import Executables
+from krie.processes.principal import Principal
 from krie.testing.events import build
 from krie.tier.candidate import Candidate
 from krie.tier.domain import Numbers
@@ -77,8 +78,9 @@ def test_what_is_over_ends_and_the_rest_stays(debugfs: Path) -> None:
     tables = setting.armed.verdicts
     tables.poison(Verdict(ONE, 0, now() - 1, 1, 1))
     tables.poison(Verdict(OTHER, 0, later(), 1, 1))
-    tables.bind(Verdict(ONE, Sample.KIND, later(), 1, 1))
-    tables.bind(Verdict(OTHER, Sample.KIND, now() - 1, 1, 1))
+    bound = setting.enforcing.enforcer.bound
+    bound.bind(Verdict(ONE, Sample.KIND, later(), 1, 1), Principal("user", 1000))
+    bound.bind(Verdict(OTHER, Sample.KIND, now() - 1, 1, 1), Principal("user", 1000))
     tables.bind_host(Verdict(Key(0, 0), 0, later(), 1, 1))
     setting.enforcing.tick()
     assert setting.verdicts == {(OTHER, 0), (ONE, Sample.KIND)}
@@ -87,6 +89,22 @@ def test_what_is_over_ends_and_the_rest_stays(debugfs: Path) -> None:
     setting.enforcing.tick()
     assert tables.host() is None
     assert Flags.GUARD in tables.flags()
+
+
+def test_poison_that_was_prolonged_meanwhile_stays(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a program, between the look at its time and its end."""
+    setting = Setting(debugfs).started()
+    tables = setting.armed.verdicts
+    tables.poison(Verdict(ONE, 0, now() - 1, 1, 1))
+    real = tables.expire
+
+    def prolonged(verdict: Verdict) -> None:
+        tables.poison(Verdict(ONE, 0, later(), 1, 1))
+        real(verdict)
+
+    monkeypatch.setattr(tables, "expire", prolonged)
+    setting.enforcing.tick()
+    assert setting.verdicts == {(ONE, 0)}
 
 
 def test_protected_programs_are_known_by_file_and_replaced_with_the_policy(

@@ -38,7 +38,7 @@ class Remembering:
         self.host.append(verdict)
 
     def clear(self, verdict: Verdict) -> None:
-        self.poisoned.remove(verdict)
+        (self.bound if verdict.kind else self.poisoned).remove(verdict)
 
 
 class Setting:

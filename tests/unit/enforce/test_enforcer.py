@@ -1,5 +1,6 @@
 """From decisions to what was done, against tables that only remember, and on real processes of the test's own."""
 
+import errno
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from krie import Action, FiredRule, Scope
 from krie.decision import Mode, merge
 from krie.enforce import kill
 from krie.enforce.enforcer import Ability, RuleNumbers, would
+from krie.errors import KernelError
 from krie.events.event import Event
 from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
@@ -79,21 +81,85 @@ def test_a_process_that_ended_is_not_poisoned(victim: int) -> None:
     assert setting.untouched
 
 
-def test_a_process_that_is_ending_is_not_left_poisoned(victim: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel side saw its end before it was poisoned, and its pidfd tells of it a moment later."""
+def test_a_process_that_ended_is_not_left_poisoned(victim: int) -> None:
+    """The kernel side saw its end before it was poisoned, and the agent's record of it comes later."""
     setting = Setting()
-    monkeypatch.setattr(kill, "exiting", lambda _process: True)
-    monkeypatch.setattr(kill, "ended", lambda _descriptor, wait_ms=0: wait_ms > 0)
-    assert setting.done(by(victim), decided(Action.OVERRIDE, Scope.PROCESS)) == ["failed: the process had ended"]
+    assert setting.done(by(victim), decided(Action.OVERRIDE, Scope.PROCESS)) == ["poisoned"]
+    setting.enforcer.ended(Key(victim, start_time(victim)))
+    assert setting.untouched
+    setting.enforcer.ended(Key(victim, start_time(victim)))  # and nothing is cleared twice
+
+
+def test_verdicts_end_with_their_process(victim: int) -> None:
+    setting = Setting()
+    assert setting.done(by(victim), decided(Action.OVERRIDE)) == ["bound"]
+    setting.enforcer.ended(Key(victim + 1, start_time(victim)))
+    assert len(setting.tables.bound) == 1
+    setting.enforcer.ended(Key(victim, start_time(victim)))
     assert setting.untouched
 
 
-def test_who_is_ending(victim: int) -> None:
-    key = Key(victim, start_time(victim))
-    assert not kill.exiting(key)
-    os.kill(victim, signal.SIGKILL)
-    os.waitid(os.P_PID, victim, os.WEXITED | os.WNOWAIT)
-    assert kill.exiting(key)
+def test_nobody_waits_for_a_thread_that_ended(victim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ends his first thread only is alive, and was waited for at each decision."""
+    setting = Setting()
+    waits: list[int] = []
+    real = kill.ended
+
+    def ended(descriptor: int, wait_ms: int = 0) -> bool:
+        waits.append(wait_ms)
+        return real(descriptor, wait_ms)
+
+    monkeypatch.setattr(kill, "ended", ended)
+    assert setting.done(by(victim), decided(Action.OVERRIDE, Scope.PROCESS)) == ["poisoned"]
+    assert waits == [0]
+
+
+def test_whoever_dies_slowly_is_waited_for_now_and_then(victim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    now = [100.0]
+
+    def ended(_descriptor: int, wait_ms: int = 0) -> bool:
+        waits.append(wait_ms)
+        now[0] += wait_ms / 1000
+        return False
+
+    monkeypatch.setattr(kill, "ended", ended)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda *_: None)
+    killer = kill.Killer()
+    for _ in range(20):
+        assert not killer.kill(0)
+        now[0] += 0.03
+    assert sum(waits) <= 2 * kill.DIES_WITHIN_MS
+
+
+@pytest.mark.parametrize("broken", ["poison", "bind_host", "pidfd"])
+@pytest.mark.parametrize("error", [KernelError("writing a map", errno.ENOMEM), OSError(errno.EMFILE, "no room")])
+def test_what_fails_keeps_nothing_stronger_from_being_done(
+    victim: int, broken: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise error
+
+    setting = Setting(host_scope=True)
+    scope = Scope.HOST if broken == "bind_host" else Scope.PROCESS
+    if broken == "pidfd":
+        monkeypatch.setattr(kill, "gone", fail)
+    else:
+        monkeypatch.setattr(setting.tables, broken, fail)
+    assert setting.done(by(victim), decided(Action.KILL, scope, 60)) == [f"failed: {error}", "killed"]
+    assert not lives(victim)
+
+
+def test_without_a_descriptor_a_process_is_poisoned_all_the_same(victim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_tgid: int) -> int:
+        raise OSError(errno.EMFILE, "no room")
+
+    setting = Setting()
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    done = setting.done(by(victim), decided(Action.KILL, Scope.PROCESS, 60))
+    assert done == ["poisoned", f"failed: [Errno {errno.EMFILE}] no room"]
+    assert len(setting.tables.poisoned) == 1
 
 
 @pytest.mark.parametrize(("tgid", "why"), [(1, "tgid 1"), (AGENT, "the agent")], ids=["init", "agent"])

@@ -44,6 +44,17 @@ def test_what_the_kernel_decided_is_not_done_again(victim: int) -> None:
     assert setting.done(event, both) == ["refused", "bound"]
 
 
+@pytest.mark.parametrize(("done", "left"), [(2 | 8, ["poisoned", "killed"]), (4 | 16, ["killed", "poisoned"])])
+def test_what_the_kernel_decided_and_could_not_do_is_done(victim: int, done: int, left: list[str]) -> None:
+    """A thread that ends takes no signal, and its process goes on."""
+    setting = Setting()
+    setting.in_kernel = frozenset({"R1"})
+    event = by(victim, done=done, decided_by=BY_TABLE, errno=1)
+    words = setting.done(event, decided(Action.KILL, Scope.PROCESS, 60))
+    assert [each for each in words if not each.startswith("failed")] == left
+    assert not lives(victim)
+
+
 def test_whom_the_kernel_spared_is_spared(victim: int) -> None:
     setting = Setting()
     setting.in_kernel = frozenset({"R1"})
