@@ -22,6 +22,8 @@ class Breakers:
     def __init__(self, config: EnforcementConfig, tier: KernelTier, pending: Pending) -> None:
         """None is tripped."""
         self._config, self._tier, self._pending = config, tier, pending
+        self._behind = False
+        """The kernel's tables did not take what is tripped, or no longer is."""
         period_ns = config.breaker_period_s * _SECOND
         self.circuit = CircuitBreaker(config.breaker_processes, period_ns, self._tripped)
         """Counts whom rules hit; the enforcer tells it."""
@@ -35,6 +37,11 @@ class Breakers:
         if rearmed:
             self._hold_back()
         return rearmed
+
+    def tick(self) -> None:
+        """Once a second: what the kernel's tables did not take is tried again."""
+        if self._behind:
+            self._hold_back()
 
     def status(self) -> list[dict[str, Any]]:
         """For `krie status`."""
@@ -64,4 +71,8 @@ class Breakers:
         try:
             self._tier.only_refuse(tripped)
         except (KernelError, PolicyError) as error:
-            _log.error("the kernel's tables stay as they are, tripped breakers included: %s", error)
+            if not self._behind:
+                _log.error("the kernel's tables stay as they are, tripped breakers included: %s", error)
+            self._behind = True
+            return
+        self._behind = False

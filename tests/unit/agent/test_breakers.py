@@ -43,5 +43,9 @@ def test_tables_that_cannot_be_changed_are_an_error_and_no_end(debugfs: Path, ca
     setting.kernel.full = True
     for process in (ONE, OTHER):
         setting.hit(process)
-    assert "the kernel's tables stay as they are, tripped breakers included" in caplog.text
     assert [each["state"] for each in setting.told(Breaker)] == ["tripped"]
+    assert caplog.text.count("the kernel's tables stay as they are, tripped breakers included") == 1
+    assert setting.held_back == []
+    setting.kernel.full = False
+    assert setting.told(Breaker) == []  # at the next tick
+    assert setting.held_back == ["KILLS"]
