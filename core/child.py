@@ -62,10 +62,12 @@ class Link:
 
     def send_bytes(self, body: bytes, timeout_s: float | None = None) -> None:
         """The same for bytes."""
-        self.socket.settimeout(timeout_s)
         try:
+            self.socket.settimeout(timeout_s)
             self.socket.sendall(_LENGTH.pack(len(body)) + body)
-        except (BrokenPipeError, ConnectionResetError) as error:
+        except TimeoutError:
+            raise
+        except OSError as error:
             raise ChildEnded from error
 
     def receive_bytes(self, timeout_s: float | None = None, meanwhile: Callable[[], object] = list) -> bytes:
@@ -82,15 +84,15 @@ class Link:
 
     def _receive_piece(self, end: float | None, meanwhile: Callable[[], object]) -> None:
         left = None if end is None else end - time.monotonic()
-        self.socket.settimeout(None if left is None else max(1e-6, min(left, _SLICE_S)))
         try:
+            self.socket.settimeout(None if left is None else max(1e-6, min(left, _SLICE_S)))
             piece = self.socket.recv(_PIECE)
         except TimeoutError:
             meanwhile()
             if left is not None and left <= _SLICE_S:
                 raise
             return
-        except ConnectionResetError as error:
+        except OSError as error:
             raise ChildEnded from error
         if not piece:
             raise ChildEnded

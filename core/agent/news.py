@@ -41,6 +41,7 @@ class News:
         faults = self._faults.take()
         for fault in faults:
             self._reports.plugin(fault)
+        self._in_force.tick()
         failed_policy = self._in_force.tell_failures()
         other_engine = self._in_force.tell_engine()
         services = self.tell_services()

@@ -50,6 +50,7 @@ class PolicyInForce:
         self._selection, self._budgets = selection, budgets
         self._reports, self._health = reports, health
         self.policy: Policy = first.policy
+        self._untold: Candidate | None = None
         self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._tell_services(first)
         self._selection.policy_changed(self.policy.rules)
@@ -65,15 +66,25 @@ class PolicyInForce:
         prepared = self._enforcing.prepare(candidate)
         self.tell_failures()  # of the policy before this one
         self._enforcing.take_over(prepared)
-        self._files.adopt(candidate)
-        self._tell_services(candidate)
+        # Who decides, at once: whatever fails of the rest, the bus must not ask an evaluator that is closed.
         self._remembered += self.policy.remembered
         self.policy = self._bus.judge = candidate.policy
         self._selection.policy_changed(self.policy.rules)
+        self._untold = candidate
+        self.tick()
+        self._tell_services(candidate)
+        self._files.adopt(candidate)
+
+    def tick(self) -> None:
+        """Once a second: tell the kernel what of a new policy matters, if it did not take that before."""
+        if self._untold is None:
+            return
         try:
-            self._tell_kernel(candidate)
+            self._tell_kernel(self._untold)
         except KernelError as error:  # the budgets go on by the rules before these
-            _log.error("the kernel was not given the kinds that matter to the new policy: %s", error)
+            _log.error("the kernel was not given the kinds that matter to the new policy, and will be: %s", error)
+        else:
+            self._untold = None
 
     def tell_failures(self) -> bool:
         """Tell what it could not decide since the last time; returns whether there was anything."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import pytest
 from krie.child import Child, ChildEnded, Link, forked
@@ -27,6 +28,18 @@ def test_a_child_that_raises_says_what() -> None:
         child.receive(PATIENCE_S)
     assert "exited with status 1" in child.end()
     assert "ZeroDivisionError" in child.end()
+
+
+def test_a_socket_that_is_closed_is_a_child_that_ended() -> None:
+    """Whatever the error: who asks it must decide otherwise, and not fail."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        link = Link(ours)
+        link.close()
+        with pytest.raises(ChildEnded):
+            link.send(1, PATIENCE_S)
+        with pytest.raises(ChildEnded):
+            link.receive(PATIENCE_S)
 
 
 def test_large_values_and_slow_readers() -> None:

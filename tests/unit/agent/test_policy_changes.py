@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from krie import KernelError
 from krie.testing.patience import PATIENCE_S
+from krie.tier.candidate import Candidate
 
 from .setting import BATCH, RULE, Records, Setting, kinds
 
@@ -80,6 +81,51 @@ def test_a_policy_that_the_kernel_does_not_take_is_refused_and_let_go(setting: S
     refused, seen = setting.journal(agent)[1:]
     assert (refused["event"]["state"], "ENOMEM" in refused["event"]["reason"]) == ("refused", True)
     assert [each["id"] for each in seen["decision"]["rules"]] == ["R1"]
+
+
+def test_whatever_fails_behind_the_swap_the_new_policy_decides(setting: Setting) -> None:
+    agent = setting.start()
+    setting.rule("R2")
+
+    candidates: list[Candidate] = []
+
+    def fail(candidate: Candidate) -> None:
+        candidates.append(candidate)
+        raise OSError(5, "injected")
+
+    vars(agent._policy_files)["adopt"] = fail
+    agent._reload.begin()
+    with pytest.raises(OSError, match="injected"):
+        agent._reload.finish(PATIENCE_S)
+    setting.happens()
+    agent._inbox.drain()
+    assert [each["id"] for each in setting.journal(agent)[-1]["decision"]["rules"]] == ["R2"]
+    (candidate,) = candidates
+    assert candidate.evaluator is not None
+    candidate.evaluator.close()
+
+
+def test_what_the_kernel_was_not_told_of_a_policy_is_told_later(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = setting.start()
+    in_force = agent._in_force
+    told: list[object] = []
+
+    def matter(*arguments: object) -> None:
+        told.append(arguments)
+        if len(told) == 1:
+            raise KernelError("writing a map", 12)
+
+    vars(agent._budgets)["matter"] = matter
+    setting.rule("R2")
+    agent._reload.begin()
+    agent._reload.finish(PATIENCE_S)
+    assert "the kernel was not given the kinds that matter to the new policy, and will be" in caplog.text
+    for _ in range(2):
+        in_force.tick()
+    assert len(told) == 2
+    assert told[0] == told[1]
 
 
 def test_an_end_while_a_policy_is_compiled_leaves_nothing(tmp_path: Path) -> None:
