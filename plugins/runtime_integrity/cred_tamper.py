@@ -6,16 +6,15 @@ its users, opens a file for writing, makes, renames, removes or changes one, and
 whenever the kernel makes new credentials of the old ones, and when they replace them: nothing is noted as legal that
 was derived from what was tampered with, whatever the transition (prctl, capset, keyctl, unshare, fork, exec).
 
-Limits: who only reads what his tampered user owns, or signals or traces that user's processes, is not compared, as the
-kernel asks for no capability. A call of commit_creds() by an exploit is a legal transition here, and so is a change of
-new credentials between their making and their commit; who writes the old ones and puts them back within the instant in
-which the kernel copies them is not seen either. What threads older than the agent have is believed at first sight.
-Swapping only the subjective credentials (task->cred) is seen at exec, setuid and commit, in children that are made
-then, and in the system calls of cred_calls.py, but not of who has rings of io_uring. Workers of io_uring write by
-subjective ones, those of whoever asked: before Linux 5.12, where they are the kernel's own threads, what they write for
-somebody who tampered is not seen; since then it is not where his credentials were replaced as a whole after the worker
-was born. Of the initial user namespace only is judged whether it was made a child, and who gains. What is noted lies in
-kernel memory, too.
+Limits: who only reads what his tampered user owns is not compared, as the kernel asks for no capability. A call of
+commit_creds() by an exploit is a legal transition here, and so is a change of new credentials between their making
+and their commit; who writes the old ones and puts them back within the instant in which the kernel copies them is not
+seen either. What threads older than the agent have is believed at first sight. Swapping only the subjective
+credentials (task->cred) is seen at exec, setuid and commit, in children that are made then, and in the system calls
+of cred_calls.py, but not of who has rings of io_uring. Workers of io_uring write by subjective ones, those of whoever
+asked: before Linux 5.12, where they are the kernel's own threads, what they write for somebody who tampered is not
+seen; since then it is not where his credentials were replaced as a whole after the worker was born. Of the initial
+user namespace only is judged whether it was made a child, and who gains. What is noted lies in kernel memory, too.
 
 What seccomp forbids a thread is noted and compared at the same places: it only gets more.
 
@@ -31,6 +30,7 @@ import logging
 import os
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -70,6 +70,8 @@ OPERATIONS = {
     4: "prepare",
     5: "commit",
     6: "capability",
+    7: "ptrace",
+    8: "signal",
 }
 CHANGES = {
     1: "pointer",
@@ -216,6 +218,8 @@ def _probe() -> Probe:
         "exec": "bprm_check_security",
         "setuid": "task_fix_setuid",
         "capable": "capable",
+        "ptrace": "ptrace_access_check",
+        "signal": "task_kill",
     }
     limits = "who writes to files is killed, and contained: it is containment that refuses this first write"
     functions = {name: f"security_{hook}" for name, hook in hooks.items()}
@@ -249,11 +253,20 @@ def _seccomp() -> Probe:
 
 
 def _canary() -> None:
-    """Become whom we are, which a capability is asked for, open a file in memory, start a child. Raises `OSError`."""
+    """Become whom we are, which a capability is asked for, open a file in memory; start, signal and inspect a child.
+
+    Raises `OSError`.
+    """
     system_call(_SYS_SETUID, os.getuid())
     file = os.memfd_create("krie-writable", os.MFD_CLOEXEC)
     try:
         os.close(os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_CLOEXEC))
     finally:
         os.close(file)
-    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+    child = os.posix_spawn("/bin/true", ["true"], {})
+    try:
+        os.kill(child, 0)
+        with suppress(FileNotFoundError):  # where it has ended already, which is asked for first
+            os.readlink(f"/proc/{child}/cwd")
+    finally:
+        os.waitpid(child, 0)

@@ -107,6 +107,32 @@ def test_a_thread_that_shares_tampered_credentials_is_told(
     assert _told(judging, victims)["event"]["changed"] == ["security"]
 
 
+TO_OTHERS = {"signal": "os.kill(child, 0)", "ptrace": 'os.readlink(f"/proc/{child}/cwd")'}
+"""What is done to a process of the same user, for which no capability is asked."""
+WITH_CHILD = """
+libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE
+child = os.fork()
+if not child:
+    libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG
+    os.closerange(0, 3)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("operation", TO_OTHERS)
+def test_who_does_something_to_other_processes_is_compared(
+    judging: RunningAgent, test_module: TestModule, victims: Victims, operation: str
+) -> None:
+    code = f'{OPEN}{NOBODY}{WITH_CHILD}\n{TAMPER}\n{TO_OTHERS[operation]}\nprint("went on")'
+    said = last_words(victims, code, "tamper account")
+    line = _told(judging, victims)
+    assert (line["event"]["changed"], line["event"]["operation"]) == (["charged"], operation)
+    if line["mode"] == "enforce":
+        assert (said, set(line["done"])) == ("", {"poisoned", "killed", "refused"})
+    else:
+        assert (said, line["done"]) == ("went on\n", [])
+
+
 ACT = """
 def act(): %s
 %s
