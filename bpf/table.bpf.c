@@ -4,23 +4,13 @@
  * whose answer depends on nothing but inline fields. Pasted behind the verdicts.
  *
  * A field's value falls between two of its break points; each interval adds its step to the number of a row; the row
- * names an outcome. The steps are mixed-radix digits, so that each combination has a row of its own. A generation is a
- * fresh inner map with the tables of all kinds. It comes into force by one pointer, and the kernel waits for all readers
- * of the one before (maybe_wait_bpf_programs, since 1ae80cf31938).
+ * names an outcome. The steps are mixed-radix digits, so that each combination has a row of its own. The struct comes
+ * from krie/events/table_layout.py. A generation is a fresh inner map with the tables of all kinds. It comes into force
+ * by one pointer, and the kernel waits for all readers of the one before (maybe_wait_bpf_programs, since 1ae80cf31938).
  */
 
-#define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1; the other sizes are those of krie/events/table_layout.py */
-
-struct krie_table {
-	u32 generation;
-	u32 used; /* bit per inline field that any rule reads, and the highest one; 0: no rule of this kind is decided here */
-	struct krie_field_table fields[KRIE_FIELDS];
-	u64 points[KRIE_POINTS];
-	u16 steps[KRIE_STEPS];
-	u16 rows[KRIE_ROWS]; /* numbers of outcomes; 0: nothing is decided */
-	struct krie_outcome outcomes[KRIE_OUTCOMES];
-};
-_Static_assert(sizeof(struct krie_table) == KRIE_TABLE_BYTES, "krie/events/table_layout.py has other sizes");
+#define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1 */
+_Static_assert(1 << (KRIE_SEARCH - 1) == KRIE_POINTS, "the search has another number of halvings");
 
 /* An array of maps, of which only one is in force; see krie_table_of(). To BCC it is an array of numbers, and the loader
  * puts a map of maps in its place: the type of such a map's values would cost BCC half a second. */

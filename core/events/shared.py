@@ -75,10 +75,13 @@ def _laid_out(record: type[Any]) -> Layout:
 
 @dataclass(frozen=True, slots=True)
 class Nested:
-    """A field that is another shared struct; first in its own, or behind fields of 8 bytes."""
+    """A field that is another shared struct, or an array of `count` of them: a tuple in Python.
+
+    It is first in its own struct, or behind fields whose sizes add up to a multiple of 8 bytes.
+    """
 
     record: type[Shared]
-    count: int = field(default=0, init=False)
+    count: int = 0
 
     @property
     def ctype(self) -> str:  # noqa: D102 - see WireType
@@ -86,13 +89,14 @@ class Nested:
 
     @property
     def code(self) -> str:  # noqa: D102
-        return f"{self.record.size()}s"
+        return f"{max(1, self.count) * self.record.size()}s"
 
     def from_wire(self) -> Callable[[bytes], Any]:  # noqa: D102
-        return self.record.decode
+        return (lambda raw: tuple(self.record.each(raw))) if self.count else self.record.decode
 
-    def to_wire(self, value: Shared) -> bytes:  # noqa: D102
-        return value.encode()
+    def to_wire(self, value: Any) -> bytes:
+        """Structs that are left out at the end are zeros, as `struct` fills them up."""
+        return b"".join(each.encode() for each in value) if self.count else bytes(value.encode())
 
     def to_json(self) -> None:
         """No record has such a field."""

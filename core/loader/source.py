@@ -24,7 +24,7 @@ from ..events.core_maps import CONSTANTS, STRUCTS
 from ..events.event import Event
 from ..events.layout import layout_of
 from ..events.shared import declarations
-from ..events.table_layout import C_DEFINES
+from ..events.table_layout import C_DEFINES, Table
 from ..events.wire import NAME_BYTES
 from ..kernel.btf import Btf
 from ..kernel.dispatch import C_DEFINES as DISPATCH_DEFINES
@@ -228,7 +228,7 @@ def _headers(records: Iterable[RecordSource], sensors: Iterable[SensorSource]) -
         "linux/kconfig.h": "#define CONFIG_BPF_SYSCALL 1\n",
         "linux/version.h": "#define LINUX_VERSION_CODE 0\n"
         "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + (c))\n",
-        "krie_shared.h": "\n".join([declarations(STRUCTS), *(each.shared for each in sensors)]),
+        "krie_shared.h": "\n".join([declarations((*STRUCTS, Table)), *(each.shared for each in sensors)]),
         "krie_events.h": "\n".join([layout_of(Event).c_struct("krie_header"), *(each.declaration for each in records)]),
         **{name: core_file(name).text for name in _INCLUDED},
     }

@@ -1,8 +1,7 @@
-"""Tables as the kernel reads them: `struct krie_table` in `bpf/table.bpf.c`, and the same lookup in Python."""
+"""Writes tables as the kernel reads them, and looks up in one as `bpf/table.bpf.c` does."""
 
 from __future__ import annotations
 
-import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ class Encoder:
 
     def encode(self, table: KindTable, only_refuse: frozenset[str] = frozenset()) -> bytes:
         """One table; those rules neither kill nor poison. Raises `PolicyError` where it does not fit."""
-        used, fields = 0, [bytes(FieldTable.size())] * layout.FIELDS
+        used, fields = 0, [FieldTable.decode(None)] * layout.FIELDS
         points: list[int] = []
         steps: list[int] = []
         for column in table.columns:
@@ -43,63 +42,52 @@ class Encoder:
             coding = column.coding
             fields[column.field.index] = FieldTable(
                 coding.flip, coding.mask, coding.rest, len(points), last, len(steps), half
-            ).encode()
+            )
             points += own_points
             steps += own_steps
         rows, outcomes = self._rows(table, only_refuse)
-        return b"".join(
-            (
-                layout.HEAD.pack(self.generation, used | layout.IN_FORCE if any(rows) else 0),
-                *fields,
-                struct.pack(f"={layout.POINTS}Q", *points, *(0 for _ in range(layout.POINTS - len(points)))),
-                struct.pack(f"={layout.STEPS}H", *steps, *(0 for _ in range(layout.STEPS - len(steps)))),
-                struct.pack(f"={layout.ROWS}H", *rows),
-                b"".join(outcomes).ljust(layout.OUTCOMES * Outcome.size(), b"\0"),
-            )
-        )
+        used = used | layout.IN_FORCE if any(rows) else 0
+        return layout.Table(
+            self.generation, used, tuple(fields), tuple(points), tuple(steps), tuple(rows), tuple(outcomes)
+        ).encode()
 
-    def _rows(self, table: KindTable, only_refuse: frozenset[str]) -> tuple[list[int], list[bytes]]:
-        rows, outcomes = [0] * layout.ROWS, [bytes(Outcome.size())]
-        known: dict[bytes, int] = {}
+    def _rows(self, table: KindTable, only_refuse: frozenset[str]) -> tuple[list[int], list[Outcome]]:
+        rows, outcomes = [0] * layout.ROWS, [Outcome.decode(None)]
+        known: dict[Outcome, int] = {}
         for row, (rule, asked) in table.outcomes(only_refuse):
-            packed = self._outcome(rule, asked)
-            if packed not in known:
-                known[packed] = len(outcomes)
-                outcomes.append(packed)
-            rows[row] = known[packed]
+            outcome = self._outcome(rule, asked)
+            if outcome not in known:
+                known[outcome] = len(outcomes)
+                outcomes.append(outcome)
+            rows[row] = known[outcome]
         if len(outcomes) > layout.OUTCOMES:
             raise PolicyError(f"the rules of {table.kind} have more than {layout.OUTCOMES} different outcomes")
         return rows, outcomes
 
-    def _outcome(self, rule: Rule, asked: FiredRule) -> bytes:
+    def _outcome(self, rule: Rule, asked: FiredRule) -> Outcome:
         kills = asked.action is Action.KILL
         poison_ns = asked.ttl_s * 1_000_000_000 or (self.poison_ns if kills else 0)
-        return Outcome(poison_ns, self.number(rule.id), asked.errno or _EPERM, kills).encode()
+        return Outcome(poison_ns, self.number(rule.id), asked.errno or _EPERM, kills)
 
 
-def look_up(table: bytes, event_type: EventType, raw: bytes, numbers: Numbers) -> tuple[int, int]:
+def look_up(table: layout.Table, event_type: EventType, raw: bytes, numbers: Numbers) -> tuple[int, int]:
     """Number of the rule and of the generation that a program in the kernel finds for the record with these bytes."""
-    generation, used = layout.HEAD.unpack_from(table)
-    if not used:
-        return 0, generation
+    if not table.used:
+        return 0, table.generation
     row = 0
     for field in inline_fields(event_type).values():
-        if not used >> field.index & 1:
+        if not table.used >> field.index & 1:
             continue
         value = _number(event_type, raw, field.path, numbers)
-        at = layout.HEAD.size + field.index * FieldTable.size()
-        coded = FieldTable.decode(table[at : at + FieldTable.size()])
+        coded = table.fields[field.index]
         if shape_of(field.wire) == "number":
             value ^= coded.flip
             value = (value & coded.mask) | ((1 << 63) if value & coded.rest else 0)
-            own = struct.unpack_from(f"={coded.points}Q", table, layout.POINTS_AT + 8 * coded.first_point)
-            interval = bisect_right(own, value)
+            interval = bisect_right(table.points[coded.first_point : coded.first_point + coded.points], value)
         else:
             interval = min(value, coded.points)
-        row += struct.unpack_from("=H", table, layout.STEPS_AT + 2 * (coded.first_step + interval))[0]
-    (outcome,) = struct.unpack_from("=H", table, layout.ROWS_AT + 2 * row)
-    at = layout.OUTCOMES_AT + outcome * Outcome.size()
-    return Outcome.decode(table[at : at + Outcome.size()]).rule, generation
+        row += table.steps[coded.first_step + interval]
+    return table.outcomes[table.rows[row]].rule, table.generation
 
 
 def _number(event_type: EventType, raw: bytes, path: NamePath, numbers: Numbers) -> int:

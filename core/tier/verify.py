@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from ..events.event import EventType
+from ..events.table_layout import Table
 from .draw import Parts, Records
 from .subject import GENERATION, Subject
 from .table_bytes import look_up
@@ -107,4 +108,5 @@ def _compared(
 
 def python_look_up(subject: Subject, tables: Mapping[int, bytes]) -> LookUp:
     """The look-up in Python, from the bytes that the kernel gets."""
-    return lambda event_type, raw: look_up(tables[event_type.kind], event_type, raw, subject.numbers)
+    decoded = {kind: Table.decode(table) for kind, table in tables.items()}
+    return lambda event_type, raw: look_up(decoded[event_type.kind], event_type, raw, subject.numbers)

@@ -1,12 +1,12 @@
 """Rules of any conditions, their tables, and bugs that are planted in tables."""
 
-import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
-from krie.events import table_layout
 from krie.events.identity import Identity
+from krie.events.table_layout import Table
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.tier.domain import Numbers
@@ -56,33 +56,26 @@ PLANTED = [
 ]
 
 
-def _changed(made: Subject, change: Callable[[bytearray], None]) -> dict[int, bytes]:
-    table = bytearray(made.tables()[KIND.kind])
-    change(table)
-    return {KIND.kind: bytes(table)}
+def _changed(made: Subject, change: Callable[[Table], Table]) -> dict[int, bytes]:
+    return {KIND.kind: change(Table.decode(made.tables()[KIND.kind])).encode()}
 
 
-def missing_row(table: bytearray) -> None:
+def missing_row(table: Table) -> Table:
     """The row of a rule that fires loses its outcome."""
-    at = next(
-        at
-        for at in range(table_layout.ROWS_AT, table_layout.OUTCOMES_AT, 2)
-        if struct.unpack_from("=H", table, at) != (0,)
-    )
-    struct.pack_into("=H", table, at, 0)
+    at = next(at for at, outcome in enumerate(table.rows) if outcome)
+    return replace(table, rows=(*table.rows[:at], 0, *table.rows[at + 1 :]))
 
 
-def wrong_class(table: bytearray) -> None:
+def wrong_class(table: Table) -> Table:
     """A break point is off by one."""
-    (point,) = struct.unpack_from("=Q", table, table_layout.POINTS_AT)
-    struct.pack_into("=Q", table, table_layout.POINTS_AT, point + 1)
+    return replace(table, points=(table.points[0] + 1, *table.points[1:]))
 
 
-def cast_constant(table: bytearray) -> None:
+def cast_constant(table: Table) -> Table:
     """Numbers are compared as if they had no sign."""
-    struct.pack_into("=Q", table, table_layout.HEAD.size, 0)
+    return replace(table, fields=(replace(table.fields[0], flip=0), *table.fields[1:]))
 
 
-def stale_generation(table: bytearray) -> None:
+def stale_generation(table: Table) -> Table:
     """The table is that of another policy."""
-    struct.pack_into("=I", table, 0, 7)
+    return replace(table, generation=7)

@@ -12,6 +12,7 @@ from krie import Choice, Event, Inline, Pad4
 from krie.errors import PolicyError
 from krie.events.event import EventType
 from krie.events.identity import Identity
+from krie.events.table_layout import Table
 from krie.policy.embedded import EmbeddedEngine
 from krie.policy.sources import PolicyFile, PolicySources
 from krie.testing.events import build, encode
@@ -45,7 +46,7 @@ def test_tables_equal_the_engine(rules: list[tuple[str, list[str]]]) -> None:
 
 
 @pytest.mark.parametrize("change", [missing_row, wrong_class, cast_constant, stale_generation])
-def test_a_planted_bug_is_found_and_shrunk(change: Callable[[bytearray], None]) -> None:
+def test_a_planted_bug_is_found_and_shrunk(change: Callable[[Table], Table]) -> None:
     made = subject(*PLANTED)
     (found,) = verify(made, {"it": python_look_up(made, _changed(made, change))}, events=3000).disagreements
     assert found.kind == "sample.seen"

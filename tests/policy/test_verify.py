@@ -90,11 +90,11 @@ def test_another_seed_draws_other_records_and_the_same_the_same() -> None:
 
     def drawn(seed: int) -> list[bytes]:
         seen: list[bytes] = []
-        tables = made.tables()
+        look_up = python_look_up(made, made.tables())
 
         def look(kind: EventType, raw: bytes) -> tuple[int, int]:
             seen.append(raw)
-            return python_look_up(made, tables)(kind, raw)
+            return look_up(kind, raw)
 
         verify(made, {"it": look}, events=200, start=seed)
         return seen

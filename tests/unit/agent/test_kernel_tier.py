@@ -1,6 +1,5 @@
 """What of a policy is in force in the kernel, and what of an event was decided there."""
 
-import struct
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ from krie.agent.kernel_tier import KernelTier, enforced_kinds
 from krie.decision import Mode
 from krie.enforce.enforcer import RuleNumbers
 from krie.events.event import BY_TABLE
-from krie.events.table_layout import HEAD, OUTCOMES, OUTCOMES_AT
+from krie.events.table_layout import Table
 from krie.testing.events import build
 from krie.tier.domain import Numbers
 from krie.tier.placement import Tiers
@@ -24,7 +23,6 @@ MADE = subject(
     ("KILLS", "kill", ["input.process.uid == 6"]),
 )
 EPERM = 1
-OUTCOME = struct.Struct("=QIHH")  # struct krie_outcome
 
 
 class Setting:
@@ -36,8 +34,8 @@ class Setting:
     def outcomes(self) -> dict[str, tuple[int, int, int]]:
         """Time of poison, error and kill by rule, as programs read them."""
         ((_, (table,)),) = self.kernel.made[-1:]
-        found = [OUTCOME.unpack_from(table, OUTCOMES_AT + OUTCOME.size * number) for number in range(OUTCOMES)]
-        return {self.rules.name(rule): (poison, errno, kills) for poison, rule, errno, kills in found if rule}
+        found = (each for each in Table.decode(table).outcomes if each.rule)
+        return {self.rules.name(each.rule): (each.poison_ns, each.error, each.kill) for each in found}
 
 
 def test_a_refusal_and_a_kill_both_give_an_error() -> None:
@@ -115,7 +113,7 @@ def test_each_table_has_the_number_of_its_generation() -> None:
     setting = Setting()
     for generation in (1, 2):
         setting.tier.install(MADE.tiers, MADE.numbers)
-        assert HEAD.unpack_from(setting.kernel.made[-1][1][0])[0] == generation
+        assert Table.decode(setting.kernel.made[-1][1][0]).generation == generation
 
 
 def test_which_rules_a_table_decided_for_an_event() -> None:

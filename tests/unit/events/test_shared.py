@@ -48,7 +48,15 @@ class Small(Shared):
     pad: Pad3 = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Many(Shared):
+    C_NAME: ClassVar[str] = "sample_many"
+    inner: Annotated[tuple[Inner, ...], Nested(Inner, 3)]
+    last: U64
+
+
 OUTER = Outer(Inner(1, 2), (3, 4, 5), (-1, 2), bytes(range(16)), 9)
+MANY = Many((Inner(1, 2), Inner(3, 4)), 9)
 
 
 def compiled(text: str, folder: Path) -> bytes:
@@ -60,18 +68,24 @@ def compiled(text: str, folder: Path) -> bytes:
 
 def test_a_compiler_lays_them_out_as_they_are_encoded(tmp_path: Path) -> None:
     text = f"""#include <stdio.h>
-{TYPES}{declarations((Inner, Outer, Small))}
+{TYPES}{declarations((Inner, Outer, Small, Many))}
 int main(void) {{
     struct sample_outer outer = {{
         .inner = {{ .a = 1, .b = 2, .c = 7 }}, .words = {{ 3, 4, 5 }}, .shorts = {{ -1, 2 }},
         .memory = {{ 0x0706050403020100, 0x0f0e0d0c0b0a0908 }}, .last = 9,
     }};
     struct sample_small small = {{ .a = 1, .b = 2 }};
+    struct sample_many many = {{ .inner = {{ {{ 1, 2, 7 }}, {{ 3, 4, 7 }} }}, .last = 9 }};
     fwrite(&outer, sizeof(outer), 1, stdout);
     fwrite(&small, sizeof(small), 1, stdout);
+    fwrite(&many, sizeof(many), 1, stdout);
     return 0;
 }}"""
-    assert compiled(text, tmp_path) == OUTER.encode() + Small(1, 2).encode()
+    assert compiled(text, tmp_path) == OUTER.encode() + Small(1, 2).encode() + MANY.encode()
+
+
+def test_structs_that_are_left_out_of_an_array_are_zeros() -> None:
+    assert Many.decode(MANY.encode()) == Many((Inner(1, 2), Inner(3, 4), Inner(0, 0, 0)), 9)
 
 
 def test_it_reads_back_what_it_wrote() -> None:
