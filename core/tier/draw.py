@@ -73,11 +73,12 @@ class Records:
     def whole(self, parts: Parts) -> bytes:
         """The record's bytes."""
         raw = bytearray(self._type.layout.size)
-        struct.pack_into("=HHI", raw, 0, self._type.kind, self._type.version, len(raw))
         *own, file = parts
         for each, value in zip(self._fields, own, strict=True):
             raw[each.offset : each.offset + each.size] = value
-        for name, number in zip(_FILE_FIELDS, _FILE.unpack(file), strict=True):
+        numbers = {"kind": self._type.kind, "version": self._type.version, "size": len(raw)}
+        numbers |= zip(_FILE_FIELDS, _FILE.unpack(file), strict=True)
+        for name, number in numbers.items():
             struct.pack_into("=" + self._places[name].wire.code, raw, self._places[name].offset, number)
         return bytes(raw)
 
