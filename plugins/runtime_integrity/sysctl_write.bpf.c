@@ -5,7 +5,6 @@
 
 #define RUNTIME_INTEGRITY_E2BIG (-7) /* the text is longer than the field, which holds its start */
 
-#define RUNTIME_INTEGRITY_VALUE_BYTES 64 /* of the record's texts */
 #define RUNTIME_INTEGRITY_NUMBER_BYTES 21 /* TMPBUFLEN - 1 in kernel/sysctl.c: a number this long is refused */
 
 #define RUNTIME_INTEGRITY_SIGN (1ULL << 63)

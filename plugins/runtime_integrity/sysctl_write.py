@@ -41,6 +41,8 @@ from .config import RuntimeIntegrityConfig
 from .topic import PREFIX, Topic
 
 CHANGES = {1: "lower", 2: "same", 3: "higher", 4: "none", 5: "unread"}
+_VALUE_BYTES = 64
+"""Of the old and the new text. A power of 2, which programs use as a mask."""
 _STRICT = Path("/proc/sys/kernel/sysctl_writes_strict")
 
 
@@ -57,8 +59,8 @@ class SysctlWrite(Event):
     file_pos: Annotated[U64, Inline(), Doc("offset of the write in the file, its lower 32 bits")]
     length: Annotated[U32, Inline(), Doc("bytes written; 0 where `new_truncated`")]
     name: Annotated[str, Chars(128), Inline(), Doc("path below /proc/sys, with slashes: kernel/kptr_restrict")]
-    old: Annotated[str, Chars(64), Doc("text before the write")]
-    new: Annotated[str, Chars(64), Doc("text being written")]
+    old: Annotated[str, Chars(_VALUE_BYTES), Doc("text before the write")]
+    new: Annotated[str, Chars(_VALUE_BYTES), Doc("text being written")]
     name_truncated: Annotated[Bool, Inline(), Doc("the name is longer than 127 bytes")]
     old_truncated: Annotated[Bool, Doc("the old value is longer than 63 bytes")]
     new_truncated: Annotated[Bool, Inline(), Doc("the new value is longer than 63 bytes")]
@@ -124,7 +126,14 @@ def _text_of(file: Path) -> str:
 def topic() -> Topic:
     """Writes below /proc/sys."""
     strict = Strict()
-    return Topic(SysctlWrite, (_probe(),), ("sysctl_write.bpf.c",), attach=strict.attach, scan=strict.scan)
+    return Topic(
+        SysctlWrite,
+        (_probe(),),
+        ("sysctl_write.bpf.c",),
+        attach=strict.attach,
+        scan=strict.scan,
+        defines={"RUNTIME_INTEGRITY_VALUE_BYTES": _VALUE_BYTES},
+    )
 
 
 def _probe() -> Probe:

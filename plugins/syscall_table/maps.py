@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from krie import S32, U32, U64, Array, Doc, Memory, Shared
 
+from .config import MOST_WRAPPED
 from .events import PIECE_BYTES
 
 WORDS = PIECE_BYTES // 8
@@ -14,6 +15,8 @@ DISPATCHERS = 8
 CALLERS = 8
 MOST_PIECES, MOST_MASKS, MOST_SITES = 1536, 512, 256
 """Entries of maps; one piece less than that, since the last ends them."""
+MOST_HANDLERS = 1 + 3 * MOST_WRAPPED
+"""Those of a system call that `handlers.handlers` names, from 1 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Look(Shared):
 
 @dataclass(frozen=True, slots=True)
 class Entered(Shared):
-    """A handler whose entry is watched, by number of the probe (MOST_WRAPPED in config.py, for two ABIs)."""
+    """A handler whose entry is watched, by its index in `handlers.handlers`."""
 
     C_NAME: ClassVar[str] = "syscall_table_handler"
     checked: U64 = 0
@@ -102,5 +105,6 @@ DEFINES = {
     "SYSCALL_TABLE_PIECES": MOST_PIECES,
     "SYSCALL_TABLE_MASKS": MOST_MASKS,
     "SYSCALL_TABLE_SITES": MOST_SITES,
+    "SYSCALL_TABLE_HANDLERS": MOST_HANDLERS,
 }
 SHARED: tuple[type[Shared], ...] = (Kernel, Compared, Mask, Sites, Look, Entered)

@@ -3,7 +3,7 @@
  * Entries of handlers that rootkits wrap: whoever hooks one and calls the original is seen at its first use.
  */
 
-BPF_ARRAY(syscall_table_handlers, struct syscall_table_handler, 64);
+BPF_ARRAY(syscall_table_handlers, struct syscall_table_handler, SYSCALL_TABLE_HANDLERS);
 
 static __always_inline u64 syscall_table_may_call(struct syscall_table_kernel *kernel, u64 address)
 {
