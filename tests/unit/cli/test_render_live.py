@@ -1,12 +1,20 @@
 """How an event looks on the terminal of an agent: what matters of it comes first."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from krie.cli.render import SEVERITIES, console
 from krie.cli.render_live import Live
+from krie.events.event import EventType
+from krie.plugins.runtime_integrity.ptrace import Ptrace
+from krie.testing.events import build
+from rich.text import Text
 
 from .shown import entry
+
+RECORDING = Path(__file__).parents[3] / "docs/assets/run.ansi"
+"""What the picture in the README is drawn from."""
 
 
 def shown(capsys: pytest.CaptureFixture[str], *rules: dict[str, Any]) -> str:
@@ -80,3 +88,22 @@ def test_texts_come_before_numbers_and_the_name_before_all(
 ) -> None:
     Live(console()).show(entry(event=event))
     assert f" {told} " in capsys.readouterr().out
+
+
+def test_the_readme_s_picture_shows_what_krie_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    sleep = {"tgid": 25209, "exe": "/usr/bin/sleep", "exe_known": True, "comm": "sleep"}
+    bash = {"tgid": 25200, "exe": "/usr/bin/bash", "exe_known": True, "comm": "bash"}
+    strace = {"tgid": 25210, "uid": 65534, "exe": "/usr/bin/strace", "exe_known": True, "comm": "strace"}
+    seized = EventType(Ptrace).json(build(Ptrace, operation="seize", request=16902, target_tgid=25209))
+    title = "An ordinary user takes control over another user's process"
+    Live(console()).show(
+        entry(
+            time="2026-11-23T19:50:34.607973794Z",
+            kind=Ptrace.NAME,
+            process={**strace, "parent": bash},
+            event={**seized, "target": sleep},
+            decision={"action": "override", "rules": [rule("PTRACE001", "high", "override", title)]},
+            would=["override"],
+        )
+    )
+    assert capsys.readouterr().out in Text.from_ansi(RECORDING.read_text()).plain
