@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .kernel.memory import KernelMemory, memory_of
     from .kernel.modules import kernel_lines, kprobe_lines, loaded_modules
     from .kernel.mounts import mounted
+    from .kernel.perf_event import PerfEventAttr, perf_event_open
     from .kernel.program import AttachType, Program, Trap
     from .kernel.symbols import Symbols, addresses, kallsyms_text
     from .kernel.syscalls import numbers_of
@@ -118,6 +119,7 @@ __all__ = [
     "Pad5",
     "Pad6",
     "Pad7",
+    "PerfEventAttr",
     "PluginConfig",
     "PluginError",
     "Probe",
@@ -141,6 +143,7 @@ __all__ = [
     "numbers_of",
     "own_fields",
     "path_text",
+    "perf_event_open",
     "read_trusted",
     "system_call",
     "text_of",
@@ -168,6 +171,7 @@ _MODULES = {
     "kernel.memory": "KernelMemory memory_of",
     "kernel.modules": "kernel_lines kprobe_lines loaded_modules",
     "kernel.mounts": "mounted",
+    "kernel.perf_event": "PerfEventAttr perf_event_open",
     "kernel.program": "Trap AttachType Program",
     "kernel.symbols": "Symbols addresses kallsyms_text",
     "kernel.syscalls": "numbers_of",

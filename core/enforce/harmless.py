@@ -6,12 +6,12 @@ import ctypes
 import fcntl
 import os
 import socket
-import struct
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ..kernel.perf_event import DUMMY, SOFTWARE, PerfEventAttr, perf_event_open
 from ..libc import libc
 
 _SYS = {  # x86-64
@@ -22,7 +22,6 @@ _SYS = {  # x86-64
     "keyctl": 250,
     "inotify_add_watch": 254,
     "inotify_init1": 294,
-    "perf_event_open": 298,
     "prlimit64": 302,
 }
 _ATTRIBUTE = "user.krie"
@@ -89,9 +88,7 @@ def _server() -> None:
 
 def _perf_event() -> None:
     """Open one that counts nothing."""
-    software, dummy, exclude_kernel, close_on_exec = 1, 9, 0x60, 8
-    attributes = ctypes.create_string_buffer(struct.pack("=IIQQQQQ", software, 64, dummy, 0, 0, 0, exclude_kernel), 64)
-    made = libc.syscall(_SYS["perf_event_open"], attributes, 0, -1, -1, close_on_exec)
+    made = perf_event_open(PerfEventAttr(type=SOFTWARE, config=DUMMY, exclude_kernel=1, exclude_hv=1), 0, -1)
     if made >= 0:
         os.close(made)
 

@@ -56,6 +56,7 @@ class Command(IntEnum):
     RAW_TRACEPOINT_OPEN = 17
     MAP_FREEZE = 22
     LINK_CREATE = 28
+    LINK_GET_NEXT_ID = 31
     ENABLE_STATS = 32
 
 

@@ -13,16 +13,14 @@ ftrace is on again (the end of ftrace_shutdown()), takes them for a bug of its o
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
-from ..libc import libc
+from .perf_event import PerfEventAttr, perf_event_open
 from .static_keys import StaticKeys
 
 ARMED, OFF, RIGHTED, LIES, WAITS = "armed", "off", "put right", "lies", "waits"
@@ -33,8 +31,6 @@ FTRACE_SWITCH = "/proc/sys/kernel/ftrace_enabled"
 IDLE = ("orderly_reboot", "kernel_halt", "orderly_poweroff", "kernel_power_off")
 """Functions that run at most once in a kernel's life."""
 VARIABLES = ("kprobes_all_disarmed", "kprobe_ftrace_enabled", "ftrace_enabled", "ftrace_disabled")
-_SYS_PERF_EVENT_OPEN = 298  # x86-64
-_PERF_FLAG_FD_CLOEXEC = 8
 _BREAKPOINT, _JUMP, _CALL = 0xCC, 0xE9, 0xE8
 _BEFORE_A_CALL = tuple(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
 """An endbr, or what the kernel puts in its place where nothing needs one (ed53a0d97192)."""
@@ -120,12 +116,10 @@ class Switches:
         return f"all kprobes are turned off; write 1 to {SWITCH} in debugfs (/sys/kernel/debug)"
 
     def open_idle(self) -> int:
-        """Another kprobe at the idle function, -1 where there can be none."""
+        """Another kprobe at the idle function, a negative number where there can be none."""
         if not self._at.idle or self._type < 0:
             return -1
-        attributes = struct.pack("=IIQQQQQIIQQ", self._type, 112, 0, 0, 0, 0, 1, 0, 0, 0, self._at.idle)
-        buffer = ctypes.create_string_buffer(attributes.ljust(112, b"\0"), 112)
-        return int(libc.syscall(_SYS_PERF_EVENT_OPEN, ctypes.byref(buffer), -1, 0, -1, _PERF_FLAG_FD_CLOEXEC))
+        return perf_event_open(PerfEventAttr(type=self._type, disabled=1, config2=self._at.idle), -1, 0)
 
     def look(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         """What it finds, and for `LIES` why it could not be put right. `let_go_of_idle` closes `idle` everywhere."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 import time
 from pathlib import Path
 
-from ..libc import libc
+from ..kernel.bpf import Command, call
+from ..kernel.bpf_attributes import ById
 from .needs import RESULTS_VARIABLE
 from .patience import PATIENCE_S
 
 Objects = frozenset[tuple[str, int]]
 """By kind and id."""
-_NEXT_ID = {"prog": 11, "map": 12, "link": 31}
-"""Commands of bpf(2): BPF_PROG_GET_NEXT_ID and so on."""
-_SYS_BPF = 321  # x86-64
+_NEXT_ID = {"prog": Command.PROG_GET_NEXT_ID, "map": Command.MAP_GET_NEXT_ID, "link": Command.LINK_GET_NEXT_ID}
 
 
 def bpf_objects() -> Objects:
@@ -41,13 +38,11 @@ def leftovers(objects: Objects, timeout_s: float = PATIENCE_S) -> Objects:
     return left
 
 
-def _ids(command: int) -> list[int]:
+def _ids(command: Command) -> list[int]:
     found = [0]
-    while True:
-        attributes = ctypes.create_string_buffer(struct.pack("=III", found[-1], 0, 0), 12)
-        if libc.syscall(_SYS_BPF, command, attributes, 12) < 0:
-            return found[1:]
-        found.append(struct.unpack_from("=I", attributes, 4)[0])
+    while call(command, asked := ById(found[-1])) == 0:
+        found.append(asked.next_id)
+    return found[1:]
 
 
 def _held(tgid: int) -> Objects:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,8 +38,25 @@ OBJECTS = {1: "map", 2: "prog", 3: "link"}
 _SYS_BPF = 321  # x86-64
 _PROG_LOAD, _SOCKET_FILTER = 5, 1
 _NO_SUCH_COMMAND = 0xFFFF
-_ATTR_BYTES = 72
-"""Of union bpf_attr; every kernel knows so many."""
+
+
+class _ProgLoad(ctypes.Structure):
+    """The part of `union bpf_attr` that BPF_PROG_LOAD reads, as far as every kernel knows it."""
+
+    _fields_ = (
+        ("prog_type", ctypes.c_uint32),
+        ("insn_cnt", ctypes.c_uint32),
+        ("insns", ctypes.c_uint64),
+        ("license", ctypes.c_uint64),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_uint64),
+        ("kern_version", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_name", ctypes.c_char * 16),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("expected_attach_type", ctypes.c_uint32),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +215,8 @@ def _canary() -> None:
 
     Both are refused after security modules were asked.
     """
-    attributes = ctypes.create_string_buffer(8)
-    system_call(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(attributes), len(attributes))
+    nothing = ctypes.create_string_buffer(8)
+    system_call(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(nothing), len(nothing))
     instruction, licence = ctypes.create_string_buffer(b"\xff" * 8, 8), ctypes.create_string_buffer(b"GPL")
-    load = struct.pack("=IIQQ", _SOCKET_FILTER, 1, ctypes.addressof(instruction), ctypes.addressof(licence))
-    attributes = ctypes.create_string_buffer(load.ljust(_ATTR_BYTES, b"\0"), _ATTR_BYTES)
-    system_call(_SYS_BPF, _PROG_LOAD, ctypes.byref(attributes), _ATTR_BYTES)
+    load = _ProgLoad(_SOCKET_FILTER, 1, ctypes.addressof(instruction), ctypes.addressof(licence))
+    system_call(_SYS_BPF, _PROG_LOAD, ctypes.byref(load), ctypes.sizeof(load))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -21,17 +19,16 @@ from krie import (
     Event,
     Inline,
     Pad7,
+    PerfEventAttr,
     Probe,
     own_fields,
-    system_call,
+    perf_event_open,
 )
 
 from .topic import SYSCALL_LIMITS, Topic, called, hooked
 
 TYPES = {0: "hardware", 1: "software", 2: "tracepoint", 3: "hw_cache", 4: "raw", 5: "breakpoint"}
-_SYS_PERF_EVENT_OPEN = 298  # x86-64
-_TYPE_SOFTWARE, _CONFIG_DUMMY, _ATTR_BYTES = 1, 9, 64
-_FLAGS = 1 << 5 | 1 << 6  # exclude_kernel, exclude_hv: what anybody may have
+_TYPE_SOFTWARE, _CONFIG_DUMMY = 1, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +91,8 @@ def topic() -> Topic:
 
 
 def _canary() -> None:
-    """Open an event that counts nothing, on ourselves."""
-    attributes = struct.pack("=IIQQQQQ", _TYPE_SOFTWARE, _ATTR_BYTES, _CONFIG_DUMMY, 0, 0, 0, _FLAGS)
-    buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
-    opened = system_call(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
+    """Open an event that counts nothing, on ourselves, outside the kernel: anybody may."""
+    attributes = PerfEventAttr(type=_TYPE_SOFTWARE, config=_CONFIG_DUMMY, exclude_kernel=1, exclude_hv=1)
+    opened = perf_event_open(attributes, 0, -1)
     if opened >= 0:
         os.close(opened)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +22,11 @@ from krie import (
     Hex64,
     Json,
     Pad2,
+    PerfEventAttr,
     Probe,
     Program,
     own_fields,
-    system_call,
+    perf_event_open,
 )
 
 from .code_owner import ModuleRanges
@@ -43,8 +43,6 @@ MECHANISMS = {
     7: "ftrace",
 }
 OPERATIONS = {1: "register", 2: "unregister", 3: "enable", 4: "disable", 5: "arm", 6: "disarm", 7: "found"}
-_SYS_PERF_EVENT_OPEN = 298  # x86-64
-_ATTR_BYTES = 112
 _OF_KPROBE = 1
 """Of `Program.argument`: the context is that of a kprobe, not of fentry."""
 
@@ -194,8 +192,8 @@ def _refused(pmu: str, config: int, config1: int, config2: int) -> None:
     """Open a perf event that cannot be."""
     if (type_ := pmu_type(pmu)) == NO_PMU:
         return
-    attributes = struct.pack("=IIQQQQQIIQQ", type_, _ATTR_BYTES, config, 0, 0, 0, 1, 0, 0, config1, config2)
-    buffer = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
-    opened = system_call(_SYS_PERF_EVENT_OPEN, buffer, 0, -1, -1, 8)
+    opened = perf_event_open(
+        PerfEventAttr(type=type_, config=config, disabled=1, config1=config1, config2=config2), 0, -1
+    )
     if opened >= 0:
         os.close(opened)
