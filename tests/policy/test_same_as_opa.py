@@ -17,7 +17,7 @@ from krie.policy.sources import PolicySources, read_sources
 
 from ..unit.opa_servers import running, wait_until_it_decides
 from .documents import Documents, drawn
-from .test_shipped_rules import CASES, document_of
+from .rule_cases import CASES, document_of
 
 ROOT = Path(__file__).parents[2] / "policies"
 SHIPPED = [ROOT / each for each in ("agent", "cfi", "runtime_integrity", "smep_smap", "syscall_table")]

@@ -5,8 +5,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,16 @@ from krie.kernel.features import Features
 from krie.kernel.standing import Standing
 from krie.loader import launcher
 from krie.loader.channel import Channel, ChannelClosed
-from krie.loader.launcher import LoadedSet, LoaderProcess, load
-from krie.loader.messages import Failure, Loaded, Purpose, Request, SensorRequest
+from krie.loader.launcher import LoaderProcess
+from krie.loader.messages import Failure, Loaded, Purpose
 from krie.testing.patience import wait_for
 from krie.timings import Phase, Spent
 
+from .answers import ANSWERS_WITHIN_S, exists, loaded, nothing_changes, null, request
+
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
 Serve = Callable[[socket.socket], None]
-ANSWERS_WITHIN_S = 120
 TIMINGS = [Phase("loader", "attach", Spent(3, 2, 1)).to_json()]
-
-
-def request(*names: str) -> Request:
-    return Request(tuple(SensorRequest(name, (), (), (), (), (), "") for name in names), 16, False)
-
-
-def loaded(*names: str, attached: tuple[str, ...] = ("p_a", "p_b")) -> Loaded:
-    return Loaded(names, ("p_a", "p_b", "p_c"), (), (), {}, {}, attached, ())
-
-
-def nothing_changes() -> Standing:
-    """Where these programs are attached."""
-    return {}
-
-
-def null() -> int:
-    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def child(serve: Callable[[Channel], None], timeout_s: float = ANSWERS_WITHIN_S) -> LoaderProcess:
@@ -64,19 +49,8 @@ def answering(*answers: tuple[Loaded, int] | Failure) -> Callable[[Channel], Non
     return serve
 
 
-def exists(tgid: int) -> bool:
-    return Path(f"/proc/{tgid}").exists()
-
-
 def is_open(descriptor: int) -> bool:
     return Path(f"/proc/self/fd/{descriptor}").exists()
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_was_loaded_comes_with_its_descriptors() -> None:
@@ -253,93 +227,3 @@ def test_the_child_has_nothing_of_the_agents_and_no_ways_of_its_own(monkeypatch:
     assert "'environment': ['LANG', 'PATH']" in said
     assert "'interrupt': True" in said
     assert "'open': 5" in said  # three, the channel, and the listing
-
-
-class Compiler:
-    """Starts children that compile all sensors but some, and counts them."""
-
-    def __init__(self, **broken: str) -> None:
-        """`broken`: what a sensor does to the compiler: `error` or `crash`."""
-        self.broken = broken
-        self.started = 0
-
-    def __call__(self) -> LoaderProcess:
-        self.started += 1
-        return LoaderProcess(ANSWERS_WITHIN_S, self.serve)
-
-    def serve(self, sock: socket.socket) -> None:
-        channel = Channel(sock)
-        channel.send({"features": Features().to_json()})
-        asked = Request.from_json(channel.receive()[0])
-        faults = {self.broken[name] for name in asked.sensors if name in self.broken}
-        if "crash" in faults:
-            os.abort()
-        if "error" in faults:
-            channel.send({"failure": Failure("", details=f"in {', '.join(asked.sensors)}").to_json()})
-            return
-        names = () if asked.purpose is Purpose.CHECK else tuple(f"map:{name}" for name in asked.sensors)
-        channel.send({"loaded": loaded(*names).to_json(), "timings": []}, [null() for _ in names])
-
-
-def load_all(compiler: Compiler, *names: str, essential: frozenset[str] = frozenset({"process"})) -> LoadedSet:
-    with ExitStack() as children:
-        first = children.enter_context(compiler())
-        first.features()
-        _, asked, found = load(first, request(*names), essential, compiler, children, nothing_changes)
-        assert {f"map:{name}" for name in asked.sensors} == found.descriptors.keys()
-        return found
-
-
-def test_what_compiles_at_once_takes_one_child() -> None:
-    compiler = Compiler()
-    found = load_all(compiler, "process", "a", "b")
-    assert (found.dropped, compiler.started) == ({}, 1)
-    found.close()
-
-
-@pytest.mark.parametrize(
-    ("how", "error", "text"),
-    [("error", CompileError, "in process, bad"), ("crash", LoaderError, "sensor bad brings the compiler down")],
-)
-def test_a_sensor_that_does_not_compile_is_named_and_left_out(how: str, error: type[Exception], text: str) -> None:
-    found = load_all(Compiler(bad=how), "process", "good", "bad")
-    assert found.descriptors.keys() == {"map:process", "map:good"}
-    assert found.dropped.keys() == {"bad"}
-    assert isinstance(found.dropped["bad"], error)
-    assert text in str(found.dropped["bad"])
-    found.close()
-
-
-def test_an_essential_sensor_is_never_left_out() -> None:
-    with pytest.raises(CompileError, match="process"):
-        load_all(Compiler(process="error"), "process", "good")
-
-
-def test_a_failure_that_no_single_sensor_causes_is_raised() -> None:
-    class Together(Compiler):
-        def serve(self, sock: socket.socket) -> None:
-            channel = Channel(sock)
-            channel.send({"features": Features().to_json()})
-            if len(Request.from_json(channel.receive()[0]).requests) > 2:
-                channel.send({"failure": Failure("", details="too much").to_json()})
-            else:
-                channel.send({"loaded": loaded().to_json(), "timings": []})
-
-    compiler = Together()
-    with pytest.raises(CompileError, match="too much"):
-        load_all(compiler, "process", "a", "b")
-    assert compiler.started == 4  # all, and then each alone
-
-
-def test_no_child_is_left_behind() -> None:
-    made: list[int] = []
-
-    class Counted(Compiler):
-        def __call__(self) -> LoaderProcess:
-            started = super().__call__()
-            made.append(started._tgid)
-            return started
-
-    load_all(Counted(bad="crash"), "process", "bad").close()
-    assert len(made) == 4
-    assert not any(map(exists, made))

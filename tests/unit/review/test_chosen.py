@@ -1,64 +1,23 @@
 """The policy that a command is given: a folder, a bundle, a revision of git. None of it runs anything."""
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import jsonschema
 import pytest
 from click.testing import CliRunner
 from krie.cli.policy import policy
-from krie.config import Config
 from krie.errors import PolicyError
-from krie.kernel.features import Features
-from krie.plugin.manager import Plugins
 from krie.policy.bundle import bundle_of
-from krie.review.chosen import Chosen, chosen, in_force, named
+from krie.review.chosen import Chosen, named
 from krie.review.git_revision import Repository
 from krie.review.report_text import FORMATS
 
 from .. import sarif
+from .site_policy import RULE, choose, commit, git
 
 POLICIES = Path(__file__).parents[3] / "policies"
-RULE = 'package krie.{}\n\nrules contains {{"id": "{}", "action": "log"}} if input.event.kind == "x"\n'
-
-
-def git(folder: Path, *arguments: str) -> str:
-    named = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    ran = subprocess.run(["git", *named, *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return ran.stdout.strip()
-
-
-def commit(folder: Path) -> str:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", "x", "--allow-empty", "--no-verify")
-    return git(folder, "rev-parse", "HEAD")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A repository whose folder `site` is in force; the first commit had rule OLD, the second has NEW."""
-    tmp_path.chmod(0o700)
-    folder = tmp_path / "repository" / "site"
-    folder.mkdir(parents=True)
-    git(folder.parent, "init", "-q", "-b", "main")
-    (folder / "a.rego").write_text(RULE.format("site", "OLD"))
-    (folder / "data.json").write_text('{"list": [1]}')
-    (folder / "a_test.rego").write_text("package krie.site_test\n")
-    commit(folder.parent)
-    (folder / "a.rego").write_text(RULE.format("site", "NEW"))
-    commit(folder.parent)
-    return folder
-
-
-def choose(name: str, *folders: Path) -> Chosen:
-    config = Config.model_validate(
-        {"policy": {"paths": tuple(f"{each}/" for each in folders)}, "plugins": {"runtime_integrity": {}}}
-    )
-    plugins = Plugins.load(config, "krie.toml", Features(), print)
-    return chosen(name, config, plugins) if name else in_force(config, plugins)
 
 
 def texts(found: Chosen) -> str:
@@ -204,112 +163,3 @@ def test_a_bundle_is_all_there_is(site: Path, tmp_path: Path) -> None:
     found = choose(str(tmp_path / "b.tar.gz"), site)
     assert found.revision == now.revision
     assert sorted(each.text for each in found.sources.files) == sorted(each.text for each in now.sources.files)
-
-
-def test_a_name_of_a_branch_and_of_a_tag_is_refused(site: Path) -> None:
-    """Git takes the tag, a checkout in CI the branch."""
-    git(site.parent, "tag", "main", "HEAD~1")
-    git(site.parent, "config", "core.warnAmbiguousRefs", "false")
-    with pytest.raises(PolicyError, match="main is several things in .*: write refs/heads/main or refs/tags/main"):
-        choose("git:main", site)
-    repository = Repository.around(site)
-    assert repository is not None
-    for name, revision in (("refs/heads/main", "HEAD"), ("refs/tags/main", "HEAD~1")):
-        assert repository.commit(name) == git(site, "rev-parse", revision)
-
-
-def test_a_file_whose_name_is_no_text_is_refused(site: Path) -> None:
-    (site / "a.rego").rename(os.fsdecode(os.fsencode(site) + b"/\xff.rego"))
-    commit(site.parent)
-    with pytest.raises(PolicyError, match="the file's name is not UTF-8; rename it"):
-        choose("git:HEAD", site)
-
-
-REVISIONS = ["--upload-pack=touch ran", "--output=ran", "-h", "", " ", "a\nb", "HEAD\0", "nosuch", "HEAD:site", "@{1"]
-
-
-@pytest.mark.parametrize("name", REVISIONS, ids=range(len(REVISIONS)))
-def test_what_is_no_revision_is_refused(site: Path, name: str) -> None:
-    with pytest.raises(PolicyError):
-        choose(f"git:{name}", site)
-    assert not list(site.parent.parent.rglob("ran"))
-
-
-def test_nothing_of_a_repository_runs(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it configures to be run: monitors, hooks, filters, pagers, attributes, remotes of missing objects."""
-    program = site.parent.parent / "program"
-    ran = site.parent.parent / "ran"
-    program.write_text(f"#!/bin/sh\ntouch {ran}\ncat\n")
-    program.chmod(0o755)
-    for hook in ("post-checkout", "reference-transaction", "post-index-change"):
-        target = site.parent / ".git" / "hooks" / hook
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(program.read_text())
-        target.chmod(0o755)
-    (site.parent / ".gitattributes").write_text("*.rego filter=f diff=d export-subst\nsite/data.json export-ignore\n")
-    commit(site.parent)
-    for key in (
-        "core.fsmonitor core.pager core.sshCommand core.editor filter.f.smudge filter.f.clean filter.f.process "
-        "diff.d.textconv diff.d.command diff.external tar.tar.gz.command core.askPass credential.helper gpg.program "
-        "uploadpack.packObjectsHook pager.ls-tree pager.cat-file alias.cat-file remote.origin.uploadpack"
-    ).split():
-        git(site.parent, "config", key, f"!{program}" if key.startswith("alias") else str(program))
-    git(site.parent, "config", "remote.origin.url", f"ext::{program}")
-    git(site.parent, "config", "protocol.ext.allow", "always")
-    git(site.parent, "config", "extensions.partialClone", "origin")
-    git(site.parent, "config", "remote.origin.promisor", "true")
-    monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(program))
-    monkeypatch.setenv("GIT_DIR", "/nowhere")
-    ran.unlink(missing_ok=True)  # what the commands above did
-    found = choose("HEAD", site)
-    assert found.sources.data["list"] == [1]
-    assert not ran.exists()
-
-
-def test_an_object_that_is_missing_is_told_and_not_fetched(site: Path) -> None:
-    name = git(site.parent, "rev-parse", "HEAD:site/a.rego")
-    (site.parent / ".git" / "objects" / name[:2] / name[2:]).unlink()
-    with pytest.raises(PolicyError, match="fetch them first"):
-        choose("HEAD", site)
-
-
-@pytest.mark.parametrize("target", ["data.json", "../other", "."])
-def test_links_are_refused_where_they_would_count(site: Path, target: str) -> None:
-    (site.parent / "other").mkdir()
-    (site.parent / "other" / "z.rego").write_text(RULE.format("other", "Z"))
-    name = "link.json" if target == "data.json" else "link"
-    (site / name).symlink_to(target)
-    commit(site.parent)
-    with pytest.raises(PolicyError, match="is a link, which is not followed"):
-        choose("HEAD", site)
-
-
-def test_a_link_that_leads_to_no_policy_is_left_out(site: Path) -> None:
-    (site / "README").symlink_to("../README")
-    commit(site.parent)
-    assert choose("HEAD", site).sources.data["list"] == [1]
-
-
-def test_a_folder_in_no_repository_is_taken_as_it_is(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    assert Repository.around(folder) is None
-
-
-def test_special_files_in_a_folder_are_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    folder = tmp_path / "p"
-    folder.mkdir()
-    os.mkfifo(folder / "a.rego")
-    with pytest.raises(PolicyError, match="is not a regular file"):
-        choose(str(folder))
-
-
-def test_a_file_of_proc_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    folder = tmp_path / "p"
-    folder.mkdir()
-    (folder / "a.rego").symlink_to("/proc/self/mem")
-    with pytest.raises(PolicyError, match=r"a\.rego: cannot be read: Input/output error"):
-        choose(str(folder))
