@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
  * bpf(2) on the agent's maps, programs and links: nobody gets a descriptor of one, and who took one before the guard was on
- * can do nothing by it. Behind guarding.bpf.c; shared by the programs of the sensors containment and guard.
+ * can do nothing by it. Behind agents_own.bpf.c; shared by the programs of the sensors containment and guard.
  */
 
 #define GUARD_MAP_UPDATE_ELEM 2 /* enum bpf_cmd */

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..decision import Mode
 from ..enforce.containment import NAME as CONTAINMENT
-from ..enforce.containment import guarded
+from ..enforce.containment import refused_operations
 from ..enforce.guard_sensor import NAME as GUARD
 from ..events.event import EventTypes
 from ..events.operations import OPERATIONS
@@ -92,7 +92,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """For `krie doctor --json`, and for `krie.cli.render_doctor`."""
-        contained = guarded(self.containment)
+        contained = refused_operations(self.containment)
         return {
             "from": None if self.agent is None else {"agent": self.agent},
             "healthy": self.healthy,

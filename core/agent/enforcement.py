@@ -103,7 +103,7 @@ class Enforcing:
         self.guarding.watch()
         if not self._enforces:
             return
-        contained = containment.guarded(self._probes.reports)
+        contained = containment.refused_operations(self._probes.reports)
         self.enforcer.contained = len(contained)
         self._say_what_holds(contained)
         self._verdicts.set_poison_time(self._config.poison_s * _SECOND)

@@ -1,6 +1,6 @@
 """The core's containment sensor: what a poisoned process can no longer do, and what nobody may do to the agent.
 
-Its C is `bpf/guarding.bpf.c`, `bpf/objects.bpf.c`, `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`;
+Its C is `bpf/agents_own.bpf.c`, `bpf/objects.bpf.c`, `bpf/containment.bpf.c` and `bpf/inheritance.bpf.c`;
 `krie.enforce.guard_sensor` has more hooks. It is loaded only where something enforces, since it sits on paths that
 every process takes.
 """
@@ -47,7 +47,7 @@ def containment_sensor() -> Sensor:
         Program(AttachType.RAW_TRACEPOINT, f"sched_process_{name}", f"{NAME}_{name}") for name in ("fork", "exit")
     )
     family = Probe("inheritance", None, (Alternative("raw_tracepoint", inheritance),), a_child)
-    names = ("guarding.bpf.c", "objects.bpf.c", "containment.bpf.c", "inheritance.bpf.c")
+    names = ("agents_own.bpf.c", "objects.bpf.c", "containment.bpf.c", "inheritance.bpf.c")
     sources = tuple(map(files("krie.bpf").joinpath, names))
     attempts = {f"CONTAINMENT_{name.upper()}": number for number, name in GUARDED.items()}
     return Sensor(NAME, "1", (*probes, family), sources=sources, defines=attempts, shared=(Refusal, RefusalCount))
@@ -74,8 +74,8 @@ def _probe(operation: Operation, canary: Callable[[], None]) -> Probe:
     return Probe(operation.hook, None, ways, canary)
 
 
-def guarded(reports: Iterable[ProbeReport]) -> list[ProbeReport]:
-    """The guarded operations that are really refused to poisoned processes on this machine."""
+def refused_operations(reports: Iterable[ProbeReport]) -> list[ProbeReport]:
+    """The probes of guarded operations that are really refused to poisoned processes on this machine."""
     own = (each for each in reports if each.plugin == NAME and each.probe.name in OPERATIONS.values())
     return [each for each in own if each.state == "alive"]
 

@@ -2,7 +2,7 @@
 tracepoints for what no hook refuses, which say who did it.
 
 Its C is `bpf/guard.bpf.c` and `bpf/heart.bpf.c`. What it shares with containment (whose programs sit at the hooks that
-both need) is `bpf/guarding.bpf.c` and `bpf/objects.bpf.c`. It is loaded where something enforces.
+both need) is `bpf/agents_own.bpf.c` and `bpf/objects.bpf.c`. It is loaded where something enforces.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class Plugins:
         return found
 
     def observers(self) -> tuple[Callable[[Event, Decision], None], ...]:
-        """`krie_decided` of each plugin that has it, guarded."""
+        """`krie_decided` of each plugin that has it, isolated."""
         return tuple(self._observer(each.name) for each in self.loaded if self._has(each.name, "krie_decided"))
 
     def scan(self, complete: Callable[[Event], Event]) -> Iterator[Event]:
@@ -235,7 +235,7 @@ class Plugins:
         return self._manager.subset_hook_caller(hook, others)(**arguments)
 
     def _call(self, plugin: str, hook: str, then: Callable[[Any], _T] | None = None, **arguments: object) -> _T | None:
-        """Call one hook of one plugin, guarded, and `then` check its answer; None when it failed."""
+        """Call one hook of one plugin, isolated, and `then` check its answer; None when it failed."""
         if not self._manager.has_plugin(plugin):
             return None
 

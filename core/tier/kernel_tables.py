@@ -75,7 +75,7 @@ class KernelTables:
         self._new_map, self._number_of = new_map, number_of
         self._current, self._names, self._programs = maps["krie_tables"], maps["krie_names"], maps["krie_programs"]
         self._kinds = kinds
-        self._own = maps.get("containment_own_maps")  # see krie.guard; None where nothing enforces
+        self._own = maps.get("containment_own_maps")  # see krie.enforce.self_defence; None where nothing enforces
         self._given = 0
         self.in_force = Generation(0, Numbers())
 

@@ -66,7 +66,7 @@ class RegisterCheck(Event):
             "memory that is not the task's stack; `init_cred`: commit_creds() got the first task's credentials"
         ),
     ]
-    function: Annotated[str, Choice("B", NAMES), Inline(), Doc("the guarded function; `other`: a configured one")]
+    function: Annotated[str, Choice("B", NAMES), Inline(), Doc("the watched function; `other`: a configured one")]
     place: Annotated[str, Choice("B", PLACES), Inline(), Doc("`trap`: at an instruction inside of it")]
     traced: Annotated[
         Bool, Inline(), Doc("the return address is a tracer's (kretprobe, function_graph), and says nothing")
@@ -91,7 +91,7 @@ class LostTrap(Event):
         Choice("I", TRAP_STATES),
         Doc("`unreadable`: the kernel's list of kprobes cannot be read, so none will be missed"),
     ]
-    function: Annotated[str, Chars(64), Doc("the guarded function; empty for all")]
+    function: Annotated[str, Chars(64), Doc("the watched function; empty for all")]
     reason: Annotated[str, Chars(128), Doc("what the list says, or why it cannot be read")]
 
 

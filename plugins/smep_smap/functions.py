@@ -1,4 +1,4 @@
-"""The functions that are guarded: where an attacker who controls what the kernel executes next goes."""
+"""The functions that are watched: where an attacker who controls what the kernel executes next goes."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ FUNCTIONS = (
     Function("write_enabled_file_bool", 9, PROCESS),  # behind the file kprobes/enabled
 )
 NAMES: Mapping[int, str] = {each.number: each.name for each in FUNCTIONS}
-"""Those that always are guarded; what is configured has numbers from `FIRST_CONFIGURED` on, and no name here."""
+"""Those that are always watched; what is configured has numbers from `FIRST_CONFIGURED` on, and no name here."""
 
 
 def probed(configured: Mapping[str, str]) -> tuple[Function, ...]:
-    """All functions that are guarded. `configured`: further names, each with the context that it runs in."""
+    """All functions that are watched. `configured`: further names, each with the context that it runs in."""
     further = (
         Function(name, FIRST_CONFIGURED + index, context)
         for index, (name, context) in enumerate(sorted(configured.items()))

@@ -1,4 +1,4 @@
-"""What smep_smap gives to KRIe: a probe at each guarded function, traps inside of them, rules, names of addresses."""
+"""What smep_smap gives to KRIe: a probe at each watched function, traps inside of them, rules, names of addresses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SmepSmapConfig(PluginConfig):
     """Keys of `[plugins.smep_smap]`."""
 
     functions: Annotated[dict[_Symbol, Literal["process", "any"]], Field(max_length=MOST_CONFIGURED)] = Field(
-        {}, description="further functions to guard, each with the context that it runs in: `process` or `any`"
+        {}, description="further functions to watch, each with the context that it runs in: `process` or `any`"
     )
     traps: bool = Field(True, description="also set traps at calls and jumps inside the functions, drawn at random")
     kernel_stack: bool = Field(False, description="add the kernel's stack to events")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * One function for all places: at the entries of guarded functions and, as a trap, at instructions inside of them. Which
+ * One function for all places: at the entries of watched functions and, as a trap, at instructions inside of them. Which
  * place it is comes with krie_self(): SMEP_SMAP_NUMBER and so on.
  *
  * Nothing is sent unless a check fails. Flags are made by arithmetic: branches would double the verifier's ways.

@@ -217,9 +217,9 @@ def test_a_plugin_that_blocks_signals_keeps_no_agent(setting: Setting) -> None:
         ended.join()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    guard = vars(setting.plugins)["_isolation"]
+    isolation = vars(setting.plugins)["_isolation"]
     handler = signal.getsignal(signal.SIGTERM)
-    guard.call("bad", "krie_scan", None, signal.signal, signal.SIGTERM, signal.SIG_IGN)
+    isolation.call("bad", "krie_scan", None, signal.signal, signal.SIGTERM, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGTERM) is handler
     agent.finish()
     assert "krie.plugin" in kinds(setting.journal(agent))

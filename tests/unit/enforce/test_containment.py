@@ -1,6 +1,6 @@
 """What containment's programs counted, as the agent takes it."""
 
-from krie.enforce.containment import NAME, Refusals, containment_sensor, guarded, take_refusals
+from krie.enforce.containment import NAME, Refusals, containment_sensor, refused_operations, take_refusals
 from krie.events.identity import Key
 from krie.events.operations import OPERATIONS
 from krie.plugin.report import ProbeReport
@@ -39,6 +39,7 @@ def test_only_what_is_proven_to_be_refused_counts_as_guarded() -> None:
         for plugin in (NAME, "other")
         for each in sensor.probes
     ]
-    assert len(guarded(reports)) == len(OPERATIONS) - 3
-    assert {each.plugin for each in guarded(reports)} == {NAME}
-    assert {each.probe.name for each in guarded(reports)} < set(OPERATIONS.values())  # without the inheritance
+    found = refused_operations(reports)
+    assert len(found) == len(OPERATIONS) - 3
+    assert {each.plugin for each in found} == {NAME}
+    assert {each.probe.name for each in found} < set(OPERATIONS.values())  # without the inheritance

@@ -7,13 +7,13 @@ AGENT = """
 import os, signal, sys, time
 from krie.plugin.isolation import Isolation
 faults = []
-guard = Isolation(lambda fault: faults.append(fault.error))
+isolation = Isolation(lambda fault: faults.append(fault.error))
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCONT):
     signal.signal(number, lambda *_: None)
-guard.watch.start()
+isolation.watch.start()
 
 def call(function, hook="krie_decided"):
-    return guard.call("bad", hook, "failed", function)
+    return isolation.call("bad", hook, "failed", function)
 
 def handlers():
     return [signal.getsignal(number).__name__ for number in (signal.SIGTERM, signal.SIGALRM)]
