@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..enforce.standing import Standing
+from ..enforce.resources import Resources
 from .control import Control
 from .endurance import Endurance
 from .guarding import Guarding
@@ -39,13 +39,13 @@ class Upkeep:
         self._signals, self._endurance, self._control, self._news = signals, endurance, control, news
         self._probes, self._presence, self._scans, self._roaming = probes, presence, scans, roaming
         self._guarding, self._reports = guarding, reports
-        self._standing = Standing()
+        self._resources = Resources()
         self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
 
     def beat(self) -> None:
         """Once a second."""
         continued = self._signals.take_continued()
-        for attempt in self._standing.look():  # first: all else may need what was taken
+        for attempt in self._resources.look():  # first: all else may need what was taken
             self._reports.put_right(attempt)
         for failing in self._endurance.look():
             self._reports.trouble(failing)

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.text import Text
 
-from ..review.report import Report
+from ..review.report import ReviewReport
 from .render import console as console_of
 from .render import line, progress, table
 
 _SEVERITIES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "dim"}
 
 
-def report(console: Console, found: Report) -> None:
+def report(console: Console, found: ReviewReport) -> None:
     """All of a report."""
     console.print(line((found.title, "bold")))
     console.print(table("", ("", ""), found.facts))

@@ -25,7 +25,7 @@ from ..review.input_schemas import event_schemas
 from ..review.journal_reader import STANDARD_INPUT, JournalReader, Piece, in_order, rotated
 from ..review.replay import Side, report_of
 from ..review.replay_pool import Pool
-from ..review.report import Report
+from ..review.report import ReviewReport
 from ..review.report_text import FORMATS
 from ..review.sides import sides
 from ..tier.placement import Tiers
@@ -196,7 +196,7 @@ def tiers_of(old: Tiers, new: Tiers) -> dict[str, str]:
     return found
 
 
-def show(report: Report, shape: str) -> None:
+def show(report: ReviewReport, shape: str) -> None:
     """Print a report."""
     if shape == "table":
         render_review.report(console(), report)

@@ -43,7 +43,7 @@ class Holders:
         self,
         count: Callable[[int], int],
         files: Callable[[], Iterable[tuple[int, Held]]] = held_files,
-        uses: Callable[[Collection[tuple[str, int]]], Iterable[bpf_listing.Use]] = bpf_listing.uses,
+        uses: Callable[[Collection[tuple[str, int]]], Iterable[bpf_listing.UsedObjects]] = bpf_listing.uses,
         proc: Path = Path("/proc"),
     ) -> None:
         """`count`: of those who hold the object behind a descriptor; `files`: the agent's; `uses`: of all but these."""

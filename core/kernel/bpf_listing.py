@@ -20,7 +20,7 @@ _MOST = 1 << 13
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class UsedObjects:
     """What a program or a map uses."""
 
     kind: str
@@ -30,18 +30,18 @@ class Use:
     """Kinds and numbers."""
 
 
-def uses(leave_out: Collection[tuple[str, int]] = ()) -> Iterator[Use]:
+def uses(leave_out: Collection[tuple[str, int]] = ()) -> Iterator[UsedObjects]:
     """Of everybody's programs, and maps that hold others, but these. Raises `KernelError`."""
     for number, descriptor in opened(bpf.Command.PROG_GET_NEXT_ID, bpf.Command.PROG_GET_FD_BY_ID):
         if ("prog", number) in leave_out:
             continue
-        yield Use("prog", number, frozenset(("map", each) for each in _maps_of(descriptor)))
+        yield UsedObjects("prog", number, frozenset(("map", each) for each in _maps_of(descriptor)))
     for number, descriptor in opened(bpf.Command.MAP_GET_NEXT_ID, bpf.Command.MAP_GET_FD_BY_ID):
         if ("map", number) in leave_out:
             continue
         shape = bpf.map_shape(descriptor)
         if kind := _HOLDS.get(shape.type):
-            yield Use("map", number, frozenset((kind, each) for each in _values(descriptor, shape.key_size)))
+            yield UsedObjects("map", number, frozenset((kind, each) for each in _values(descriptor, shape.key_size)))
 
 
 def opened(following: bpf.Command, by_number: bpf.Command) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from ..policy.engine import Rule
 from .cases import Case, Difference
 from .chosen import Chosen
 from .compared import shown
-from .report import Finding, Report, Table, policy_fact, weight
+from .report import ReviewFinding, ReviewReport, Table, policy_fact, weight
 
 _MANY_KINDS = 4
 _MOST_ROWS = 200
@@ -27,7 +27,7 @@ class TiersSaid:
     by_rule: Mapping[str, str] = field(default_factory=dict)
 
 
-def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, Rule], tiers: TiersSaid) -> Report:
+def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, Rule], tiers: TiersSaid) -> ReviewReport:
     """`rules`: those of both by id."""
     exact, tried = (
         _by_conditions(case for case in found.cases if case.exact),
@@ -71,7 +71,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
     )
     more = len(exact) - _MOST_ROWS
     further = [f"{more:,} further rows of inputs are not shown here: --format json has them"] if more > 0 else []
-    return Report(
+    return ReviewReport(
         f"What differs between {old.name} and {new.name}",
         (
             ("old policy", policy_fact(old.name, old.commit, old.revision)),
@@ -102,7 +102,7 @@ def report_of(found: Difference, old: Chosen, new: Chosen, rules: Mapping[str, R
     )
 
 
-def _concerned(findings: Iterable[Finding], tiers: TiersSaid) -> Table:
+def _concerned(findings: Iterable[ReviewFinding], tiers: TiersSaid) -> Table:
     """The rules of which something differs, the worst first."""
     by_rule = {each.rule: each for each in findings}
     return Table(
@@ -128,7 +128,9 @@ def _change(before: str, after: str) -> str:
     return f"fires ({after})" if after else f"no longer fires ({before})"
 
 
-def _finding(rules: Mapping[str, Rule], tiers: TiersSaid, name: str, what: str, case: Case | None = None) -> Finding:
+def _finding(
+    rules: Mapping[str, Rule], tiers: TiersSaid, name: str, what: str, case: Case | None = None
+) -> ReviewFinding:
     rule = rules.get(name)
     metadata = rule.metadata if rule is not None else None
     tier = tiers.by_rule.get(name)
@@ -138,7 +140,7 @@ def _finding(rules: Mapping[str, Rule], tiers: TiersSaid, name: str, what: str, 
         if case is not None
         else ()
     )
-    return Finding(
+    return ReviewFinding(
         name,
         what,
         metadata.severity if metadata is not None else "",

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..events.wire import Json
 from ..policy.engine import Package, Rule
 from .compared import NEW, OLD, SIDES, UNKNOWN_VALUES, Tally
-from .report import Finding, Report, Table, policy_fact
+from .report import ReviewFinding, ReviewReport, Table, policy_fact
 
 _SHOWN = 5
 _MOST = 1000
@@ -33,7 +33,7 @@ class Side:
         return {rule.id: rule for package in self.packages for rule in package.rules}
 
 
-def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: Iterable[str]) -> Report:
+def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: Iterable[str]) -> ReviewReport:
     """For people and machines."""
     rules = {**old.rules, **new.rules}
     grouped: dict[tuple[str, str], list[Counter[str]]] = {}
@@ -59,10 +59,10 @@ def report_of(tally: Tally, old: Side, new: Side, files: Sequence[Path], notes: 
         details = (f"programs: {_most(programs)}", f"hosts: {_most(hosts)}", f"days: {_days(days)}", *examples)
         place = known.place if known is not None else ""
         what = f"{change} for {count:,} recorded event{'s' if count != 1 else ''}"
-        findings.append(Finding(rule, what, severity, title, place, details, technique))
+        findings.append(ReviewFinding(rule, what, severity, title, place, details, technique))
         by_name = {name: _top(each) for name, each in (("programs", programs), ("hosts", hosts), ("days", days))}
         changes.append({"rule": rule, "change": change, "events": count, **by_name, "examples": list[Json](examples)})
-    return Report(
+    return ReviewReport(
         f"What {new.name} would have decided, compared with {old.name}",
         _facts(tally, old, new),
         tuple(each for each in (_outcomes(tally), _changed(rows), _examples(findings)) if each.rows),
@@ -137,7 +137,7 @@ def _changed(rows: Iterable[tuple[str, ...]]) -> Table:
     return Table("By rule", columns, tuple(rows))
 
 
-def _examples(findings: Iterable[Finding]) -> Table:
+def _examples(findings: Iterable[ReviewFinding]) -> Table:
     rows = ((each.rule, example) for each in findings for example in each.details[3:])
     return Table("Examples", ("rule", "event"), tuple(rows))
 

@@ -17,7 +17,7 @@ LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "not
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ReviewFinding:
     """One thing that differs."""
 
     rule: str
@@ -57,14 +57,14 @@ def policy_fact(name: str, commit: str, revision: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReviewReport:
     """All of it. Every text may hold what others chose."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
     """What was compared, and how much of it."""
     tables: tuple[Table, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[ReviewFinding, ...]
     warnings: tuple[str, ...] = ()
     """What nobody may take this report to say."""
     passed: tuple[str, ...] = ()

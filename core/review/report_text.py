@@ -14,13 +14,13 @@ from xml.sax.saxutils import escape
 
 from ..printable import json_line, one_line
 from ..version import version
-from .report import SIDES, Finding, Report
+from .report import SIDES, ReviewFinding, ReviewReport
 from .review_page import as_html
 
 _PUNCTUATION = re.compile(r"[^\w ]", re.ASCII)
 
 
-def as_json(report: Report) -> str:
+def as_json(report: ReviewReport) -> str:
     """What `data` says, with the report's texts."""
     findings = [
         {"rule": each.rule, "what": each.what, "severity": each.severity, "title": each.title, "place": each.place}
@@ -30,9 +30,9 @@ def as_json(report: Report) -> str:
     return json_line(json.dumps(content, indent=2))
 
 
-def as_junit(report: Report) -> str:
+def as_junit(report: ReviewReport) -> str:
     """A test case for each rule: it fails where something of it differs; warnings are the suite's output."""
-    by_rule: dict[str, list[Finding]] = {rule: [] for rule in report.passed}
+    by_rule: dict[str, list[ReviewFinding]] = {rule: [] for rule in report.passed}
     for each in report.findings:
         by_rule.setdefault(each.rule, []).append(each)
     failures = sum(map(bool, by_rule.values()))
@@ -53,7 +53,7 @@ def as_junit(report: Report) -> str:
     return "\n".join([*lines, f"    <system-out>{told}</system-out>", "  </testsuite>", "</testsuites>"])
 
 
-def as_sarif(report: Report) -> str:
+def as_sarif(report: ReviewReport) -> str:
     """SARIF 2.1.0: a result for each finding, at the rule's place.
 
     Which policies were compared is in the run's properties: its place for commits is for those of one repository that
@@ -81,7 +81,7 @@ def as_sarif(report: Report) -> str:
     return json_line(json.dumps(content, indent=2))
 
 
-def _result(finding: Finding) -> dict[str, object]:
+def _result(finding: ReviewFinding) -> dict[str, object]:
     text = "\n".join(map(_sarif, (f"{finding.rule}: {finding.what}", *finding.details)))
     result: dict[str, object] = {"ruleId": one_line(finding.rule), "level": finding.level, "message": {"text": text}}
     file, _, line = finding.place.rpartition(":")
@@ -94,7 +94,7 @@ def _result(finding: Finding) -> dict[str, object]:
     return result
 
 
-def as_markdown(report: Report) -> str:
+def as_markdown(report: ReviewReport) -> str:
     """For a comment on a pull request."""
     lines = [f"## {_plain(report.title)}", ""]
     lines += [f"- {_plain(name)}: {_code(value)}" for name, value in report.facts]
@@ -110,7 +110,7 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-FORMATS: Mapping[str, Callable[[Report], str]] = {
+FORMATS: Mapping[str, Callable[[ReviewReport], str]] = {
     "json": as_json,
     "junit": as_junit,
     "sarif": as_sarif,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .page import Html, choices, element, facts, page, row, severity_tag, table, tag, technique, tiles
-from .report import SEVERITIES, TIERS, Finding, Report, Table, weight
+from .report import SEVERITIES, TIERS, ReviewFinding, ReviewReport, Table, weight
 
 _NUMBER = re.compile(r"[\d,]+")
 _NAMED = re.compile(r"([a-z ]{1,20}): (.*)", re.DOTALL)
@@ -16,7 +16,7 @@ _PROSE = frozenset({"title", "what"})
 _CHOOSABLE = {"severity": (*SEVERITIES, "none")}
 
 
-def as_html(report: Report) -> str:
+def as_html(report: ReviewReport) -> str:
     """One file that needs no other, and runs nothing."""
     numbers = [(name, value) for name, value in report.facts if _NUMBER.fullmatch(value)]
     texts = [(name, value) for name, value in report.facts if not _NUMBER.fullmatch(value)]
@@ -38,7 +38,7 @@ def as_html(report: Report) -> str:
     return page(report.title, body, _CHOOSABLE)
 
 
-def _card(finding: Finding) -> Html:
+def _card(finding: ReviewFinding) -> Html:
     severity = finding.severity if finding.severity in SEVERITIES else ""
     head = element("h3", element("code", finding.rule), " ", finding.title)
     parts = [element("div", severity_tag(finding.severity), head, class_="head")]
@@ -48,7 +48,7 @@ def _card(finding: Finding) -> Html:
     return element("article", *parts, class_=f"card {severity}".strip(), data_severity=severity or "none")
 
 
-def _told(finding: Finding) -> Iterator[tuple[str, object]]:
+def _told(finding: ReviewFinding) -> Iterator[tuple[str, object]]:
     if finding.technique:
         yield "ATT&CK", technique(finding.technique)
     for each in finding.details:

@@ -12,7 +12,7 @@ from ..policy.pinned import read_keys
 from .intake import Intake
 from .kept import KeptBundle
 from .polling import Polling
-from .standing import Standing
+from .status_report import StatusReport
 from .thread import Message, Tell
 
 _LONGEST_REASON = 1000
@@ -22,10 +22,10 @@ _LONGEST_REASON = 1000
 class BundleThread:
     """Polls, and waits for what the agent says of each bundle that is offered to it."""
 
-    def __init__(self, config: Config, tell: Tell, standing: Standing) -> None:
+    def __init__(self, config: Config, tell: Tell, status: StatusReport) -> None:
         """Raises `ConfigError`."""
         url = config.policy.bundle
-        self._tell, self._standing = tell, standing
+        self._tell, self._status = tell, status
         self._polling = Polling(config.bundle, url)
         self._kept = KeptBundle(Path(config.agent.state_dir) / KEPT_FOLDER)
         keys = config.bundle.keys
@@ -53,7 +53,7 @@ class BundleThread:
                 elif state == "refused":
                     self._intake.refused(digest, str(message["reason"]), again=bool(message["again"]))
                     self._told_last = _short(str(message["reason"]))
-                    self._standing.trouble("bundle", self._told_last)
+                    self._status.trouble("bundle", self._told_last)
                     if message["again"]:
                         self._polling.etag = ""
                 elif state == "again":
@@ -68,7 +68,7 @@ class BundleThread:
     def _once(self) -> None:
         try:
             polled = self._polling.ask()
-            self._standing.asked(polled.size if polled.raw is not None else None)
+            self._status.asked(polled.size if polled.raw is not None else None)
             with self._lock:
                 if polled.raw is None:
                     why = self._intake.refusal
@@ -101,7 +101,7 @@ class BundleThread:
     def _told(self, state: str, reason: str, status: int = 0) -> None:
         """Tell it, unless it was told last."""
         reason = _short(reason)
-        self._standing.trouble("bundle", reason, status)
+        self._status.trouble("bundle", reason, status)
         if reason != self._told_last:
             self._told_last = reason
             self._tell({"service": "bundle", "state": state, "reason": reason, "status": status})

@@ -20,7 +20,7 @@ from ..config import Config
 from ..events.wire import Json
 from .configured import services_of
 from .counter import Counter
-from .standing import Standing
+from .status_report import StatusReport
 from .thread import Message
 
 MEMORY_MIB = 512
@@ -66,20 +66,20 @@ def run(config: Config, labels: Mapping[str, str], taken: Counter, link: Link) -
     link.socket.settimeout(None)
     agent = AgentLink(link.socket)
     services = services_of(config)
-    standing = Standing(labels, services)
-    hear: dict[str, Callable[[Message], None]] = {"policy": lambda it: standing.in_force(str(it["revision"]))}
+    status = StatusReport(labels, services)
+    hear: dict[str, Callable[[Message], None]] = {"policy": lambda it: status.in_force(str(it["revision"]))}
     if "bundle" in services:
         from .bundle_thread import BundleThread  # noqa: PLC0415
 
-        bundle = BundleThread(config, agent.tell, standing)
+        bundle = BundleThread(config, agent.tell, status)
         hear["bundle"] = bundle.hear
         _start("bundle", bundle.run)
     if "decision_logs" in services:
-        logs = LogsThread(config, agent.tell, standing, labels, taken)
+        logs = LogsThread(config, agent.tell, status, labels, taken)
         hear["decision_logs"] = logs.hear
         _start("logs", logs.run)
     if "status" in services:
-        _start("status", StatusThread(config, agent.tell, standing).run)
+        _start("status", StatusThread(config, agent.tell, status).run)
     next_line = agent.lines()
     while line := next_line():
         message = json.loads(line)

@@ -16,7 +16,7 @@ from ..errors import PolicyError
 from ..events.wire import Json
 from .mask import Mask
 from .spool import Spool
-from .standing import BUNDLE
+from .status_report import BUNDLE
 
 _PATH = "krie/decision/result"
 """The entry point of `policies/decision.rego`, by which an OPA server gives the same result."""

@@ -11,7 +11,7 @@ from ..errors import KrieError
 from .counter import Counter
 from .decisions import Decisions, Drops
 from .spool import Spool
-from .standing import Standing
+from .status_report import StatusReport
 from .thread import Message, Tell
 from .upload import Upload
 
@@ -23,11 +23,11 @@ class LogsThread:
     """Takes decisions from the agent, and sends what waits on disk."""
 
     def __init__(
-        self, config: Config, tell: Tell, standing: Standing, labels: Mapping[str, str], taken: Counter
+        self, config: Config, tell: Tell, status: StatusReport, labels: Mapping[str, str], taken: Counter
     ) -> None:
         """`taken`: counts decisions that came to this process. Raises `ConfigError`."""
         settings = config.decision_logs
-        self._tell, self._standing, self._taken = tell, standing, taken
+        self._tell, self._status, self._taken = tell, status, taken
         self._drops = Drops()
         folder = Path(config.agent.state_dir) / LOGS_FOLDER
         self._spool = Spool(folder, settings.buffer_mib << 20, settings.upload_kib << 10, self._drops.put)
@@ -43,8 +43,8 @@ class LogsThread:
                 self._upload.step()
             except (KrieError, OSError) as error:
                 trouble, status = str(error), getattr(error, "status", 0)
-            self._standing.count(sent=self._upload.sent)
-            self._standing.trouble("decision_logs", trouble, status)
+            self._status.count(sent=self._upload.sent)
+            self._status.trouble("decision_logs", trouble, status)
             if trouble != self._told_last:
                 self._told_last = trouble
                 self._tell({"service": "decision_logs", "state": "trouble" if trouble else "well", "reason": trouble})
@@ -55,7 +55,7 @@ class LogsThread:
         """Tell what was dropped since the last call."""
         count, why = self._drops.take()
         if why:
-            self._standing.count(dropped=count)
+            self._status.count(dropped=count)
             self._tell({"service": "decision_logs", "state": "dropped", "reason": why, "count": count})
 
     def hear(self, message: Message) -> None:

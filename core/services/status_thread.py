@@ -10,7 +10,7 @@ from ..config import Config
 from ..errors import KrieError
 from .backoff import backoff_s
 from .http import request
-from .standing import Standing
+from .status_report import StatusReport
 from .thread import Tell
 
 _LEAST_S = 1.0
@@ -21,9 +21,9 @@ _MOST_ANSWER = 1 << 16
 class StatusThread:
     """Reports how everything stands when that has changed, and from time to time."""
 
-    def __init__(self, config: Config, tell: Tell, standing: Standing) -> None:
+    def __init__(self, config: Config, tell: Tell, status: StatusReport) -> None:
         """Nothing is sent yet."""
-        self._tell, self._standing, self._most_s = tell, standing, config.status.max_delay_s
+        self._tell, self._status, self._most_s = tell, status, config.status.max_delay_s
         self._timeout_s = config.status.timeout_s
         self._service = config.status.service(f"{config.status.url.rstrip('/')}{config.status.resource}")
         self._told_last = ""
@@ -32,21 +32,21 @@ class StatusThread:
         """Never returns."""
         failures = 0
         while True:
-            self._standing.changed.wait(self._most_s)
-            self._standing.changed.clear()
+            self._status.changed.wait(self._most_s)
+            self._status.changed.clear()
             trouble = self._sent()
             if trouble != self._told_last:
                 self._told_last = trouble
                 self._tell({"service": "status", "state": "trouble" if trouble else "well", "reason": trouble})
             failures = failures + 1 if trouble else 0
             if trouble:
-                self._standing.changed.set()
+                self._status.changed.set()
             draw = random.random()  # noqa: S311 - spreads requests, and hides nothing
             time.sleep(backoff_s(failures, self._most_s, draw) if trouble else _LEAST_S)
 
     def _sent(self) -> str:
         """What went wrong; empty where nothing did."""
-        body = json.dumps(self._standing.to_json()).encode()
+        body = json.dumps(self._status.to_json()).encode()
         headers = {"Content-Type": "application/json"}
         try:
             answer = request(

@@ -27,7 +27,7 @@ from krie import (
 )
 
 from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
-from .comparison import Area, Comparison
+from .comparison import Area, CodeComparison
 from .entry import Entry
 from .explain import Code, Lists, brief_lists, read_lists
 from .formats import HEAD
@@ -101,7 +101,7 @@ class _Looks:
         self._functions = FunctionLists(memory, address, offsets(), heads)
         self._without: tuple[str, ...] = ()
         self._without_programs = False
-        self._comparison = Comparison(memory, areas, code, self._lists, self._brief_lists)
+        self._comparison = CodeComparison(memory, areas, code, self._lists, self._brief_lists)
         self._no_kprobes = b" register_kprobe\n" not in kallsyms
         self._no_ftrace = b" ftrace_caller\n" not in kallsyms
 

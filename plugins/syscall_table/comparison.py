@@ -124,8 +124,8 @@ class _View:
         return bytes(made)
 
 
-class Comparison:
-    """Of all areas with memory."""
+class CodeComparison:
+    """The comparison of all areas of code with memory."""
 
     def __init__(
         self,

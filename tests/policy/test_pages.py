@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from krie.cli.policy import policy as policy_command
 from krie.review.page import Html, element, joined, lines, page, technique, text
-from krie.review.report import Finding, Report, Table
+from krie.review.report import ReviewFinding, ReviewReport, Table
 from krie.review.review_page import as_html
 
 ROOT = Path(__file__).parents[2]
@@ -164,14 +164,14 @@ def test_techniques(name: str, shown: str) -> None:
     assert technique(name) == shown
 
 
-def review(text: str = "x") -> Report:
-    return Report(
+def review(text: str = "x") -> ReviewReport:
+    return ReviewReport(
         text,
         (("old policy", text), ("recorded events", "1,234")),
         (Table("By rule", ("rule", "severity"), (("A1", "critical"), (text, text))),),
         (
-            Finding("A1", "fires", "critical", "A title", "a.rego:3", ("hosts: web1 3", text), "T1068"),
-            Finding(text, text, text, text, text, (text,), text),
+            ReviewFinding("A1", "fires", "critical", "A title", "a.rego:3", ("hosts: web1 3", text), "T1068"),
+            ReviewFinding(text, text, text, text, text, (text,), text),
         ),
         (text,),
         ("C", text),
@@ -188,8 +188,8 @@ def test_a_review_shows_everything() -> None:
 
 
 def test_long_values_are_folded_and_the_worst_comes_first() -> None:
-    findings = [Finding("L", "x", "low"), Finding("C", "x", "critical", details=(f"input: {'v' * 300}",))]
-    read = check(as_html(Report("x", (), (), tuple(findings))))
+    findings = [ReviewFinding("L", "x", "low"), ReviewFinding("C", "x", "critical", details=(f"input: {'v' * 300}",))]
+    read = check(as_html(ReviewReport("x", (), (), tuple(findings))))
     codes = [each for each in read.found["code"] if each]
     assert codes == ["C", "v" * 300, "L"]
     assert read.found["summary"] == ["v" * 100 + " ..."]
@@ -202,7 +202,7 @@ def test_a_review_of_hostile_texts() -> None:
 
 
 def test_a_review_in_which_nothing_differs() -> None:
-    assert "Nothing that was found." in check(as_html(Report("x", (), (), ()))).shown
+    assert "Nothing that was found." in check(as_html(ReviewReport("x", (), (), ()))).shown
 
 
 def test_a_difference_of_policies_is_such_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from krie.cli import render, render_review
-from krie.review.report import Report, Table
+from krie.review.report import ReviewReport, Table
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
@@ -100,7 +100,7 @@ def test_what_nobody_made_visible_is_so_all_the_same(capsys: pytest.CaptureFixtu
 
 def test_a_heading_of_a_review_is_one_line_above_a_narrow_table() -> None:
     shown = io.StringIO()
-    found = Report("t", (), (Table("What else is said of rules", ("rule", "what"), (("A", "is new"),)),), ())
+    found = ReviewReport("t", (), (Table("What else is said of rules", ("rule", "what"), (("A", "is new"),)),), ())
     render_review.report(Console(file=shown, width=100), found)
     assert "\n\nWhat else is said of rules\nrule  what\nA     is new\n" in "\n".join(
         each.rstrip() for each in shown.getvalue().split("\n")

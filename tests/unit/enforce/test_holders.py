@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from krie.enforce.holders import Holder, Holders, words
 from krie.enforce.self_defence import Held
-from krie.kernel.bpf_listing import Use
+from krie.kernel.bpf_listing import UsedObjects
 
 STATE, CHANGE, HOOK = Held("map", 7, "krie_agent"), Held("prog", 8, "krie_change"), Held("prog", 9, "sample_hook")
 OWN = (STATE, CHANGE, HOOK)
@@ -20,7 +20,7 @@ class Machine:
     def __init__(self, proc: Path) -> None:
         self.proc = proc
         self.counts = {3: [1], 4: [1], 5: [4]}
-        self.uses: list[Use] = []
+        self.uses: list[UsedObjects] = []
         self.left_out: set[tuple[str, int]] = set()
         self.process(os.getpid(), 1, "map_id:\t7\n")
         self.process(CHILD, os.getpid(), "map_id:\t7\n")
@@ -35,7 +35,7 @@ class Machine:
         counts = self.counts[descriptor]
         return counts.pop(0) if len(counts) > 1 else counts[0]
 
-    def listed(self, leave_out: Iterable[tuple[str, int]]) -> list[Use]:
+    def listed(self, leave_out: Iterable[tuple[str, int]]) -> list[UsedObjects]:
         self.left_out = set(leave_out)
         return self.uses
 
@@ -79,9 +79,9 @@ def test_who_uses_it_at_the_moment_is_not_taken_for_a_holder(machine: Machine) -
 
 def test_others_programs_and_maps_that_use_it_are_named(machine: Machine) -> None:
     machine.uses = [
-        Use("prog", 20, frozenset({("map", 7), ("map", 70)})),
-        Use("map", 21, frozenset({("prog", 8)})),
-        Use("map", 22, frozenset({("prog", 7)})),
+        UsedObjects("prog", 20, frozenset({("map", 7), ("map", 70)})),
+        UsedObjects("map", 21, frozenset({("prog", 8)})),
+        UsedObjects("map", 22, frozenset({("prog", 7)})),
     ]
     holders = machine.holders()
     assert [words(each) for each in holders.look(OWN)] == [

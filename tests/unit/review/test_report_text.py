@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from krie.printable import one_line
-from krie.review.report import Finding, Report, Table
+from krie.review.report import ReviewFinding, ReviewReport, Table
 from krie.review.report_text import FORMATS, as_json, as_junit, as_markdown, as_sarif
 from krie.review.review_page import as_html
 
@@ -28,12 +28,15 @@ EVIL = [
 ]
 
 
-def report(text: str) -> Report:
-    return Report(
+def report(text: str) -> ReviewReport:
+    return ReviewReport(
         text,
         ((text, text),),
         (Table(text, (text, "b"), ((text, "c"), ("d", text))),),
-        (Finding(text, text, "high", text, f"{text}/p.rego:7", (text,)), Finding("B", "x", "low", "", "", ())),
+        (
+            ReviewFinding(text, text, "high", text, f"{text}/p.rego:7", (text,)),
+            ReviewFinding("B", "x", "low", "", "", ()),
+        ),
         (text,),
         ("C", "D"),
         {"old": {"name": text}},

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from krie.services.standing import Standing
+from krie.services.status_report import StatusReport
 from krie.testing.patience import PATIENCE_S
 
 from ..web import serving
@@ -38,13 +38,13 @@ def test_status_in_opa_s_shape(tmp_path: Path) -> None:
 
 
 def test_trouble_in_status() -> None:
-    standing = Standing({}, ("bundle", "decision_logs"), lambda: 1.5)
-    standing.asked(7)
-    standing.in_force("r1")
-    standing.trouble("bundle", "answers 404", 404)
-    standing.trouble("decision_logs", "is full")
-    standing.count(sent=3, dropped=2)
-    report: Any = standing.to_json()
+    status = StatusReport({}, ("bundle", "decision_logs"), lambda: 1.5)
+    status.asked(7)
+    status.in_force("r1")
+    status.trouble("bundle", "answers 404", 404)
+    status.trouble("decision_logs", "is full")
+    status.count(sent=3, dropped=2)
+    report: Any = status.to_json()
     assert report["bundles"]["krie"] == {
         "name": "krie",
         "active_revision": "r1",
@@ -61,5 +61,5 @@ def test_trouble_in_status() -> None:
     assert report["decision_logs"]["code"] == "decision_log_error"
     assert report["decision_logs"]["metrics"]["counter_decision_logs_uploaded"] == 3
     assert report["plugins"]["bundle"] == {"state": "ERROR", "message": "answers 404"}
-    standing.trouble("bundle", "")
-    assert "code" not in standing.to_json()["bundles"]["krie"]  # type: ignore[index,call-overload,operator]
+    status.trouble("bundle", "")
+    assert "code" not in status.to_json()["bundles"]["krie"]  # type: ignore[index,call-overload,operator]

@@ -12,7 +12,7 @@ import pytest
 from krie import KernelError, Symbols
 from krie.plugins.syscall_table import areas
 from krie.plugins.syscall_table.areas import areas_of, store, trapped, without_tracers
-from krie.plugins.syscall_table.comparison import Area, Comparison
+from krie.plugins.syscall_table.comparison import Area, CodeComparison
 from krie.plugins.syscall_table.explain import Code, Lists
 from krie.plugins.syscall_table.image import NOP5
 from krie.plugins.syscall_table.reference import NoReferenceError
@@ -38,14 +38,14 @@ def comparison(
     lists: Callable[[], Lists] = lambda: NOTHING,
     sleep: Callable[[float], None] = lambda _: None,
     traps: frozenset[int] = frozenset(),
-) -> Comparison:
+) -> CodeComparison:
     content = bytes(memory.parts[TEXT])
     parts = [
         Area("text", TEXT.start, content, traps=set(traps)),
         Area("module", MODULE.start, bytes(memory.parts[MODULE]), near=True),
     ]
     code = Code(TEXT, no_bytes, no_bytes, symbols, TABLES, ())
-    return Comparison(memory.kernel, parts, code, lists, lambda _: lists(), sleep)
+    return CodeComparison(memory.kernel, parts, code, lists, lambda _: lists(), sleep)
 
 
 def test_what_nothing_explains_is_found_with_what_it_was(memory: Memory, symbols: Symbols) -> None:

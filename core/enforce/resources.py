@@ -20,7 +20,7 @@ _ONLINE = Path("/sys/devices/system/cpu/online")
 _Scheduling = tuple[int, int, int, frozenset[int]]
 
 
-class Standing:
+class Resources:
     """What this process was given at its start, which it keeps. What was raised since is kept, too."""
 
     def __init__(

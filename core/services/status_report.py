@@ -41,7 +41,7 @@ class _Bundle:
     trouble: _Trouble = field(default_factory=_Trouble)
 
 
-class Standing:
+class StatusReport:
     """Kept by all threads of the courier; tells when it has changed."""
 
     def __init__(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from krie.agent.endurance import Endurance, Failing
-from krie.enforce.standing import Standing, _online, _worse
+from krie.enforce.resources import Resources, _online, _worse
 from krie.errors import KernelError
 from krie.events.enforcement import LIMITS, OOM_SCORE
 
@@ -41,43 +41,43 @@ def oom(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("lower", [(3, 4096), (3, INFINITY), (1024, 1024)])
 def test_a_lowered_limit_is_raised_again(oom: Path, lower: tuple[int, int]) -> None:
     limits = Limits()
-    standing = Standing(limits.get, limits.set, oom)
-    assert list(standing.look()) == []
+    resources = Resources(limits.get, limits.set, oom)
+    assert list(resources.look()) == []
     limits.values[resource.RLIMIT_NOFILE] = lower
-    assert list(standing.look()) == [LIMITS]
+    assert list(resources.look()) == [LIMITS]
     assert limits.get(resource.RLIMIT_NOFILE) == (1024, INFINITY)
-    assert list(standing.look()) == []
+    assert list(resources.look()) == []
 
 
 def test_a_raised_limit_is_kept(oom: Path) -> None:
     limits = Limits()
-    standing = Standing(limits.get, limits.set, oom)
+    resources = Resources(limits.get, limits.set, oom)
     limits.values[resource.RLIMIT_MEMLOCK] = (INFINITY, INFINITY)
-    assert list(standing.look()) == []
+    assert list(resources.look()) == []
     limits.values[resource.RLIMIT_MEMLOCK] = (64, 64)
-    assert list(standing.look()) == [LIMITS]
+    assert list(resources.look()) == [LIMITS]
     assert limits.get(resource.RLIMIT_MEMLOCK) == (INFINITY, INFINITY)
 
 
 def test_a_limit_that_cannot_be_raised_is_told_once(oom: Path) -> None:
     limits = Limits()
-    standing = Standing(limits.get, limits.set, oom)
+    resources = Resources(limits.get, limits.set, oom)
     limits.values[resource.RLIMIT_NOFILE], limits.refuses = (3, 512), True
-    assert list(standing.look()) == [LIMITS]
+    assert list(resources.look()) == [LIMITS]
     assert limits.get(resource.RLIMIT_NOFILE) == (512, 512)  # as far as we may
-    assert list(standing.look()) == []
+    assert list(resources.look()) == []
 
 
 def test_the_oom_killer_is_not_sent_to_us(oom: Path) -> None:
     limits = Limits()
-    standing = Standing(limits.get, limits.set, oom)
+    resources = Resources(limits.get, limits.set, oom)
     oom.write_text("1000\n")
-    assert list(standing.look()) == [OOM_SCORE]
+    assert list(resources.look()) == [OOM_SCORE]
     assert oom.read_text() == "-900\n"
     oom.write_text("-1000\n")
-    assert list(standing.look()) == []
+    assert list(resources.look()) == []
     oom.unlink()
-    assert list(standing.look()) == []
+    assert list(resources.look()) == []
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_the_cpus_that_are_online() -> None:
 
 REAL = """
 import os, resource
-from krie.enforce.standing import Standing
-standing = Standing()
-assert list(standing.look()) == []
+from krie.enforce.resources import Resources
+resources = Resources()
+assert list(resources.look()) == []
 resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + 5)
-print(*standing.look(), *standing.look())
+print(*resources.look(), *resources.look())
 """
 
 
