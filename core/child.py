@@ -104,7 +104,7 @@ class Link:
 
 
 class Child(Link):
-    """The agent's end."""
+    """The agent's end of the link, and the child behind it."""
 
     def __init__(self, tgid: int, sock: socket.socket, said: int) -> None:
         """`said`: descriptor of a file for what the child writes to its standard error; both are taken over."""

@@ -108,12 +108,10 @@ class PolicyConfig(Section):
         1000,
         ge=10,
         le=60000,
-        description="longest time that one package of rules may take to decide one event, ms; then `on_error` decides",
+        description="timeout for one package of rules to decide one event, in milliseconds; then `on_error` decides",
     )
-    load_s: int = Field(
-        60, ge=1, le=3600, description="longest time that reading, compiling and trying a policy may take, s"
-    )
-    memory_mib: int = Field(256, ge=16, le=1 << 20, description="most memory that a policy may take, MiB")
+    load_s: int = Field(60, ge=1, le=3600, description="timeout for reading, compiling and trying a policy, in seconds")
+    memory_mib: int = Field(256, ge=16, le=1 << 20, description="limit of the memory for one policy, in MiB")
     opa: str = Field(
         "", description="path of an `opa` whose checker policies must pass too; empty: the agent asks none"
     )
@@ -130,7 +128,7 @@ class OpaConfig(Section):
     certificate: str = Field("", description="file with the agent's own certificate (PEM), for servers that ask for it")
     key: str = Field("", description="file with the certificate's private key; empty: it is in the same file")
     timeout_ms: int = Field(
-        100, ge=5, le=10000, description="longest time that one query may take, ms; then the embedded engine decides"
+        100, ge=5, le=10000, description="timeout for one query, in milliseconds; then the embedded engine decides"
     )
     batch: int = Field(64, ge=1, le=1024, description="events that wait together and are decided by one query, at most")
     waiting_percent: int = Field(

@@ -131,7 +131,7 @@ class ForkServer:
 
     @property
     def tgid(self) -> int:
-        """Of the server."""
+        """Thread group id of the server's process."""
         return self._server.tgid
 
     def fork(self) -> Child:

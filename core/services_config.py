@@ -50,7 +50,7 @@ class BundleConfig(ServiceFiles):
     min_delay_s: int = Field(60, ge=1, le=86400, description="shortest time between two polls, s")
     max_delay_s: int = Field(120, ge=1, le=86400, description="longest time between two polls, and after failures, s")
     long_poll_s: int = Field(0, ge=0, le=3600, description="how long the server may hold a poll open, s; 0: not at all")
-    timeout_s: int = Field(60, ge=1, le=3600, description="longest time that one download may take, s")
+    timeout_s: int = Field(60, ge=1, le=3600, description="timeout for one download, in seconds")
 
     def below(self, folder: Path) -> Self:
         """The same, with relative files below the folder."""
@@ -62,7 +62,7 @@ class UploadConfig(ServiceFiles):
     """What `[decision_logs]` and `[status]` have in common."""
 
     url: str = Field("", description="address of the service, to which the resource is added; empty: it is off")
-    timeout_s: int = Field(30, ge=1, le=3600, description="longest time that one upload may take, s")
+    timeout_s: int = Field(30, ge=1, le=3600, description="timeout for one upload, in seconds")
 
 
 class DecisionLogsConfig(UploadConfig):
@@ -102,7 +102,7 @@ def problems(
         if files.key and not files.certificate:
             yield (
                 f"{section}.key",
-                "is the private key of a certificate, and there is none"
+                "is the private key of a certificate, but no certificate is set"
                 + ("; keys that verify bundles are [bundle.keys.NAME]" if section == "bundle" else ""),
             )
     for place, each in (("bundle", fetched), ("decision_logs", logs)):

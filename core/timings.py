@@ -28,7 +28,7 @@ class Spent:
     system_s: float = 0.0
 
     def __add__(self, other: Spent) -> Spent:
-        """Both together."""
+        """The sum of both."""
         return Spent(self.wall_s + other.wall_s, self.user_s + other.user_s, self.system_s + other.system_s)
 
     def __sub__(self, other: Spent) -> Spent:

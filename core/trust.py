@@ -101,7 +101,7 @@ def require_all_trusted(paths: Iterable[Path], lstat: Stat = Path.lstat) -> None
 
 
 def require_trusted_socket(path: Path) -> int:
-    """The owner. Raises `UntrustedFileError` where others than root and that user could have put a socket in its place.
+    """The owner. Raises `UntrustedFileError` where anybody but root and that user could have put a socket in its place.
 
     Whoever owns it answers, be it a user of its own for the server. So it must not lie where everybody may put things,
     and the folders that lead to it must be root's or that user's. Raises `OSError` too.

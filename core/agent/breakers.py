@@ -20,7 +20,7 @@ class Breakers:
     """Tells when one trips and when it is re-armed, and has the kernel's tables follow."""
 
     def __init__(self, config: EnforcementConfig, tier: KernelTier, pending: Pending) -> None:
-        """None is tripped."""
+        """Start with no breaker tripped."""
         self._config, self._tier, self._pending = config, tier, pending
         self._behind = False
         """The kernel's tables did not take what is tripped, or no longer is."""

@@ -24,7 +24,7 @@ class Endurance:
     """Runs work, and remembers what failed of it."""
 
     def __init__(self) -> None:
-        """Nothing has failed."""
+        """Start with no failures."""
         self._failed: dict[tuple[str, str], int] = {}
         self._logged: set[tuple[str, str]] = set()
 

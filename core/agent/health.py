@@ -98,7 +98,7 @@ class ProbeHealth:
         return self._canaries.raised
 
     def check(self) -> list[ProbeReport]:
-        """Run all canaries; returns the probes whose state is another than before, `missing` being the first."""
+        """Run all canaries; returns the probes whose state has changed. Before the first check all are `missing`."""
         before = self._counts()
         with self._watched():
             self._canaries.run(each.name for each in self.reports if each.alternative is not None)

@@ -175,7 +175,7 @@ class Changes:
     """What others did to the journal's files, on its way from the threads that see it to the agent."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start with no changes found."""
         self._found: deque[Change] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
@@ -189,7 +189,7 @@ class Changes:
         poll.register(self._wake, select.EPOLLIN)
 
     def take(self) -> list[Change]:
-        """All of them."""
+        """Return the changes since the last call, and forget them."""
         with suppress(BlockingIOError):  # nothing new
             os.eventfd_read(self._wake)
         return [self._found.popleft() for _ in range(len(self._found))]
@@ -209,7 +209,7 @@ class Writers:
 
     @property
     def all(self) -> tuple[LineWriter, ...]:
-        """Both."""
+        """The writers of everything and those of what matters."""
         return (*self.everything, *self.important)
 
     def reopen(self) -> None:

@@ -13,7 +13,7 @@ class Pending:
     """Keeps them in order."""
 
     def __init__(self) -> None:
-        """None waits."""
+        """Start with nothing to tell."""
         self._waiting: list[Told] = []
 
     def tell(self, event: type[Event], **fields: object) -> None:

@@ -96,7 +96,7 @@ class PolicyFiles:
 
     @property
     def evaluator(self) -> Evaluator | None:
-        """What decides."""
+        """The evaluator of the policy in force; None where none is."""
         return self._in_force.evaluator if self._in_force is not None else None
 
     @property
@@ -184,7 +184,7 @@ class PolicyFiles:
             previous.close()
 
     def changed(self) -> bool:
-        """Whether any file is another than at the last load, which may have been refused."""
+        """Whether any file has changed since the last load, which may have been refused."""
         found = self._lookout.look()
         if self._stamp is None:  # the folders gave no answer then
             self._stamp = found

@@ -1,4 +1,4 @@
-"""From changed files, or an offered bundle, to another policy in force: the one before decides until then."""
+"""Replaces the policy in force by changed files or an offered bundle; the previous policy decides until then."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Reload:
         return self._files.loading
 
     def look_for_changes(self) -> None:
-        """Begin if any file is another than at the last load."""
+        """Begin a reload if any file has changed since the last load."""
         if not self.loading and self._files.changed():
             self.begin()
 

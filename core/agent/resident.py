@@ -26,7 +26,7 @@ class Resident:
 
     @property
     def total(self) -> int:
-        """Pss of everything."""
+        """The proportional set size (Pss) of all mappings together."""
         return sum(self.pss.values())
 
     @property
@@ -35,7 +35,7 @@ class Resident:
         return self.total - self.pss.get(RING, 0)
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The report as `--json` prints it."""
         return {
             "pss_kib": self.total,
             "pss_without_ring_kib": self.without_ring,

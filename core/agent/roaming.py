@@ -51,7 +51,7 @@ class Roaming:
         self._code = code_of(targets) if targets else {}
 
     def move(self) -> dict[str, str]:
-        """Attach each at a new place, and only then detach it from the one before.
+        """Attach each at a new place, and only then detach it from the previous one.
 
         Returns why not, by probe: such a program stays where it was, if it was anywhere. That there is no other place
         for one is nothing to tell, and that there is none at all is told once.
@@ -85,7 +85,7 @@ class Roaming:
         )
 
     def close(self) -> None:
-        """Detach all."""
+        """Detach all roaming programs."""
         attached = [each for each in self._roamers if each.link >= 0]
         detach(each.link for each in attached)
         for each in attached:

@@ -43,7 +43,7 @@ class Upkeep:
         self._pulse = Pulse()  # until here it waited long, for the compiler and the kernel
 
     def beat(self) -> None:
-        """Once a second."""
+        """Do what is due once a second: put resources right, report failures and gaps, check the probes."""
         continued = self._signals.take_continued()
         for attempt in self._resources.look():  # first: all else may need what was taken
             self._reports.put_right(attempt)

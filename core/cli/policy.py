@@ -97,8 +97,8 @@ def policy_eval(config: Path | None, by: str | None, lines: bool, partial: bool)
     """Decide events from standard input: lines of the journal, or documents {"event": ..., "process": ...}.
 
     Prints the decision as JSON; of several lines, each with a document, one line for each, with its number. Needs no
-    root. Exits with 4 where a line could not be decided: its kind is none of a loaded plugin's, it does not say what
-    rules read of such an event, or says what no event can be.
+    root. Exits with 4 where a line could not be decided: its kind is not one of a loaded plugin's, it lacks what rules
+    read of such an event, or says what no event can be.
     """
     path = config_file(config)
     settings = load_config(path)

@@ -66,7 +66,7 @@ class Tables(Protocol):
         """Refuse guarded operations to everybody."""
 
     def clear(self, verdict: Verdict) -> None:
-        """Take one back."""
+        """Remove a verdict before it expires."""
 
 
 def _failed_in_kernel(rule: FiredRule, event: Event) -> bool:
@@ -88,7 +88,7 @@ class RuleNumbers:
     """Numbers for rules, since the kernel's tables hold no text. 0 is not a rule."""
 
     def __init__(self) -> None:
-        """None is known."""
+        """Start with no rule numbered."""
         self._numbers: dict[str, int] = {}
         self._names: list[str] = [""]
 

@@ -84,6 +84,6 @@ class Holders:
 
 
 def words(holder: Holder) -> str:
-    """For the log."""
+    """The holder as a sentence for the log."""
     by = f"process {holder.tgid}" if holder.tgid else "somebody" if holder.by == "descriptor" else holder.by
     return f"{by} holds {_WORDS[holder.kind]} {holder.name} of the agent's"

@@ -65,7 +65,7 @@ class Verdicts:
         return self._read(self._verdicts)
 
     def clear(self, verdict: Verdict) -> None:
-        """Take one back."""
+        """Remove a verdict before it expires."""
         key = verdict.process
         if verdict.kind:
             self._verdicts.remove(Process(key.start_time, key.tgid, verdict.kind).encode())

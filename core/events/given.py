@@ -45,7 +45,7 @@ class Told:
     """Which values one place for lines has been told recently."""
 
     def __init__(self) -> None:
-        """None."""
+        """Start with no value told."""
         self._lines = 0
         self._told: OrderedDict[str, int] = OrderedDict()
 

@@ -106,7 +106,9 @@ class Layout:
             offset += size
         alignment = alignment or max(WIDTHS.get(each.wire.code, 1) for each in fields)
         if offset % alignment:
-            raise LayoutError(name, fields[-1].name, f"the record has {offset} bytes, {_mend(fields[-1], alignment)}")
+            raise LayoutError(
+                name, fields[-1].name, f"the record has {offset} bytes, {_size_remedy(fields[-1], alignment)}"
+            )
         self.size = offset
         self.fields = tuple(fields)
         self._struct = struct.Struct("<" + "".join(each.wire.code for each in fields))
@@ -175,8 +177,8 @@ def _move(own: Iterable[Field], width: int) -> str:
     return f"move it before {first}: order {order}" if first else f"order {order}"
 
 
-def _mend(last: Field, alignment: int) -> str:
-    """How a record gets a size that is a multiple of `alignment`."""
+def _size_remedy(last: Field, alignment: int) -> str:
+    """How to fix a record whose size is not a multiple of `alignment`."""
     used = last.offset if _is_padding(last) else last.offset + last.size
     wanted = -used % alignment
     of_them = f"which is not a multiple of {alignment}; "

@@ -22,11 +22,11 @@ class Number:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """How many bytes it has."""
         return self._packed.size
 
     def encode(self, value: int) -> bytes:
-        """Its bytes."""
+        """The number as bytes."""
         return self._packed.pack(value)
 
     def decode(self, raw: bytes | None) -> int:

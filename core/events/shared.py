@@ -38,7 +38,7 @@ class Shared:
 
     @classmethod
     def size(cls) -> int:
-        """Its bytes."""
+        """How many bytes it has."""
         return cls.layout().size
 
     @classmethod
@@ -60,7 +60,7 @@ class Shared:
         return map(cls.decode, _cut(values, cls.size()))
 
     def encode(self) -> bytes:
-        """Its bytes."""
+        """The struct as bytes."""
         return self.layout().encode(self)
 
 

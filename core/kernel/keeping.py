@@ -70,7 +70,7 @@ class Keeper:
 
     @property
     def tgid(self) -> int:
-        """Its process."""
+        """Thread group id of the keeper's process."""
         return self._process.pid
 
     def lives(self) -> bool:
@@ -78,7 +78,7 @@ class Keeper:
         return self._process.poll() is None
 
     def hold(self, held: Held) -> None:
-        """Hold this one too; one in the idle slot instead of the one before."""
+        """Hold this one too; in the idle slot it replaces the previous one."""
         message = keeper.MESSAGE.pack(keeper.HOLD, held.kind.encode(), held.slot, held.address)
         socket.send_fds(self._socket, [message], [held.descriptor])
 

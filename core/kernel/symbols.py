@@ -217,7 +217,7 @@ class Symbols:
 
 
 def _end_of_own(piece: bytes) -> int:
-    """Bytes of a piece before the first line that is none of the kernel's own."""
+    """Bytes of a piece before the first line that is not the kernel's own."""
     first = piece.find(b"\t[")
     return len(piece) if first < 0 else piece.rfind(b"\n", 0, first) + 1
 

@@ -10,7 +10,7 @@ _ALIKE = 424
 
 
 def _numbered(names: str) -> Iterator[tuple[str, int]]:
-    """Each name has the number behind that of the one before, unless `@NUMBER` stands between them."""
+    """Each name has the number after the previous name's, unless `@NUMBER` stands between them."""
     number = 0
     for word in names.split():
         if word.startswith("@"):
@@ -71,7 +71,7 @@ _X32: Mapping[str, int] = dict(
     process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2"""
     )
 )
-"""Only those that are others than the native ones; their callers set another bit, too."""
+"""Only those that differ from the native ones; their callers set a further bit, too."""
 _IA32: Mapping[str, int] = dict(
     _numbered(
         """restart_syscall exit fork read write open close waitpid creat link unlink execve chdir time mknod chmod

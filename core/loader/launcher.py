@@ -87,7 +87,7 @@ class LoaderProcess:
         self._channel = Channel(mine)
 
     def __enter__(self) -> LoaderProcess:
-        """Start."""
+        """Return the child, which runs already."""
         return self
 
     def __exit__(self, *_: object) -> None:

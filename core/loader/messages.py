@@ -109,7 +109,7 @@ class Request:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For the channel."""
+        """The message as the channel carries it."""
         return asdict(self)
 
     @classmethod
@@ -180,7 +180,7 @@ class Failure:
         return cls(error.operation, error.errno or number, error.hint, error.details, off)
 
     def to_json(self) -> dict[str, Any]:
-        """For the channel."""
+        """The message as the channel carries it."""
         return asdict(self)
 
     def error(self, sensors: Iterable[str]) -> KernelError | CompileError:
@@ -219,7 +219,7 @@ class Loaded:
     """Why `compiled_dir` or `cache_dir` was of no use; empty where all is well."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the channel."""
+        """The message as the channel carries it."""
         return asdict(self)
 
     @classmethod

@@ -28,7 +28,7 @@ class Object:
     """What compiled it, for people."""
 
     def to_json(self) -> dict[str, Any]:
-        """For a file."""
+        """The object as the cache's file holds it."""
         return {
             "compiler": self.compiler,
             "maps": {name: list(astuple(shape)) for name, shape in self.maps.items()},

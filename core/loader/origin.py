@@ -17,7 +17,7 @@ class Origin(StrEnum):
 
     @property
     def text(self) -> str:
-        """For people."""
+        """Where the unit came from, in words."""
         return {
             Origin.COMPILED_DIR: "taken from agent.compiled_dir",
             Origin.CACHE: "taken from agent.cache_dir",

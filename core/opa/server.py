@@ -78,7 +78,7 @@ class OpaServer:
 
     @property
     def engine(self) -> EngineName:
-        """Who decides."""
+        """The engine that decides now."""
         return "opa" if self._up else "embedded"
 
     @property

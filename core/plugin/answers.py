@@ -31,7 +31,7 @@ def added_facts(facts: Mapping[str, Json], declared: frozenset[str]) -> Mapping[
 
 
 def _weight(name: str, value: object) -> int:
-    """About so many characters of JSON. Raises `TypeError` for what is none that policies and the journal can hold."""
+    """About so many characters of JSON. Raises `TypeError` for what policies and the journal cannot hold."""
     if value is None or isinstance(value, bool):
         return 5
     if isinstance(value, str):

@@ -88,7 +88,7 @@ class Plugins:
 
     @property
     def modes(self) -> dict[str, Mode]:
-        """By plugin."""
+        """The mode of each plugin, by its name."""
         return {each.name: Mode[each.config.mode.upper()] for each in self.loaded}
 
     @property

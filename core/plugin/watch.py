@@ -66,12 +66,12 @@ class Watch:
         threading.Thread(target=self._look, name="plugin watch", daemon=True).start()
 
     def enter(self, plugin: str, hook: str) -> None:
-        """A call begins."""
+        """Note that a call of a plugin's hook begins."""
         now = time.monotonic()
         self._call = _Call(plugin, hook, now, now + _INTERRUPTED_AFTER_S.get(hook, _OTHERS_INTERRUPTED_AFTER_S))
 
     def leave(self) -> MisbehavedError | None:
-        """It has ended, by returning or raising. Returns what it did that it must not, after mending it."""
+        """Note that the call has ended, by returning or raising. Undoes and returns what it did against the rules."""
         call, self._call = self._call, None
         if os.getpid() != self._tgid:
             _end_fork()

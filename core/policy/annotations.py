@@ -95,7 +95,7 @@ def _scope(block: Annotations, scopes: tuple[str, ...]) -> str:
         entry_point = block.text("entrypoint")
         return "document" if entry_point is not None and entry_point.value == "true" else scopes[0]
     if said.value not in scopes:
-        what = "cannot be here" if said.value in _RULE + _PACKAGE else "is none"
+        what = "cannot be here" if said.value in _RULE + _PACKAGE else "does not exist"
         raise PolicyError(f"{said.place}: METADATA: scope {said.value} {what}; write {' or '.join(scopes)}")
     return said.value
 

@@ -23,7 +23,7 @@ class Mistake:
     fix: str
 
     def __str__(self) -> str:
-        """One line."""
+        """The mistake in one line."""
         rule = f"rule {self.rule}: " if self.rule else ""
         return f"{self.place}: {rule}{self.what}; {self.fix}"
 
@@ -43,7 +43,7 @@ class Mistake:
 
 
 def similar(name: str, names: Iterable[str]) -> str:
-    """How to fix a name that is none of these."""
+    """How to fix a name that is not one of these."""
     known = list(names)
     close = get_close_matches(name, known, 1)
     return f"did you mean {close[0]}?" if close else f"write one of {', '.join(known)}"

@@ -36,7 +36,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One file."""
+    """One Rego file, parsed."""
 
     file: str
     owner: str

@@ -16,7 +16,7 @@ class Packages:
     """Notes who defines which package. Raises `PolicyError` for a package that somebody else has."""
 
     def __init__(self) -> None:
-        """Nobody has any."""
+        """Start with no package owned."""
         self._owners: dict[tuple[str, ...], tuple[str, str]] = {}
 
     def add(self, package: str, place: str, owner: str) -> None:

@@ -38,7 +38,7 @@ class _Number(str):
 
 def file_digest(path: str, content: bytes) -> str:
     """The SHA-256 that OPA takes of a bundle's file, in hex: of its bytes, and of JSON without white space and in the
-    order of its keys. Raises `ValueError` for JSON that is none."""
+    order of its keys. Raises `ValueError` for invalid JSON."""
     name = path.rpartition("/")[2]
     if name not in (DATA, MANIFEST):
         return hashlib.sha256(content).hexdigest()

@@ -22,7 +22,7 @@ _STATFS_BYTES = 256  # of struct statfs, and some
 
 @dataclass(frozen=True, slots=True)
 class Executables:
-    """Names in force."""
+    """The names of `[executables]` that are in force."""
 
     names: Mapping[Identity, str]
     unresolved: Mapping[str, str]

@@ -30,7 +30,9 @@ class ProcessFork(Event):
     BACKGROUND: ClassVar[bool] = True
 
     child_start_time: Annotated[U64, Doc("start of the new process, ns since boot")]
-    child_parent_start_time: Annotated[U64, Doc("start of its parent, which CLONE_PARENT makes another than the maker")]
+    child_parent_start_time: Annotated[
+        U64, Doc("start of its parent, which with CLONE_PARENT is not the process that made it")
+    ]
     child_tgid: Annotated[U32, Doc("the new process")]
     child_parent_tgid: Annotated[U32, Doc("its parent")]
 

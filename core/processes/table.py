@@ -51,7 +51,7 @@ class ProcessTable:
         }
 
     def __len__(self) -> int:
-        """Processes known."""
+        """How many processes the table knows."""
         return len(self._processes)
 
     @property

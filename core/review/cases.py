@@ -39,7 +39,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All of it."""
+    """All that comparing two policies found."""
 
     cases: tuple[Case, ...]
     notes: tuple[Note, ...]

@@ -55,7 +55,7 @@ def explain_page(explained: Iterable[Explained], revision: str, sources: Mapping
 
 
 def _weight(each: Explained) -> tuple[int, int, str, str]:
-    """The worst first."""
+    """Sorts the worst rules first."""
     rule = each.placement.rule
     return weight(rule.metadata.severity), -rule.fired.action, rule.id, each.placement.kind
 

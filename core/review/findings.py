@@ -79,7 +79,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it."""
+    """All findings of one examination, and which tools looked."""
 
     revision: str
     """The policy's; empty where it could not be read."""

@@ -30,7 +30,7 @@ _CONFIGURATIONS = (".regal/config.yaml", ".regal.yaml")
 
 
 def regal_findings(regal: str, folders: Sequence[Path]) -> list[Finding]:
-    """Raises `ToolError`."""
+    """What Regal finds in these folders. Raises `ToolError`."""
     off = _NEVER if any(map(configured, folders)) else (*_NEVER, *_UNSUITABLE)
     with tempfile.TemporaryDirectory(prefix="krie-regal-") as name:
         command = [

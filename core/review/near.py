@@ -107,7 +107,7 @@ class Draw:
     base: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Find the places."""
+        """Find the places of the schema that are varied."""
         self.base = plain(self.schema)
         found: dict[NamePath, Any] = {}
         for path in self.paths:
@@ -130,7 +130,7 @@ class Draw:
             self._kept[self.random.randrange(_KEPT)] = document
 
     def one(self) -> dict[str, Any]:
-        """An input."""
+        """Make one input."""
         random = self.random
         made: dict[str, Any] = json.loads(
             json.dumps(random.choice(self._kept) if self._kept and random.random() < 0.6 else self.base)

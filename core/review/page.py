@@ -75,14 +75,14 @@ def technique(name: str) -> Html:
 
 
 def table(columns: Sequence[str], rows: Iterable[Html]) -> Html:
-    """`rows`: of `row`."""
+    """A table with these column heads; `rows` come from `row`."""
     head = joined(element("th", each, scope="col") for each in columns)
     body = element("tbody", *(Html(f"\n{each}") for each in rows))
     return element("div", element("table", element("thead", element("tr", head)), body), class_="scroll")
 
 
 def row(*cells: object, **attributes: str) -> Html:
-    """Of a table."""
+    """One row of a table."""
     return element("tr", *(element("td", each) for each in cells), **attributes)
 
 

@@ -20,7 +20,7 @@ _LABEL = 200
 
 
 class Unreadable(Exception):
-    """A line is none of the journal's; `what` says why, and the text also where."""
+    """A line is not a journal's; `what` says why, and the text also where."""
 
     def __init__(self, what: str, where: str = "") -> None:
         self.what = what
@@ -28,7 +28,7 @@ class Unreadable(Exception):
 
 
 class Recorded(NamedTuple):
-    """One line."""
+    """One line of a journal, as far as a policy can decide it again."""
 
     kind: str
     document: dict[str, Any]

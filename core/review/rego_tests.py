@@ -14,7 +14,7 @@ from ..trust import read_trusted
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One test."""
+    """The result of one Rego test."""
 
     package: str
     name: str

@@ -29,7 +29,7 @@ class Side:
 
     @property
     def rules(self) -> dict[str, Rule]:
-        """By id."""
+        """All rules of this policy by id."""
         return {rule.id: rule for package in self.packages for rule in package.rules}
 
 

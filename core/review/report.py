@@ -39,7 +39,7 @@ class ReviewFinding:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of texts."""
+    """A table of texts, as a part of a report."""
 
     title: str
     columns: tuple[str, ...]

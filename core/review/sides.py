@@ -15,7 +15,7 @@ from .near import constants
 
 @dataclass(slots=True)
 class Side:
-    """One policy."""
+    """One of the two policies that are compared."""
 
     engine: EmbeddedEngine
     functions: Functions

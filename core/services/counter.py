@@ -12,11 +12,11 @@ class Counter:
     """To be made before the process that counts is forked. One thread of one process counts at a time."""
 
     def __init__(self) -> None:
-        """Zero."""
+        """Start at zero."""
         self._shared = mmap.mmap(-1, _NUMBER.size)
 
     def add(self) -> None:
-        """One more."""
+        """Add one."""
         _NUMBER.pack_into(self._shared, 0, self.value + 1)
 
     def reset(self) -> None:

@@ -60,7 +60,7 @@ class Decisions:
     def __init__(
         self, spool: Spool, labels: Mapping[str, str], on_drop: Callable[[int, str], None], mask_s: float
     ) -> None:
-        """`mask_s`: longest time that masking one decision may take; then SIGALRM ends this process.
+        """`mask_s`: timeout for masking one decision, in seconds; then SIGALRM ends this process.
 
         So it does where compiling masks takes that and five seconds more.
         """
@@ -119,7 +119,7 @@ class Drops:
     """Sums what was dropped, so that a flood is told in few words."""
 
     def __init__(self) -> None:
-        """Nothing was."""
+        """Start with no drops counted."""
         self._lock = threading.Lock()
         self._count, self._why = 0, ""
 

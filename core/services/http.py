@@ -37,7 +37,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """A server's answer to one request."""
 
     status: int
     body: bytes = b""
@@ -195,7 +195,7 @@ class _Deadline:
     """Ends a connection when the time is up, whatever is being read from it."""
 
     def __init__(self, seconds: float) -> None:
-        """From now on."""
+        """The time is up so many seconds from now."""
         self.over = False
         self._descriptor = -1
         self._lock = threading.Lock()

@@ -23,13 +23,13 @@ class Offers:
     """The last one that came, and the one that the load which has begun reads."""
 
     def __init__(self) -> None:
-        """None came."""
+        """No bundle has been offered yet."""
         self.waiting: Offered | None = None
         self._tried: Offered | None = None
         self._fresh = False
 
     def come(self, offered: Offered) -> Offered | None:
-        """A further one. Returns the one before, if nobody will ask for it any more."""
+        """Take a new offer. Returns the previous one, if nobody will ask for it any more."""
         before, self.waiting, self._fresh = self.waiting, offered, True
         known = {offered.digest, self._tried.digest if self._tried is not None else ""}
         return before if before is not None and before.digest not in known else None

@@ -20,7 +20,7 @@ class Troubles:
     """Keeps both until they are asked for."""
 
     def __init__(self) -> None:
-        """All is well."""
+        """Start with nothing wrong."""
         self.now: dict[str, str] = {}
         """What is wrong, by service."""
         self._notes: list[Note] = []

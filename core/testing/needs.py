@@ -33,7 +33,7 @@ def compiled_dir() -> str:
 
 
 def why_missing(name: str, features: Features) -> str:
-    """Why this machine lacks a feature; empty where it has it. Raises `ValueError` for a name that is none."""
+    """Why this machine lacks a feature; empty where it has it. Raises `ValueError` for an unknown name."""
     if name in list(AttachType):
         return features.refused.get(AttachType(name), "")
     if name not in _OTHERS:

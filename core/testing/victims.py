@@ -57,7 +57,7 @@ class Interpreter:
         return done
 
     def close(self) -> None:
-        """End it."""
+        """End the process that runs the code."""
         if self._channel is not None and self._process is not None:
             self._channel.close()
             self._process.wait()

@@ -61,7 +61,7 @@ class Use:
     """Where it is used otherwise, which only fields with few values may be; empty: nowhere."""
 
     def __or__(self, other: Use) -> Use:
-        """Both uses together."""
+        """The use of a field by both together."""
         return Use(self.atoms | other.atoms, self.whole or other.whole)
 
 

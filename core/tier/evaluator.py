@@ -73,7 +73,7 @@ class Compiling:
         return answer
 
     def cancel(self) -> None:
-        """Forget it."""
+        """End the child, and forget its answer."""
         self._child.end(0.0)
 
 
@@ -120,7 +120,7 @@ class Evaluator:
 
     @property
     def sources(self) -> PolicySources:
-        """What was compiled."""
+        """The sources of the compiled policy."""
         return self._sources
 
     @property

@@ -81,7 +81,7 @@ class KernelTables:
 
     @property
     def numbers(self) -> Numbers:
-        """Those in force."""
+        """Numbers of names and executables in the generation in force."""
         return self.in_force.numbers
 
     @property

@@ -43,7 +43,7 @@ class Subject:
         return self.rules.index(rule)
 
     def tables(self) -> dict[int, bytes]:
-        """By kind."""
+        """The encoded tables by the number of their kind."""
         encoder = Encoder(GENERATION, self.number, self.poison_s * 1_000_000_000)
         return {each.kind: encoder.encode(self.tiers.tables[each.name]) for each in self.types if self.has(each)}
 

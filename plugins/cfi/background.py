@@ -29,7 +29,7 @@ class Memory(Protocol):
 
 
 class Derivation:
-    """One that runs."""
+    """A derivation that runs in a process of its own."""
 
     def __init__(
         self,

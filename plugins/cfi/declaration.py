@@ -74,7 +74,7 @@ class _File(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """All of it."""
+    """All functions and system calls that are locked, and what may reach them."""
 
     functions: Mapping[str, Function]
     indirect: Mapping[str, Indirect]

@@ -40,7 +40,7 @@ _SHORT = 127
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Of one function."""
+    """The callers of one function."""
 
     returns: frozenset[int]
     """Return addresses that a direct call leaves at its entry."""

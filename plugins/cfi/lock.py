@@ -172,7 +172,7 @@ def _kernel(known: Mapping[str, range], locked: int, certain: int) -> Kernel:
 
 
 def facts_schema() -> Mapping[str, Json]:
-    """Of `Live.facts`."""
+    """JSON Schema of what `Live.facts` adds to an event."""
     return {
         "return_symbol": {"type": "string", "description": "function and offset of `return_address`"},
         "return_module": {

@@ -35,7 +35,7 @@ class LockedFunction(_Model):
 
 
 class LockFile(_Model):
-    """One build."""
+    """The file with the locks of one build of the kernel."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     release: str

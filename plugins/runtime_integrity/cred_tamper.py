@@ -116,8 +116,8 @@ class CredTamper(Event):
         FlagSet("I", CHANGES),
         Inline(),
         Doc(
-            "what differs; `pointer`: other credentials as a whole; `subjective`: it acts by others than its own; "
-            "`group_list`, `namespace_content`: what groups and user namespace hold; `charged`: the account; "
+            "what differs; `pointer`: other credentials as a whole; `subjective`: it acts by credentials that are not "
+            "its own; `group_list`, `namespace_content`: what groups and user namespace hold; `charged`: the account; "
             "`initial_namespace`: the first user namespace was made a child of its own; `security`: the modules' blob; "
             "`seccomp`: less is forbidden to it"
         ),

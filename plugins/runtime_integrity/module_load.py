@@ -141,7 +141,7 @@ def _probe() -> Probe:
 
 
 def _canary() -> None:
-    """Ask for modules out of a file that is none, and out of memory that cannot be read.
+    """Ask the kernel to load a module from a file that is not a module, and from memory that it cannot read.
 
     The file's size is not what its status says, so that it is given up before it is parsed. Raises `OSError`,
     `CannotProve`.

@@ -23,7 +23,7 @@ _CALLS_KERNEL = 0x2085
 
 @dataclass(frozen=True, slots=True)
 class Settings(Shared):
-    """Of all programs."""
+    """What all programs of this plugin are told of this kernel and the configuration."""
 
     C_NAME: ClassVar[str] = f"{PREFIX}_settings"
     commit_creds: Annotated[U64, Doc("where that function begins; 0: not known")]

@@ -18,7 +18,7 @@ class UsermodeHelper(Event):
     Told at the exec, whatever asked for it: a path that was written to the kernel's memory is seen when it is used,
     however short it stood there. `process` is the kernel's thread that becomes the program. On whose behalf the kernel
     starts it is not known. A program that is run by an interpreter (a script, or a file of binfmt_misc's) is told once
-    more where others than root control the interpreter: then what is told of the file is the interpreter's.
+    more where somebody other than root controls the interpreter: then the fields about the file are the interpreter's.
     """
 
     KIND: ClassVar[int] = 0x010C
@@ -36,7 +36,7 @@ class UsermodeHelper(Event):
     asks_for_module: Annotated[
         Bool, Inline(), Doc("its arguments begin with `-q --`, as the kernel's own for modprobe do")
     ]
-    other_variables: Annotated[Bool, Inline(), Doc("its environment has others than HOME, TERM and PATH")]
+    other_variables: Annotated[Bool, Inline(), Doc("its environment has variables besides HOME, TERM and PATH")]
     interpreter: Annotated[Bool, Inline(), Doc("what is told of the file is told of its interpreter")]
     pad: Pad6 = b""
 

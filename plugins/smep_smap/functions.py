@@ -37,7 +37,7 @@ def _become_whom_we_are() -> None:
 
 
 def _ask_for_access() -> None:
-    """access(2) as somebody whose capabilities are others than the caller's: newer kernels only then override.
+    """access(2) as a user whose capabilities differ from the caller's: newer kernels override credentials only then.
 
     The user of file accesses is this thread's alone, and is set back.
     """
@@ -49,7 +49,7 @@ def _ask_for_access() -> None:
 
 
 def _enter_own_namespace() -> None:
-    """Raises `OSError`."""
+    """Enter the namespaces that this process is in. Raises `OSError`."""
     namespace = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     try:
         system_call(_SYS_SETNS, namespace, _CLONE_NEWUTS)

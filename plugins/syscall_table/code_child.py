@@ -51,7 +51,7 @@ _NO_KPROBES, _NO_HANDLED = "the list of kprobes (debugfs)", "ftrace's list of fu
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One look."""
+    """What one look found."""
 
     compared: int
     differences: tuple[Difference, ...] = ()
@@ -106,7 +106,7 @@ class _Looks:
         self._no_ftrace = b" ftrace_caller\n" not in kallsyms
 
     def take(self) -> Report:
-        """One look."""
+        """Take one look, and report what it found."""
         before = self._comparison.compared
         try:
             self._look_for_modules()

@@ -80,7 +80,7 @@ class CodeWatch:
         self._ask()
 
     def poll(self) -> Iterator[Code]:
-        """What is new."""
+        """Events for what the child process has reported since the last call."""
         if self._child is None:
             if time.monotonic() - self._started > _AGAIN_S:
                 self._start()

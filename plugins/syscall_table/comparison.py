@@ -31,7 +31,7 @@ class Bytes(Protocol):
     """Bytes, or a private mapping of a file."""
 
     def __getitem__(self, place: slice, /) -> bytes:
-        """Some of them."""
+        """The bytes of a slice."""
 
     def __len__(self) -> int:
         """How many there are."""

@@ -16,7 +16,7 @@ _SYS_GETDENTS = 78  # x86-64
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One function."""
+    """A function that handles a system call, and may be probed at its entry."""
 
     index: int
     """In the map of handlers, from 1 on: 0 is not an argument of a program."""

@@ -44,7 +44,7 @@ class Difference:
 
 
 class Names:
-    """Of one moment."""
+    """The names of addresses, as the kernel listed them at one moment."""
 
     def __init__(
         self,

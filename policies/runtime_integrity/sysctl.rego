@@ -9,7 +9,7 @@ package krie.runtime_integrity
 # title: A protected sysctl is weakened
 # description: |
 #   The number that the kernel would take lies outside the safe range of data.protected_sysctls, and farther outside
-#   than the one before. Writing an unsafe value again is not reported: the kernel was as weak already.
+#   than the current value. Writing an unsafe value again is not reported: the kernel was as weak already.
 # custom:
 #   id: SYSCTL001
 #   severity: high

@@ -89,7 +89,7 @@ def test_what_opa_accepts_is_accepted(name: str, opa: dict[str, bool]) -> None:
         (with_body('crypto.sha256("x") == ""'), "p0.rego:4:1: .* does not have OPA's function crypto.sha256"),
     ],
 )
-def test_messages_say_what_and_how_to_mend(text: str, message: str) -> None:
+def test_messages_say_what_and_how_to_fix_it(text: str, message: str) -> None:
     with pytest.raises(PolicyError, match=f"^{message}"):
         compile_(text)
 

@@ -162,7 +162,7 @@ def test_read_as_opa_reads_it(block: str, tmp_path: Path) -> None:
         ("custom:\n#   <<: {enforce: inline}", r"p.rego:3:5: METADATA: a merge key \(<<\) is refused; write out"),
         ("!!merge <<: {title: t}", r"p.rego:2:3: METADATA: a merge key"),
         ("custom: {a: [{<<: {b: c}}]}", r"p.rego:2:17: METADATA: a merge key"),
-        ("scope: rul", "p.rego:2:10: METADATA: scope rul is none; write rule or document"),
+        ("scope: rul", "p.rego:2:10: METADATA: scope rul does not exist; write rule or document"),
         ("scope: subpackages", "p.rego:2:10: METADATA: scope subpackages cannot be here; write rule or document"),
         ("scope: [rule]", "p.rego:1: METADATA: scope must be text"),
         ("title: \x01", "p.rego:1: METADATA: is not YAML"),

@@ -28,7 +28,7 @@ NEVER_TOO = {"a value that an enumeration does not have", "one of several kinds"
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_what_cannot_be_meant_is_told_with_its_place_and_the_mend(name: str) -> None:
+def test_what_cannot_be_meant_is_told_with_its_place_and_the_fix(name: str) -> None:
     text, message = TOLD[name]
     found = list(map(str, told(text)))
     others = [each for each in found if not each.startswith(message)]

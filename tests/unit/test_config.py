@@ -88,7 +88,7 @@ def test_relative_paths_are_below_the_files_folder(write: Writer, tmp_path: Path
         ("[opa]\nbatch = 0", "opa.batch", "Input should be greater than or equal to 1, not 0"),
     ],
 )
-def test_mistakes_name_the_place_and_the_mend(write: Writer, text: str, place: str, problem: str) -> None:
+def test_mistakes_name_the_place_and_the_fix(write: Writer, text: str, place: str, problem: str) -> None:
     path = write(text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)

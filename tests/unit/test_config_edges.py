@@ -37,7 +37,7 @@ def load(folder: Path, content: bytes) -> None:
         (b"[plugins]\nx = [1]", "plugins.x: Input should be a valid dictionary, not (1,)"),
     ],
 )
-def test_one_sentence_names_place_and_mend(tmp_path: Path, content: bytes, message: str) -> None:
+def test_one_sentence_names_place_and_fix(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, content)
     assert str(caught.value) == f"{tmp_path / 'krie.toml'}: {message}"

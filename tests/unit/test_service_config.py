@@ -44,7 +44,11 @@ def test_relative_files_are_below_the_file_s_folder(tmp_path: Path) -> None:
         ("[bundle.keys.ci]\n", "bundle.keys.ci.file", "Field required"),
         ("[bundle]\nmin_delay_s = 500", "bundle.min_delay_s", "must not be larger than max_delay_s, 120"),
         ('[decision_logs]\nurl = "http://console"', "decision_logs.url", "would tell others on the way"),
-        ('[bundle]\nkey = "ci.pem"', "bundle.key", "is the private key of a certificate, and there is none; keys that"),
+        (
+            '[bundle]\nkey = "ci.pem"',
+            "bundle.key",
+            "is the private key of a certificate, but no certificate is set; keys that",
+        ),
         ('[status]\nurl = "console"', "status.url", "must be a URL"),
         ('[status]\nresource = "x"', "status.resource", "String should match pattern"),
     ],

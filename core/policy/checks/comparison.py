@@ -55,7 +55,7 @@ def _alike(one: Type, other: Type) -> str:
 
 
 def similar(name: str, names: Iterable[str], otherwise: str = "", remedy: str = "check its name") -> str:
-    """How to fix a name that is none of these: `remedy` where none is similar, and `otherwise` introduces them."""
+    """How to fix a name that is not one of these: `remedy` where none is similar, and `otherwise` introduces them."""
     known = sorted(names)
     if close := get_close_matches(name, known, 1, 0.6):
         return f"did you mean {close[0]}?"

@@ -54,7 +54,7 @@ class Builtin:
 
 @cache
 def builtins() -> Mapping[str, Builtin]:
-    """By name."""
+    """OPA's built-in functions by name."""
     table = json.loads((files(__package__) / "builtins.json").read_text())
     return {name: Builtin(tuple(row.pop("arguments")), **row) for name, row in table.items()}
 

@@ -256,7 +256,7 @@ _WORDS = {NULL: "null", BOOLEAN: "a boolean", NUMBER: "a number", TEXT: "text"}
 
 
 def words(kind: Kind | None) -> str:
-    """For messages."""
+    """The kinds as messages name them."""
     if isinstance(kind, OneOf):
         return " or ".join(sorted(map(words, kind.kinds))) or "anything"
     if isinstance(kind, Array):

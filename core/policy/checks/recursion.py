@@ -20,7 +20,7 @@ class CallGraph:
     """
 
     def __init__(self) -> None:
-        """Empty."""
+        """Start with an empty graph."""
         self._packages: dict[NamePath, dict[str, list[Node]]] = {}
         self._mentioned: dict[int, list[tuple[NamePath, str]]] = {}
         self._users: dict[int, list[Node]] | None = None

@@ -46,7 +46,7 @@ class LexicalScope:
         return (*start, *found[1]), found[2]
 
     def text(self, span: Node) -> str:
-        """A token."""
+        """The source text of a token."""
         return text_at(self.module.source, span)
 
     def place(self, node: Node) -> str:

@@ -101,7 +101,7 @@ class Statement:
 
     @classmethod
     def of(cls, arity: Arity, statement: Node, scope: LexicalScope) -> Statement:
-        """Read a statement."""
+        """Read a statement from the parser's node."""
         ((kind, node),) = statement["literal"].items()
         modifiers = [each["as"] for each in statement.get("with_mods") or ()]
         modified = frozenset(parts_of(modifiers, scope).variables)

@@ -23,7 +23,7 @@ class Terms:
     """Types of references, calls and comprehensions, by their nodes' identity."""
 
     def refuse(self, node: Node, what: str, fix: str) -> NoReturn:
-        """Raise."""
+        """Raise `PolicyError`, which names the place, what is wrong and how to fix it."""
         raise PolicyError(f"{self.scope.place(node)}: {what}; {fix}")
 
     def is_variable(self, node: Node) -> bool:

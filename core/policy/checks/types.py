@@ -30,7 +30,7 @@ class Type:
     texts: frozenset[str] | None = None
     """All texts that it can be; None: any."""
     domain: str = ""
-    """What a text that is none of them is: `a value of input.event.state`. Empty where the texts are literals."""
+    """What to call a text that is not among them: `a value of input.event.state`. Empty where they are literals."""
     members: Mapping[str, Type] | None = None
     """All keys of the object; None: any."""
     items: Type | None = None
@@ -38,9 +38,9 @@ class Type:
     name: str = ""
     """As policies write it, where it is an input's or a document's."""
     shared: bool = False
-    """Its texts are written elsewhere, by a rule or a call: others than this place may be about some of them."""
+    """Its texts are written elsewhere, by a rule or a call: other places may be about some of them."""
     remedy: str = "check its name"
-    """What to do about a text that is none of the domain's."""
+    """What to do about a text that is not in the domain."""
     others: bool = False
     """Others than these members and texts may come: they are what the data have today."""
 
@@ -51,7 +51,7 @@ class Type:
 
     @property
     def shown(self) -> str:
-        """For messages."""
+        """The type as messages name it."""
         kinds = " or ".join(WORDS[each] for each in sorted(self.kinds))
         return f"{self.name} ({kinds})" if self.name else kinds
 
@@ -127,7 +127,7 @@ def shared(type_: Type) -> Type:
 
 
 def of_constant(value: Json) -> Type:
-    """A literal."""
+    """The type of a literal."""
     if isinstance(value, str):
         return Type(frozenset({"string"}), frozenset({value}))
     return BOOLEAN if isinstance(value, bool) else NULL if value is None else NUMBER
