@@ -58,9 +58,9 @@ def doctor(console: Console, report: Mapping[str, Any]) -> None:
 def _verdict(console: Console, report: Mapping[str, Any]) -> None:
     """Whether everything works, and what to do about what does not."""
     without = [each["name"] for each in report["probes"] if each["state"] == "missing" and each["optional"]]
-    works = f"all probes work but {', '.join(without)}, which this kernel lacks" if without else "all probes work"
-    well, ill = (f"{works}; no rule is blind", "green"), ("something does not work", "bold red")
-    console.print(line(f"{report['rules']} rules, revision {report['policy']}; ", well if report["healthy"] else ill))
+    works = f"All probes work but {', '.join(without)}, which this kernel lacks" if without else "All probes work"
+    well, ill = (f"{works}; no rule is blind", "green"), ("Something does not work", "bold red")
+    console.print(line(well if report["healthy"] else ill, f" ({report['rules']} rules, revision {report['policy']})"))
     for each in _advice(report):
         console.print(line(("  -> ", "yellow"), each))
     console.print()

@@ -85,7 +85,7 @@ def test_people_see_what_needs_their_attention() -> None:
     assert ["sample.a", "lsm", "EPERM"] in lines
     assert "degraded other: it [raised]" in text
     assert "note executables.x: gone" in text
-    assert text.startswith(f"{len(POLICY.rules)} rules, revision ; something does not work\n")
+    assert text.startswith(f"Something does not work ({len(POLICY.rules)} rules, revision )\n")
 
 
 def test_people_see_how_far_the_kernel_is_locked_down() -> None:
@@ -107,7 +107,7 @@ def test_it_begins_with_what_to_do() -> None:
 
 
 def test_all_is_well() -> None:
-    assert "all probes work; no rule is blind" in shown(found(probe("a", "alive"), rules=(), mode=Mode.OBSERVE))
+    assert "All probes work; no rule is blind (" in shown(found(probe("a", "alive"), rules=(), mode=Mode.OBSERVE))
 
 
 @pytest.mark.parametrize(
@@ -213,5 +213,5 @@ def test_an_opa_server_that_does_not_decide_is_no_good_health() -> None:
     standing_in = {**deciding, "deciding": "embedded", "reason": "it cannot be reached"}
     well, ill = (diagnose(*given, (), (), agent=7, revision="r1", engine=each) for each in (deciding, standing_in))
     assert (well.healthy, ill.healthy) == (True, False)
-    assert "0 rules, revision r1; all probes work" in shown(well)
+    assert shown(well).startswith("All probes work; no rule is blind (0 rules, revision r1)\n")
     assert "The embedded engine decides instead of OPA at http://x:1: it cannot be reached" in shown(ill)
