@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
@@ -71,7 +70,6 @@ def new_plugin(name: str, into: Path) -> Path:
         "NAME": name.upper(),
         "kind": f"{RESERVED_KINDS.stop + crc32(name.encode()) % (0xFFFF - RESERVED_KINDS.stop):#06X}".replace("X", "x"),
         "project": project,
-        "version": ".".join(version("krie").split(".")[:2]),  # .dev0 of it: development versions are older
     }
     try:
         with tempfile.TemporaryDirectory(prefix=f".{project}-", dir=into) as made:

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,11 @@ def test_what_is_printed_says_what_to_do_next(tmp_path: Path) -> None:
     for needed in ("setuptools", "pytest", "virtme-ng", "QEMU", "krie lab fetch", "a sample, to be replaced"):
         assert needed in said
     assert "usb_door.bpf.c" in said
+
+
+def test_pip_looks_for_no_krie_in_an_index(tmp_path: Path) -> None:
+    project = tomllib.loads((new_plugin("door", tmp_path) / "pyproject.toml").read_text())["project"]
+    assert project["dependencies"] == []
 
 
 def test_only_its_owner_can_write_it_whatever_the_umask(tmp_path: Path) -> None:
