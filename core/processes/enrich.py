@@ -12,7 +12,7 @@ from ..events.identity import Identity, Key
 from ..events.wire import Json
 from ..kernel.cgroups import Cgroups
 from .process import UNKNOWN, Process
-from .table import ProcessTable
+from .table import MOST_ANCESTORS, ProcessTable
 
 Facts = Callable[[Event], Mapping[str, Json]]
 _MACHINE_ID = re.compile("[0-9a-f]{32}")
@@ -169,7 +169,12 @@ _PROCESS: dict[str, Json] = {
     "parent": _ABOVE,
     "cgroup": _closed({"id": _NUMBER, "path": {"type": "string"}}),
     "namespaces": _closed(dict.fromkeys(_NAMESPACES, _NUMBER)),
-    "ancestors": {"type": "array", "items": _ABOVE, "description": "parent first, at most 16"},
+    "ancestors": {
+        "type": "array",
+        "items": _ABOVE,
+        "maxItems": MOST_ANCESTORS,
+        "description": f"parent first, at most {MOST_ANCESTORS}",
+    },
 }
 PROCESS_NAMES = frozenset(_PROCESS)
 """What `input.process` has."""

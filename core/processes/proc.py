@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..events.identity import Identity, Key
 from ..events.wire import text_of
-from .process import CONTAINED, NOTHING, UNKNOWN, UNKNOWN_LINEAGE, Process
+from .process import COMM_BYTES, CONTAINED, NOTHING, UNKNOWN, UNKNOWN_LINEAGE, Process
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 """The unit of start times in /proc."""
@@ -41,7 +41,17 @@ def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Proc
     known = path != UNKNOWN
     user = CONTAINED if len(ids.get(b"NSpid", ())) > 1 else uid
     process = Process(
-        key, Key(0, 0), text_of(comm), text, known, identity, uid, euid, ids[b"Gid"][0], UNKNOWN_LINEAGE, user
+        key,
+        Key(0, 0),
+        text_of(comm[:COMM_BYTES]),
+        text,
+        known,
+        identity,
+        uid,
+        euid,
+        ids[b"Gid"][0],
+        UNKNOWN_LINEAGE,
+        user,
     )
     return process, int(fields[1])
 

@@ -10,6 +10,8 @@ UNKNOWN = "?"
 """Stands for a path that is not known. Rules also see `exe_known`."""
 CONTAINED = -1
 """Of `Process.user`: it descends from root in a PID namespace of its own, who may take any user."""
+COMM_BYTES = 15
+"""Of a thread's name. /proc shows longer ones of some kernel threads, of which records have no more than that."""
 NOTHING = Identity(0, 0, 0)
 UNKNOWN_LINEAGE = Key(0, 0)
 
@@ -21,6 +23,7 @@ class Process:
     key: Key
     parent: Key
     comm: str
+    """At most `COMM_BYTES`."""
     exe: str
     """Path of the executable in the process's own mount namespace; empty for kernel threads, `?` when not known."""
     exe_known: bool

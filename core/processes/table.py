@@ -21,7 +21,8 @@ from .process import CONTAINED, NOTHING, UNKNOWN, UNKNOWN_LINEAGE, Process
 from .sensor import ProcessExec, ProcessExit, ProcessFork
 
 _INIT_TGID = 1
-_MOST_ANCESTORS = 16
+MOST_ANCESTORS = 16
+"""That rules see."""
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
@@ -93,7 +94,7 @@ class ProcessTable:
 
     def ancestors(self, process: Process) -> Iterator[Process]:
         """Parent, grandparent and so on, as far as they are known, at most 16."""
-        for _ in range(_MOST_ANCESTORS):
+        for _ in range(MOST_ANCESTORS):
             parent = self.find(process.parent)
             if parent is None or parent.key == process.key:
                 return

@@ -9,7 +9,8 @@ from krie import Event
 from krie.events.event import CONTAINER, INFLUENCE
 from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
-from krie.processes.process import NOTHING
+from krie.processes.proc import processes_in
+from krie.processes.process import COMM_BYTES, NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.processes.table import ProcessTable, path_of
 from krie.testing.events import build
@@ -180,6 +181,17 @@ def test_it_forgets_the_ended_first_and_counts_the_others() -> None:
     assert (processes.find(Key(10, 5)) is not None, processes.evicted, len(processes)) == (True, 0, 3)
     processes.feed(fork(14, 53))
     assert (processes.evicted, len(processes)) == (1, 3)
+
+
+def test_a_name_in_proc_is_as_long_as_records_have_it(tmp_path: Path) -> None:
+    """The kernel shows longer ones of its workers there: a rule would find one name or the other."""
+    (tmp_path / "5").mkdir()
+    fields = b"S 2 " + b"0 " * 17 + b"7 0"
+    (tmp_path / "5/stat").write_bytes(b"5 (kworker/u8:3-events_unbound) " + fields)
+    (tmp_path / "5/status").write_bytes(b"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n")
+    ((process, parent),) = processes_in(tmp_path, lambda _: NOTHING)
+    assert (process.comm, parent) == ("kworker/u8:3-ev", 2)
+    assert len(process.comm) == COMM_BYTES
 
 
 def test_seeding_reads_proc_and_meets_exact_start_times() -> None:
