@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 from ..decision import Action
 from ..events.wire import Json
 from ..processes.enrich import PROCESS_SCHEMA
+from ..processes.process import COMM_BYTES
 from .analysis import Analysis
 from .checks.expressions import Report, World
 from .checks.inference import Inference
+from .checks.limits import Limits
 from .checks.types import ANY, OBJECT, TEXT, Type, of_data, of_schema, union
 from .definition import Definition, Node
 from .mistake import Mistake
 from .mistaken_metadata import mistaken_metadata
 from .module import LOG_PACKAGE
 
+_MOST_WALKS = 30
+"""Functions that call each other need one more each at most."""
 HOST_SCHEMA: Json = {
     "type": "object",
     "properties": {name: {"type": "string"} for name in ("name", "release", "machine", "machine_id", "boot_id")},
@@ -51,6 +55,8 @@ class Surroundings:
     """By kind: names in the event that are other processes."""
     executables: Iterable[str]
     """Names that the configuration defines."""
+    sizes: Mapping[str, Mapping[str, int]]
+    """By kind and name: the most bytes that texts of the event come from."""
 
 
 def mistakes(analysis: Analysis, data: Mapping[str, Json], around: Surroundings) -> list[Mistake]:
@@ -118,7 +124,7 @@ def _named(package: str, definition: Definition) -> str:
 # What the rules compare and look up
 
 
-def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings) -> Iterator[Mistake]:
+def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings) -> list[Mistake]:
     known = frozenset(around.events)
     kinds: dict[int, frozenset[str]] = {}
     rules: dict[int, set[str]] = {}
@@ -133,7 +139,8 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
     def found_by(name: str) -> Report:
         return lambda place, what, fix: found.append(Mistake(place, "meaning", name, what, fix))
 
-    for telling in (False, True):
+    def walk() -> None:
+        found.clear()
         inferences: dict[frozenset[str], Inference] = {}
         for walked in (each for group in analysis.scoped.values() for each in group):
             package, definition, _ = walked
@@ -147,9 +154,13 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
             name = users[0] if len(users) == 1 else _named(package, definition)
             inferences[concerned].report = found_by(name)
             inferences[concerned].definition(walked)
-        if not telling:
-            found.clear()  # what calls pass on was not known yet
-    yield from found
+
+    for _ in range(_MOST_WALKS):
+        before = dict(passed)
+        walk()
+        if passed == before:  # nothing is told before it is known what calls pass on
+            return found
+    return []
 
 
 class _Types:
@@ -175,14 +186,18 @@ class _Types:
     def _event(self, kind: str, schema: Mapping[str, Json]) -> Type:
         found = of_schema(schema, "input.event")
         members = {**(found.members or {}), "kind": self._kind}
+        for name, size in self._around.sizes.get(kind, {}).items():
+            members[name] = replace(members[name], limits=Limits(size=size))
         for name in self._around.processes.get(kind, ()):
             if name in members:
                 members[name] = self._with_programs(members[name])
         return replace(found, members=members)
 
     def _with_programs(self, type_: Type) -> Type:
-        """Names of programs are those that the configuration gives."""
+        """Names of programs are those that the configuration gives, and those of threads the kernel cuts."""
         members = {name: self._with_programs(each) for name, each in (type_.members or {}).items()}
+        if "comm" in members:
+            members["comm"] = replace(members["comm"], limits=Limits(size=COMM_BYTES))
         if "program" in members:
             members["program"] = replace(self._programs, name=members["program"].name)
         items = self._with_programs(type_.items) if type_.items is not None else None

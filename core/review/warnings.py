@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..config import Config
+from ..events.wire import Chars
 from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
 from ..policy.causes import FAILS, causes_first
@@ -33,6 +34,10 @@ def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mi
         {each.name: document_schema(each, loaded.facts(each.name)) for each in types},
         {each.name: tuple(each.event.PROCESSES) for each in types},
         tuple(config.executables),
+        {
+            each.name: {own.name: own.wire.count for own in each.own_fields if isinstance(own.wire, Chars)}
+            for each in types
+        },
     )
     found = mistakes(engine.analysis, engine.sources.data, around)
     tools = general_tools(config.executables, config.enforcement.protected)

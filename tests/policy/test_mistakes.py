@@ -19,11 +19,13 @@ from krie.processes.enrich import host
 from krie.review.warnings import warnings
 
 from .idioms import IDIOMS
+from .mistaken_collections import COLLECTIONS, IN_COLLECTIONS
 from .mistaken_names import NAMES
+from .mistaken_sizes import IN_SIZE, SIZES
 from .mistaken_values import VALUES
 from .warned import BPF, CONFIG, DOCUMENTS, PTRACE, ROOT, SYSCTL, plugins, rule, told
 
-TOLD = VALUES | NAMES
+TOLD = VALUES | NAMES | COLLECTIONS | SIZES
 NEVER_TOO = {"a value that an enumeration does not have", "one of several kinds"}
 
 
@@ -126,9 +128,18 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("name", FINE)
-def test_what_may_be_meant_is_not_warned_of(name: str) -> None:
-    assert told(FINE[name]) == []
+@pytest.mark.parametrize("text", (FINE | IN_COLLECTIONS | IN_SIZE).values(), ids=(FINE | IN_COLLECTIONS | IN_SIZE))
+def test_what_may_be_meant_is_not_warned_of(text: str) -> None:
+    assert told(text) == []
+
+
+def test_what_a_function_passes_on_for_two_fields_is_of_both() -> None:
+    """Also where the second one is found last, in another package."""
+    first = rule("\tnot named(input.event.change)", "named(x) if known(x)\n").replace(
+        "site\n", 'site\n\nknown(x) if x == "apt"\n', 1
+    )
+    second = rule("\tdata.krie.site.named(input.process.program)").replace("site\n", "zoo\n", 1).replace("R1", "R2")
+    assert told(first, second) == []
 
 
 def test_a_misspelt_value_in_a_list_of_data_is_told() -> None:

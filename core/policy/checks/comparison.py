@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
-from .types import WORDS, Type, overlap
+from .limits import FREE
+from .types import TEXT, WORDS, Type, overlap
 
 _MISSPELT = 0.8
 _COLLECTIONS = frozenset({"array", "set"})
+_EQUALS = frozenset({"==", "!=", "=", "in", "&", "-"})
 
 
 def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]:
@@ -22,17 +24,61 @@ def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, st
         ]
         yield f"compares {' with '.join(shown)} by {operator}, which {fails}", _alike(one, other)
         return
+    yield from unknown_texts(one, other, operator)
+    yield from _numbers(one, other, operator)
+    if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
+        yield f"{one.name} and {other.name} have no value in common", "compare others"
+    for pair in _parts(one, other, operator):
+        yield from differences(*pair, operator)
+
+
+def unknown_texts(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]:
+    """The same, of texts alone."""
     for left, right in ((one, other), (other, one)):
-        if left.domain and right.texts is not None and left.texts is not None and not right.domain:
+        if right.texts is None or right.domain:
+            continue
+        if left.domain and left.texts is not None:
             none = not right.texts & left.texts and not right.others
             for text in sorted(right.texts - left.texts):
                 if right.shared and not none and not get_close_matches(text, left.texts, 1, _MISSPELT):
                     continue  # it may be meant for another field
                 yield f'"{text}" is not {left.domain}', similar(text, left.texts, "; there are ", left.remedy)
-    if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
-        yield f"{one.name} and {other.name} have no value in common", "compare others"
-    if one.kinds <= _COLLECTIONS and other.kinds <= _COLLECTIONS and one.items and other.items:
-        yield from differences(one.items, other.items, operator)
+        elif left.texts is None and left.kinds == TEXT.kinds and operator in _EQUALS:
+            why = {text: why for text in sorted(right.texts) if (why := left.limits.excludes(text))}
+            if right.shared and (right.others or len(why) < len(right.texts)):
+                continue
+            for text, limit in why.items():
+                yield f'{left.name or "this text"} is never "{text}"', f"it {limit}"
+
+
+def _numbers(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]:
+    if one.kinds != {"number"} or other.kinds != {"number"} or not one.limits.never(operator, other.limits):
+        return
+    outcome = "always true" if operator == "!=" else "never true"
+    for each, against in ((one, other), (other, one)):
+        if each.name and each.limits != FREE:
+            limits = " and ".join(against.limits.told())
+            number = (
+                f"a number of {limits}" if against.limits.least < against.limits.most else f"{against.limits.least}"
+            )
+            yield (
+                f"compares {each.name} with {number} by {operator}, which is {outcome}",
+                (f"it is {' and '.join(each.limits.told())}"),
+            )
+            return
+
+
+def _parts(one: Type, other: Type, operator: str) -> Iterator[tuple[Type, Type]]:
+    """What is compared with each other where two collections are."""
+    if operator not in _EQUALS:
+        return
+    if one.places is not None and other.places is not None:
+        yield from zip(one.places, other.places, strict=False)
+    elif one.kinds <= _COLLECTIONS and other.kinds <= _COLLECTIONS and one.items and other.items:
+        yield one.items, other.items
+    elif one.kinds == other.kinds == {"object"} and (one.is_literal or other.is_literal):
+        for name in (one.members or {}).keys() & (other.members or {}).keys():
+            yield (one.members or {})[name], (other.members or {})[name]
 
 
 def plural(items: Type | None) -> str:
@@ -57,7 +103,8 @@ def _alike(one: Type, other: Type) -> str:
 def similar(name: str, names: Iterable[str], otherwise: str = "", remedy: str = "check its name") -> str:
     """How to fix a name that is not one of these: `remedy` where none is similar, and `otherwise` introduces them."""
     known = sorted(names)
-    if close := get_close_matches(name, known, 1, 0.6):
+    last = name.rpartition("/")[2]  # a path where a name is wanted
+    if close := [last] if last in known else get_close_matches(name, known, 1, 0.6):
         return f"did you mean {close[0]}?"
     some = ", ".join(each for each in known[:12] if each)
     return f"{remedy}{otherwise}{some}{', ...' if len(known) > 12 else ''}" if some else remedy

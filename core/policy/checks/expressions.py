@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ...events.inline import NamePath
 from ..definition import Definition, Node, reference
 from .comparison import differences, plural, similar
 from .functions import ARITHMETIC, builtins
-from .looked_up import got, near, wildcards, written_path
+from .looked_up import element_at, got, near, same_on_both_sides, written_path
+from .operations import answer_of, mistaken
 from .scope import CLOSURES, LOCAL, LexicalScope
 from .types import (
     ANY,
@@ -22,6 +23,7 @@ from .types import (
     SET,
     TEXT,
     Type,
+    of_array,
     of_builtin,
     of_constant,
     overlap,
@@ -86,11 +88,11 @@ class Expressions(ABC):
     def bind(self, pattern: Node, value: Type, known: Types) -> None:
         """Learn what the variables of a pattern are."""
         ((kind, inner),) = pattern.items()
-        if kind == "Var":
+        if kind == "Var" and inner["value"] != "_":
             known.setdefault(str(inner["value"]), value)
         elif kind == "Array":
-            for each in inner["items"]:
-                self.bind(each, value.element() if value.kinds == ARRAY.kinds else ANY, known)
+            for at, each in enumerate(inner["items"]):
+                self.bind(each, value.place(at), known)
         elif kind == "Object":
             for _, key, each in inner["fields"]:
                 member = value.member(str(key["String"]["value"])) if "String" in key else None
@@ -108,13 +110,15 @@ class Expressions(ABC):
         if kind == "BoolExpr":
             types = self.expression(inner["lhs"], scope, known), self.expression(inner["rhs"], scope, known)
             self.compare(scope, inner["lhs"], _COMPARISONS[inner["op"]], types)
-            self._with_itself(inner, scope)
+            if inner["op"] in _UNLIKE and (whole := same_on_both_sides(inner, scope)):
+                what = f"compares {whole} with itself by {_COMPARISONS[inner['op']]}"
+                self.tell(scope, inner["lhs"], what, "compare with another value")
             return BOOLEAN
         if kind == "Membership":
             return self._membership(inner, scope, known)
         if kind in ("Array", "Set"):
             items = [self.expression(each, scope, known) for each in inner["items"]]
-            return Type(frozenset({kind.lower()}), items=union(items) if items else None)
+            return of_array(items) if kind == "Array" else Type(SET.kinds, items=union(items) if items else None)
         if kind == "Object":
             return self._object(inner, scope, known)
         if kind == "Call":
@@ -123,7 +127,7 @@ class Expressions(ABC):
             types_ = [self.expression(inner[side], scope, known) for side in ("lhs", "rhs")]
             name = ARITHMETIC[inner["op"]]
             self._arguments(scope, node, name, types_, builtins()[name].arguments)
-            return SET if kind == "BinExpr" else NUMBER if name != "minus" else union([NUMBER, SET])
+            return answer_of(name, types_, of_builtin(builtins()[name].result))
         if kind == "UnaryExpr":
             self.expression(inner["expr"], scope, known)
             return NUMBER
@@ -138,16 +142,6 @@ class Expressions(ABC):
                 return Type(OBJECT.kinds, items=parts[-1])
             return Type(ARRAY.kinds if kind == "ArrayCompr" else SET.kinds, items=parts[0])
         return ANY
-
-    def _with_itself(self, node: Node, scope: LexicalScope) -> None:
-        sides = [
-            scope.text(next(iter(node[side].values()))["span"]) for side in ("lhs", "rhs") if reference(node[side])
-        ]
-        if len(sides) == 2 and sides[0] == sides[1] and not wildcards(node["lhs"]) and node["op"] in _UNLIKE:
-            operator = _COMPARISONS[node["op"]]
-            self.tell(
-                scope, node["lhs"], f"compares {sides[0]} with itself by {operator}", "compare with another value"
-            )
 
     def _object(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         members: dict[str, Type] = {}
@@ -197,8 +191,10 @@ class Expressions(ABC):
         if not below and not steps:
             names = [".".join(each) for each in self.definitions]
             self.tell(scope, node, f"{'.'.join(path)} is neither a rule nor a package", similar(".".join(path), names))
-        for each in steps:
-            self._index(each, ANY, scope, known)
+        keys = {each[len(path)] for each in self.definitions if len(each) > len(path) and each[: len(path)] == path}
+        virtual = Type(OBJECT.kinds, members=dict.fromkeys(keys, ANY), shared=True)
+        for number, each in enumerate(steps):
+            self._index(each, virtual if not number else ANY, scope, known)
         return ANY
 
     def _follow(self, value: Type, steps: Iterable[Node], node: Node, scope: LexicalScope, known: Types) -> Type:
@@ -224,7 +220,7 @@ class Expressions(ABC):
                 if value.kinds == ARRAY.kinds and text is not None:
                     self.tell(scope, node, f"an array has no {text}", "count its elements from 0")
                 self._index(step, value, scope, known)
-                value = value.element() if value.kinds != SET.kinds or value.items is not None else ANY
+                value = element_at(step, value)
         return value
 
     def _index(self, step: Node, value: Type, scope: LexicalScope, known: Types) -> None:
@@ -233,16 +229,15 @@ class Expressions(ABC):
             known[name] = value.key() if name != "_" else ANY
             return
         index = self.expression(step, scope, known)
-        literal = value.kinds == OBJECT.kinds and value.members and value.items is None and not value.name
-        if value.kinds == SET.kinds or literal:  # what is looked up in a set, or among the keys of a literal object
-            keys = replace(TEXT, texts=frozenset(value.members or ())) if literal else value.element()
-            self.compare(scope, step, "in", (index, keys))
+        if value.kinds == SET.kinds or value.is_literal:
+            self.compare(scope, step, "in", (index, value.key()))
 
     def _membership(self, node: Node, scope: LexicalScope, known: Types) -> Type:
-        if node.get("key") is not None:
-            self.expression(node["key"], scope, known)
+        key = self.expression(node["key"], scope, known) if node.get("key") is not None else ANY
         value = self.expression(node["value"], scope, known)
         collection = self.expression(node["collection"], scope, known)
+        if key.known and collection.is_literal:
+            self.compare(scope, node["key"], "in", (key, collection.key()))
         if collection.known and not collection.kinds & {"array", "set", "object"}:
             fix = (
                 "compare by ==, or look for a part of a text by contains()"
@@ -250,7 +245,9 @@ class Expressions(ABC):
                 else "use =="
             )
             self.tell(scope, node["collection"], f"{collection.shown} is not a collection, so nothing is in it", fix)
-        elif not (collection.members and collection.items is None and "object" in collection.kinds):
+        elif collection.is_literal or not (
+            collection.members and collection.items is None and "object" in collection.kinds
+        ):
             self.compare(scope, node["value"], "in", (value, collection.element()))
         return BOOLEAN
 
@@ -273,11 +270,13 @@ class Expressions(ABC):
         if builtin is None or builtin.variadic:
             return ANY
         self._arguments(scope, node, ".".join(path), types, builtin.arguments)
-        answer = of_builtin(builtin.result)
+        answer = answer_of(".".join(path), types, of_builtin(builtin.result))
         if path == ("object", "get") and (names := written_path(call["params"][1])) is not None:
             answer, misspelt = got(types[0], names, types[2])
             if misspelt is not None:
                 self.tell(scope, node, f"{misspelt[0]} has no {misspelt[1]}", f"did you mean {misspelt[2]}?")
+        elif path == ("object", "get") and types[0].is_literal and types[1].kinds == TEXT.kinds:
+            self.compare(scope, call["params"][1], "in", (types[1], types[0].key()))
         if len(call["params"]) > arity:
             self.bind(call["params"][arity], answer, known)
         return answer
@@ -285,6 +284,8 @@ class Expressions(ABC):
     def _arguments(
         self, scope: LexicalScope, node: Node, name: str, types: list[Type], wanted: Iterable[object]
     ) -> None:
+        for what, fix in mistaken(name, types):
+            self.tell(scope, node, what, fix)
         for number, (type_, declared) in enumerate(zip(types, wanted, strict=False), 1):
             expected = of_builtin(declared)
             if not overlap(type_, expected):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ...events.inline import NamePath
 from ..definition import Node, parameters, reference
+from .comparison import unknown_texts
 from .expressions import Expressions, Found, Types
 from .scope import LOCAL, LexicalScope, declarations, pattern_variables
 from .types import (
@@ -44,6 +45,10 @@ class Inference(Expressions):
         known: Types = {}
         for pattern, argument in zip(patterns, self.passed.get(path, ()), strict=False):
             self.bind(pattern, argument, known)
+            if "String" in pattern or "RawString" in pattern:
+                types = self.expression(pattern, scope, known), argument
+                for what, fix in unknown_texts(*types, "=="):
+                    self.tell(scope, pattern, what, fix)
         if definition.is_default:
             return self.expression(tree["value"], scope, known)
         shape = next(iter(tree["head"].values()))
@@ -109,6 +114,9 @@ class Inference(Expressions):
             if node.get("key") is not None:
                 self.bind(node["key"], collection.key(), known)
             self.bind(node["value"], collection.element(), known)
+            self.compare(
+                scope, node["value"], "in", (self.expression(node["value"], scope, known), collection.element())
+            )
         elif kind == "Every":
             collection = self.expression(node["domain"], scope, known)
             inner, names = dict(known), []
@@ -135,13 +143,14 @@ class Inference(Expressions):
             self.bind(left, self.expression(right, scope, known), known)
             return
         new_left, new_right = (self._is_new(each, scope, known) for each in (left, right))
-        if new_left and not new_right:
+        if new_left and new_right:
+            return
+        if new_left:
             self.bind(left, self.expression(right, scope, known), known)
-        elif new_right and not new_left:
+        if new_right:
             self.bind(right, self.expression(left, scope, known), known)
-        elif not new_left:
-            types = self.expression(left, scope, known), self.expression(right, scope, known)
-            self.compare(scope, left, "=", types)
+        types = self.expression(left, scope, known), self.expression(right, scope, known)
+        self.compare(scope, left, "=", types)
 
     def _is_new(self, node: Node, scope: LexicalScope, known: Types) -> bool:
         """Whether a side of `=` has variables that nothing is known of yet."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from ..definition import Node
-from .types import ANY, Type, union
+from ..definition import Node, reference
+from .scope import LexicalScope
+from .types import ANY, SET, Type, union
 
 MISSPELT = 0.75
 """How like a name that is there one must be to be taken for it."""
@@ -38,13 +39,27 @@ def got(whole: Type, path: Sequence[str], otherwise: Type) -> tuple[Type, tuple[
     return replace(value, kinds=value.kinds | otherwise.kinds, texts=texts), None
 
 
+def element_at(step: Node, value: Type) -> Type:
+    """What of a collection an index names that is no key of its own."""
+    if "Number" in step and value.places is not None:
+        number = step["Number"]["value"]
+        return value.place(number) if isinstance(number, int) and number >= 0 else ANY
+    return value.element() if value.kinds != SET.kinds or value.items is not None else ANY
+
+
 def near(name: str, value: Type) -> str:
     """The key of an object that a name is a misspelling of; empty where there is none, or the name is one."""
     close = get_close_matches(name, value.members or (), 1, MISSPELT)
     return close[0] if close and close[0] != name else ""
 
 
-def wildcards(node: Node) -> bool:
+def same_on_both_sides(node: Node, scope: LexicalScope) -> str:
+    """The text of the reference that a comparison has on both sides; empty where they differ."""
+    sides = [scope.text(next(iter(node[side].values()))["span"]) for side in ("lhs", "rhs") if reference(node[side])]
+    return sides[0] if len(sides) == 2 and sides[0] == sides[1] and not _wildcards(node["lhs"]) else ""
+
+
+def _wildcards(node: Node) -> bool:
     """Whether a reference has any, each of which is a variable of its own."""
     while "RefDot" in node or "RefBrack" in node:
         index = node["RefBrack"]["index"] if "RefBrack" in node else {}

@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 from ...events.wire import Json
+from .limits import FREE, Limits, limits_of_constant, limits_of_schema
 
 KINDS = frozenset(("array", "boolean", "null", "number", "object", "set", "string"))
 WORDS = {
@@ -43,6 +44,9 @@ class Type:
     """What to do about a text that is not in the domain."""
     others: bool = False
     """Others than these members and texts may come: they are what the data have today."""
+    places: tuple[Type, ...] | None = None
+    """Elements of an array that is written out, in their order."""
+    limits: Limits = FREE
 
     @property
     def known(self) -> bool:
@@ -61,14 +65,28 @@ class Type:
             return self.members.get(name, ANY if self.others else None)
         return self.element() if self.items is not None else ANY
 
+    def place(self, number: int) -> Type:
+        """The element there; literals that may be at other places are none of its texts."""
+        if self.places is not None:
+            return self.places[number] if number < len(self.places) else ANY
+        found = self.element() if self.kinds == ARRAY.kinds else ANY
+        return found if found.domain or found.texts is None else replace(found, texts=None)
+
     def element(self) -> Type:
         """What iterating over it gives."""
         if self.items is not None:
             return self.items
         return union(self.members.values()) if self.members and not self.others else ANY
 
+    @property
+    def is_literal(self) -> bool:
+        """Whether it is an object that the policy writes out."""
+        return self.kinds == {"object"} and bool(self.members) and self.items is None and not self.name
+
     def key(self) -> Type:
         """What iterating over its keys gives."""
+        if self.is_literal:
+            return replace(TEXT, texts=frozenset(self.members or ()), shared=self.shared)
         if self.kinds == {"array"}:
             return NUMBER
         if self.kinds == {"set"}:
@@ -109,7 +127,16 @@ def _either(one: Type, other: Type) -> Type:
         texts = None  # a literal beside an enumeration: what is wrong cannot be told any more
     remedy = one.remedy if one.domain else other.remedy
     shared_, others = one.shared or other.shared, one.others or other.others
-    return Type(one.kinds | other.kinds, texts, domain, members, items, name, shared_, remedy, others)
+    kinds, limits = one.kinds | other.kinds, one.limits.either(other.limits) if one.kinds == other.kinds else FREE
+    return Type(
+        kinds, texts, domain, members, items, name, shared_, remedy, others, _places(one.places, other.places), limits
+    )
+
+
+def _places(one: tuple[Type, ...] | None, other: tuple[Type, ...] | None) -> tuple[Type, ...] | None:
+    if one is None or other is None or len(one) != len(other):
+        return None
+    return tuple(union(pair) for pair in zip(one, other, strict=True))
 
 
 def _texts(one: Type, other: Type) -> frozenset[str] | None:
@@ -120,17 +147,30 @@ def _texts(one: Type, other: Type) -> frozenset[str] | None:
 
 
 def shared(type_: Type) -> Type:
-    """The same, written elsewhere."""
-    if type_.texts is None and type_.items is None:
+    """The same, written elsewhere. A number may be there to be changed: a limit that switches off what it bounds."""
+    if type_.kinds == NUMBER.kinds and not type_.name:
+        return NUMBER
+    if type_.texts is None and type_.items is None and not type_.is_literal:
         return type_
-    return replace(type_, shared=True, items=shared(type_.items) if type_.items is not None else None)
+    items = shared(type_.items) if type_.items is not None else None
+    places = tuple(map(shared, type_.places)) if type_.places is not None else None
+    members = (
+        {name: shared(each) for name, each in (type_.members or {}).items()} if type_.is_literal else type_.members
+    )
+    return replace(type_, shared=True, items=items, places=places, members=members)
 
 
 def of_constant(value: Json) -> Type:
     """The type of a literal."""
     if isinstance(value, str):
-        return Type(frozenset({"string"}), frozenset({value}))
-    return BOOLEAN if isinstance(value, bool) else NULL if value is None else NUMBER
+        return Type(TEXT.kinds, frozenset({value}), limits=limits_of_constant(value))
+    kind = BOOLEAN if isinstance(value, bool) else NULL if value is None else NUMBER
+    return replace(kind, limits=limits_of_constant(value))
+
+
+def of_array(items: Collection[Type]) -> Type:
+    """One that is written out."""
+    return Type(ARRAY.kinds, items=union(items) if items else None, places=tuple(items))
 
 
 def of_data(value: Json, name: str) -> Type:
@@ -140,7 +180,7 @@ def of_data(value: Json, name: str) -> Type:
         return Type(frozenset({"object"}), members=members, items=_loose(value.values(), f"{name}[_]"), name=name)
     if isinstance(value, list):
         return Type(frozenset({"array"}), items=_loose(value, f"{name}[_]"), name=name)
-    return replace(of_constant(value), texts=None, name=name)
+    return replace(of_constant(value), texts=None, name=name, limits=FREE)
 
 
 def _loose(values: Collection[Json], name: str) -> Type:
@@ -176,8 +216,10 @@ def of_schema(schema: Any, name: str) -> Type:
         members = {key: of_schema(each, f"{name}.{key}") for key, each in properties.items()} if closed else None
         return Type(frozenset({"object"}), members=members, name=name)
     if kind == "array":
-        return Type(frozenset({"array"}), items=of_schema(schema.get("items"), f"{name}[_]"), name=name)
-    return Type(frozenset({_JSON_KINDS[kind]}), name=name) if kind in _JSON_KINDS else ANY
+        items = of_schema(schema.get("items"), f"{name}[_]")
+        return Type(ARRAY.kinds, items=items, name=name, limits=limits_of_schema(schema))
+    kinds = frozenset({_JSON_KINDS[kind]}) if kind in _JSON_KINDS else KINDS
+    return Type(kinds, name=name, limits=limits_of_schema(schema)) if kinds != KINDS else ANY
 
 
 def of_builtin(declared: Any) -> Type:
