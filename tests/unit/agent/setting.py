@@ -139,6 +139,7 @@ class Setting:
             krie_importance=FakeMap("krie_importance", value_bytes=4),
             krie_budgets=FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
         )
+        self.agent_maps = maps
         parts: dict[str, object] = {
             "maps": maps,
             "probes": self.probes,

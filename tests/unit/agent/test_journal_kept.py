@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from krie.agent.agent import Agent
 from krie.agent.journal import important_path
 from krie.testing.patience import wait_for
@@ -12,15 +13,18 @@ from .setting import Setting
 RULES = """package krie.site
 
 # METADATA
-# custom: {id: LAST, severity: critical, action: log}
-rules contains {"id": "LAST", "action": "log"} if {
+# custom: {id: LAST, severity: %s, action: %s}
+rules contains {"id": "LAST", "action": "%s"} if {
 	input.event.kind == "sample.seen"
 	input.event.known
 }
 
 # METADATA
 # custom: {id: FLOOD, severity: high, action: log}
-rules contains {"id": "FLOOD", "action": "log"} if input.event.kind == "sample.seen"
+rules contains {"id": "FLOOD", "action": "log"} if {
+	input.event.kind == "sample.seen"
+	not input.event.known
+}
 """
 TURNOVERS = 5
 SMALLEST = 1 << 20
@@ -51,12 +55,14 @@ def flood(setting: Setting, agent: Agent) -> int:
     return count
 
 
-def test_its_line_is_there_after_many_turnovers_of_the_journal(setting: Setting) -> None:
+@pytest.mark.parametrize(("severity", "action"), [("critical", "log"), ("low", "kill")])
+def test_its_line_is_there_after_many_turnovers_of_the_journal(setting: Setting, severity: str, action: str) -> None:
     smallest = setting.config.journal.model_copy(update={"max_mib": 1, "keep": 1})
     setting.config = setting.config.model_copy(update={"journal": smallest})
-    (setting.policies / "site.rego").write_text(RULES)
+    (setting.policies / "site.rego").write_text(RULES % (severity, action, action))
     journal = setting.folder / "journal.jsonl"
     agent = setting.start()
+    setting.happens(200, uid=USER)  # more than is kept of these
     setting.happens(known=True, uid=USER)
     while agent._inbox.drain():
         pass
