@@ -12,6 +12,7 @@ from krie import Decision
 from krie.agent.agent import Agent
 from krie.agent.bus import Judge
 from krie.events.core_maps import Limits
+from krie.events.numbers import ONLY
 from krie.events.wire import Json
 
 from .setting import BATCH, Setting
@@ -41,7 +42,7 @@ def agent(setting: Setting) -> Agent:
 
 def allowed(setting: Setting) -> int:
     """Records of one kind by one user that a program sends at once on one CPU, by the limits that it was told."""
-    limits = Limits.decode(setting.agent_maps["krie_limits"].content[bytes(4)])
+    limits = Limits.decode(setting.agent_maps["krie_limits"].get(ONLY))
     return limits.burst // limits.interval + limits.other_burst // limits.other_interval
 
 
