@@ -94,7 +94,8 @@ class Held:
 
     def __init__(self, agent: Agent) -> None:
         evaluator = agent._policy_files.evaluator
-        assert evaluator is not None and evaluator.worker is not None
+        assert evaluator is not None
+        assert evaluator.worker is not None
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # what is free: how much that is depends on how long a queue once was
         self.processes = (os.getpid(), evaluator.worker)
