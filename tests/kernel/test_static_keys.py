@@ -4,6 +4,7 @@ Where it does not, whoever attaches next to that tracepoint, or was the last to 
 BUG while it holds what all changes of its text wait for: the guest is lost.
 """
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def test_probes_stay_until_the_key_is_as_it_was(
     agent = RunningAgent(tmp_path / "first", **options).__enter__()
     with test_module.effect("write", key_of("sched_process_exec"), "00000000"):
         agent.wait("krie.guarded", is_forged)
+        agent.process.send_signal(signal.SIGHUP)  # a reload changes nothing that is attached
+        agent.wait("krie.policy")
+        use()
         if end == "stop":
             assert agent.stop() == 0
             assert "keeps the probes until they can be removed: the static key" in agent.stderr

@@ -100,21 +100,27 @@ def told(agent: RunningAgent) -> int:
     return len(agent.lines("krie.guarded", is_forged))
 
 
-def test_policies_reload(standing: RunningAgent, test_module: TestModule) -> None:
-    before = told(standing)
-    with forged(test_module):
+@pytest.mark.parametrize("ftrace", [False, True])
+def test_policies_reload(standing: RunningAgent, test_module: TestModule, *, ftrace: bool) -> None:
+    def differing() -> list[Line]:
+        return standing.lines("runtime_integrity.kernel_parameter", lambda line: line["event"]["state"] == "differs")
+
+    before, reloads, seen = told(standing), len(standing.lines("krie.policy")), len(differing())
+    with forged(test_module, ftrace=ftrace):
         standing.wait("krie.guarded", is_forged, before + 1)
         assert enabled()
-        (line,) = standing.lines("runtime_integrity.kernel_parameter", lambda line: line["event"]["state"] == "differs")
-        assert line["event"]["symbol"] == "kprobes_all_disarmed"  # seen before it was put right
-        assert [each["id"] for each in line["decision"]["rules"]] == ["KPARAM001"]
+        lines = differing()[seen:]
+        symbols = {"kprobes_all_disarmed"} | ({"ftrace_enabled"} if ftrace else set())
+        assert {line["event"]["symbol"] for line in lines} == symbols  # seen before they were put right
+        assert {each["id"] for line in lines for each in line["decision"]["rules"]} == {"KPARAM001"}
         standing.process.send_signal(signal.SIGHUP)
-        standing.wait("krie.policy")
+        standing.wait("krie.policy", lambda _: True, reloads + 1)
         use()
     healthy()
 
 
-def test_a_tracer_ends(standing: RunningAgent, test_module: TestModule) -> None:
+@pytest.mark.parametrize("ftrace", [False, True])
+def test_a_tracer_ends(standing: RunningAgent, test_module: TestModule, *, ftrace: bool) -> None:
     before = told(standing)
     commit = address_of("commit_creds")
     trap = int(next(iter(places_in("commit_creds").values())).split()[0], 16)
@@ -124,7 +130,7 @@ def test_a_tracer_ends(standing: RunningAgent, test_module: TestModule) -> None:
     with subprocess.Popen([*tracer, *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        with forged(test_module):
+        with forged(test_module, ftrace=ftrace):
             standing.wait("krie.guarded", is_forged, before + 1)
             process.kill()
             process.wait()
