@@ -21,7 +21,7 @@ def fast_parts() -> tuple[Part, ...]:
     """Those that attach to no kernel: `make test-fast`."""
     return (
         Part("checks", ("tools/check",), decisive=True),
-        Part("unit and policy tests", _pytest("tests/unit", "tests/policy"), decisive=True),
+        Part("unit and policy tests", _pytest("-m", "not slow", "tests/unit", "tests/policy"), decisive=True),
     )
 
 

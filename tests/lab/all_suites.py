@@ -1,6 +1,6 @@
 """`make test-kernels`: runs all suites, two at once, and renews the tables of docs/reference/kernels.md.
 
-Where no suites are chosen, the unit for systemd is tried, too, in a guest of its own.
+Where no suites are chosen, the unit for systemd is tried, too, in a guest of its own, and what takes long without one.
 """
 
 import re
@@ -14,8 +14,10 @@ from .suites import SUITES, Suite
 
 _AT_ONCE = 2
 """A guest keeps one processor busy."""
-_SERVICE = Part(
-    "systemd unit", (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/lab/test_service.py")
+_PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+_OTHERS = (
+    Part("systemd unit", (*_PYTEST, "tests/lab/test_service.py")),
+    Part("slow unit tests", (*_PYTEST, "-m", "slow", "tests/unit", "tests/policy")),
 )
 _BLOCK = r"(<!-- measured: {} -->\n).*?(<!-- end -->)"
 
@@ -28,7 +30,7 @@ def parts(labels: list[str]) -> list[Part]:
     if unknown := set(labels) - {each.label for each in SUITES}:
         sys.exit(f"no suite is labelled {', '.join(sorted(unknown))}; there are {', '.join(s.label for s in SUITES)}")
     wanted = [each for each in SUITES if not labels or each.label in labels]
-    return [*(_part(each) for each in sorted(wanted, key=lambda each: not each.stock)), *([] if labels else [_SERVICE])]
+    return [*(_part(each) for each in sorted(wanted, key=lambda each: not each.stock)), *([] if labels else _OTHERS)]
 
 
 def _part(suite: Suite) -> Part:

@@ -94,7 +94,6 @@ def test_where_every_list_is_missing(tmp_path: Path) -> None:
     assert (fired > len(CASES) // 2, failed) == (True, 0)
 
 
-@pytest.mark.slow
 def test_on_fifty_thousand(both: Both) -> None:
     fired, failed = both.compare(2, 50_000)
     print(f"{fired} with a rule that fired, {failed} with an error")
