@@ -5,7 +5,7 @@
  * was the case once holds for whatever is the case later, in whatever order both were read.
  */
 
-#define RUNTIME_INTEGRITY_FILTERS 64 /* that are gone through: more put before a noted one at once are taken as legal */
+#define RUNTIME_INTEGRITY_FILTERS 8 /* that are gone through: more put before a noted one at once are taken as legal */
 #define RUNTIME_INTEGRITY_MODES 3 /* SECCOMP_MODE_... */
 #define RUNTIME_INTEGRITY_MARKED 4
 
@@ -35,17 +35,21 @@ static __always_inline void runtime_integrity_read_seccomp(struct runtime_integr
 #endif
 }
 
-/* 1 where a filter is among those that begin with `newest`. */
+/* 1 where a filter is among those that begin with `newest`, as far as they are gone through. Without a branch: kernels that
+ * look at each round of a loop would follow each way out of it to the end of the program. */
 static __always_inline u64 runtime_integrity_filtered_by(u64 newest, u64 filter)
 {
+	u64 found = 0, next = newest;
+
 #ifdef KRIE_HAS_seccomp__filter
-	for (u64 step = krie_uncounted(); step < RUNTIME_INTEGRITY_FILTERS && KRIE_GOES_ON; step++) {
-		if (!newest || newest == filter)
-			break;
-		newest = (u64)KRIE_READ(seccomp_filter, (void *)newest, prev);
+#pragma unroll
+	for (int step = 0; step < RUNTIME_INTEGRITY_FILTERS; step++) {
+		found |= krie_equal(newest, filter);
+		bpf_probe_read_kernel(&next, sizeof(next), KRIE_ADDRESS(seccomp_filter, newest, prev));
+		newest = next;
 	}
 #endif
-	return krie_truth(newest);
+	return found | krie_truth(newest);
 }
 
 /* 1 where less is forbidden to a thread than before. Not for one that ends, of which the kernel lets go of the filters. */
@@ -54,9 +58,11 @@ static __always_inline u64 runtime_integrity_laxer(struct runtime_integrity_secc
 {
 	u64 lower = krie_less(now->mode & RUNTIME_INTEGRITY_MODES, before->mode & RUNTIME_INTEGRITY_MODES);
 	u64 unmarked = krie_truth(before->mode & ~now->mode & RUNTIME_INTEGRITY_MARKED);
+	u64 dropped = before->spare; /* 0, which the verifier does not know: it need not follow both ways on */
 
-	return lower | unmarked |
-	       krie_truth(before->filter) * (1 - runtime_integrity_filtered_by(now->filter, before->filter));
+	if (before->filter && now->filter != before->filter)
+		dropped = 1 - runtime_integrity_filtered_by(now->filter, before->filter);
+	return lower | unmarked | dropped;
 }
 
 static __always_inline bool runtime_integrity_stricter(struct runtime_integrity_seccomp *before,
