@@ -163,9 +163,9 @@ class Enforcing:
     def tick(self) -> list[Told]:
         """Once a second: end what is over; returns what happened since the last time."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for verdict in self._verdicts.poisoned():
-            if verdict.until <= now:
-                self._verdicts.expire(verdict)
+        # All of them first: whoever removes the one that he is at begins to walk through a map anew.
+        for verdict in [each for each in self._verdicts.poisoned() if each.until <= now]:
+            self._verdicts.expire(verdict)
         self.enforcer.tick(now)
         self._breakers.tick()
         host = self._verdicts.host()

@@ -46,14 +46,9 @@ class Bound:
 
     def bind(self, verdict: Verdict, principal: Principal) -> None:
         """Refuse operations of one kind by a process of this principal. Raises `KernelError`."""
-        try:
-            self._table.bind(verdict)
-        except KernelError as error:
-            if error.errno not in _FULL or not self._of:
-                raise
+        while not self._bound(verdict):
             most = max(self._of.values(), key=len)
-            self._end(next(iter(most)))
-            self._table.bind(verdict)
+            self._end(next(iter(most)))  # which administrators may have taken back before: then there is no more room
         place = verdict.process, verdict.kind
         self._forget(place)
         self._standing[place] = verdict, principal
@@ -69,6 +64,16 @@ class Bound:
         """End what is over. `now`: ns since boot. Raises `KernelError`."""
         for place in [place for place, (verdict, _) in self._standing.items() if verdict.until <= now]:
             self._end(place)
+
+    def _bound(self, verdict: Verdict) -> bool:
+        """False where the table is full, and somebody can make room."""
+        try:
+            self._table.bind(verdict)
+        except KernelError as error:
+            if error.errno not in _FULL or not self._of:
+                raise
+            return False
+        return True
 
     def _end(self, place: _Place) -> None:
         verdict, _ = self._standing[place]

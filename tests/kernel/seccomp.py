@@ -26,7 +26,7 @@ def write():
     compared.set()
 thread = threading.Thread(target=write)
 thread.start()
-for _ in range(80):
+for _ in range(30):
     confine(1)  # SECCOMP_FILTER_FLAG_TSYNC
 all_at_once.set()
 thread.join()

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from krie import Action, KernelError
 from krie.agent.enforcement import wanted
 from krie.config import Config
 from krie.decision import Mode
-from krie.enforce.verdicts import Verdict
+from krie.enforce.verdicts import Verdict, Verdicts
 from krie.events.core_maps import Flags
 from krie.events.event import BY_TABLE
 from krie.events.identity import Identity, Key
@@ -89,6 +90,25 @@ def test_what_is_over_ends_and_the_rest_stays(debugfs: Path) -> None:
     setting.enforcing.tick()
     assert tables.host() is None
     assert Flags.GUARD in tables.flags()
+
+
+def test_all_poison_that_is_over_ends_at_once(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever changes a hash while he walks through it begins anew, and may miss what he has not seen."""
+    setting = Setting(debugfs).started()
+    tables = setting.armed.verdicts
+    for tgid in range(100, 105):
+        tables.poison(Verdict(Key(tgid, 1), 0, now() - 1, 1, 1))
+    tables.poison(Verdict(OTHER, 0, later(), 1, 1))
+
+    def walked() -> Iterator[Verdict]:
+        for verdict in list(Verdicts.poisoned(tables)):
+            before = tables.count()
+            yield verdict
+            assert tables.count() == before
+
+    monkeypatch.setattr(tables, "poisoned", walked)
+    setting.enforcing.tick()
+    assert setting.verdicts == {(OTHER, 0)}
 
 
 def test_poison_that_was_prolonged_meanwhile_stays(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

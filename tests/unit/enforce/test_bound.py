@@ -24,7 +24,7 @@ class Table:
         self.there.add((verdict.process, verdict.kind))
 
     def clear(self, verdict: Verdict) -> None:
-        self.there.remove((verdict.process, verdict.kind))
+        self.there.discard((verdict.process, verdict.kind))
 
 
 def verdict(tgid: int, kind: int = 7, until: int = 100) -> Verdict:
@@ -67,6 +67,17 @@ def test_each_ends_at_its_time_and_lasts_as_long_as_the_last_one() -> None:
     assert table.there == {(Key(1, 1), 7)}
     bound.tick(200)
     assert (table.there, len(bound)) == (set(), 0)
+
+
+def test_what_administrators_took_back_makes_no_room() -> None:
+    table = Table()
+    bound = Bound(table)
+    for tgid in range(ROOM):
+        bound.bind(verdict(tgid), ONE)
+    table.there -= {(Key(tgid, 1), 7) for tgid in range(2)}
+    for tgid in range(10, 13):
+        bound.bind(verdict(tgid), OTHER)
+    assert {process.tgid for process, _ in table.there} == {3, 10, 11, 12}
 
 
 def test_where_something_else_fails_nobody_makes_room() -> None:
