@@ -23,6 +23,8 @@ from .names import Names, whole
 from .values import DERIVED, UNBOUND, Ground, Part, Unbound, Value, Variables, items, keys, shown
 
 _DEPTH = 40
+_MOST_WALKED = 20_000
+"""Definitions that are walked for one rule: functions that call one another twice make it double with each."""
 _ORDER = {"Lt": "<", "Le": "<=", "Gt": ">", "Ge": ">="}
 
 
@@ -38,6 +40,9 @@ class Classifier:
         self.uses = self._names.uses
         """How fields are used, as far as the rule was walked."""
         self._at = self._names.at
+        self._walked = 0
+        self._values: dict[int, Value] = {}
+        """Of helper rules, which are the same wherever they are used, by their first definition."""
 
     def rule(self, package: str, definition: Definition) -> Mapping[InlineField, Use]:
         """How the rule uses each field."""
@@ -53,8 +58,11 @@ class Classifier:
         """Walk all bodies; returns the values that they give."""
         self._at.append(definition)
         self.uses.place = f"{definition.place}:{definition.line}"
+        self._walked += 1
         if len(self._at) > _DEPTH:
             raise NotDecidable("helper rules are nested too deep")
+        if self._walked > _MOST_WALKED:
+            raise NotDecidable("functions call one another too often")
         values = []
         bodies: list[Node] = definition.tree.get("bodies") or [{}]
         for body in bodies:
@@ -70,6 +78,14 @@ class Classifier:
 
     def _defined(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
         """The value of a helper rule or of a function's call."""
+        if arguments is not None:
+            return self._answer(package, definitions, arguments)
+        key = id(definitions[0])  # which the analysis holds
+        if key not in self._values:
+            self._values[key] = self._answer(package, definitions, None)
+        return self._values[key]
+
+    def _answer(self, package: str, definitions: list[Definition], arguments: list[Value] | None) -> Value:
         found: list[Value] = []
         for each in definitions:
             scope: Variables = {}
