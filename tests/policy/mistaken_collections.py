@@ -123,6 +123,18 @@ COLLECTIONS = {
 }
 
 IN_COLLECTIONS = {
+    "a local object with the values of two fields": rule(
+        '\tweight := {"bash": 2, "lower": 1}\n'
+        "\tobject.get(weight, input.event.change, 0) + object.get(weight, input.process.comm, 0) > 2"
+    ),
+    "a function of sets and of objects": rule(
+        '\tone_of(input.event.change, {"lower", "higher"})\n\tone_of(input.process.comm, {"sh": true})',
+        "one_of(v, values) if {\n\tsome x in values\n\tx == v\n}\n\none_of(v, values) if values[v] == true\n",
+    ),
+    "everything": rule(
+        '\tnot blocked(["*"], input.event.change)',
+        'blocked(list, one) if {\n\tnot one in list\n\tnot "*" in list\n}\n',
+    ),
     "other places of a pair": rule(
         '\tsome [how, name] in [["lower", "x"], ["higher", "y", "z"]]\n\tinput.event.change == how\n'
         "\tinput.process.comm == name"

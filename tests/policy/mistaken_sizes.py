@@ -112,6 +112,9 @@ SIZES = {
 }
 
 IN_SIZE = {
+    "a local set of the values of two fields": rule(
+        '\tnames := {"sh", "/usr/bin/a-long-name"}\n\tinput.process.comm in names\n\tinput.process.exe in names'
+    ),
     "a thread's longest name": rule('\tinput.process.comm == "systemd-journal"'),
     "a longest name of 15 bytes that are no UTF-8": rule('\tinput.process.comm == "%s"' % (r"\\xff" * 15)),
     "a longest beginning": rule('\tstartswith(input.process.comm, "systemd-journal")'),

@@ -200,3 +200,19 @@ def test_places_with_colons() -> None:
     found = Mistake("/a:b/c.rego:3", "x", "R", "w", "m").to_json()
     assert (found["file"], found["line"], found["column"]) == ("/a:b/c.rego", 3, 0)
     assert Mistake("plugin x", "x", "", "w", "m").to_json()["file"] == "plugin x"
+
+
+def test_rules_that_use_one_another_take_no_time() -> None:
+    """Each holds the one before twice: walked as a tree, the last one would have 4^30 leaves."""
+    names = range(1, 31)
+    arrays = "".join(f"r{each} := [r{each - 1}, r{each - 1}]\n" for each in names)
+    objects = "".join(f'o{each} := {{"a": o{each - 1}, "b": o{each - 1}}}\n' for each in names)
+    more = f'r0 := ["a", "b"]\n{arrays}o0 := {{"a": "b"}}\n{objects}'
+    assert told(rule("\tr30[0] == r29\n\to30.a == o29", more)) == []
+
+
+def test_comprehensions_in_each_other_are_walked_once() -> None:
+    nested = "[y0 | y0 = input.event.name]"
+    for each in range(1, 25):
+        nested = f"[y{each} | y{each} = {nested}]"
+    assert told(rule(f"\tcount({nested}) > 0")) == []

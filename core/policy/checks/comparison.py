@@ -10,6 +10,8 @@ from .types import TEXT, WORDS, Type, overlap
 
 _MISSPELT = 0.8
 _COLLECTIONS = frozenset({"array", "set"})
+_ALL = frozenset({"*"})
+"""Texts that policies write for whatever there is."""
 _EQUALS = frozenset({"==", "!=", "=", "in", "&", "-"})
 
 
@@ -39,7 +41,7 @@ def unknown_texts(one: Type, other: Type, operator: str) -> Iterator[tuple[str, 
             continue
         if left.domain and left.texts is not None:
             none = not right.texts & left.texts and not right.others
-            for text in sorted(right.texts - left.texts):
+            for text in sorted(right.texts - left.texts - _ALL):
                 if right.shared and not none and not get_close_matches(text, left.texts, 1, _MISSPELT):
                     continue  # it may be meant for another field
                 yield f'"{text}" is not {left.domain}', similar(text, left.texts, "; there are ", left.remedy)

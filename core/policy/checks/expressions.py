@@ -26,6 +26,8 @@ from .types import (
     of_array,
     of_builtin,
     of_constant,
+    of_elements,
+    of_object,
     overlap,
     shared,
     union,
@@ -118,7 +120,7 @@ class Expressions(ABC):
             return self._membership(inner, scope, known)
         if kind in ("Array", "Set"):
             items = [self.expression(each, scope, known) for each in inner["items"]]
-            return of_array(items) if kind == "Array" else Type(SET.kinds, items=union(items) if items else None)
+            return of_array(items) if kind == "Array" else of_elements(SET, items)
         if kind == "Object":
             return self._object(inner, scope, known)
         if kind == "Call":
@@ -139,8 +141,8 @@ class Expressions(ABC):
                 self.defined(each, within, own, is_value=True)
             parts = [self.expression(each, within, own) for each in results]
             if kind == "ObjectCompr":
-                return Type(OBJECT.kinds, items=parts[-1])
-            return Type(ARRAY.kinds if kind == "ArrayCompr" else SET.kinds, items=parts[0])
+                return of_elements(OBJECT, parts[-1:])
+            return of_elements(ARRAY if kind == "ArrayCompr" else SET, parts[:1])
         return ANY
 
     def _object(self, node: Node, scope: LexicalScope, known: Types) -> Type:
@@ -152,7 +154,7 @@ class Expressions(ABC):
             closed = closed and "String" in key
             if closed:
                 members[str(key["String"]["value"])] = type_
-        return Type(OBJECT.kinds, members=members if closed else None)
+        return of_object(members) if closed else OBJECT
 
     def _reference(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         """Follow it name by name; rules of the policy are found by the longest part that is one's path."""

@@ -140,17 +140,22 @@ class Inference(Expressions):
     def _assign(self, node: Node, scope: LexicalScope, known: Types) -> None:
         left, right = node["lhs"], node["rhs"]
         if node["op"] == "ColEq":
-            self.bind(left, self.expression(right, scope, known), known)
+            self.bind(left, shared(self.expression(right, scope, known)), known)
             return
         new_left, new_right = (self._is_new(each, scope, known) for each in (left, right))
         if new_left and new_right:
             return
-        if new_left:
-            self.bind(left, self.expression(right, scope, known), known)
+        # Each side once: they may hold others in turn.
         if new_right:
-            self.bind(right, self.expression(left, scope, known), known)
-        types = self.expression(left, scope, known), self.expression(right, scope, known)
-        self.compare(scope, left, "=", types)
+            one = self.expression(left, scope, known)
+            self.bind(right, one, known)
+            other = self.expression(right, scope, known)
+        else:
+            other = self.expression(right, scope, known)
+            if new_left:
+                self.bind(left, other, known)
+            one = self.expression(left, scope, known)
+        self.compare(scope, left, "=", (one, other))
 
     def _is_new(self, node: Node, scope: LexicalScope, known: Types) -> bool:
         """Whether a side of `=` has variables that nothing is known of yet."""

@@ -20,6 +20,8 @@ WORDS = {
     "set": "a set",
     "string": "text",
 }
+_DEEPEST = 4
+"""Collections in each other of whose elements more than the kind is known."""
 _JSON_KINDS = {"integer": "number", "number": "number", "string": "string", "boolean": "boolean", "null": "null"}
 
 
@@ -47,6 +49,8 @@ class Type:
     places: tuple[Type, ...] | None = None
     """Elements of an array that is written out, in their order."""
     limits: Limits = FREE
+    depth: int = 0
+    """How many collections that the policy writes out lie in each other here."""
 
     @property
     def known(self) -> bool:
@@ -76,6 +80,8 @@ class Type:
         """What iterating over it gives."""
         if self.items is not None:
             return self.items
+        if self.kinds != OBJECT.kinds:
+            return ANY
         return union(self.members.values()) if self.members and not self.others else ANY
 
     @property
@@ -128,9 +134,8 @@ def _either(one: Type, other: Type) -> Type:
     remedy = one.remedy if one.domain else other.remedy
     shared_, others = one.shared or other.shared, one.others or other.others
     kinds, limits = one.kinds | other.kinds, one.limits.either(other.limits) if one.kinds == other.kinds else FREE
-    return Type(
-        kinds, texts, domain, members, items, name, shared_, remedy, others, _places(one.places, other.places), limits
-    )
+    places, depth = _places(one.places, other.places), max(one.depth, other.depth)
+    return Type(kinds, texts, domain, members, items, name, shared_, remedy, others, places, limits, depth)
 
 
 def _places(one: tuple[Type, ...] | None, other: tuple[Type, ...] | None) -> tuple[Type, ...] | None:
@@ -170,7 +175,29 @@ def of_constant(value: Json) -> Type:
 
 def of_array(items: Collection[Type]) -> Type:
     """One that is written out."""
-    return Type(ARRAY.kinds, items=union(items) if items else None, places=tuple(items))
+    held, depth = _held(items)
+    return Type(ARRAY.kinds, items=union(held) if held else None, places=tuple(held), depth=depth)
+
+
+def of_elements(kind: Type, items: Collection[Type]) -> Type:
+    """A set, or what a comprehension makes, of such elements (of an object: values)."""
+    held, depth = _held(items)
+    return Type(kind.kinds, items=union(held) if held else None, depth=depth)
+
+
+def of_object(members: Mapping[str, Type]) -> Type:
+    """One that is written out, with all of its keys."""
+    held, depth = _held(members.values())
+    return Type(OBJECT.kinds, members=dict(zip(members, held, strict=True)), depth=depth)
+
+
+def _held(types: Iterable[Type]) -> tuple[list[Type], int]:
+    """What is known of the elements of a collection, and how deep that is.
+
+    Types are walked as trees: without an end, rules that use one another twice would double it with each rule.
+    """
+    held = [each if each.depth < _DEEPEST else Type(each.kinds) for each in types]
+    return held, 1 + max((each.depth for each in held), default=0)
 
 
 def of_data(value: Json, name: str) -> Type:
