@@ -22,11 +22,16 @@ def test_a_message_says_what_and_why(tmp_path: Path, end: str) -> None:
     assert told(tmp_path, f"area, other: what\n\nWhy.\n{end}") == ""
 
 
+@pytest.mark.parametrize("message", ["area: what\n\n  \n\nWhy.\n", "\narea: what\n\nWhy.\n"])
+def test_a_message_is_looked_at_as_git_cleans_it_up(tmp_path: Path, message: str) -> None:
+    assert told(tmp_path, message) == ""
+
+
 @pytest.mark.parametrize("subject", ["what", "Area: what", "area: " + 67 * "x", "area:  what", ""])
 def test_a_subject_names_its_area_and_is_short(tmp_path: Path, subject: str) -> None:
     assert 'the subject must be "area: what"' in told(tmp_path, f"{subject}\n\nWhy.\n")
 
 
-@pytest.mark.parametrize("body", ["", "\n", "\n\n", "Why.\n", "\n  \n\nWhy.\n", EDITED])
+@pytest.mark.parametrize("body", ["", "\n", "\n\n", "Why.\n", EDITED])
 def test_a_message_without_a_body_is_refused(tmp_path: Path, body: str) -> None:
     assert "the message must say why" in told(tmp_path, f"area: what\n{body}")

@@ -84,11 +84,10 @@ def test_a_stopped_server_costs_one_wait_and_it_is_back_by_itself(tmp_path: Path
     opa.signal(signal.SIGCONT)
     setting.until_opa()
     assert setting.decided(event(1)) == "opa"
-    assert setting.changes() == [
-        Change("opa", ""),
-        Change("embedded", "it gave no answer within 300 ms (opa.timeout_ms)"),
-        Change("opa", ""),
-    ]
+    first, silent, last = setting.changes()
+    assert (first, silent.engine, last) == (Change("opa", ""), "embedded", Change("opa", ""))
+    # Where this machine is busy, the process that asks comes too late to say so itself.
+    assert silent.reason in ("it gave no answer within 300 ms (opa.timeout_ms)", "the process that asks it hangs")
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
