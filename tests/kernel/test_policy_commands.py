@@ -9,6 +9,7 @@ import pytest
 from .test_cli import krie
 
 pytestmark = pytest.mark.once
+ROOT = Path(__file__).parents[2]
 INLINE = """package krie.mine
 
 # METADATA
@@ -31,7 +32,9 @@ def test_explain_tells_the_tier_and_why(settings: Path) -> None:
     found = {each["id"]: each for each in json.loads(krie("policy", "explain", "-c", settings, "--json").stdout)}
     kernel, user, logs = (found[each] for each in ("SYSCTL001", "PTRACE004", "BPF001"))
     assert (kernel["tier"], kernel["why"], kernel["first_attempt"]) == ("kernel", "", "is refused with error 1.")
-    assert kernel["classes"]["input.event.name"] == 18
+    protected = json.loads((ROOT / "policies/runtime_integrity/protected_sysctls.json").read_text())
+    # Each of them, and any other name.
+    assert kernel["classes"]["input.event.name"] == len(protected["protected_sysctls"]) + 1
     assert 0 < kernel["rows"] < kernel["of_rows"]
     assert (user["tier"], user["first_attempt"]) == (
         "user",
