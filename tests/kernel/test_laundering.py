@@ -89,14 +89,16 @@ def test_a_legal_transition_does_not_launder(
 
 
 BY_A_CHILD = """
+ready, go = os.pipe(), os.pipe()
 child = os.fork()
 if not child:
     assert libc.syscall(250, 1, 0) > 0
-    os.kill(os.getpid(), signal.SIGSTOP)
+    os.write(ready[1], b"1")
+    os.read(go[0], 1)
     os._exit(libc.syscall(250, 18) and 1)  # KEYCTL_SESSION_TO_PARENT
-os.waitpid(child, os.WUNTRACED)
+os.read(ready[0], 1)
 tamper()
-os.kill(child, signal.SIGCONT)
+os.write(go[1], b"1")  # not a signal, which would be compared itself
 print("changed", os.waitpid(child, 0)[1], flush=True)
 """
 

@@ -14,6 +14,7 @@ def test_everything_that_is_guarded_can_be_refused(enforcing: RunningAgent) -> N
     assert answer["guarded_operations"] == {"refused": len(OPERATIONS), "of": len(OPERATIONS)}
     assert answer["modes"] == {"runtime_integrity": "enforce", "example": "enforce"}
     states = {each["name"]: each["state"] for each in answer["probes"]}
-    looks = {name for name in states if name.startswith("runtime_integrity.look_")}  # no canary can prove these
-    assert {states[name] for name in states.keys() - looks} == {"alive"}
-    assert {states[name] for name in looks} == {"attached"}
+    # No canary can prove these.
+    unproven = {name for name in states if name.startswith(("runtime_integrity.look_", "runtime_integrity.seccomp_"))}
+    assert {states[name] for name in states.keys() - unproven} == {"alive"}
+    assert {states[name] for name in unproven} == {"attached"}
