@@ -13,7 +13,7 @@ from .overlays import mounted, overlaid
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
 
 TAMPER = """
-import signal, threading
+import threading
 device = os.open("/dev/krie_test", os.O_WRONLY)
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
