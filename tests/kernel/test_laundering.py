@@ -89,16 +89,20 @@ def test_a_legal_transition_does_not_launder(
 
 
 BY_A_CHILD = """
-ready, go = os.pipe(), os.pipe()
+import mmap, time
+ready, go = 0, 1
+memory = mmap.mmap(-1, 2)  # a write to a pipe, or a signal, would be compared itself
 child = os.fork()
 if not child:
     assert libc.syscall(250, 1, 0) > 0
-    os.write(ready[1], b"1")
-    os.read(go[0], 1)
+    memory[ready] = 1
+    while not memory[go]:
+        time.sleep(0.01)
     os._exit(libc.syscall(250, 18) and 1)  # KEYCTL_SESSION_TO_PARENT
-os.read(ready[0], 1)
+while not memory[ready]:
+    time.sleep(0.01)
 tamper()
-os.write(go[1], b"1")  # not a signal, which would be compared itself
+memory[go] = 1
 print("changed", os.waitpid(child, 0)[1], flush=True)
 """
 
