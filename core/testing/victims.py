@@ -20,6 +20,8 @@ from ..kernel.mounts import mounted
 from .patience import PATIENCE_S
 
 _NUMBERS = itertools.count()
+_HANGS_S = 3 * PATIENCE_S
+"""For so long a victim may say nothing: emulated, and beside others, one that does much is slow."""
 
 
 class Interpreter:
@@ -38,7 +40,8 @@ class Interpreter:
     def run(self, code: str, *arguments: str, cgroup: Path) -> subprocess.CompletedProcess[str]:
         """Run code in a cgroup; returns when it and whatever else holds its output have ended.
 
-        Raises `subprocess.CalledProcessError` where its status is not 0.
+        Raises `subprocess.CalledProcessError` where its status is not 0, `TimeoutError` where they say nothing for long
+        and do not end: the test's cgroup ends them.
         """
         channel = self._started()
         readers, writers = zip(*(os.pipe() for _ in range(2)), strict=True)
@@ -48,13 +51,23 @@ class Interpreter:
         finally:
             for each in writers:
                 os.close(each)
-        output, error = _read_all(readers)
+        try:
+            output, error = _read_all(readers)
+        except TimeoutError:
+            self._abandon()
+            raise
         answer = channel.recv(64)
         if not answer:
             raise ChildProcessError("the Python that runs victims has ended")
         done = subprocess.CompletedProcess(["victim", *arguments], int(answer), output, error)
         done.check_returncode()
         return done
+
+    def _abandon(self) -> None:
+        """It waits for somebody who does not end: the next one is run by another process."""
+        if self._process is not None:
+            self._process.kill()
+        self.close()
 
     def close(self) -> None:
         """End the process that runs the code."""
@@ -73,13 +86,18 @@ class Interpreter:
 
 
 def _read_all(descriptors: Sequence[int]) -> list[str]:
-    """What comes from pipes until the last writer is gone; closes them."""
+    """What comes from pipes until the last writer is gone; closes them. Raises `TimeoutError` where nothing comes."""
     found = dict.fromkeys(descriptors, b"")
     with selectors.DefaultSelector() as waiting:
         for each in descriptors:
             waiting.register(each, selectors.EVENT_READ)
         while waiting.get_map():
-            for key, _ in waiting.select():
+            if not (ready := waiting.select(_HANGS_S)):
+                for each in list(waiting.get_map().values()):
+                    os.close(each.fd)
+                said = [each.decode(errors="replace") for each in found.values()]
+                raise TimeoutError(f"a victim, or who holds its output, did not end within {_HANGS_S:g} s: {said}")
+            for key, _ in ready:
                 if more := os.read(key.fd, 65536):
                     found[key.fd] += more
                 else:
