@@ -93,8 +93,8 @@ def _read_all(descriptors: Sequence[int]) -> list[str]:
             waiting.register(each, selectors.EVENT_READ)
         while waiting.get_map():
             if not (ready := waiting.select(_HANGS_S)):
-                for each in list(waiting.get_map().values()):
-                    os.close(each.fd)
+                for open_ in list(waiting.get_map().values()):
+                    os.close(open_.fd)
                 said = [each.decode(errors="replace") for each in found.values()]
                 raise TimeoutError(f"a victim, or who holds its output, did not end within {_HANGS_S:g} s: {said}")
             for key, _ in ready:
