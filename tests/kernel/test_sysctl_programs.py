@@ -6,8 +6,11 @@ from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
 ATTACHES = """
-import ctypes, os, struct
+import contextlib, ctypes, os, resource, struct
 libc = ctypes.CDLL(None, use_errno=True)
+# Before 3ac1f01b43b6 (5.11) programs count as locked memory, with those of all of root's processes.
+with contextlib.suppress(ValueError):  # others need it not, and a container may refuse
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 FILE_POS = [(0xB7, 2, 0, 0), (0x63, 0x21, 4, 0), (0xB7, 0, 0, 1), (0x95, 0, 0, 0)]  # ctx->file_pos = 0; return 1
 code = b"".join(struct.pack("<BBhi", *each) for each in FILE_POS)
 instructions, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
