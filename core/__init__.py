@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Pad7,
         text_of,
     )
+    from .kernel.bpf_attributes import ProgLoad
     from .kernel.bpf_functions import BpfFunction, bpf_functions
     from .kernel.btf import Btf
     from .kernel.features import Features
@@ -123,6 +124,7 @@ __all__ = [
     "PluginConfig",
     "PluginError",
     "Probe",
+    "ProgLoad",
     "Program",
     "Scope",
     "Sensor",
@@ -162,6 +164,7 @@ _MODULES = {
     "events.shared": "Array Memory Nested Shared constants",
     "events.wire": "S32 S64 U8 U16 U32 U64 Bitmap Bool Bytes Chars Choice Comm FlagSet Hex64 Json Pad1 Pad2 "
     "Pad3 Pad4 Pad5 Pad6 Pad7 text_of",
+    "kernel.bpf_attributes": "ProgLoad",
     "kernel.bpf_functions": "BpfFunction bpf_functions",
     "kernel.btf": "Btf",
     "kernel.features": "Features",

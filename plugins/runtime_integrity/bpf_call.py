@@ -26,6 +26,7 @@ from krie import (
     Json,
     Pad4,
     Probe,
+    ProgLoad,
     Program,
     own_fields,
     system_call,
@@ -38,25 +39,6 @@ OBJECTS = {1: "map", 2: "prog", 3: "link"}
 _SYS_BPF = 321  # x86-64
 _PROG_LOAD, _SOCKET_FILTER = 5, 1
 _NO_SUCH_COMMAND = 0xFFFF
-
-
-class _ProgLoad(ctypes.Structure):
-    """The part of `union bpf_attr` that BPF_PROG_LOAD reads, as far as every kernel knows it."""
-
-    _fields_ = (
-        ("prog_type", ctypes.c_uint32),
-        ("insn_cnt", ctypes.c_uint32),
-        ("insns", ctypes.c_uint64),
-        ("license", ctypes.c_uint64),
-        ("log_level", ctypes.c_uint32),
-        ("log_size", ctypes.c_uint32),
-        ("log_buf", ctypes.c_uint64),
-        ("kern_version", ctypes.c_uint32),
-        ("prog_flags", ctypes.c_uint32),
-        ("prog_name", ctypes.c_char * 16),
-        ("prog_ifindex", ctypes.c_uint32),
-        ("expected_attach_type", ctypes.c_uint32),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,5 +200,5 @@ def _canary() -> None:
     nothing = ctypes.create_string_buffer(8)
     system_call(_SYS_BPF, _NO_SUCH_COMMAND, ctypes.byref(nothing), len(nothing))
     instruction, licence = ctypes.create_string_buffer(b"\xff" * 8, 8), ctypes.create_string_buffer(b"GPL")
-    load = _ProgLoad(_SOCKET_FILTER, 1, ctypes.addressof(instruction), ctypes.addressof(licence))
+    load = ProgLoad(_SOCKET_FILTER, 1, ctypes.addressof(instruction), ctypes.addressof(licence))
     system_call(_SYS_BPF, _PROG_LOAD, ctypes.byref(load), ctypes.sizeof(load))
