@@ -1,11 +1,10 @@
 """What bpf(2) is asked lies where this kernel reads it."""
 
 import ctypes
-from pathlib import Path
 
 import pytest
 from krie.kernel import bpf_attributes as attributes
-from krie.kernel.btf import VMLINUX, Btf
+from krie.kernel.btf import Btf
 
 PLACES = {
     attributes.MapCreate: ("bpf_attr", ""),
@@ -27,13 +26,6 @@ HERE = attributes.__name__
 def test_all_of_them_are_looked_at() -> None:
     there = {each for each in vars(attributes).values() if isinstance(each, type) and each.__module__ == HERE}
     assert there == set(PLACES)
-
-
-@pytest.fixture(scope="module")
-def btf() -> Btf:
-    if not Path(VMLINUX).exists():
-        pytest.skip(f"no {VMLINUX}")
-    return Btf()
 
 
 @pytest.mark.parametrize("structure", PLACES, ids=lambda each: each.__name__)

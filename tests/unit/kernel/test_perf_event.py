@@ -1,22 +1,14 @@
 """What perf_event_open(2) is asked lies where this kernel reads it."""
 
 import os
-from pathlib import Path
 
 import pytest
-from krie.kernel.btf import VMLINUX, Btf
+from krie.kernel.btf import Btf
 from krie.kernel.perf_event import DUMMY, SOFTWARE, PerfEventAttr, perf_event_open
 
 _FIELDS = [each for each in PerfEventAttr._fields_ if not each[0].startswith("_")]
 FLAGS = [each[0] for each in _FIELDS if len(each) == 3]
 NUMBERS = [each[0] for each in _FIELDS if len(each) == 2]
-
-
-@pytest.fixture(scope="module")
-def btf() -> Btf:
-    if not Path(VMLINUX).exists():
-        pytest.skip(f"no {VMLINUX}")
-    return Btf()
 
 
 def test_numbers_lie_where_the_kernel_has_them(btf: Btf) -> None:
