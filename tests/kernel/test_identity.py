@@ -15,6 +15,7 @@ from krie.kernel.inspection import Inspector
 from krie.processes.binding import PROGRAM, Bindings
 from krie.processes.process import NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork, process_sensor
+from krie.testing.patience import wait_for
 
 from .identities import Setting, resolved, running, words
 from .loading import loaded, sending
@@ -174,7 +175,7 @@ def test_what_others_change_is_influence(marks: Setting, act: Callable[[int], No
         process.stdin.write(b"fork\n")
         process.stdin.flush()
         (child,) = children(process.pid)
-        assert marks.influence(child) == found
+        wait_for(lambda: marks.influence(child) == found)  # /proc has it before it is noted, and that before it runs
         process.stdin.write(b"exec\n2\n")
         process.stdin.flush()
         process.stdout.readline()
