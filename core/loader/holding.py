@@ -80,6 +80,7 @@ class Holding:
         """At the end of this process: close what nobody else keeps, as soon as that does no harm."""
         left, self._held, self._unwanted = [*self._held, *self._unwanted], [], []
         if left:
+            leave_service()  # which may end as soon as the agent has: the first look may come too late
             let_go(self._described(left), self._switches, self._state)
 
     def _described(self, links: Iterable[tuple[Program, int]]) -> list[Held]:

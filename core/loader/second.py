@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from ..kernel.keeper import IGNORED, Held
+from ..kernel.keeper import IGNORED, Held, leave_service
 from ..kernel.standing import Standing
 from .channel import Channel, ChannelClosed
 from .holding import let_go_safely
@@ -76,6 +76,7 @@ def keep(sock: socket.socket) -> None:
     """Take over what one side of a channel holds, and end it once that side has closed it and it does no harm."""
     for each in IGNORED:
         signal.signal(each, signal.SIG_IGN)
+    leave_service()  # which may end as soon as the agent has, and that waits for the answer
     channel = Channel(sock)
     message, (state, *links) = channel.receive()
     with suppress(ChannelClosed):  # who handed them over may be killed at any moment

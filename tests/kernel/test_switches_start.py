@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import pytest
 from krie.errors import ExitCode
 from krie.kernel.mounts import mounted
+from krie.libc import system_call
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers
 from krie.testing.module import TestModule, address_of
@@ -26,6 +27,7 @@ from .test_switches import TRACED, healthy, keepers, use
 from .test_switches_off import REFUSED, SWITCHES, ftrace_works, off, warnings
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
+_SYS_KCMP = 312  # x86-64
 CLOCK_NANOSLEEP, TALKS = "230", ("44", "45", "46", "47")  # sendto, recvfrom, sendmsg, recvmsg
 A_UNIT = 60
 """Maps and programs: more than a start has before it asked its child to load, and fewer than the child makes first."""
@@ -42,8 +44,8 @@ def living() -> dict[int, int]:
     return found
 
 
-def system_call(tgid: int) -> str:
-    """The number of the one in which a process waits."""
+def waits_in(tgid: int) -> str:
+    """The number of the system call in which a process waits."""
     return Path(f"/proc/{tgid}/syscall").read_text().split()[0]
 
 
@@ -54,6 +56,21 @@ def links_of(tgid: int) -> set[int]:
         with contextlib.suppress(OSError):
             found |= {int(number) for number in re.findall(r"^link_id:\s*(\d+)", each.read_text(), re.MULTILINE)}
     return found
+
+
+def kprobes_of(tgid: int) -> list[int]:
+    """Its descriptors of perf events, which kprobes are; they have no number by which they could be told apart."""
+    found = []
+    for each in Path(f"/proc/{tgid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(each.name)] if os.readlink(each) == "anon_inode:[perf_event]" else []
+    return found
+
+
+def holds_those_of(tgid: int, other: int) -> bool:
+    """Whether a process has each perf event that another one has."""
+    own = kprobes_of(tgid)
+    return all(any(system_call(_SYS_KCMP, tgid, other, 0, a, b) == 0 for a in own) for b in kprobes_of(other))
 
 
 class Starting:
@@ -95,13 +112,17 @@ class Starting:
             wait_for(lambda: " T " in Path(f"/proc/{child}/stat").read_text())
             assert not keepers()
             with contextlib.suppress(AssertionError):
-                wait_for(lambda: links_of(self.agent.process.pid) >= set(self.links()), timeout_s=10)
+                wait_for(lambda: self._has_all_of(child), timeout_s=10)
                 return child
             os.kill(child, signal.SIGCONT)
             time.sleep(0.1)  # or it would be stopped where it was
 
+    def _has_all_of(self, child: int) -> bool:
+        agent = self.agent.process.pid
+        return links_of(agent) >= set(self.links()) and holds_those_of(agent, child)
+
     def links(self) -> list[int]:
-        """What was attached since."""
+        """What was attached since, but for kprobes."""
         return [number for kind, number in bpf_objects() - self.objects if kind == "link"]
 
     def fails(self) -> str:
@@ -223,7 +244,7 @@ def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(
     agent = starting.agent.process
     os.kill(agent.pid, signal.SIGSTOP)
     (child,) = (each for each, parent in living().items() if parent == agent.pid)
-    wait_for(lambda: system_call(child) in TALKS)  # it has attached all, and tells so
+    wait_for(lambda: waits_in(child) in TALKS)  # it has attached all, and tells so
     assert TRACED.read_text()
     assert not keepers()
     with off("ftrace") as done:
@@ -231,7 +252,7 @@ def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(
         starting.fails()
         if done:
             # Its answer reaches nobody, and it waits between two looks.
-            wait_for(lambda: system_call(child) == CLOCK_NANOSLEEP)
+            wait_for(lambda: waits_in(child) == CLOCK_NANOSLEEP)
             assert bpf_objects() - starting.objects
     wait_for(lambda: child not in living())
     starting.has_left_nothing()

@@ -31,6 +31,7 @@ class Switches:
         self.why = ""
         self.idle = -1
         self.looked_at: list[Places] = []
+        self.in_service = True
 
     def why_not_attach(self) -> str:
         return self.why
@@ -39,7 +40,11 @@ class Switches:
         self.looked_at.append(places)
         return not self.why
 
+    def leave_service(self) -> None:
+        self.in_service = False
+
     def look(self, places: Places, _let_go_of_idle: object) -> tuple[str, str]:
+        assert not self.in_service  # it may end while one looks
         self.looked_at.append(places)
         return (WAITS, self.why) if self.why else (ARMED, "")
 
@@ -50,6 +55,7 @@ def switches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Switches]:
     monkeypatch.setattr(holding, "open_debugfs", lambda: -1)
     monkeypatch.setattr(holding, "open_memory", lambda _: (SimpleNamespace(read=None), -1))
     monkeypatch.setattr(holding, "Switches", lambda *_: made)
+    monkeypatch.setattr(holding, "leave_service", made.leave_service)
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield made
     for number, handler in handlers.items():

@@ -23,6 +23,14 @@ STANDING: Mapping[tuple[str, str, int], tuple[str, int]] = {("lsm", "bpf", 0): (
 REQUEST = Request((), 16, False, switches=(1, 2, 3))
 
 
+@pytest.fixture(autouse=True)
+def leaves_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Is there once some process has done so."""
+    left = tmp_path / "left its service"
+    monkeypatch.setattr(second, "leave_service", left.touch)
+    return left
+
+
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     """Its reading end sees the end of the last holder of the other one."""
@@ -65,8 +73,9 @@ def attaching(channel: Channel) -> list[int]:
 
 
 def test_a_loader_that_is_killed_leaves_what_it_attached_to_a_process_of_its_own(
-    pipe: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipe: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves_service: Path
 ) -> None:
+    """Which is not of the agent's service any more when the agent may end."""
     out, into = pipe
     safe = tmp_path / "safe"
 
@@ -89,6 +98,7 @@ def test_a_loader_that_is_killed_leaves_what_it_attached_to_a_process_of_its_own
         made.features()
         with pytest.raises(LoaderError, match="was ended by SIGKILL"):
             made.load(REQUEST, lambda: STANDING)
+        assert leaves_service.exists()
     wait_for((tmp_path / "holds").exists)
     assert is_held(out)
     safe.touch()
