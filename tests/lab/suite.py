@@ -28,8 +28,10 @@ from .samples import build_samples
 from .suites import ROOT, SUITES, Suite
 from .units import compile_units
 
-_APPEND = "krie.test_module=allow nopti mitigations=off"
-"""The module's exploit leaves the kernel as public ones do on kernels without page table isolation."""
+_APPEND = "krie.test_module=allow nopti mitigations=off oops=panic"
+"""The module's exploit leaves the kernel as public ones do on kernels without page table isolation. What a kernel does
+behind a fault of its own says nothing of KRIe, and often it waits for ever.
+"""
 _CACHE = "/var/cache/krie"
 """Where an agent keeps what it compiled: in a guest nothing, since all that its tests need was compiled before."""
 _COMMAND = """

@@ -84,6 +84,13 @@ def test_a_panic_is_no_failed_command(kernel: Kernel) -> None:
     assert any("Trigger a crash" in line for line in outcome.console[:said_at])  # what led to it, too
 
 
+def test_a_fault_is_shown_behind_which_the_kernel_went_on(kernel: Kernel) -> None:
+    later = "for each in $(seq 100); do echo '<2>later' > /dev/kmsg; done"
+    _, outcome = in_guest(kernel, f"echo '<2>BUG: of a test' > /dev/kmsg; {later}")
+    assert outcome.end is boot.End.EXITED
+    assert any("BUG: of a test" in line for line in outcome.console)
+
+
 def test_output_streams_and_a_hang_is_ended(kernel: Kernel) -> None:
     command = [*KRIE, "--kernel", kernel.name, "--timeout", "6", "--", "bash", "-c", "echo started; sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as guest:

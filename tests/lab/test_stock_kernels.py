@@ -24,7 +24,7 @@ def test_the_suite(wanted: suites.Suite) -> None:
             findings.compiled_anyway(found),
             *found.failed,
             *found.why,
-            said[-9_000:],
+            said[-2_000:],
             *outcome.console,
         ]
     )

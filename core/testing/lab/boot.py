@@ -33,7 +33,9 @@ _PROGRAMS = {
 }
 """What virtme-ng calls, and says little about when it is missing."""
 _PANIC = "Kernel panic - not syncing"
-_LINES_BEFORE_PANIC = 60
+_FAULT = re.compile(r"BUG: |kernel BUG at |Oops: |general protection fault|Kernel panic - not syncing")
+"""What a kernel says that is about to panic, or that goes on with what it has."""
+_LINES_BEFORE, _LINES_BEHIND = 10, 60
 _EMULATED = "-accel tcg,thread=single"
 """One thread for all CPUs. With a thread a CPU, QEMU 7.2 let 6.12 without KRIE panic 40 s after its tracepoints were
 first switched on and off all the time, at an instruction that the kernel had just patched; on one thread it did not, in
@@ -66,7 +68,7 @@ class GuestExit:
     status: int
     """The command's exit status; -1 unless it exited."""
     console: tuple[str, ...]
-    """The last lines of the guest's console, or those around a panic."""
+    """The last lines of the guest's console; where its kernel found a fault, those around the first."""
     seconds: float
 
 
@@ -195,12 +197,12 @@ class _Guest:
         return GuestExit(end, status, self._what_matters(), time.monotonic() - start)
 
     def _what_matters(self) -> tuple[str, ...]:
-        """What led to a panic and what it says, or else the last lines."""
+        """What led to the kernel's first fault and what it says, or else the last lines."""
         lines = _CONTROL.sub(b"", self._console).decode(errors="replace").splitlines()
-        panic = next((number for number, line in enumerate(lines) if _PANIC in line), None)
-        if panic is None:
+        fault = next((number for number, line in enumerate(lines) if _FAULT.search(line)), None)
+        if fault is None:
             return tuple(lines[-_CONSOLE_LINES:])
-        return tuple(lines[max(0, panic - _LINES_BEFORE_PANIC) : panic + _CONSOLE_LINES])
+        return tuple(lines[max(0, fault - _LINES_BEFORE) : fault + _LINES_BEHIND])
 
     def _watch(self, process: subprocess.Popen[bytes], terminal: int, start: float) -> bool:
         """Until it has ended (False) or had to be ended (True)."""
