@@ -34,7 +34,7 @@ from .formats import HEAD
 from .kallsyms import CODE, KALLSYMS, addresses_in, all_addresses_in
 from .lists import SYMBOLS, FunctionLists, offsets
 from .modules import Module, extents_of, loaded, ranges, read_only_data
-from .names import Difference, Names
+from .names import LIST, Difference, Names
 from .runs import Ranges
 from .tables import read_tables
 
@@ -59,6 +59,13 @@ class Report:
     """Further ones that are not told."""
     unknown: tuple[str, ...] = ()
     """What could not be looked at."""
+    areas: tuple[tuple[int, int], ...] = ()
+    """Address and bytes of each one that was compared, and is still there."""
+
+    def says_of(self, difference: Difference) -> bool:
+        """Whether it is about the place of a difference, which a module or a BPF program may have taken along."""
+        place = difference.address
+        return difference.section == LIST or any(place in range(start, start + size) for start, size in self.areas)
 
 
 def serve(link: Link) -> None:
@@ -121,10 +128,11 @@ class _Looks:
         gone = [area for module, areas in self._modules.items() if module not in now for area in areas or ()]
         gone += [area for program, area in self._programs.items() if program not in (run or ())]
         real = [each for each in wrong if not any(area.has(each.address) for area in gone)]
+        there = tuple((each.start, len(each.content)) for each in self._comparison.areas if each not in gone)
         names = Names(self._memory, self._text, self._symbols, self._modules, self._programs.values())
         found = [*map(names.of_entry, strays), *map(names.of_bytes, real[:_MOST])]
         others = len(strays) + len(real) - len(found[:_MOST])
-        return Report(self._comparison.compared - before, tuple(found[:_MOST]), others, self._limits())
+        return Report(self._comparison.compared - before, tuple(found[:_MOST]), others, self._limits(), there)
 
     def _limits(self) -> tuple[str, ...]:
         lists = self._brief_lists(())

@@ -44,7 +44,7 @@ class CodeWatch:
         self._started = self._asked = 0.0
         self._waiting = self._wanted = False
         self._told: dict[tuple[int, int], Difference] = {}
-        self._modules = _loaded()
+        self._modules = loaded_modules()
         self._compared = 0
         self._unknown: tuple[str, ...] = ("code: the first look at it is not over",)
         self._start()
@@ -85,7 +85,7 @@ class CodeWatch:
             if time.monotonic() - self._started > _AGAIN_S:
                 self._start()
             return
-        modules = _loaded()
+        modules = loaded_modules()
         if modules != self._modules and time.monotonic() - self._asked > _MODULES_S:
             self._modules, self._wanted = modules, True
         try:
@@ -149,8 +149,7 @@ class CodeWatch:
                 yield self._event(each, others=report.others)
         for key, each in self._told.items():
             gone = not any(address < key[0] + key[1] and key[0] < address + length for address, length in now)
-            unloaded = each.module and f"{each.module} " not in self._modules
-            if gone and not unloaded and not report.others:
+            if gone and report.says_of(each) and not report.others:
                 yield self._event(each, restored=True)
         self._told = now if not report.others else {**self._told, **now}
 
@@ -170,8 +169,3 @@ class CodeWatch:
             reference=self.reference,
             restored=restored,
         )
-
-
-def _loaded() -> str:
-    """The names of all modules, and where they lie."""
-    return "".join(f"{each.tag} {each.state} {each.address:#x}\n" for each in loaded_modules())

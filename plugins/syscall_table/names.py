@@ -16,6 +16,8 @@ from .explain import MODULES_RANGE, target
 from .kallsyms import KALLSYMS
 from .modules import Module
 
+LIST = "list"
+"""The section of an entry in one of the kernel's lists of functions."""
 _SHOWN = 16
 _CALL, _JUMP = 0xE8, 0xE9
 _POINTER = 8
@@ -63,9 +65,7 @@ class Names:
         """A function in a list that is nobody's."""
         now = entry.function.to_bytes(8, "little")
         found = self._symbols.find(entry.function)
-        return Difference(
-            "list", entry.address, 8, b"", now, now, entry.list, "", entry.function, str(found or ""), "?"
-        )
+        return Difference(LIST, entry.address, 8, b"", now, now, entry.list, "", entry.function, str(found or ""), "?")
 
     def of_bytes(self, wrong: Wrong) -> Difference:
         """Bytes that nothing explains."""

@@ -17,7 +17,7 @@ from krie.plugins.cfi.live import code_of, locate
 from krie.plugins.runtime_integrity.code_owner import ModuleRanges
 from krie.plugins.runtime_integrity.module_views import in_proc
 from krie.plugins.runtime_integrity.patched_functions import Patch, patched
-from krie.plugins.syscall_table import code_watch, modules
+from krie.plugins.syscall_table import modules
 from krie.plugins.syscall_table.areas import module_functions
 from krie.plugins.syscall_table.kallsyms import Kallsyms, addresses_in
 
@@ -148,8 +148,6 @@ def test_modules_are_listed_whatever_they_are_called(
     folder.mkdir(parents=True)
     assert [(each.name, each.start) for each in modules.loaded()] == [(found[1].tag, MODULE)]
     assert len(modules.ranges()) == 3
-    monkeypatch.setattr(code_watch, "loaded_modules", lambda: found)
-    assert len(code_watch._loaded().splitlines()) == 3
 
 
 def test_a_module_is_listed_whatever_those_are_called_that_use_it(tmp_path: Path) -> None:

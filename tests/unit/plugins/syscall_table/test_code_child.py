@@ -69,7 +69,8 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
 
 def test_where_a_jump_leads_is_named(setting: Setting) -> None:
     report = setting.looks.take()
-    assert report == Report(len(TEXT) + 0x1000 + 0x40, unknown=("code before",))
+    areas = ((TEXT.start, len(TEXT)), (MODULE.start, 0x1000), (PROGRAM.start, PROGRAM.size))
+    assert report == Report(len(TEXT) + 0x1000 + 0x40, unknown=("code before",), areas=areas)
     setting.memory.write(FUNCTION + 2, b"\xe9" + struct.pack("<i", MODULE.start + 0x10 - FUNCTION - 7))
     (found,) = setting.looks.take().differences
     assert (found.section, found.place, found.length, found.module) == ("text", "function+0x2", 5, "")
@@ -87,7 +88,9 @@ def test_code_of_modules_and_programs(setting: Setting) -> None:
     assert (module.section, module.place, module.module) == ("module", "hook+0x10 [evil]", "evil")
     assert (program.section, program.place, program.module) == ("bpf", "bpf_prog filter+0x1", "")
     setting.modules, setting.programs = [], []
-    assert setting.looks.take().differences == ()
+    report = setting.looks.take()
+    assert report.differences == ()
+    assert not any(map(report.says_of, (module, program)))
 
 
 def test_a_pointer_in_a_modules_data(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 from krie import Child, ChildEnded
+from krie.kernel.modules import LoadedModule
 from krie.plugins.syscall_table import code_watch
 from krie.plugins.syscall_table.areas import Stored
 from krie.plugins.syscall_table.code_child import Report
 from krie.plugins.syscall_table.code_watch import CodeWatch
 from krie.plugins.syscall_table.events import Code as CodeEvent
-from krie.plugins.syscall_table.names import Difference
+from krie.plugins.syscall_table.names import LIST, Difference
 
 from .compared_code import FUNCTION, Memory
 
@@ -65,6 +66,11 @@ def watch(memory: Memory, processes: list[Process], file: int) -> Iterator[CodeW
     made.close()
 
 
+def looked(*found: Difference) -> Report:
+    """A look at all that is compared here."""
+    return Report(100, found, areas=((FUNCTION, 50),))
+
+
 def told(watch: CodeWatch, process: Process, *answers: object) -> list[CodeEvent]:
     process.answers.extend(answers)
     return list(watch.poll())
@@ -85,7 +91,7 @@ def test_each_difference_is_told_once_and_so_is_its_end(watch: CodeWatch, proces
     assert event.now == b"\x43\x44"
     assert told(watch, process, Report(0, unknown=("code: EFAULT",))) == []  # nothing was looked at
     assert watch.unknown == ("code: EFAULT",)
-    (event,) = told(watch, process, Report(100))
+    (event,) = told(watch, process, looked())
     assert (event.restored, event.was, event.now, event.target) == (True, b"\x43\x44", b"\x90\x90", 0)
     assert told(watch, process, Report(100)) == []
 
@@ -104,10 +110,24 @@ def test_what_too_many_differences_hide_is_not_called_restored(watch: CodeWatch,
     assert not event.restored
 
 
-def test_a_module_that_was_unloaded_was_not_restored(watch: CodeWatch, processes: list[Process]) -> None:
+@pytest.mark.parametrize(("section", "restored"), [("module", 0), ("bpf", 0), (LIST, 1)])
+def test_what_went_with_its_code_was_not_restored(
+    watch: CodeWatch, processes: list[Process], section: str, restored: int
+) -> None:
+    """Entries of lists lie in variables, which are compared with nothing."""
     (process,) = processes
-    assert len(told(watch, process, Report(100, (replace(FOUND, module="evil"),)))) == 1
-    assert told(watch, process, Report(100)) == []
+    assert len(told(watch, process, looked(replace(FOUND, section=section)))) == 1
+    elsewhere = Report(100, areas=((FUNCTION - 50, 50), (FUNCTION + 1, 50)))
+    assert len(told(watch, process, elsewhere)) == restored
+
+
+def test_what_came_later_is_restored_however_often_one_looks(
+    watch: CodeWatch, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (process,) = processes
+    monkeypatch.setattr(code_watch, "loaded_modules", lambda: [LoadedModule(b"late", 4096, "Live", FUNCTION)])
+    assert len(told(watch, process, looked(replace(FOUND, module="late")))) == 1
+    assert [each.restored for each in told(watch, process, looked())] == [True]
 
 
 def test_looks_are_asked_for_one_at_a_time(watch: CodeWatch, processes: list[Process]) -> None:
