@@ -28,7 +28,7 @@ _BREAKPOINT = 3
 def watching(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     folder = tmp_path_factory.mktemp("agent")
     folder.chmod(0o700)
-    with RunningAgent(folder, plugins=PLUGIN, agent={"scan_interval_s": 5}) as agent:
+    with RunningAgent(folder, plugins=PLUGIN, agent={"scan_interval_s": 1}) as agent:
         yield agent
 
 
