@@ -76,8 +76,8 @@ static __always_inline bool containment_outsider(struct krie_process *process, u
 	return agent && !krie_is_own_child(agent);
 }
 
-/* Whether a task is the agent, or a child: an evaluator that is stopped decides nothing, and a keeper keeps nothing. What
- * a child does to itself, such as abort(), is its own business. */
+/* Whether a task is the agent, or a child: an evaluator that is stopped decides nothing, and a keeper keeps nothing.
+ * What a child does to itself, such as abort(), is its own business. */
 static __always_inline bool containment_of_agent(struct task_struct *task, struct krie_process *process, u32 agent)
 {
 	struct task_struct *parent = KRIE_READ(task_struct, task, real_parent);
@@ -134,7 +134,8 @@ static __always_inline struct krie_file containment_file_of(struct inode *inode)
 	return file;
 }
 
-/* A change of a file, or folder, that is not of its content: what a stranger may not, in the agent's folders neither. */
+/* A change of a file, or folder, that is not of its content: what a stranger may not, in the agent's folders neither.
+ */
 static __always_inline int containment_guard_file(struct dentry *dentry)
 {
 	struct krie_process process;

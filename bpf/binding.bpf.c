@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Notes what each process runs when it executes that, and what influences it from outside later: see image.bpf.c. Part of
- * the sensor process; the first functions are called by its programs at fork, exec and exit, which run for every process.
+ * Notes what each process runs when it executes that, and what influences it from outside later: see image.bpf.c. Part
+ * of the sensor process; the first functions are called by its programs at fork, exec and exit, which run for every
+ * process.
  */
 
 #define PROCESS_STRINGS                                                                                                \
@@ -34,7 +35,8 @@ static __always_inline u32 process_environment(struct mm_struct *mm)
 	return KRIE_LOST_ENVIRONMENT;
 }
 
-/* Whether somebody without privileges could choose what is mounted, or lies below the root, where it finds its libraries. */
+/* Whether somebody without privileges could choose what is mounted, or lies below the root, where it finds its
+ * libraries. */
 static __always_inline u32 process_namespace(struct task_struct *task)
 {
 	const struct cred *cred = KRIE_READ(task_struct, task, cred);
@@ -47,8 +49,8 @@ static __always_inline u32 process_namespace(struct task_struct *task)
 	       KRIE_LOST_NAMESPACE;
 }
 
-/* Whether somebody answers its system calls: SECCOMP_RET_USER_NOTIF, with which any library can be put in place of the one
- * that it opens. More filters than are looked at count as well. */
+/* Whether somebody answers its system calls: SECCOMP_RET_USER_NOTIF, with which any library can be put in place of the
+ * one that it opens. More filters than are looked at count as well. */
 #define PROCESS_FILTERS 32
 static __always_inline u32 process_supervisor(struct task_struct *task)
 {
@@ -136,8 +138,8 @@ static __always_inline void process_forget(void)
 KRIE_FOUND("array", u32, struct process_running, process_running, 1);
 
 /* Run by the agent with BPF_PROG_TEST_RUN; the arguments are a tgid in its own PID namespace, and what it found when it
- * looked for influence: KRIE_LOST_... with bit 0, or 0 where it has not looked. Notes what the process runs where that was
- * not noted before. */
+ * looked for influence: KRIE_LOST_... with bit 0, or 0 where it has not looked. Notes what the process runs where that
+ * was not noted before. */
 int process_running_now(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = krie_task_by_tid(krie_current(), ctx->args[0]);
@@ -172,7 +174,8 @@ int process_running_now(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* Requests of ptrace(2) that change nothing of the tracee but when it runs: by their numbers, and by those from 0x4200 on. */
+/* Requests of ptrace(2) that change nothing of the tracee but when it runs: by their numbers, and by those from 0x4200
+ * on. */
 #define PROCESS_HARMLESS                                                                                               \
 	(1ULL << 1 | 1ULL << 2 | 1ULL << 3 | 1ULL << 7 | 1ULL << 8 | 1ULL << 9 | 1ULL << 12 | 1ULL << 14 |             \
 	 1ULL << 17 | 1ULL << 18 | 1ULL << 24 | 1ULL << 25 | 1ULL << 33)

@@ -49,8 +49,8 @@ static __always_inline u64 krie_mixed(u64 digest, u64 word, u64 seed)
 	return digest ^ digest >> 32;
 }
 
-/* Remember what the current thread is about to do: all inline fields, who it is, and what was decided. `size`: a multiple
- * of 8, constant. */
+/* Remember what the current thread is about to do: all inline fields, who it is, and what was decided. `size`: a
+ * multiple of 8, constant. */
 static __always_inline void krie_attempts_to(u32 slot, const void *known, const u32 size, u64 decided)
 {
 	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
@@ -102,8 +102,8 @@ static __always_inline u32 krie_payer(void)
 	return user;
 }
 
-/* Whether one more is due. A bucket that fills with one every `interval`, as the time when the next one is due: that many
- * at once are let through as fit into `burst`. */
+/* Whether one more is due. A bucket that fills with one every `interval`, as the time when the next one is due: that
+ * many at once are let through as fit into `burst`. */
 static __always_inline bool krie_afford(u64 *next, u64 now, u64 interval, u64 burst)
 {
 	u64 due = *next;
@@ -116,8 +116,8 @@ static __always_inline bool krie_afford(u64 *next, u64 now, u64 interval, u64 bu
 	return true;
 }
 
-/* Bytes of the ring that the agent has not read yet: bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA). BCC 0.26 has no way to call
- * it, but makes a call of the name below out of ringbuf_reserve(), with the ring and its argument. */
+/* Bytes of the ring that the agent has not read yet: bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA). BCC 0.26 has no way to
+ * call it, but makes a call of the name below out of ringbuf_reserve(), with the ring and its argument. */
 static __always_inline u64 krie_unread_bytes(void)
 {
 	u64 (*bpf_ringbuf_reserve)(void *ring, u64 what, u64 none) = (void *)134;
@@ -125,9 +125,9 @@ static __always_inline u64 krie_unread_bytes(void)
 	return (u64)krie_ring.ringbuf_reserve(BPF_RB_AVAIL_DATA);
 }
 
-/* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: there is no room in the
- * ring, or it is beyond both budgets, and unlike recent ones. Whoever floods a kind, or the ring as many users, could else do
- * one more thing of it unseen. */
+/* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: there is no room
+ * in the ring, or it is beyond both budgets, and unlike recent ones. Whoever floods a kind, or the ring as many users,
+ * could else do one more thing of it unseen. */
 static __always_inline bool krie_goes_unjudged(u32 slot)
 {
 	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
@@ -155,8 +155,8 @@ static __always_inline bool krie_goes_unjudged(u32 slot)
 	return !until || *until <= now;
 }
 
-/* Whether a record of the process table's may be sent: in the common part of the ring. No budget holds one back, since each
- * costs whoever causes it a process. */
+/* Whether a record of the process table's may be sent: in the common part of the ring. No budget holds one back, since
+ * each costs whoever causes it a process. */
 static __always_inline bool krie_admit_background(u32 slot)
 {
 	struct krie_limits *limits = krie_limits_now();

@@ -12,7 +12,8 @@
 #define CONTAINMENT_PROT_EXEC 4 /* include/uapi/asm-generic/mman-common.h */
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
-#define CONTAINMENT_IOC_WRITE 0x40000000 /* _IOC_WRITE, include/uapi/asm-generic/ioctl.h: it takes what is in memory */
+/* _IOC_WRITE, include/uapi/asm-generic/ioctl.h: it takes what is in memory. */
+#define CONTAINMENT_IOC_WRITE 0x40000000
 #define CONTAINMENT_SET_BPF 0x40042408 /* PERF_EVENT_IOC_SET_BPF, include/uapi/linux/perf_event.h */
 
 /* Number of the operation that this program is for: OPERATIONS in krie/events/operations.py. It is the argument, above
@@ -65,8 +66,8 @@ static __always_inline int containment_refuse(u32 operation)
 	return containment_error(settings->host_error);
 }
 
-/* security_file_open(file): the one hook on a path so hot that the program's own instructions are counted. Where only the
- * guard is on, an open for reading ends after one array element and one field. */
+/* security_file_open(file): the one hook on a path so hot that the program's own instructions are counted. Where only
+ * the guard is on, an open for reading ends after one array element and one field. */
 int containment_file_open(u64 *ctx)
 {
 	struct krie_busy *busy = krie_busy_now();
@@ -87,7 +88,8 @@ int containment_file_open(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
-/* Whether memory with this protection can be executed; whoever has the personality READ_IMPLIES_EXEC need not ask for it. */
+/* Whether memory with this protection can be executed; whoever has the personality READ_IMPLIES_EXEC need not ask for
+ * it. */
 static __always_inline bool containment_executable(u64 protection)
 {
 	return protection & CONTAINMENT_PROT_EXEC ||
@@ -113,8 +115,8 @@ int containment_file_mprotect(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
-/* security_capable(cred, user namespace, capability, options): hot where DAC says no. About the process itself, not where
- * the kernel asks for another one. */
+/* security_capable(cred, user namespace, capability, options): hot where DAC says no. About the process itself, not
+ * where the kernel asks for another one. */
 int containment_capable(u64 *ctx)
 {
 	if (containment_idle())
@@ -184,7 +186,8 @@ int containment_inode_link(u64 *ctx)
 }
 
 /* security_inode_setattr(dentry, attributes); some kernels have a map of ids before both. What is not a dentry is not a
- * file of the agent's. Truncation by a descriptor that was open before, and by open(O_RDONLY | O_TRUNC), passes here too. */
+ * file of the agent's. Truncation by a descriptor that was open before, and by open(O_RDONLY | O_TRUNC), passes here
+ * too. */
 int containment_inode_setattr(u64 *ctx)
 {
 	int error = containment_guard_file(krie_without_type((void *)ctx[0]));
@@ -209,8 +212,8 @@ int containment_inode_attribute(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
-/* security_file_ioctl(file, command, argument): whoever may read a file may have it become immutable (FS_IOC_SETFLAGS), or
- * be of another generation (FS_IOC_SETVERSION), by which the guard would not know it any more. */
+/* security_file_ioctl(file, command, argument): whoever may read a file may have it become immutable (FS_IOC_SETFLAGS),
+ * or be of another generation (FS_IOC_SETVERSION), by which the guard would not know it any more. */
 int containment_file_ioctl(u64 *ctx)
 {
 	struct file *file = krie_without_type((void *)ctx[0]);

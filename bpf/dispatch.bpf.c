@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * The one program at the entry of every system call. It goes on to the program that some sensor has for this one, if any has.
- * Pasted behind the prelude; krie/kernel/dispatch.py fills the maps.
+ * The one program at the entry of every system call. It goes on to the program that some sensor has for this one, if
+ * any has. Pasted behind the prelude; krie/kernel/dispatch.py fills the maps.
  *
- * Where several sensors want the same system call, this is loaded and attached once for each of them: a layer has at most one
- * program a system call. None can keep another one from running.
+ * Where several sensors want the same system call, this is loaded and attached once for each of them: a layer has at
+ * most one program a system call. None can keep another one from running.
  */
 
 struct krie_wanted {

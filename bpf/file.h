@@ -22,7 +22,8 @@ static __always_inline struct file *krie_open_file(__u64 descriptor)
 #define KRIE_PROGRAM_FILE 0x676f72702d667062ULL /* "bpf-prog" */
 #define KRIE_LINK_FILE 0x6b6e696c5f667062ULL /* "bpf_link" */
 
-/* The first eight characters of a file's name: of a file that has none in a file system, they tell what private_data is. */
+/* The first eight characters of a file's name: of a file that has none in a file system, they tell what private_data
+ * is. */
 static __always_inline __u64 krie_file_name(struct file *file)
 {
 	struct dentry *dentry = KRIE_READ(file, file, f_path.dentry);
@@ -51,9 +52,9 @@ static __always_inline __u64 krie_is_file(struct file *file)
 	return krie_truth((__u64)mapping) * krie_equal((__u64)KRIE_READ(inode, inode, i_mapping), (__u64)mapping);
 }
 
-/* Of a file on an overlayfs the one below that has its content; any other is its own. The overlay keeps it in private_data,
- * and since 87a8a76c34a2 (6.13) behind one more pointer. Where neither is a file, such as of O_PATH, the answer is the file
- * of the overlay. */
+/* Of a file on an overlayfs the one below that has its content; any other is its own. The overlay keeps it in
+ * private_data, and since 87a8a76c34a2 (6.13) behind one more pointer. Where neither is a file, such as of O_PATH, the
+ * answer is the file of the overlay. */
 static __always_inline struct file *krie_real_file(struct file *file)
 {
 #pragma unroll
@@ -89,8 +90,8 @@ static __always_inline void krie_identity(struct file *file, __u32 *dev, __u64 *
 #define KRIE_PATH_DEPTH 24 /* components of a path, and mounts crossed, that are followed */
 
 /* Write the path of `file` into a record, last component first, each with its NUL. Mounts are crossed up to the root of
- * the namespace, as for /proc/TGID/exe. Returns 1 where it goes on above. `length` lies in the record, too, whose content
- * the verifier does not follow: with a variable it would look at the 24 steps once for every sum of lengths. */
+ * the namespace, as for /proc/TGID/exe. Returns 1 where it goes on above. `length` lies in the record, too, whose
+ * content the verifier does not follow: with a variable it would look at the 24 steps once for every sum of lengths. */
 static __always_inline __u8 krie_path(struct file *file, char *components, const __u32 bytes, __u32 *length)
 {
 	struct dentry *dentry = KRIE_READ(file, file, f_path.dentry);

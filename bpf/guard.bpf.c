@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * What nobody may do to the agent, beyond what the programs of containment refuse already: one tiny program each, at LSM
- * hooks or (fmod_ret) at the functions that call them.
+ * What nobody may do to the agent, beyond what the programs of containment refuse already: one tiny program each, at
+ * LSM hooks or (fmod_ret) at the functions that call them.
  */
 
 #define GUARD_MS_MOVE 8192 /* include/uapi/linux/mount.h */
@@ -63,8 +63,8 @@ int guard_task_movememory(u64 *ctx)
 	return guard_task(ctx, CONTAINMENT_AGENT_SLOWED);
 }
 
-/* security_file_send_sigiotask(task, owner, signal): by a file whose owner (F_SETOWN) somebody made the agent. Refused in
- * the agent's own context, too: it may be what wakes the file. */
+/* security_file_send_sigiotask(task, owner, signal): by a file whose owner (F_SETOWN) somebody made the agent. Refused
+ * in the agent's own context, too: it may be what wakes the file. */
 int guard_file_send_sigiotask(u64 *ctx)
 {
 	struct krie_busy *busy = krie_busy_now();

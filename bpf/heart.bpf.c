@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * The agent's heartbeat, what keeps it silent, and where it lives: a timer counts its silence, and what moves or freezes
- * it by its cgroup has no hook, so that is noted, with who did it, where the kernel has a tracepoint.
+ * The agent's heartbeat, what keeps it silent, and where it lives: a timer counts its silence, and what moves or
+ * freezes it by its cgroup has no hook, so that is noted, with who did it, where the kernel has a tracepoint.
  */
 
 #define GUARD_LEVELS 16 /* of cgroups */

@@ -31,7 +31,8 @@ int containment_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* The guard ends with the agent: its keeper, nobody's child then, changes maps and runs programs until all is detached. */
+/* The guard ends with the agent: its keeper, nobody's child then, changes maps and runs programs until all is detached.
+ */
 static __always_inline void containment_end_guard(void)
 {
 	u32 zero = 0;

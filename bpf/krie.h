@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * What the C of every sensor may use without touching a map: reading kernel memory, and what the loader writes into programs.
- * Included (not pasted): BCC's rewriter leaves this file alone, so every read of kernel memory is explicit.
+ * What the C of every sensor may use without touching a map: reading kernel memory, and what the loader writes into
+ * programs. Included (not pasted): BCC's rewriter leaves this file alone, so every read of kernel memory is explicit.
  */
 #ifndef KRIE_H
 #define KRIE_H
@@ -23,9 +23,9 @@
 		krie_value;                                                                                            \
 	})
 
-/* The same by one load, where KRIE_READ calls a helper: of what krie_current_btf() gives, and of pointers that were loaded from
- * there with this macro, whose types the verifier follows. What may be NULL needs a check before it is followed. An address
- * to calculate with is for KRIE_READ. */
+/* The same by one load, where KRIE_READ calls a helper: of what krie_current_btf() gives, and of pointers that were
+ * loaded from there with this macro, whose types the verifier follows. What may be NULL needs a check before it is
+ * followed. An address to calculate with is for KRIE_READ. */
 #ifdef KRIE_HAS_TASK_BTF
 #define KRIE_LOAD(type, pointer, field)                                                                                \
 	(*(const volatile typeof(((struct type *)0)->field) *)KRIE_ADDRESS(type, pointer, field))
@@ -33,9 +33,9 @@
 #define KRIE_LOAD KRIE_READ
 #endif
 
-/* Which program this is (its index in krie_alive) in the lower half, and its `argument` in the upper one: the loader writes
- * both over this number when it loads a function for one of its places (krie/loader/copies.py), so that the verifier knows
- * them, and what is compiled depends on neither. */
+/* Which program this is (its index in krie_alive) in the lower half, and its `argument` in the upper one: the loader
+ * writes both over this number when it loads a function for one of its places (krie/loader/copies.py), so that the
+ * verifier knows them, and what is compiled depends on neither. */
 static __always_inline __u64 krie_self(void)
 {
 	__u64 self = KRIE_SELF;
@@ -44,8 +44,8 @@ static __always_inline __u64 krie_self(void)
 	return self;
 }
 
-/* A number of this start that only the agent, its loader and its keeper know: who runs the agent's own programs says it as
- * the argument KRIE_SECRET_ARGUMENT. Written over this one as the number above is. */
+/* A number of this start that only the agent, its loader and its keeper know: who runs the agent's own programs says it
+ * as the argument KRIE_SECRET_ARGUMENT. Written over this one as the number above is. */
 static __always_inline __u64 krie_secret(void)
 {
 	__u64 secret = KRIE_SECRET;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * bpf(2) on the agent's maps, programs and links: nobody gets a descriptor of one, and who took one before the guard was on
- * can do nothing by it. Behind agents_own.bpf.c; shared by the programs of the sensors containment and guard.
+ * bpf(2) on the agent's maps, programs and links: nobody gets a descriptor of one, and who took one before the guard
+ * was on can do nothing by it. Behind agents_own.bpf.c; shared by the programs of the sensors containment and guard.
  */
 
 #define GUARD_MAP_UPDATE_ELEM 2 /* enum bpf_cmd */
@@ -30,8 +30,8 @@ KRIE_STATE("hash", u32, u32, containment_own_maps, 256);
 KRIE_STATE("hash", u32, u32, containment_own_programs, 1024);
 KRIE_STATE("hash", u32, u32, containment_own_links, 1024);
 
-/* For whoever asks for a descriptor by number: as if the object had just gone. Tools that list all objects go on with the
- * next one then, where any other error ends their list. */
+/* For whoever asks for a descriptor by number: as if the object had just gone. Tools that list all objects go on with
+ * the next one then, where any other error ends their list. */
 static __always_inline int containment_hide(struct krie_process *process, u32 operation)
 {
 	containment_note(process, operation, 0);
@@ -46,9 +46,9 @@ static __always_inline bool containment_is_own_program(struct bpf_prog *program)
 	return containment_own_programs.lookup(&number) != NULL;
 }
 
-/* Whether a descriptor of the current task leads to a map or a program of the agent's, or to somebody's iterator over such a
- * map, whose program writes it. What private_data means, the name tells that the kernel gave the file: of any other file, a
- * number there could be that of a map by chance. */
+/* Whether a descriptor of the current task leads to a map or a program of the agent's, or to somebody's iterator over
+ * such a map, whose program writes it. What private_data means, the name tells that the kernel gave the file: of any
+ * other file, a number there could be that of a map by chance. */
 static __always_inline bool containment_is_own(u32 descriptor)
 {
 	struct file *file = krie_open_file(descriptor);
@@ -100,8 +100,8 @@ static __always_inline bool containment_writes(u32 command)
 	       (command >= GUARD_MAP_LOOKUP_AND_DELETE_BATCH && command <= GUARD_MAP_DELETE_BATCH);
 }
 
-/* bpf(2), whose attributes are the kernel's copy. Nobody but the agent detaches or changes a link, anyone's: which link a
- * descriptor is could be changed by another thread after this look. */
+/* bpf(2), whose attributes are the kernel's copy. Nobody but the agent detaches or changes a link, anyone's: which link
+ * a descriptor is could be changed by another thread after this look. */
 static __always_inline int containment_guard_bpf(u32 command, void *given)
 {
 	void *attributes = krie_without_type(given);
@@ -122,7 +122,8 @@ static __always_inline int containment_guard_bpf(u32 command, void *given)
 		return containment_hide(&process, CONTAINMENT_LINK_OPENED);
 	if (!containment_outsider(&process, &agent))
 		return 0;
-	/* By a descriptor from before the guard was on. Which one it is could be changed by another thread after this look. */
+	/* By a descriptor from before the guard was on. Which one it is could be changed by another thread after this
+	 * look. */
 	own = containment_names_own(attributes);
 	if (!own && command == GUARD_MAP_UPDATE_ELEM)
 		own = containment_points_to_own(attributes, GUARD_UPDATE_VALUE);

@@ -25,8 +25,8 @@
 #define KRIE_READ_ONLY 128 /* BPF_F_RDONLY_PROG, include/uapi/linux/bpf.h */
 #define KRIE_STATE(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_READ_ONLY)
 
-/* A map that programs alone write: by bpf(2) or a mapping nobody does, whoever took a descriptor and when. The kernel does not
- * know the flag: see krie/events/agreed.py. */
+/* A map that programs alone write: by bpf(2) or a mapping nobody does, whoever took a descriptor and when. The kernel
+ * does not know the flag: see krie/events/agreed.py. */
 #define KRIE_FOUND(type, key, value, name, entries) BPF_F_TABLE(type, key, value, name, entries, KRIE_FROZEN)
 
 /* The sizes of this map and of krie_alive are given when they are made: see krie/loader/compiled.py. */
@@ -39,8 +39,9 @@ KRIE_FOUND("percpu_array", u32, u64, krie_alive, 1);
 
 KRIE_STATE("array", u32, struct krie_agent_state, krie_agent, 1);
 
-/* A record that nobody waits for wakes the agent only now and then, since that costs more than the record. The next one that
- * somebody does wait for has to wake, then: left to itself, the kernel wakes nobody while anything before it is unread. */
+/* A record that nobody waits for wakes the agent only now and then, since that costs more than the record. The next one
+ * that somebody does wait for has to wake, then: left to itself, the kernel wakes nobody while anything before it is
+ * unread. */
 #define KRIE_BACKGROUND_RECORDS                                                                                        \
 	32 /* of one kind and CPU: what the agent has to read first then takes it some milliseconds */
 BPF_ARRAY(krie_unread, u32, 1); /* whether there may be such records */

@@ -59,10 +59,10 @@ static __always_inline struct krie_syscall krie_syscall_of(struct bpf_raw_tracep
 #define KRIE_STACK_BYTES 16384 /* of a kernel stack; twice as much under KASAN, where this finds nothing */
 #define KRIE_NO_SYSCALL (~0ULL)
 
-/* 1 where these are registers of user mode: of privilege level 3, which is the low two bits of its segments, as user_mode() of
- * the kernel has it. Not by the segments' numbers: with modify_ldt(2) a process makes others for itself. Both are looked at,
- * since where registers lie 16 bytes lower than assumed, the place of `cs` holds a stack pointer of the caller's choice, and
- * that of `ss` nothing. */
+/* 1 where these are registers of user mode: of privilege level 3, which is the low two bits of its segments, as
+ * user_mode() of the kernel has it. Not by the segments' numbers: with modify_ldt(2) a process makes others for itself.
+ * Both are looked at, since where registers lie 16 bytes lower than assumed, the place of `cs` holds a stack pointer of
+ * the caller's choice, and that of `ss` nothing. */
 static __always_inline __u64 krie_in_user_mode(struct pt_regs *regs)
 {
 	return krie_equal(KRIE_READ(pt_regs, regs, cs) & KRIE_READ(pt_regs, regs, ss) & 3, 3);

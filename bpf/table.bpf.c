@@ -12,8 +12,8 @@
 #define KRIE_SEARCH 13 /* halvings from KRIE_POINTS to 1 */
 _Static_assert(1 << (KRIE_SEARCH - 1) == KRIE_POINTS, "the search has another number of halvings");
 
-/* An array of maps, of which only one is in force; see krie_table_of(). To BCC it is an array of numbers, and the loader
- * puts a map of maps in its place: the type of such a map's values would cost BCC half a second. */
+/* An array of maps, of which only one is in force; see krie_table_of(). To BCC it is an array of numbers, and the
+ * loader puts a map of maps in its place: the type of such a map's values would cost BCC half a second. */
 BPF_ARRAY(krie_tables, u32, 1);
 
 /* Numbers for text and for executables, given once for as long as the agent lives; 0: none, any other. */
@@ -66,8 +66,8 @@ static __always_inline u32 krie_step_at(struct krie_table *table, struct krie_fi
 	return table->steps[(field->first_step + interval) & (KRIE_STEPS - 1)];
 }
 
-/* What a small number adds to the number of the row: it is the interval; those above the last are like the last. All of this
- * is without branches: the verifier would follow the two ways of each of them. */
+/* What a small number adds to the number of the row: it is the interval; those above the last are like the last. All of
+ * this is without branches: the verifier would follow the two ways of each of them. */
 static __always_inline u32 krie_step(struct krie_table *table, u32 index, u64 value)
 {
 	struct krie_field_table *field = &table->fields[index];

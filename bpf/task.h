@@ -40,7 +40,8 @@ static __always_inline struct task_struct *krie_task_by_tid(struct task_struct *
 	bpf_probe_read_kernel(&number, sizeof(number),
 			      KRIE_ADDRESS(pid, pid, numbers) + KRIE_READ(pid, pid, level) * sizeof(number));
 	entry = (__u64)KRIE_READ(pid_namespace, number.ns, idr.idr_rt.xa_head);
-	/* An inner node has 2 in its low bits and holds 64 (or 16) slots; 32 bits of a number need at most 6 (8) levels. */
+	/* An inner node has 2 in its low bits and holds 64 (or 16) slots; 32 bits of a number need at most 6 (8)
+	 * levels. */
 #pragma unroll
 	for (int level = 0; level < 8; level++) {
 		const __u64 slots = sizeof(((struct xa_node *)0)->slots) / sizeof(void *);

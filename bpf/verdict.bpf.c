@@ -12,8 +12,8 @@
  *     ...submit...
  *     return error;
  *
- * The refusal does not depend on the record: a full ring buffer lets nobody through. A program that can do less says so:
- * KRIE_CAN_KILL only, and no krie_error().
+ * The refusal does not depend on the record: a full ring buffer lets nobody through. A program that can do less says
+ * so: KRIE_CAN_KILL only, and no krie_error().
  */
 
 #define KRIE_EPERM 1
@@ -142,8 +142,8 @@ static __always_inline void krie_standing(u32 kind, struct krie_answer *answer)
 	}
 }
 
-/* Whom nothing may hit: tgid 1, the agent and its canaries, kernel threads (unless `kernel_too`, which is constant), protected
- * programs; and everybody while nothing is armed. */
+/* Whom nothing may hit: tgid 1, the agent and its canaries, kernel threads (unless `kernel_too`, which is constant),
+ * protected programs; and everybody while nothing is armed. */
 static __always_inline bool krie_is_spared(u32 tgid, const bool kernel_too)
 {
 	u32 zero = 0;

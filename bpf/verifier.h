@@ -6,11 +6,12 @@
 #ifndef KRIE_VERIFIER_H
 #define KRIE_VERIFIER_H
 
-/* Have the verifier forget what it knows of these bytes of the stack, which stay as they are: it then looks once at what
- * comes, and not once for each way that led here. A helper that might write them is called with a size that the verifier
- * takes for up to `size`, and that is 0. They are not really read and written back: an attacker who enters the kernel on a
- * stack of user memory has our programs run on that stack, where the helper that reads kernel memory refuses, and clears what
- * it should have filled. For numbers; for what is about to be decided or told, and not for what runs all the time. */
+/* Have the verifier forget what it knows of these bytes of the stack, which stay as they are: it then looks once at
+ * what comes, and not once for each way that led here. A helper that might write them is called with a size that the
+ * verifier takes for up to `size`, and that is 0. They are not really read and written back: an attacker who enters the
+ * kernel on a stack of user memory has our programs run on that stack, where the helper that reads kernel memory
+ * refuses, and clears what it should have filled. For numbers; for what is about to be decided or told, and not for
+ * what runs all the time. */
 static __always_inline void krie_forget(void *bytes, const __u32 size)
 {
 	__u64 none = bpf_ktime_get_ns() >> 63; /* for 292 years */
@@ -19,10 +20,11 @@ static __always_inline void krie_forget(void *bytes, const __u32 size)
 	bpf_probe_read_kernel(bytes, none * size, bytes);
 }
 
-/* Last in the condition of a loop: the verifier then looks two or three times at what the loop does, and not once for each
- * round, since this instruction ends any loop at last (may_goto, since 011832b97b31). It must not know the number of the round:
- * count from krie_uncounted(), which must still end the loop long before. Older kernels look at each round, by a number that
- * they know. Takes up to 16 bytes of stack beside the program's own, which together must stay within 512 (6ebc5030e0c5). */
+/* Last in the condition of a loop: the verifier then looks two or three times at what the loop does, and not once for
+ * each round, since this instruction ends any loop at last (may_goto, since 011832b97b31). It must not know the number
+ * of the round: count from krie_uncounted(), which must still end the loop long before. Older kernels look at each
+ * round, by a number that they know. Takes up to 16 bytes of stack beside the program's own, which together must stay
+ * within 512 (6ebc5030e0c5). */
 #ifdef KRIE_HAS_bpf_verifier_state__may_goto_depth
 #define KRIE_ENDS_AT_LAST true
 #define KRIE_GOES_ON                                                                                                   \
@@ -57,9 +59,9 @@ static __always_inline __u64 krie_uncounted(void)
 #endif
 }
 
-/* The same pointer as a number, which arithmetic may use, of an argument whose type the verifier knows. By the helper that
- * reads memory of either kind, bpf_probe_read(): on a stack in user memory, which exploits bring, the one for kernel memory
- * refuses. */
+/* The same pointer as a number, which arithmetic may use, of an argument whose type the verifier knows. By the helper
+ * that reads memory of either kind, bpf_probe_read(): on a stack in user memory, which exploits bring, the one for
+ * kernel memory refuses. */
 static __always_inline void *krie_without_type(void *pointer)
 {
 	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
@@ -68,9 +70,9 @@ static __always_inline void *krie_without_type(void *pointer)
 	return pointer;
 }
 
-/* Arguments of a security hook, as numbers, from the context's memory: verifiers before 1271a40eeafa (6.16) let no program load
- * a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the helper that reads
- * memory of either kind, as krie_without_type(). */
+/* Arguments of a security hook, as numbers, from the context's memory: verifiers before 1271a40eeafa (6.16) let no
+ * program load a pointer to constant memory that has no type, and those before bb6728d75611 (5.17) none to text. By the
+ * helper that reads memory of either kind, as krie_without_type(). */
 static __always_inline void krie_arguments(void *to, const __u32 size, __u64 *ctx)
 {
 	long (*read_any)(void *to, __u32 size, const void *from) = (void *)4;
@@ -95,8 +97,8 @@ static __always_inline __u64 krie_at_most(__u64 value, const __u64 most)
 	return value > most ? most : value;
 }
 
-/* 1 for any value but 0, computed here and without a branch: clang would compare where the value is used, and the verifier
- * would follow both ways from where it was set up to there. */
+/* 1 for any value but 0, computed here and without a branch: clang would compare where the value is used, and the
+ * verifier would follow both ways from where it was set up to there. */
 static __always_inline __u64 krie_truth(__u64 value)
 {
 	__u64 negative = 0 - value;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Acts: what only a right permits. The right is looked at again where it is done, behind the kernel's own check, or where
- * that one is missing. Neither the task's own credentials nor those that it acts by may have it: an overlay does for
- * whoever writes what only who mounted it may, and that is legal.
+ * Acts: what only a right permits. The right is looked at again where it is done, behind the kernel's own check, or
+ * where that one is missing. Neither the task's own credentials nor those that it acts by may have it: an overlay does
+ * for whoever writes what only who mounted it may, and that is legal.
  */
 
 #define CFI_READING_MODULE 2 /* enum kernel_read_file_id and kernel_load_data_id */
@@ -67,8 +67,9 @@ int cfi_load_data(u64 *ctx)
 	return cfi_module((u64)krie_argument(ctx, 0), NULL);
 }
 
-/* Where mounts of the task's namespace are changed, behind the question for the right to: security_sb_kern_mount(super),
- * security_move_mount(from, to), security_sb_umount(mount, flags). security_sb_mount() comes before it. */
+/* Where mounts of the task's namespace are changed, behind the question for the right to:
+ * security_sb_kern_mount(super), security_move_mount(from, to), security_sb_umount(mount, flags). security_sb_mount()
+ * comes before it. */
 int cfi_mount(u64 *ctx)
 {
 	struct nsproxy *namespaces;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * One function at the entry of each locked function. Which one it is comes with krie_self(): CFI_NUMBER. The return address must be one
- * of those that the agent found in the kernel's code, and credentials that gain something must be committed in a system call
- * that may give it; nothing is sent unless that is not so.
+ * One function at the entry of each locked function. Which one it is comes with krie_self(): CFI_NUMBER. The return
+ * address must be one of those that the agent found in the kernel's code, and credentials that gain something must be
+ * committed in a system call that may give it; nothing is sent unless that is not so.
  */
 
 #define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
@@ -18,7 +18,8 @@ KRIE_STATE("hash", u32, u32, cfi_paths, 256);
 
 BPF_PERCPU_ARRAY(cfi_counts, struct cfi_count, CFI_NUMBER + 1);
 
-/* What a check found, on its way from there to what is done about it: programs of kprobes do not interrupt one another. */
+/* What a check found, on its way from there to what is done about it: programs of kprobes do not interrupt one another.
+ */
 struct cfi_found {
 	u64 return_address, argument, gain, number, lock;
 };
@@ -58,7 +59,8 @@ static __always_inline u32 cfi_gain(struct cred *new)
 	       namespace * CFI_CALLER_GAIN_USERNS | uid * CFI_CALLER_GAIN_UID;
 }
 
-/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads, which may give nothing. */
+/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads, which may give
+ * nothing. */
 static __always_inline u32 cfi_system_call(void)
 {
 	struct krie_syscall call = krie_syscall_now();

@@ -32,8 +32,8 @@ static __always_inline u64 cfi_is_dentry(void *pointer)
 	return krie_truth((u64)super) * krie_equal((u64)KRIE_READ(inode, inode, i_sb), (u64)super);
 }
 
-/* What a security hook was given that changes an inode: some have the mount's mapping of users before all else, which is an
- * object of the kernel's own where the mount maps nobody. */
+/* What a security hook was given that changes an inode: some have the mount's mapping of users before all else, which
+ * is an object of the kernel's own where the mount maps nobody. */
 struct cfi_change {
 	void *dentry, *second, *third;
 	u64 mapping; /* 1: it comes first */
@@ -79,8 +79,8 @@ int cfi_setxattr(u64 *ctx)
 		return 0;
 	if (cfi_may(1ULL << CFI_CAP_SETFCAP))
 		return 0;
-	/* Its root may be the machine's: nobody maps that one without CAP_SETFCAP (db2e718a4798, 5.12). In a namespace that does
-	 * not, the kernel writes this only by mistake (CVE-2021-3493). */
+	/* Its root may be the machine's: nobody maps that one without CAP_SETFCAP (db2e718a4798, 5.12). In a namespace
+	 * that does not, the kernel writes this only by mistake (CVE-2021-3493). */
 	if (krie_equal(given.magic >> 24, CFI_REVISION_3)) {
 		if (cfi_may_over(cfi_own(), 1ULL << CFI_CAP_SETFCAP, 0))
 			return 0;
@@ -98,10 +98,11 @@ static __always_inline u64 cfi_is_local(u64 magic)
 	       krie_equal(magic, 0x01021994) /* tmpfs */ | krie_equal(magic, KRIE_OVERLAYFS);
 }
 
-/* security_inode_setattr(dentry, attributes), with the mount's mapping of users before them since 0e363cf3fa59 (6.0); the
- * hook of this name has it since 6.9. Where mounts may have one and it is not here, nothing can be told. File systems ask for
- * the right behind it (setattr_prepare()), so that who may not is here, too: a chmod(2) of root's file says nothing. But
- * chown(2) always takes the set-uid bit away. Only the kernel's own work leaves it, as ovl_set_attr() in a copy-up.
+/* security_inode_setattr(dentry, attributes), with the mount's mapping of users before them since 0e363cf3fa59 (6.0);
+ * the hook of this name has it since 6.9. Where mounts may have one and it is not here, nothing can be told. File
+ * systems ask for the right behind it (setattr_prepare()), so that who may not is here, too: a chmod(2) of root's file
+ * says nothing. But chown(2) always takes the set-uid bit away. Only the kernel's own work leaves it, as ovl_set_attr()
+ * in a copy-up.
  *
  * A file is emptied by truncate(2) without being opened, and by O_TRUNC when it is opened for reading. */
 int cfi_setattr(u64 *ctx)
@@ -167,9 +168,9 @@ static __always_inline u64 cfi_maps_users(struct vfsmount *mount)
 #endif
 }
 
-/* security_file_open(file). Where the group may write, so may whom an access control list names; and nobody else does by
- * one: the mode's bits of the group are its mask. The open file has the credentials that it is opened by: the acting ones,
- * and those of who gave a file to FUSE for passing through. */
+/* security_file_open(file). Where the group may write, so may whom an access control list names; and nobody else does
+ * by one: the mode's bits of the group are its mask. The open file has the credentials that it is opened by: the acting
+ * ones, and those of who gave a file to FUSE for passing through. */
 int cfi_open(u64 *ctx)
 {
 	struct inode *inode;

@@ -77,14 +77,15 @@ static __always_inline u64 cfi_has_number(struct user_namespace *namespace, u32 
 	return found;
 }
 
-/* Whether credentials have one of these capabilities over what is this user's, as the kernel's capable_wrt_inode_uidgid(). */
+/* Whether credentials have one of these capabilities over what is this user's, as the kernel's
+ * capable_wrt_inode_uidgid(). */
 static __always_inline u64 cfi_may_over(struct cred *cred, u64 capabilities, u32 uid)
 {
 	return krie_truth(cfi_effective(cred) & capabilities) * cfi_has_number(KRIE_READ(cred, cred, user_ns), uid);
 }
 
-/* Whether credentials have CAP_SYS_ADMIN in a user namespace, as cap_capable() of the kernel has it; where that is nested
- * deeper than this goes up, as if. */
+/* Whether credentials have CAP_SYS_ADMIN in a user namespace, as cap_capable() of the kernel has it; where that is
+ * nested deeper than this goes up, as if. */
 static __always_inline u64 cfi_governs(struct cred *cred, struct user_namespace *namespace)
 {
 	struct user_namespace *mine = KRIE_READ(cred, cred, user_ns), *above;

@@ -23,8 +23,8 @@ static __always_inline bool runtime_integrity_left_out(u32 command)
 	return !settings || access & krie_equal(settings->map_access, 0);
 }
 
-/* All instructions of the program were looked at, or as many as can be. `can`: see krie_decide_...(). Returns the call's
- * error, 0 where the program cannot refuse. */
+/* All instructions of the program were looked at, or as many as can be. `can`: see krie_decide_...(). Returns the
+ * call's error, 0 where the program cannot refuse. */
 static __always_inline int runtime_integrity_bpf_load(bool trusted, const u32 can)
 {
 	struct runtime_integrity_bpf_inline known = { .command = BPF_PROG_LOAD, .attr_trusted = trusted };
@@ -129,9 +129,10 @@ static __always_inline bool runtime_integrity_bpf_enter(u32 command)
 	return !runtime_integrity_left_out(command) && krie_enter();
 }
 
-/* What follows are two programs for each attach type. Where a program is loaded the first one goes on to the second, and that
- * to itself until all instructions were looked at. Where it cannot go on, since somebody emptied the map's slot, it decides by
- * what is known by then: not what the program calls. What is in one such map must be of one attach type. */
+/* What follows are two programs for each attach type. Where a program is loaded the first one goes on to the second,
+ * and that to itself until all instructions were looked at. Where it cannot go on, since somebody emptied the map's
+ * slot, it decides by what is known by then: not what the program calls. What is in one such map must be of one attach
+ * type. */
 BPF_PROG_ARRAY(runtime_integrity_scan_lsm, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_fmod_ret, 1);
 BPF_PROG_ARRAY(runtime_integrity_scan_kprobe, 1);
@@ -187,8 +188,8 @@ int runtime_integrity_bpf_scan_fmod_ret(u64 *ctx)
 	return runtime_integrity_bpf_load(true, RUNTIME_INTEGRITY_REFUSES);
 }
 
-/* security_bpf_prog_load(prog, attr, ...), and for all other commands security_bpf(). What the kernel refuses before it asks
- * there is not told. */
+/* security_bpf_prog_load(prog, attr, ...), and for all other commands security_bpf(). What the kernel refuses before it
+ * asks there is not told. */
 int runtime_integrity_bpf_prog_lsm(u64 *ctx)
 {
 	if (!runtime_integrity_bpf_enter(BPF_PROG_LOAD))
@@ -214,8 +215,8 @@ int runtime_integrity_bpf_others_hook(u64 *ctx)
 	return runtime_integrity_bpf_hooked(ctx);
 }
 
-/* __x64_sys_bpf(regs of the caller). Two programs, both attached, and the scan in one run, which the verifier follows to its end:
- * the kernel allows no tail calls to and from programs that can override. */
+/* __x64_sys_bpf(regs of the caller). Two programs, both attached, and the scan in one run, which the verifier follows
+ * to its end: the kernel allows no tail calls to and from programs that can override. */
 static __always_inline int runtime_integrity_bpf_overridden(struct pt_regs *ctx, const bool loads)
 {
 	struct pt_regs *caller = (struct pt_regs *)ctx->di;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Which helpers and functions of the kernel a program that is being loaded calls. Its instructions are looked at by one run of a
- * program after the other, each by a tail call: the verifier looks at one.
+ * Which helpers and functions of the kernel a program that is being loaded calls. Its instructions are looked at by one
+ * run of a program after the other, each by a tail call: the verifier looks at one.
  */
 
 #define RUNTIME_INTEGRITY_LOADS 512 /* programs that are being loaded at a time; of others, nothing is known */
@@ -38,8 +38,9 @@ struct runtime_integrity_loading {
 	u64 batch[RUNTIME_INTEGRITY_BATCH];
 };
 
-/* By thread, since a program of an LSM hook can be preempted by another load on its CPU. Nothing is pushed out of it by others:
- * an entry is there from the begin of a load to its decision, and there are no more of them than threads in between. */
+/* By thread, since a program of an LSM hook can be preempted by another load on its CPU. Nothing is pushed out of it by
+ * others: an entry is there from the begin of a load to its decision, and there are no more of them than threads in
+ * between. */
 BPF_HASH(runtime_integrity_loads, u64, struct runtime_integrity_loading, RUNTIME_INTEGRITY_LOADS);
 BPF_ARRAY(runtime_integrity_no_load, struct runtime_integrity_loading,
 	  1); /* what each begins as; the stack has no room for it */
@@ -51,8 +52,8 @@ static __always_inline struct runtime_integrity_loading *runtime_integrity_loadi
 	return runtime_integrity_loads.lookup(&thread);
 }
 
-/* Keep the call's attributes, read once, since others may change what the caller has. Where there is no room for them, all that
- * is known later is that something is loaded. */
+/* Keep the call's attributes, read once, since others may change what the caller has. Where there is no room for them,
+ * all that is known later is that something is loaded. */
 static __always_inline void runtime_integrity_begin_scan(void *attributes, u64 size, bool trusted, u64 compat)
 {
 	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
@@ -98,8 +99,8 @@ static __always_inline void runtime_integrity_end_scan(void)
 	runtime_integrity_loads.delete(&thread);
 }
 
-/* What one instruction calls: 0x85 is a call, its source register tells of what: 0 a helper, by its number, 2 a kfunc. Without a
- * branch, as all of this: the verifier would follow each instruction's ways. */
+/* What one instruction calls: 0x85 is a call, its source register tells of what: 0 a helper, by its number, 2 a kfunc.
+ * Without a branch, as all of this: the verifier would follow each instruction's ways. */
 static __always_inline void runtime_integrity_call(struct runtime_integrity_loading *loading, u64 instruction)
 {
 	u64 number = instruction >> 32;
@@ -115,7 +116,8 @@ static __always_inline u32 runtime_integrity_changing(const struct runtime_integ
 	return ((loading->helpers[109 >> 6] >> (109 & 63) | loading->helpers[117 >> 6] >> (117 & 63) |
 		 loading->signalled) &
 		1) *
-		   RUNTIME_INTEGRITY_BPF_HELPERS_SEND_SIGNAL /* send_signal, send_signal_thread, or the kernel's function */
+		   RUNTIME_INTEGRITY_BPF_HELPERS_SEND_SIGNAL /* send_signal, send_signal_thread, or the kernel's
+								function */
 	       | (loading->helpers[58 >> 6] >> (58 & 63) & 1) * RUNTIME_INTEGRITY_BPF_HELPERS_OVERRIDE_RETURN |
 	       (loading->helpers[36 >> 6] >> (36 & 63) & 1) * RUNTIME_INTEGRITY_BPF_HELPERS_PROBE_WRITE_USER |
 	       (loading->helpers[104 >> 6] >> (104 & 63) & 1) * RUNTIME_INTEGRITY_BPF_HELPERS_SYSCTL_SET_NEW_VALUE;
@@ -133,8 +135,8 @@ static __always_inline u64 runtime_integrity_batch(u64 left)
 	return (last & (RUNTIME_INTEGRITY_BATCH - 1)) + 1;
 }
 
-/* Look at the next so many instructions, which lie in the caller's memory or the kernel's. Whether there are more to look at. What is left of a
- * batch in the last, shorter one was seen before. */
+/* Look at the next so many instructions, which lie in the caller's memory or the kernel's. Whether there are more to
+ * look at. What is left of a batch in the last, shorter one was seen before. */
 static __always_inline bool runtime_integrity_scan_some(const u32 most)
 {
 	/* bpf_probe_read: of user memory, or of the kernel's where a BPF program is what calls. */

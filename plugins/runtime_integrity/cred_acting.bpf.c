@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * Whether a thread must act by its own credentials now, so that others are an attack. The kernel exchanges the ones that a
- * thread acts by (override_creds()) for a while where it works in somebody's name: overlayfs and FUSE as who mounted or
- * opened, io_uring as whoever its user registered, nfsd (also for a client on the same machine) and cachefiles as configured, firmware and core dumps as themselves.
- * None of that happens in the calls named in cred_calls.py before these have come to where we look, but on the mounts
- * that overlayfs keeps to itself, and when a process that dies dumps its memory on its way out of any call.
+ * Whether a thread must act by its own credentials now, so that others are an attack. The kernel exchanges the ones
+ * that a thread acts by (override_creds()) for a while where it works in somebody's name: overlayfs and FUSE as who
+ * mounted or opened, io_uring as whoever its user registered, nfsd (also for a client on the same machine) and
+ * cachefiles as configured, firmware and core dumps as themselves. None of that happens in the calls named in
+ * cred_calls.py before these have come to where we look, but on the mounts that overlayfs keeps to itself, and when a
+ * process that dies dumps its memory on its way out of any call.
  */
 
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
@@ -12,8 +13,8 @@
 #define RUNTIME_INTEGRITY_DIES 0xc /* SIGNAL_GROUP_EXIT and, until 2f824d4d197e, SIGNAL_GROUP_COREDUMP */
 #define RUNTIME_INTEGRITY_ERRORS ((u64) - 4096) /* MNT_NS_INTERNAL is an error as a pointer */
 
-/* The bits of a set of system calls, see cred_calls.py, of which `call` is one. By arithmetic: the verifier would follow each
- * way. */
+/* The bits of a set of system calls, see cred_calls.py, of which `call` is one. By arithmetic: the verifier would
+ * follow each way. */
 #define RUNTIME_INTEGRITY_PART(set, word) krie_equal(call >> 6, word) * RUNTIME_INTEGRITY_CALLS_##set##_##word
 #define RUNTIME_INTEGRITY_CALLS(set)                                                                                   \
 	(RUNTIME_INTEGRITY_PART(set, 0) | RUNTIME_INTEGRITY_PART(set, 1) | RUNTIME_INTEGRITY_PART(set, 2) |            \
@@ -29,8 +30,8 @@ static __always_inline bool runtime_integrity_acts_by_others(void)
 }
 
 /* 1 where it does, and must not in the system call that it is in. Who has rings of io_uring is left out:
- * what these ask for, by whomever they are registered as, is also done on the way out of any other call, and their workers
- * bring the number of the call in which they were made. */
+ * what these ask for, by whomever they are registered as, is also done on the way out of any other call, and their
+ * workers bring the number of the call in which they were made. */
 static __always_inline u64 runtime_integrity_in_own_name(void)
 {
 	const u32 for_others = RUNTIME_INTEGRITY_PF_EXITING | RUNTIME_INTEGRITY_PF_IO_WORKER | KRIE_PF_KTHREAD;

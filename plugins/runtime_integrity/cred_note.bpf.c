@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * What is noted of a thread's credentials: a copy of what they hold, and sums of what they only point to; and of its seccomp.
+ * What is noted of a thread's credentials: a copy of what they hold, and sums of what they only point to; and of its
+ * seccomp.
  *
- * A struct cred is never written once a thread has it, and neither is its list of groups: the kernel makes new ones. Of a
- * user namespace the parent, level and owner stay as well, and each map of ids from when it is written on. The initial
- * namespace is everybody's: whoever changed it would have all of them judged, so that it is looked at for itself.
+ * A struct cred is never written once a thread has it, and neither is its list of groups: the kernel makes new ones. Of
+ * a user namespace the parent, level and owner stay as well, and each map of ids from when it is written on. The
+ * initial namespace is everybody's: whoever changed it would have all of them judged, so that it is looked at for
+ * itself.
  */
 
 #define RUNTIME_INTEGRITY_CRED_START __builtin_offsetof(struct cred, uid)
-/* All that a struct cred says, from the first user id to the groups: ids, securebits, capabilities, keyrings, the blob of
- * the security modules, whom resources are charged to, and the user namespace. Behind it are only means of freeing it. */
+/* All that a struct cred says, from the first user id to the groups: ids, securebits, capabilities, keyrings, the blob
+ * of the security modules, whom resources are charged to, and the user namespace. Behind it are only means of freeing
+ * it. */
 #define RUNTIME_INTEGRITY_CRED_BYTES (__builtin_offsetof(struct cred, group_info) + 8 - RUNTIME_INTEGRITY_CRED_START)
 #define RUNTIME_INTEGRITY_CRED_WORDS (RUNTIME_INTEGRITY_CRED_BYTES / 4)
 #define RUNTIME_INTEGRITY_WORD(offset) (((offset) - RUNTIME_INTEGRITY_CRED_START) / 4)
@@ -44,9 +47,9 @@ BPF_ARRAY(runtime_integrity_unfollowed, u64, 1);
 /* Kept is half of a sum, for this lies on the stack. */
 #define RUNTIME_INTEGRITY_KEPT(sum) ((u32)((sum) >> 32))
 
-/* A sum goes on with up to RUNTIME_INTEGRITY_SUMMED bytes. By a factor that is another one at each start of the agent, so that
- * nobody can choose what he writes by the sum; high bits are mixed into low ones before, or two changes of the highest bit
- * would make up for each other whatever the factor is. */
+/* A sum goes on with up to RUNTIME_INTEGRITY_SUMMED bytes. By a factor that is another one at each start of the agent,
+ * so that nobody can choose what he writes by the sum; high bits are mixed into low ones before, or two changes of the
+ * highest bit would make up for each other whatever the factor is. */
 static __always_inline u64 runtime_integrity_sum(u64 sum, u64 factor, void *from, u64 bytes)
 {
 	u64 read[RUNTIME_INTEGRITY_SUMMED / 8] = {};
@@ -110,8 +113,8 @@ static __always_inline u64 runtime_integrity_noted_pointer(struct runtime_integr
 	return creds->words[word] | (u64)creds->words[word + 1] << 32;
 }
 
-/* 1 where the initial namespace has this one above it: who is in this one has all rights there, and so, as the kernel sees it,
- * in all of the machine. */
+/* 1 where the initial namespace has this one above it: who is in this one has all rights there, and so, as the kernel
+ * sees it, in all of the machine. */
 static __always_inline u64 runtime_integrity_owns_the_machine(u64 namespace, u64 initial)
 {
 	u64 owns = 0;
@@ -132,8 +135,8 @@ static __always_inline u64 runtime_integrity_initial(struct runtime_integrity_se
 
 #define RUNTIME_INTEGRITY_NO_NEW_PRIVILEGES 1 /* PFA_NO_NEW_PRIVS is bit 0 of task->atomic_flags */
 
-/* What a task has, or will have with these credentials. Programs run before the settings are told, of which the factor is the
- * last that is written and the first that is read: what was noted without it is not judged by. */
+/* What a task has, or will have with these credentials. Programs run before the settings are told, of which the factor
+ * is the last that is written and the first that is read: what was noted without it is not judged by. */
 static __always_inline void runtime_integrity_read_creds(struct runtime_integrity_creds *creds,
 							 struct task_struct *task, const struct cred *cred)
 {
@@ -194,8 +197,8 @@ static __always_inline u64 runtime_integrity_other_map(u64 before, u64 now)
 	return krie_truth(before) * krie_truth(before ^ now);
 }
 
-/* What differs of two threads' credentials. Users and groups alternate at the begin: uid, gid, suid, sgid, euid, egid, fsuid,
- * fsgid; then come securebits, and sets of capabilities. The blob of the security modules is each one's own. */
+/* What differs of two threads' credentials. Users and groups alternate at the begin: uid, gid, suid, sgid, euid, egid,
+ * fsuid, fsgid; then come securebits, and sets of capabilities. The blob of the security modules is each one's own. */
 static __always_inline u32 runtime_integrity_differs(struct runtime_integrity_creds *one,
 						     struct runtime_integrity_creds *other)
 {
@@ -264,7 +267,8 @@ static __always_inline void runtime_integrity_take_blob(struct runtime_integrity
 #endif
 }
 
-/* Whether a map of ids was written since, or new privileges given up, both legally, and once; or seccomp got stricter. */
+/* Whether a map of ids was written since, or new privileges given up, both legally, and once; or seccomp got stricter.
+ */
 static __always_inline bool runtime_integrity_settled(struct runtime_integrity_creds *before,
 						      struct runtime_integrity_creds *now)
 {

@@ -2,8 +2,8 @@
  *
  * Credentials that changed without the kernel's own way of changing them. What each thread has is noted when it is born
  * and at every commit_creds(), the one function by which a thread changes its own; it is compared where credentials are
- * used for what matters, and before new ones are made of them: what was tampered with must not be noted as legal because
- * something legal followed.
+ * used for what matters, and before new ones are made of them: what was tampered with must not be noted as legal
+ * because something legal followed.
  *
  * Compared is the objective one (real_cred): the subjective one is another for a while wherever the kernel works in
  * somebody's name, see cred_acting.bpf.c. What is derived meanwhile from that other one is never noted: commit_creds()
@@ -19,7 +19,8 @@ static __always_inline bool runtime_integrity_holds(struct runtime_integrity_cre
 
 #define RUNTIME_INTEGRITY_CALL 0xe8
 
-/* Whether commit_creds() calls nobody first, and so no program either: of what was legal meanwhile, nothing is known. */
+/* Whether commit_creds() calls nobody first, and so no program either: of what was legal meanwhile, nothing is known.
+ */
 static __always_inline bool runtime_integrity_commits_unseen(void)
 {
 	struct runtime_integrity_settings *settings = runtime_integrity_settings_now();
@@ -32,9 +33,9 @@ static __always_inline bool runtime_integrity_commits_unseen(void)
 	return (u8)start[0] != RUNTIME_INTEGRITY_CALL && (u8)start[1] != RUNTIME_INTEGRITY_CALL; /* behind an endbr */
 }
 
-/* Whether the current thread has other credentials than it was given legally; the result is what the operation shall return.
- * `now` is the caller's, and zeros: the stack is too small for two where he has one himself. `own` is 1 where it must act by
- * its own credentials. */
+/* Whether the current thread has other credentials than it was given legally; the result is what the operation shall
+ * return. `now` is the caller's, and zeros: the stack is too small for two where he has one himself. `own` is 1 where
+ * it must act by its own credentials. */
 static __always_inline int runtime_integrity_compare_in(struct runtime_integrity_creds *now, u8 operation,
 							const u32 can, u64 own)
 {
@@ -50,7 +51,8 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 
 	runtime_integrity_read_creds(now, task, KRIE_READ(task_struct, task, real_cred));
 	acting = (u64)KRIE_READ(task_struct, task, cred);
-	/* Older than the agent, or than the time since when all changes were seen: what it has now counts as its own. */
+	/* Older than the agent, or than the time since when all changes were seen: what it has now counts as its own.
+	 */
 	ends = KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING;
 	learn = !ends;
 	if (runtime_integrity_holds(before)) {
@@ -102,11 +104,13 @@ static __always_inline int runtime_integrity_compare(u8 operation, const u32 can
 	return runtime_integrity_compare_in(&now, operation, can, own);
 }
 
-/* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out where
- * it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none. Both are
- * missed only where two other threads were preempted, one in each. The second one to run has nothing left to do.
+/* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out
+ * where it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none.
+ * Both are missed only where two other threads were preempted, one in each. The second one to run has nothing left to
+ * do.
  *
- * What the thread has until now is compared once more, whoever made `new`: keyctl's KEYCTL_SESSION_TO_PARENT lets a child. */
+ * What the thread has until now is compared once more, whoever made `new`: keyctl's KEYCTL_SESSION_TO_PARENT lets a
+ * child. */
 static __always_inline int runtime_integrity_commit(const struct cred *new)
 {
 	u64 task = (u64)krie_current();
@@ -136,8 +140,8 @@ int runtime_integrity_commit_again(u64 *ctx)
 	return runtime_integrity_commit((const struct cred *)ctx[0]);
 }
 
-/* security_prepare_creds(new, old, flags): credentials are copied, to be changed or for a child. All that changes a thread's
- * own begins here, and so do fork and exec; who is refused is told that there is no memory. */
+/* security_prepare_creds(new, old, flags): credentials are copied, to be changed or for a child. All that changes a
+ * thread's own begins here, and so do fork and exec; who is refused is told that there is no memory. */
 int runtime_integrity_cred_prepare_hook(u64 *ctx)
 {
 	if (!krie_enter())
@@ -164,8 +168,8 @@ int runtime_integrity_cred_setuid_hook(u64 *ctx)
 					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
 }
 
-/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted. What forbids less than before stays for
- * the next comparison to tell. */
+/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted. What forbids less than before
+ * stays for the next comparison to tell. */
 int runtime_integrity_seccomp_set(struct pt_regs *ctx)
 {
 	u64 task = (u64)krie_current();
@@ -183,8 +187,8 @@ int runtime_integrity_seccomp_set(struct pt_regs *ctx)
 	return 0;
 }
 
-/* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing runs
- * where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
+/* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing
+ * runs where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
 static __always_inline int runtime_integrity_cred_write(struct vfsmount *mount)
 {
 	u64 own = 0;
@@ -217,9 +221,9 @@ static __always_inline bool runtime_integrity_gained(struct runtime_integrity_cr
 
 /* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
  * workers (since 3bfe6106693b). Noted is what the child has, which may be other than its maker's own, as in a new user
- * namespace, or where io_uring makes a worker in somebody else's name; but of a maker whose credentials were tampered with,
- * the child keeps what was legal, so that its own first operation tells. So does that of a maker which acts by other
- * credentials than its own: in nobody's name anything but a worker of io_uring is made. */
+ * namespace, or where io_uring makes a worker in somebody else's name; but of a maker whose credentials were tampered
+ * with, the child keeps what was legal, so that its own first operation tells. So does that of a maker which acts by
+ * other credentials than its own: in nobody's name anything but a worker of io_uring is made. */
 int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 maker = (u64)krie_current();

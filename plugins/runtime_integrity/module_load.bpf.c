@@ -20,7 +20,8 @@ static __always_inline u64 runtime_integrity_load_flags(void)
 	return runtime_integrity_is_finit(&call) * call.third;
 }
 
-/* The module's parameters, as the caller has them: of its own copy the kernel has made single words when it is linked. */
+/* The module's parameters, as the caller has them: of its own copy the kernel has made single words when it is linked.
+ */
 static __always_inline void runtime_integrity_load_args(char *args, const u32 size)
 {
 	struct krie_syscall call = krie_syscall_now();

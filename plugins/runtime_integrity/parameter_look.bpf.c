@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
  * Looks at the kernel's variables between two scans, at random times and where a moment is enough for an exploit.
- * A look compares words with what the agent expects of them (expected_words.py), and tells the first that is new. Where it
- * found one, the timer looks again at its next tick: what a look tells is so bounded whatever changes at once.
+ * A look compares words with what the agent expects of them (expected_words.py), and tells the first that is new. Where
+ * it found one, the timer looks again at its next tick: what a look tells is so bounded whatever changes at once.
  */
 
 #define RUNTIME_INTEGRITY_SET_ID 06000 /* S_ISUID | S_ISGID, include/uapi/linux/stat.h */
@@ -117,8 +117,8 @@ static __always_inline bool runtime_integrity_look(const u8 trigger)
 	return true;
 }
 
-/* Each CPU's timer, as CPUs may go: one of them looks when it is due. Whoever it interrupts has nothing to do with what it
- * finds. */
+/* Each CPU's timer, as CPUs may go: one of them looks when it is due. Whoever it interrupts has nothing to do with what
+ * it finds. */
 int runtime_integrity_look_timer(void *ctx)
 {
 	u64 now = bpf_ktime_get_boot_ns();

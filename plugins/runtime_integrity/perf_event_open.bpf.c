@@ -3,7 +3,8 @@
  * perf_event_open(2): counters, samples, and the probes (kprobes, uprobes, tracepoints) that are opened by it.
  */
 
-#define RUNTIME_INTEGRITY_EXCLUDE_KERNEL (1 << 5) /* of the flags behind read_format, include/uapi/linux/perf_event.h */
+/* Of the flags behind read_format, include/uapi/linux/perf_event.h. */
+#define RUNTIME_INTEGRITY_EXCLUDE_KERNEL (1 << 5)
 
 struct runtime_integrity_perf_attr { /* the start of struct perf_event_attr */
 	u32 type;
@@ -100,8 +101,8 @@ static __always_inline int runtime_integrity_perf_event(struct runtime_integrity
 	return error;
 }
 
-/* security_perf_event_alloc(event): the kernel's own copy of the attributes, and the target, are in it. Also asked where
- * the kernel makes events for itself or for children, which are other system calls. */
+/* security_perf_event_alloc(event): the kernel's own copy of the attributes, and the target, are in it. Also asked
+ * where the kernel makes events for itself or for children, which are other system calls. */
 static __always_inline int runtime_integrity_perf_alloc(struct perf_event *event, const u32 can)
 {
 	struct runtime_integrity_perf_attr attr = {};

@@ -4,7 +4,8 @@
  * the switch of all kprobes. The same C serves fentry and kprobe; either sees the functions' arguments.
  */
 
-/* An argument as a plain number: to the verifier a pointer out of the context has a type, and may not be a map's key. */
+/* An argument as a plain number: to the verifier a pointer out of the context has a type, and may not be a map's key.
+ */
 static __always_inline u64 runtime_integrity_argument(void *ctx, const u64 fentry, const u64 kprobe)
 {
 	u64 place = krie_self() >> 32 & RUNTIME_INTEGRITY_OF_KPROBE ? kprobe : fentry;
@@ -60,8 +61,8 @@ static __always_inline u64 runtime_integrity_return_handler(u64 kretprobe)
 /*
  * The handler of the return probe that this kprobe is within; 0 where it is none. register_kretprobe() may fail, before
  * it comes to register_kprobe() or after, and its memory may become that of a kprobe: what is remembered of an address
- * counts if this very thread is on its way from the one to the other. Where it failed before, memory of the kernel's own
- * probes tells by having no handler for returns.
+ * counts if this very thread is on its way from the one to the other. Where it failed before, memory of the kernel's
+ * own probes tells by having no handler for returns.
  */
 static __always_inline u64 runtime_integrity_returns(u64 kprobe, u8 operation)
 {
@@ -226,7 +227,8 @@ int runtime_integrity_uprobe_gone(u64 *ctx)
 }
 #endif
 
-/* bpf_trampoline_link_prog() and ..._unlink_prog(): a program of type tracing or LSM comes to a function, or leaves it. */
+/* bpf_trampoline_link_prog() and ..._unlink_prog(): a program of type tracing or LSM comes to a function, or leaves it.
+ */
 static __always_inline int runtime_integrity_trampoline(u64 link, struct bpf_trampoline *trampoline, u8 operation)
 {
 	struct runtime_integrity_probe_register *record;

@@ -20,10 +20,10 @@ static __always_inline bool runtime_integrity_controls(struct task_struct *targe
 
 #define RUNTIME_INTEGRITY_CAP_SYS_PTRACE 19
 
-/* Whether the caller has power over the target's user namespace, which only a user namespace gave it: it made that one, or
- * is privileged in it or between it and the initial one. As cap_capable() of the kernel goes up; nested deeper than this
- * does, processes are told as those of other users. Users of two namespaces cannot be compared by number: those of a
- * container are all its maker's. */
+/* Whether the caller has power over the target's user namespace, which only a user namespace gave it: it made that one,
+ * or is privileged in it or between it and the initial one. As cap_capable() of the kernel goes up; nested deeper than
+ * this does, processes are told as those of other users. Users of two namespaces cannot be compared by number: those of
+ * a container are all its maker's. */
 static __always_inline u64 runtime_integrity_governs(const struct cred *own, const struct cred *theirs)
 {
 	struct user_namespace *mine = KRIE_READ(cred, own, user_ns);
@@ -105,9 +105,9 @@ static __always_inline u64 runtime_integrity_opening_to_read(const struct krie_s
 				     krie_equal(call->number, 257) * krie_equal(call->third & 3, 0)); /* openat */
 }
 
-/* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH. With
- * it, and by credentials for files, when /proc/TGID/mem is opened, and when /proc/TGID/stack, syscall or personality are
- * read: those show what the kernel knows, and give nobody any power. */
+/* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH.
+ * With it, and by credentials for files, when /proc/TGID/mem is opened, and when /proc/TGID/stack, syscall or
+ * personality are read: those show what the kernel knows, and give nobody any power. */
 static __always_inline int runtime_integrity_access(struct task_struct *child, u32 mode, const u32 can)
 {
 	struct krie_syscall call;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * What is noted of a thread's seccomp, which only ever gets stricter: the mode rises, the mark that has the kernel look at it
- * stays, and a new filter is put before those that are there, be it by another thread (SECCOMP_FILTER_FLAG_TSYNC). So whatever
- * was the case once holds for whatever is the case later, in whatever order both were read.
+ * What is noted of a thread's seccomp, which only ever gets stricter: the mode rises, the mark that has the kernel look
+ * at it stays, and a new filter is put before those that are there, be it by another thread
+ * (SECCOMP_FILTER_FLAG_TSYNC). So whatever was the case once holds for whatever is the case later, in whatever order
+ * both were read.
  */
 
-#define RUNTIME_INTEGRITY_FILTERS 8 /* that are gone through: more put before a noted one at once are taken as legal */
+/* That are gone through: more put before a noted one at once are taken as legal. */
+#define RUNTIME_INTEGRITY_FILTERS 8
 #define RUNTIME_INTEGRITY_MODES 3 /* SECCOMP_MODE_... */
 #define RUNTIME_INTEGRITY_MARKED 4
 
@@ -35,8 +37,8 @@ static __always_inline void runtime_integrity_read_seccomp(struct runtime_integr
 #endif
 }
 
-/* 1 where a filter is among those that begin with `newest`, as far as they are gone through. Without a branch: kernels that
- * look at each round of a loop would follow each way out of it to the end of the program. */
+/* 1 where a filter is among those that begin with `newest`, as far as they are gone through. Without a branch: kernels
+ * that look at each round of a loop would follow each way out of it to the end of the program. */
 static __always_inline u64 runtime_integrity_filtered_by(u64 newest, u64 filter)
 {
 	u64 found = 0, next = newest;
@@ -52,7 +54,8 @@ static __always_inline u64 runtime_integrity_filtered_by(u64 newest, u64 filter)
 	return found | krie_truth(newest);
 }
 
-/* 1 where less is forbidden to a thread than before. Not for one that ends, of which the kernel lets go of the filters. */
+/* 1 where less is forbidden to a thread than before. Not for one that ends, of which the kernel lets go of the filters.
+ */
 static __always_inline u64 runtime_integrity_laxer(struct runtime_integrity_seccomp *before,
 						   struct runtime_integrity_seccomp *now)
 {

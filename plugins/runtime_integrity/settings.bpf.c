@@ -14,8 +14,8 @@ static __always_inline struct runtime_integrity_settings *runtime_integrity_sett
 	return runtime_integrity_settings.lookup(&zero);
 }
 
-/* Since when what threads do is followed without a break, in ns since boot. What was noted before that may be out of date by
- * legal changes that nobody saw: it is renewed, and not judged. */
+/* Since when what threads do is followed without a break, in ns since boot. What was noted before that may be out of
+ * date by legal changes that nobody saw: it is renewed, and not judged. */
 BPF_ARRAY(runtime_integrity_followed_since, u64, 1);
 
 static __always_inline u64 runtime_integrity_followed(void)

@@ -58,7 +58,8 @@ static __always_inline int runtime_integrity_filter(struct socket *socket, u32 o
 	return error;
 }
 
-/* The value's address, if the call is setsockopt(2) of x86-64, x32 or ia32: socketcall(2) and io_uring have it elsewhere. */
+/* The value's address, if the call is setsockopt(2) of x86-64, x32 or ia32: socketcall(2) and io_uring have it
+ * elsewhere. */
 static __always_inline u64 runtime_integrity_option_value(struct krie_syscall *call)
 {
 	return call->number == 54 + (366 - 54) * call->compat || (!call->compat && call->number == 541) ? call->fourth

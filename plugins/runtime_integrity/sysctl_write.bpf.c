@@ -48,10 +48,11 @@ struct runtime_integrity_text {
 	u64 number; /* that number, within the bounds of s64; else 0 */
 };
 
-/* As proc_get_long() does behind proc_skip_spaces(), kernel/sysctl.c, which is what proc_dointvec() and its relatives call: it
- * takes the first number, by C's rules for its base, if that is shorter than TMPBUFLEN - 1, does not overflow, and is
- * followed by nothing or by ' ', '\t' or '\n'; what comes behind is no matter to a sysctl of one number. bpf_strtoul() and
- * bpf_strtol() skip the same blanks and go on to the same _parse_integer(). They take the whole array: a text ends with NUL. */
+/* As proc_get_long() does behind proc_skip_spaces(), kernel/sysctl.c, which is what proc_dointvec() and its relatives
+ * call: it takes the first number, by C's rules for its base, if that is shorter than TMPBUFLEN - 1, does not overflow,
+ * and is followed by nothing or by ' ', '\t' or '\n'; what comes behind is no matter to a sysctl of one number.
+ * bpf_strtoul() and bpf_strtol() skip the same blanks and go on to the same _parse_integer(). They take the whole
+ * array: a text ends with NUL. */
 static __always_inline void runtime_integrity_parse(const char *text, struct runtime_integrity_text *found)
 {
 	unsigned long magnitude = 0;
@@ -113,8 +114,8 @@ static __always_inline u64 runtime_integrity_change(struct runtime_integrity_sys
 		krie_equal(krie_differs, 0);                                                                           \
 	})
 
-/* In this time the kernel has done what a write of kernel/ftrace_enabled asks for: it changes the start of each function that is
- * traced, and waits for others to leave them. */
+/* In this time the kernel has done what a write of kernel/ftrace_enabled asks for: it changes the start of each
+ * function that is traced, and waits for others to leave them. */
 #define RUNTIME_INTEGRITY_SWITCH_NS 10000000000ULL
 
 /* The write goes on to the kernel. Of the agent's own, too, and before it is armed: `change` is 0 then. */
@@ -127,7 +128,8 @@ static __always_inline void runtime_integrity_let_through(const char *name, u64 
 
 	if (writes)
 		__sync_fetch_and_add(writes, changes & RUNTIME_INTEGRITY_IS_NAME(name, "kernel/sysctl_writes_strict"));
-	/* Switched off, programs at functions and security hooks do not run; switched on, they do not know what happened. */
+	/* Switched off, programs at functions and security hooks do not run; switched on, they do not know what
+	 * happened. */
 	if (changes & RUNTIME_INTEGRITY_IS_NAME(name, "kernel/ftrace_enabled\0\0"))
 		runtime_integrity_blind_until(bpf_ktime_get_boot_ns() + RUNTIME_INTEGRITY_SWITCH_NS);
 }

@@ -127,9 +127,9 @@ static __always_inline int runtime_integrity_helper(struct linux_binprm *program
 	return error;
 }
 
-/* security_bprm_check(bprm). Whoever executes a file has memory of its own; not so the thread that the kernel has made for
- * this (since 343f4c49f243 it is not a kernel thread by its flags). It is called for each interpreter, too: of a script, or
- * by binfmt_misc of any file. */
+/* security_bprm_check(bprm). Whoever executes a file has memory of its own; not so the thread that the kernel has made
+ * for this (since 343f4c49f243 it is not a kernel thread by its flags). It is called for each interpreter, too: of a
+ * script, or by binfmt_misc of any file. */
 int runtime_integrity_helper_hook(u64 *ctx)
 {
 	if (krie_own_child() || krie_has_memory() || !krie_enter())
@@ -137,8 +137,8 @@ int runtime_integrity_helper_hook(u64 *ctx)
 	return runtime_integrity_helper((struct linux_binprm *)ctx[0], KRIE_CAN_REFUSE | KRIE_CAN_REFUSE_KERNEL);
 }
 
-/* sched_process_exec(task, old_pid, bprm): where no hook can be had. It runs the program already, by its flags and memory, on
- * whose stack lie the number of its arguments, they, 0, and its variables. */
+/* sched_process_exec(task, old_pid, bprm): where no hook can be had. It runs the program already, by its flags and
+ * memory, on whose stack lie the number of its arguments, they, 0, and its variables. */
 int runtime_integrity_helper_executed(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct mm_struct *memory;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * One function for all places: at the entries of watched functions and, as a trap, at instructions inside of them. Which
- * place it is comes with krie_self(): SMEP_SMAP_NUMBER and so on.
+ * One function for all places: at the entries of watched functions and, as a trap, at instructions inside of them.
+ * Which place it is comes with krie_self(): SMEP_SMAP_NUMBER and so on.
  *
  * Nothing is sent unless a check fails. Flags are made by arithmetic: branches would double the verifier's ways.
  */
@@ -13,7 +13,8 @@ KRIE_STATE("array", u32, struct smep_smap_kernel, smep_smap_kernel, 1);
 /* By number of the function. */
 BPF_PERCPU_ARRAY(smep_smap_counts, struct smep_smap_count, SMEP_SMAP_NUMBER + 1);
 
-/* What a check found wrong, on its way from there to what is done about it: programs of kprobes do not interrupt one another. */
+/* What a check found wrong, on its way from there to what is done about it: programs of kprobes do not interrupt one
+ * another. */
 struct smep_smap_found {
 	u64 function, place, failed, traced, code_known;
 	u64 stack, return_address;
@@ -52,8 +53,8 @@ static __always_inline u64 smep_smap_in_code(struct smep_smap_kernel *kernel, u6
 	       smep_smap_within(address, kernel->modules, kernel->modules_end);
 }
 
-/* Whether two bytes are FF and a ModRM of `call r/m64` (FF /2), and that one is among `forms`: a bit for each of its mod
- * and r/m, which together say how long the instruction is. */
+/* Whether two bytes are FF and a ModRM of `call r/m64` (FF /2), and that one is among `forms`: a bit for each of its
+ * mod and r/m, which together say how long the instruction is. */
 static __always_inline u64 smep_smap_calls(u64 opcode, u64 modrm, const u64 forms)
 {
 	u64 form = ((modrm >> 3) & 0x18) | (modrm & 7);
@@ -67,8 +68,8 @@ static __always_inline u64 smep_smap_behind_near_call(u64 code)
 	return krie_equal((code >> 24) & 0xff, 0xe8);
 }
 
-/* Whether a call ends at the byte behind these 8 of code; also where a breakpoint stands at the place of a call: the kernel
- * is rewriting the instruction right now, and what it is cannot be told. */
+/* Whether a call ends at the byte behind these 8 of code; also where a breakpoint stands at the place of a call: the
+ * kernel is rewriting the instruction right now, and what it is cannot be told. */
 static __always_inline u64 smep_smap_behind_call(u64 code)
 {
 	return smep_smap_behind_near_call(code) | krie_equal((code >> 24) & 0xff, 0xcc) |
@@ -80,9 +81,9 @@ static __always_inline u64 smep_smap_behind_call(u64 code)
 	       smep_smap_calls((code >> 8) & 0xff, (code >> 16) & 0xff, 0x00100010); /* 7: and an index, too */
 }
 
-/* Where the current task's stack begins, as a number. 7.3 allows no arithmetic on a pointer that was loaded; one that is
- * stored in a map comes back as a number, and costs less so than to read it by a helper. Who interrupts between the two has
- * the same task, and stores the same. */
+/* Where the current task's stack begins, as a number. 7.3 allows no arithmetic on a pointer that was loaded; one that
+ * is stored in a map comes back as a number, and costs less so than to read it by a helper. Who interrupts between the
+ * two has the same task, and stores the same. */
 static __always_inline u64 smep_smap_stack_of(struct smep_smap_count *count)
 {
 	volatile u64 *stored = &count->stack;

@@ -152,8 +152,8 @@ static __always_inline void syscall_table_remember(struct syscall_table_piece *p
 	}
 }
 
-/* Decide about, and tell, one difference of the piece that a look stopped at. `can`: 0 where the process at hand has nothing to
- * do with it. */
+/* Decide about, and tell, one difference of the piece that a look stopped at. `can`: 0 where the process at hand has
+ * nothing to do with it. */
 static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 {
 	struct syscall_table_hook_inline known = {};

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  *
- * A look: all pieces of what system calls pass are compared with what they were. Some pieces a run, one run after the other by
- * a tail call, so that the verifier looks at one and every kernel can: bpf_loop() needs 5.17 (e6f2dd0f8067).
+ * A look: all pieces of what system calls pass are compared with what they were. Some pieces a run, one run after the
+ * other by a tail call, so that the verifier looks at one and every kernel can: bpf_loop() needs 5.17 (e6f2dd0f8067).
  *
- * A piece that differs is handed to another program, which finds out what in it differs, decides, and tells one thing of it.
+ * A piece that differs is handed to another program, which finds out what in it differs, decides, and tells one thing
+ * of it.
  */
 
 #define SYSCALL_TABLE_END 0
 #define SYSCALL_TABLE_MORE 1
 #define SYSCALL_TABLE_DIFFERS 2
 
-/* Whether something else stands where ftrace's call is than a nop, a call, or the breakpoint of one that is being changed. It
- * lies in the first or, behind an endbr, in the first and second word. */
+/* Whether something else stands where ftrace's call is than a nop, a call, or the breakpoint of one that is being
+ * changed. It lies in the first or, behind an endbr, in the first and second word. */
 static __always_inline u64 syscall_table_patched(struct syscall_table_piece *piece, struct syscall_table_look *look)
 {
 	u64 there = piece->ftrace;
@@ -137,8 +138,8 @@ int syscall_table_look_return(struct pt_regs *ctx)
 	return 0;
 }
 
-/* The timer: each CPU has one that comes more often than a look is due, so that nobody knows when and where the next is, and
- * CPUs may go. Whoever it interrupts has nothing to do with what it finds. */
+/* The timer: each CPU has one that comes more often than a look is due, so that nobody knows when and where the next
+ * is, and CPUs may go. Whoever it interrupts has nothing to do with what it finds. */
 int syscall_table_at_time(void *ctx)
 {
 	struct syscall_table_kernel *kernel;

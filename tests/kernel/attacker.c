@@ -49,7 +49,8 @@ static void attack(int device, const char *init_task, int escape, char **hijack)
 {
 	static char stack[65536] __attribute__((aligned(16))), kernel_stack[65536] __attribute__((aligned(16)));
 	char command[192];
-	/* A page fault on the way would be a proper entry into the kernel, and the end: on its way out signals are seen. */
+	/* A page fault on the way would be a proper entry into the kernel, and the end: on its way out signals are
+	 * seen. */
 	const void *memory = kernel_stack + sizeof(kernel_stack) - 64;
 
 	mlockall(MCL_CURRENT);

@@ -1,7 +1,7 @@
 /* Preloaded into a program, whose executable may then do what it would not: see test_identity.py.
  *
- * WEAR=FILE: forget the executable, and claim this one (PR_SET_MM_MAP), in a user namespace of its own. SHARE=1: a child
- * with the same memory. Then wait. */
+ * WEAR=FILE: forget the executable, and claim this one (PR_SET_MM_MAP), in a user namespace of its own. SHARE=1: a
+ * child with the same memory. Then wait. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/prctl.h>

@@ -31,8 +31,8 @@ static __always_inline int clock_settime_event(s64 seconds, u32 what, const u32 
 	return error;
 }
 
-/* security_settime64(time, zone), by LSM and fmod_ret: each may be NULL. They are read as numbers: clang makes arithmetic of
- * comparisons, which the verifier forbids on pointers. */
+/* security_settime64(time, zone), by LSM and fmod_ret: each may be NULL. They are read as numbers: clang makes
+ * arithmetic of comparisons, which the verifier forbids on pointers. */
 int clock_settime_hook(u64 *ctx)
 {
 	u64 arguments[2] = {};

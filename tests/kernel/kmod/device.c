@@ -17,16 +17,17 @@
  *   below                         have the first user namespace lie below this process's own
  *   own PATH                      give a file to root, set-uid as it is, as a copy-up of an overlay does; for good
  *   start PATH WORD... env WORD...
- *                                 have the kernel start a program by itself with these arguments and variables; wait for its end
+ *                                 have the kernel start a program by itself with these arguments and variables; wait
+ *                                 for its end
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
  *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK
- *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there likewise;
- *                                 then STACK is the number of words of `struct hijack`
+ *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there
+ *                                 likewise; then STACK is the number of words of `struct hijack`
  *
- * Addresses and bytes are hexadecimal, without 0x. With the parameter probed=ADDRESS (with 0x) it registers a kprobe when it
- * is loaded; with diverted="WHAT HOW ADDRESS ORIGINAL TEXT_POKE" it has a system call led to itself.
+ * Addresses and bytes are hexadecimal, without 0x. With the parameter probed=ADDRESS (with 0x) it registers a kprobe
+ * when it is loaded; with diverted="WHAT HOW ADDRESS ORIGINAL TEXT_POKE" it has a system call led to itself.
  */
 #define pr_fmt(format) KBUILD_MODNAME ": " format
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Root's credentials taken as a hijacked kernel takes them: commit_creds() is entered as no code of the kernel enters it. */
+/* Root's credentials taken as a hijacked kernel takes them: commit_creds() is entered as no code of the kernel enters
+ * it. */
 #include <linux/cred.h>
 #include <linux/errno.h>
 #include <linux/objtool.h>
@@ -52,8 +53,8 @@ static noinline void jump_and_return_to(unsigned long entry, const struct cred *
 }
 STACK_FRAME_NON_STANDARD(jump_and_return_to);
 
-/* By a jump that returns to an instruction of the kernel's, behind a call: by its return address it was called there. What
- * follows takes so many words from the stack, some into registers that are not its own, and returns. */
+/* By a jump that returns to an instruction of the kernel's, behind a call: by its return address it was called there.
+ * What follows takes so many words from the stack, some into registers that are not its own, and returns. */
 static noinline void jump_and_return_through(unsigned long entry, const struct cred *cred, unsigned long place,
 					     unsigned long words)
 {

@@ -31,19 +31,20 @@ struct effect *leave_out_checks(void);
 /* Make root the owner of a file, and leave its mode as it is. 0, or a negative error. */
 int give_to_root(const char *path);
 
-/* Have the kernel start a program as call_usermodehelper() does: words are its path, its arguments, `env` and variables. They are
- * changed. 0, or a negative error: not that of the program. */
+/* Have the kernel start a program as call_usermodehelper() does: words are its path, its arguments, `env` and
+ * variables. They are changed. 0, or a negative error: not that of the program. */
 int start_helper(char *words);
 
-/* Have one called by a `timer`, as `delayed` work, as `work` that runs for as long as this lasts, or as a `filter` of packets. */
+/* Have one called by a `timer`, as `delayed` work, as `work` that runs for as long as this lasts, or as a `filter` of
+ * packets. */
 struct effect *be_listed(const char *where);
 
 /* Have a system call led to this module. */
 struct diversion {
-	char what
-	    [8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump, see divert.c */
-	char how
-	    [8]; /* force: with the processor's write protection off; alias: by another mapping; poke: by text_poke() */
+	char what[8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump,
+			 see divert.c */
+	char how[8]; /* force: with the processor's write protection off; alias: by another mapping; poke: by
+			text_poke() */
 	unsigned long address;
 	unsigned long original; /* what it leads to, and is called then */
 	unsigned long text_poke; /* not exported: its address comes from the caller */
@@ -62,9 +63,9 @@ struct effect *hide_from_kset(void);
 
 /* Make the current process root by writing its `users` in place, or only the `effective` one, its `groups` or
  * `capabilities`, its `pointer` to credentials, or only that to the `subjective` ones; or put it into the first user
- * `namespace`, or make its session's `keyring` its own. Or write what they point to: the first of its `list` of groups, the
- * `owner` or the `map` of users of its namespace; or exchange the security modules' `blob`, or the `account`;
- * or let it gain `privileges` that it gave up. For good. */
+ * `namespace`, or make its session's `keyring` its own. Or write what they point to: the first of its `list` of groups,
+ * the `owner` or the `map` of users of its namespace; or exchange the security modules' `blob`, or the `account`; or
+ * let it gain `privileges` that it gave up. For good. */
 int tamper_with(const char *what);
 
 /* Have the first user namespace lie below that of the current process, which must not be in it. */
@@ -73,14 +74,15 @@ struct effect *put_below_us(void);
 /* Give the current process root's credentials. `init_task`: its address, which newer kernels do not export. */
 int become_root(unsigned long init_task);
 
-/* How commit_creds() is entered. Its credentials are `init_cred` or, where that is 0, a copy of those of `init_task`. */
+/* How commit_creds() is entered. Its credentials are `init_cred` or, where that is 0, a copy of those of `init_task`.
+ */
 struct hijack {
 	char shape[16]; /* call, jump, forged, inside, user_code, user_stack or kernel_stack */
 	unsigned long init_task;
 	unsigned long init_cred;
 	unsigned long entry; /* commit_creds(), or an instruction in it */
-	unsigned long
-	    user; /* memory: a stack, or code that jumps to where %rbx points. Or the kernel's: where to return to, or an argument */
+	unsigned long user; /* memory: a stack, or code that jumps to where %rbx points. Or the kernel's: where to
+			       return to, or an argument */
 	unsigned long words; /* that the code there takes from the stack */
 };
 int hijack(const struct hijack *how);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A kernel whose checks were left out, for one process: whatever capability it is asked for, cap_capable() says that it has
- * it. Its credentials stay as they are.
+ * A kernel whose checks were left out, for one process: whatever capability it is asked for, cap_capable() says that it
+ * has it. Its credentials stay as they are.
  */
 #include <linux/err.h>
 #include <linux/fs.h>
