@@ -84,13 +84,15 @@ static __always_inline u64 runtime_integrity_sum_of_groups(u64 factor, struct gr
 	return sum;
 }
 
-/* Of a map that nobody has written yet, 0. How many entries it has is written last, and so read first. */
+/* Of a map that nobody has written yet, 0. How many entries it has is written last, and so read first; it lies in front
+ * of them or behind, and all five take 60 bytes. */
 static __always_inline u64 runtime_integrity_sum_of_map(u64 factor, void *map)
 {
 	u64 entries = KRIE_READ(uid_gid_map, map, nr_extents);
-	u64 sum = runtime_integrity_sum(entries, factor, map, RUNTIME_INTEGRITY_SUMMED);
+	void *first = KRIE_ADDRESS(uid_gid_map, map, extent);
+	u64 sum = runtime_integrity_sum(entries, factor, first, RUNTIME_INTEGRITY_SUMMED);
 
-	sum = runtime_integrity_sum(sum, factor, map + RUNTIME_INTEGRITY_SUMMED, RUNTIME_INTEGRITY_SUMMED);
+	sum = runtime_integrity_sum(sum, factor, first + RUNTIME_INTEGRITY_SUMMED, RUNTIME_INTEGRITY_SUMMED);
 	return (sum | 1ULL << 32) * krie_truth(entries);
 }
 

@@ -27,12 +27,27 @@ IN_NAMESPACE = "assert not libc.unshare(0x10000000)"  # CLONE_NEWUSER
 MAPPED = (
     f'{IN_NAMESPACE}\nfile = os.open("/proc/self/uid_map", os.O_WRONLY); os.write(file, b"0 0 1"); libc.prctl(8, 1)'
 )
+FIVE_MAPPED = f"""
+import mmap, time
+memory = mmap.mmap(-1, 1)
+child = os.fork()
+if not child:
+    while not memory[0]:
+        time.sleep(0.01)
+    file = os.open(f"/proc/{{os.getppid()}}/uid_map", os.O_WRONLY)
+    os._exit(os.write(file, b"0 0 1\\n1 1 1\\n2 2 1\\n3 3 1\\n4 4 1\\n") and 0)
+{IN_NAMESPACE}
+memory[0] = 1
+os.waitpid(child, 0)
+libc.prctl(8, 1)
+"""
 GIVEN_UP = "libc.prctl(38, 1, 0, 0, 0); libc.prctl(8, 1, 0, 0, 0)"  # PR_SET_NO_NEW_PRIVS, and then it is compared
 CONTENTS = {
     "tamper list": ("os.setgroups([65533, 65534])" + NOBODY, "group_list"),
     "tamper highest bits": ("os.setgroups(range(65530, 65534))" + NOBODY, "group_list"),
     "tamper owner": (IN_NAMESPACE, "namespace_content"),
     "tamper map": (MAPPED, "namespace_content"),
+    "tamper last map": (FIVE_MAPPED, "namespace_content"),
     "tamper blob": (NOBODY, "security"),
     "tamper account": (NOBODY, "charged"),
     "tamper privileges": (GIVEN_UP, "no_new_privs"),

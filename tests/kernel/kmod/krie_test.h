@@ -64,8 +64,8 @@ struct effect *hide_from_kset(void);
 /* Make the current process root by writing its `users` in place, or only the `effective` one, its `groups` or
  * `capabilities`, its `pointer` to credentials, or only that to the `subjective` ones; or put it into the first user
  * `namespace`, or make its session's `keyring` its own. Or write what they point to: the first of its `list` of groups,
- * the `owner` or the `map` of users of its namespace; or exchange the security modules' `blob`, or the `account`; or
- * let it gain `privileges` that it gave up. For good. */
+ * the `owner`, the `map` of users, or the `last map` of five, of its namespace; or exchange the security modules'
+ * `blob`, or the `account`; or let it gain `privileges` that it gave up. For good. */
 int tamper_with(const char *what);
 
 /* Have the first user namespace lie below that of the current process, which must not be in it. */

@@ -59,6 +59,8 @@ static int tamper_with_contents(struct cred *cred, const char *what)
 		cred->user_ns->owner = KUIDT_INIT(12345);
 	} else if (!strcmp(what, "map") && cred->user_ns != &init_user_ns) {
 		cred->user_ns->uid_map.extent[0].count = 65536;
+	} else if (!strcmp(what, "last map") && cred->user_ns->uid_map.nr_extents == 5) {
+		cred->user_ns->uid_map.extent[4].count = 65536;
 	} else if (!strcmp(what, "privileges")) {
 		clear_bit(PFA_NO_NEW_PRIVS, &current->atomic_flags);
 	} else if (!strcmp(what, "blob")) {
