@@ -23,7 +23,8 @@
 #define RUNTIME_INTEGRITY_NESTING 3 /* namespaces that are gone up from the initial one, where it has any above */
 
 struct runtime_integrity_creds {
-	u64 start_time; /* of the thread: the memory of a task is used again */
+	u64 start_time; /* of the process, since de_thread() gives an exec'ing thread that of its leader: the memory of
+			 * a task is used again */
 	u64 noted; /* when, in ns since boot; 0: before sums could be made; of what is older than
 		    * runtime_integrity_followed(), nothing is judged */
 	u64 cred; /* address of the credentials */
@@ -171,7 +172,7 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 	u32 zero = 0;
 	u64 *unfollowed;
 
-	creds->start_time = KRIE_READ(task_struct, task, start_boottime);
+	creds->start_time = krie_start_time(task);
 	creds->noted = bpf_ktime_get_boot_ns() * krie_truth(creds->noted);
 	if (!runtime_integrity_shadow.update(&key, creds))
 		return;

@@ -13,8 +13,10 @@
 /* Whether what was noted is the current thread's, and nothing has passed unseen since. */
 static __always_inline bool runtime_integrity_holds(struct runtime_integrity_creds *noted)
 {
+	struct task_struct *leader = KRIE_LOAD(task_struct, krie_current_btf(), group_leader);
+
 	return noted && noted->noted && noted->noted >= runtime_integrity_followed() &&
-	       noted->start_time == KRIE_LOAD(task_struct, krie_current_btf(), start_boottime);
+	       noted->start_time == KRIE_LOAD(task_struct, leader, start_boottime);
 }
 
 #define RUNTIME_INTEGRITY_CALL 0xe8
