@@ -58,15 +58,14 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	ends = KRIE_READ(task_struct, task, flags) & RUNTIME_INTEGRITY_PF_EXITING;
 	learn = !ends;
 	if (runtime_integrity_holds(before)) {
-		changed = runtime_integrity_differs(before, now) |
-			  krie_truth(before->cred ^ now->cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER |
-			  runtime_integrity_other_blob(before, now) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECURITY |
-			  (now->owns & ~before->told_owns) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_INITIAL_NAMESPACE |
-			  own * krie_truth(now->cred ^ acting) * krie_truth(before->told ^ (u32)acting) *
-			      RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
-		if (!ends)
-			changed |= runtime_integrity_laxer(&before->seccomp, &now->seccomp) *
-				   RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECCOMP;
+		changed = runtime_integrity_differs(before, now);
+		changed |= runtime_integrity_laxer(&before->seccomp, &now->seccomp) *
+			   RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECCOMP;
+		changed |= krie_truth(before->cred ^ now->cred) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_POINTER |
+			   runtime_integrity_other_blob(before, now) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECURITY |
+			   (now->owns & ~before->told_owns) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_INITIAL_NAMESPACE |
+			   own * krie_truth(now->cred ^ acting) * krie_truth(before->told ^ (u32)acting) *
+			       RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SUBJECTIVE;
 		learn = runtime_integrity_settled(before, now); /* from now on it stays */
 	}
 	if (changed && runtime_integrity_commits_unseen()) {
@@ -76,7 +75,7 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	}
 	if (!changed) {
 		if (learn)
-			runtime_integrity_follow(task, now);
+			runtime_integrity_follow(krie_current(), now); /* asked for again: the stack is full */
 		return 0;
 	}
 	known.changed = changed;
@@ -85,7 +84,7 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	known.euid_now = now->words[4];
 	now->told_owns = now->owns;
 	now->told = acting; /* and everything is told once */
-	runtime_integrity_follow(task, now);
+	runtime_integrity_follow(krie_current(), now);
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);

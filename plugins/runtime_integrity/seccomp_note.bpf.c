@@ -54,7 +54,8 @@ static __always_inline u64 runtime_integrity_filtered_by(u64 newest, u64 filter)
 	return found | krie_truth(newest);
 }
 
-/* 1 where less is forbidden to a thread than before. Not for one that ends, of which the kernel lets go of the filters.
+/* 1 where less is forbidden to a thread than before. Of one that ends the kernel lets go of the filters, and of nothing
+ * else: by mode and mark everything is forbidden then (seccomp_run_filters()), so that those before are taken to stay.
  */
 static __always_inline u64 runtime_integrity_laxer(struct runtime_integrity_seccomp *before,
 						   struct runtime_integrity_seccomp *now)
@@ -63,8 +64,10 @@ static __always_inline u64 runtime_integrity_laxer(struct runtime_integrity_secc
 	u64 unmarked = krie_truth(before->mode & ~now->mode & RUNTIME_INTEGRITY_MARKED);
 	u64 dropped = before->spare; /* 0, which the verifier does not know: it need not follow both ways on */
 
-	if (before->filter && now->filter != before->filter)
+	if (before->filter && now->filter != before->filter) {
+		now->filter |= before->filter & (krie_truth(now->filter) - 1);
 		dropped = 1 - runtime_integrity_filtered_by(now->filter, before->filter);
+	}
 	return lower | unmarked | dropped;
 }
 
