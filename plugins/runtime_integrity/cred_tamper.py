@@ -20,8 +20,9 @@ What seccomp forbids a thread is noted and compared at the same places: it only 
 
 Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
 renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when commit_creds() begins with a
-call again (which is looked at before anybody is judged), when a canary arrives again, and when the kernel has left out
-runs of both programs that see commits; the last two are known at the next look only.
+call again (which is looked at before anybody is judged), when a canary arrives again, when programs that somebody
+disarmed are armed again, and when the kernel has left out runs of both programs that see commits; the canary and the
+last are known at the next look only.
 """
 
 from __future__ import annotations

@@ -4,12 +4,16 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from krie.agent.admin import ask
 from krie.kernel import bpf
 from krie.testing.agent import Line, RunningAgent
+from krie.testing.patience import wait_for
+from krie.testing.victims import Victims
 
 from . import own_bpf
 from .descriptors import descriptions
@@ -87,3 +91,45 @@ def test_who_stops_records_does_so_for_a_second(observing: RunningAgent) -> None
         assert bpf.lookup(state, bytes(4), 8) == struct.pack("=II", observing.process.pid, 1)
     finally:
         os.close(state)
+
+
+CHANGES_MEANWHILE = """
+import time
+def hear(word):
+    while not os.path.exists(f"{sys.argv[1]}/{word}"):
+        time.sleep(0.01)
+theirs, mine = os.pipe()
+child = os.fork()
+if not child:
+    os.read(theirs, 1)
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    os.read(theirs, 1)
+    os._exit(libc.prctl(8, 0, 0, 0, 0))  # which is compared
+open(f"{sys.argv[1]}/born", "w").close()
+for word in ("disarmed", "armed"):
+    hear(word)
+    os.write(mine, b".")
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.needs("fentry", "fmod_ret")
+def test_who_changed_legally_in_that_second_is_not_told(
+    observing: RunningAgent, victims: Victims, tmp_path: Path
+) -> None:
+    state = map_of(observing, "krie_agent")
+    armed, disarmed = (struct.pack("=II", observing.process.pid, each) for each in (1, 0))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            said = pool.submit(victims.run, CHANGES_MEANWHILE, str(tmp_path))
+            wait_for((tmp_path / "born").exists)
+            bpf.update(state, bytes(4), disarmed)
+            (tmp_path / "disarmed").touch()
+            wait_for(lambda: bpf.lookup(state, bytes(4), 8) == armed)
+            (tmp_path / "armed").touch()
+            assert said.result().stdout == "0\n"
+    finally:
+        os.close(state)
+    observing.settle()
+    assert observing.lines("runtime_integrity.cred_tamper", victims.mine) == []
