@@ -132,156 +132,175 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 	if (!krie_enter()) {
 		runtime_integrity_commit_untold();
 		return 0;
-		noted = runtime_integrity_shadow.lookup(&task);
-		if (runtime_integrity_holds(noted)) {
-			if (noted->cred == (u64)new)
-				return 0;
-			runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT,
-						     KRIE_CAN_KILL, 1);
-		}
-		runtime_integrity_read_creds(&creds, krie_current(), new);
-		runtime_integrity_follow(krie_current(), &creds);
+	}
+	noted = runtime_integrity_shadow.lookup(&task);
+	if (runtime_integrity_holds(noted)) {
+		if (noted->cred == (u64)new)
+			return 0;
+		runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL, 1);
+	}
+	runtime_integrity_read_creds(&creds, krie_current(), new);
+	runtime_integrity_follow(krie_current(), &creds);
+	return 0;
+}
+
+int runtime_integrity_commit_fentry(u64 *ctx)
+{
+	return runtime_integrity_commit((const struct cred *)ctx[0]);
+}
+
+int runtime_integrity_commit_again(u64 *ctx)
+{
+	return runtime_integrity_commit((const struct cred *)ctx[0]);
+}
+
+/* security_prepare_creds(new, old, flags): credentials are copied, to be changed or for a child. All that changes a
+ * thread's own begins here, and so do fork and exec; who is refused is told that there is no memory. */
+int runtime_integrity_cred_prepare_hook(u64 *ctx)
+{
+	if (!krie_enter())
 		return 0;
-	}
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_PREPARE,
+					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 0);
+}
 
-	int runtime_integrity_commit_fentry(u64 * ctx)
-	{
-		return runtime_integrity_commit((const struct cred *)ctx[0]);
-	}
-
-	int runtime_integrity_commit_again(u64 * ctx)
-	{
-		return runtime_integrity_commit((const struct cred *)ctx[0]);
-	}
-
-	/* security_prepare_creds(new, old, flags): credentials are copied, to be changed or for a child. All that
-	 * changes a thread's own begins here, and so do fork and exec; who is refused is told that there is no memory.
-	 */
-	int runtime_integrity_cred_prepare_hook(u64 * ctx)
-	{
-		if (!krie_enter())
-			return 0;
-		return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_PREPARE,
-						 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 0);
-	}
-
-	/* security_bprm_check(bprm) */
-	int runtime_integrity_cred_exec_hook(u64 * ctx)
-	{
-		if (krie_own_child() || !krie_enter())
-			return 0;
-		return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_EXEC,
-						 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
-	}
-
-	/* security_task_fix_setuid(new, old, flags) */
-	int runtime_integrity_cred_setuid_hook(u64 * ctx)
-	{
-		if (!krie_enter())
-			return 0;
-		return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_SETUID,
-						 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
-	}
-
-	/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted. What forbids less than
-	 * before stays for the next comparison to tell. */
-	int runtime_integrity_seccomp_set(struct pt_regs * ctx)
-	{
-		u64 task = (u64)krie_current();
-		struct runtime_integrity_creds *noted;
-		struct runtime_integrity_seccomp now;
-
-		if (!krie_enter())
-			return 0;
-		noted = runtime_integrity_shadow.lookup(&task);
-		if (!runtime_integrity_holds(noted))
-			return 0;
-		runtime_integrity_read_seccomp(&now, krie_current());
-		if (!runtime_integrity_laxer(&noted->seccomp, &now))
-			noted->seccomp = now;
+/* security_bprm_check(bprm) */
+int runtime_integrity_cred_exec_hook(u64 *ctx)
+{
+	if (krie_own_child() || !krie_enter())
 		return 0;
-	}
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_EXEC, KRIE_CAN_REFUSE | KRIE_CAN_KILL,
+					 1);
+}
 
-	/* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed.
-	 * Nothing runs where files are only read: a program at security_file_open(), even an empty one, makes each open
-	 * 2 % dearer. */
-	static __always_inline int runtime_integrity_cred_write(struct vfsmount * mount)
-	{
-		u64 own = 0;
+/* security_task_fix_setuid(new, old, flags) */
+int runtime_integrity_cred_setuid_hook(u64 *ctx)
+{
+	if (!krie_enter())
+		return 0;
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_SETUID,
+					 KRIE_CAN_REFUSE | KRIE_CAN_KILL, 1);
+}
 
-		if (!krie_enter())
-			return 0;
-		if (runtime_integrity_acts_by_others())
-			own = runtime_integrity_in_own_name() * runtime_integrity_is_users_mount(mount);
-		return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL, own);
-	}
+/* Behind seccomp(2), and prctl(PR_SET_SECCOMP): what the thread forbade itself is noted. What forbids less than before
+ * stays for the next comparison to tell. */
+int runtime_integrity_seccomp_set(struct pt_regs *ctx)
+{
+	u64 task = (u64)krie_current();
+	struct runtime_integrity_creds *noted;
+	struct runtime_integrity_seccomp now;
 
-	int runtime_integrity_cred_write_access(u64 * ctx)
-	{
-		return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
-	}
+	if (!krie_enter())
+		return 0;
+	noted = runtime_integrity_shadow.lookup(&task);
+	if (!runtime_integrity_holds(noted))
+		return 0;
+	runtime_integrity_read_seccomp(&now, krie_current());
+	if (!runtime_integrity_laxer(&noted->seccomp, &now))
+		noted->seccomp = now;
+	return 0;
+}
 
-	/* __mnt_want_write(mount), until 3e15dcf77b23 */
-	int runtime_integrity_cred_want_write(u64 * ctx)
-	{
-		return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
-	}
+/* mnt_get_write_access(mount): a file is about to be opened for writing, made, renamed, removed or changed. Nothing
+ * runs where files are only read: a program at security_file_open(), even an empty one, makes each open 2 % dearer. */
+static __always_inline int runtime_integrity_cred_write(struct vfsmount *mount)
+{
+	u64 own = 0;
 
-	/* Whether a thread has other than what is legal, wherever its credentials lie. */
-	static __always_inline bool runtime_integrity_gained(struct runtime_integrity_creds * legal,
-							     struct runtime_integrity_creds * now)
-	{
-		return runtime_integrity_differs(legal, now) | runtime_integrity_other_blob(legal, now) |
-		       runtime_integrity_laxer(&legal->seccomp, &now->seccomp);
-	}
+	if (!krie_enter())
+		return 0;
+	if (runtime_integrity_acts_by_others())
+		own = runtime_integrity_in_own_name() * runtime_integrity_is_users_mount(mount);
+	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL, own);
+}
 
-	/* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of
-	 * io_uring's workers (since 3bfe6106693b). Noted is what the child has, which may be other than its maker's
-	 * own, as in a new user namespace, or where io_uring makes a worker in somebody else's name; but of a maker
-	 * whose credentials were tampered with, the child keeps what was legal, so that its own first operation tells.
-	 * So does that of a maker which acts by other credentials than its own: in nobody's name anything but a worker
-	 * of io_uring is made. */
-	int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args * ctx)
-	{
-		u64 maker = (u64)krie_current();
-		struct task_struct *child = (struct task_struct *)ctx->args[0];
-		const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
-		const struct cred *own;
-		struct runtime_integrity_creds creds = {};
-		struct runtime_integrity_creds *legal;
-		u64 acts_by;
-		u32 worker;
+int runtime_integrity_cred_write_access(u64 *ctx)
+{
+	return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
+}
 
-		if (!krie_enter())
-			return 0;
-		runtime_integrity_read_creds(&creds, child, cred);
-		legal = runtime_integrity_shadow.lookup(&maker);
-		if (runtime_integrity_holds(legal) && runtime_integrity_gained(legal, &creds)) {
-			own = KRIE_READ(task_struct, krie_current(), real_cred);
-			acts_by = (u64)KRIE_READ(task_struct, krie_current(), cred);
-			worker = KRIE_READ(task_struct, child, flags) & RUNTIME_INTEGRITY_PF_IO_WORKER;
-			runtime_integrity_read_creds(&creds, krie_current(), own); /* for there is no room for two */
-			if (runtime_integrity_gained(legal, &creds) || (!worker && acts_by != (u64)own)) {
-				creds = *legal;
-				creds.told = creds.told_owns = 0;
-				if (creds.cred != (u64)cred) { /* and not shared, as threads do */
-					creds.cred = (u64)cred;
-					runtime_integrity_take_blob(&creds, cred);
-				}
-			} else {
-				runtime_integrity_read_creds(&creds, child, cred);
+/* __mnt_want_write(mount), until 3e15dcf77b23 */
+int runtime_integrity_cred_want_write(u64 *ctx)
+{
+	return runtime_integrity_cred_write(krie_without_type((void *)ctx[0]));
+}
+
+/* What a thread has that is not legal, wherever its credentials lie. */
+static __always_inline u64 runtime_integrity_gained(struct runtime_integrity_creds *legal,
+						    struct runtime_integrity_creds *now)
+{
+	return runtime_integrity_differs(legal, now) |
+	       runtime_integrity_other_blob(legal, now) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECURITY |
+	       runtime_integrity_laxer(&legal->seccomp, &now->seccomp) * RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECCOMP;
+}
+
+/* Of what a child has gained: all that copy_creds() does not give it. Keyrings of its own, and an account, it may get;
+ * and in a user namespace that is made with it, and so lies right below its maker's, capabilities and securebits. */
+static __always_inline u64 runtime_integrity_not_by_birth(struct runtime_integrity_creds *maker,
+							  struct runtime_integrity_creds *child, u64 gained)
+{
+	const u32 word = RUNTIME_INTEGRITY_WORD(__builtin_offsetof(struct cred, user_ns));
+	void *namespace = (void *)runtime_integrity_noted_pointer(child, word);
+	u64 parent = (u64)KRIE_READ(user_namespace, namespace, parent);
+	u64 made = krie_equal(parent, runtime_integrity_noted_pointer(maker, word));
+
+	return gained &
+	       ~(u64)(RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_KEYRINGS | RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_CHARGED |
+		      made * (RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_USER_NAMESPACE |
+			      RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_CAPABILITIES |
+			      RUNTIME_INTEGRITY_CRED_TAMPER_CHANGED_SECUREBITS));
+}
+
+/* sched_wakeup_new(child): its maker is about to let it run. Not sched_process_fork(), which says nothing of io_uring's
+ * workers (since 3bfe6106693b). Noted is what the child has, which may be other than its maker's own, as in a new user
+ * namespace, or where io_uring makes a worker in somebody else's name; but of a maker whose credentials were tampered
+ * with, the child keeps what was legal, so that its own first operation tells. So does that of a maker which acts by
+ * other credentials than its own: in nobody's name anything but a worker of io_uring is made. And so does one that has
+ * more than it is born with: its maker may be held for long between copy_creds() and here, by the memory that
+ * CLONE_PARENT_SETTID and CLONE_PIDFD name. */
+int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 maker = (u64)krie_current();
+	struct task_struct *child = (struct task_struct *)ctx->args[0];
+	const struct cred *cred = KRIE_READ(task_struct, child, real_cred);
+	const struct cred *own;
+	struct runtime_integrity_creds creds = {};
+	struct runtime_integrity_creds *legal;
+	u64 gained, for_another, illegal;
+	u32 worker;
+
+	if (!krie_enter())
+		return 0;
+	runtime_integrity_read_creds(&creds, child, cred);
+	legal = runtime_integrity_shadow.lookup(&maker);
+	if (runtime_integrity_holds(legal) && (gained = runtime_integrity_gained(legal, &creds))) {
+		own = KRIE_READ(task_struct, krie_current(), real_cred);
+		for_another = krie_truth((u64)KRIE_READ(task_struct, krie_current(), cred) ^ (u64)own);
+		worker = KRIE_READ(task_struct, child, flags) & RUNTIME_INTEGRITY_PF_IO_WORKER;
+		illegal = for_another * (1 - krie_truth(worker)) |
+			  (1 - for_another) * runtime_integrity_not_by_birth(legal, &creds, gained);
+		runtime_integrity_read_creds(&creds, krie_current(), own); /* for there is no room for two */
+		if (runtime_integrity_gained(legal, &creds) | illegal) {
+			creds = *legal;
+			creds.told = creds.told_owns = 0;
+			if (creds.cred != (u64)cred) { /* and not shared, as threads do */
+				creds.cred = (u64)cred;
+				runtime_integrity_take_blob(&creds, cred);
 			}
+		} else {
+			runtime_integrity_read_creds(&creds, child, cred);
 		}
-		runtime_integrity_follow(child, &creds);
-		return 0;
 	}
+	runtime_integrity_follow(child, &creds);
+	return 0;
+}
 
-	/* sched_process_exit(task), of every thread */
-	int runtime_integrity_cred_exit(struct bpf_raw_tracepoint_args * ctx)
-	{
-		u64 task = (u64)krie_current();
+/* sched_process_exit(task), of every thread */
+int runtime_integrity_cred_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = (u64)krie_current();
 
-		krie_own_child();
-		runtime_integrity_shadow.delete(&task);
-		return 0;
-	}
+	krie_own_child();
+	runtime_integrity_shadow.delete(&task);
+	return 0;
+}

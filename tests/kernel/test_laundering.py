@@ -142,6 +142,17 @@ def test_children_of_subjective_credentials_are_told(
     assert said == ("" if _enforced(line) else "went on\n")
 
 
+def test_a_child_that_was_tampered_with_before_it_ran_is_told(
+    judging: RunningAgent, test_module: TestModule, victims: Victims
+) -> None:
+    """What it has when it first runs is not what it was born with: nothing of its maker's has changed."""
+    said = last_words(victims, TAMPER + IN_A_CHILD, "bear root")
+    line = _told(judging, victims)
+    assert line["event"]["changed"] == ["users"]
+    assert line["event"]["operation"] in {"prepare", "capability"}  # as above, of an exec
+    assert said == ("" if _enforced(line) else "went on\n")
+
+
 LEGAL = f"""
 import signal
 for change in {[each for name, each in TRANSITIONS.items() if name != "exec"]!r}:

