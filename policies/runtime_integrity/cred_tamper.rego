@@ -4,7 +4,8 @@ package krie.runtime_integrity
 # title: A process has credentials that it was not given
 # description: |
 #   Users, groups, capabilities, keyrings, the user namespace, what these hold, or the whole credentials of a thread
-#   changed without commit_creds(): a write to kernel memory, which is how exploits become root.
+#   changed without commit_creds(), or seccomp forbids it less than before: a write to kernel memory, which is how
+#   exploits become root and leave sandboxes.
 # custom:
 #   id: CRED001
 #   severity: critical
