@@ -35,6 +35,8 @@ ARMED_S = 900
 """Where everything is emulated, and other guests run beside this one, compiling alone takes minutes."""
 _UNHINDERED = 10_000
 """Records of a user that are told at once, and in a second: tests do in a moment what no user does in a minute."""
+_DECISION_MS = 60_000
+"""What takes longer is wrong: where all is emulated, or much is to be done, whoever decides waits for his turn."""
 _STATUS = {"ask": "status"}
 _PLUGIN_FOLDERS = (
     "import os, sys; sys.path[:0] = {folders!r}; from krie.agent.main import main; os._exit(main(sys.argv[1:]))"
@@ -55,6 +57,7 @@ class RunningAgent:
         plugins: Mapping[str, Mapping[str, Any]],
         agent: Mapping[str, Any] | None = None,
         enforcement: Mapping[str, Any] | None = None,
+        policy: Mapping[str, Any] | None = None,
         executables: Mapping[str, Path] | None = None,
         policies: Iterable[Path] = (),
         plugin_folders: Iterable[Path] = (),
@@ -90,7 +93,12 @@ class RunningAgent:
             "enforcement": {"guard": guards, **(enforcement or {})},
             "executables": {name: str(path) for name, path in (executables or {}).items()},
             "journal": {"path": str(self.journal)},
-            "policy": {"paths": [str(each) for each in policies], "check_interval_s": 1},
+            "policy": {
+                "paths": [str(each) for each in policies],
+                "check_interval_s": 1,
+                "decision_ms": _DECISION_MS,
+                **(policy or {}),
+            },
             **{f"plugins.{name}": keys for name, keys in plugins.items()},
         }
         text = "".join(
