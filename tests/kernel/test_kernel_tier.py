@@ -138,7 +138,7 @@ class Site:
 
     def breakers(self) -> list[Line]:
         """As `krie status` shows them."""
-        return list(ask(self.agent.run_dir, {"ask": "status"})["breakers"])
+        return list(ask(self.agent.run_dir, {"ask": "status"}, self.agent.timeout_s)["breakers"])
 
     def told(self, tgid: int) -> list[Line]:
         self.agent.settle()
@@ -192,7 +192,7 @@ def test_the_first_write_is_refused(site: Site, victims: Victims, old: int, feat
     (line,) = site.told(tgid)
     assert (line["done"], line["would"]) == (["refused"], [])
     assert (line["decision"]["tier"], fired(line)) == ("kernel", [("REFUSE", "override")])
-    status = ask(site.agent.run_dir, {"ask": "status"})
+    status = ask(site.agent.run_dir, {"ask": "status"}, site.agent.timeout_s)
     assert status["kernel_tier"]["rules"] == {"example.seen": ["POISON", "REFUSE"]}
 
 
@@ -231,13 +231,15 @@ def test_poison_comes_with_the_first_refusal(site: Site, victims: Victims, old: 
 
 
 def test_a_reload_moves_the_line(site: Site, victims: Victims, old: int) -> None:
-    generation = ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["generation"]
+    generation = ask(site.agent.run_dir, {"ask": "status"}, site.agent.timeout_s)["kernel_tier"]["generation"]
     site.refuse(1006)
     try:
         *errors, tgid = site.victim(victims, SYSCTL, 1001, 1006)
         assert [bool(each) for each in errors] == [False, True]
         assert [line["decision"]["tier"] for line in site.told(tgid)] == ["user", "kernel"]
-        assert ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["generation"] > generation
+        assert (
+            ask(site.agent.run_dir, {"ask": "status"}, site.agent.timeout_s)["kernel_tier"]["generation"] > generation
+        )
     finally:
         site.refuse(1001, 1005)
 
@@ -267,18 +269,18 @@ def test_the_poisoned_children_of_one_user_trip_nothing(site: Site, victims: Vic
     assert all(site.forked(victims, 1002, [1000] * 25))
     (breaker,) = site.breakers()
     assert (breaker["processes"], breaker["tripped"]) == (1, False)
-    ask(site.agent.run_dir, {"ask": "clear", "all": True})
+    ask(site.agent.run_dir, {"ask": "clear", "all": True}, site.agent.timeout_s)
 
 
 def test_a_tripped_breaker_lets_the_kernel_only_refuse(site: Site, victims: Victims, old: int) -> None:
     """The last test: it hits more users than the breaker allows."""
     assert all(site.forked(victims, 1002, list(range(1001, 1006))))
     site.agent.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")
-    assert ask(site.agent.run_dir, {"ask": "status"})["kernel_tier"]["only_refuse"] == ["POISON"]
+    assert ask(site.agent.run_dir, {"ask": "status"}, site.agent.timeout_s)["kernel_tier"]["only_refuse"] == ["POISON"]
     first, second, tgid = site.victim(victims, SYSCTL, 1002, old)
     assert (bool(first), second) == (True, 0)  # refused, and not poisoned
     assert site.told(tgid)[0]["done"] == ["refused"]
-    ask(site.agent.run_dir, {"ask": "clear", "rule": "POISON"})
+    ask(site.agent.run_dir, {"ask": "clear", "rule": "POISON"}, site.agent.timeout_s)
     first, second, _ = site.victim(victims, SYSCTL, 1002, old)
     assert first
     assert second

@@ -68,7 +68,7 @@ class Site:
 
     def objects(self) -> list[dict[str, Any]]:
         """As the agent lists them."""
-        listed: list[dict[str, Any]] = ask(self.agent.run_dir, {"ask": "status"}, 60)["objects"]
+        listed: list[dict[str, Any]] = ask(self.agent.run_dir, {"ask": "status"}, self.agent.timeout_s)["objects"]
         return listed
 
     @property

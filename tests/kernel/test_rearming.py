@@ -23,7 +23,7 @@ SYSCTL = "runtime_integrity.sysctl_write"
 
 def states(agent: RunningAgent) -> dict[str, str]:
     """Of all probes, as the agent has them now."""
-    return {each["name"]: each["state"] for each in ask(agent.run_dir, {"ask": "status"}, 60)["probes"]}
+    return {each["name"]: each["state"] for each in ask(agent.run_dir, {"ask": "status"}, agent.timeout_s)["probes"]}
 
 
 def map_of(agent: RunningAgent, name: str) -> int:

@@ -13,4 +13,4 @@ def of(agent: RunningAgent, tgid: int, kind: str) -> list[Line]:
 
 
 def status(agent: RunningAgent) -> dict[str, Any]:
-    return ask(agent.run_dir, {"ask": "status"})
+    return ask(agent.run_dir, {"ask": "status"}, agent.timeout_s)

@@ -22,7 +22,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def test_every_hook_is_there(guarding: RunningAgent) -> None:
-    states = {each["name"]: each["state"] for each in ask(guarding.run_dir, {"ask": "status"}, 60)["probes"]}
+    states = {
+        each["name"]: each["state"] for each in ask(guarding.run_dir, {"ask": "status"}, guarding.timeout_s)["probes"]
+    }
     guard = {name: state for name, state in states.items() if name.startswith("guard.")}
     assert set(guard.values()) <= {"alive", "attached"}
     assert {name for name, state in guard.items() if state == "attached"} <= {"guard.task_movememory"}

@@ -52,7 +52,7 @@ def test_the_policys_tables_are_hidden_too(guarding: RunningAgent) -> None:
 
 
 def test_it_says_itself_what_it_has(guarding: RunningAgent) -> None:
-    objects = ask(guarding.run_dir, {"ask": "status"}, 60)["objects"]
+    objects = ask(guarding.run_dir, {"ask": "status"}, guarding.timeout_s)["objects"]
     assert {"krie_agent", "krie_read"} <= {each["name"] for each in objects}
     assert {each["id"] for each in objects if each["kind"] == "link"} == set(ids_of(guarding.process.pid, "link_id"))
 
