@@ -73,7 +73,7 @@ ENFORCEMENT: Mapping[str, object] = {
     "guard": False,
     "host_scope": True,
     "breaker_processes": 3,
-    "breaker_period_s": 180,  # four victims take more than a minute where guests share a processor
+    "breaker_period_s": 900,  # four victims take minutes where guests share a processor with others
 }
 HIJACKED = """
 int example_hijacked(struct pt_regs *ctx)

@@ -26,12 +26,12 @@ rules contains {"id": "SITE003", "action": "kill"} if 1003 in tried
 # METADATA
 # title: A process is poisoned for a short time
 # custom: {id: SITE004, severity: low, action: override}
-rules contains {"id": "SITE004", "action": "override", "scope": "process", "ttl_s": 3} if 1004 in tried
+rules contains {"id": "SITE004", "action": "override", "scope": "process", "ttl_s": 10} if 1004 in tried
 
 # METADATA
 # title: The whole host is bound
 # custom: {id: SITE005, severity: low, action: override}
-rules contains {"id": "SITE005", "action": "override", "scope": "host", "ttl_s": 5} if 1005 in tried
+rules contains {"id": "SITE005", "action": "override", "scope": "host", "ttl_s": 20} if 1005 in tried
 
 # METADATA
 # title: A rule that hits many

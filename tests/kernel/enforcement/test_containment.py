@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from krie.agent.admin import ask
 from krie.events.operations import OPERATIONS
 from krie.testing.agent import Line, RunningAgent
-from krie.testing.patience import PATIENCE_S
+from krie.testing.patience import wait_for
 from krie.testing.victims import Victims
 
 from ..enforcing import HOST, MANY, POISONED, SOON_FREE, SYSCTL, Run
@@ -138,9 +137,7 @@ os.write(1, b"%d %d" % (os.getpid(), refused))
         bystander.stdin.write("read -r line < /etc/hostname || echo refused\n")
         bystander.stdin.flush()
         assert bystander.stdout.readline() == "refused\n"
-        deadline = time.monotonic() + PATIENCE_S
-        while status(enforcing)["host"] is not None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_for(lambda: status(enforcing)["host"] is None)
         bystander.stdin.write("read -r line < /etc/hostname && echo free\n")
         bystander.stdin.close()
         assert bystander.stdout.readline() == "free\n"
@@ -157,7 +154,7 @@ again()
 print(os.getpid(), flush=True)
 until(again, errno.EPERM)
 import time
-time.sleep(1)  # the verdict is there before the agent looks whether it hit somebody who still lives
+time.sleep(2)  # the verdict is there before the agent looks whether it hit somebody who still lives
 """
 
     def done(user: int) -> list[str]:
@@ -171,6 +168,6 @@ time.sleep(1)  # the verdict is there before the agent looks whether it hit some
     (line,) = enforcing.wait("krie.breaker", lambda line: line["event"]["state"] == "tripped")
     assert (line["event"]["rule"], line["event"]["processes"]) == ("SITE006", 4)
     assert {"rule": "SITE006", "processes": 4, "of": 3, "tripped": True} in status(enforcing)["breakers"]
-    assert ask(enforcing.run_dir, {"ask": "clear", "rule": "SITE006"})["rearmed"] == ["SITE006"]
+    assert ask(enforcing.run_dir, {"ask": "clear", "rule": "SITE006"}, enforcing.timeout_s)["rearmed"] == ["SITE006"]
     enforcing.wait("krie.breaker", lambda line: line["event"]["state"] == "rearmed")
     assert done(5) == ["poisoned"]
