@@ -8,8 +8,8 @@ Place = tuple[str, str, str, int]
 """Attach type, target, C function, offset."""
 EXECS = "import os; os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)"
 """A canary that runs another program."""
-BUSY = "import time; end = time.process_time() + 0.3; all(time.process_time() < end for _ in iter(int, 1))"
-"""A canary that takes 0.3 s of a CPU, however fast it is: a perf event counts only while its CPU is busy."""
+BUSY = "import time; end = time.process_time() + 1; all(time.process_time() < end for _ in iter(int, 1))"
+"""A canary that takes 1 s of a CPU, however fast it is: a perf event comes while its CPU is busy, to whoever has it."""
 _MODULE = '''
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ _SEEN = """
 
 
 def be_busy() -> None:
-    """Take a CPU for 0.3 s, as `BUSY` does."""
+    """Take a CPU for 0.3 s."""
     end = time.process_time() + 0.3
     while time.process_time() < end:
         pass

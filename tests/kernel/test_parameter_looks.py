@@ -13,6 +13,8 @@ pytestmark = pytest.mark.needs("guest", "test_module")
 CHANGES = [("modprobe_path", b"/tmp/x\0"), ("ftrace_dump_on_oops", b"\1")]
 SCANLESS_S = 5
 ATTEMPTS = 20
+BEHIND_A_LINE = 'echo ready; read -r _; exec "$0"'
+"""To start a process takes a guest longer than the timer waits between two looks; to execute something does not."""
 
 
 def looks(agent: RunningAgent, **fields: object) -> list[Line]:
@@ -57,9 +59,14 @@ def test_a_set_uid_program_is_a_reason_to_look(observer: RunningAgent, test_modu
     for _ in range(ATTEMPTS):  # the timer may look first
         count = len(looks(observer, symbol="ftrace_dump_on_oops", state="differs"))
         restored = len(looks(observer, symbol="ftrace_dump_on_oops", state="agrees"))
-        with test_module.effect("write", address, b"\1".hex()):
-            subprocess.run([program], check=True)
-            line = wait(observer, count + 1, symbol="ftrace_dump_on_oops", state="differs")
+        command = ["/bin/sh", "-c", BEHIND_A_LINE, str(program)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            with test_module.effect("write", address, b"\1".hex()):
+                process.communicate(b"\n")
+                line = wait(observer, count + 1, symbol="ftrace_dump_on_oops", state="differs")
+            assert process.returncode == 0
         wait(observer, restored + 1, symbol="ftrace_dump_on_oops", state="agrees")
         if line["event"]["trigger"] == "exec":
             assert line["process"]["comm"] == "set_uid"

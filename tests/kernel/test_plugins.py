@@ -34,11 +34,11 @@ def _on_cpu(cpu: int, line: Line) -> bool:
 @pytest.mark.once
 def test_a_perf_event_runs_on_each_cpu(tmp_path: Path) -> None:
     source = example.seen("example_f", value="bpf_get_smp_processor_id() + 1")
-    plugin = example.write(tmp_path / "plugin", {"seen": ("perf_event", "1000000", "example_f", 0)}, source)
+    plugin = example.write(tmp_path / "plugin", {"seen": ("perf_event", "10000000", "example_f", 0)}, source)
     with running(tmp_path, plugin) as agent:
         for cpu in online_cpus():
             os.sched_setaffinity(0, {cpu})
-            sum(range(3_000_000))
+            example.be_busy()
             agent.wait("example.seen", partial(_on_cpu, cpu))
         os.sched_setaffinity(0, set(online_cpus()))
 
