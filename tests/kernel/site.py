@@ -16,7 +16,7 @@ from . import example
 
 KIND = "example.seen"
 NOBODY, OTHER = 65534, 65533
-BURST = 20
+BURST, RATE = 20, 100
 FIELDS = """number: Annotated[S64, Inline(), Doc("what is asked for")]"""
 PROGRAM = """
 int example_prctl(struct bpf_raw_tracepoint_args *ctx)
@@ -115,7 +115,7 @@ def attacked(folder: Path) -> Iterator[Site]:
     agent = RunningAgent(
         folder,
         plugins={"example": {"mode": "enforce"}},
-        agent={"user_burst": BURST, "user_rate": 100, "ring_mib": 1},
+        agent={"user_burst": BURST, "user_rate": RATE, "ring_mib": 1},
         policies=[policy],
         plugin_folders=[plugin],
     )
