@@ -101,16 +101,21 @@ def test_sigkill_leaves_nothing_attached_or_loaded(folder: Path) -> None:
     assert leftovers(objects) == frozenset()
 
 
+def is_before(line: dict[str, Any]) -> bool:
+    """It is about the agent before: a busy machine holds this one up, too."""
+    return bool(line["event"]["state"] == "died")
+
+
 @pytest.mark.once
 def test_the_next_agent_tells_that_nobody_watched(folder: Path) -> None:
     dead = RunningAgent(folder, plugins=PLUGINS).__enter__()
     dead.kill()
     with RunningAgent(folder, plugins=PLUGINS) as agent:
-        (gap,) = agent.lines("krie.gap")
-    assert (gap["event"]["state"], gap["event"]["tgid_before"]) == ("died", dead.process.pid)
+        (gap,) = agent.lines("krie.gap", is_before)
+    assert gap["event"]["tgid_before"] == dead.process.pid
     assert fired(gap) == [("AGENT008", "log")]
     with RunningAgent(folder, plugins=PLUGINS) as agent:
-        assert not agent.lines("krie.gap")  # the one before ended by itself
+        assert not agent.lines("krie.gap", is_before)  # the one before ended by itself
 
 
 @pytest.mark.long

@@ -175,7 +175,7 @@ def test_poison_is_prolonged_and_never_shortened(verdicts: Verdicts) -> None:
 
 
 def test_the_table_is_full_one_day(verdicts: Verdicts) -> None:
-    until = later(60)
+    until = later(600)
     room = next(number for number in range(20_000) if not verdicts.poison(Verdict(Key(number + 1, 1), 0, until, 1, 1)))
     assert room == verdicts.count() == 8192
 

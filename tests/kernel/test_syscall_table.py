@@ -13,6 +13,7 @@ import pytest
 from krie.plugins.syscall_table.control import field_offset
 from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
+from krie.testing.patience import PATIENCE_S
 
 from .diversions import MODULE, RARE, SLOT, diversion, jump_to, number_of
 from .kernel_memory import read_memory
@@ -81,7 +82,7 @@ def test_a_module_that_diverts_at_its_start_is_told_before_insmod_returns(
     hooks = Hooks(watching)
     parameter = " ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])
     insmod = subprocess.Popen(["insmod", str(test_module.file), f'diverted="{parameter}"'])
-    assert insmod.wait(60) == 0
+    assert insmod.wait(PATIENCE_S) == 0
     (line,) = hooks.expect(1)
     assert of(line, "where", "trigger", "owner") == (WHERE[what], "module_init", MODULE)
     assert line["process"]["tgid"] == insmod.pid

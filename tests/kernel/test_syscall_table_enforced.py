@@ -20,7 +20,7 @@ _LOAD = """
 import ctypes, os, sys, time
 FINIT_MODULE = 313
 assert ctypes.CDLL(None).syscall(FINIT_MODULE, os.open(sys.argv[1], os.O_RDONLY), sys.argv[2].encode(), 0) == 0
-time.sleep(300)
+time.sleep(600)
 """
 
 
@@ -42,5 +42,6 @@ def test_who_is_caught_is_killed_where_that_is_enforced(
         assert {"SYSCALL001", "SYSCALL002"} <= rules_of(line)
         test_module.unload()
         test_module.load()  # which diverts nothing, and is nobody's fault
+        agent.wait(HOOK, count=2)
         agent.settle()
         assert len(agent.lines(HOOK)) == 2
