@@ -19,7 +19,7 @@ from .delegated import SLACK_S, Setting, event, sources
 def test_a_stopped_or_killed_worker_is_replaced(tmp_path: Path, stack: ExitStack) -> None:
     found = sources(tmp_path / "rules")
     opa = stack.enter_context(running(tmp_path, found))
-    setting = Setting(found, stack, url=opa.url, timeout_ms=100)
+    setting = Setting(found, stack, url=opa.url, timeout_ms=1000)
     for number, why in ((signal.SIGKILL, "was ended by SIGKILL"), (signal.SIGSTOP, "hangs")):
         setting.until_opa()
         before = setting.server.worker
@@ -28,7 +28,7 @@ def test_a_stopped_or_killed_worker_is_replaced(tmp_path: Path, stack: ExitStack
         os.kill(before, number)
         started = time.monotonic()
         assert setting.decided(event(1)) == "embedded"
-        assert time.monotonic() - started < 0.1 + SLACK_S
+        assert time.monotonic() - started < 1 + SLACK_S
         assert why in setting.changes()[-1].reason
         setting.until_opa()
         assert setting.decided(event(1)) == "opa"
