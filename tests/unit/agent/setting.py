@@ -105,7 +105,7 @@ class Setting:
                     "processes": 4096,
                 },
                 "journal": {"path": str(folder / "journal.jsonl")},
-                "policy": {"paths": (str(self.policies),)},
+                "policy": {"paths": (str(self.policies),), "decision_ms": 60_000},  # on a busy machine, too
                 "executables": {"tool": str(self.policies / "site.rego")},
             }
         )

@@ -105,7 +105,7 @@ def test_signals(setting: Setting) -> None:
 
     def press() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
-        reloaded.wait(60)
+        reloaded.wait(PATIENCE_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     presses = threading.Thread(target=press)
@@ -116,7 +116,7 @@ def test_signals(setting: Setting) -> None:
 
     revision = agent._in_force.policy.revision
     setting.ring.on_read = first_read
-    assert agent.run(120) == "SIGTERM"
+    assert agent.run(2 * PATIENCE_S) == "SIGTERM"
     presses.join()
     agent.finish()
     assert kinds(setting.journal(agent)) == ["krie.started", "krie.policy", "krie.stopped"]
@@ -127,7 +127,7 @@ def test_administrators_are_answered_while_it_runs(setting: Setting) -> None:
     answers: list[dict[str, Any]] = []
 
     def administrate() -> None:
-        answers.append(ask(Path(setting.config.agent.run_dir), {"ask": "status"}, 60))
+        answers.append(ask(Path(setting.config.agent.run_dir), {"ask": "status"}, PATIENCE_S))
         os.kill(os.getpid(), signal.SIGTERM)
 
     asking = threading.Thread(target=administrate)
@@ -137,7 +137,7 @@ def test_administrators_are_answered_while_it_runs(setting: Setting) -> None:
         asking.start()
 
     setting.ring.on_read = first_read
-    agent.run(120)
+    agent.run(2 * PATIENCE_S)
     asking.join()
     assert answers[0]["tgid"] == os.getpid()
     assert answers[0]["policy"] == agent._in_force.policy.revision

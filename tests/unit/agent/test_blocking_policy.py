@@ -14,7 +14,7 @@ BLOCKS = """package krie.blocks
 rules contains {"id": "BLOCKS", "action": "kill"} if {
 	input.event.kind == "sample.seen"
 	input.process.uid == 5
-	count([1 | some i in numbers.range(1, 3000); some j in numbers.range(1, 3000); i == j + 5000]) == 5
+	count([1 | some i in numbers.range(1, 50000); some j in numbers.range(1, 50000); i == j + 50000]) == 5
 }
 """
 
@@ -28,7 +28,7 @@ def blocking(setting: Setting, **limits: int) -> Agent:
 
 
 def test_records_are_taken_out_of_the_ring_while_a_policy_blocks(setting: Setting) -> None:
-    agent = blocking(setting, decision_ms=200)
+    agent = blocking(setting, decision_ms=1000)
     setting.happens(uid=5)
     left: list[int] = []
 
@@ -49,7 +49,7 @@ def test_records_are_taken_out_of_the_ring_while_a_policy_blocks(setting: Settin
     assert kinds(lines[:-1]) == ["sample.seen"] * (1 + 3 * BATCH)
     first = lines[0]["decision"]
     assert [each["id"] for each in first["rules"]] == ["R1", "policy.on_error"]
-    assert "krie.blocks: gave no answer within 200 ms" in first["error"]
+    assert "krie.blocks: gave no answer within 1000 ms" in first["error"]
     assert all([each["id"] for each in line["decision"]["rules"]] == ["R1"] for line in lines[1:-1])
     assert (lines[-1]["kind"], lines[-1]["event"]["state"]) == ("krie.policy", "failed")
     assert "krie.blocks" in lines[-1]["event"]["reason"]
@@ -69,7 +69,7 @@ def test_a_signal_ends_the_agent_while_a_policy_blocks(setting: Setting) -> None
     setting.ring.on_read = on_read
     assert agent.run(120) == "SIGTERM"
     agent.finish()
-    assert time.monotonic() - seen[0] < 5
+    assert time.monotonic() - seen[0] < 60
     assert kinds(setting.journal(agent))[-1] == "krie.stopped"
 
 

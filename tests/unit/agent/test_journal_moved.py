@@ -1,4 +1,4 @@
-"""What somebody does to the journal's file is noticed within a second, told with a count, and the file opened again."""
+"""What somebody does to the journal's file is noticed soon, told with a count, and the file opened again."""
 
 import os
 import queue
@@ -13,8 +13,8 @@ import pytest
 from krie.agent.journal import LineWriter
 from krie.agent.journal_file import Change, JournalFile
 from krie.errors import ConfigError
+from krie.testing.patience import PATIENCE_S, wait_for
 
-WITHIN_S = 1.0
 Way = Callable[[Path], object]
 
 
@@ -36,7 +36,7 @@ class Journal:
             time.sleep(0.001)
 
     def change(self) -> Change:
-        return self.told.get(timeout=WITHIN_S)
+        return self.told.get(timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -219,10 +219,7 @@ def test_to_open_it_anew_makes_it_private_again(journal: Journal) -> None:
     """Whatever else has become of a file that is in its place, too."""
     journal.path.chmod(0o640)
     journal.writer.reopen()
-    end = time.monotonic() + WITHIN_S
-    while journal.path.stat().st_mode & 0o777 != 0o600:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: journal.path.stat().st_mode & 0o777 == 0o600)
     journal.write()
     assert journal.path.read_text() == "line 0\nline 1\nline 2\n"
     assert journal.told.empty()

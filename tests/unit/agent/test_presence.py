@@ -154,8 +154,10 @@ def stopped_for(seconds: float) -> tuple[float, float]:
 import os, signal, subprocess, time
 from krie.agent.presence import Pulse
 pulse = Pulse()
+continued = []
+signal.signal(signal.SIGCONT, lambda *_: continued.append(1))
 subprocess.Popen(["sh", "-c", f"kill -STOP {{os.getpid()}}; sleep {seconds}; kill -CONT {{os.getpid()}}"])
-while time.thread_time() < 0.2 or pulse._now_s() - pulse._last[0] < {seconds}:
+while time.thread_time() < 0.2 or not continued:
     pass
 print(pulse.beat(continued=True))
 end = time.monotonic() + {seconds}
