@@ -14,7 +14,7 @@ from krie.tier.evaluator import Compiling, Evaluator
 from ...policy.sample import Sample
 
 TYPES = EventTypes((Sample,))
-LIMITS = PolicyConfig(decision_ms=1000, load_s=6, memory_mib=128)
+LIMITS = PolicyConfig(decision_ms=1000, load_s=120, memory_mib=128)
 GOOD = """package krie.good
 
 rules contains {"id": "GOOD", "action": "log"} if input.event.kind == "sample.seen"
