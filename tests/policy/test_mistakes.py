@@ -156,9 +156,9 @@ def test_a_misspelt_value_in_a_list_of_data_is_told() -> None:
 def test_a_rule_that_takes_long_is_not_tried_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("krie.tier.never._LONGEST_S", 0.5)
     slow = "count([x | some x in numbers.range(1, 20000); x > 5]) < 0"
-    started = time.monotonic()
+    started = time.process_time()
     assert told(rule("\n".join((f"\t{slow}", *(f"\tinput.process.uid != {n}" for n in range(300)))))) == []
-    assert time.monotonic() - started < 15
+    assert time.process_time() - started < 15
 
 
 def test_the_example_s_policies_have_no_warnings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,14 +19,14 @@ def test_a_child_says_how_it_ended() -> None:
     child.send(1)
     with pytest.raises(ChildEnded):
         child.receive(PATIENCE_S)
-    assert child.end() == child.end() == "was ended by SIGABRT (a last word)"
+    assert child.end(PATIENCE_S) == child.end() == "was ended by SIGABRT (a last word)"
 
 
 def test_a_child_that_raises_says_what() -> None:
     child = forked(lambda _: print(1 // 0))
     with pytest.raises(ChildEnded):
         child.receive(PATIENCE_S)
-    assert "exited with status 1" in child.end()
+    assert "exited with status 1" in child.end(PATIENCE_S)
     assert "ZeroDivisionError" in child.end()
 
 

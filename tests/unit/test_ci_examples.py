@@ -91,7 +91,7 @@ class Repository:
     def run(self, script: str, env: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
         command = ["bash", "--noprofile", "--norc", *options, "-c", script]
         environment = {**self.env, **env}
-        return subprocess.run(command, cwd=self.clone, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=self.clone, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture

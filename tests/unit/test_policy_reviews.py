@@ -36,7 +36,7 @@ def run(folder: Path) -> Iterator[tuple[str, str, str]]:
     environment = {**kept, "PATH": f"{tools}:{os.environ['PATH']}"}
     for command, said in steps():
         ran = subprocess.run(
-            ["sh", "-c", command], cwd=home, env=environment, capture_output=True, text=True, timeout=120
+            ["sh", "-c", command], cwd=home, env=environment, capture_output=True, text=True, timeout=600
         )
         assert not ran.stderr, (command, ran.stderr)
         yield command, said, ran.stdout

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from krie.testing.patience import PATIENCE_S
 
 Handle = Callable[[BaseHTTPRequestHandler], object]
 
@@ -54,7 +55,7 @@ def serving(handle: Handle, tls: ssl.SSLContext | None = None) -> Iterator[Serve
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout = 20
+        timeout = PATIENCE_S
 
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""

@@ -19,7 +19,7 @@ def time_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
 def victim() -> Iterator[int]:
     child = os.fork()
     if child == 0:
-        time.sleep(60)
+        time.sleep(1000)
         os._exit(0)
     yield child
     os.kill(child, signal.SIGKILL)

@@ -14,6 +14,7 @@ from krie.kernel import bpf
 from krie.kernel.bpf import Command, MapShape
 from krie.kernel.bpf_attributes import MapCreate
 from krie.kernel.interception import without_kernel
+from krie.testing.patience import PATIENCE_S
 
 HASH, RINGBUF = 1, 27
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,7 +77,7 @@ def test_only_the_one_thread_is_deceived() -> None:
     seen: list[str] = []
 
     def other() -> None:
-        started.wait(10)
+        started.wait(PATIENCE_S)
         seen.append(Path("/proc/kallsyms").read_text()[:100])
         done.set()
 
@@ -85,7 +86,7 @@ def test_only_the_one_thread_is_deceived() -> None:
 
     def wait() -> bool:
         started.set()
-        return done.wait(10)
+        return done.wait(PATIENCE_S)
 
     assert without_kernel(wait) == (True, {})
     beside.join()

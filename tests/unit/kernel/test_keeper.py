@@ -14,6 +14,7 @@ from krie.kernel.keeper import BREAKPOINT, CLOSE, END, HOLD, IDLE_SLOT, KEY, MES
 from krie.kernel.keeper import TRAP as TRAP_KIND
 from krie.kernel.keeping import Keeper
 from krie.kernel.switches import FTRACE_IS_OFF, Addresses
+from krie.testing.patience import PATIENCE_S
 
 from ..switched_kernel import ENABLED, FUNCTION, OTHER, TRAP, Events, Kernel
 
@@ -22,7 +23,7 @@ class Process:
     """A keeper, whose agent is a process of the test's own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.agent = subprocess.Popen(["sleep", "60"])
+        self.agent = subprocess.Popen(["sleep", "1000"])
         self.read, self.write = os.pipe()
         null = os.open("/dev/null", os.O_RDONLY)
         numbers = dict.fromkeys(("program", "answer", "state", "debugfs", "tracefs"), null)
@@ -33,6 +34,7 @@ class Process:
             others = {"answer_bytes": 16, "answer_at": 8, "kprobe_type": -1, "secret": 0, "agent_tgid": self.agent.pid}
             self.keeper = Keeper({**numbers, **others}, Addresses(), held)
         self.process, self.mine = self.keeper._process, self.keeper._socket
+        self.mine.settimeout(PATIENCE_S)
         os.close(null)
         os.close(self.write)
 
@@ -59,7 +61,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     yield made
     made.agent.kill()
     made.agent.wait()
-    made.process.wait(20)
+    made.process.wait(PATIENCE_S)
     made.mine.close()
     os.close(made.read)
 
@@ -79,7 +81,7 @@ def test_the_process_ends_with_the_agent_and_not_before(process: Process) -> Non
     time.sleep(0.1)
     assert process.holds()
     process.agent.kill()
-    assert process.process.wait(20) == 0
+    assert process.process.wait(PATIENCE_S) == 0
     assert not process.holds()
     assert os.read(other, 1) == b""
     os.close(other)
@@ -97,7 +99,7 @@ def test_the_process_lets_go_of_what_is_not_wanted_and_ends_when_it_is_asked(pro
     assert os.read(other, 1) == b""
     os.close(other)
     assert process.ask(END, 0) == b"done"
-    assert process.process.wait(20) == 0
+    assert process.process.wait(PATIENCE_S) == 0
 
 
 def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process) -> None:
@@ -109,7 +111,7 @@ def test_an_answer_that_nobody_reads_ends_no_keeper(process: Process) -> None:
     assert process.process.poll() is None
     assert process.holds()
     process.agent.kill()
-    assert process.process.wait(20) == 0
+    assert process.process.wait(PATIENCE_S) == 0
     assert not process.holds()
 
 

@@ -7,6 +7,7 @@ import pytest
 from krie import AttachType, Program
 from krie.errors import AttachError, KernelError
 from krie.loader.ahead import Ahead
+from krie.testing.patience import PATIENCE_S
 
 A, B, C = (Program(AttachType.LSM, name, f"p_{name}") for name in "abc")
 
@@ -21,7 +22,7 @@ def is_open(descriptor: int) -> bool:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor loads one program after the other")
 def test_two_are_loaded_at_once() -> None:
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=PATIENCE_S)
 
     def load(program: Program) -> int:
         both.wait()

@@ -17,7 +17,7 @@ from krie.loader.channel import Channel, ChannelClosed
 from krie.loader.launcher import LoaderProcess
 from krie.loader.messages import Loaded, Request
 from krie.loader.second import Second
-from krie.testing.patience import wait_for
+from krie.testing.patience import PATIENCE_S, wait_for
 
 STANDING: Mapping[tuple[str, str, int], tuple[str, int]] = {("lsm", "bpf", 0): (TRAMPOLINE, 0x10)}
 REQUEST = Request((), 16, False, switches=(1, 2, 3))
@@ -54,7 +54,7 @@ def null() -> int:
 
 def loader(serve: Callable[[socket.socket], None], link: int, *others: int) -> LoaderProcess:
     """One that is given the only descriptor for what it attaches, and others."""
-    made = LoaderProcess(60, serve)
+    made = LoaderProcess(PATIENCE_S, serve)
     made._channel.send({}, [link, *others])
     os.close(link)
     return made
@@ -173,7 +173,7 @@ def test_a_loader_that_the_agent_does_not_wait_for_any_more_attaches_nothing(tmp
             (tmp_path / "attached").touch()
 
     with LoaderProcess(0.05, serve) as made:
-        made._channel._socket.settimeout(60)
+        made._channel._socket.settimeout(PATIENCE_S)
         made.features()
         made._channel._socket.settimeout(0.05)
         with pytest.raises(LoaderError, match="gave no answer"):
