@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from krie.errors import LabError
@@ -14,6 +15,7 @@ from krie.testing.lab import boot
 from krie.testing.lab.cache import Cache
 from krie.testing.lab.kernels import Kernel, find
 from krie.testing.lab.modules import build_module
+from krie.testing.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +30,7 @@ def kernel() -> Kernel:
 
 def in_guest(kernel: Kernel, script: str) -> tuple[bytes, boot.GuestExit]:
     said: list[bytes] = []
-    outcome = boot.run(kernel, ["bash", "-c", script], boot.Machine(), timeout_s=60, output=said.append)
+    outcome = boot.run(kernel, ["bash", "-c", script], boot.Machine(), timeout_s=PATIENCE_S, output=said.append)
     return b"".join(said), outcome
 
 
@@ -84,6 +86,22 @@ def test_a_panic_is_no_failed_command(kernel: Kernel) -> None:
     assert any("Trigger a crash" in line for line in outcome.console[:said_at])  # what led to it, too
 
 
+def test_what_a_guest_says_last_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late somebody looks: here it has ended before the first look."""
+    start = subprocess.Popen
+
+    def ended(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process: subprocess.Popen[bytes] = start(*arguments, **options)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        return process
+
+    monkeypatch.setattr("krie.testing.lab.boot.subprocess.Popen", ended)
+    (tmp_path / "output").touch()
+    command = ["sh", "-c", "echo 'Kernel panic - not syncing: at last'"]
+    outcome = boot._Guest(command, tmp_path, (PATIENCE_S, PATIENCE_S), lambda _: None).wait()
+    assert (outcome.end, len(outcome.console)) == (boot.End.PANICKED, 1)
+
+
 def test_a_fault_is_shown_behind_which_the_kernel_went_on(kernel: Kernel) -> None:
     later = "for each in $(seq 100); do echo '<2>later' > /dev/kmsg; done"
     _, outcome = in_guest(kernel, f"echo '<2>BUG: of a test' > /dev/kmsg; {later}")
@@ -92,7 +110,7 @@ def test_a_fault_is_shown_behind_which_the_kernel_went_on(kernel: Kernel) -> Non
 
 
 def test_output_streams_and_a_hang_is_ended(kernel: Kernel) -> None:
-    command = [*KRIE, "--kernel", kernel.name, "--timeout", "6", "--", "bash", "-c", "echo started; sleep 1000"]
+    command = [*KRIE, "--kernel", kernel.name, "--timeout", "20", "--", "bash", "-c", "echo started; sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as guest:
         assert guest.stdout is not None
         assert guest.stderr is not None
@@ -106,7 +124,7 @@ def test_output_streams_and_a_hang_is_ended(kernel: Kernel) -> None:
 def test_what_is_no_kernel_is_a_lost_guest(tmp_path: Path) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(bytes(1 << 16))
-    outcome = boot.run(Kernel("none", "", image), ["true"], boot.Machine(boot_s=8), timeout_s=5, output=lambda _: None)
+    outcome = boot.run(Kernel("none", "", image), ["true"], boot.Machine(boot_s=20), timeout_s=5, output=lambda _: None)
     assert (outcome.end, outcome.status) == (boot.End.LOST, -1)
     assert outcome.console
 

@@ -81,7 +81,7 @@ def test_guest():
     well, names, _ = run(tmp_path / "logs", Part("guest", pytests), part("checks", wait, decisive=True))
     assert (well, names) == (False, ["checks"])
     assert ended.exists()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300
 
 
 def test_no_test_is_left_out() -> None:

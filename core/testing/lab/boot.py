@@ -191,6 +191,8 @@ class _Guest:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            while self._read(terminal, 0.0):  # what it said last, such as a panic
+                pass
             os.close(terminal)
         self._show()
         end, status = self._judge(timed_out)
@@ -208,9 +210,7 @@ class _Guest:
         """Until it has ended (False) or had to be ended (True)."""
         booted = 0.0
         while process.poll() is None:
-            if select.select([terminal], [], [], 0.2)[0]:
-                with suppress(OSError):  # its other side is closed
-                    self._console = (self._console + os.read(terminal, 65536))[-65536:]
+            self._read(terminal, 0.2)
             self._show()
             now = time.monotonic()
             if not booted and (self._share / "booted").exists():
@@ -218,6 +218,15 @@ class _Guest:
             if now > (booted + self._timeout_s if booted else start + self._boot_s):
                 return bool(booted)
         return False
+
+    def _read(self, terminal: int, within_s: float) -> bool:
+        """Whether it said something within so long."""
+        said = b""
+        if select.select([terminal], [], [], within_s)[0]:
+            with suppress(OSError):  # its other side is closed
+                said = os.read(terminal, 65536)
+        self._console = (self._console + said)[-65536:]
+        return bool(said)
 
     def _show(self) -> None:
         with (self._share / "output").open("rb") as file:
