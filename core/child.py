@@ -33,6 +33,7 @@ _LEAVES_WITHIN_S, _DIES_WITHIN_S = 0.2, 1.0
 _SAID = 300
 _LOW = 256
 """Descriptors below are closed without being listed, since a listing needs one."""
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 NAME = "krie-policy"
 """What these processes are called in /proc and by ps."""
@@ -213,8 +214,6 @@ def become(sock: socket.socket, said: int, parent: int, run: Run, name: str = NA
         keep_only(sock.fileno(), said)
         sys.stdout = sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - until the end
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        with suppress(OSError):  # it is a wish: before anything else ends for want of memory, this one does
-            Path("/proc/self/oom_score_adj").write_text("1000")
         gc.freeze()  # what is shared with the parent stays so
         run(Link(sock))
         status = 0
@@ -251,6 +250,19 @@ def limit_memory(mib: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + (mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+@contextmanager
+def first_to_end() -> Iterator[None]:
+    """Within, this process is the one that the kernel ends where all memory is used up: nothing is lost with it."""
+    before = _OOM_SCORE.read_text()
+    with suppress(OSError):
+        _OOM_SCORE.write_text("1000")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            _OOM_SCORE.write_text(before)
 
 
 @contextmanager

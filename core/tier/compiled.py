@@ -11,11 +11,12 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ..child import Link, limit_memory, limit_time, memory_unlimited
+from ..child import Link, first_to_end, limit_memory, limit_time, memory_unlimited
 from ..config import PolicyConfig
 from ..errors import ConfigError, KernelError, KrieError, PolicyError, UntrustedFileError
 from ..events.event import EventType, EventTypes
@@ -54,6 +55,11 @@ class Job:
     """What was read before: nothing is read again. Without `ways` it is not tried and gets no tables."""
     ways: Ways = field(default_factory=dict)
     numbers: Numbers = field(default_factory=Numbers)
+
+    @property
+    def again(self) -> bool:
+        """Whether it is the policy that decides already, and waits for this."""
+        return self.sources is not None and not self.ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,9 @@ def compile_and_serve(types: EventTypes, link: Link) -> None:
     limit_memory(job.limits.memory_mib)
     limit_time(job.limits.load_s)
     try:
-        engine, answer = _compiled(job, types)
+        # What decides may not end before whoever uses up all memory. Its own limit is that above.
+        with nullcontext() if job.again else first_to_end():
+            engine, answer = _compiled(job, types)
     except (KrieError, OSError) as error:
         link.send(_failure(error))
         return
@@ -126,13 +134,12 @@ def _compiled(job: Job, types: EventTypes) -> tuple[EmbeddedEngine, Compiled]:
         if job.bundle is not None
         else read_policy(job.folders, job.data)
     )
-    again = job.sources is not None and not job.ways
-    unchecked = () if again else unchecked_by_opa(job.limits, sources)
+    unchecked = () if job.again else unchecked_by_opa(job.limits, sources)
     # By half of a decision's time its rules one by one are to be through, or are left out.
     engine = EmbeddedEngine(sources, note, alone_s=job.limits.decision_ms / 2000)
     note("at its rules one by one")
     _ = engine.alone  # made here rather than in the time of a decision
-    if again:
+    if job.again:
         return engine, Compiled(sources, engine.packages, Tiers(), Numbers())
     attempt(engine, types)
     note("at the kernel's tables")

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from krie import fork_server
-from krie.child import ChildEnded, Link, forked
+from krie.child import Child, ChildEnded, Link, forked
 from krie.errors import KernelError
 from krie.fork_server import forked_by
 from krie.policy.debts import Debts
 from krie.testing.patience import PATIENCE_S, wait_for
+from krie.tier.compiled import Job
+from krie.tier.evaluator import Compiling
 
-from .harmful import LIMITS, LOOP, NEVER, Setting, asked, gone
+from .harmful import ALWAYS, LIMITS, LOOP, NEVER, Setting, asked, gone
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV])
@@ -30,6 +32,35 @@ def test_an_evaluator_that_somebody_ends_or_stops_is_replaced_and_the_event_deci
     assert made.worker not in (None, before)
     assert (made.replaced, gone(before)) == (1, True)
     assert "replaced" in made.failures[0]
+
+
+def score(tgid: int | str | None) -> int:
+    return int(Path(f"/proc/{tgid}/oom_score_adj").read_text())
+
+
+def test_what_decides_ends_no_sooner_than_the_agent_for_want_of_memory(setting: Setting) -> None:
+    """Whoever uses up all memory, again and again, would else have nothing decided."""
+    made = setting.evaluator()
+    for _ in range(2):
+        assert {score(each) for each in (made.worker, made.keeper, setting.server.tgid)} == {score("self")}
+        for each in (made.worker, made.keeper):
+            assert each is not None
+            os.kill(each, signal.SIGKILL)
+        while asked(made) != {"good": ["GOOD"]}:
+            made.debts = Debts(time.monotonic)
+
+
+def test_a_policy_that_is_tried_is_the_first_to_end(setting: Setting) -> None:
+    setting.bad(LOOP, ALWAYS)
+    children: list[Child] = []
+
+    def fork() -> Child:
+        children.append(setting.server.fork())
+        return children[-1]
+
+    compiling = Compiling(fork, Job(setting.limits, (setting.folder,)))
+    wait_for(lambda: score(children[0].tgid) == 1000)
+    compiling.cancel()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
