@@ -121,9 +121,12 @@ class Budgets:
     def _users(self) -> dict[int, tuple[int, int]]:
         """For each slot how many were held back of whom most were."""
         found: dict[int, tuple[int, int]] = {}
+        # Only those whom the kernel's side has still: somebody may take any number of user ids, one after the other.
+        before, self._by_user = self._by_user, {}
         for key, value in self._budgets.items():
             spender, held = Spender.decode(key), Budget.total(value).held
-            new = held - self._by_user.get(spender, 0)
+            known = before.get(spender, 0)
+            new = held - known if held >= known else held  # forgotten there meanwhile, and counted anew
             self._by_user[spender] = held
             slot = spender.what // 2
             found[slot] = max(found.get(slot, (0, 0)), (new, spender.user))

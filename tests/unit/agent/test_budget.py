@@ -106,3 +106,23 @@ def test_what_was_held_back_is_told_once_with_the_user_of_most() -> None:
     counts.values[1] = [200, 1, 21, 3]
     spent(maps, 1000, 1, 0, 6)
     assert list(made.look()) == [HeldReport(Ptrace.NAME, 2, 0, 48, 1000)]
+
+
+def test_users_whom_the_kernel_has_forgotten_are_forgotten() -> None:
+    """Else whoever takes one user id after the other has the agent's memory grow without end."""
+    made, maps, counts = budgets()
+    for user in range(2000):
+        maps["krie_budgets"].content.clear()
+        counts.values[0][3] += 1
+        spent(maps, 100_000 + user, 0, 0, 1)
+        assert [each.user for each in made.look()] == [100_000 + user]
+    assert len(made._by_user) == 1
+
+
+def test_a_user_whom_the_kernel_forgot_and_counts_anew_is_told() -> None:
+    made, maps, counts = budgets()
+    for held, other in ((50, 40), (5, 41)):  # of the first one the kernel began anew
+        counts.values[0][3] += 5
+        spent(maps, 1000, 0, 0, held)
+        spent(maps, 1001, 0, 0, other)
+        assert [each.user for each in made.look()] == [1000]
