@@ -25,6 +25,15 @@ def processes_in(proc: Path, identify: Callable[[int], Identity]) -> Iterator[tu
             continue
 
 
+def is_there(process: Key, proc: Path = Path("/proc")) -> bool:
+    """Whether a process is still there, as exactly as /proc tells its start."""
+    try:
+        stat = (proc / str(process.tgid) / "stat").read_bytes()
+    except OSError:
+        return False
+    return int(stat.rpartition(b")")[2].split()[19]) == process.start_time // TICK_NS
+
+
 def _process_in(folder: Path, identify: Callable[[int], Identity]) -> tuple[Process, int]:
     stat = (folder / "stat").read_bytes()
     comm, _, rest = stat.partition(b"(")[2].rpartition(b")")

@@ -2,12 +2,13 @@
 
 Fed by the records of `krie.processes.sensor` in the order in which the kernel wrote them, and seeded from /proc.
 Nothing here reads /proc for a live event, but where a record contradicts the table (an exec record was lost), or holds
-only the end of a path (24 folders).
+only the end of a path (24 folders), and where the table is full of processes of which no end was told.
 """
 
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +17,16 @@ from ..events.event import CONTAINER, INFLUENCED, UNBOUND, Event
 from ..events.identity import Identity, Key
 from ..events.path import path_text
 from ..events.wire import text_of
-from .proc import TICK_NS, executable, processes_in
+from .proc import TICK_NS, executable, is_there, processes_in
 from .process import CONTAINED, NOTHING, UNKNOWN, UNKNOWN_LINEAGE, Process
 from .sensor import ProcessExec, ProcessExit, ProcessFork
 
 _INIT_TGID = 1
 MOST_ANCESTORS = 16
 """That rules see."""
+_LOOKED_AT = 64
+"""Before one that lives has to be forgotten: a look takes some 20 us, and each is at one of those that live only once in
+a round."""
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
@@ -33,14 +37,18 @@ def path_of(record: ProcessExec) -> tuple[str, bool]:
 class ProcessTable:
     """All processes that live, and those that ended recently; at most `limit` of them."""
 
-    def __init__(self, limit: int, identify: Callable[[int], Identity]) -> None:
-        """`identify` tells which file a process executed, by its tgid, as the kernel's records name it."""
+    def __init__(
+        self, limit: int, identify: Callable[[int], Identity], lives: Callable[[Key], bool] = is_there
+    ) -> None:
+        """`identify` tells which file a process executed, by its tgid, as the kernel's records name it; `lives`:
+        whether a process is still there."""
         self._limit = limit
-        self._identify = identify
-        self._processes: dict[Key, Process] = {}
+        self._identify, self._lives = identify, lives
+        # Ordered ones: the first of a plain dict is searched for behind all places that those before it have left.
+        self._processes: OrderedDict[Key, Process] = OrderedDict()
         self._seeded: dict[int, Key] = {}
         """Processes found in /proc, by tgid: their keys are exact only once a record named them."""
-        self._ended: dict[Key, None] = {}
+        self._ended: OrderedDict[Key, None] = OrderedDict()
         self.evicted = 0
         """Live processes that had to be forgotten."""
         self.contradicted = 0
@@ -199,14 +207,23 @@ class ProcessTable:
 
     def _forget_one(self) -> None:
         if self._ended:
-            key = next(iter(self._ended))
-            del self._ended[key]
+            key, _ = self._ended.popitem(last=False)
         else:
-            key = next(iter(self._processes))
-            self.evicted += 1
+            key = self._oldest_that_is_gone()
         self._processes.pop(key, None)
         if self._seeded.get(key.tgid) == key:
             del self._seeded[key.tgid]
+
+    def _oldest_that_is_gone(self) -> Key:
+        """Who forks fast has records of ends lost: what stays of his processes may not push out those that live."""
+        for _ in range(_LOOKED_AT):
+            key = next(iter(self._processes))
+            if not self._lives(key):
+                return key
+            self._processes.move_to_end(key)  # the next ones are looked at before it
+        key = next(iter(self._processes))
+        self.evicted += 1
+        return key
 
     def _path_in_proc(self, event: Event) -> tuple[str, bool] | None:
         """The path of what a process runs; None where it is gone, or runs something else by now."""

@@ -28,7 +28,7 @@ def header(identity: Identity, **fields: int) -> dict[str, int]:
 
 
 def table(limit: int = 1000) -> ProcessTable:
-    made = ProcessTable(limit, lambda _: NOTHING)
+    made = ProcessTable(limit, lambda _: NOTHING, lambda _: True)
     made.feed(exec_of("/usr/bin/bash", **header(SHELL, tgid=10, start_time=5)))
     return made
 
@@ -41,6 +41,27 @@ def fork(tgid: int, start_time: int, **more: int) -> ProcessFork:
 
 def action(tgid: int, start_time: int, identity: Identity) -> Event:
     return build(Ptrace, **header(identity, tgid=tgid, start_time=start_time, parent_tgid=10, parent_start_time=5))
+
+
+def test_processes_whose_ends_were_lost_push_out_nobody_who_lives() -> None:
+    """Who forks faster than the agent reads has records of ends lost, and could make it forget whom rules protect."""
+    living = {Key(10, 5), Key(11, 6)}
+    processes = ProcessTable(100, lambda _: NOTHING, living.__contains__)
+    for tgid, start_time in living:
+        processes.feed(exec_of("/usr/bin/sshd", **header(TOOL, tgid=tgid, start_time=start_time)))
+    for tgid in range(1000, 3000):
+        processes.feed(fork(tgid, 7))
+    assert len(processes) == 100
+    assert [each for each in living if processes.find(each) is None] == []
+    assert processes.evicted == 0
+
+
+def test_where_all_live_the_table_keeps_its_limit() -> None:
+    processes = table(limit=100)
+    for tgid in range(1000, 1200):
+        processes.feed(fork(tgid, 7))
+    assert len(processes) == 100
+    assert processes.evicted > 0
 
 
 def test_a_path_is_put_together_from_its_components() -> None:
