@@ -23,6 +23,7 @@ from ..events.shared import Nested, Shared
 from ..events.wire import U32, U64
 from ..kernel import bpf
 from ..kernel.maps import Map
+from .timely_reader import TimelyReader
 
 _log = logging.getLogger("krie")
 PROGRAM = "process_running_now"
@@ -68,6 +69,7 @@ class Bindings:
         """`program`: what `run` runs."""
         self._program, self._test_run, self._proc = program, run, proc
         self._answer, self._named = maps[_ANSWERS], maps[_NAMED]
+        self._reader = TimelyReader()
 
     def of(self, tgid: int, found: int = 0) -> Running:
         """What a process runs; noted now if it was not before.
@@ -101,7 +103,7 @@ class Bindings:
             for tgid in self._tgids() if files else ():
                 running = self.of(tgid)
                 if running.identity in files and not running.looked:
-                    self.of(tgid, _LOOKED | _influence(self._proc / str(tgid)))
+                    self.of(tgid, _LOOKED | self._influence(self._proc / str(tgid)))
         except KernelError:
             self._keep(before)
             raise
@@ -118,17 +120,18 @@ class Bindings:
         except KernelError as error:
             _log.error("executables that have no name any more are still looked at: %s", error)
 
+    def _influence(self, folder: Path) -> int:
+        """What /proc tells of a process: bits of `INFLUENCE`. What cannot be read counts as influence."""
+        environment = self._reader.read(folder / "environ")  # for which the kernel locks the process's memory
+        try:
+            status = (folder / "status").read_bytes()
+        except OSError:
+            return _BITS["environment"]
+        if environment is None:
+            return _BITS["environment"]
+        linked = any(each.startswith(_LINKER) for each in environment.split(b"\0"))
+        traced = any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status.splitlines())
+        return linked * _BITS["environment"] | traced * _BITS["traced"]
+
     def _tgids(self) -> Iterator[int]:
         return (int(name) for name in os.listdir(self._proc) if name.isdecimal())
-
-
-def _influence(folder: Path) -> int:
-    """What /proc tells of a process: bits of `INFLUENCE`. What cannot be read counts as influence."""
-    try:
-        environment = (folder / "environ").read_bytes()
-        status = (folder / "status").read_bytes()
-    except OSError:
-        return _BITS["environment"]
-    linked = any(each.startswith(_LINKER) for each in environment.split(b"\0"))
-    traced = any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status.splitlines())
-    return linked * _BITS["environment"] | traced * _BITS["traced"]
