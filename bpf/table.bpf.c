@@ -32,7 +32,7 @@ struct krie_actor {
 
 #define KRIE_CAN_REFUSE 1 /* what the probe's program can do */
 #define KRIE_CAN_KILL 2
-#define KRIE_CAN_REFUSE_KERNEL 4 /* also to a thread of the kernel's own: it is about to become a program */
+#define KRIE_CAN_REFUSE_KERNEL 4 /* also to a thread of the kernel's own, which does it in somebody's name */
 
 static __always_inline struct krie_table *krie_table_of(u32 slot)
 {
@@ -158,6 +158,8 @@ static __always_inline void krie_act(struct krie_table *table, u32 row, const u3
 		return;
 	if (can & KRIE_CAN_REFUSE)
 		answer->error = outcome->error;
+	if ((can & KRIE_CAN_REFUSE_KERNEL) && !krie_has_memory())
+		return; /* this and no more: such a thread works for many, and never ends */
 	if (outcome->poison_ns) {
 		verdict.until = bpf_ktime_get_boot_ns() + outcome->poison_ns;
 		verdict.rule = outcome->rule;

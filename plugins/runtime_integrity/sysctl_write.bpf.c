@@ -173,7 +173,9 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 		ignored = runtime_integrity_is_ignored(&found, known.file_pos);
 	}
 	known.change = runtime_integrity_change(&known, ignored);
-	answer = krie_decide_runtime_integrity_sysctl_write(&known, KRIE_CAN_REFUSE);
+	/* Threads of the kernel's own write here only for others, such as who made a sysctl the file behind a disk of
+	 * LIO's. */
+	answer = krie_decide_runtime_integrity_sysctl_write(&known, KRIE_CAN_REFUSE | KRIE_CAN_REFUSE_KERNEL);
 	allow = krie_cgroup_answer(&answer);
 	if (allow == KRIE_CGROUP_ALLOW)
 		runtime_integrity_let_through(known.name, known.change);
