@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -90,6 +91,23 @@ def test_what_is_over_ends_and_the_rest_stays(debugfs: Path) -> None:
     setting.enforcing.tick()
     assert tables.host() is None
     assert Flags.GUARD in tables.flags()
+
+
+def test_many_who_are_poisoned_take_a_part_of_the_time(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who has thousands of processes poisoned keeps the agent from deciding."""
+    setting = Setting(debugfs).started()
+    walks = 0
+
+    def slow(_: Verdicts) -> Iterator[Verdict]:
+        nonlocal walks
+        walks += 1
+        time.sleep(0.3)
+        return iter(())
+
+    monkeypatch.setattr(Verdicts, "poisoned", slow)
+    for _ in range(5):
+        setting.enforcing.tick()
+    assert walks == 1
 
 
 def test_all_poison_that_is_over_ends_at_once(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
