@@ -25,8 +25,7 @@ _INIT_TGID = 1
 MOST_ANCESTORS = 16
 """That rules see."""
 _LOOKED_AT = 64
-"""Before one that lives has to be forgotten: a look takes some 20 us, and each is at one of those that live only once in
-a round."""
+"""Before one that lives has to be forgotten. A look takes some 20 us; who lives is looked at once in a round."""
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
