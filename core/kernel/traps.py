@@ -148,12 +148,16 @@ def address_of(name: str) -> int:
 
 
 def _others_keep() -> bool:
-    """Whether a keeper lives besides this process, if it is one: only one at a time may arm what is left behind."""
+    """Whether a keeper lives besides this process, if it is one: only one at a time may arm what is left behind.
+
+    Anybody may call his process so, and lock its memory, so that /proc/TGID/cmdline gives no answer.
+    """
     for each in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            is_one = (each / "comm").read_bytes().strip() == _KEEPER.encode() and (
-                each / "cmdline"
-            ).read_bytes()  # and no zombie
+            lines = (each / "status").read_bytes().splitlines()
+            told = {name: value for name, _, value in (line.partition(b":\t") for line in lines)}
+            is_roots = told[b"Uid"].startswith(b"0\t0\t")
+            is_one = told[b"Name"] == _KEEPER.encode() and is_roots and told[b"State"][:1] not in b"ZX"
             if is_one and each.name != str(os.getpid()):
                 return True
     return False

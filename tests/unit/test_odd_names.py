@@ -215,3 +215,31 @@ def test_whatever_a_process_calls_itself_it_is_no_keeper(monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "glob", lambda path, pattern: [path / str(child.pid)] if str(path) == "/proc" else real)
     assert traps._others_keep() is False
     child.communicate()
+
+
+def test_who_is_called_as_the_keeper_is_none_unless_he_is_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anything asked of him that he can have the kernel wait for, as it does for /proc/TGID/cmdline."""
+    code = """
+import ctypes, os, sys
+os.setuid({0})
+ctypes.CDLL(None).prctl(15, b"krie-keeper")
+print(flush=True)
+sys.stdin.read()
+"""
+    asked: list[str] = []
+    read: Callable[[Path], bytes] = Path.read_bytes
+
+    def noted(path: Path) -> bytes:
+        asked.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    for user, keeps in ((65534, False), (0, True)):
+        command = [sys.executable, "-c", code.format(user)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            monkeypatch.setattr(Path, "glob", lambda path, _, tgid=child.pid: [path / str(tgid)])
+            assert traps._others_keep() is keeps
+            child.communicate()
+    assert set(asked) == {"status"}
