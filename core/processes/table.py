@@ -24,8 +24,10 @@ from .sensor import ProcessExec, ProcessExit, ProcessFork
 _INIT_TGID = 1
 MOST_ANCESTORS = 16
 """That rules see."""
-_LOOKED_AT = 64
-"""Before one that lives has to be forgotten. A look takes some 20 us; who lives is looked at once in a round."""
+_LOOKED_AT = 2
+"""At each process that is one too many: a look takes some 20 us."""
+_BEYOND = 1.125
+"""Part of its limit up to which the table grows while it finds only processes that live."""
 
 
 def path_of(record: ProcessExec) -> tuple[str, bool]:
@@ -201,28 +203,32 @@ class ProcessTable:
             self._processes.pop(seeded, None)
             self._seeded[process.key.tgid] = process.key
         self._processes[process.key] = process
-        while len(self._processes) > self._limit:
-            self._forget_one()
+        for _ in range(2):  # so that it gets smaller again where it had to grow
+            if len(self._processes) > self._limit:
+                self._forget_one()
 
     def _forget_one(self) -> None:
         if self._ended:
             key, _ = self._ended.popitem(last=False)
+        elif (gone := self._one_that_is_gone()) is not None:
+            key = gone
+        elif len(self._processes) > self._limit * _BEYOND:
+            key = next(iter(self._processes))
+            self.evicted += 1
         else:
-            key = self._oldest_that_is_gone()
+            return
         self._processes.pop(key, None)
         if self._seeded.get(key.tgid) == key:
             del self._seeded[key.tgid]
 
-    def _oldest_that_is_gone(self) -> Key:
+    def _one_that_is_gone(self) -> Key | None:
         """Who forks fast has records of ends lost: what stays of his processes may not push out those that live."""
         for _ in range(_LOOKED_AT):
             key = next(iter(self._processes))
             if not self._lives(key):
                 return key
-            self._processes.move_to_end(key)  # the next ones are looked at before it
-        key = next(iter(self._processes))
-        self.evicted += 1
-        return key
+            self._processes.move_to_end(key)  # all others are looked at before it
+        return None
 
     def _path_in_proc(self, event: Event) -> tuple[str, bool] | None:
         """The path of what a process runs; None where it is gone, or runs something else by now."""
