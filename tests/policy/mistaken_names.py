@@ -48,6 +48,14 @@ NAMES = {
         rule('\tinput.event.target.progam == "apt"', kind=PTRACE),
         "p0.rego:5:2: rule R1: input.event.target has no progam; did you mean program?",
     ),
+    "a field where `walk` shall lead to": (
+        rule('\twalk(input.host, [["nmae"], value])\n\tvalue == "x"'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field beside what `with` replaces": (
+        rule('\tinput.host.nmae == "x" with input.process.uid as 5'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
     "below a number": (
         rule("\tinput.event.new_int.value == 5"),
         "p0.rego:5:2: rule R1: input.event.new_int (a number) has nothing below it; drop what follows it",

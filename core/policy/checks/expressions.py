@@ -10,9 +10,9 @@ from ...events.inline import NamePath
 from ..definition import Definition, Node, reference
 from .comparison import differences, plural, similar
 from .functions import ARITHMETIC, builtins
-from .looked_up import element_at, got, near, same_on_both_sides, written_path
+from .looked_up import element_at, got, near, same_on_both_sides, walked_to, written_path
 from .operations import answer_of, mistaken
-from .scope import CLOSURES, LOCAL, LexicalScope
+from .scope import CLOSURES, LOCAL, LexicalScope, meet
 from .types import (
     ANY,
     ARRAY,
@@ -67,8 +67,8 @@ class Expressions(ABC):
     """Arguments that calls pass to a function: grows while the calls are walked."""
     silent: int = field(default=0, init=False)
     """Rules that are being followed: what is wrong with them is told where they are walked themselves."""
-    replaced: frozenset[str] = field(default=frozenset(), init=False)
-    """`input` and `data` where `with` replaces parts of them."""
+    replaced: frozenset[NamePath] = field(default=frozenset(), init=False)
+    """What `with` replaces, as far as its paths are written out."""
 
     @abstractmethod
     def answer(self, path: NamePath) -> Type:
@@ -173,9 +173,11 @@ class Expressions(ABC):
         written = list(start[1:])
         while steps and "String" in steps[0]:
             written.append(str(steps.pop(0)["String"]["value"]))
-        if start[0] == "data" and written[:1] == ["krie"] and "data" not in self.replaced:
-            return self._of_package(("data", *written), steps, node, scope, known)
-        unknown = start[0] in self.replaced
+        path = (start[0], *written)
+        unknown = any(meet(path, each) for each in self.replaced)
+        if path[:2] == ("data", "krie") and not unknown:
+            found = self._of_package(path, steps, node, scope, known)
+            return found if not self.replaced else ANY  # what rules are may follow from what is replaced
         value = ANY if unknown else self.world.input if start[0] == "input" else self.world.data
         if start[0] in ("input", "data"):
             return self._follow(value, [*({"String": {"value": each}} for each in written), *steps], node, scope, known)
@@ -280,7 +282,11 @@ class Expressions(ABC):
         elif path == ("object", "get") and types[0].is_literal and types[1].kinds == TEXT.kinds:
             self.compare(scope, call["params"][1], "in", (types[1], types[0].key()))
         if len(call["params"]) > arity:
-            self.bind(call["params"][arity], answer, known)
+            pattern = call["params"][arity]
+            if path == ("walk",) and (walked := walked_to(pattern)) is not None:
+                steps, pattern = walked
+                answer = self._follow(types[0], steps, node, scope, known)
+            self.bind(pattern, answer, known)
         return answer
 
     def _arguments(

@@ -90,7 +90,7 @@ class Inference(Expressions):
             for each in statement.get("with_mods") or ():
                 self.expression(each["as"], scope, known)
                 if (target := scope.full(each["refr"])) is not None:
-                    self.replaced |= {target[0][0]}
+                    self.replaced |= {target[0]}
             self._statement(statement["literal"], scope, known)
             self.replaced = before
         return scope
@@ -135,7 +135,8 @@ class Inference(Expressions):
 
     def _undefined(self, known: Types) -> Undefined:
         world = self.world
-        return Undefined(self.definitions, world.input, world.always, world.data, self.replaced, known)
+        roots = frozenset(each[0] for each in self.replaced)
+        return Undefined(self.definitions, world.input, world.always, world.data, roots, known)
 
     def _assign(self, node: Node, scope: LexicalScope, known: Types) -> None:
         left, right = node["lhs"], node["rhs"]

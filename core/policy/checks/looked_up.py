@@ -21,6 +21,13 @@ def written_path(node: Node) -> list[str] | None:
     return [str(each["value"]) for each in texts] if len(texts) == len(keys) else None
 
 
+def walked_to(pattern: Node) -> tuple[list[Node], Node] | None:
+    """The path that `walk` shall lead to, where it is written out, and what the value there is matched with."""
+    parts = pattern["Array"]["items"] if "Array" in pattern else []
+    steps = parts[0]["Array"]["items"] if len(parts) == 2 and "Array" in parts[0] else []
+    return (steps, parts[1]) if steps and all("String" in each for each in steps) else None
+
+
 def got(whole: Type, path: Sequence[str], otherwise: Type) -> tuple[Type, tuple[str, str, str] | None]:
     """What `object.get` gives; and of a misspelt key whose it is, it, and the right one.
 

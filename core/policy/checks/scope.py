@@ -56,6 +56,11 @@ class LexicalScope:
         return f"{self.module.file}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
 
 
+def meet(one: NamePath, other: NamePath) -> bool:
+    """Whether one is the other, or lies below it."""
+    return all(left == right for left, right in zip(one, other, strict=False))
+
+
 def start_of(node: Node) -> int:
     """Offset in bytes; the lines and columns that the engine gives are those of a reference's last dot."""
     while "start" not in node:
