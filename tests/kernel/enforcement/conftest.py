@@ -47,7 +47,7 @@ def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> Enforcing:
         plugins={"runtime_integrity": {"mode": "enforce"}, "example": {"mode": "enforce"}},
         agent={"allow_syscall_tracepoints": False},
         enforcement=ENFORCEMENT,
-        executables={"victim": named},
+        executables={"victim": named, "kmod": Path("/usr/bin/kmod")},
         policies=[policy],
         plugin_folders=[plugin],
     )

@@ -1,14 +1,19 @@
 """The shipped rules refuse to weaken the kernel by a sysctl, however the number is written. In guests only."""
 
 import json
+import mmap
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-from krie.testing.agent import RunningAgent
+from krie.testing.agent import Line, RunningAgent
 from krie.testing.victims import Victims
 
 from ..enforcing import Run
+from ..lio import SECTOR, disk_over
 from .answers import of
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
@@ -89,3 +94,27 @@ def test_what_the_kernel_would_read_is_refused(enforcing: RunningAgent, victim: 
     finally:
         strict.write_text("1")
     assert found == [["EPERM", "1\n"], ["EINVAL", "1\n"]]
+
+
+def test_a_kernel_thread_writes_no_more_than_whoever_it_writes_for(
+    enforcing: RunningAgent, lacks: Callable[[str], NoReturn]
+) -> None:
+    """Who made a sysctl the file behind a disk has a thread of the kernel's own write what he writes to the disk."""
+    sysctl = Path("/proc/sys/kernel/kptr_restrict")
+    sysctl.write_text("1\n")
+
+    def by_kernel_threads(line: Line) -> bool:
+        return bool(line["process"]["kernel_thread"]) and line["event"]["name"] == "kernel/kptr_restrict"
+
+    with disk_over(sysctl, lacks) as disk, mmap.mmap(-1, SECTOR) as sector:
+        sector[:] = b"0".ljust(SECTOR, b"\n")
+        device = os.open(disk, os.O_WRONLY | os.O_DIRECT)
+        try:
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(device, sector)
+        finally:
+            os.close(device)
+    assert sysctl.read_text() == "1\n"
+    line = enforcing.wait("runtime_integrity.sysctl_write", by_kernel_threads)[0]
+    assert (line["decision"]["tier"], line["done"]) == ("kernel", ["refused"])
+    assert line["decision"]["rules"][0]["id"] == "SYSCTL001"
