@@ -33,7 +33,7 @@ _PROGRAMS = {
 }
 """What virtme-ng calls, and says little about when it is missing."""
 _PANIC = "Kernel panic - not syncing"
-_FAULT = re.compile(r"BUG: |kernel BUG at |Oops: |general protection fault|Kernel panic - not syncing")
+_FAULT = re.compile(rf"BUG: |kernel BUG at |Oops: |general protection fault|{_PANIC}")
 """What a kernel says that is about to panic, or that goes on with what it has."""
 _LINES_BEFORE, _LINES_BEHIND = 10, 60
 _EMULATED = "-accel tcg,thread=single"
