@@ -29,12 +29,14 @@ class TimelyReader:
         """What a file holds; None where it cannot be read, or not in time."""
         self._late = [each for each in self._late if each.is_alive()]
         if len(self._late) >= MOST:
+            _log.warning("%s is not read: %d others give no answer", file, MOST)
             return None
         found: list[bytes] = []
         thread = threading.Thread(target=_read, args=(file, found), name="krie-reader", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # there may be no more of them: pids.max, RLIMIT_NPROC
+        except RuntimeError as error:  # there may be no more of them: pids.max, RLIMIT_NPROC
+            _log.warning("%s is not read: %s", file, error)
             return None
         thread.join(self._wait_s)
         if thread.is_alive():

@@ -36,9 +36,10 @@ def test_who_gives_no_answer_holds_nobody_up(silent: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_many_who_give_no_answer_cost_a_few_threads(silent: Path, tmp_path: Path) -> None:
+def test_many_who_give_no_answer_cost_a_few_threads(silent: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = threading.active_count()
     reader = TimelyReader(0.01)
     for _ in range(3 * MOST):
         assert reader.read(silent) is None
     assert threading.active_count() - before <= MOST
+    assert caplog.text.count("environ is not read: 16 others give no answer") == 2 * MOST
