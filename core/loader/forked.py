@@ -13,7 +13,11 @@ from contextlib import suppress
 from typing import NoReturn
 
 from ..child import keep_only
+from ..libc import libc
 
+NAME = "krie-loader"
+"""As the kernel and `ps` know it."""
+_PR_SET_NAME = 15
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -21,6 +25,7 @@ def become(channel: socket.socket, stderr: int, serve: Callable[[socket.socket],
     """What the forked child does: nothing of the agent's is left to it but the channel and a file for what it says."""
     status = 1
     try:
+        libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         keep_only(channel.fileno(), stderr)

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,19 +17,21 @@ import pytest
 from krie.errors import ExitCode
 from krie.kernel.mounts import mounted
 from krie.libc import system_call
+from krie.loader.forked import NAME
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.bpf_objects import bpf_objects, leftovers
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import wait_for
 
+from .stepping import Stepped
 from .test_switches import TRACED, healthy, keepers, use
 from .test_switches_off import REFUSED, SWITCHES, ftrace_works, off, warnings
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 _SYS_KCMP = 312  # x86-64
 CLOCK_NANOSLEEP, TALKS = "230", ("44", "45", "46", "47")  # sendto, recvfrom, sendmsg, recvmsg
-A_UNIT = 60
-"""Maps and programs: more than a start has before it asked its child to load, and fewer than the child makes first."""
+SENDMSG = 46
+"""With descriptors. The loader makes it once before it attaches anything, and then for each program's links."""
 
 
 def living() -> dict[int, int]:
@@ -45,8 +46,17 @@ def living() -> dict[int, int]:
 
 
 def waits_in(tgid: int) -> str:
-    """The number of the system call in which a process waits."""
+    """The number of the system call in which a process sleeps; none, where it does not."""
+    if Path(f"/proc/{tgid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        return ""
     return Path(f"/proc/{tgid}/syscall").read_text().split()[0]
+
+
+def name_of(tgid: int) -> str:
+    """As the kernel knows it; none, where it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{tgid}/comm").read_text().rstrip()
+    return ""
 
 
 def links_of(tgid: int) -> set[int]:
@@ -87,8 +97,10 @@ class Starting:
         self.objects, self.warnings = bpf_objects(), warnings()
         self.agent = RunningAgent(folder, **options)
         self._failed: list[AgentFailed] = []
+        self._stepped: list[Stepped] = []
         self._thread = threading.Thread(target=self._start)
         self._thread.start()
+        wait_for(lambda: hasattr(self.agent, "process"))
 
     def _start(self) -> None:
         try:
@@ -96,31 +108,26 @@ class Starting:
         except AgentFailed as error:
             self._failed.append(error)
 
-    def loads(self) -> None:
-        """Wait until it has looked at the switches, and its child begins to load."""
-        wait_for(lambda: len(bpf_objects() - self.objects) > A_UNIT)
+    def loads(self) -> Stepped:
+        """Its loader, stopped where it has loaded, and asks whether it may attach."""
+        wait_for(self._loader)
+        loader = Stepped(self._loader()[0])
+        self._stepped.append(loader)
+        loader.until(SENDMSG, lambda: True)
         assert not self.links()
+        return loader
 
-    def attaches(self) -> None:
-        """Wait for the first program that is attached."""
-        wait_for(self.links)
+    def attaches(self) -> Stepped:
+        """Its loader, stopped where it has attached its first programs, and the agent holds all of these, too."""
+        loader = self.loads()
+        loader.until(SENDMSG, self.links)
+        assert not keepers()
+        wait_for(lambda: self._has_all_of(loader.tgid))
+        return loader
 
-    def stops_the_loader(self) -> int:
-        """Once it has attached something, and the agent holds all of that, too; returns the loader's id.
-
-        It may be stopped between a link and its hand-over: then it goes on, and is stopped again.
-        """
-        self.attaches()
-        (child,) = (each for each, parent in living().items() if parent == self.agent.process.pid)
-        while True:
-            os.kill(child, signal.SIGSTOP)
-            wait_for(lambda: " T " in Path(f"/proc/{child}/stat").read_text())
-            assert not keepers()
-            with contextlib.suppress(AssertionError):
-                wait_for(lambda: self._has_all_of(child), timeout_s=20)
-                return child
-            os.kill(child, signal.SIGCONT)
-            time.sleep(0.1)  # or it would be stopped where it was
+    def _loader(self) -> list[int]:
+        ours = [each for each, parent in living().items() if parent == self.agent.process.pid]
+        return [each for each in ours if name_of(each) == NAME]
 
     def _has_all_of(self, child: int) -> bool:
         agent = self.agent.process.pid
@@ -137,7 +144,11 @@ class Starting:
         return str(self._failed[0])
 
     def end(self) -> None:
-        """Whatever became of it."""
+        """Whatever became of it, and whoever was left standing where a test failed."""
+        for each in self._stepped:
+            with contextlib.suppress(ProcessLookupError):
+                each.goes_on()
+        self.agent.process.send_signal(signal.SIGCONT)
         self._thread.join()
         if not self._failed:
             self.agent.stop()
@@ -184,8 +195,9 @@ def says_what_is_off(starting: Starting) -> None:
 
 
 def test_ftrace_is_turned_off_while_programs_are_loaded(starting: Starting, lacks: Callable[[str], NoReturn]) -> None:
-    starting.loads()
+    loader = starting.loads()
     with off("ftrace") as done:
+        loader.goes_on()
         if not done:
             lacks(REFUSED)
         says_what_is_off(starting)
@@ -194,8 +206,9 @@ def test_ftrace_is_turned_off_while_programs_are_loaded(starting: Starting, lack
 
 
 def test_ftrace_is_turned_off_before_the_canaries(starting: Starting, lacks: Callable[[str], NoReturn]) -> None:
-    starting.attaches()
+    loader = starting.attaches()
     with off("ftrace") as done:
+        loader.goes_on()
         if not done:
             lacks(REFUSED)
         says_what_is_off(starting)
@@ -208,11 +221,10 @@ def test_the_loader_is_killed_while_it_attaches_and_ftrace_is_disabled_in_memory
     starting: Starting, test_module: TestModule
 ) -> None:
     """When the agent has not heard of all that it attached. What ended now would leave calls of what is freed."""
-    child = starting.stops_the_loader()
+    loader = starting.attaches()
     attached = starting.links()
-    assert attached
     with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
-        os.kill(child, signal.SIGKILL)
+        loader.is_killed()
         assert "the loader was ended by SIGKILL" in starting.fails()
         use()
         assert set(attached) <= set(starting.links())
@@ -225,14 +237,13 @@ def test_its_service_is_stopped_while_it_attaches_and_ftrace_is_disabled_in_memo
 ) -> None:
     """First SIGTERM comes to the agent, and once that has ended, SIGKILL to all that is left of the service."""
     service = Service()
-    child, agent = starting.stops_the_loader(), starting.agent.process
+    loader, agent = starting.attaches(), starting.agent.process
     attached = starting.links()
-    assert attached
-    for each in (agent.pid, child):
+    for each in (agent.pid, loader.tgid):
         service.take(each)
     with test_module.effect("write", address_of("ftrace_disabled"), "01000000"):
         agent.terminate()
-        os.kill(child, signal.SIGCONT)
+        loader.goes_on()
         assert "SIGTERM ended the start" in starting.fails()
         assert agent.returncode == -signal.SIGTERM
         service.ends()
@@ -245,10 +256,10 @@ def test_the_agent_is_killed_while_its_probes_are_attached_and_ftrace_is_off(
     starting: Starting, lacks: Callable[[str], NoReturn]
 ) -> None:
     """When it has no keeper yet."""
-    starting.attaches()
-    agent = starting.agent.process
+    loader, agent = starting.attaches(), starting.agent.process
+    child = loader.tgid
     os.kill(agent.pid, signal.SIGSTOP)
-    (child,) = (each for each, parent in living().items() if parent == agent.pid)
+    loader.goes_on()
     wait_for(lambda: waits_in(child) in TALKS)  # it has attached all, and tells so
     assert TRACED.read_text()
     assert not keepers()

@@ -70,6 +70,14 @@ def test_what_was_loaded_comes_with_its_descriptors() -> None:
     assert not any(map(is_open, descriptors))
 
 
+def test_an_administrator_tells_it_from_the_agent() -> None:
+    def serve(channel: Channel) -> None:
+        channel.send({"features": Features(release=Path("/proc/self/comm").read_text()).to_json()})
+
+    with child(serve) as made:
+        assert made.features().release == "krie-loader\n"
+
+
 def test_falling_back_detaches_what_is_no_longer_in_use_and_nothing_else() -> None:
     first = loaded("map:m", "program:krie_inspect", "program:p_a", "link:p_a", "program:p_b", "link:p_b")
     second = loaded("program:p_c", "link:p_c", attached=("p_b", "p_c"))
