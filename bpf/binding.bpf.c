@@ -23,13 +23,13 @@ static __always_inline u32 process_environment(struct mm_struct *mm)
 		long size;
 
 		if (at >= end)
-			return krie_truth(found) * KRIE_LOST_ENVIRONMENT;
+			return found * KRIE_LOST_ENVIRONMENT;
 		size = bpf_probe_read_user_str(text, sizeof(text), (void *)at);
 		if (size <= 0)
 			return KRIE_LOST_ENVIRONMENT;
 		__builtin_memcpy(&first, text, sizeof(first));
-		found |= begins * krie_equal(first & 0xffffff, 'L' | 'D' << 8 | '_' << 16);
-		begins = krie_less(size, PROCESS_STRING_BYTES); /* or it goes on, and at least its NUL is left */
+		found |= begins & krie_small_less((first & 0xffffff) ^ ('L' | 'D' << 8 | '_' << 16), 1);
+		begins = krie_small_less(size, PROCESS_STRING_BYTES); /* or it goes on, and at least its NUL is left */
 		at += size - (1 - begins);
 	}
 	return KRIE_LOST_ENVIRONMENT;

@@ -71,11 +71,14 @@ static __always_inline u64 runtime_integrity_sum_of_groups(u64 factor, struct gr
 
 	for (u64 step = krie_uncounted(); step < RUNTIME_INTEGRITY_GROUP_STEPS && KRIE_GOES_ON; step++) {
 		u64 done = step * RUNTIME_INTEGRITY_GROUP_BYTES;
+		u64 left = 4 * number - done;
 		u64 bytes;
 
 		if (done >= 4 * number)
 			break;
-		bytes = krie_at_most(4 * number - done, RUNTIME_INTEGRITY_GROUP_BYTES);
+		/* The smaller one. A branch would have verifiers before 6.4 follow both ways of each round to the end.
+		 */
+		bytes = left + krie_less(RUNTIME_INTEGRITY_GROUP_BYTES, left) * (RUNTIME_INTEGRITY_GROUP_BYTES - left);
 		asm volatile(
 		    ""
 		    : "+r"(bytes)); /* or clang would drop the mask, without which old verifiers see no bound */

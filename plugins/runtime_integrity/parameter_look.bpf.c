@@ -13,14 +13,15 @@ KRIE_STATE("array", u32, struct runtime_integrity_expected, runtime_integrity_ex
 BPF_ARRAY(runtime_integrity_told, struct runtime_integrity_told, RUNTIME_INTEGRITY_EXPECTED);
 BPF_ARRAY(runtime_integrity_look_due, u64, 1); /* when the timer's next look is */
 
-/* What a word holds now; false where it cannot be read. */
-static __always_inline bool runtime_integrity_word_holds(struct runtime_integrity_expected *expected, u64 *value)
+/* What a word holds now; 0 where it cannot be read. Without a branch, as what follows: before may_goto the verifier
+ * looks at it for each word, and once for each way to it. */
+static __always_inline u64 runtime_integrity_word_holds(struct runtime_integrity_expected *expected, u64 *value)
 {
-	*value = 0;
-	if (bpf_probe_read_kernel(value, ((expected->length - 1) & 7) + 1, (void *)expected->address))
-		return false;
-	*value = (*value & expected->mask) ^ expected->flip;
-	return true;
+	u64 word = 0;
+	u64 failed = bpf_probe_read_kernel(&word, ((expected->length - 1) & 7) + 1, (void *)expected->address);
+
+	*value = (word & expected->mask) ^ expected->flip;
+	return 1 - krie_truth(failed);
 }
 
 static __always_inline u64 runtime_integrity_word_differs(struct runtime_integrity_expected *expected, u64 value)
@@ -28,7 +29,7 @@ static __always_inline u64 runtime_integrity_word_differs(struct runtime_integri
 	return krie_less(value, expected->least) | krie_less(expected->most, value);
 }
 
-/* Whether this was not told yet. Without a branch: the verifier looks at it for each word before may_goto. */
+/* Whether this was not told yet. */
 static __always_inline u64 runtime_integrity_word_is_new(struct runtime_integrity_told *told, u64 value, u64 differs)
 {
 	return differs * (1 - told->differs * krie_equal(told->value, value)) | (1 - differs) * told->differs;
@@ -44,15 +45,15 @@ static __always_inline u32 runtime_integrity_first_new(void)
 		struct runtime_integrity_expected *expected;
 		struct runtime_integrity_told *told;
 		u32 which = count;
-		u64 value;
+		u64 value, is_read;
 
 		expected = runtime_integrity_expected.lookup(&which);
 		told = runtime_integrity_told.lookup(&which);
 		if (!expected || !told || !expected->length)
 			break;
-		if (!runtime_integrity_word_holds(expected, &value))
-			continue;
-		if (runtime_integrity_word_is_new(told, value, runtime_integrity_word_differs(expected, value))) {
+		is_read = runtime_integrity_word_holds(expected, &value);
+		if (is_read *
+		    runtime_integrity_word_is_new(told, value, runtime_integrity_word_differs(expected, value))) {
 			found = which;
 			break;
 		}
