@@ -27,7 +27,7 @@ int containment_fork(struct bpf_raw_tracepoint_args *ctx)
 	if (!krie_find_poison(&maker, &found))
 		return 0;
 	found.process = krie_process_of(child);
-	krie_poison(&found);
+	krie_poison(&found, false);
 	return 0;
 }
 

@@ -161,10 +161,11 @@ static __always_inline void krie_act(struct krie_table *table, u32 row, const u3
 	if ((can & KRIE_CAN_REFUSE_KERNEL) && !krie_has_memory())
 		return; /* this and no more: such a thread works for many, and never ends */
 	if (outcome->poison_ns) {
+		verdict.share = krie_share_now();
 		verdict.until = bpf_ktime_get_boot_ns() + outcome->poison_ns;
 		verdict.rule = outcome->rule;
 		verdict.error = outcome->error;
-		answer->done |= krie_poison(&verdict) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
+		answer->done |= krie_poison(&verdict, false) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
 	}
 	if ((can & KRIE_CAN_KILL) && outcome->kill)
 		krie_signal(answer);

@@ -27,6 +27,9 @@ KRIE_STATE("hash", struct krie_process, struct krie_verdict, krie_verdicts, KRIE
 
 KRIE_FOUND("array", u32, struct krie_busy, krie_busy, 1);
 
+/* How many poisoned processes each user has, by krie_share_now(). */
+KRIE_FOUND("array", u32, u32, krie_shares, KRIE_SHARES);
+
 KRIE_STATE("array", u32, struct krie_settings, krie_settings, 1);
 
 /* Executables that no verdict may hit. */
@@ -50,6 +53,12 @@ static __always_inline struct krie_busy *krie_busy_now(void)
 	u32 zero = 0;
 
 	return krie_busy.lookup(&zero);
+}
+
+/* Whose share of the room for poisoned processes the current one takes. */
+static __always_inline u16 krie_share_now(void)
+{
+	return krie_payer() & (KRIE_SHARES - 1);
 }
 
 static __always_inline bool krie_find_poison(struct krie_process *process, struct krie_verdict *found)
@@ -85,21 +94,33 @@ static __always_inline bool krie_is_protected(void)
 	return noted && !lost && krie_protected.lookup(&noted->file);
 }
 
-/* Add a process, or prolong its time. False where the table is full. */
-static __always_inline bool krie_poison(struct krie_verdict *verdict)
+/* Add a process, or prolong its time. False where there is no room for another one of this user's, who may have as many
+ * as are still free: one user alone gets half of the room, and leaves some to whoever comes next. Programs that run at
+ * once may each add one beyond that; the agent may, having made room elsewhere. */
+static __always_inline bool krie_poison(struct krie_verdict *verdict, bool beyond_share)
 {
+	struct krie_verdict *known = krie_poisoned.lookup(&verdict->process);
 	struct krie_busy *busy = krie_busy_now();
-	struct krie_verdict *known;
+	u32 number = verdict->share;
+	u32 *share = krie_shares.lookup(&number);
 
-	if (!busy)
+	if (!busy || !share)
 		return false;
-	if (!krie_poisoned.insert(&verdict->process, verdict)) {
-		__sync_fetch_and_add(&busy->poisoned, 1);
-		return true;
+	if (!known) {
+		if (!beyond_share && (s32)*share >= (s32)(KRIE_VERDICTS - busy->poisoned)) {
+			__sync_fetch_and_add(&busy->left_out, 1);
+			return false;
+		}
+		if (!krie_poisoned.insert(&verdict->process, verdict)) {
+			__sync_fetch_and_add(&busy->poisoned, 1);
+			__sync_fetch_and_add(share, 1);
+			return true;
+		}
+		known = krie_poisoned.lookup(&verdict->process); /* another thread was faster */
+		if (!known)
+			return false;
 	}
-	known = krie_poisoned.lookup(&verdict->process);
-	if (!known)
-		return false;
+	verdict->share = known->share;
 	if (known->until < verdict->until)
 		*known = *verdict;
 	return true;
@@ -107,10 +128,18 @@ static __always_inline bool krie_poison(struct krie_verdict *verdict)
 
 static __always_inline void krie_unpoison(struct krie_process *process)
 {
+	struct krie_verdict *known = krie_poisoned.lookup(process);
 	struct krie_busy *busy = krie_busy_now();
+	u32 number, *share;
 
-	if (busy && !krie_poisoned.delete(process))
-		__sync_fetch_and_add(&busy->poisoned, -1);
+	if (!known || !busy)
+		return;
+	number = known->share;
+	share = krie_shares.lookup(&number);
+	if (!share || krie_poisoned.delete(process))
+		return;
+	__sync_fetch_and_add(&busy->poisoned, -1);
+	__sync_fetch_and_add(share, -1);
 }
 
 /* Not one that was prolonged meanwhile: who is poisoned for a while knows when that is over. */
@@ -186,11 +215,12 @@ static __always_inline struct krie_answer krie_kill(u32 sensor)
 	verdict.process = krie_current_process();
 	if (krie_is_spared(verdict.process.tgid, false))
 		return answer;
+	verdict.share = krie_share_now();
 	verdict.until = bpf_ktime_get_boot_ns() + settings->poison_ns;
 	verdict.error = KRIE_EPERM;
 	answer.by = KRIE_BY_PROGRAM;
 	answer.error = KRIE_EPERM;
-	answer.done = krie_poison(&verdict) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
+	answer.done = krie_poison(&verdict, false) ? KRIE_DONE_POISONED : KRIE_DONE_POISON_FAILED;
 	krie_signal(&answer);
 	return answer;
 }
@@ -238,7 +268,8 @@ static __always_inline void krie_stamp(struct krie_header *header, struct krie_a
 }
 
 /* Change the poisoned processes together with their number, or the flags beside it. Run by the agent with
- * BPF_PROG_TEST_RUN; the arguments are what to do, tgid (or flags), start time, end, rule, error. */
+ * BPF_PROG_TEST_RUN; the arguments are what to do, tgid (or flags), start time, end, rule, error and, above its 16
+ * bits, share. */
 int krie_change(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct krie_busy *busy = krie_busy_now();
@@ -251,8 +282,9 @@ int krie_change(struct bpf_raw_tracepoint_args *ctx)
 	verdict.until = ctx->args[3];
 	verdict.rule = ctx->args[4];
 	verdict.error = ctx->args[5];
-	if (ctx->args[0] == KRIE_CHANGE_POISON)
-		krie_poison(&verdict);
+	verdict.share = ctx->args[5] >> 16;
+	if (ctx->args[0] == KRIE_CHANGE_POISON || ctx->args[0] == KRIE_CHANGE_POISON_BEYOND_SHARE)
+		krie_poison(&verdict, ctx->args[0] == KRIE_CHANGE_POISON_BEYOND_SHARE);
 	if (ctx->args[0] == KRIE_CHANGE_CLEAR)
 		krie_unpoison(&verdict.process);
 	if (ctx->args[0] == KRIE_CHANGE_EXPIRE)

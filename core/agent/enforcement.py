@@ -212,6 +212,7 @@ class Enforcing:
             "guarded_operations": {"refused": self.enforcer.contained, "of": len(OPERATIONS)},
             "poisoned": [self._shown(each, now) for each in poisoned[:_SHOWN]],
             "poisoned_count": len(poisoned),
+            "poison_left_out": self._verdicts.left_out(),
             "kernel_tier": self.tier.status(),
             "bound_count": sum(1 for _ in self._verdicts.bound()),
             "host": None if host is None else {"rule": self._rules.name(host.rule), "left_s": _left(host, now)},
@@ -242,6 +243,7 @@ class Enforcing:
             "comm": comm,
             "rule": self._rules.name(verdict.rule),
             "left_s": _left(verdict, now),
+            "share": verdict.share,
         }
 
 

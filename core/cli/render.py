@@ -155,6 +155,9 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     count = (f"{answer['poisoned_count']} poisoned", "bold")
     console.print()
     console.print(line(count, f" (of {operations['of']} guarded operations ", refused))
+    if answer["poison_left_out"]:
+        without = f"{answer['poison_left_out']} times"
+        console.print(line((without, "bold red"), " a user had no room for another poisoned process"))
     poisoned = [(each["tgid"], each["comm"], each["rule"] or "-", f"{each['left_s']} s") for each in answer["poisoned"]]
     if poisoned:
         console.print(table("Poisoned", ("tgid", "name", "rule", "left"), poisoned))

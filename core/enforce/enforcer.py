@@ -17,7 +17,8 @@ from ..processes.principal import PrincipalOf
 from . import kill
 from .bound import Bound
 from .breaker import CircuitBreaker
-from .verdicts import Verdict
+from .room import Room
+from .verdicts import Verdict, share_of
 
 WORDS: Mapping[str, str] = {
     "refused": "the operation failed: a program in the kernel refused it",
@@ -56,8 +57,14 @@ class Carry(Protocol):
 class Tables(Protocol):
     """Where verdicts take effect: see `krie.enforce.verdicts.Verdicts`."""
 
-    def poison(self, verdict: Verdict) -> bool:
-        """False where the table is full."""
+    def poison(self, verdict: Verdict, *, beyond_share: bool = False) -> bool:
+        """False where there is no room, or its share of it is used up."""
+
+    def poisoned(self) -> Iterator[Verdict]:
+        """All poisoned processes."""
+
+    def stands(self, verdict: Verdict) -> bool:
+        """Whether a process is poisoned."""
 
     def bind(self, verdict: Verdict) -> None:
         """Refuse operations of one kind."""
@@ -139,7 +146,7 @@ class Enforcer:
         self._killer = kill.Killer()
         self._poisoned: dict[Key, Verdict] = {}
         """By the agent, and not known to have ended."""
-        self.bound = Bound(verdicts)
+        self.bound, self._room = Bound(verdicts), Room(verdicts)
         self.protected: Mapping[Identity, str] = {}
         """Executables that are spared, replaced with each policy."""
         self.contained = 0
@@ -216,7 +223,8 @@ class Enforcer:
         if decision.scope is Scope.HOST:
             yield from _tried(self._bind_host(decision, rule, errno, now))
         if decision.scope is Scope.PROCESS:
-            yield from _tried(self._poison(Verdict(process, 0, now + decision.ttl_s * _SECOND, rule, errno)))
+            share = share_of(self._principal_of(event).payer)
+            yield from _tried(self._poison(Verdict(process, 0, now + decision.ttl_s * _SECOND, rule, errno, share)))
         if decision.action is Action.KILL:
             yield from _tried(self._kill(process))
         elif decision.scope is Scope.EVENT:
@@ -224,7 +232,7 @@ class Enforcer:
             yield from _tried(self._bind(Verdict(process, event.kind, until, rule, errno), ability, event))
 
     def _poison(self, verdict: Verdict) -> Iterator[str]:
-        if not self._verdicts.poison(verdict):
+        if not self._verdicts.poison(verdict) and not self._poison_instead(verdict):
             yield "failed: the table of poisoned processes is full"
             return
         # After it was poisoned: the kernel's side, which takes ended processes out, may have seen its end before.
@@ -235,6 +243,12 @@ class Enforcer:
         yield "poisoned"
         if not self.contained:
             yield "failed: no guarded operation can be refused here"
+
+    def _poison_instead(self, verdict: Verdict) -> bool:
+        """Instead of another process, of whoever has most."""
+        if kill.gone(verdict.process):
+            raise kill.Gone
+        return self._room.make() and self._verdicts.poison(verdict, beyond_share=True)
 
     def _kill(self, process: Key) -> Iterator[str]:
         with kill.held(process) as descriptor:

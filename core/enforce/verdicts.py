@@ -10,7 +10,7 @@ from functools import partial
 
 from ..errors import KernelError
 from ..events import core_maps
-from ..events.core_maps import Busy, Change, File, Flags, Process, Settings
+from ..events.core_maps import SHARES, Busy, Change, File, Flags, Process, Settings
 from ..events.identity import Identity, Key
 from ..events.numbers import ONLY, PRESENT, WORD
 from ..kernel import bpf
@@ -30,6 +30,13 @@ class Verdict:
     rule: int
     """The agent's number of the rule; 0: a program in the kernel decided by itself."""
     errno: int
+    share: int = 0
+    """Of the room, which poison takes: `share_of` the user."""
+
+
+def share_of(user: int) -> int:
+    """The number of a user's share of the room for poisoned processes."""
+    return user % SHARES
 
 
 class Verdicts:
@@ -44,11 +51,16 @@ class Verdicts:
         self._protected, self._enforcing = maps["krie_protected"], maps["krie_enforcing"]
         self._change = partial(run, change)
 
-    def poison(self, verdict: Verdict) -> bool:
-        """Poison a process, or prolong it; False where the table is full."""
-        key = verdict.process
-        self._change((Change.POISON, key.tgid, key.start_time, verdict.until, verdict.rule, verdict.errno))
-        return self._poisoned.get(Process(key.start_time, key.tgid).encode()) is not None
+    def poison(self, verdict: Verdict, *, beyond_share: bool = False) -> bool:
+        """Poison a process, or prolong it; False where there is no room, or its share of it is used up."""
+        key, error = verdict.process, verdict.errno | verdict.share << 16
+        how = Change.POISON_BEYOND_SHARE if beyond_share else Change.POISON
+        self._change((how, key.tgid, key.start_time, verdict.until, verdict.rule, error))
+        return self.stands(verdict)
+
+    def stands(self, verdict: Verdict) -> bool:
+        """Whether the process is poisoned."""
+        return self._poisoned.get(Process(verdict.process.start_time, verdict.process.tgid).encode()) is not None
 
     def bind(self, verdict: Verdict) -> None:
         """Refuse operations of one kind by one process from now on. Raises `KernelError` where the table is full."""
@@ -105,6 +117,10 @@ class Verdicts:
     def count(self) -> int:
         """Poisoned processes, as programs see it."""
         return Busy.decode(self._busy.get(ONLY)).poisoned
+
+    def left_out(self) -> int:
+        """How often a user had no room for another poisoned process."""
+        return Busy.decode(self._busy.get(ONLY)).left_out
 
     def set_flags(self, flags: Flags) -> None:
         """Set just these. The count beside them is the kernel's: see `krie_change`."""
@@ -163,4 +179,5 @@ class Verdicts:
         for _, value in table.items():
             found = core_maps.Verdict.decode(value)
             process = found.process
-            yield Verdict(Key(process.tgid, process.start_time), process.kind, found.until, found.rule, found.error)
+            key = Key(process.tgid, process.start_time)
+            yield Verdict(key, process.kind, found.until, found.rule, found.error, found.share)

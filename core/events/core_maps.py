@@ -12,6 +12,9 @@ from .layout import Doc
 from .shared import Memory, Nested, Shared, constants
 from .wire import U16, U32, U64, Comm
 
+SHARES = 1 << 16
+"""Of the room for poisoned processes: ids of users that are alike in their lowest bits have one between them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process(Shared):
@@ -114,16 +117,18 @@ class Verdict(Shared):
     process: Annotated[Process, Nested(Process)]
     until: Annotated[U64, Doc("ns since boot")]
     rule: Annotated[U32, Doc("the agent's number of the rule; 0: a program's own decision")]
-    error: Annotated[U32, Doc("positive errno")]
+    error: Annotated[U16, Doc("positive errno")]
+    share: Annotated[U16, Doc("of the room that poison takes: one of `SHARES`")] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Busy(Shared):
-    """The one word that is read while there is nothing to do."""
+    """What is read while there is nothing to do, and how often there was no room."""
 
     C_NAME: ClassVar[str] = "krie_busy"
     poisoned: Annotated[U32, Doc("how many processes")]
     flags: Annotated[U32, Doc("`Flags`")]
+    left_out: Annotated[U64, Doc("how often a user had no room for another poisoned process; only grows")]
 
 
 class Flags(IntFlag):
@@ -154,6 +159,7 @@ class Change(IntEnum):
     CLEAR = 2
     FLAGS = 3
     EXPIRE = 4
+    POISON_BEYOND_SHARE = 5
 
 
 class Done(IntFlag):
@@ -266,4 +272,5 @@ CONSTANTS = {
     **constants("KRIE_CONTEXT", Context),
     **constants("KRIE_LOST", Lost),
     "KRIE_LOST": sum(Lost),
+    "KRIE_SHARES": SHARES,
 }

@@ -31,6 +31,11 @@ class Principal(NamedTuple):
     """`user`, `lineage` or `program`."""
     which: int | Key | Identity
 
+    @property
+    def payer(self) -> int:
+        """The user who pays for what is limited by user: as in the kernel, root pays for what is no user's."""
+        return self.which if isinstance(self.which, int) else 0
+
 
 PrincipalOf = Callable[[Event], Principal]
 

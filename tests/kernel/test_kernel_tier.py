@@ -108,6 +108,25 @@ for user in map(int, sys.argv[3:]):
             os._exit(error.errno)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+STAYING = """
+import time
+for user in map(int, sys.argv[3:]):
+    wait, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        file = os.open('/proc/sys/' + sys.argv[1], os.O_WRONLY)
+        os.setresuid(user, 0, 0)
+        try:
+            os.write(file, sys.argv[2].encode())
+        except OSError:
+            os.write(written, b'.')
+        os.closerange(0, 64)
+        time.sleep(600)
+    os.close(written)
+    os.read(wait, 1)
+    print(child)
+"""
+"""Victims who go on until the test's cgroup ends them."""
 WRONG = """package krie.wrong
 
 # METADATA
@@ -123,16 +142,16 @@ class Site:
     """An agent whose rules are about one executable, which tests run."""
 
     def __init__(self, agent: RunningAgent, policy: Path, python: Interpreter) -> None:
-        self.agent, self.policy, self._python = agent, policy, python
+        self.agent, self.policy, self.python = agent, policy, python
 
     def victim(self, victims: Victims, name: str, *numbers: int, again: int = 0) -> list[int]:
         """Errors of the writes, and the writer's tgid. `again`: how often a write that went through is repeated."""
-        done = victims.run(WRITE, name, str(again), *map(str, numbers), interpreter=self._python)
+        done = victims.run(WRITE, name, str(again), *map(str, numbers), interpreter=self.python)
         return [int(each) for each in done.stdout.split()]
 
     def forked(self, victims: Victims, number: int, users: list[int]) -> list[int]:
         """Errors of one write by a child of each of these real users."""
-        done = victims.run(FORKED, SYSCTL, str(number), *map(str, users), interpreter=self._python)
+        done = victims.run(FORKED, SYSCTL, str(number), *map(str, users), interpreter=self.python)
         self.agent.settle()
         return [int(each) for each in done.stdout.split()]
 
@@ -270,6 +289,15 @@ def test_the_poisoned_children_of_one_user_trip_nothing(site: Site, victims: Vic
     (breaker,) = site.breakers()
     assert (breaker["processes"], breaker["tripped"]) == (1, False)
     ask(site.agent.run_dir, {"ask": "clear", "all": True}, site.agent.timeout_s)
+
+
+def test_poison_is_in_the_share_of_the_process_real_user(site: Site, victims: Victims, old: int) -> None:
+    users = [1000, 0, 65536 + 1001]
+    made = victims.run(STAYING, SYSCTL, "1002", *map(str, users), interpreter=site.python)
+    status = ask(site.agent.run_dir, {"ask": "status"}, site.agent.timeout_s)
+    shares = {each["tgid"]: each["share"] for each in status["poisoned"]}
+    assert [shares[int(each)] for each in made.stdout.split()] == [1000, 0, 1001]
+    assert status["poison_left_out"] == 0
 
 
 def test_a_tripped_breaker_lets_the_kernel_only_refuse(site: Site, victims: Victims, old: int) -> None:

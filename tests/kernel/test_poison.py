@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from krie.agent.loading import Attached, load_sensors
 from krie.config import AgentConfig, Config
+from krie.enforce.room import Room
 from krie.enforce.verdicts import Verdict, Verdicts
 from krie.events.core_maps import Flags
 from krie.events.identity import Key
@@ -174,10 +175,59 @@ def test_poison_is_prolonged_and_never_shortened(verdicts: Verdicts) -> None:
     assert verdicts.count() == 0
 
 
-def test_the_table_is_full_one_day(verdicts: Verdicts) -> None:
+def fill(verdicts: Verdicts, share: int) -> int:
+    """How many processes one user can have poisoned."""
     until = later(600)
-    room = next(number for number in range(20_000) if not verdicts.poison(Verdict(Key(number + 1, 1), 0, until, 1, 1)))
-    assert room == verdicts.count() == 8192
+    made = (Verdict(Key(share << 14 | number, 1), 0, until, 1, 1, share) for number in range(1, 10_000))
+    return next(number for number, each in enumerate(made) if not verdicts.poison(each))
+
+
+def test_each_user_has_as_much_room_as_all_others_keep(verdicts: Verdicts) -> None:
+    before = verdicts.left_out()
+    assert [fill(verdicts, share) for share in (1000, 0, 33, 65535)] == [4096, 2048, 1024, 512]
+    assert verdicts.count() == 4096 + 2048 + 1024 + 512
+    assert verdicts.left_out() - before == 4
+    for each in [each for each in verdicts.poisoned() if each.share == 1000]:
+        verdicts.clear(each)
+    assert fill(verdicts, 1000) == (8192 - 2048 - 1024 - 512) // 2
+
+
+def test_where_a_user_has_all_of_his_room_he_makes_some(verdicts: Verdicts) -> None:
+    until = later(600)
+    other, oldest, newest = (
+        Verdict(Key(4_000_000 + number, 1), 0, until - number, 1, 1, share)
+        for number, share in enumerate((1001, 1000, 1000))
+    )
+    assert verdicts.poison(other)
+    assert verdicts.poison(oldest)
+    fill(verdicts, 1000)
+    count = verdicts.count()
+    assert not verdicts.poison(newest)
+    assert Room(verdicts).make()
+    assert verdicts.poison(newest, beyond_share=True)
+    assert (verdicts.count(), verdicts.stands(other), verdicts.stands(oldest)) == (count, True, False)
+
+
+def test_children_inherit_as_long_as_their_user_has_room(verdicts: Verdicts, key_of: Callable[[int], Key]) -> None:
+    with a_victim() as one:
+        assert verdicts.poison(Verdict(key_of(one.tgid), 0, later(600), 1, 1, 1000))
+        with a_victim() as other:
+            assert verdicts.poison(Verdict(key_of(other.tgid), 0, later(600), 1, 1, 1001))
+            _inherit(verdicts, one, other)
+    assert fill(verdicts, 1000) == 4096  # of which there were 4,095 when his own victim had ended
+
+
+def _inherit(verdicts: Verdicts, full: Victim, other: Victim) -> None:
+    assert fill(verdicts, 1000) == 4095
+    count, left_out = verdicts.count(), verdicts.left_out()
+    full.do("fork")
+    assert (verdicts.count(), verdicts.left_out()) == (count, left_out + 1)
+    child = other.do("fork")
+    (inherited,) = [each for each in verdicts.poisoned() if each.process.tgid == child]
+    assert (inherited.share, verdicts.count()) == (1001, count + 1)
+    for victim in (full, other):
+        victim.do("reap")
+    assert verdicts.count() == count
 
 
 def test_verdicts_on_operations(verdicts: Verdicts) -> None:

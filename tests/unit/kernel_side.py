@@ -35,7 +35,7 @@ from krie.timings import Timings
 AGENT = 77
 NOBODY = Path("/proc/sys")
 """A folder without processes."""
-_POISON, _CLEAR, _FLAGS, _EXPIRE = 1, 2, 3, 4
+_POISON, _CLEAR, _FLAGS, _EXPIRE, _POISON_BEYOND_SHARE = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class KernelSide:
         sizes = {
             "krie_poisoned": (16, 32, False),
             "krie_verdicts": (16, 32, False),
-            "krie_busy": (4, 8, True),
+            "krie_busy": (4, 16, True),
             "krie_settings": (4, 24, True),
             "krie_protected": (16, 4, False),
             "krie_enforcing": (4, 4, True),
@@ -105,8 +105,8 @@ class KernelSide:
         """`krie_change` of `bpf/verdict.bpf.c`."""
         command, tgid, start_time, until, rule, errno = arguments
         key = struct.pack("=QII", start_time, tgid, 0)
-        _, flags = struct.unpack("=II", self.maps["krie_busy"].get(bytes(4)) or bytes(8))
-        if command == _POISON:
+        _, flags = struct.unpack_from("=II", self.maps["krie_busy"].get(bytes(4)) or bytes(16))
+        if command in (_POISON, _POISON_BEYOND_SHARE):
             self.content["krie_poisoned"][key] = key + struct.pack("=QII", until, rule, errno)
         elif command == _EXPIRE:
             known = self.content["krie_poisoned"].get(key)
@@ -116,7 +116,7 @@ class KernelSide:
             self.content["krie_poisoned"].pop(key, None)
         elif command == _FLAGS:
             flags = tgid
-        self.content["krie_busy"][bytes(4)] = struct.pack("=II", len(self.content["krie_poisoned"]), flags)
+        self.content["krie_busy"][bytes(4)] = struct.pack("=IIQ", len(self.content["krie_poisoned"]), flags, 0)
 
     def refused(self, process: Key, operation: int, count: int, rule: int = 0) -> None:
         """`containment.bpf.c` refused something."""

@@ -21,6 +21,7 @@ QUIET: dict[str, Any] = {
     "guarded_operations": {"refused": 18, "of": 18},
     "poisoned": [],
     "poisoned_count": 0,
+    "poison_left_out": 0,
     "kernel_tier": {"generation": 3, "rules": {"a.b": ["SYSCTL001"]}},
     "bound_count": 0,
     "host": None,

@@ -53,6 +53,7 @@ def test_what_needs_attention() -> None:
         degraded={"q": "raised [x]"},
         poisoned=[{"tgid": 42, "start_time": 1, "comm": "[sh]", "rule": "R1", "left_s": 9}],
         poisoned_count=1,
+        poison_left_out=6,
         host={"rule": "R2", "left_s": 5},
         breakers=[{"rule": "R3", "processes": 4, "of": 3, "tripped": True}],
     )
@@ -64,6 +65,7 @@ def test_what_needs_attention() -> None:
         "p.b    missing  -",
         "degraded q: raised [x]",
         "1 poisoned",
+        "6 times a user had no room for another poisoned process",
         "42    [sh]  R1    9 s",
         "the whole host is bound by R2, 5 s left",
         "R3    4 of 3     tripped",

@@ -1,5 +1,6 @@
 """An enforcer with tables that only remember, and decisions to enforce."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from krie import Action, FiredRule, Scope
@@ -20,14 +21,23 @@ CAN = Ability(Mode.ENFORCE, refuses=True)
 
 class Remembering:
     def __init__(self) -> None:
-        self.poisoned: list[Verdict] = []
+        self.given: list[Verdict] = []
+        """Poison."""
         self.bound: list[Verdict] = []
         self.host: list[Verdict] = []
         self.full = False
+        """No share has room, and no other table has any."""
 
-    def poison(self, verdict: Verdict) -> bool:
-        self.poisoned += [] if self.full else [verdict]
-        return not self.full
+    def poison(self, verdict: Verdict, *, beyond_share: bool = False) -> bool:
+        room = beyond_share or not self.full
+        self.given += [verdict] if room else []
+        return room
+
+    def poisoned(self) -> Iterator[Verdict]:
+        return iter(self.given)
+
+    def stands(self, verdict: Verdict) -> bool:
+        return verdict in self.given
 
     def bind(self, verdict: Verdict) -> None:
         if self.full:
@@ -38,7 +48,7 @@ class Remembering:
         self.host.append(verdict)
 
     def clear(self, verdict: Verdict) -> None:
-        (self.bound if verdict.kind else self.poisoned).remove(verdict)
+        (self.bound if verdict.kind else self.given).remove(verdict)
 
 
 class Setting:
@@ -67,7 +77,7 @@ class Setting:
 
     @property
     def untouched(self) -> bool:
-        return not (self.tables.poisoned or self.tables.bound or self.tables.host)
+        return not (self.tables.given or self.tables.bound or self.tables.host)
 
 
 def decided(action: Action, scope: Scope = Scope.EVENT, ttl_s: int = 0, errno: int = 0, rule: str = "R1") -> Decision:

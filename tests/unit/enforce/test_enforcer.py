@@ -10,6 +10,7 @@ from krie import Action, FiredRule, Scope
 from krie.decision import Mode, merge
 from krie.enforce import kill
 from krie.enforce.enforcer import Ability, RuleNumbers, would
+from krie.enforce.verdicts import Verdict
 from krie.errors import KernelError
 from krie.events.event import Event
 from krie.events.identity import Identity, Key
@@ -60,7 +61,7 @@ def test_a_kill_ends_the_process(victim: int) -> None:
 def test_a_kill_of_scope_process_poisons_first(victim: int) -> None:
     setting = Setting()
     assert setting.done(by(victim), decided(Action.KILL, Scope.PROCESS, 600)) == ["poisoned", "killed"]
-    (verdict,) = setting.tables.poisoned
+    (verdict,) = setting.tables.given
     assert (verdict.process.tgid, verdict.kind, verdict.errno) == (victim, 0, 1)
 
 
@@ -159,7 +160,7 @@ def test_without_a_descriptor_a_process_is_poisoned_all_the_same(victim: int, mo
     monkeypatch.setattr(os, "pidfd_open", fail)
     done = setting.done(by(victim), decided(Action.KILL, Scope.PROCESS, 60))
     assert done == ["poisoned", f"failed: [Errno {errno.EMFILE}] no room"]
-    assert len(setting.tables.poisoned) == 1
+    assert len(setting.tables.given) == 1
 
 
 @pytest.mark.parametrize(("tgid", "why"), [(1, "tgid 1"), (AGENT, "the agent")], ids=["init", "agent"])
@@ -204,11 +205,30 @@ def test_poison_that_holds_nothing_is_said_to(victim: int) -> None:
     assert done == ["poisoned", "failed: no guarded operation can be refused here"]
 
 
+def test_where_a_user_has_all_of_his_room_another_of_his_makes_some(victim: int) -> None:
+    setting = Setting()
+    before = Verdict(Key(5, 5), 0, 10**18, 1, 1, 1000)
+    setting.tables.given, setting.tables.full = [before], True
+    assert setting.done(by(victim, uid=1000), decided(Action.KILL, Scope.PROCESS, 600)) == ["poisoned", "killed"]
+    (verdict,) = setting.tables.given
+    assert (verdict.process.tgid, verdict.share) == (victim, 1000)
+
+
+def test_nobody_makes_room_for_who_has_ended(victim: int) -> None:
+    setting = Setting()
+    before = Verdict(Key(5, 5), 0, 10**18, 1, 1, 1000)
+    setting.tables.given, setting.tables.full = [before], True
+    event = by(victim, start_time=5)
+    assert setting.done(event, decided(Action.OVERRIDE, Scope.PROCESS)) == ["failed: the process had ended"]
+    assert setting.tables.given == [before]
+
+
 def test_full_tables_are_said(victim: int) -> None:
     setting = Setting()
     setting.tables.full = True
     done = setting.done(by(victim), decided(Action.KILL, Scope.PROCESS))
     assert done == ["failed: the table of poisoned processes is full", "killed"]
+    assert setting.untouched
     done = Setting().done(by(os.getpid()), decided(Action.OVERRIDE))
     assert done == ["bound"]
 

@@ -52,7 +52,7 @@ def test_the_rules_beside_a_tripped_one_still_hold(victim: int) -> None:
         revision="r",
     )
     assert setting.done(by(victim, uid=2), both) == [TRIPPED, "poisoned"]
-    assert setting.tables.poisoned[-1].errno == 13
+    assert setting.tables.given[-1].errno == 13
     assert lives(victim)
 
 

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 from krie import KernelError
-from krie.enforce.verdicts import Verdict, Verdicts
+from krie.enforce.verdicts import Verdict, Verdicts, share_of
 from krie.events.core_maps import Flags
 from krie.events.identity import Identity, Key
 
@@ -35,6 +35,15 @@ def test_a_full_table_is_said() -> None:
     kernel = KernelSide()
     verdicts = Verdicts(kernel.maps, 0, lambda _, arguments: None)  # the program had no room
     assert not verdicts.poison(Verdict(ONE, 0, 10**12, 5, 13))
+
+
+def test_the_share_is_the_users_and_beyond_it_is_asked_for() -> None:
+    asked = []
+    verdicts = Verdicts(KernelSide().maps, 0, lambda _, arguments: asked.append(arguments))
+    verdict = Verdict(ONE, 0, 10**12, 5, 13, share_of(3 * 65536 + 1000))
+    verdicts.poison(verdict)
+    verdicts.poison(verdict, beyond_share=True)
+    assert asked == [(how, 41, 7 * 10**9, 10**12, 5, 13 | 1000 << 16) for how in (1, 5)]
 
 
 def test_refusals_bind_one_kind_and_are_taken_back_alone() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from krie import Event
 from krie.events.event import CONTAINER, INFLUENCED
-from krie.events.identity import Key
+from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
 from krie.processes.principal import Principal, Principals
 from krie.processes.process import NOTHING, UNKNOWN_LINEAGE
@@ -18,6 +18,11 @@ from krie.processes.table import ProcessTable
 from krie.testing.events import build
 
 SINCE = 10**18
+
+
+def test_root_pays_for_what_is_no_users() -> None:
+    assert Principal("user", 1000).payer == 1000
+    assert Principal("lineage", Key(7, 1)).payer == Principal("program", Identity(1, 2, 3)).payer == 0
 
 
 @dataclass
