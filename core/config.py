@@ -58,7 +58,13 @@ class AgentConfig(Section):
         300, ge=1, le=86400, description="how often probes that roam are moved to other instructions, s"
     )
     loader_timeout_s: int = Field(300, ge=1, le=3600, description="timeout for each reply from the loader process, s")
-    processes: int = Field(65536, ge=1024, le=1 << 22, description="processes that the process table holds")
+    processes: int = Field(
+        65536,
+        ge=1024,
+        le=1 << 22,
+        description="processes that the process table holds; where more live, some are forgotten, and `krie status` "
+        "says how many (`evicted`)",
+    )
 
 
 class JournalConfig(Section):

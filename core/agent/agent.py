@@ -202,6 +202,7 @@ class Agent:
             self._in_force.status,
             lambda: self._inbox.backlog,
             lambda: diagnose_running(armed, self._in_force, self._policy_files.problems).to_json(),
+            lambda: table.evicted,
         )
         self._control = Control(Path(config.agent.run_dir), self._status.answer)
         stack.callback(self._control.close)

@@ -35,13 +35,14 @@ class Status:
         policy: Callable[[], Mapping[str, Any]],
         backlog: Callable[[], bool],
         diagnosis: Callable[[], dict[str, Any]],
+        evicted: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`policy`: what is to be told of it; `backlog`: whether records are known to wait in the ring; `diagnosis`:
-        what `krie doctor` tells."""
+        what `krie doctor` tells; `evicted`: live processes that the process table had to forget."""
         self._facts, self._plugins, self._probes = facts, plugins, probes
         self._bus, self._losses, self._missed, self._enforcing = bus, losses, missed, enforcing
-        self._policy, self._backlog, self._diagnosis = policy, backlog, diagnosis
+        self._policy, self._backlog, self._diagnosis, self._evicted = policy, backlog, diagnosis, evicted
         self._clock = clock
         self._started = clock()
         self._seen: deque[tuple[float, int]] = deque([(self._started, 0)])
@@ -83,6 +84,7 @@ class Status:
             "important_left_out": self._bus.left_out,
             "lost": self._losses.total,
             "missed": self._missed.total,
+            "evicted": self._evicted(),
             **self._policy(),
             "probes": [
                 {"name": each.name, "state": each.state, "by": each.alternative.name if each.alternative else None}

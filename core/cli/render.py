@@ -136,6 +136,8 @@ def status(console: Console, answer: Mapping[str, Any]) -> None:
     rate = 100 * answer["remembered"] // max(1, answer["events"])
     lost: list[Part] = [(f"{answer['lost']} lost", "bold red") if answer["lost"] else "none lost"]
     lost += [", ", (f"{answer['missed']} runs of programs left out", "bold red")] if answer["missed"] else []
+    evicted = f"{answer['evicted']} live processes forgotten"
+    lost += [", ", (evicted, "bold red")] if answer["evicted"] else []
     events = f"{answer['events']} events, {answer['events_per_s']}/s recently, "
     console.print(line(events, *lost, f", memo hit rate {rate} %"))
     works = [each for each in answer["probes"] if each["state"] in ("alive", "attached")]

@@ -45,6 +45,7 @@ class Setting:
             lambda: {"policy": "revision", "remembered": 5, "policy_failures": 2, "evaluator": 7},
             lambda: True,
             lambda: {"healthy": True},
+            lambda: 9,
             lambda: self.now,
         )
 
@@ -78,6 +79,7 @@ def test_all_that_is_known() -> None:
         "important_left_out": 2,
         "lost": 3,
         "missed": 4,
+        "evicted": 9,
         "remembered": 5,
         "policy_failures": 2,
         "evaluator": 7,

@@ -11,6 +11,7 @@ QUIET: dict[str, Any] = {
     "events_per_s": 1.5,
     "lost": 0,
     "missed": 0,
+    "evicted": 0,
     "remembered": 50,
     "probes": [{"name": "p.a", "state": "alive", "by": "lsm"}],
     "degraded": {},

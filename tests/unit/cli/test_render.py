@@ -49,6 +49,7 @@ def test_what_needs_attention() -> None:
     text = shown(
         lost=3,
         missed=4,
+        evicted=5,
         probes=[{"name": "p.a", "state": "silent", "by": "lsm"}, {"name": "p.b", "state": "missing", "by": None}],
         degraded={"q": "raised [x]"},
         poisoned=[{"tgid": 42, "start_time": 1, "comm": "[sh]", "rule": "R1", "left_s": 9}],
@@ -60,6 +61,7 @@ def test_what_needs_attention() -> None:
     for each in (
         "3 lost",
         "4 runs of programs left out",
+        "5 live processes forgotten",
         "0 of 2 probes alive",
         "p.a    silent   lsm",
         "p.b    missing  -",
