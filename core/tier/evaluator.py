@@ -22,6 +22,8 @@ from ..policy.sources import PolicySources
 from .compiled import ANSWERED, PARTLY, TOGETHER_S, Compiled, Failure, Job, answers_of, request
 
 _log = logging.getLogger("krie")
+_REST = 10
+"""So many times as long as questions waited in vain for something that decides, nothing is tried."""
 _TOGETHER = 128
 """Questions in one request: enough that handing over to the other process and back costs little beside them."""
 
@@ -105,6 +107,10 @@ class Evaluator:
         self._fork, self._keeper = fork, keeper
         self._compiling: Compiling | None = None
         self._worker: Child | None = None
+        self._waited_s = 0.0
+        """How long questions waited for another keeper: all together no longer than one decision may take."""
+        self._rests_until = 0.0
+        """When it is tried again, after that was in vain."""
         self.debts = Debts(time.monotonic)
         self.replaced = 0
         """Processes that had to be replaced."""
@@ -186,15 +192,15 @@ class Evaluator:
         if not self.debts.none and (why := self.debts.rests(package.name, _kind(document), document)):
             return f"{package.name}: {why}"
         asked = request([(self._places[package.name], document)])
-        started = time.monotonic()
-        why = ""
+        why, spent_s = "", 0.0
         for attempt in range(2):
             try:
                 worker = self._worker or self._another()
             except (PolicyError, KernelError) as error:
-                why = f"nothing can decide: {error}"
-                break
+                # Which is no fault of the package's: it is asked as soon as something can.
+                return f"{package.name}: nothing can decide: {error}"
             timeout_s = self._limits.decision_ms / 1000
+            started = time.monotonic()
             try:
                 worker.send_bytes(asked, timeout_s)
                 (answer,) = answers_of(worker.receive_bytes(timeout_s, self._meanwhile))
@@ -210,35 +216,52 @@ class Evaluator:
                 if attempt:
                     self._tell(f"an evaluator was replaced and its question answered: {why}")
                 return _fired(package, answer)
+            spent_s += time.monotonic() - started
             self._worker = None
             self.replaced += 1
             if not innocent:
                 break
         self._tell(f"{package.name}: {why}")
-        self.debts.failed(package.name, _kind(document), document, time.monotonic() - started, why)
+        self.debts.failed(package.name, _kind(document), document, spent_s, why)
         return f"{package.name}: {why}"
 
     def _another(self) -> Child:
         """Another process that decides. Raises `PolicyError`, `KernelError`."""
+        began = time.monotonic()
+        if began < self._rests_until:
+            raise PolicyError(f"the policy is compiled again in {self._rests_until - began:.1f} s")
+        try:
+            self._worker = self._forked()
+        except (PolicyError, KernelError) as error:
+            self._waited_s += time.monotonic() - began
+            if self._compiling is None:
+                self._tell(f"nothing can decide: {error}")
+                self._rests_until = time.monotonic() + _REST * self._waited_s
+                self._waited_s = 0.0
+            raise
+        self._waited_s = 0.0
+        return self._worker
+
+    def _forked(self) -> Child:
+        """By the keeper, or by another one as soon as there is one. Raises as `_another`."""
+        decision_s = self._limits.decision_ms / 1000
         if self._compiling is None:
             try:
-                self._worker = forked_by(self._keeper, self._limits.decision_ms / 1000)
-                return self._worker
+                return forked_by(self._keeper, decision_s)
             except (ChildEnded, TimeoutError):
                 self.replaced += 1
                 self._tell(f"the process that keeps the policy {self._keeper.end(0.0)}; it is compiled again")
             self._compiling = Compiling(self._fork, Job(self._limits, sources=self._sources))
         compiling, self._compiling = self._compiling, None
-        found = compiling.answer(self._limits.decision_ms / 1000)
+        found = compiling.answer(max(0.0, decision_s - self._waited_s))
         if found is None:
             self._compiling = compiling
             raise PolicyError("the policy is being compiled again")
         self._keeper = found[1]
         try:
-            self._worker = forked_by(self._keeper, self._limits.decision_ms / 1000)
+            return forked_by(self._keeper, decision_s)
         except (ChildEnded, TimeoutError) as error:
             raise PolicyError("the process that keeps the policy does not answer") from error
-        return self._worker
 
     def _tell(self, text: str) -> None:
         _log.error("policy: %s", text)

@@ -1,10 +1,12 @@
 """Evaluators that somebody ends or stops, and the server that forks them: they are replaced, and nothing is left."""
 
+import errno
 import os
 import resource
 import signal
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,6 @@ from krie import fork_server
 from krie.child import Child, ChildEnded, Link, forked
 from krie.errors import KernelError
 from krie.fork_server import forked_by
-from krie.policy.debts import Debts
 from krie.testing.patience import PATIENCE_S, wait_for
 from krie.tier.compiled import Job
 from krie.tier.evaluator import Compiling
@@ -46,8 +47,7 @@ def test_what_decides_ends_no_sooner_than_the_agent_for_want_of_memory(setting: 
         for each in (made.worker, made.keeper):
             assert each is not None
             os.kill(each, signal.SIGKILL)
-        while asked(made) != {"good": ["GOOD"]}:
-            made.debts = Debts(time.monotonic)
+        wait_for(lambda: asked(made) == {"good": ["GOOD"]})
 
 
 def test_a_policy_that_is_tried_is_the_first_to_end(setting: Setting) -> None:
@@ -86,7 +86,7 @@ def test_whoever_forks_evaluators_is_replaced_too(setting: Setting, stop: bool, 
         os.kill(each, signal.SIGSTOP if stop and each == made.keeper else signal.SIGKILL)
     end = time.monotonic() + PATIENCE_S
     while asked(made) != {"good": ["GOOD"]}:
-        made.debts = Debts(time.monotonic)
+        assert made.debts.none  # no package is at fault
         assert time.monotonic() < end
     assert made.revision == revision
     assert all(gone(each) for each in victims if each is not None)
@@ -141,8 +141,52 @@ def test_no_descriptors_are_left(setting: Setting) -> None:
             setting.server.fork()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    made.debts = Debts(lambda: 0.0)
-    assert asked(made) == {"good": ["GOOD"]}
+    assert made.debts.none
+    wait_for(lambda: asked(made) == {"good": ["GOOD"]})
+
+
+def test_questions_wait_together_for_one_decisions_time(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are asked as soon as something decides again."""
+    made = setting.evaluator()
+    answer, waits = Compiling.answer, list[float]()
+
+    def late(compiling: Compiling, timeout_s: float | None = None) -> None:
+        assert timeout_s is not None
+        waits.append(timeout_s)
+        time.sleep(timeout_s)
+
+    monkeypatch.setattr(Compiling, "answer", late)
+    for each in (made.worker, made.keeper):
+        assert each is not None
+        os.kill(each, signal.SIGKILL)
+    for _ in range(20):
+        assert "being compiled again" in str(asked(made)["good"])
+    assert waits[0] == setting.limits.decision_ms / 1000
+    assert sum(waits) < 2 * waits[0]
+    monkeypatch.setattr(Compiling, "answer", answer)
+    wait_for(lambda: asked(made) == {"good": ["GOOD"]})
+    assert made.debts.none
+
+
+def test_what_cannot_be_compiled_again_is_tried_a_small_part_of_the_time(setting: Setting) -> None:
+    made = setting.evaluator()
+    for each in (made.worker, made.keeper):
+        assert each is not None
+        os.kill(each, signal.SIGKILL)
+    tries: list[float] = []
+
+    def fork() -> Child:
+        time.sleep(0.1)
+        tries.append(time.monotonic())
+        raise KernelError("starting an evaluator of policies", errno.ENOMEM)
+
+    made._fork = fork
+    while len(tries) < 3:
+        assert "nothing can decide" in str(asked(made)["good"])
+    assert all(later - earlier > 1 for earlier, later in pairwise(tries))
+    made._fork = setting.server.fork
+    wait_for(lambda: asked(made) == {"good": ["GOOD"]})
+    assert made.debts.none
 
 
 def test_a_stopped_server_does_not_hold_up(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
