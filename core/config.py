@@ -41,11 +41,14 @@ class AgentConfig(Section):
         64,
         ge=1,
         le=10_000_000,
-        description="records of one kind by one user that are reported at once, on each CPU; beyond that, similar ones "
-        "are reported once a second, and others up to four times as many",
+        description="records of one kind by one user that are reported at once, of which each CPU has its part, but 16 "
+        "at least; beyond that, similar ones are reported once a second, and others up to four times as many",
     )
     user_rate: int = Field(
-        100, ge=1, le=1_000_000, description="how many of them are reported a second, in the long run"
+        100,
+        ge=1,
+        le=1_000_000,
+        description="how many of them are reported a second, in the long run; a CPU's part is 10 at least",
     )
     allow_syscall_tracepoints: bool = Field(
         False, description="allow probes that make every system call slower, where the kernel offers nothing else"

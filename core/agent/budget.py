@@ -4,6 +4,9 @@ Held back is only the telling: programs decide about every attempt. Where a rule
 or kill, though, what it cannot be told of is refused, if the program can. Within its budget, what matters to the policy
 may use all of the ring; beyond it, an attempt unlike recent ones is sent while there is room in the common part of
 the ring and in a second budget. What was not sent is counted exactly by kind.
+
+All of that is per CPU, so that nobody waits for anybody. Each CPU has its part of what a user may send, so that using
+many at once gives nobody more; but no less than what tells of all that few acts at a time do on one CPU.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from ..policy.engine import SEVERE, Rule
 
 COMMON = 0.75
 """Part of the ring that is for all records."""
+LEAST_BURST, LEAST_PER_S = 16, 10
+"""On each CPU, unless even a whole budget is less: so many records at once, and so many a second."""
 _SECOND_NS = 1_000_000_000
 _HEAD_BYTES = 8
 """The ring puts so many before each record, and rounds up to as many."""
@@ -44,6 +49,11 @@ class HeldReport:
     """Both, since the start."""
     user: int
     """Of whom most were, as far as that is known."""
+
+
+def part(budget: int, cpus: int, least: int) -> int:
+    """What one CPU has of a budget: all of them together have no more than that, or than `least` of each."""
+    return max(budget // cpus, min(budget, least))
 
 
 def importance(rules: Iterable[Rule], event_type: EventType) -> Importance:
@@ -76,9 +86,11 @@ def _is_compared(path: Sequence[str], fields: set[str]) -> bool:
 class Budgets:
     """The maps of `bpf/budget.bpf.c`. Errors are `KernelError`."""
 
-    def __init__(self, types: EventTypes, kinds: Sequence[int], maps: Mapping[str, Map]) -> None:
-        """`kinds`: in order of their slots."""
-        self._types, self._kinds = types, kinds
+    def __init__(
+        self, types: EventTypes, kinds: Sequence[int], maps: Mapping[str, Map], cpus: int | None = None
+    ) -> None:
+        """`kinds`: in order of their slots; `cpus`: how many each have a part of a budget."""
+        self._types, self._kinds, self._cpus = types, kinds, cpus or possible_cpus()
         self._limits, self._importance = maps["krie_limits"], maps["krie_importance"]
         self._counts, self._budgets = maps["krie_counts"], maps["krie_budgets"]
         self._told: dict[int, tuple[int, int]] = {}
@@ -86,12 +98,13 @@ class Budgets:
         self._ring_bytes = maps["krie_ring"].entries
 
     def limit(self, burst: int, per_s: int) -> None:
-        """Begin to hold back: more than `burst` records of one kind by one user at once, or `per_s`, on one CPU."""
-        interval = _SECOND_NS // per_s
+        """Begin to hold back: more than `burst` records of one kind by one user at once, or `per_s`, as `part` says."""
+        burst = part(burst, self._cpus, LEAST_BURST)
+        interval = _SECOND_NS // part(per_s, self._cpus, LEAST_PER_S)
         common = int(self._ring_bytes * COMMON)
         largest = max(self._types[kind].layout.size for kind in self._kinds) + 2 * _HEAD_BYTES
         # Each CPU may be about to reserve one.
-        full = max(common, self._ring_bytes - (possible_cpus() + 1) * largest)
+        full = max(common, self._ring_bytes - (self._cpus + 1) * largest)
         seed = secrets.randbits(64) | 1
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
         self._limits.set(ONLY, Limits(seed, common, full, *own, *other, _SECOND_NS).encode())

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 from krie.agent.admin import ask
+from krie.agent.budget import LEAST_BURST, LEAST_PER_S, part
 from krie.kernel.maps import possible_cpus
 from krie.testing.agent import Line, fired
 
@@ -21,7 +22,9 @@ pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
 
 def most(seconds: float) -> int:
     """More than this is not told of what one user did in so long a time: `RATE` of each, and twice that of others."""
-    return int(possible_cpus() * (BURST * 5 + 3 * RATE * (seconds + 3)))
+    cpus = possible_cpus()
+    burst, rate = part(BURST, cpus, LEAST_BURST), part(RATE, cpus, LEAST_PER_S)
+    return int(cpus * (burst * 5 + 3 * rate * (seconds + 3)))
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ class Counts:
             yield struct.pack("=4Q", *each) * 2
 
 
-def budgets() -> tuple[Budgets, dict[str, FakeMap], Counts]:
+def budgets(cpus: int = 2) -> tuple[Budgets, dict[str, FakeMap], Counts]:
     counts = Counts()
     maps = {
         "krie_limits": FakeMap("krie_limits", value_bytes=64),
@@ -65,7 +65,7 @@ def budgets() -> tuple[Budgets, dict[str, FakeMap], Counts]:
         "krie_budgets": FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
         "krie_ring": FakeMap("krie_ring", entries=1 << 20),
     }
-    made = Budgets(TYPES, KINDS, cast("dict[str, Map]", {**maps, "krie_counts": counts}))
+    made = Budgets(TYPES, KINDS, cast("dict[str, Map]", {**maps, "krie_counts": counts}), cpus)
     return made, maps, counts
 
 
@@ -75,16 +75,33 @@ def spent(maps: dict[str, FakeMap], user: int, slot: int, decided: int, held: in
 
 def test_limits_leave_a_part_of_the_ring_to_what_matters() -> None:
     made, maps, _ = budgets()
-    made.limit(burst=10, per_s=100)
+    made.limit(burst=40, per_s=200)
     seed, common, full, interval, burst, other, other_burst, repeat = struct.unpack(
         "=8Q", maps["krie_limits"].content[bytes(4)]
     )
     assert seed % 2 == 1
     assert 0 < common < full < 1 << 20
-    assert (interval, burst, repeat) == (10**7, 10**8, 10**9)
-    assert (other_burst // other, interval // other) == (40, 2)
+    assert (interval, burst, repeat) == (10**7, 20 * 10**7, 10**9)
+    assert (other_burst // other, interval // other) == (80, 2)
     made.limit(burst=10, per_s=100)
     assert maps["krie_limits"].content[bytes(4)][:8] != struct.pack("=Q", seed)  # nobody can know it
+
+
+@pytest.mark.parametrize(
+    ("cpus", "burst", "per_s", "of_each"),
+    [
+        (1, 64, 100, (64, 100)),
+        (2, 64, 100, (32, 50)),
+        (64, 64, 100, (16, 10)),  # so few that whoever stays on one CPU could hide nothing behind as many
+        (64, 5, 1, (5, 1)),
+        (64, 64_000, 6400, (1000, 100)),
+    ],
+)
+def test_all_cpus_together_have_one_budget(cpus: int, burst: int, per_s: int, of_each: tuple[int, int]) -> None:
+    made, maps, _ = budgets(cpus)
+    made.limit(burst, per_s)
+    _, _, _, interval, at_once, *_ = struct.unpack("=8Q", maps["krie_limits"].content[bytes(4)])
+    assert (at_once // interval, 10**9 // interval) == of_each
 
 
 def test_importance_follows_the_policy() -> None:
