@@ -116,10 +116,12 @@ static __always_inline void runtime_integrity_commit_untold(void)
 		runtime_integrity_blind_until(bpf_ktime_get_boot_ns());
 }
 
-/* commit_creds(new): the current thread is about to have `new`. Two programs do this: the kernel leaves a program out
- * where it was preempted on this CPU in the same one, and one run that is missed would make an attack of what was none.
- * Both are missed only where two other threads were preempted, one in each. The second one to run has nothing left to
- * do.
+/* commit_creds(new): the current thread is about to have `new`. Two programs do this, since one run that is missed
+ * would make an attack of what was none. The kernel leaves a program at a function's entry out where another thread was
+ * preempted in the same one on this CPU: whoever has threads that he keeps from going on can cause that, of as many
+ * such programs as there are. So the second one is that of a kprobe, which nobody preempts: it is left out only while
+ * bpf(2) changes a map on this CPU, which not everybody may, and amid which nobody preempts the agent. The second one
+ * to run has nothing left to do.
  *
  * What the thread has until now is compared once more, whoever made `new`: keyctl's KEYCTL_SESSION_TO_PARENT lets a
  * child. */
@@ -149,6 +151,12 @@ int runtime_integrity_commit_fentry(u64 *ctx)
 	return runtime_integrity_commit((const struct cred *)ctx[0]);
 }
 
+int runtime_integrity_commit_kprobe(struct pt_regs *ctx)
+{
+	return runtime_integrity_commit((const struct cred *)PT_REGS_PARM1(ctx));
+}
+
+/* Where there are no kprobes. */
 int runtime_integrity_commit_again(u64 *ctx)
 {
 	return runtime_integrity_commit((const struct cred *)ctx[0]);

@@ -94,8 +94,9 @@ CHANGES = {
 }
 _SYS_SETUID = 105
 _PROBE = "cred_tamper"
-_COMMITS = tuple(f"{PREFIX}_commit_{name}" for name in ("fentry", "again"))
-"""The programs that see legal changes; one of them suffices."""
+_AGAIN = "commit_again"
+_COMMIT, _BY_KPROBE, _ONCE_MORE = (f"{PREFIX}_commit_{name}" for name in ("fentry", "kprobe", "again"))
+"""The programs that see legal changes: the first one and, in a probe of their own, one of the others; one suffices."""
 _NEVER = (1 << 64) - 1
 
 
@@ -175,11 +176,16 @@ class Followed:
         was_silent, self._silent = self._silent, _PROBE in silent
         if self._silent:
             self._since.set(ONLY, LONG.encode(_NEVER))
-        elif was_silent or set(_COMMITS) <= set(missed):
+        elif was_silent or _unseen(silent, missed):
             before = LONG.decode(self._since.get(ONLY))
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             # The programs may have set it to a moment that is yet to come.
             self._since.set(ONLY, LONG.encode(now if before == _NEVER else max(now, before)))
+
+
+def _unseen(silent: Collection[str], missed: Collection[str]) -> bool:
+    """Whether a commit may have passed both programs."""
+    return _COMMIT in missed and (_AGAIN in silent or not {_BY_KPROBE, _ONCE_MORE}.isdisjoint(missed))
 
 
 def topic() -> Topic:
@@ -192,7 +198,7 @@ def topic() -> Topic:
 
     return Topic(
         CredTamper,
-        (_probe(), _seccomp()),
+        (_probe(), _again(), _seccomp()),
         ("seccomp_note.bpf.c", "cred_note.bpf.c", "cred_acting.bpf.c", "cred_tamper.bpf.c", "cred_acts.bpf.c"),
         attach=attach,
         checked=followed.checked,
@@ -210,7 +216,7 @@ def _probe() -> Probe:
             ("sched_process_exit", "exit"),
         )
     )
-    commits = tuple(Program(AttachType.FENTRY, "commit_creds", each) for each in _COMMITS)
+    commit = Program(AttachType.FENTRY, "commit_creds", _COMMIT)
     writes = tuple(
         Program(AttachType.FENTRY, target, f"{PREFIX}_cred_{name}", optional=True)
         for target, name in (("mnt_get_write_access", "write_access"), ("__mnt_want_write", "want_write"))
@@ -229,13 +235,32 @@ def _probe() -> Probe:
 
     def hooked(attach: AttachType, targets: dict[str, str]) -> Alternative:
         programs = tuple(Program(attach, target, f"{PREFIX}_cred_{name}_hook") for name, target in targets.items())
-        everything = (*commits, *programs, *writes, *lives)
+        everything = (commit, *programs, *writes, *lives)
         return Alternative(str(attach), everything, fields=own_fields(CredTamper), can=REFUSES, limits=limits)
 
-    # No kprobe: the kernel leaves it out where its CPU changes a map for user space, and a commit that is missed would
-    # look like an attack.
     ways = (hooked(AttachType.LSM, hooks), hooked(AttachType.FMOD_RET, functions))
     return Probe(_PROBE, CredTamper, ways, _canary)
+
+
+def _again() -> Probe:
+    """The second program at commit_creds(), of another kind: what leaves out the one lets the other run.
+
+    By itself, for kprobes can be switched off: that is no reason to judge nobody.
+    """
+    ways = (
+        Alternative("kprobe", (Program(AttachType.KPROBE, "commit_creds", _BY_KPROBE),)),
+        Alternative(
+            "fentry",
+            (Program(AttachType.FENTRY, "commit_creds", _ONCE_MORE),),
+            limits="who keeps threads of his own from going on amid both programs has them left out on that CPU",
+        ),
+    )
+    return Probe(_AGAIN, None, ways, _commit)
+
+
+def _commit() -> None:
+    """Become whom we are. Raises `OSError`."""
+    system_call(_SYS_SETUID, os.getuid())
 
 
 def _seccomp() -> Probe:
@@ -259,7 +284,7 @@ def _canary() -> None:
 
     Raises `OSError`.
     """
-    system_call(_SYS_SETUID, os.getuid())
+    _commit()
     file = os.memfd_create("krie-writable", os.MFD_CLOEXEC)
     try:
         os.close(os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_CLOEXEC))

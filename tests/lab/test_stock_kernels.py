@@ -41,6 +41,7 @@ def test_the_suite(wanted: suites.Suite) -> None:
         assert taken[f"runtime_integrity.{probe}"] == wanted.alternative
     assert taken["runtime_integrity.sysctl_write"] == "cgroup_sysctl"
     assert taken["runtime_integrity.probe_register"] == "fentry"
+    assert taken["runtime_integrity.commit_again"] == "kprobe"
     contained = found.doctor["containment"]
     assert contained["refused"] == contained["of"] == len(OPERATIONS)
     assert {each["alternative"] for each in contained["probes"]} == {wanted.alternative, "raw_tracepoint"}

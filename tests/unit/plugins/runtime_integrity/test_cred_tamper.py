@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from krie.plugins.runtime_integrity.cred_tamper import Followed
 from krie.testing.fakes import FakeMap, fake_maps
 
-COMMITS = ("runtime_integrity_commit_fentry", "runtime_integrity_commit_again")
+COMMITS = ("runtime_integrity_commit_fentry", "runtime_integrity_commit_kprobe")
+AGAIN = "runtime_integrity_commit_again"
 NEVER = (1 << 64) - 1
 
 
@@ -46,13 +48,17 @@ def test_nothing_happened() -> None:
 def test_a_commit_that_one_of_both_saw() -> None:
     followed, since = following()
     followed.checked((), COMMITS[:1])
+    followed.checked(("commit_again",), COMMITS[1:])
     assert since.value == 0
 
 
-def test_commits_that_nothing_may_have_seen() -> None:
+@pytest.mark.parametrize(
+    ("silent", "missed"), [((), COMMITS), ((), (COMMITS[0], AGAIN)), (("commit_again",), COMMITS[:1])]
+)
+def test_commits_that_nothing_may_have_seen(silent: tuple[str, ...], missed: tuple[str, ...]) -> None:
     followed, since = following()
     before = now()
-    followed.checked((), COMMITS)
+    followed.checked(silent, missed)
     assert before <= since.value <= now()
 
 
