@@ -42,7 +42,7 @@ struct runtime_integrity_creds {
 
 /* By the address of the task, which it keeps when an exec gives it another number. */
 BPF_HASH(runtime_integrity_shadow, u64, struct runtime_integrity_creds, RUNTIME_INTEGRITY_CRED_THREADS);
-/* Threads that there was no room for, since the start. */
+/* How often a thread was not noted, for there was no room or the map was busy, since the start. */
 BPF_ARRAY(runtime_integrity_unfollowed, u64, 1);
 
 /* Kept is half of a sum, for this lies on the stack. */
@@ -169,6 +169,16 @@ static __always_inline void runtime_integrity_read_creds(struct runtime_integrit
 	}
 }
 
+/* Nothing is judged by what was noted of this task. Not by deleting it, which fails where its bucket is busy. */
+static __always_inline void runtime_integrity_unnote(u64 task)
+{
+	struct runtime_integrity_creds *noted = runtime_integrity_shadow.lookup(&task);
+
+	if (noted)
+		noted->noted = 0;
+}
+
+/* Where it cannot be noted, what was noted before is out of date. */
 static __always_inline void runtime_integrity_follow(struct task_struct *task, struct runtime_integrity_creds *creds)
 {
 	u64 key = (u64)task;
@@ -179,6 +189,7 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 	creds->noted = bpf_ktime_get_boot_ns() * krie_truth(creds->noted);
 	if (!runtime_integrity_shadow.update(&key, creds))
 		return;
+	runtime_integrity_unnote(key);
 	unfollowed = runtime_integrity_unfollowed.lookup(&zero);
 	if (unfollowed)
 		__sync_fetch_and_add(unfollowed, 1);

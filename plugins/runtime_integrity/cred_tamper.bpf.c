@@ -309,6 +309,7 @@ int runtime_integrity_cred_exit(struct bpf_raw_tracepoint_args *ctx)
 	u64 task = (u64)krie_current();
 
 	krie_own_child();
-	runtime_integrity_shadow.delete(&task);
+	if (runtime_integrity_shadow.delete(&task))
+		runtime_integrity_unnote(task);
 	return 0;
 }

@@ -153,7 +153,9 @@ class Room:
         """Log; there is no event in it."""
         now = LONG.decode(self._map.get(ONLY)) if self._map is not None else 0
         if now > self._unfollowed:
-            _log.error("credentials of %d threads were not followed: there are more than %d", now, THREADS)
+            _log.error(
+                "credentials of %d threads were not followed: there are more than %d, or the map was busy", now, THREADS
+            )
         self._unfollowed = now
         return iter(())
 
