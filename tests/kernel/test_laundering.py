@@ -9,6 +9,7 @@ from krie.testing.victims import Victims
 
 from .last_words import last_words
 from .overlays import mounted, overlaid
+from .seccomp import CONFINE
 
 pytestmark = [pytest.mark.needs("test_module"), pytest.mark.needs("fentry", "fmod_ret")]
 
@@ -151,6 +152,41 @@ def test_a_child_that_was_tampered_with_before_it_ran_is_told(
     assert line["event"]["changed"] == ["users"]
     assert line["event"]["operation"] in {"prepare", "capability"}  # as above, of an exec
     assert said == ("" if _enforced(line) else "went on\n")
+
+
+BY_A_THREAD = """
+ready = threading.Event()
+def execute():
+    ready.wait()
+    os.execv("/bin/echo", ["echo", "went on"])
+threading.Thread(target=execute).start()
+ready.set()
+tamper()  # once the other one waits for this one to end
+"""
+"""The first thread is another one than that which execs."""
+
+
+@pytest.mark.parametrize(("how", "changed"), [("seccomp mark", "seccomp"), ("capabilities", "capabilities")])
+def test_an_exec_of_another_thread_than_the_first_does_not_launder(
+    judging: RunningAgent, test_module: TestModule, victims: Victims, how: str, changed: str
+) -> None:
+    """It takes the first one's place, and its start time; until then it waits, for as long as anybody likes."""
+    said = last_words(victims, CONFINE + TAMPER + BY_A_THREAD, f"amid {how}")
+    line = _told(judging, victims)
+    assert (line["event"]["operation"], line["event"]["changed"]) == ("commit", [changed])
+    assert (said, set(line["done"])) == (("", {"poisoned", "killed"}) if _enforced(line) else ("went on\n", set()))
+
+
+@pytest.mark.parametrize(("how", "changed"), [("seccomp", "seccomp"), ("seccomp mark", "seccomp")])
+def test_who_says_that_he_ends_is_compared(
+    judging: RunningAgent, test_module: TestModule, victims: Victims, how: str, changed: str
+) -> None:
+    """The kernel kills nobody who ends; that he is poisoned is enough."""
+    code = f'{CONFINE}{TAMPER}try: tamper()\nexcept OSError: pass\nlibc.prctl(8, 1, 0, 0, 0)\nprint("went on")'
+    last_words(victims, code, f"exiting {how}")
+    line = _told(judging, victims)
+    assert (line["event"]["operation"], line["event"]["changed"]) == ("prepare", [changed])
+    assert {"poisoned", "refused"} <= set(line["done"]) or not _enforced(line)
 
 
 LEGAL = f"""

@@ -21,6 +21,8 @@
  *                                 have the kernel start a program by itself with these arguments and variables; wait
  *                                 for its end
  *   tamper WHAT                   change what the process may do, for good; see tamper_with()
+ *   amid WHAT                     the same to another thread, which execs, once it waits for this one to end
+ *   exiting WHAT                  the same; then have credentials copied while the task says that it ends
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
  *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK
@@ -163,6 +165,10 @@ static int escalate(char *command)
 
 	if (!strncmp(command, "tamper ", 7))
 		error = tamper_with(command + 7);
+	if (!strncmp(command, "amid ", 5))
+		error = tamper_amid_exec(command + 5);
+	if (!strncmp(command, "exiting ", 8))
+		error = tamper_as_if_exiting(command + 8);
 	if (!strncmp(command, "own ", 4))
 		error = give_to_root(command + 4);
 	if (!strncmp(command, "start ", 6))
@@ -179,7 +185,8 @@ static int escalate(char *command)
 static bool escalates(const char *command)
 {
 	return !strncmp(command, "root ", 5) || !strncmp(command, "escape ", 7) || !strncmp(command, "tamper ", 7) ||
-	       !strncmp(command, "hijack ", 7) || !strncmp(command, "own ", 4) || !strncmp(command, "start ", 6);
+	       !strncmp(command, "amid ", 5) || !strncmp(command, "exiting ", 8) || !strncmp(command, "hijack ", 7) ||
+	       !strncmp(command, "own ", 4) || !strncmp(command, "start ", 6);
 }
 
 static ssize_t device_write(struct file *file, const char __user *text, size_t count, loff_t *position)

@@ -68,6 +68,12 @@ struct effect *hide_from_kset(void);
  * `blob`, or the `account`; or let it gain `privileges` that it gave up. For good. */
 int tamper_with(const char *what);
 
+/* Do so to the thread of the current process that execs, once it waits for this one to end. */
+int tamper_amid_exec(const char *what);
+
+/* Do so to the current process, which then copies its credentials as one whose task says that it ends. */
+int tamper_as_if_exiting(const char *what);
+
 /* Have children of the current thread get root's users before they run. */
 struct effect *bear_root(void);
 

@@ -2,17 +2,20 @@
 /* What the current process may do, changed by writes to memory alone, as exploits do it that call nothing. */
 #include <linux/bitops.h>
 #include <linux/cred.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/errno.h>
 #include <linux/key.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/seccomp.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
 #include <linux/user_namespace.h>
+#include <linux/version.h>
 
 #include "krie_test.h"
 
@@ -45,7 +48,7 @@ static void *elsewhere(const void *from, size_t bytes)
 	return copy;
 }
 
-static int tamper_with_contents(struct cred *cred, const char *what)
+static int tamper_with_contents(struct task_struct *task, struct cred *cred, const char *what)
 {
 	struct user_struct *user;
 	void *blob;
@@ -62,7 +65,7 @@ static int tamper_with_contents(struct cred *cred, const char *what)
 	} else if (!strcmp(what, "last map") && cred->user_ns->uid_map.nr_extents == 5) {
 		cred->user_ns->uid_map.extent[4].count = 65536;
 	} else if (!strcmp(what, "privileges")) {
-		clear_bit(PFA_NO_NEW_PRIVS, &current->atomic_flags);
+		clear_bit(PFA_NO_NEW_PRIVS, &task->atomic_flags);
 	} else if (!strcmp(what, "blob")) {
 		blob = elsewhere(cred->security, 32);
 		if (!blob)
@@ -96,49 +99,49 @@ struct effect *put_below_us(void)
 	return effect;
 }
 
-static void unmark(void)
+static void unmark(struct task_struct *task)
 {
 #ifdef SYSCALL_WORK_SECCOMP
-	clear_syscall_work(SECCOMP);
+	clear_task_syscall_work(task, SECCOMP);
 #else
-	clear_thread_flag(TIF_SECCOMP);
+	clear_tsk_thread_flag(task, TIF_SECCOMP);
 #endif
 }
 
 /* The filters of the parent, in which one is missing. Both counts of struct seccomp_filter come first. */
-static int filter_as_parent(void)
+static int filter_as_parent(struct task_struct *task)
 {
-	refcount_t *filter = (refcount_t *)current->real_parent->seccomp.filter;
+	refcount_t *filter = (refcount_t *)task->real_parent->seccomp.filter;
 
 	if (!filter)
 		return -EINVAL;
 	refcount_inc(&filter[0]);
 	refcount_inc(&filter[1]);
-	current->seccomp.filter = (struct seccomp_filter *)filter;
+	task->seccomp.filter = (struct seccomp_filter *)filter;
 	return 0;
 }
 
-/* What seccomp forbids the process; its filters stay for good. */
-static int tamper_with_seccomp(const char *what)
+/* What seccomp forbids a thread; its filters stay for good. */
+static int tamper_with_seccomp(struct task_struct *task, const char *what)
 {
 	if (!strcmp(what, " filter"))
-		return filter_as_parent();
+		return filter_as_parent(task);
 	if (*what && strcmp(what, " mark"))
 		return -EINVAL;
-	unmark();
+	unmark(task);
 	if (!*what) {
-		current->seccomp.mode = 0;
-		current->seccomp.filter = NULL;
+		task->seccomp.mode = 0;
+		task->seccomp.filter = NULL;
 	}
 	return 0;
 }
 
-int tamper_with(const char *what)
+static int tamper_with_task(struct task_struct *task, const char *what)
 {
-	struct cred *cred = (struct cred *)current->real_cred;
+	struct cred *cred = (struct cred *)task->real_cred;
 
 	if (!strncmp(what, "seccomp", 7))
-		return tamper_with_seccomp(what + 7);
+		return tamper_with_seccomp(task, what + 7);
 	if (!strcmp(what, "pointer"))
 		return tamper_with_pointer(true);
 	if (!strcmp(what, "subjective"))
@@ -156,6 +159,53 @@ int tamper_with(const char *what)
 	else if (!strcmp(what, "keyring"))
 		cred->process_keyring = key_get(cred->session_keyring); /* likewise */
 	else
-		return tamper_with_contents(cred, what);
+		return tamper_with_contents(task, cred, what);
+	return 0;
+}
+
+int tamper_with(const char *what)
+{
+	return tamper_with_task(current, what);
+}
+
+/* The thread of this process that execs, and waits for the others to end. */
+static struct task_struct *who_execs(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 17, 0)
+	return READ_ONCE(current->signal->group_exec_task);
+#else
+	return READ_ONCE(current->signal->group_exit_task);
+#endif
+}
+
+/* It stays while this thread has not ended, as it waits for that. */
+int tamper_amid_exec(const char *what)
+{
+	struct task_struct *task;
+	int looks;
+
+	for (looks = 0; looks < 1000; looks++) {
+		task = who_execs();
+		if (task)
+			return tamper_with_task(task, what);
+		msleep(10);
+	}
+	return -ETIMEDOUT;
+}
+
+/* Only for as long as credentials are copied: a thread that has this flag cannot end. */
+int tamper_as_if_exiting(const char *what)
+{
+	int error = tamper_with(what);
+	struct cred *cred;
+
+	if (error)
+		return error;
+	current->flags |= PF_EXITING;
+	cred = prepare_creds();
+	current->flags &= ~PF_EXITING;
+	if (!cred)
+		return -ENOMEM;
+	abort_creds(cred);
 	return 0;
 }
