@@ -195,6 +195,13 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 		__sync_fetch_and_add(unfollowed, 1);
 }
 
+/* As it is now. */
+static __always_inline void runtime_integrity_note(struct task_struct *task, struct runtime_integrity_creds *creds)
+{
+	creds->seccomp.behind = runtime_integrity_behind(creds->seccomp.filter);
+	runtime_integrity_follow(task, creds);
+}
+
 /* 1 where these words of two threads' credentials differ. */
 static __always_inline u64 runtime_integrity_other(struct runtime_integrity_creds *one,
 						   struct runtime_integrity_creds *other, const u32 from,

@@ -75,7 +75,7 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	}
 	if (!changed) {
 		if (learn)
-			runtime_integrity_follow(krie_current(), now); /* asked for again: the stack is full */
+			runtime_integrity_note(krie_current(), now); /* asked for again: the stack is full */
 		return 0;
 	}
 	known.changed = changed;
@@ -84,7 +84,7 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	known.euid_now = now->words[4];
 	now->told_owns = now->owns;
 	now->told = acting; /* and everything is told once */
-	runtime_integrity_follow(krie_current(), now);
+	runtime_integrity_note(krie_current(), now);
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
@@ -142,7 +142,7 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 		runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL, 1);
 	}
 	runtime_integrity_read_creds(&creds, krie_current(), new);
-	runtime_integrity_follow(krie_current(), &creds);
+	runtime_integrity_note(krie_current(), &creds);
 	return 0;
 }
 
@@ -204,8 +204,10 @@ int runtime_integrity_seccomp_set(struct pt_regs *ctx)
 	if (!runtime_integrity_holds(noted))
 		return 0;
 	runtime_integrity_read_seccomp(&now, krie_current());
-	if (!runtime_integrity_laxer(&noted->seccomp, &now))
-		noted->seccomp = now;
+	if (runtime_integrity_laxer(&noted->seccomp, &now))
+		return 0;
+	now.behind = runtime_integrity_behind(now.filter);
+	noted->seccomp = now;
 	return 0;
 }
 
@@ -280,6 +282,7 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 	if (!krie_enter())
 		return 0;
 	runtime_integrity_read_creds(&creds, child, cred);
+	creds.seccomp.behind = runtime_integrity_behind(creds.seccomp.filter);
 	legal = runtime_integrity_shadow.lookup(&maker);
 	if (runtime_integrity_holds(legal) && (gained = runtime_integrity_gained(legal, &creds))) {
 		own = KRIE_READ(task_struct, krie_current(), real_cred);
@@ -297,6 +300,7 @@ int runtime_integrity_cred_born(struct bpf_raw_tracepoint_args *ctx)
 			}
 		} else {
 			runtime_integrity_read_creds(&creds, child, cred);
+			creds.seccomp.behind = runtime_integrity_behind(creds.seccomp.filter);
 		}
 	}
 	runtime_integrity_follow(child, &creds);

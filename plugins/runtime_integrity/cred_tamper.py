@@ -17,7 +17,7 @@ seen; since then it is not where his credentials were replaced as a whole after 
 user namespace only is judged whether it was made a child, and who gains. What is noted lies in kernel memory, too.
 
 What seccomp forbids a thread is noted and compared at the same places: it only gets more. Of the filters, it is noted
-which one is the newest.
+which one is the newest, and a sum of those behind it.
 
 Nobody is judged by what was not followed: what was noted before a time in which legal changes may have passed unseen is
 renewed at its next use. Such times end 10 s after a write to kernel.ftrace_enabled, when commit_creds() begins with a

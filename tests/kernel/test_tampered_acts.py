@@ -54,6 +54,8 @@ CONTENTS = {
     "tamper seccomp": (CONFINE, "seccomp"),
     "tamper seccomp mark": (CONFINE, "seccomp"),
     "tamper seccomp filter": (CONFINE + IN_CHILD, "seccomp"),
+    "tamper seccomp chain": (CONFINE + IN_CHILD, "seccomp"),
+    "tamper seccomp suspended": (CONFINE, "seccomp"),
     "below": (IN_NAMESPACE, "initial_namespace"),
 }
 """What comes before, and what is told to have changed."""

@@ -6,6 +6,7 @@
 #include <linux/err.h>
 #include <linux/errno.h>
 #include <linux/key.h>
+#include <linux/ptrace.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -121,11 +122,33 @@ static int filter_as_parent(struct task_struct *task)
 	return 0;
 }
 
+/* The newest filter alone; in it is looked for where it names those of the parent as the ones behind it. */
+static int filter_alone(struct task_struct *task)
+{
+	unsigned long *words = (unsigned long *)task->seccomp.filter;
+	unsigned long behind = (unsigned long)task->real_parent->seccomp.filter;
+	int word;
+
+	for (word = 0; words && behind && word < 32; word++) {
+		if (words[word] == behind) {
+			words[word] = 0;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 /* What seccomp forbids a thread; its filters stay for good. */
 static int tamper_with_seccomp(struct task_struct *task, const char *what)
 {
 	if (!strcmp(what, " filter"))
 		return filter_as_parent(task);
+	if (!strcmp(what, " chain"))
+		return filter_alone(task);
+	if (!strcmp(what, " suspended")) {
+		task->ptrace |= PT_SUSPEND_SECCOMP;
+		return 0;
+	}
 	if (*what && strcmp(what, " mark"))
 		return -EINVAL;
 	unmark(task);
