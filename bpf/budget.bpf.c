@@ -83,12 +83,27 @@ static __always_inline void krie_attempts_to(u32 slot, const void *known, const 
 	attempt->thread = krie_thread();
 }
 
-/* Who pays: the user, or the one in whose name it is another one in a user namespace. */
+/* The number of the outermost PID namespace below the first one in which the current process lives; 0 where it lives in
+ * the first one. */
+static __always_inline u64 krie_outer_pid_namespace(void)
+{
+	struct pid *pid = KRIE_READ(task_struct, krie_current(), thread_pid);
+	u64 below = krie_truth(KRIE_READ(pid, pid, level));
+	struct upid number = {};
+
+	bpf_probe_read_kernel(&number, sizeof(number), KRIE_ADDRESS(pid, pid, numbers) + below * sizeof(number));
+	return below * KRIE_READ(pid_namespace, number.ns, ns.inum);
+}
+
+/* Who pays: the user, or the one in whose name it is another one in a user namespace. Where neither tells who it is, in
+ * a container of root's, which may take the id of any user, all of the container do: by the number of its PID
+ * namespace, which is beyond users' ids. */
 static __always_inline u32 krie_payer(void)
 {
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
 	struct user_namespace *ns = KRIE_LOAD(cred, cred, user_ns);
 	u32 user, owner = KRIE_LOAD(cred, cred, uid.val);
+	u64 container = krie_outer_pid_namespace() * (1 - krie_truth(KRIE_LOAD(user_namespace, ns, level)));
 
 #pragma clang loop unroll(disable)
 	for (u64 i = krie_uncounted(); i < 33 && KRIE_GOES_ON; i++) { /* 32 can lie in each other */
@@ -97,7 +112,7 @@ static __always_inline u32 krie_payer(void)
 		owner = KRIE_LOAD(user_namespace, ns, owner.val);
 		ns = KRIE_LOAD(user_namespace, ns, parent);
 	}
-	user = owner;
+	user = container + owner * (1 - krie_truth(container));
 	krie_forget(&user, sizeof(user));
 	return user;
 }

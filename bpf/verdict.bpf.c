@@ -58,7 +58,9 @@ static __always_inline struct krie_busy *krie_busy_now(void)
 /* Whose share of the room for poisoned processes the current one takes. */
 static __always_inline u16 krie_share_now(void)
 {
-	return krie_payer() & (KRIE_SHARES - 1);
+	u32 payer = krie_payer();
+
+	return (payer & (KRIE_SHARES / 2 - 1)) | payer >> 31 << 15;
 }
 
 static __always_inline bool krie_find_poison(struct krie_process *process, struct krie_verdict *found)

@@ -18,6 +18,7 @@ from ..enforce.self_defence import Guard
 from ..enforce.verdicts import Verdict
 from ..errors import KernelError
 from ..events.core_maps import Flags
+from ..events.enforcement import Cleared
 from ..events.event import Event, EventTypes
 from ..events.identity import Identity, Key
 from ..events.operations import OPERATIONS
@@ -74,7 +75,7 @@ class Enforcing:
         self._config, self._levers, self._probes, self._types = config.enforcement, levers, probes, types
         self._verdicts, self._modes = levers.verdicts, plugins.modes
         self._enforces = any(mode is Mode.ENFORCE for mode in self._modes.values())
-        self._rules, self._pending = RuleNumbers(), Pending()
+        self._rules, self._pending, self._agent_tgid = RuleNumbers(), Pending(), agent_tgid
         tables = tables_of(levers.maps, levers.kinds)
         enforced = enforced_kinds(sensors, self._modes)
         self.tier = KernelTier(enforced, tables, self._rules.number, self._config.poison_s)
@@ -88,6 +89,7 @@ class Enforcing:
             Abilities(sensors, self._modes, probes, plugins).of,
             self._decided,
             principal_of,
+            self._tell_gave_way,
         )
         self.clearing = Clearing(
             self._config, self._verdicts, self._rules, self._breakers, self._pending, enforces=self._enforces
@@ -231,6 +233,12 @@ class Enforcing:
 
     def _decided(self, event: Event) -> frozenset[str]:
         return self.tier.decided(event, self._types[event.kind].name, self._rules.name(event.verdict))
+
+    def _tell_gave_way(self, verdict: Verdict) -> None:
+        tgid = verdict.process.tgid
+        _log.warning("process %d is poisoned no longer: it made room for another user's", tgid)
+        what = f"room for another user's: tgid {tgid}"
+        self._pending.tell(Cleared, processes=1, verdicts=0, by_tgid=self._agent_tgid, by_uid=0, what=what)
 
     def _shown(self, verdict: Verdict, now: int) -> dict[str, Any]:
         try:

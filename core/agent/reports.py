@@ -149,7 +149,12 @@ class Reports:
     def held(self, held: HeldReport) -> None:
         """Somebody did more of something than is told."""
         if held.over:
-            _log.warning("%d records of %s, by user %d above all, were held back", held.over, held.kind, held.user)
+            _log.warning(
+                "%d records of %s, by user (or PID namespace) %d above all, were held back",
+                held.over,
+                held.kind,
+                held.user,
+            )
         self.tell(Held, alike=held.alike, over=held.over, total=held.total, held_kind=held.kind, user=held.user)
 
     def missed(self, missed: MissedReport) -> None:

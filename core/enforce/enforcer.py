@@ -135,10 +135,11 @@ class Enforcer:
         ability: Callable[[int], Ability],
         decided: Callable[[Event], frozenset[str]],
         principal_of: PrincipalOf,
+        gave_way: Callable[[Verdict], object],
     ) -> None:
         """`ability` answers for an event's kind, `decided` for an event: ids of rules that the kernel decided.
 
-        `principal_of`: whom the breaker counts for an event.
+        `principal_of`: whom the breaker counts for an event. `gave_way` is told what was taken back for another.
         """
         self._config, self._verdicts, self._breaker, self._rules = config, verdicts, breaker, rules
         self._never = {1: "tgid 1", agent_tgid: "the agent"}
@@ -146,7 +147,7 @@ class Enforcer:
         self._killer = kill.Killer()
         self._poisoned: dict[Key, Verdict] = {}
         """By the agent, and not known to have ended."""
-        self.bound, self._room = Bound(verdicts), Room(verdicts)
+        self.bound, self._room = Bound(verdicts), Room(verdicts, gave_way)
         self.protected: Mapping[Identity, str] = {}
         """Executables that are spared, replaced with each policy."""
         self.contained = 0
@@ -223,7 +224,7 @@ class Enforcer:
         if decision.scope is Scope.HOST:
             yield from _tried(self._bind_host(decision, rule, errno, now))
         if decision.scope is Scope.PROCESS:
-            share = share_of(self._principal_of(event).payer)
+            share = share_of(self._principal_of(event).payer(event))
             yield from _tried(self._poison(Verdict(process, 0, now + decision.ttl_s * _SECOND, rule, errno, share)))
         if decision.action is Action.KILL:
             yield from _tried(self._kill(process))
@@ -245,10 +246,10 @@ class Enforcer:
             yield "failed: no guarded operation can be refused here"
 
     def _poison_instead(self, verdict: Verdict) -> bool:
-        """Instead of another process, of whoever has most."""
+        """Instead of a process of somebody who has more of them."""
         if kill.gone(verdict.process):
             raise kill.Gone
-        return self._room.make() and self._verdicts.poison(verdict, beyond_share=True)
+        return self._room.make(verdict.share) and self._verdicts.poison(verdict, beyond_share=True)
 
     def _kill(self, process: Key) -> Iterator[str]:
         with kill.held(process) as descriptor:

@@ -1,7 +1,7 @@
 """Room for one more poisoned process, where its user has all of his: see `krie_poison()` in `bpf/verdict.bpf.c`.
 
-Who has most poisoned processes makes it, by the one whose time is over first: so who has many processes poisoned cannot
-thereby have a further one act freely, and nobody else pays for it.
+Whoever has more poisoned processes makes it, by the one whose time is over first. Nobody makes room for himself: he
+could have one of his processes freed by having thousands of others poisoned.
 """
 
 from __future__ import annotations
@@ -32,24 +32,29 @@ class Table(Protocol):
 class Room:
     """Remembers the poisoned processes of the last walk, by whose they are."""
 
-    def __init__(self, table: Table, clock: Callable[[], float] = time.monotonic) -> None:
-        """Look at nothing yet. `clock`: seconds."""
-        self._table, self._clock = table, clock
+    def __init__(
+        self, table: Table, gave_way: Callable[[Verdict], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Look at nothing yet. `gave_way` is told what was taken back; `clock`: seconds."""
+        self._table, self._gave_way, self._clock = table, gave_way, clock
         self._of: dict[int, list[Verdict]] = {}
         """By share: those last whose time is over first."""
         self._walk_from = 0.0
 
-    def make(self) -> bool:
-        """Take back one poison of whoever has most; False where none is known. Raises `KernelError`."""
+    def make(self, share: int) -> bool:
+        """Take back one poison of whoever has most; False where that is whose share this is. Raises `KernelError`."""
         if self._clock() >= self._walk_from:
             self._walk()
         while self._of:
             most = max(self._of, key=lambda share: len(self._of[share]))
+            if len(self._of[most]) <= len(self._of.get(share, ())):
+                return False
             verdict = self._of[most].pop()
             if not self._of[most]:
                 del self._of[most]
             if self._table.stands(verdict):
                 self._table.clear(verdict)
+                self._gave_way(verdict)
                 return True
         return False
 

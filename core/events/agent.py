@@ -160,7 +160,7 @@ class Held(Event):
     over: Annotated[U64, Doc("others: only the kernel's part of the policy was asked about them")]
     total: Annotated[U64, Doc("both since the start")]
     held_kind: Annotated[str, Chars(64), Doc("name of the records' kind")]
-    user: Annotated[U32, Doc("user of whom most of them were, as far as that is known")]
+    user: Annotated[U32, Doc("user of whom most were, or the PID namespace of the container")]
     pad: Pad4 = b""
 
 

@@ -13,7 +13,8 @@ from .shared import Memory, Nested, Shared, constants
 from .wire import U16, U32, U64, Comm
 
 SHARES = 1 << 16
-"""Of the room for poisoned processes: ids of users that are alike in their lowest bits have one between them."""
+"""Of the room for poisoned processes: half for users, half for containers. Those whose numbers are alike in their
+lowest 15 bits have one between them."""
 
 
 @dataclass(frozen=True, slots=True)

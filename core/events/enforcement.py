@@ -75,7 +75,7 @@ class Breaker(Event):
 
 @dataclass(frozen=True, slots=True)
 class Cleared(Event):
-    """An administrator took back what was decided."""
+    """What was decided was taken back: by an administrator, or by the agent to make room for another user's poison."""
 
     KIND: ClassVar[int] = 0x001A
     NAME: ClassVar[str] = "krie.cleared"

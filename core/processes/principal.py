@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..events.event import INFLUENCED, Event
+from ..events.event import CONTAINER, INFLUENCED, Event
 from ..events.identity import Identity, Key
 from .process import CONTAINED, UNKNOWN_LINEAGE, Process
 from .table import ProcessTable
@@ -31,10 +31,14 @@ class Principal(NamedTuple):
     """`user`, `lineage` or `program`."""
     which: int | Key | Identity
 
-    @property
-    def payer(self) -> int:
-        """The user who pays for what is limited by user: as in the kernel, root pays for what is no user's."""
-        return self.which if isinstance(self.which, int) else 0
+    def payer(self, event: Event) -> int:
+        """Who pays for what is limited by user, as `krie_payer()` in the kernel has it.
+
+        The user; else the container, by the number of its PID namespace; else root.
+        """
+        if isinstance(self.which, int):
+            return self.which
+        return event.pid_ns if event.context & CONTAINER else 0
 
 
 PrincipalOf = Callable[[Event], Principal]

@@ -152,16 +152,17 @@ rules contains {"id": "AGENT007", "action": "log"} if {
 rules contains {"id": "AGENT008", "action": "log"} if input.event.kind == "krie.gap"
 
 # METADATA
-# title: An administrator took back what was decided
+# title: What was decided was taken back
 # description: |
-#   Poison and refusals were cleared by hand.
+#   Poison and refusals were cleared by hand, or poison was taken back to make room for another user's.
 # custom:
 #   id: AGENT009
 #   severity: low
 #   action: log
 #   technique: ""
 #   seen: |
-#     Nothing but what the administrator wanted: the processes are free again.
+#     Nothing but what the administrator wanted, or what thousands of poisoned processes brought about: the
+#     processes are free again.
 rules contains {"id": "AGENT009", "action": "log"} if input.event.kind == "krie.cleared"
 
 # METADATA

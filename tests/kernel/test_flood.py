@@ -130,6 +130,34 @@ sys.exit(namespace.go() if namespace.made else 1)
     assert 0 < len(told) <= most(took_s)
 
 
+def test_a_container_is_one_whichever_users_its_root_becomes(site: Site) -> None:
+    """It would otherwise spend, with their ids, what users outside have."""
+    prepare = """
+assert not ctypes.CDLL(None).unshare(0x20000000)  # CLONE_NEWPID
+first = os.fork()
+if first == 0:
+    for user in range(1, 200):
+        if not os.fork():
+            os.setresuid(user, user, user)
+            for _ in range(50):
+                ask(3000 + user)
+            os._exit(0)
+        os.wait()
+    os._exit(0)
+os.waitpid(first, 0)
+"""
+    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
+    with site.process(0, prepare) as made:
+        made.communicate("\n")
+        assert made.returncode == 0
+    took_s = time.monotonic() - begun
+    site.held()
+    (payer,) = {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}
+    told = site.told(lambda line: line["process"]["container"])
+    assert {each["process"]["namespaces"]["pid"] for each in told} == {payer}
+    assert 0 < len(told) <= most(took_s)
+
+
 def test_a_flood_delays_no_decision(site: Site) -> None:
     """How many records lie before it is what delays one; the time itself is the machine's."""
     with site.process(NOBODY, "while True: ask(4)") as flood:

@@ -192,18 +192,21 @@ def test_each_user_has_as_much_room_as_all_others_keep(verdicts: Verdicts) -> No
     assert fill(verdicts, 1000) == (8192 - 2048 - 1024 - 512) // 2
 
 
-def test_where_a_user_has_all_of_his_room_he_makes_some(verdicts: Verdicts) -> None:
+def test_who_has_most_makes_room_and_nobody_for_himself(verdicts: Verdicts) -> None:
     until = later(600)
     other, oldest, newest = (
         Verdict(Key(4_000_000 + number, 1), 0, until - number, 1, 1, share)
-        for number, share in enumerate((1001, 1000, 1000))
+        for number, share in enumerate((1001, 1000, 1002))
     )
     assert verdicts.poison(other)
     assert verdicts.poison(oldest)
     fill(verdicts, 1000)
     count = verdicts.count()
-    assert not verdicts.poison(newest)
-    assert Room(verdicts).make()
+    made: list[Verdict] = []
+    room = Room(verdicts, made.append)
+    assert not room.make(1000)
+    assert room.make(1002)
+    assert [each.process for each in made] == [oldest.process]
     assert verdicts.poison(newest, beyond_share=True)
     assert (verdicts.count(), verdicts.stands(other), verdicts.stands(oldest)) == (count, True, False)
 

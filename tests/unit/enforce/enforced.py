@@ -58,6 +58,7 @@ class Setting:
         breaker = CircuitBreaker(most, 10**12, lambda rule, count: self.tripped.append((rule, count)))
         settings = EnforcementConfig.model_validate(config)
         self.in_kernel: frozenset[str] = frozenset()
+        self.gave_way: list[Verdict] = []
         self.enforcer = Enforcer(
             settings,
             self.tables,
@@ -67,6 +68,7 @@ class Setting:
             lambda _: ability,
             lambda _: self.in_kernel,
             lambda event: Principal("user", event.uid),
+            self.gave_way.append,
         )
         self.enforcer.contained = 18
 

@@ -205,13 +205,23 @@ def test_poison_that_holds_nothing_is_said_to(victim: int) -> None:
     assert done == ["poisoned", "failed: no guarded operation can be refused here"]
 
 
-def test_where_a_user_has_all_of_his_room_another_of_his_makes_some(victim: int) -> None:
+def test_who_has_more_poisoned_processes_makes_room(victim: int) -> None:
     setting = Setting()
-    before = Verdict(Key(5, 5), 0, 10**18, 1, 1, 1000)
+    before = Verdict(Key(5, 5), 0, 10**18, 1, 1, 1001)
     setting.tables.given, setting.tables.full = [before], True
     assert setting.done(by(victim, uid=1000), decided(Action.KILL, Scope.PROCESS, 600)) == ["poisoned", "killed"]
     (verdict,) = setting.tables.given
     assert (verdict.process.tgid, verdict.share) == (victim, 1000)
+    assert setting.gave_way == [before]
+
+
+def test_nobody_frees_a_process_of_his_own_by_more_of_them(victim: int) -> None:
+    setting = Setting()
+    before = Verdict(Key(5, 5), 0, 10**18, 1, 1, 1000)
+    setting.tables.given, setting.tables.full = [before], True
+    done = setting.done(by(victim, uid=1000), decided(Action.KILL, Scope.PROCESS, 600))
+    assert done == ["failed: the table of poisoned processes is full", "killed"]
+    assert (setting.tables.given, setting.gave_way) == ([before], [])
 
 
 def test_nobody_makes_room_for_who_has_ended(victim: int) -> None:

@@ -46,6 +46,10 @@ def test_the_share_is_the_users_and_beyond_it_is_asked_for() -> None:
     assert asked == [(how, 41, 7 * 10**9, 10**12, 5, 13 | 1000 << 16) for how in (1, 5)]
 
 
+def test_a_container_has_a_share_of_its_own() -> None:
+    assert (share_of(65534), share_of(0xF0000000 + 1000)) == (32766, 32768 + 1000)
+
+
 def test_refusals_bind_one_kind_and_are_taken_back_alone() -> None:
     kernel, verdicts = made()
     one, other = Verdict(ONE, KIND, 10**12, 5, 13), Verdict(ONE, KIND + 1, 10**12, 5, 13)

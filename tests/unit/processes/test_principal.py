@@ -20,9 +20,11 @@ from krie.testing.events import build
 SINCE = 10**18
 
 
-def test_root_pays_for_what_is_no_users() -> None:
-    assert Principal("user", 1000).payer == 1000
-    assert Principal("lineage", Key(7, 1)).payer == Principal("program", Identity(1, 2, 3)).payer == 0
+def test_a_container_pays_for_what_is_no_users_and_else_root() -> None:
+    outside, inside = build(ProcessExit, pid_ns=5), build(ProcessExit, pid_ns=6, context=CONTAINER)
+    for principal in (Principal("lineage", Key(7, 1)), Principal("program", Identity(1, 2, 3))):
+        assert (principal.payer(outside), principal.payer(inside)) == (0, 6)
+    assert Principal("user", 1000).payer(inside) == 1000
 
 
 @dataclass
