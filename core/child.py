@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from .errors import ForkError
 from .libc import libc
+from .procfs import procfs
 
 _LENGTH = struct.Struct("=Q")
 _PIECE = 1 << 18
@@ -117,8 +118,8 @@ class Child(Link):
     def stopped(self) -> bool:
         """Whether somebody has stopped it by a signal or traces it."""
         try:
-            return Path(f"/proc/{self.tgid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-        except OSError:
+            return procfs().read(f"{self.tgid}/stat").rpartition(b")")[2].split()[0] in (b"T", b"t")
+        except (OSError, IndexError):
             return False
 
     def end(self, grace_s: float = _LEAVES_WITHIN_S) -> str:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from ..config import Config
@@ -28,6 +27,7 @@ from ..plugin.probe import Sensor
 from ..plugin.report import ProbeReport
 from ..processes.executables import Executables, resolve
 from ..processes.principal import PrincipalOf
+from ..procfs import procfs
 from ..tier.candidate import Candidate
 from ..tier.kernel_tables import KernelTables
 from .abilities import Abilities
@@ -242,7 +242,7 @@ class Enforcing:
 
     def _shown(self, verdict: Verdict, now: int) -> dict[str, Any]:
         try:
-            comm = Path(f"/proc/{verdict.process.tgid}/comm").read_text(errors="replace").rstrip("\n")
+            comm = procfs().read(f"{verdict.process.tgid}/comm").decode(errors="replace").rstrip("\n")
         except OSError:
             comm = ""
         return {

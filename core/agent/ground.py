@@ -26,12 +26,12 @@ from ..kernel.keeping import Keeper
 from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory
 from ..kernel.program import AttachType, Program
-from ..kernel.roots import open_debugfs, open_tracefs
 from ..kernel.standing import Standing, place_of
 from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, WAITS, Addresses, Switches
 from ..kernel.traps import Traps
 from ..loader.launcher import LoadedSet
 from ..plugin.probe import Sensor
+from ..roots import open_debugfs, open_tracefs
 
 SYMBOLS = frozenset({*VARIABLES, *IDLE})
 """Whose addresses `open_switches` needs."""

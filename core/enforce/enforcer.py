@@ -259,8 +259,9 @@ class Enforcer:
         if not ability.refuses:
             yield "failed: the probe cannot refuse here"
             return
-        with kill.held(verdict.process):
-            self.bound.bind(verdict, self._principal_of(event))
+        if kill.gone(verdict.process):
+            raise kill.Gone
+        self.bound.bind(verdict, self._principal_of(event))
         yield "bound"
 
     def _bind_host(self, decision: Decision, rule: int, errno: int, now: int) -> Iterator[str]:

@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..kernel import bpf_listing
+from ..procfs import Procfs, procfs
 from .self_defence import Held, held_files
 
 _RUN_ALONE = {"krie_change": 1, "krie_inspect": 2, "process_running": 1, "guard_beat": 1}
@@ -44,10 +44,10 @@ class Holders:
         count: Callable[[int], int],
         files: Callable[[], Iterable[tuple[int, Held]]] = held_files,
         uses: Callable[[Collection[tuple[str, int]]], Iterable[bpf_listing.UsedObjects]] = bpf_listing.uses,
-        proc: Path = Path("/proc"),
+        proc: Procfs | None = None,
     ) -> None:
         """`count`: of those who hold the object behind a descriptor; `files`: the agent's; `uses`: of all but these."""
-        self._count, self._files, self._uses, self._proc = count, files, uses, proc
+        self._count, self._files, self._uses, self._proc = count, files, uses, proc or procfs()
         self._told: set[Holder] = set()
 
     def look(self, own: Iterable[Held]) -> list[Holder]:
@@ -71,15 +71,14 @@ class Holders:
 
     def _shown(self, held: Held) -> Iterator[int]:
         """Processes that have it open, but the agent and its children."""
-        line = f"{held.kind}_id:\t{held.id}\n"
+        line = f"{held.kind}_id:\t{held.id}\n".encode()
         agent = os.getpid()
-        for tgid in (int(each) for each in os.listdir(self._proc) if each.isdecimal()):
-            with suppress(OSError, ValueError):
-                folder = self._proc / str(tgid)
-                parent = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        for tgid in self._proc.tgids():
+            with suppress(OSError, ValueError, IndexError):
+                parent = int(self._proc.read(f"{tgid}/stat").rpartition(b")")[2].split()[1])
                 if agent in (tgid, parent):
                     continue
-                if any(line in each.read_text() for each in (folder / "fdinfo").iterdir()):
+                if any(line in self._proc.read(f"{tgid}/fdinfo/{each}") for each in self._proc.names(f"{tgid}/fdinfo")):
                     yield tgid
 
 

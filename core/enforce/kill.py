@@ -8,11 +8,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ..events.identity import Key
+from ..processes.proc import TICK_NS, started
 
-_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 DIES_WITHIN_MS = 50
 """How long to wait for the end of whoever got the signal: nothing else is decided meanwhile."""
 _PATIENT_PART = 10
@@ -25,13 +24,13 @@ class Gone(Exception):
 
 @contextmanager
 def held(process: Key) -> Iterator[int]:
-    """A pidfd of the process: what it names stays this process. Raises `Gone`."""
+    """A pidfd of the process: what it names stays this process. Raises `Gone`, `OSError`."""
     try:
         descriptor = os.pidfd_open(process.tgid)
     except ProcessLookupError:
         raise Gone from None
     try:
-        if not _started_at(process):
+        if not _started_at(process, descriptor):
             raise Gone
         yield descriptor
     finally:
@@ -39,7 +38,7 @@ def held(process: Key) -> Iterator[int]:
 
 
 def gone(process: Key) -> bool:
-    """Whether it has ended. One that cannot be asked about, for want of descriptors, has not."""
+    """Whether it has ended. One that cannot be asked about has not."""
     try:
         with held(process) as descriptor:
             return ended(descriptor)
@@ -82,10 +81,15 @@ class Killer:
         return False
 
 
-def _started_at(process: Key) -> bool:
-    """Whether whoever has this number now started at that time, on the same clock, as exactly as /proc tells it."""
+def _started_at(process: Key, descriptor: int) -> bool:
+    """Whether who has this pidfd started at that time, on the same clock, as exactly as /proc tells it.
+
+    Raises `OSError` where /proc does not tell it of one that lives: it may hide processes, or be covered.
+    """
     try:
-        text = Path(f"/proc/{process.tgid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return int(text.rpartition(")")[2].split()[19]) == process.start_time // _TICK_NS
+        return started(process.tgid) == process.start_time // TICK_NS
+    except OSError as error:
+        if ended(descriptor):
+            return False
+        why = error.strerror or str(error) or "it does not show the process"
+        raise OSError(f"whether {process.tgid} is still this process cannot be read in /proc: {why}") from error

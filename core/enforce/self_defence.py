@@ -14,7 +14,7 @@ from ..events.numbers import PRESENT, WORD
 from ..events.operations import GUARDED
 from ..kernel import bpf
 from ..kernel.maps import Map
-from ..kernel.roots import open_debugfs
+from ..roots import open_debugfs
 
 _SWITCH = "kprobes/enabled"
 _SYSRQ = Path("/proc/sysrq-trigger")

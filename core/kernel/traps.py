@@ -19,9 +19,9 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from ..errors import KernelError
+from ..procfs import Procfs, procfs
 from .perf_event import TRACEPOINT, perf_event
 
 Read = Callable[[int, int], bytes]
@@ -75,7 +75,7 @@ class Traps:
         """Names of events that agents left behind which have gone together with their keepers."""
         try:
             groups = [each for each in self._folder("events") if each.removeprefix(_GROUP).isdecimal()]
-            gone = [each for each in groups if each != self._group and not Path("/proc", each[len(_GROUP) :]).exists()]
+            gone = [each for each in groups if each != self._group and not procfs().has(int(each[len(_GROUP) :]))]
             # Elsewhere nobody knows who lives; and a keeper that does may be about to remove them.
             if not gone or os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE or _others_keep():
                 return []
@@ -147,17 +147,18 @@ def address_of(name: str) -> int:
     return int(name.rpartition("/")[2].removeprefix(_NAME), 16)
 
 
-def _others_keep() -> bool:
+def _others_keep(proc: Procfs | None = None) -> bool:
     """Whether a keeper lives besides this process, if it is one: only one at a time may arm what is left behind.
 
     Anybody may call his process so, and lock its memory, so that /proc/TGID/cmdline gives no answer.
     """
-    for each in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            lines = (each / "status").read_bytes().splitlines()
+    proc = proc or procfs()
+    for each in proc.tgids():
+        with suppress(OSError, KeyError):
+            lines = proc.read(f"{each}/status").splitlines()
             told = {name: value for name, _, value in (line.partition(b":\t") for line in lines)}
             is_roots = told[b"Uid"].startswith(b"0\t0\t")
             is_one = told[b"Name"] == _KEEPER.encode() and is_roots and told[b"State"][:1] not in b"ZX"
-            if is_one and each.name != str(os.getpid()):
+            if is_one and each != os.getpid():
                 return True
     return False

@@ -18,10 +18,10 @@ from ..kernel.attach import kprobe_type
 from ..kernel.keeper import IGNORED, Held, kernel_log, leave_service, let_go, places_of
 from ..kernel.memory import open_memory
 from ..kernel.program import Program
-from ..kernel.roots import open_debugfs
 from ..kernel.standing import Standing, place_of
 from ..kernel.switches import Addresses, Switches
 from ..libc import libc
+from ..roots import open_debugfs
 
 _PR_SET_PDEATHSIG = 1
 _AGAIN_S = 1.0

@@ -7,10 +7,8 @@ agent it is filled from here, before anything is decided.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from ..errors import KernelError
@@ -23,6 +21,7 @@ from ..events.shared import Nested, Shared
 from ..events.wire import U32, U64
 from ..kernel import bpf
 from ..kernel.maps import Map
+from ..procfs import Procfs, procfs
 from .timely_reader import TimelyReader
 
 _log = logging.getLogger("krie")
@@ -64,10 +63,10 @@ class Bindings:
         program: int,
         maps: Mapping[str, Map],
         run: Callable[[int, tuple[int, ...]], object] = bpf.test_run,
-        proc: Path = Path("/proc"),
+        proc: Procfs | None = None,
     ) -> None:
         """`program`: what `run` runs."""
-        self._program, self._test_run, self._proc = program, run, proc
+        self._program, self._test_run, self._proc = program, run, proc or procfs()
         self._answer, self._named = maps[_ANSWERS], maps[_NAMED]
         self._reader = TimelyReader()
 
@@ -88,7 +87,7 @@ class Bindings:
     def note_all(self) -> None:
         """Note what everybody runs. Again, until nobody is new: who is not noted yet hands nothing down."""
         seen: set[int] = set()
-        while new := set(self._tgids()) - seen:
+        while new := set(self._proc.tgids()) - seen:
             for tgid in new:
                 self.of(tgid)
             seen |= new
@@ -100,10 +99,10 @@ class Bindings:
         try:
             for key in set(map(File.key, files)) - before:
                 self._named.set(key, PRESENT)
-            for tgid in self._tgids() if files else ():
+            for tgid in self._proc.tgids() if files else ():
                 running = self.of(tgid)
                 if running.identity in files and not running.looked:
-                    self.of(tgid, _LOOKED | self._influence(self._proc / str(tgid)))
+                    self.of(tgid, _LOOKED | self._influence(tgid))
         except KernelError:
             self._keep(before)
             raise
@@ -120,11 +119,12 @@ class Bindings:
         except KernelError as error:
             _log.error("executables that have no name any more are still looked at: %s", error)
 
-    def _influence(self, folder: Path) -> int:
+    def _influence(self, tgid: int) -> int:
         """What /proc tells of a process: bits of `INFLUENCE`. What cannot be read counts as influence."""
-        environment = self._reader.read(folder / "environ")  # for which the kernel locks the process's memory
+        file = f"{tgid}/environ"  # for which the kernel locks the process's memory
+        environment = self._reader.read(f"/proc/{file}", lambda: self._proc.read(file))
         try:
-            status = (folder / "status").read_bytes()
+            status = self._proc.read(f"{tgid}/status")
         except OSError:
             return _BITS["environment"]
         if environment is None:
@@ -132,6 +132,3 @@ class Bindings:
         linked = any(each.startswith(_LINKER) for each in environment.split(b"\0"))
         traced = any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status.splitlines())
         return linked * _BITS["environment"] | traced * _BITS["traced"]
-
-    def _tgids(self) -> Iterator[int]:
-        return (int(name) for name in os.listdir(self._proc) if name.isdecimal())

@@ -11,12 +11,12 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from ..events.event import CONTAINER, INFLUENCED, UNBOUND, Event
 from ..events.identity import Identity, Key
 from ..events.path import path_text
 from ..events.wire import text_of
+from ..procfs import Procfs, procfs
 from .proc import TICK_NS, executable, is_there, processes_in
 from .process import CONTAINED, NOTHING, UNKNOWN, UNKNOWN_LINEAGE, Process
 from .sensor import ProcessExec, ProcessExit, ProcessFork
@@ -110,10 +110,10 @@ class ProcessTable:
             yield parent
             process = parent
 
-    def seed(self, proc: Path = Path("/proc")) -> None:
+    def seed(self, proc: Procfs | None = None) -> None:
         """Read all processes of /proc that no record has told of already."""
         keys: dict[int, Key] = {}
-        found = list(processes_in(proc, self._identify))
+        found = list(processes_in(proc or procfs(), self._identify))
         for process, _ in found:
             keys[process.key.tgid] = process.key
         for process, parent_tgid in found:
@@ -233,8 +233,8 @@ class ProcessTable:
     def _path_in_proc(self, event: Event) -> tuple[str, bool] | None:
         """The path of what a process runs; None where it is gone, or runs something else by now."""
         try:
-            path, found = executable(Path(f"/proc/{event.tgid}"), self._identify)
-        except OSError:  # it is gone
+            path, found = executable(procfs(), event.tgid, self._identify)
+        except OSError:  # it is gone, or cannot be read
             return None
         if path == UNKNOWN or found != Identity(event.exe_dev, event.exe_ino, event.exe_generation):
             return None

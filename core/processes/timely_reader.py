@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
+from collections.abc import Callable
 
 _log = logging.getLogger("krie")
 WAIT_S = 1.0
@@ -25,14 +25,14 @@ class TimelyReader:
         self._wait_s = wait_s
         self._late: list[threading.Thread] = []
 
-    def read(self, file: Path) -> bytes | None:
-        """What a file holds; None where it cannot be read, or not in time."""
+    def read(self, file: str, read: Callable[[], bytes]) -> bytes | None:
+        """What a file holds, which `read` reads; None where it cannot be read, or not in time."""
         self._late = [each for each in self._late if each.is_alive()]
         if len(self._late) >= MOST:
             _log.warning("%s is not read: %d others give no answer", file, MOST)
             return None
         found: list[bytes] = []
-        thread = threading.Thread(target=_read, args=(file, found), name="krie-reader", daemon=True)
+        thread = threading.Thread(target=_read, args=(read, found), name="krie-reader", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # there may be no more of them: pids.max, RLIMIT_NPROC
@@ -46,8 +46,8 @@ class TimelyReader:
         return found[0] if found else None
 
 
-def _read(file: Path, found: list[bytes]) -> None:
+def _read(read: Callable[[], bytes], found: list[bytes]) -> None:
     try:
-        found.append(file.read_bytes())
+        found.append(read())
     except OSError:
         return

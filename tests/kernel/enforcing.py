@@ -13,7 +13,7 @@ from krie.testing.victims import Interpreter
 Run = Callable[..., subprocess.CompletedProcess[str]]
 """Runs a victim's code with arguments; raises as `Victims.run` does."""
 SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
-REFUSED, POISONED, KILLED, SOON_FREE, HOST, MANY = range(1001, 1007)
+REFUSED, POISONED, KILLED, SOON_FREE, HOST, MANY, COVERED = range(1001, 1008)
 WRITE = f"""
 import errno, time
 

@@ -109,6 +109,11 @@ rules contains {"id": "SITE014", "action": "override", "errno": 13} if {
 }
 
 # METADATA
+# title: A process is killed whose files in /proc are covered
+# custom: {id: SITE016, severity: low, action: kill}
+rules contains {"id": "SITE016", "action": "kill", "scope": "process", "ttl_s": 300} if 1007 in tried
+
+# METADATA
 # title: A named victim unloads a module
 # custom: {id: SITE015, severity: low, action: override, enforce: inline}
 rules contains {"id": "SITE015", "action": "override", "errno": 13} if {

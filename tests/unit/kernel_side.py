@@ -27,6 +27,7 @@ from krie.loader.origin import Origin
 from krie.plugin.report import ProbeReport
 from krie.plugins.runtime_integrity.sysctl_write import SysctlWrite
 from krie.processes.binding import Bindings
+from krie.procfs import Procfs
 from krie.testing.events import build
 from krie.testing.fakes import FakeMap, fake_maps
 from krie.tier.kernel_tables import KernelTables
@@ -169,7 +170,7 @@ def armed(
             Timings("agent"),
         ),
         "inspector": SimpleNamespace(identify=identify),
-        "bindings": Bindings(0, kernel.maps, lambda *_: None, NOBODY),
+        "bindings": Bindings(0, kernel.maps, lambda *_: None, Procfs.at(NOBODY)),
         "loaded": SimpleNamespace(
             loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors)),
             descriptors={},

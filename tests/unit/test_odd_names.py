@@ -4,7 +4,6 @@ the list, hides what is listed, or forges another line of it."""
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from krie.plugins.runtime_integrity.patched_functions import Patch, patched
 from krie.plugins.syscall_table import modules
 from krie.plugins.syscall_table.areas import module_functions
 from krie.plugins.syscall_table.kallsyms import Kallsyms, addresses_in
+from krie.procfs import Procfs
 
 KERNEL, MODULE = 0xFFFFFFFF81000000, 0xFFFFFFFFC0000000
 FORGED = f"{KERNEL:016x} T commit_creds".encode()
@@ -211,8 +211,7 @@ def test_whatever_a_process_calls_itself_it_is_no_keeper(monkeypatch: pytest.Mon
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    real: Callable[..., object] = Path.glob
-    monkeypatch.setattr(Path, "glob", lambda path, pattern: [path / str(child.pid)] if str(path) == "/proc" else real)
+    monkeypatch.setattr(Procfs, "tgids", lambda _: [child.pid])
     assert traps._others_keep() is False
     child.communicate()
 
@@ -227,19 +226,19 @@ print(flush=True)
 sys.stdin.read()
 """
     asked: list[str] = []
-    read: Callable[[Path], bytes] = Path.read_bytes
+    read = Procfs.read
 
-    def noted(path: Path) -> bytes:
-        asked.append(path.name)
-        return read(path)
+    def noted(proc: Procfs, name: str) -> bytes:
+        asked.append(name.partition("/")[2])
+        return read(proc, name)
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr(Procfs, "read", noted)
     for user, keeps in ((65534, False), (0, True)):
         command = [sys.executable, "-c", code.format(user)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             child.stdout.readline()
-            monkeypatch.setattr(Path, "glob", lambda path, _, tgid=child.pid: [path / str(tgid)])
+            monkeypatch.setattr(Procfs, "tgids", lambda _, tgid=child.pid: [tgid])
             assert traps._others_keep() is keeps
             child.communicate()
     assert set(asked) == {"status"}

@@ -8,6 +8,7 @@ import pytest
 from krie.enforce.holders import Holder, Holders, words
 from krie.enforce.self_defence import Held
 from krie.kernel.bpf_listing import UsedObjects
+from krie.procfs import Procfs
 
 STATE, CHANGE, HOOK = Held("map", 7, "krie_agent"), Held("prog", 8, "krie_change"), Held("prog", 9, "sample_hook")
 OWN = (STATE, CHANGE, HOOK)
@@ -40,7 +41,7 @@ class Machine:
         return self.uses
 
     def holders(self) -> Holders:
-        return Holders(self.count, lambda: zip((3, 4, 5), OWN, strict=True), self.listed, self.proc)
+        return Holders(self.count, lambda: zip((3, 4, 5), OWN, strict=True), self.listed, Procfs.at(self.proc))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from krie.events.event import INFLUENCE
 from krie.events.identity import Identity
 from krie.processes.binding import Bindings, Running
 from krie.processes.process import NOTHING
+from krie.procfs import Procfs
 
 from ..kernel_side import LoggedMap
 
@@ -27,7 +28,7 @@ class Setting:
         self.answer = LoggedMap("process_running", 1, 1, 4, 32, 1, True, {}, [], set())
         self.named = LoggedMap("krie_named", 2, 1, 16, 4, 64, False, {}, [], set())
         maps = {"process_running": self.answer, "krie_named": self.named}
-        self.bindings = Bindings(9, maps, self.run, proc)
+        self.bindings = Bindings(9, maps, self.run, Procfs.at(proc))
 
     def process(self, tgid: int, runs: Identity, environ: bytes = b"A=1\0", tracer: int = 0) -> None:
         folder = self.proc / str(tgid)

@@ -15,6 +15,7 @@ from krie.processes.principal import Principal, Principals
 from krie.processes.process import NOTHING, UNKNOWN_LINEAGE
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.processes.table import ProcessTable
+from krie.procfs import Procfs
 from krie.testing.events import build
 
 SINCE = 10**18
@@ -190,7 +191,7 @@ def test_processes_of_before_the_agent_have_an_ancestry(machine: Machine, tmp_pa
     table = ProcessTable(1000, lambda _: NOTHING)
     for each in ((30, 20, 0), (1, 0, 0), (20, 10, 1000), (10, 1, 0), (40, 10, 0, 1), (50, 40, 7, 2), (60, 10, 0)):
         process(*each)
-    table.seed(tmp_path)
+    table.seed(Procfs.at(tmp_path))
     of = Principals(table, SINCE)
 
     def of_tgid(tgid: int) -> Principal:

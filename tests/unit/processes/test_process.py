@@ -5,14 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from krie import Event
 from krie.events.event import CONTAINER, INFLUENCE
 from krie.events.identity import Identity, Key
 from krie.plugins.runtime_integrity.ptrace import Ptrace
-from krie.processes.proc import processes_in
+from krie.processes.proc import TICK_NS, is_there, processes_in
 from krie.processes.process import COMM_BYTES, NOTHING
 from krie.processes.sensor import ProcessExec, ProcessExit, ProcessFork
 from krie.processes.table import ProcessTable, path_of
+from krie.procfs import Procfs
 from krie.testing.events import build
 
 SHELL, TOOL = Identity(8, 100, 1), Identity(8, 200, 1)
@@ -210,7 +212,7 @@ def test_a_name_in_proc_is_as_long_as_records_have_it(tmp_path: Path) -> None:
     fields = b"S 2 " + b"0 " * 17 + b"7 0"
     (tmp_path / "5/stat").write_bytes(b"5 (kworker/u8:3-events_unbound) " + fields)
     (tmp_path / "5/status").write_bytes(b"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n")
-    ((process, parent),) = processes_in(tmp_path, lambda _: NOTHING)
+    ((process, parent),) = processes_in(Procfs.at(tmp_path), lambda _: NOTHING)
     assert (process.comm, parent) == ("kworker/u8:3-ev", 2)
     assert len(process.comm) == COMM_BYTES
 
@@ -232,3 +234,21 @@ def test_seeding_reads_proc_and_meets_exact_start_times() -> None:
     before = len(processes)
     processes.actor(event)
     assert len(processes) == before
+
+
+@pytest.mark.parametrize("file", ["stat", "status"])
+@pytest.mark.parametrize("text", [b"", b"\0\xff", b"5 (a", b"5 (a) S 2", b"5 (a) " + b"x " * 50, b"Uid:\nGid:\n"])
+def test_what_is_no_file_of_the_kernels_is_left_out_and_told(
+    file: str, text: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5/stat").write_bytes(b"5 (a) S 2 " + b"0 " * 17 + b"7 0")
+    (tmp_path / "5/status").write_bytes(b"Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n")
+    proc = Procfs.at(tmp_path)
+    assert is_there(Key(5, 7 * TICK_NS), proc)
+    assert not is_there(Key(5, 8 * TICK_NS), proc)
+    assert not is_there(Key(6, 7 * TICK_NS), proc)
+    (tmp_path / "5" / file).write_bytes(text)
+    assert list(processes_in(proc, lambda _: NOTHING)) == []
+    assert "process 5 cannot be read" in caplog.text
+    assert is_there(Key(5, 7 * TICK_NS), proc)

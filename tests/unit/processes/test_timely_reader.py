@@ -26,13 +26,13 @@ def silent(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "environ").write_bytes(b"A=1\0")
     reader = TimelyReader()
-    assert reader.read(tmp_path / "environ") == b"A=1\0"
-    assert reader.read(tmp_path / "none") is None
+    assert reader.read("environ", (tmp_path / "environ").read_bytes) == b"A=1\0"
+    assert reader.read("none", (tmp_path / "none").read_bytes) is None
 
 
 def test_who_gives_no_answer_holds_nobody_up(silent: Path) -> None:
     began = time.monotonic()
-    assert TimelyReader(0.05).read(silent) is None
+    assert TimelyReader(0.05).read("environ", silent.read_bytes) is None
     assert time.monotonic() - began < 5
 
 
@@ -40,6 +40,6 @@ def test_many_who_give_no_answer_cost_a_few_threads(silent: Path, caplog: pytest
     before = threading.active_count()
     reader = TimelyReader(0.01)
     for _ in range(3 * MOST):
-        assert reader.read(silent) is None
+        assert reader.read("environ", silent.read_bytes) is None
     assert threading.active_count() - before <= MOST
     assert caplog.text.count("environ is not read: 16 others give no answer") == 2 * MOST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..libc import libc
+from .libc import libc
 
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # x86-64, since 5.2
 _FSCONFIG_CMD_CREATE = 6
@@ -19,6 +19,11 @@ def open_debugfs() -> int:
 def open_tracefs() -> int:
     """The same of tracefs."""
     return _open_root("tracefs")
+
+
+def open_procfs() -> int:
+    """The same of procfs, in the PID namespace of this process; -1 also where a container may have no other one."""
+    return _open_root("proc")
 
 
 def _open_root(type_: str) -> int:
