@@ -90,6 +90,7 @@ class Enforcing:
             self._decided,
             principal_of,
             self._tell_gave_way,
+            levers.bindings.start_time,
         )
         self.clearing = Clearing(
             self._config, self._verdicts, self._rules, self._breakers, self._pending, enforces=self._enforces

@@ -136,15 +136,17 @@ class Enforcer:
         decided: Callable[[Event], frozenset[str]],
         principal_of: PrincipalOf,
         gave_way: Callable[[Verdict], object],
+        start_time: kill.StartTime,
     ) -> None:
         """`ability` answers for an event's kind, `decided` for an event: ids of rules that the kernel decided.
 
-        `principal_of`: whom the breaker counts for an event. `gave_way` is told what was taken back for another.
+        `principal_of`: whom the breaker counts for an event. `gave_way` is told what was taken back for another;
+        `start_time` is asked where /proc does not tell it.
         """
         self._config, self._verdicts, self._breaker, self._rules = config, verdicts, breaker, rules
         self._never = {1: "tgid 1", agent_tgid: "the agent"}
         self._ability, self._decided, self._principal_of = ability, decided, principal_of
-        self._killer = kill.Killer()
+        self._killer, self._start_time = kill.Killer(), start_time
         self._poisoned: dict[Key, Verdict] = {}
         """By the agent, and not known to have ended."""
         self.bound, self._room = Bound(verdicts), Room(verdicts, gave_way)
@@ -237,7 +239,7 @@ class Enforcer:
             yield "failed: the table of poisoned processes is full"
             return
         # After it was poisoned: the kernel's side, which takes ended processes out, may have seen its end before.
-        if kill.gone(verdict.process):
+        if kill.gone(verdict.process, self._start_time):
             self._verdicts.clear(verdict)
             raise kill.Gone
         self._poisoned[verdict.process] = verdict
@@ -247,19 +249,19 @@ class Enforcer:
 
     def _poison_instead(self, verdict: Verdict) -> bool:
         """Instead of a process of somebody who has more of them."""
-        if kill.gone(verdict.process):
+        if kill.gone(verdict.process, self._start_time):
             raise kill.Gone
         return self._room.make(verdict.share) and self._verdicts.poison(verdict, beyond_share=True)
 
     def _kill(self, process: Key) -> Iterator[str]:
-        with kill.held(process) as descriptor:
+        with kill.held(process, self._start_time) as descriptor:
             yield "killed" if self._killer.kill(descriptor) else "signalled"
 
     def _bind(self, verdict: Verdict, ability: Ability, event: Event) -> Iterator[str]:
         if not ability.refuses:
             yield "failed: the probe cannot refuse here"
             return
-        if kill.gone(verdict.process):
+        if kill.gone(verdict.process, self._start_time):
             raise kill.Gone
         self.bound.bind(verdict, self._principal_of(event))
         yield "bound"

@@ -6,12 +6,15 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from ..errors import KernelError
 from ..events.identity import Key
 from ..processes.proc import TICK_NS, started
 
+StartTime = Callable[[int], int]
+"""When a process started, by its tgid, as the kernel's side tells it, ns; 0 where it does not."""
 DIES_WITHIN_MS = 50
 """How long to wait for the end of whoever got the signal: nothing else is decided meanwhile."""
 _PATIENT_PART = 10
@@ -23,28 +26,28 @@ class Gone(Exception):
 
 
 @contextmanager
-def held(process: Key) -> Iterator[int]:
-    """A pidfd of the process: what it names stays this process. Raises `Gone`, `OSError`."""
+def held(process: Key, start_time: StartTime) -> Iterator[int]:
+    """A pidfd of the process: what it names stays this process. Raises `Gone`, `OSError`, `KernelError`."""
     try:
         descriptor = os.pidfd_open(process.tgid)
     except ProcessLookupError:
         raise Gone from None
     try:
-        if not _started_at(process, descriptor):
+        if not _started_at(process, descriptor, start_time):
             raise Gone
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def gone(process: Key) -> bool:
+def gone(process: Key, start_time: StartTime) -> bool:
     """Whether it has ended. One that cannot be asked about has not."""
     try:
-        with held(process) as descriptor:
+        with held(process, start_time) as descriptor:
             return ended(descriptor)
     except Gone:
         return True
-    except OSError:
+    except (KernelError, OSError):
         return False
 
 
@@ -81,15 +84,18 @@ class Killer:
         return False
 
 
-def _started_at(process: Key, descriptor: int) -> bool:
+def _started_at(process: Key, descriptor: int, start_time: StartTime) -> bool:
     """Whether who has this pidfd started at that time, on the same clock, as exactly as /proc tells it.
 
-    Raises `OSError` where /proc does not tell it of one that lives: it may hide processes, or be covered.
+    Of one that lives /proc may not tell it: it may hide processes, or be covered. Then the kernel's side is asked, and
+    where it does not tell it either, this raises `OSError`.
     """
     try:
         return started(process.tgid) == process.start_time // TICK_NS
     except OSError as error:
         if ended(descriptor):
             return False
+        if known := start_time(process.tgid):
+            return known // TICK_NS == process.start_time // TICK_NS
         why = error.strerror or str(error) or "it does not show the process"
         raise OSError(f"whether {process.tgid} is still this process cannot be read in /proc: {why}") from error

@@ -75,14 +75,17 @@ class Bindings:
 
         `found`: influence to add, with bit 1, which says that somebody looked.
         """
-        self._test_run(self._program, (tgid, found))
-        answer = ProcessRunning.decode(self._answer.get(ONLY))
+        answer = self._asked(tgid, found)
         file = answer.file
         return Running(Identity(file.dev, file.ino, file.generation), answer.lost, bool(answer.looked))
 
     def identity(self, tgid: int) -> Identity:
         """Which file a process executed."""
         return self.of(tgid).identity
+
+    def start_time(self, tgid: int) -> int:
+        """When a process started, ns; 0: there is no such process, or it is a kernel thread."""
+        return self._asked(tgid).start_time
 
     def note_all(self) -> None:
         """Note what everybody runs. Again, until nobody is new: who is not noted yet hands nothing down."""
@@ -118,6 +121,10 @@ class Bindings:
                     self._named.remove(key)
         except KernelError as error:
             _log.error("executables that have no name any more are still looked at: %s", error)
+
+    def _asked(self, tgid: int, found: int = 0) -> ProcessRunning:
+        self._test_run(self._program, (tgid, found))
+        return ProcessRunning.decode(self._answer.get(ONLY))
 
     def _influence(self, tgid: int) -> int:
         """What /proc tells of a process: bits of `INFLUENCE`. What cannot be read counts as influence."""

@@ -34,7 +34,7 @@ from krie.tier.kernel_tables import KernelTables
 from krie.timings import Timings
 
 AGENT = 77
-NOBODY = Path("/proc/sys")
+NOBODY = Procfs.at(Path("/proc/sys"))
 """A folder without processes."""
 _POISON, _CLEAR, _FLAGS, _EXPIRE, _POISON_BEYOND_SHARE = 1, 2, 3, 4, 5
 
@@ -170,7 +170,7 @@ def armed(
             Timings("agent"),
         ),
         "inspector": SimpleNamespace(identify=identify),
-        "bindings": Bindings(0, kernel.maps, lambda *_: None, Procfs.at(NOBODY)),
+        "bindings": Bindings(0, kernel.maps, lambda *_: None, NOBODY),
         "loaded": SimpleNamespace(
             loaded=SimpleNamespace(kinds=kinds, sensors=tuple(each.name for each in sensors)),
             descriptors={},

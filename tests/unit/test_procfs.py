@@ -30,17 +30,17 @@ if mount[-1].endswith("fifo"):
     os.mkfifo(mount[-1])
 subprocess.run(["mount", *mount, place if "tmpfs" in mount else f"{place}/stat"], check=True)
 assert is_there(key)
-assert not kill.gone(key)
+assert not kill.gone(key, lambda _: 0)
 assert procfs().has(victim.pid)
 try:
-    with kill.held(key) as descriptor:
+    with kill.held(key, lambda _: 0) as descriptor:
         print("killed" if kill.Killer().kill(descriptor) else "signalled")
 except OSError as error:
     print(error)
 victim.kill()
 victim.wait()
 assert not is_there(key)
-assert kill.gone(key)
+assert kill.gone(key, lambda _: 0)
 """
 
 

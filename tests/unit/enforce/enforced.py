@@ -59,6 +59,8 @@ class Setting:
         settings = EnforcementConfig.model_validate(config)
         self.in_kernel: frozenset[str] = frozenset()
         self.gave_way: list[Verdict] = []
+        self.start_times: dict[int, int] = {}
+        """As the kernel's side tells them."""
         self.enforcer = Enforcer(
             settings,
             self.tables,
@@ -69,6 +71,7 @@ class Setting:
             lambda _: self.in_kernel,
             lambda event: Principal("user", event.uid),
             self.gave_way.append,
+            lambda tgid: self.start_times.get(tgid, 0),
         )
         self.enforcer.contained = 18
 

@@ -38,7 +38,17 @@ def test_who_cannot_be_read_is_poisoned_and_told_truthfully(victim: int) -> None
     assert failed.startswith(f"failed: whether {victim} is still this process cannot be read in /proc: ")
     assert setting.done(event, decided(Action.OVERRIDE, Scope.EVENT)) == ["bound"]
     assert lives(victim)
-    assert not kill.gone(Key(event.tgid, event.start_time))
+    assert not kill.gone(Key(event.tgid, event.start_time), lambda _: 0)
+
+
+@pytest.mark.usefixtures("unread")
+def test_who_cannot_be_read_is_killed_where_the_kernel_tells_his_start(victim: int) -> None:
+    setting, event = Setting(), by(victim)
+    setting.start_times[victim] = event.start_time + 20_000_000  # somebody else
+    assert setting.done(event, decided(Action.KILL)) == ["failed: the process had ended"]
+    setting.start_times[victim] = event.start_time + 1
+    assert lives(victim)
+    assert setting.done(event, decided(Action.KILL)) == ["killed"]
 
 
 @pytest.mark.usefixtures("unread")

@@ -121,3 +121,8 @@ def test_a_look_that_fails_changes_nothing(setting: Setting, monkeypatch: pytest
     with pytest.raises(KernelError):
         setting.bindings.look_at([TOOL, OTHER])
     assert list(setting.named.items()) == before
+
+
+def test_the_kernels_side_tells_when_a_process_started(setting: Setting) -> None:
+    assert setting.bindings.start_time(7) == 5
+    assert setting.asked == [7]
