@@ -58,6 +58,7 @@ static __always_inline struct krie_syscall krie_syscall_of(struct bpf_raw_tracep
 
 #define KRIE_STACK_BYTES 16384 /* of a kernel stack; twice as much under KASAN, where this finds nothing */
 #define KRIE_NO_SYSCALL (~0ULL)
+#define KRIE_ENOSYS 38 /* include/uapi/asm-generic/errno.h */
 
 /* 1 where these are registers of user mode: of privilege level 3, which is the low two bits of its segments, as
  * user_mode() of the kernel has it. Not by the segments' numbers: with modify_ldt(2) a process makes others for itself.
@@ -77,25 +78,66 @@ static __always_inline struct pt_regs *krie_registers_now(void)
 	return (void *)regs - 16 * (1 - krie_in_user_mode(regs));
 }
 
+/* All ones where the registers are not those of a system call that this task made: kernel threads have none, nor has
+ * what the kernel is about to start. Workers of io_uring and vhost have a copy of their maker's, of which the kernel
+ * clears `ip` (50b7b6f29de3; before, all). Flags do not tell them: PF_IO_WORKER was moved, and others have its bits. */
+static __always_inline __u64 krie_no_syscall(struct pt_regs *regs)
+{
+	return (krie_in_user_mode(regs) & krie_truth(KRIE_READ(pt_regs, regs, ip))) - 1;
+}
+
 /* The system call that the current task is in, for programs that run deeper in the kernel. Its registers lie at the end
  * of the stack, which kernels with FRED leave 16 bytes of empty (TOP_OF_KERNEL_STACK_PADDING). The number is
- * KRIE_NO_SYSCALL where there are none: in kernel threads, and in what the kernel is about to start. */
+ * KRIE_NO_SYSCALL where there are none. Not for what lets something pass because of the number: see below. */
 static __always_inline struct krie_syscall krie_syscall_now(void)
 {
 	struct pt_regs *regs = krie_registers_now();
 	struct krie_syscall call;
 
 	call = krie_syscall_in(regs, KRIE_READ(pt_regs, regs, orig_ax));
-	call.number |= krie_in_user_mode(regs) - 1;
+	call.number |= krie_no_syscall(regs);
+	return call;
+}
+
+/* All ones where the current task may be doing something else than the system call whose number it has: a thread with
+ * rings of io_uring does what these ask for on its way out of any call, so that it opens files in read(2), say. Once it
+ * has used one, it counts as having some until exec. */
+static __always_inline __u64 krie_elsewhere(void)
+{
+#ifdef KRIE_HAS_task_struct__io_uring
+	return 0 - krie_truth((__u64)KRIE_READ(task_struct, krie_current(), io_uring));
+#else
+	return 0;
+#endif
+}
+
+/* As krie_syscall_now(), but KRIE_NO_SYSCALL also where that may not be what the task is doing. */
+static __always_inline struct krie_syscall krie_syscall_surely_now(void)
+{
+	struct krie_syscall call = krie_syscall_now();
+
+	call.number |= krie_elsewhere();
 	return call;
 }
 
 /* Its number alone. */
-static __always_inline __u64 krie_syscall_number_now(void)
+static __always_inline __u64 krie_syscall_number_surely_now(void)
 {
 	struct pt_regs *regs = krie_registers_now();
 
-	return ((__u32)KRIE_READ(pt_regs, regs, orig_ax) & ~KRIE_X32_BIT) | (krie_in_user_mode(regs) - 1);
+	return ((__u32)KRIE_READ(pt_regs, regs, orig_ax) & ~KRIE_X32_BIT) | krie_no_syscall(regs) | krie_elsewhere();
+}
+
+/* As krie_syscall_now(), but KRIE_NO_SYSCALL where the call is over and the task may be doing something else on its way
+ * out. The kernel puts -ENOSYS in place of a call's answer when it begins. A call that fails by that very error looks
+ * as if it were not over: file systems in user space can make some do so. */
+static __always_inline struct krie_syscall krie_syscall_not_over(void)
+{
+	__u64 answer = KRIE_READ(pt_regs, krie_registers_now(), ax);
+	struct krie_syscall call = krie_syscall_now();
+
+	call.number |= krie_elsewhere() * (1 - krie_equal((__u32)answer, (__u32)-KRIE_ENOSYS));
+	return call;
 }
 
 #endif

@@ -9,7 +9,6 @@
  */
 
 #define RUNTIME_INTEGRITY_PF_EXITING 0x4 /* include/linux/sched.h */
-#define RUNTIME_INTEGRITY_PF_IO_WORKER 0x10 /* since 3bfe6106693b; before, none that a new task has */
 #define RUNTIME_INTEGRITY_DIES 0xc /* SIGNAL_GROUP_EXIT and, until 2f824d4d197e, SIGNAL_GROUP_COREDUMP */
 #define RUNTIME_INTEGRITY_ERRORS ((u64) - 4096) /* MNT_NS_INTERNAL is an error as a pointer */
 
@@ -29,22 +28,18 @@ static __always_inline bool runtime_integrity_acts_by_others(void)
 	return (u64)KRIE_LOAD(task_struct, task, cred) != (u64)KRIE_LOAD(task_struct, task, real_cred);
 }
 
-/* 1 where it does, and must not in the system call that it is in. Who has rings of io_uring is left out:
- * what these ask for, by whomever they are registered as, is also done on the way out of any other call, and their
- * workers bring the number of the call in which they were made. */
+/* 1 where it does, and must not in the system call that it is surely in. Who has rings of io_uring is in none, nor are
+ * their workers: what these ask for is done by whomever they are registered as. */
 static __always_inline u64 runtime_integrity_in_own_name(void)
 {
-	const u32 for_others = RUNTIME_INTEGRITY_PF_EXITING | RUNTIME_INTEGRITY_PF_IO_WORKER | KRIE_PF_KTHREAD;
+	const u32 for_others = RUNTIME_INTEGRITY_PF_EXITING | KRIE_PF_KTHREAD;
 	struct task_struct *task = krie_current();
 	struct signal_struct *group = KRIE_READ(task_struct, task, signal);
-	u64 call = krie_syscall_number_now();
+	u64 call = krie_syscall_number_surely_now();
 	u64 set = RUNTIME_INTEGRITY_CALLS(NAMES), exempt;
 
 	exempt = krie_compat(task) | (KRIE_READ(task_struct, task, flags) & for_others) |
 		 (KRIE_READ(signal_struct, group, flags) & RUNTIME_INTEGRITY_DIES);
-#ifdef KRIE_HAS_task_struct__io_uring
-	exempt |= (u64)KRIE_READ(task_struct, task, io_uring);
-#endif
 	return (set >> (call & 63) & 1) * (1 - krie_truth(exempt));
 }
 

@@ -19,6 +19,7 @@ static __always_inline bool runtime_integrity_holds(struct runtime_integrity_cre
 	       noted->start_time == KRIE_LOAD(task_struct, leader, start_boottime);
 }
 
+#define RUNTIME_INTEGRITY_PF_IO_WORKER 0x10 /* since 3bfe6106693b; before, none that a new task has */
 #define RUNTIME_INTEGRITY_CALL 0xe8
 
 /* Whether commit_creds() calls nobody first, and so no program either: of what was legal meanwhile, nothing is known.

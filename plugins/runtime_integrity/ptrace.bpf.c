@@ -107,7 +107,8 @@ static __always_inline u64 runtime_integrity_opening_to_read(const struct krie_s
 
 /* security_ptrace_access_check(child, mode): also asked for each read of /proc/TGID/maps and the like, without ATTACH.
  * With it, and by credentials for files, when /proc/TGID/mem is opened, and when /proc/TGID/stack, syscall or
- * personality are read: those show what the kernel knows, and give nobody any power. */
+ * personality are read: those show what the kernel knows, and give nobody any power. Which of these it is, only the
+ * system call tells: of a thread with rings of io_uring, or of their worker, it counts as the worst. */
 static __always_inline int runtime_integrity_access(struct task_struct *child, u32 mode, const u32 can)
 {
 	struct krie_syscall call;
@@ -120,7 +121,7 @@ static __always_inline int runtime_integrity_access(struct task_struct *child, u
 		return 0;
 	if (runtime_integrity_controls(child))
 		return 0;
-	call = krie_syscall_now();
+	call = krie_syscall_surely_now();
 	if (by_file * runtime_integrity_reading(&call))
 		return 0;
 	by_memory = (1 - call.compat) * krie_equal(call.number, 310); /* process_vm_readv */

@@ -52,7 +52,8 @@ class Ptrace(Event):
 
     Requests on a process that is traced already (a debugger's thousands of PEEK, POKE and CONT) are left out: the
     control was obtained before. So are reads of /proc/TGID/stack, syscall and personality, for which the kernel asks
-    for the right to attach, too: they show something, and give nobody any power.
+    for the right to attach, too: they show something, and give nobody any power. But of a thread with rings of io_uring
+    it is not known what it does, and such a read counts as `procfs`.
     """
 
     KIND: ClassVar[int] = 0x0101
@@ -71,7 +72,7 @@ class Ptrace(Event):
         Inline(),
         Doc(
             "`access`: by a system call that the probe does not see; `procfs`: through /proc/TGID/mem, `procfs_read` "
-            "where that is opened for reading only"
+            "where that is surely opened for reading only, which is not known of threads with rings of io_uring"
         ),
     ]
     compat: Annotated[Bool, Inline(), Doc("32-bit system call")]

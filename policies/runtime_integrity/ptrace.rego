@@ -31,7 +31,8 @@ rules contains {"id": "PTRACE001", "action": "override", "errno": 1} if {
 #   action: override
 #   technique: T1055.008
 #   seen: |
-#     Tracing fails with EPERM. Who debugs systemd itself meets it.
+#     Tracing fails with EPERM. Who debugs systemd itself meets it; so does a thread with rings of io_uring that reads
+#     /proc/1/stack, syscall or personality, since it could be opening the memory to write.
 rules contains {"id": "PTRACE002", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.ptrace"
 	takes_control
