@@ -59,11 +59,12 @@ static __always_inline u32 cfi_gain(struct cred *new)
 	       namespace * CFI_CALLER_GAIN_USERNS | uid * CFI_CALLER_GAIN_UID;
 }
 
-/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads, which may give
- * nothing. */
+/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads and workers, which
+ * may give nothing, and on the way out of a call, where rings of io_uring are served. Who has rings may change its
+ * credentials as anybody else. */
 static __always_inline u32 cfi_system_call(void)
 {
-	struct krie_syscall call = krie_syscall_now();
+	struct krie_syscall call = krie_syscall_not_over();
 
 	return (u32)call.number | call.compat * CFI_COMPAT * krie_truth(~call.number);
 }
