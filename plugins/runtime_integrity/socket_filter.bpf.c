@@ -58,7 +58,7 @@ static __always_inline int runtime_integrity_filter(struct socket *socket, u32 o
 	return error;
 }
 
-/* The value's address, if the call is setsockopt(2) of x86-64, x32 or ia32: socketcall(2) and io_uring have it
+/* The value's address, if the call surely is setsockopt(2) of x86-64, x32 or ia32: socketcall(2) and io_uring have it
  * elsewhere. */
 static __always_inline u64 runtime_integrity_option_value(struct krie_syscall *call)
 {
@@ -73,7 +73,7 @@ static __always_inline int runtime_integrity_setsockopt(struct socket *socket, u
 
 	if (!krie_enter())
 		return 0;
-	call = krie_syscall_now();
+	call = krie_syscall_surely_now();
 	return runtime_integrity_filter(socket, option, runtime_integrity_option_value(&call),
 					krie_compat(krie_current()), can);
 }

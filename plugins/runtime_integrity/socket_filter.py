@@ -72,7 +72,7 @@ def topic() -> Topic:
                     attach,
                     {"socket_setsockopt": ("setsockopt",)},
                     fields=everything,
-                    limits="`insn_count` is 0 by socketcall(2) and io_uring",
+                    limits="`insn_count` is 0 by socketcall(2), and of threads with rings of io_uring",
                 )
                 for attach in (AttachType.LSM, AttachType.FMOD_RET, AttachType.KPROBE)
             ),
