@@ -89,10 +89,10 @@ static __always_inline u64 krie_outer_pid_namespace(void)
 {
 	struct pid *pid = KRIE_READ(task_struct, krie_current(), thread_pid);
 	u64 below = krie_truth(KRIE_READ(pid, pid, level));
-	struct upid number = {};
+	struct upid *number = (void *)KRIE_ADDRESS(pid, pid, numbers) + below * sizeof(*number);
+	struct pid_namespace *ns = KRIE_READ(upid, number, ns);
 
-	bpf_probe_read_kernel(&number, sizeof(number), KRIE_ADDRESS(pid, pid, numbers) + below * sizeof(number));
-	return below * KRIE_READ(pid_namespace, number.ns, ns.inum);
+	return below * KRIE_READ(pid_namespace, ns, ns.inum);
 }
 
 /* Who pays: the user, or the one in whose name it is another one in a user namespace. Where neither tells who it is, in
@@ -103,7 +103,7 @@ static __always_inline u32 krie_payer(void)
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
 	struct user_namespace *ns = KRIE_LOAD(cred, cred, user_ns);
 	u32 user, owner = KRIE_LOAD(cred, cred, uid.val);
-	u64 container = krie_outer_pid_namespace() * (1 - krie_truth(KRIE_LOAD(user_namespace, ns, level)));
+	u64 container;
 
 #pragma clang loop unroll(disable)
 	for (u64 i = krie_uncounted(); i < 33 && KRIE_GOES_ON; i++) { /* 32 can lie in each other */
@@ -112,9 +112,13 @@ static __always_inline u32 krie_payer(void)
 		owner = KRIE_LOAD(user_namespace, ns, owner.val);
 		ns = KRIE_LOAD(user_namespace, ns, parent);
 	}
-	user = container + owner * (1 - krie_truth(container));
+	user = owner;
 	krie_forget(&user, sizeof(user));
-	return user;
+	/* Asked for again: the stack is full. */
+	cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
+	ns = KRIE_LOAD(cred, cred, user_ns);
+	container = krie_outer_pid_namespace() * (1 - krie_truth(KRIE_LOAD(user_namespace, ns, level)));
+	return container + user * (1 - krie_truth(container));
 }
 
 /* Whether one more is due. A bucket that fills with one every `interval`, as the time when the next one is due: that
