@@ -52,7 +52,7 @@ def open_in_read(ring, path, flags, how):
     ring.submit((POLL, LINKED, begins, 0, 0, 1), (OPENAT, how, -100, ctypes.addressof(text), 0, flags))
     os.read(ends, 1)
     os.waitpid(helper, 0)
-    for _ in range(100):
+    for _ in range(6000):  # five minutes, which only failures take
         if len(answers := ring.answers()) == 2:
             break
         time.sleep(0.05)
