@@ -76,6 +76,14 @@ class Tables(Protocol):
         """Remove a verdict before it expires."""
 
 
+def _said(word: str, event: Event) -> str:
+    """What a program did, in the journal's words: poison fails for want of room, and a signal with an error."""
+    if word in WORDS:
+        return word
+    why = f"error {event.errno}" if word == DONE[Done.KILL_FAILED] else "no room"
+    return f"failed: {word.removesuffix(' failed')} in the kernel, {why}"
+
+
 def _failed_in_kernel(rule: FiredRule, event: Event) -> bool:
     """Whether a program in the kernel decided this and could not do it, as when a thread that ends takes no signal."""
     killing = rule.action is Action.KILL and event.done & Done.KILL_FAILED
@@ -158,10 +166,7 @@ class Enforcer:
     def __call__(self, event: Event, decision: Decision) -> Effect:
         """Carry out a decision about the process that did the event."""
         ability = self._ability(event.kind)
-        done = [
-            word if word in WORDS else f"failed: {word.removesuffix(' failed')} in the kernel, error {event.errno}"
-            for word in (word for bit, word in DONE.items() if event.done & bit)
-        ]
+        done = [_said(word, event) for bit, word in DONE.items() if event.done & bit]
         if decision.action < Action.OVERRIDE:
             return Effect(ability.mode, tuple(done))
         if ability.mode is Mode.OBSERVE:

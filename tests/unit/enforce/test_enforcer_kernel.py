@@ -17,7 +17,7 @@ from .enforced import Setting, by, decided, lives
         (1, ["refused"]),
         (7, ["refused", "poisoned", "killed"]),
         (2 | 8, ["poisoned", "failed: killing in the kernel, error 16"]),
-        (16, ["failed: poisoning in the kernel, error 16"]),
+        (16, ["failed: poisoning in the kernel, no room"]),
     ],
 )
 def test_what_the_kernel_did_is_said_in_every_mode(bits: int, words: list[str]) -> None:
