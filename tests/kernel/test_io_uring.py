@@ -121,8 +121,11 @@ own = f"/proc/{os.getpid()}"
 for name in ("stat", "status", "maps", "syscall", "mem", "personality"):
     with open(f"{own}/{name}", "rb", buffering=0) as file:
         file.read(100) if name != "mem" else None
+other = sleeper(0)
 for name in ("stat", "status", "maps", "io"):
-    open(f"/proc/1/{name}").read()
+    open(f"/proc/{other}/{name}").read()
+os.kill(other, 9)
+os.waitpid(other, 0)
 assert open_in_read(ring, f"{own}/stat", os.O_RDONLY, 0) >= 0
 assert open_in_read(Ring(), f"{own}/mem", os.O_RDWR, BY_A_WORKER) >= 0
 os.setresuid(1000, 1000, 0)
