@@ -2,26 +2,29 @@
 
 import ctypes
 import os
+import signal
 import struct
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from krie.errors import KernelError
 from krie.kernel import bpf
+from krie.testing.patience import wait_for
 
 from .descriptors import descriptions
 
 _PROG_ARRAY = 3
 _SYS_BPF, _PROG_GET_FD_BY_ID = 321, 13
 _SYS_PIDFD_GETFD = 438
-_AGAIN_S = 0.01
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
 def slots_emptied(tgid: int) -> Iterator[None]:
-    """Have element 0 of every BPF_PROG_ARRAY that a process holds be empty, and fill it again at the end."""
+    """Have element 0 of every BPF_PROG_ARRAY that a process holds be empty, and fill it again at the end.
+
+    The process is stopped for as long: an agent puts its programs back as soon as it sees that they were taken.
+    """
     programs = {}
     process = os.pidfd_open(tgid)
     try:
@@ -33,38 +36,18 @@ def slots_emptied(tgid: int) -> Iterator[None]:
                 else:
                     os.close(array)
         assert programs
-        with _emptied(list(programs)):
-            yield
+        signal.pidfd_send_signal(process, signal.SIGSTOP)
+        wait_for(lambda: ") T " in Path(f"/proc/{tgid}/stat").read_text())
+        for array in programs:
+            bpf.delete(array, bytes(4))
+        yield
     finally:
         for array, program in programs.items():
             bpf.update(array, bytes(4), struct.pack("=I", program))
             os.close(array)
             os.close(program)
+        signal.pidfd_send_signal(process, signal.SIGCONT)
         os.close(process)
-
-
-@contextmanager
-def _emptied(arrays: Sequence[int]) -> Iterator[None]:
-    """Again and again: an agent puts its programs back as soon as it sees that they were taken."""
-    over = threading.Event()
-
-    def empty() -> None:
-        for each in arrays:
-            with suppress(KernelError):  # it is empty already
-                bpf.delete(each, bytes(4))
-
-    def go_on() -> None:
-        while not over.wait(_AGAIN_S):
-            empty()
-
-    empty()
-    thread = threading.Thread(target=go_on)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _program(number: bytes) -> int:
