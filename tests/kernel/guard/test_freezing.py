@@ -4,13 +4,14 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from krie.kernel.mounts import mounted
 from krie.testing.agent import RunningAgent
+from krie.testing.patience import wait_for
 
 from .attempts import attempts
 
@@ -29,9 +30,17 @@ def cgroup(name: str, lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
     try:
         yield made
     finally:
-        for each in (made / "cgroup.procs").read_text().split():
-            (root / "cgroup.procs").write_text(each)
+        wait_for(lambda: _emptied(made, root))
         made.rmdir()
+
+
+def _emptied(group: Path, root: Path) -> bool:
+    """Move who is in there; False where there was somebody: what a process starts or ends meanwhile shows later."""
+    inside = (group / "cgroup.procs").read_text().split()
+    for each in inside:
+        with suppress(ProcessLookupError):  # it has ended since
+            (root / "cgroup.procs").write_text(each)
+    return not inside
 
 
 def test_its_cgroup_stays_as_it_is(guarding: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
