@@ -176,7 +176,6 @@ class Agent:
         with armed.facts.timings.phase("process table"):
             table.seed()  # after arming: what starts meanwhile is told by a record
         self._reports.gap(self._presence)
-        self._presence.keep()
         self._probes = ProbeWatch(
             armed.probes,
             armed.loaded,
@@ -243,12 +242,18 @@ class Agent:
             self._try_again,
         )
         armed.facts.timings.stop()
-        self._reports.started(armed.facts, self._in_force.policy, int(1000 * (time.monotonic() - started)), len(table))
+        self._processes, self._armed_ms = len(table), int(1000 * (time.monotonic() - started))
+
+    def begin(self) -> None:
+        """Tell that it is armed. Who asks it to end from then on finds that it ended by itself."""
+        self._signals.hear_ends()
+        self._presence.keep()
+        facts, policy = self._attached.facts, self._in_force.policy
+        self._reports.started(facts, policy, self._armed_ms, self._processes)
         self._health.update()
 
     def run(self, duration_s: float | None) -> str:
         """Take events until the end; returns the reason for it."""
-        self._signals.hear_ends()
         self._attached.plugins.watch()
         poll = select.epoll()
         self._ring.wait_on(poll)

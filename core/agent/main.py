@@ -55,8 +55,9 @@ def _run(options: argparse.Namespace) -> int:
             _log.info("arming: probes of %s are compiled, attached and tried", ", ".join(config.plugins) or "no plugin")
             agent = Agent(config, str(options.config), stack, output=output)
             interruption.check()
-            tell_ready()
             try:
+                agent.begin()
+                tell_ready()
                 agent.run(options.duration)
             finally:
                 agent.finish()

@@ -154,7 +154,7 @@ class Setting:
         made.levers = lambda: Attached.levers(cast("Attached", made))
         return cast("Attached", made)
 
-    def start(self) -> Agent:
+    def arm(self) -> Agent:
         return Agent(
             self.config,
             "krie.toml",
@@ -163,6 +163,11 @@ class Setting:
             load=self.load,
             new_ring=lambda _: cast("Ring", self.ring),
         )
+
+    def start(self) -> Agent:
+        agent = self.arm()
+        agent.begin()
+        return agent
 
     def happens(self, count: int = 1, **fields: object) -> None:
         """A program sends records."""

@@ -191,6 +191,18 @@ def test_a_clean_end_is_noted(setting: Setting) -> None:
     assert ended.clean
 
 
+def test_a_start_that_ends_is_no_death(setting: Setting) -> None:
+    agent = setting.arm()
+    assert Presence(setting.folder / "state").before() is None
+    agent.begin()
+    os.kill(os.getpid(), signal.SIGTERM)  # by who waited for the journal to say that it is armed
+    assert agent.run(PATIENCE_S) == "SIGTERM"
+    agent.finish()
+    ended = Presence(setting.folder / "state").before()
+    assert ended is not None
+    assert ended.clean
+
+
 def test_a_note_that_cannot_be_written_ends_nothing(setting: Setting, caplog: pytest.LogCaptureFixture) -> None:
     agent = setting.start()
     (setting.folder / "state/agent.new").symlink_to("/nowhere")
