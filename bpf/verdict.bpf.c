@@ -96,38 +96,6 @@ static __always_inline bool krie_is_protected(void)
 	return noted && !lost && krie_protected.lookup(&noted->file);
 }
 
-/* Add a process, or prolong its time. False where there is no room for another one of this user's, who may have as many
- * as are still free: one user alone gets half of the room, and leaves some to whoever comes next. Programs that run at
- * once may each add one beyond that; the agent may, having made room elsewhere. */
-static __always_inline bool krie_poison(struct krie_verdict *verdict, bool beyond_share)
-{
-	struct krie_verdict *known = krie_poisoned.lookup(&verdict->process);
-	struct krie_busy *busy = krie_busy_now();
-	u32 number = verdict->share;
-	u32 *share = krie_shares.lookup(&number);
-
-	if (!busy || !share)
-		return false;
-	if (!known) {
-		if (!beyond_share && (s32)*share >= (s32)(KRIE_VERDICTS - busy->poisoned)) {
-			__sync_fetch_and_add(&busy->left_out, 1);
-			return false;
-		}
-		if (!krie_poisoned.insert(&verdict->process, verdict)) {
-			__sync_fetch_and_add(&busy->poisoned, 1);
-			__sync_fetch_and_add(share, 1);
-			return true;
-		}
-		known = krie_poisoned.lookup(&verdict->process); /* another thread was faster */
-		if (!known)
-			return false;
-	}
-	verdict->share = known->share;
-	if (known->until < verdict->until)
-		*known = *verdict;
-	return true;
-}
-
 static __always_inline void krie_unpoison(struct krie_process *process)
 {
 	struct krie_verdict *known = krie_poisoned.lookup(process);
@@ -142,6 +110,43 @@ static __always_inline void krie_unpoison(struct krie_process *process)
 		return;
 	__sync_fetch_and_add(&busy->poisoned, -1);
 	__sync_fetch_and_add(share, -1);
+}
+
+/* Add a process, or prolong its time, whose rule and error stay the first one's. False where there is no room for
+ * another one of this user's, who may have as many as are still free: one user alone gets half of the room, and leaves
+ * some to whoever comes next. Programs that run at once may each add one beyond that; the agent may, having made room
+ * elsewhere. */
+static __always_inline bool krie_poison(struct krie_verdict *verdict, bool beyond_share)
+{
+	struct krie_verdict *known = krie_poisoned.lookup(&verdict->process);
+	struct krie_busy *busy = krie_busy_now();
+	u32 number = verdict->share;
+	u32 *share = krie_shares.lookup(&number);
+
+	if (!busy || !share)
+		return false;
+	if (known && known->until <= bpf_ktime_get_boot_ns()) {
+		krie_unpoison(&verdict->process);
+		known = NULL;
+	}
+	if (!known) {
+		if (!beyond_share && (s32)*share >= (s32)(KRIE_VERDICTS - busy->poisoned)) {
+			__sync_fetch_and_add(&busy->left_out, 1);
+			return false;
+		}
+		if (!krie_poisoned.insert(&verdict->process, verdict)) {
+			__sync_fetch_and_add(&busy->poisoned, 1);
+			__sync_fetch_and_add(share, 1);
+			return true;
+		}
+		known = krie_poisoned.lookup(&verdict->process); /* another thread was faster */
+		if (!known)
+			return false;
+	}
+	/* The time alone: where the process ends meanwhile, its place may be another one's, which must stay that. */
+	if (known->until < verdict->until)
+		known->until = verdict->until;
+	return true;
 }
 
 /* Not one that was prolonged meanwhile: who is poisoned for a while knows when that is over. */

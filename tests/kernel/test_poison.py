@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 from krie.agent.loading import Attached, load_sensors
@@ -165,8 +166,9 @@ def test_nothing_is_inherited_when_the_time_is_over(verdicts: Verdicts, key_of: 
 
 def test_poison_is_prolonged_and_never_shortened(verdicts: Verdicts) -> None:
     key = Key(4_000_000, 1)
-    long, longer = Verdict(key, 0, later(60), 1, 1), Verdict(key, 0, later(120), 2, 13)
-    for each, stands in ((long, long), (longer, longer), (long, longer)):
+    over, long, longer = (Verdict(key, 0, later(s), rule, rule) for rule, s in enumerate((0, 60, 120), 1))
+    prolonged = replace(long, until=longer.until)  # the rule that poisoned it stays the reason
+    for each, stands in ((over, over), (long, long), (longer, prolonged), (long, prolonged)):
         assert verdicts.poison(each)
         assert list(verdicts.poisoned()) == [stands]
     assert verdicts.count() == 1
