@@ -42,8 +42,9 @@ PIECE_BYTES = 128
 class Hook(Event):
     """Part of the system call path was changed, or restored. Told once for each new value.
 
-    The process is whoever ran when it was noticed. Where the trigger is `module_init`, `module_load`, `text_poke` or
-    `alias`, it is the one who did it or loaded who did; where it is `timer` or `scan`, anybody.
+    The process is whoever ran when it was noticed. Where the trigger is `module_init`, it loaded the module that did
+    it, since the look before that module's init function found nothing; `text_poke` and `alias`: it has just patched
+    code, or removed a mapping, but what is found may be older; else it is anybody.
     """
 
     KIND: ClassVar[int] = 0x0301

@@ -39,8 +39,9 @@ rules contains {"id": "SYSCALL001", "action": "log"} if {
 # METADATA
 # title: Caught while leading a system call out of the kernel's code
 # description: |
-#   The same, noticed in the process that did it: it loads the module that does so, or has just patched code or removed
-#   the mapping by which it wrote. Never by the timer: whoever that interrupts has nothing to do with it.
+#   The same, noticed in the process that did it: at the end of the init function of a module that it loads, where the
+#   look before that function still found nothing. Never by another trigger: whoever the timer interrupts, or whoever
+#   patches code or removes a mapping next, may have nothing to do with what is found then.
 # custom:
 #   id: SYSCALL002
 #   severity: critical
@@ -53,7 +54,7 @@ rules contains {"id": "SYSCALL002", "action": "kill", "scope": "process"} if {
 	input.event.kind == "syscall_table.hook"
 	input.event.where in {"table", "dispatch"}
 	input.event.target in {"module", "other"}
-	input.event.trigger in {"module_init", "module_load", "text_poke", "alias"}
+	input.event.trigger == "module_init"
 	not input.event.restored
 }
 

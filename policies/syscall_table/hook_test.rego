@@ -29,14 +29,12 @@ test_out_of_the_kernel if {
 }
 
 test_whoever_is_caught_in_the_act if {
-	every trigger in ["module_init", "module_load", "text_poke", "alias"] {
-		fired({"trigger": trigger}) == {"SYSCALL001", "SYSCALL002"}
-		killing({"trigger": trigger})
-	}
+	fired({"trigger": "module_init"}) == {"SYSCALL001", "SYSCALL002"}
+	killing({"trigger": "module_init"})
 }
 
 test_nobody_else_is_killed if {
-	every trigger in ["start", "timer", "module_free", "set_memory", "scan"] {
+	every trigger in ["start", "timer", "module_load", "module_free", "text_poke", "alias", "set_memory", "scan"] {
 		not killing({"trigger": trigger})
 	}
 }

@@ -143,7 +143,7 @@ CASES = [
     (hook(), {"SYSCALL001"}, hook(where="idt")),
     (hook(where="dispatch", target="other"), {"SYSCALL001"}, hook(where="dispatch", target="none", restored=True)),
     (hook(trigger="module_init"), {"SYSCALL001", "SYSCALL002"}, hook(trigger="module_init", restored=True)),
-    (hook(trigger="text_poke"), {"SYSCALL001", "SYSCALL002"}, hook(trigger="text_poke", target="kernel")),
+    (hook(trigger="text_poke"), {"SYSCALL001"}, hook(trigger="text_poke", restored=True)),
     (hook(where="idt", target="none"), {"SYSCALL003"}, hook(where="idt", restored=True)),
     (hook(where="dispatch", target="none"), {"SYSCALL003"}, hook(where="table", target="none")),
     (hook(target="kernel"), {"SYSCALL004"}, hook(where="idt", target="kernel", restored=True)),
