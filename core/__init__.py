@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .kernel.program import AttachType, Program, Trap
     from .kernel.symbols import Symbols, addresses, kallsyms_text
     from .kernel.syscalls import numbers_of
+    from .kernel_files import AnyFile, KernelFile
     from .libc import system_call
     from .plugin.hookspecs import API_VERSION, hookimpl
     from .plugin.integrity import Check, Difference
@@ -78,6 +79,7 @@ __all__ = [
     "WORD",
     "Action",
     "Alternative",
+    "AnyFile",
     "Array",
     "AttachType",
     "Bitmap",
@@ -105,6 +107,7 @@ __all__ = [
     "Inline",
     "Json",
     "KernelError",
+    "KernelFile",
     "KernelMemory",
     "KrieError",
     "Link",
@@ -168,6 +171,7 @@ _MODULES = {
     "kernel.bpf_functions": "BpfFunction bpf_functions",
     "kernel.btf": "Btf",
     "kernel.features": "Features",
+    "kernel_files": "AnyFile KernelFile",
     "kernel.image": "unpacked",
     "libc": "system_call",
     "kernel.maps": "Map Maps",

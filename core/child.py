@@ -20,10 +20,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import ForkError
+from .kernel_files import KernelFile, let_go
 from .libc import libc
 from .procfs import procfs
 
@@ -34,7 +34,7 @@ _LEAVES_WITHIN_S, _DIES_WITHIN_S = 0.2, 1.0
 _SAID = 300
 _LOW = 256
 """Descriptors below are closed without being listed, since a listing needs one."""
-_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_OOM_SCORE = KernelFile("/proc/self/oom_score_adj")
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 NAME = "krie-policy"
 """What these processes are called in /proc and by ps."""
@@ -240,15 +240,18 @@ def keep_only(kept: int, said: int) -> None:
     os.set_inheritable(os.open(os.devnull, os.O_RDONLY), True)  # as 0, the lowest that is free
     os.closerange(3, kept)
     os.closerange(kept + 1, max(kept + 1, _LOW))
-    for number in map(int, os.listdir("/proc/self/fd")):
+    left = [int(each.name) for each in KernelFile("/proc/self/fd").iterdir()]
+    let_go()
+    for number in left:
         if number > 2 and number != kept:
-            with suppress(OSError):  # the listing's own
+            with suppress(OSError):  # those of the listing
                 os.close(number)
 
 
 def limit_memory(mib: int) -> None:
     """Let this process take no more than so much besides what it has now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(KernelFile("/proc/self/statm").read_text().split()[0])
+    let_go()
     most = pages * resource.getpagesize() + (mib << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
@@ -256,14 +259,16 @@ def limit_memory(mib: int) -> None:
 @contextmanager
 def first_to_end() -> Iterator[None]:
     """Within, this process is the one that the kernel ends where all memory is used up: nothing is lost with it."""
-    before = _OOM_SCORE.read_text()
+    before = _OOM_SCORE.read_bytes()
     with suppress(OSError):
-        _OOM_SCORE.write_text("1000")
+        _OOM_SCORE.write_bytes(b"1000")
+    let_go()
     try:
         yield
     finally:
         with suppress(OSError):
-            _OOM_SCORE.write_text(before)
+            _OOM_SCORE.write_bytes(before)
+        let_go()
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 
+from .kernel_files import AnyFile, KernelFile
+
+_ROOT = KernelFile("/")
 REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
 _CAPABILITIES = {21: "CAP_SYS_ADMIN", 38: "CAP_PERFMON", 39: "CAP_BPF"}
 """What loading and attaching needs, by number. The first one stands for the others, too."""
@@ -12,7 +14,7 @@ _WHOLE = ["0", "0", "4294967295"]
 _SECCOMP_FILTER = "2"
 
 
-def why_refused(root: Path = Path("/")) -> str:
+def why_refused(root: AnyFile = _ROOT) -> str:
     """All that may be the reason here, in one text. `root`: where /proc and /sys are."""
     status = dict(line.split(":", 1) for line in (root / "proc/self/status").read_text().splitlines())
     found = []
@@ -29,7 +31,7 @@ def why_refused(root: Path = Path("/")) -> str:
     return "; ".join(found) or "a security module may forbid it: see the kernel's log (dmesg)"
 
 
-def locked_down(root: Path = Path("/")) -> str:
+def locked_down(root: AnyFile = _ROOT) -> str:
     """The mode of the kernel's lockdown, `integrity` or `confidentiality`; empty where it has none or does not say."""
     try:
         modes = (root / "sys/kernel/security/lockdown").read_text()

@@ -11,22 +11,8 @@ _FSCONFIG_CMD_CREATE = 6
 _CLOEXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 
 
-def open_debugfs() -> int:
-    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
-    return _open_root("debugfs")
-
-
-def open_tracefs() -> int:
-    """The same of tracefs."""
-    return _open_root("tracefs")
-
-
-def open_procfs() -> int:
-    """The same of procfs, in the PID namespace of this process; -1 also where a container may have no other one."""
-    return _open_root("proc")
-
-
-def _open_root(type_: str) -> int:
+def open_root(type_: str) -> int:
+    """The root of a file system of this type; -1 where the kernel has none, or refuses it."""
     context = libc.syscall(_SYS_FSOPEN, type_.encode(), _CLOEXEC)
     if context < 0:
         return -1
@@ -36,3 +22,18 @@ def _open_root(type_: str) -> int:
         return int(libc.syscall(_SYS_FSMOUNT, context, _CLOEXEC, 0))
     finally:
         os.close(context)
+
+
+def open_debugfs() -> int:
+    """The root of debugfs, mounted nowhere; -1 where the kernel has none."""
+    return open_root("debugfs")
+
+
+def open_tracefs() -> int:
+    """The same of tracefs."""
+    return open_root("tracefs")
+
+
+def open_procfs() -> int:
+    """The same of procfs, in the PID namespace of this process; -1 also where a container may have no other one."""
+    return open_root("proc")

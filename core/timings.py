@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
+
+from .kernel_files import KernelFile
 
 IMPORTS: Final = "imports and configuration"
 OTHER: Final = "other"
@@ -66,7 +67,7 @@ def so_far() -> Spent:
 
 def since_exec() -> Spent:
     """What this process spent since it was started; the wall time is exact to a tick, of 10 ms."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    fields = KernelFile("/proc/self/stat").read_text().rpartition(")")[2].split()
     age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return Spent(max(0.0, age_s), usage.ru_utime, usage.ru_stime)

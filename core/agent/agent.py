@@ -19,6 +19,7 @@ from ..kernel.maps import Map
 from ..kernel.mounts import mounted
 from ..kernel.ring import Ring
 from ..kernel.symbols import read_once
+from ..kernel_files import tell_what_can_be_covered
 from ..processes.enrich import Enricher, host
 from ..processes.principal import Principals
 from ..processes.table import ProcessTable
@@ -75,6 +76,7 @@ class Agent:
         self._signals = Signals()
         self._faults = Faults()
         self._inbox: Inbox
+        tell_what_can_be_covered()
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
         self._attached = armed = load(config, place, self._faults.note, stack, contain=wanted(config))

@@ -31,7 +31,7 @@ from .sending import Sending
 
 _log = logging.getLogger("krie")
 _USED = tuple(map(Path, ("/proc", "/sys", "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/tracing")))
-"""What the agent reads of the kernel, where it is mounted."""
+"""Where the kernel's own file systems are mounted: the agent reads most of them elsewhere, see `krie.kernel_files`."""
 
 
 class Guarding:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, UntrustedFileError
+from ..kernel_files import AnyFile, KernelFile, boot_id
 from ..trust import read_trusted
 
 _log = logging.getLogger("krie")
@@ -22,6 +23,7 @@ OWN_WAITING_S = 10.0
 """More the agent never waits between two beats: probes that are detached take the kernel up to 6 s, elsewhere less."""
 _BETWEEN_BEATS_S = 1.5
 """It waits so long in any case, for the next one."""
+_SCHEDSTAT = KernelFile("/proc/thread-self/schedstat")
 _TGIDS = 1 << 22  # PID_MAX_LIMIT
 
 
@@ -44,7 +46,7 @@ class Presence:
     def __init__(self, folder: Path) -> None:
         """Make the folder. Raises `ConfigError`."""
         self._file = folder / "agent.json"
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._boot_id = boot_id()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -119,7 +121,7 @@ class Pulse:
         return idle_s if idle_s > (_BETWEEN_BEATS_S if continued else OWN_WAITING_S) else 0.0
 
 
-def _busy_s(file: Path = Path("/proc/thread-self/schedstat")) -> float:
+def _busy_s(file: AnyFile = _SCHEDSTAT) -> float:
     """Falls back to the time that the thread ran where the kernel keeps no account of waiting."""
     try:
         ran, waited = file.read_text().split()[:2]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ..kernel_files import KernelFile
+
 RING: Final = "ring and other maps"
 ANONYMOUS: Final = "anonymous"
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(?P<name>.*)$")
@@ -60,8 +62,8 @@ def parse(smaps: Iterable[str]) -> Resident:
 
 def resident(tgid: int) -> Resident:
     """What a process holds now. Raises `OSError` where it has gone, or may not be looked at."""
-    with Path(f"/proc/{tgid}/smaps").open(errors="replace") as lines:
-        return parse(lines)
+    with KernelFile(f"/proc/{tgid}/smaps").open() as lines:
+        return parse(each.decode(errors="replace") for each in lines)
 
 
 def _part(name: str) -> str:

@@ -10,13 +10,13 @@ import os
 import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from ..events.enforcement import LIMITS, OOM_SCORE, PRIORITY
+from ..kernel_files import AnyFile, KernelFile
 
 _KINDS = tuple(sorted({getattr(resource, each) for each in dir(resource) if each.startswith("RLIMIT_")}))
-_OOM = Path("/proc/self/oom_score_adj")
-_ONLINE = Path("/sys/devices/system/cpu/online")
+_OOM = KernelFile("/proc/self/oom_score_adj")
+_ONLINE = KernelFile("/sys/devices/system/cpu/online")
 _Scheduling = tuple[int, int, int, frozenset[int]]
 
 
@@ -27,7 +27,7 @@ class Resources:
         self,
         limit: Callable[[int], tuple[int, int]] = resource.getrlimit,
         set_limit: Callable[[int, tuple[int, int]], object] = resource.setrlimit,
-        oom: Path = _OOM,
+        oom: AnyFile = _OOM,
     ) -> None:
         """Look once."""
         self._limit, self._set_limit, self._oom_file = limit, set_limit, oom
@@ -48,7 +48,7 @@ class Resources:
         score = self._oom_score()
         if score is not None and self._oom is not None and score > self._oom:
             with suppress(OSError):
-                self._oom_file.write_text(f"{self._oom}\n")
+                self._oom_file.write_bytes(b"%d\n" % self._oom)
             yield OOM_SCORE
             score = self._oom_score()
         self._oom = score

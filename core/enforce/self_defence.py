@@ -14,10 +14,10 @@ from ..events.numbers import PRESENT, WORD
 from ..events.operations import GUARDED
 from ..kernel import bpf
 from ..kernel.maps import Map
+from ..kernel_files import KernelFile
 from ..roots import open_debugfs
 
 _SWITCH = "kprobes/enabled"
-_SYSRQ = Path("/proc/sysrq-trigger")
 _ATTEMPTS = {name: number for number, name in GUARDED.items()}
 _OWN = {"map": "own_maps", "prog": "own_programs", "link": "own_links"}
 
@@ -42,21 +42,27 @@ def held_objects() -> Iterator[Held]:
 
 def held_files() -> Iterator[tuple[int, Held]]:
     """The same with these descriptors."""
-    for each in os.listdir("/proc/self/fdinfo"):
+    for file in KernelFile("/proc/self/fdinfo").iterdir():
         with suppress(FileNotFoundError):  # the one of the listing
-            for line in Path("/proc/self/fdinfo", each).read_text().splitlines():
+            for line in file.read_text().splitlines():
                 word, _, number = line.partition(":")
                 kind = word.removesuffix("_id")
                 if kind in _OWN and word != kind:
-                    name = "" if kind == "link" else bpf.object_name(int(each))
-                    yield int(each), Held(kind, int(number), name)
+                    descriptor = int(file.name)
+                    name = "" if kind == "link" else bpf.object_name(descriptor)
+                    yield descriptor, Held(kind, int(number), name)
                     break  # a link's description goes on with its program
 
 
 def _mount_of(descriptor: int) -> int:
     """The id of the mount that a file was opened by."""
-    text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    text = KernelFile(f"/proc/self/fdinfo/{descriptor}").read_text()
     return int(next(line for line in text.splitlines() if line.startswith("mnt_id:")).split()[1])
+
+
+def open_sysrq() -> int:
+    """A descriptor of what triggers sysrq. Raises `OSError`."""
+    return KernelFile("/proc/sysrq-trigger").descriptor(os.O_PATH)
 
 
 class Guard:
@@ -66,13 +72,13 @@ class Guard:
         self,
         open_debugfs: Callable[[], int] = open_debugfs,
         held: Callable[[], Iterable[Held]] = held_objects,
-        sysrq: Path = _SYSRQ,
+        open_sysrq: Callable[[], int] = open_sysrq,
     ) -> None:
         """Open debugfs for ourselves alone: whether and where it is mounted is not ours to depend on.
 
         `held`: the BPF objects of this process.
         """
-        self._debugfs, self._held, self._sysrq = open_debugfs(), held, sysrq
+        self._debugfs, self._held, self._open_sysrq = open_debugfs(), held, open_sysrq
         self.objects: tuple[Held, ...] = ()
         """What is guarded, in no order."""
         self._maps: Mapping[str, Map] = {}
@@ -103,7 +109,7 @@ class Guard:
             switch = os.open(_SWITCH, os.O_PATH | os.O_CLOEXEC, dir_fd=self._debugfs)
             self._guard_file(switch, _ATTEMPTS["kprobes_switched"])
         with suppress(OSError):  # this kernel has no sysrq
-            key = self._key(os.open(self._sysrq, os.O_PATH | os.O_CLOEXEC))
+            key = self._key(self._open_sysrq())
             # Each mount of procfs is a device of its own.
             anywhere = replace(File.decode(key), dev=0, generation=0).encode()
             maps["containment_files"].set(anywhere, WORD.encode(_ATTEMPTS["sysrq_written"]))

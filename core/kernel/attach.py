@@ -16,12 +16,14 @@ from pathlib import Path
 
 from ..errors import AttachError, KernelError
 from ..events.numbers import ONLY, WORD
+from ..kernel_files import AnyFile, KernelFile
 from . import bpf
 from .perf_event import SOFTWARE, TRACEPOINT, perf_event
 from .program import AttachType, Program
 from .traps import Read, Traps, suits
 
-_KPROBE_TYPE = Path("/sys/bus/event_source/devices/kprobe/type")
+_KPROBE_TYPE = KernelFile("/sys/bus/event_source/devices/kprobe/type")
+TRACEFS = KernelFile("/sys/kernel/tracing")
 _RETURN = 1
 """PERF_PROBE_CONFIG_IS_RETPROBE, what kprobe/format/retprobe says since e12f03d7031a."""
 _FIRST_INTERIOR = 5
@@ -54,7 +56,7 @@ TRAMPOLINES = frozenset(
 class Places:
     """Where this machine keeps what attaching needs."""
 
-    tracefs: Path
+    tracefs: AnyFile
     cgroup2: Path
     function_id: Callable[[str], int]
     """BTF id of a kernel function; 0 when there is none of this name."""
@@ -69,7 +71,7 @@ def obstacle(type_: AttachType, places: Places) -> str:
         return f"bpf is not among the active security modules ({', '.join(sorted(active))}); add it to lsm= at boot"
     if type_ in KPROBES and not _KPROBE_TYPE.exists():
         return "the kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
-    if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").is_dir():
+    if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").exists():
         return "the kernel has no tracepoints in tracefs"
     if type_ is AttachType.CGROUP_SYSCTL and not places.cgroup2.is_dir():
         return f"this kernel has no {places.cgroup2}"
@@ -189,7 +191,7 @@ def _tracepoint(program: Program, descriptor: int, places: Places) -> list[int]:
 
 def online_cpus() -> list[int]:
     """Numbers of the CPUs that are online."""
-    ranges = Path("/sys/devices/system/cpu/online").read_text().strip().split(",")
+    ranges = KernelFile("/sys/devices/system/cpu/online").read_text().strip().split(",")
     ends = [(int(first), int(last or first)) for first, _, last in (each.partition("-") for each in ranges)]
     return [cpu for first, last in ends for cpu in range(first, last + 1)]
 

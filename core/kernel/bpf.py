@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from ..errors import KernelError, ProgramLoadError
 from ..events.agreed import SECRET_ARGUMENT
+from ..kernel_files import KernelFile
 from ..libc import libc
 from .bpf_attributes import (
     NAME_BYTES,
@@ -164,7 +165,7 @@ def map_id(descriptor: int) -> int:
 
 def object_name(descriptor: int) -> str:
     """What a map or a program is called; empty for a link. Raises `KernelError`."""
-    kind = os.readlink(f"/proc/self/fd/{descriptor}")
+    kind = KernelFile(f"/proc/self/fd/{descriptor}").link()
     if kind == "anon_inode:bpf-map":
         name: bytes = ask_about(descriptor, MapInfo()).name
     elif kind == "anon_inode:bpf-prog":

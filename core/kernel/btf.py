@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 
 from ..errors import KernelError
 from ..exhaustion import exhausted
+from ..kernel_files import KernelFile
 from ..libc import libc
 from .btf_slice import ENUM, ENUM64, FUNC, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR, Type, numbers, slice_digest
 
-VMLINUX = "/sys/kernel/btf/vmlinux"
+VMLINUX = KernelFile("/sys/kernel/btf/vmlinux")
 _NAMED = (STRUCT, UNION, ENUM, TYPEDEF, ENUM64)
 _TRANSPARENT = frozenset({TYPEDEF, 9, 10, 11, TYPE_TAG})  # and volatile, const, restrict
 _HEADER = struct.Struct("=III")
@@ -56,15 +57,28 @@ def _library() -> C.CDLL:
 class Btf:
     """One parsed BTF file. Raises `KernelError` when the kernel has none."""
 
-    def __init__(self, path: str = VMLINUX, raw: bytes | None = None) -> None:
+    def __init__(self, path: str | KernelFile = VMLINUX, raw: bytes | None = None) -> None:
         """Parse the file; 25 ms for a whole kernel. `raw`: its content, where that is known already."""
         self._lib = _library()
-        handle = self._lib.btf__parse(path.encode(), None) if raw is None else self._lib.btf__new(raw, len(raw))
-        if not handle:
-            raise KernelError(f"reading {path}", C.get_errno(), "KRIe needs a kernel with CONFIG_DEBUG_INFO_BTF")
+        try:
+            handle = self._parsed(path if raw is None else raw)
+        except OSError as error:
+            raise KernelError(
+                f"reading {path}", error.errno or 0, "KRIe needs a kernel with CONFIG_DEBUG_INFO_BTF"
+            ) from error
         self._btf = C.c_void_p(handle)
         weakref.finalize(self, self._lib.btf__free, self._btf)  # 5 MiB and more
         self._ids: dict[str, int] = {}  # libbpf would compare with the name of every type, each time
+
+    def _parsed(self, source: str | KernelFile | bytes) -> int:
+        if isinstance(source, str):
+            handle = self._lib.btf__parse(source.encode(), None)
+        else:
+            raw = source if isinstance(source, bytes) else source.read_bytes()
+            handle = self._lib.btf__new(raw, len(raw))
+        if not handle:
+            raise OSError(C.get_errno(), "")
+        return int(handle)
 
     def function_id(self, name: str) -> int:
         """BTF id of a kernel function, 0 when there is none."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..events.wire import text_of
+from ..kernel_files import KernelFile
 from ..libc import libc
 
 _MOST = 4096
@@ -48,7 +49,9 @@ class Cgroups:
         if self._root < 0 or (descriptor := self._open(self._root, identity)) < 0:
             return None
         try:
-            return text_of(os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}")[self._prefix :])) or "/"
+            return text_of(os.fsencode(KernelFile(f"/proc/self/fd/{descriptor}").link()[self._prefix :])) or "/"
+        except OSError:
+            return None
         finally:
             os.close(descriptor)
 

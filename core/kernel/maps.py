@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from ..errors import KernelError
 from ..events.numbers import WORD
+from ..kernel_files import KernelFile
 from . import bpf
 
 
 @cache
 def possible_cpus() -> int:
     """Number of values in an element of a per-CPU map, which is the same for as long as the machine runs."""
-    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    text = KernelFile("/sys/devices/system/cpu/possible").read_text().strip()
     return int(text.rpartition("-")[2].rpartition(",")[2]) + 1
 
 

@@ -102,7 +102,7 @@ def _load(name: str, instructions: bytes) -> int:
         if mode != "confidentiality" and _READER not in error.log:
             raise
         why = "it is locked down (confidentiality)"
-        if mode != "confidentiality":  # or nobody can tell, as where securityfs is not mounted
+        if mode != "confidentiality":  # or nobody can tell, as where the kernel has no securityfs
             why += ", or a security module forbids it"
         raise LockedDownError("the kernel refuses BPF programs to read its memory", hint=f"{why}. {_HELPS}") from error
 

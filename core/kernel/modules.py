@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..events.wire import text_of
+from ..kernel_files import AnyFile, KernelFile
 
-PROC_MODULES = Path("/proc/modules")
-_FOLDER = Path("/sys/module")
+PROC_MODULES = KernelFile("/proc/modules")
+_FOLDER = KernelFile("/sys/module")
 """A folder for each module, and more; with an exclamation mark in the place of each slash."""
 _BROKEN = re.compile(rb"[ \t\n]")
 _RECORD = re.compile(rb"(.*?) (Live|Loading|Unloading) (0x[0-9a-f]+)(?: \([^()\n]*\))?(?:\n|\Z)", re.DOTALL)
@@ -48,7 +48,7 @@ class LoadedModule:
         return tag_of(self.raw).decode()
 
 
-def loaded_modules(file: Path = PROC_MODULES, folder: Path = _FOLDER) -> list[LoadedModule]:
+def loaded_modules(file: AnyFile = PROC_MODULES, folder: AnyFile = _FOLDER) -> list[LoadedModule]:
     """All of them, also those on their way in or out; none where the kernel has no modules. Raises `OSError`.
 
     `folder`: has their names apart from each other.
@@ -67,11 +67,11 @@ def loaded_modules(file: Path = PROC_MODULES, folder: Path = _FOLDER) -> list[Lo
     return found
 
 
-def _without_broken_names(text: bytes, folder: Path) -> tuple[bytes, dict[bytes, bytes]]:
+def _without_broken_names(text: bytes, folder: AnyFile) -> tuple[bytes, dict[bytes, bytes]]:
     """The list with other words for names with blanks or line breaks, wherever a name can be, of a module or of one
     that uses it; and these names by their words."""
     try:
-        listed = [os.fsencode(each) for each in os.listdir(folder)]
+        listed = [os.fsencode(each.name) for each in folder.iterdir()]
     except OSError:
         return text, {}
     names: dict[bytes, bytes] = {}
@@ -93,11 +93,11 @@ def tag_of(name: bytes) -> bytes:
     return _UNPLAIN.sub(lambda found: b"\\x%02x" % found[0][0], shown)
 
 
-def kernel_lines(file: Path) -> list[str]:
+def kernel_lines(file: AnyFile) -> list[str]:
     """Lines of a list of the kernel's that has names of modules in it, which break some lines. Raises `OSError`."""
     return file.read_bytes().decode(errors="backslashreplace").split("\n")
 
 
-def kprobe_lines(file: Path) -> list[str]:
+def kprobe_lines(file: AnyFile) -> list[str]:
     """Those of the kernel's list of kprobes: address, kind, place, and what there is to say. Raises `OSError`."""
     return [each for each in kernel_lines(file) if _KPROBE.match(each)]

@@ -1,4 +1,4 @@
-"""Finds tracefs, securityfs and the cgroup v2 tree wherever they are mounted, or mounts them privately."""
+"""Finds the cgroup v2 tree wherever it is mounted, or mounts it privately."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import KernelError
+from ..kernel_files import KernelFile
 from ..libc import libc
 
 _CLONE_NEWNS = 0x20000
@@ -30,7 +31,7 @@ class Mount:
 def mounted(type_: str) -> list[Mount]:
     """All mounts of a file system type in this mount namespace. Users choose names of others (FUSE): any bytes."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+    for line in KernelFile("/proc/self/mountinfo").read_bytes().split(b"\n"):
         before, _, after = line.partition(b" - ")
         if after.partition(b" ")[0] == type_.encode():
             root, point = before.split(b" ")[3:5]
@@ -54,22 +55,16 @@ def private_namespace() -> Path:
     return _FOLDER
 
 
-def tracefs() -> Path:
-    """The folder of tracefs; mounted if it is mounted nowhere, so call `private_namespace` first."""
-    return _find("tracefs", Path("/sys/kernel/tracing"))
-
-
 def cgroup2() -> Path:
-    """The root of the cgroup v2 tree, likewise."""
+    """The root of the cgroup v2 tree; mounted if it is mounted nowhere, so call `private_namespace` first."""
     return _find("cgroup2", Path("/sys/fs/cgroup"))
 
 
 def security_modules() -> frozenset[str] | None:
-    """The active security modules, as securityfs lists them; None where there is no securityfs. Mounts it likewise."""
+    """The active security modules, as securityfs lists them; None where there is no securityfs."""
     try:
-        folder = _find("securityfs", Path("/sys/kernel/security"))
-        return frozenset((folder / "lsm").read_text().strip().split(","))
-    except (KernelError, OSError):
+        return frozenset(KernelFile("/sys/kernel/security/lsm").read_text().strip().split(","))
+    except OSError:
         return None
 
 

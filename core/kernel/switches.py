@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
+from ..kernel_files import KernelFile
 from .perf_event import PerfEventAttr, perf_event_open
 from .static_keys import StaticKeys
 
@@ -27,7 +28,7 @@ ARMED, OFF, RIGHTED, LIES, WAITS = "armed", "off", "put right", "lies", "waits"
 """What `Switches.look` finds: all is on; kprobes are off, and the text agrees; something was off only by its variable,
 and was put right; or could not be; ftrace is off, the text agrees, and nothing may end before it is on."""
 SWITCH, _LIST = "kprobes/enabled", "kprobes/list"
-FTRACE_SWITCH = "/proc/sys/kernel/ftrace_enabled"
+FTRACE_SWITCH = KernelFile("/proc/sys/kernel/ftrace_enabled")
 IDLE = ("orderly_reboot", "kernel_halt", "orderly_poweroff", "kernel_power_off")
 """Functions that run at most once in a kernel's life."""
 VARIABLES = ("kprobes_all_disarmed", "kprobe_ftrace_enabled", "ftrace_enabled", "ftrace_disabled")
@@ -159,15 +160,13 @@ class Switches:
                 if self._anybody_is_called(called):
                     # It may only be about to: the variable is set first, and the text of all functions behind it.
                     # Whoever reads waits for the same mutex (ftrace_enable_sysctl()).
-                    with open(FTRACE_SWITCH, "rb", buffering=0) as file:
-                        file.read()
+                    FTRACE_SWITCH.read_bytes()
                 if not self._ftrace_off():
                     return ARMED, ""
                 if not self._anybody_is_called(called):
                     return WAITS, FTRACE_IS_OFF
             # What ftrace did last is in another variable: it changes nothing but this one.
-            with open(FTRACE_SWITCH, "wb", buffering=0) as file:
-                file.write(b"1\n")
+            FTRACE_SWITCH.write_bytes(b"1\n")
         except OSError as error:
             return LIES, f"{FTRACE_SWITCH}: {error.strerror}"
         return (LIES, f"{FTRACE_SWITCH} was written in vain") if self._ftrace_off() else (RIGHTED, "")

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple
 
+from ..kernel_files import AnyFile, KernelFile
 from .modules import tag_of
 
-KALLSYMS = Path("/proc/kallsyms")
+KALLSYMS = KernelFile("/proc/kallsyms")
 _TEXT = frozenset((b"t", b"T", b"w", b"W"))
 _DIGITS, _KIND, _NAME = 16, slice(17, 18), 19
 """Of a line: how many are the address, and where the others begin."""
@@ -29,7 +29,7 @@ _OF_A_MODULE = re.compile(
 _FARTHEST = 1 << 20
 """No function is longer: what lies farther behind a symbol is not its."""
 
-_read: ContextVar[dict[Path, bytes] | None] = ContextVar("read", default=None)
+_read: ContextVar[dict[AnyFile, bytes] | None] = ContextVar("read", default=None)
 os.register_at_fork(after_in_child=lambda: _read.set(None))  # a child that lives on would never see new ones
 
 
@@ -47,7 +47,7 @@ def read_once() -> Iterator[None]:
         _read.reset(before)
 
 
-def kallsyms_text(kallsyms: Path = KALLSYMS) -> bytes:
+def kallsyms_text(kallsyms: AnyFile = KALLSYMS) -> bytes:
     """The kernel's symbols: all lines of the file, within a start as they were first read. Raises `OSError`.
 
     Each is whole, and all of visible ASCII, whatever modules are called: see `krie.kernel.modules.tag_of`.
@@ -72,7 +72,7 @@ def _whole(text: bytes) -> bytes:
     )
 
 
-def _pieces(kallsyms: Path) -> Iterator[bytes]:
+def _pieces(kallsyms: AnyFile) -> Iterator[bytes]:
     """Some lines at a time, which takes little memory unless it is read once for all. Raises `OSError`."""
     if _read.get() is not None:
         yield from _cut(kallsyms_text(kallsyms))
@@ -98,7 +98,7 @@ def _cut(text: bytes) -> Iterator[bytes]:
         begin = end
 
 
-def addresses(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str, tuple[int, ...]]:
+def addresses(names: Collection[str], kallsyms: AnyFile = KALLSYMS) -> Mapping[str, tuple[int, ...]]:
     """Addresses by name, for those that the kernel has: several where it has several of one name.
 
     A symbol of a module is named `module:symbol`. Of variables a kernel without CONFIG_KALLSYMS_ALL lists none. All
@@ -124,7 +124,7 @@ def _named(names: Collection[str], kinds: bytes, text: bytes) -> Iterator[tuple[
         yield int(text[text.rfind(b"\n", 0, match.start()) + 1 : match.start()], 16), match
 
 
-def functions(names: Collection[str], kallsyms: Path = KALLSYMS) -> Mapping[str, range]:
+def functions(names: Collection[str], kallsyms: AnyFile = KALLSYMS) -> Mapping[str, range]:
     """Addresses of each of these functions of the kernel, up to the next one.
 
     An empty range where they are not known, or where the kernel has several of that name.
@@ -161,7 +161,7 @@ class Symbol:
 class Symbols:
     """Functions by address, and some other symbols by name. Takes some 35 bytes for each: 4 MiB of a usual kernel."""
 
-    def __init__(self, wanted: Iterable[str] = (), place: Path = KALLSYMS) -> None:
+    def __init__(self, wanted: Iterable[str] = (), place: AnyFile = KALLSYMS) -> None:
         """Read them. `wanted`: names that are not functions. Where the kernel hides addresses, nothing is known."""
         self._asked = {each.encode() for each in wanted}
         self._place = place

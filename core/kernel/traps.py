@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ..errors import KernelError
+from ..kernel_files import KernelFile
 from ..procfs import Procfs, procfs
 from .perf_event import TRACEPOINT, perf_event
 
@@ -77,7 +78,7 @@ class Traps:
             groups = [each for each in self._folder("events") if each.removeprefix(_GROUP).isdecimal()]
             gone = [each for each in groups if each != self._group and not procfs().has(int(each[len(_GROUP) :]))]
             # Elsewhere nobody knows who lives; and a keeper that does may be about to remove them.
-            if not gone or os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE or _others_keep():
+            if not gone or KernelFile("/proc/self/ns/pid").link() != f"pid:[{_FIRST_PID_NAMESPACE}]" or _others_keep():
                 return []
         except OSError:
             return []

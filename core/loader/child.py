@@ -72,7 +72,7 @@ class Loader:
         with self._timings.phase("features"):
             self._btf = Btf()
             self._places = attach.Places(
-                mounts.tracefs(), mounts.cgroup2(), self._btf.function_id, mounts.security_modules()
+                attach.TRACEFS, mounts.cgroup2(), self._btf.function_id, mounts.security_modules()
             )
             self.features = try_features(self._places, self._btf)
 

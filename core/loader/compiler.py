@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import KernelError
 from ..exhaustion import exhausted
 from ..kernel.interception import without_kernel
+from ..kernel_files import KernelFile
 from .object import Object, with_maps
 
 # Newer kernels (7.3 is one) embed structs as members without a name, which plain C ignores. BCC optimises again what
@@ -80,7 +81,7 @@ def _library() -> Any:
 
 def _mapped() -> str:
     """The compiler's libraries that this process has mapped, for people."""
-    places = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    places = {line.split()[-1] for line in KernelFile("/proc/self/maps").read_text().splitlines()}
     names = sorted(Path(each).name for each in places if each.startswith("/"))
     return ", ".join(each for each in names if each.startswith(("libbcc.", "libclang", "libLLVM")))
 

@@ -11,6 +11,7 @@ from ..events.event import CONTAINER, INFLUENCE, INFLUENCED, KERNEL_THREAD, Even
 from ..events.identity import Identity, Key
 from ..events.wire import Json
 from ..kernel.cgroups import Cgroups
+from ..kernel_files import boot_id
 from .process import UNKNOWN, Process
 from .table import MOST_ANCESTORS, ProcessTable
 
@@ -190,7 +191,7 @@ def host() -> dict[str, Json]:
         "release": system.release,
         "machine": system.machine,
         "machine_id": machine_id(),
-        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "boot_id": boot_id(),
     }
 
 

@@ -6,6 +6,7 @@ Each file is held open as long as its name is in force: its inode number cannot 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ..events.identity import Identity
+from ..kernel_files import KernelFile
 from ..libc import libc
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -67,9 +69,23 @@ def _open(path: str) -> int:
     if not (_is_overlaid(descriptor) and stat.S_ISREG(os.fstat(descriptor).st_mode)):
         return descriptor
     try:  # the file below, which has the identity, belongs to what is really open
-        return os.open(f"/proc/self/fd/{descriptor}", _READ)
+        return _opened_again(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _opened_again(descriptor: int) -> int:
+    """Open the file of a descriptor for reading, by a link that leads out of /proc as no `KernelFile` does. Where /proc
+    has to be read as it is mounted, something may be mounted over that link: then it is another file."""
+    links = KernelFile("/proc/self/fd").descriptor(os.O_DIRECTORY)
+    try:
+        opened = os.open(str(descriptor), _READ, dir_fd=links)
+    finally:
+        os.close(links)
+    if not os.path.samestat(os.fstat(opened), os.fstat(descriptor)):
+        os.close(opened)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return opened
 
 
 def _is_overlaid(descriptor: int) -> bool:

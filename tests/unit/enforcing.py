@@ -81,7 +81,9 @@ class Setting:
         )
 
     def _guard(self) -> Guard:
-        return Guard(lambda: os.open(self.debugfs, os.O_PATH), lambda: (), self.debugfs / "sysrq")
+        return Guard(
+            lambda: os.open(self.debugfs, os.O_PATH), lambda: (), lambda: os.open(self.debugfs / "sysrq", os.O_PATH)
+        )
 
     def started(self) -> "Setting":
         self.enforcing.start(candidate())

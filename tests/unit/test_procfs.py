@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from krie import procfs as module
+from krie import tree
 from krie.procfs import Procfs, procfs
 
 COVERED = """
@@ -16,6 +17,7 @@ import os, signal, subprocess, sys
 from krie.enforce import kill
 from krie.events.identity import Key
 from krie import procfs as module
+from krie import tree
 from krie.procfs import procfs
 from krie.processes.proc import TICK_NS, is_there, started
 
@@ -93,20 +95,11 @@ def test_no_other_file_system_is_read() -> None:
 def test_where_the_kernel_has_no_such_call_it_reads_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "system_call", lambda *_: -errno.ENOSYS)
+    monkeypatch.setattr(tree, "system_call", lambda *_: -errno.ENOSYS)
     (tmp_path / "5").mkdir()
     (tmp_path / "5/stat").write_bytes(b"5")
     made = Procfs.at(tmp_path)
     assert (made.sees_mounts, made.tgids(), made.read("5/stat"), made.has(6)) == (False, [5], b"5", False)
-
-
-def test_it_is_told_where_there_is_none(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(module, "_own", [])
-    monkeypatch.setattr(module, "open_procfs", lambda: -1)
-    assert procfs().has(os.getpid())
-    procfs()
-    assert caplog.text.count("/proc has to be read where it is mounted") == 1
-    procfs().close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")

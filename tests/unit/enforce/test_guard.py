@@ -22,7 +22,11 @@ def debugfs(tmp_path: Path) -> Path:
 
 
 def guard(debugfs: Path | None, sysrq: Path = Path("/nowhere")) -> Guard:
-    return Guard(lambda: os.open(debugfs, os.O_PATH) if debugfs is not None else -1, lambda: HELD, sysrq)
+    return Guard(
+        lambda: os.open(debugfs, os.O_PATH) if debugfs is not None else -1,
+        lambda: HELD,
+        lambda: os.open(sysrq, os.O_PATH),
+    )
 
 
 def number(value: int) -> bytes:

@@ -1,7 +1,5 @@
 """What tests of the kernel's side share."""
 
-from pathlib import Path
-
 import pytest
 from krie.kernel.btf import VMLINUX, Btf
 
@@ -11,6 +9,6 @@ from ..switched_kernel import kernel  # noqa: F401 - a fixture
 @pytest.fixture(scope="module")
 def btf() -> Btf:
     """The types of the kernel that runs here."""
-    if not Path(VMLINUX).exists():
+    if not VMLINUX.exists():
         pytest.skip(f"no {VMLINUX}")
     return Btf()

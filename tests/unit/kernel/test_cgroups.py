@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from krie.kernel.cgroups import Cgroups
+from krie.procfs import procfs
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def cgroups(tree: Path) -> Iterator[tuple[Cgroups, list[int]]]:
         asked.append(identity)
         return os.open(places[identity], os.O_PATH, dir_fd=root) if identity in places else -1
 
+    procfs()  # stays open
     before = len(os.listdir("/proc/self/fd"))
     made = Cgroups(tree, open_by_id)
     yield made, asked

@@ -2,7 +2,6 @@
 
 import struct
 from types import SimpleNamespace
-from typing import IO
 
 import pytest
 from krie.kernel import switches
@@ -99,7 +98,7 @@ def test_without_symbols_debugfs_says_what_is_armed(kernel: Kernel) -> None:
 @pytest.fixture
 def ftrace(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """A kernel whose `ftrace_enabled` was written."""
-    monkeypatch.setattr(switches, "FTRACE_SWITCH", str(kernel.ftrace_file))
+    monkeypatch.setattr(switches, "FTRACE_SWITCH", kernel.ftrace_file)
     kernel.turn_ftrace_off()
     kernel.memory[FUNCTION] = CALLED
     return kernel
@@ -120,15 +119,13 @@ def test_ftrace_that_is_being_switched_is_waited_for(
 ) -> None:
     """The variable is written first; whoever reads the file waits for the text."""
 
-    def opens(path: str, mode: str, buffering: int) -> IO[bytes]:
-        assert mode == "rb"
+    def reads() -> None:
         if becomes == "off":
             ftrace.memory[FUNCTION] = NOT_CALLED
         else:
             ftrace.memory[ENABLED] = b"\1"
-        return open(path, "rb", buffering)
 
-    monkeypatch.setattr(switches, "open", opens, raising=False)
+    monkeypatch.setattr(switches, "FTRACE_SWITCH", SimpleNamespace(read_bytes=reads))
     assert ftrace.switch.look(Places(called=frozenset({FUNCTION})), ftrace.closes_idle) == found
 
 
@@ -137,15 +134,13 @@ def test_who_turns_ftrace_off_again_and_again_forges_nothing(
     ftrace: Kernel, monkeypatch: pytest.MonkeyPatch, flips: int
 ) -> None:
     """Off, on and off again within one look: it waits for the text of the first, and reads the variable of the last."""
-    looks: list[str] = []
+    looks: list[None] = []
 
-    def opens(path: str, mode: str, buffering: int) -> IO[bytes]:
-        assert mode == "rb"
-        looks.append(path)
+    def reads() -> None:
+        looks.append(None)
         ftrace.memory[FUNCTION] = CALLED if len(looks) < flips else NOT_CALLED
-        return open(path, "rb", buffering)
 
-    monkeypatch.setattr(switches, "open", opens, raising=False)
+    monkeypatch.setattr(switches, "FTRACE_SWITCH", SimpleNamespace(read_bytes=reads))
     assert ftrace.switch.look(Places(called=frozenset({FUNCTION})), ftrace.closes_idle) == (WAITS, FTRACE_IS_OFF)
     assert ftrace.ftrace_file.read_bytes() == b"0\n"
 

@@ -2,8 +2,11 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from krie.events.identity import Identity
+from krie.processes import executables
 from krie.processes.executables import resolve
 
 from ..kernel_side import identify
@@ -49,3 +52,27 @@ def test_the_file_is_held_so_that_no_other_gets_its_number(tmp_path: Path) -> No
     (held,) = found.descriptors
     assert identify(held) in found.names
     found.close()
+
+
+def test_of_a_file_of_an_overlay_that_is_opened_which_is_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tool").write_text("x")
+    monkeypatch.setattr(executables, "_is_overlaid", lambda _: True)
+    found = resolve({"tool": str(tmp_path / "tool")}, identify)
+    (held,) = found.descriptors
+    assert os.read(held, 2) == b"x"
+    found.close()
+
+
+def test_what_covers_the_link_to_a_file_is_not_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tool").touch()
+    links = tmp_path / "links"
+    links.mkdir()
+    for number in range(100):
+        (links / str(number)).touch()
+    monkeypatch.setattr(executables, "_is_overlaid", lambda _: True)
+    shown = SimpleNamespace(descriptor=lambda flags: os.open(links, flags))
+    monkeypatch.setattr(executables, "KernelFile", lambda _: shown)
+    before = open_files()
+    found = resolve({"tool": str(tmp_path / "tool")}, identify)
+    assert found.unresolved == {"tool": f"{tmp_path}/tool: Invalid cross-device link"}
+    assert open_files() == before
