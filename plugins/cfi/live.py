@@ -6,9 +6,8 @@ import os
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 
-from krie import ConfigError, KernelError, kallsyms_text
+from krie import AnyFile, ConfigError, KernelError, KernelFile, kallsyms_text
 
 from .boot_image import build_id
 from .derivation import Code
@@ -16,7 +15,11 @@ from .derivation import Code
 _FUNCTIONS = frozenset(b"tTwW")
 _KIND, _NAME = 17, 19  # where a line of kallsyms has them
 _FUNCTION = re.compile(rb"^([0-9a-f]+) [tTwW] ", re.MULTILINE)
-_NOTES, _KALLSYMS, _KCORE = Path("/sys/kernel/notes"), Path("/proc/kallsyms"), Path("/proc/kcore")
+_NOTES, _KALLSYMS, _KCORE = (
+    KernelFile("/sys/kernel/notes"),
+    KernelFile("/proc/kallsyms"),
+    KernelFile("/proc/kcore"),
+)
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _LOADED = 1  # PT_LOAD
 TEXT = ("_stext", "_etext")
@@ -27,7 +30,7 @@ Read = Callable[[int, int], bytes]
 """Memory of the kernel: address, size. Raises `KernelError`."""
 
 
-def running_build_id(notes: Path = _NOTES) -> str:
+def running_build_id(notes: AnyFile = _NOTES) -> str:
     """Raises `ConfigError` where the kernel tells none."""
     try:
         return build_id(notes.read_bytes())
@@ -35,7 +38,7 @@ def running_build_id(notes: Path = _NOTES) -> str:
         raise ConfigError(str(notes), f"holds no build id: {error}") from error
 
 
-def locate(names: Collection[str], begins: Collection[str] = (), kallsyms: Path = _KALLSYMS) -> Mapping[str, range]:
+def locate(names: Collection[str], begins: Collection[str] = (), kallsyms: AnyFile = _KALLSYMS) -> Mapping[str, range]:
     """Addresses from each of these symbols up to the next function, of those that the kernel itself has once.
 
     `begins`: all that begin so, too.
@@ -70,7 +73,7 @@ def layout(known: Mapping[str, range]) -> list[range]:
     return [text, *(each for each in (between(*names) for names in _DATA) if each)]
 
 
-def code_of(read: Read, ranges: list[range], kallsyms: Path = _KALLSYMS) -> Code:
+def code_of(read: Read, ranges: list[range], kallsyms: AnyFile = _KALLSYMS) -> Code:
     """Takes memory as much as the kernel's text and data have. `ranges`: what `layout` gives. Raises `KernelError`."""
     symbols: list[tuple[int, str]] = []
     with kallsyms.open("rb") as lines:
@@ -87,10 +90,10 @@ def code_of(read: Read, ranges: list[range], kallsyms: Path = _KALLSYMS) -> Code
 class Kcore:
     """/proc/kcore, for commands that run without an agent."""
 
-    def __init__(self, place: Path = _KCORE) -> None:
+    def __init__(self, place: KernelFile = _KCORE) -> None:
         """Raises `KernelError` where there is none."""
         try:
-            self._descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = place.descriptor()
         except OSError as error:
             hint = "this kernel has no /proc/kcore (CONFIG_PROC_KCORE): use --vmlinux"
             raise KernelError(f"opening {place}", error.errno or 0, hint) from error

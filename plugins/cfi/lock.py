@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
-from krie import ONLY, PRESENT, WORD, Json, KernelError, KernelMemory, Maps, Symbols, loaded_modules
+from krie import ONLY, PRESENT, WORD, Json, KernelError, KernelFile, KernelMemory, Maps, Symbols, loaded_modules
 
 from .background import Derivation
 from .declaration import Declaration
@@ -27,7 +26,7 @@ _TRAMPOLINES = (
 _TRACERS = frozenset(name for names in _TRAMPOLINES for name in names)
 _MODULES_START = "_end"
 _MODULES_END = 0xFFFFFFFFFF000000  # MODULES_END of x86-64
-_MODULES, _LIVE_PATCHES = Path("/proc/modules"), Path("/sys/kernel/livepatch")
+_MODULES, _LIVE_PATCHES = KernelFile("/proc/modules"), KernelFile("/sys/kernel/livepatch")
 _log = logging.getLogger("krie")
 
 
@@ -157,7 +156,7 @@ class Live:
 
 def _live_patched() -> bool:
     """Whether the kernel runs functions of live patches, or is about to."""
-    return _LIVE_PATCHES.is_dir() and any(_LIVE_PATCHES.iterdir())
+    return _LIVE_PATCHES.exists() and any(_LIVE_PATCHES.iterdir())
 
 
 def _kernel(known: Mapping[str, range], locked: int, certain: int) -> Kernel:

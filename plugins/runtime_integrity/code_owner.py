@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from functools import lru_cache
-from pathlib import Path
 
-from krie import loaded_modules
+from krie import AnyFile, KernelFile, loaded_modules
 
 KERNEL, NOBODY, UNKNOWN = "kernel", "?", ""
-_MODULES, _SYMBOLS = Path("/proc/modules"), Path("/proc/kallsyms")
+_MODULES, _SYMBOLS = KernelFile("/proc/modules"), KernelFile("/proc/kallsyms")
 _MODULES_MAY_BEGIN = 0xFFFF_FFFF_C000_0000
 """x86-64: where modules lie unless the kernel says otherwise; all code below is its own."""
 _FRESH_S = 1.0
@@ -23,7 +22,7 @@ class ModuleRanges:
     event told, /proc/modules is read when an address is in none, at most once a second.
     """
 
-    def __init__(self, modules: Path = _MODULES) -> None:
+    def __init__(self, modules: AnyFile = _MODULES) -> None:
         """`modules`: as /proc/modules."""
         self._file = modules
         self._read_at = -_FRESH_S
@@ -100,6 +99,6 @@ def _end_of_kernel() -> int:
     with _SYMBOLS.open() as lines:
         for line in lines:
             address, _, name = line.split()[:3]
-            if name == "_etext" and (end := int(address, 16)):
+            if name == b"_etext" and (end := int(address, 16)):
                 return end
     return _MODULES_MAY_BEGIN

@@ -14,19 +14,18 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import Btf, Chars, Doc, Event, FlagSet, Hex64, KernelError, KernelMemory, Maps, addresses
 
 from .config import RuntimeIntegrityConfig
-from .module_views import SYMBOLS, Module, ModuleMemory, in_kallsyms, in_proc, in_sysfs
+from .module_views import KALLSYMS, PROC, SYMBOLS, SYSFS, Module, ModuleMemory, in_kallsyms, in_proc, in_sysfs
 from .topic import Topic
 
 _log = logging.getLogger("krie")
 VIEWS = {1: "list", 2: "kset", 4: "memory", 8: "proc", 16: "sysfs", 32: "kallsyms"}
 _FILES: Mapping[str, Callable[[], frozenset[str]]] = {"proc": in_proc, "sysfs": in_sysfs, "kallsyms": in_kallsyms}
-_PLACES = {"proc": Path("/proc/modules"), "sysfs": Path("/sys/module"), "kallsyms": Path("/proc/kallsyms")}
+_PLACES = {"proc": PROC, "sysfs": SYSFS, "kallsyms": KALLSYMS}
 """A kernel may have been built without one of them."""
 _LOOKS = 5
 """So often in a row a module must be missing, since it may come or go at any of them."""

@@ -11,11 +11,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from os import O_CLOEXEC, O_WRONLY
-from os import close as close_file
-from os import open as open_file
-from os import write as write_file
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -28,6 +23,7 @@ from krie import (
     Event,
     Hex64,
     KernelError,
+    KernelFile,
     KernelMemory,
     Maps,
     Pad4,
@@ -41,6 +37,7 @@ from .topic import Topic
 from .watched import Watched
 
 _log = logging.getLogger("krie")
+_KPROBES, _LIST = "/kprobes/enabled", KernelFile("/sys/kernel/debug/kprobes/list")
 _BREAKPOINTS = (b"\xcc", b"\xe9")
 """What a kprobe puts into the text: int3 or, where it is optimized, a jump."""
 STATES = {1: "differs", 2: "agrees", 3: "unwatched"}
@@ -135,7 +132,7 @@ class WatchedParameters:
         try:
             now = self.memory.read(one.address, one.size)
             if (good := one.good(now)) != now:
-                if (path := Path(one.parameter.interface)).match("kprobes/enabled") and self._armed(path.parent):
+                if one.parameter.interface.endswith(_KPROBES) and self._armed():
                     return "kprobes are armed whatever it says; the agent puts it right itself, where that is safe"
                 _write(one.parameter.interface, one.as_written(_enabling(one, good)))
             now = self.memory.read(one.address, one.size)
@@ -146,11 +143,11 @@ class WatchedParameters:
         one.told, one.since = None, 0  # the next difference is a new one
         return None
 
-    def _armed(self, kprobes: Path) -> bool:
+    def _armed(self) -> bool:
         """Whether a breakpoint stands where one is listed, or that cannot be told: arming kprobes on ftrace a second
         time makes the kernel trace all functions when the last one goes. Raises `OSError`, `KernelError`."""
         assert self.memory is not None
-        lines = [each for each in kprobe_lines(kprobes / "list") if "[DISABLED]" not in each]
+        lines = [each for each in kprobe_lines(_LIST) if "[DISABLED]" not in each]
         places = [int(each.split()[0], 16) for each in lines if "[FTRACE]" not in each]
         if not places or not all(places):
             return bool(lines)
@@ -159,15 +156,11 @@ class WatchedParameters:
 
 def _enabling(one: Watched, good: bytes) -> bytes:
     """kprobes/enabled is the opposite of the variable behind it."""
-    return bytes([not good[0]]) if one.parameter.interface.endswith("/kprobes/enabled") else good
+    return bytes([not good[0]]) if one.parameter.interface.endswith(_KPROBES) else good
 
 
 def _write(path: str, text: bytes) -> None:
-    descriptor = open_file(path, O_WRONLY | O_CLOEXEC)
-    try:
-        write_file(descriptor, text)
-    finally:
-        close_file(descriptor)
+    KernelFile(path).write_bytes(text)
 
 
 def _place(parameter: Parameter, places: Iterable[int], btf: Btf) -> tuple[int, int]:

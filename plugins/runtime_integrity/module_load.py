@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -23,6 +22,7 @@ from krie import (
     FlagSet,
     Inline,
     Json,
+    KernelFile,
     Pad7,
     Probe,
     Program,
@@ -46,7 +46,7 @@ TAINTS = {
     1 << 18: "test",
 }
 _PATH_BYTES = 512
-_NO_MODULES = Path("/proc/sys/kernel/modules_disabled")
+_NO_MODULES = KernelFile("/proc/sys/kernel/modules_disabled")
 _SYS_INIT_MODULE, _SYS_FINIT_MODULE = 175, 313  # x86-64
 
 

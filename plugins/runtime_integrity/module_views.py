@@ -14,10 +14,10 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from krie import Btf, KernelError, KernelMemory, loaded_modules, text_of
+from krie import AnyFile, Btf, KernelError, KernelFile, KernelMemory, loaded_modules, text_of
 
+PROC, SYSFS, KALLSYMS = KernelFile("/proc/modules"), KernelFile("/sys/module"), KernelFile("/proc/kallsyms")
 _PAGE = 4096
 _MOST = 10_000
 """Elements of a list that are followed: more is not a list."""
@@ -139,17 +139,17 @@ def _gaps(first: int, end: int, ranges: list[tuple[int, int]]) -> Iterator[int]:
             yield page
 
 
-def in_proc(file: Path = Path("/proc/modules")) -> frozenset[str]:
+def in_proc(file: AnyFile = PROC) -> frozenset[str]:
     """Names in /proc/modules."""
     return frozenset(_shown(each.raw) for each in loaded_modules(file))
 
 
-def in_sysfs(folder: Path = Path("/sys/module")) -> frozenset[str]:
+def in_sysfs(folder: AnyFile = SYSFS) -> frozenset[str]:
     """Names of those in /sys/module that are not built-in ones."""
-    return frozenset(_shown(os.fsencode(each.parent.name)) for each in folder.glob("*/initstate"))
+    return frozenset(_shown(os.fsencode(each.name)) for each in folder.iterdir() if (each / "initstate").exists())
 
 
-def in_kallsyms(file: Path = Path("/proc/kallsyms")) -> frozenset[str]:
+def in_kallsyms(file: AnyFile = KALLSYMS) -> frozenset[str]:
     """Names of those that have symbols."""
     with file.open("rb") as symbols:
         names = {_shown(each) for each in set(_TAG.findall(symbols.read()))}

@@ -10,12 +10,11 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
-from krie import kernel_lines
+from krie import KernelFile, kernel_lines
 
 _log = logging.getLogger("krie")
-_FILES = tuple(Path(folder, "enabled_functions") for folder in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing"))
+_FILE = KernelFile("/sys/kernel/tracing/enabled_functions")
 _HANDLER = re.compile(r"(?:\(|->|ent:|ret:|\{(?=[^(}]*\}))\S+?\+0x[0-9a-f]+/0x[0-9a-f]+ \[(.+?)(?:\]|$)")
 """What runs, in `tramp: TRAMPOLINE (HANDLER)`, `->HANDLER`, `direct-->HANDLER`, `{ent:HANDLER ret:HANDLER}` and
 `{TRAMPOLINE (HANDLER)}`. A trampoline says nothing: the kernel may name it after a module that was there before. A
@@ -61,9 +60,8 @@ class PatchedFunctions:
 
     def look(self) -> list[Patch]:
         """New ones on this machine. What cannot be read, as under lockdown, is logged once."""
-        file = next((each for each in _FILES if each.exists()), _FILES[0])
         try:
-            text = "\n".join(kernel_lines(file))
+            text = "\n".join(kernel_lines(_FILE))
         except OSError as error:
             if not self._unreadable:
                 _log.warning("functions that modules patch by ftrace are not looked for: %s", error)

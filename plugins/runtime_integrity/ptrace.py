@@ -8,7 +8,6 @@ import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from krie import (
@@ -22,6 +21,7 @@ from krie import (
     Doc,
     Event,
     Inline,
+    KernelFile,
     Pad4,
     Probe,
     Program,
@@ -43,7 +43,7 @@ OPERATIONS = {
 }
 _SYS_PTRACE, _SYS_VM_READ, _SYS_VM_WRITE = 101, 310, 311  # x86-64
 _PTRACE_TRACEME, _PTRACE_ATTACH = 0, 16
-_NO_ATTACH = Path("/proc/sys/kernel/yama/ptrace_scope")
+_NO_ATTACH = KernelFile("/proc/sys/kernel/yama/ptrace_scope")
 
 
 @dataclass(frozen=True, slots=True)

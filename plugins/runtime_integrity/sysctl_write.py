@@ -20,6 +20,7 @@ from krie import (
     U32,
     U64,
     Alternative,
+    AnyFile,
     AttachType,
     Bool,
     Chars,
@@ -28,6 +29,7 @@ from krie import (
     Enforcement,
     Event,
     Inline,
+    KernelFile,
     KernelMemory,
     Map,
     Maps,
@@ -43,7 +45,7 @@ from .topic import PREFIX, Topic
 CHANGES = {1: "lower", 2: "same", 3: "higher", 4: "none", 5: "unread"}
 _VALUE_BYTES = 64
 """Of the old and the new text. A power of 2, which programs use as a mask."""
-_STRICT = Path("/proc/sys/kernel/sysctl_writes_strict")
+_STRICT = KernelFile("/proc/sys/kernel/sysctl_writes_strict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Strict:
     is written a moment after the program counted, so after a write the agent waits for the look after the next one.
     """
 
-    def __init__(self, file: Path = _STRICT) -> None:
+    def __init__(self, file: AnyFile = _STRICT) -> None:
         """Nothing is attached yet."""
         self._file = file
         self._writes: Map | None = None
@@ -115,7 +117,7 @@ class Strict:
         self._before = writes
 
 
-def _text_of(file: Path) -> str:
+def _text_of(file: AnyFile) -> str:
     """What a file holds; nothing where it cannot be read, which a kernel without the setting is among."""
     try:
         return file.read_text()

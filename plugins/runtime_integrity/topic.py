@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 
 from krie import (
     Alternative,
+    AnyFile,
     AttachType,
     Enforcement,
     Event,
     Features,
     Json,
+    KernelFile,
     KernelMemory,
     Maps,
     Probe,
@@ -37,7 +38,7 @@ NO_PMU = 0
 
 def pmu_type(name: str) -> int:
     """The number by which perf_event_open(2) knows what measures; `NO_PMU` where this kernel has none of the name."""
-    file = Path("/sys/bus/event_source/devices", name, "type")
+    file = KernelFile(f"/sys/bus/event_source/devices/{name}/type")
     return int(file.read_text()) if file.exists() else NO_PMU
 
 
@@ -122,7 +123,7 @@ def called(
     )
 
 
-def is_set(setting: Path, value: str) -> bool:
+def is_set(setting: AnyFile, value: str) -> bool:
     """Whether a setting of the kernel has this value; False where this kernel has no such setting."""
     try:
         return setting.read_text().strip() == value

@@ -26,7 +26,7 @@ is missing. Where a tracer follows a function's return (kretprobe, fprobe,
 function_graph), the return address is the tracer's trampoline and says nothing: the other checks are made, and the
 calls are counted as `traced`. A return address that was good is not looked at again until the function is called from
 elsewhere on that CPU: where its module is gone meanwhile, and other code behind it, that code is not looked at. Where
-the list of kprobes cannot be read (debugfs is not mounted, lockdown), nobody notices a trap that vanished;
+the list of kprobes cannot be read (a kernel without debugfs, lockdown), nobody notices a trap that vanished;
 `smep_smap.trap` says so once. Where kernel.kptr_restrict is 2, addresses are hidden, so traps cannot be set and
 `return_text` and `init_cred` are never found. Who controls the kernel can also remove the probes: what is promised is
 that who does not is held.

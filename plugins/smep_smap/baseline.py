@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
-from krie import ONLY, Json, Maps, Symbols, Trap, kprobe_lines, loaded_modules, mounted
+from krie import ONLY, Json, KernelFile, Maps, Symbols, Trap, kprobe_lines, loaded_modules
 
 from .events import Activity, LostTrap, RegisterCheck
 from .functions import NAMES
@@ -20,7 +19,7 @@ _TRAMPOLINES = (
 """Where the kernel lets functions return to that a tracer follows, by names that it has or had."""
 _WANTED = ("_stext", "_etext", "_end", "init_cred", *(name for names in _TRAMPOLINES for name in names))
 _MODULES_END = 0xFFFFFFFFFF000000  # MODULES_END of x86-64
-_MODULES = Path("/proc/modules")
+_MODULES, _KPROBES = KernelFile("/proc/modules"), KernelFile("/sys/kernel/debug/kprobes/list")
 
 
 class Baseline:
@@ -118,15 +117,11 @@ def _loaded() -> list[tuple[bytes, int]]:
 def _listed() -> Mapping[str, str]:
     """The kernel's list of kprobes, by place; where several are at one, one that is disarmed. Raises `OSError`."""
     found: dict[str, str] = {}
-    for line in kprobe_lines(_debugfs() / "kprobes/list"):
+    for line in kprobe_lines(_KPROBES):
         place = line.split()[2]
         if place not in found or "[DISABLED]" in line:
             found[place] = line
     return found
-
-
-def _debugfs() -> Path:
-    return next((each.point for each in mounted("debugfs") if each.root == "/"), Path("/sys/kernel/debug"))
 
 
 def _kernel(symbols: Symbols, kernel_stack: bool) -> Kernel:

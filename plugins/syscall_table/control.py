@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from krie import Btf, KernelError, KernelMemory
+from krie import AnyFile, Btf, KernelError, KernelFile, KernelMemory
 
 from .walker import Walker, possible
 
 _COPY, _TYPE, _FIELD = "cpu_tlbstate", "tlb_state", "cr4"
 _PINNED = "cr4_pinned_bits"
-_ONLINE = Path("/sys/devices/system/cpu/online")
+_ONLINE = KernelFile("/sys/devices/system/cpu/online")
 _PER_CPU = "__per_cpu_offset"
 SYMBOLS = (_COPY, _PINNED, _PER_CPU)
 
@@ -49,7 +48,7 @@ class Control:
         memory: KernelMemory,
         address: Callable[[str], int],
         offset: Callable[[], int | None] = field_offset,
-        online: Path = _ONLINE,
+        online: AnyFile = _ONLINE,
     ) -> None:
         """Remember which bits are pinned now. `address`: of the kernel's symbols, 0 for what it does not tell."""
         self._walker, self._online = Walker(memory, address, {}), online

@@ -7,9 +7,8 @@ import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from krie import Symbols, kernel_lines, kprobe_lines, mounted
+from krie import KernelFile, Symbols, kernel_lines, kprobe_lines
 
 from .image import NOP5
 from .tables import Tables
@@ -24,6 +23,8 @@ MODULES_RANGE = range(0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_FF00_0000)
 """x86-64: modules, and code that is made while the kernel runs."""
 _DS_PREFIX, _LOCK_PREFIX = b"\x3e", b"\xf0"
 _PAGE = 4096
+_KPROBES = KernelFile("/sys/kernel/debug/kprobes/list")
+_HANDLED = KernelFile("/sys/kernel/tracing/enabled_functions")
 _MASK = (1 << 64) - 1
 _FTRACE_CALLERS = frozenset({"ftrace_caller", "ftrace_regs_caller"})
 _FTRACE_SITES = frozenset({"ftrace_call", "ftrace_regs_call", "ftrace_graph_call"})
@@ -57,7 +58,7 @@ class Lists:
 
 
 def read_lists(kallsyms: bytes) -> Lists:
-    """Those of this moment. What cannot be read, as under lockdown or where nothing is mounted, is None."""
+    """Those of this moment. What cannot be read, as under lockdown, is None."""
     generated = sorted(
         (int(each[1], 16), each[3].decode().rpartition("_")[2]) for each in _GENERATED.finditer(kallsyms)
     )
@@ -66,8 +67,7 @@ def read_lists(kallsyms: bytes) -> Lists:
 
 def brief_lists(generated: tuple[tuple[int, str], ...]) -> Lists:
     """The same with generated code as it was: to read all symbols takes long."""
-    kprobes = _lines("debugfs", "kprobes/list", Path("/sys/kernel/debug"), kprobe_lines)
-    handled = _lines("tracefs", "enabled_functions", Path("/sys/kernel/tracing"), kernel_lines)
+    kprobes, handled = _lines(_KPROBES, kprobe_lines), _lines(_HANDLED, kernel_lines)
     return Lists(
         None if kprobes is None else frozenset(int(each.split()[0], 16) for each in kprobes if "[GONE]" not in each),
         None if handled is None else frozenset(each.split()[0] for each in handled if each[:1].strip()),
@@ -87,10 +87,9 @@ def _direct(handled: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _lines(kind: str, name: str, usual: Path, read: Callable[[Path], list[str]]) -> list[str] | None:
-    folder = next((each.point for each in mounted(kind) if each.root == "/"), usual)
+def _lines(file: KernelFile, read: Callable[[KernelFile], list[str]]) -> list[str] | None:
     try:
-        return read(folder / name)
+        return read(file)
     except OSError:
         return None
 

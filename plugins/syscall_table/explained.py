@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 
-from krie import kernel_lines, kprobe_lines, mounted
+from krie import KernelFile, kernel_lines, kprobe_lines
 
 KPROBES = "__builtin__kprobes"
 """What the kernel calls the owner of code that it makes for kprobes."""
-_LIST = "kprobes/list"
+_LIST = KernelFile("/sys/kernel/debug/kprobes/list")
+_HANDLED = KernelFile("/sys/kernel/tracing/enabled_functions")
 _REPLACED = 16
 """Most bytes that an optimized kprobe's jump may stand for: instructions of up to 15 bytes begin among its 5."""
 
@@ -38,20 +39,17 @@ class Causes:
 
 
 def _kprobes() -> list[int]:
-    lines = _lines(("debugfs", _LIST, Path("/sys/kernel/debug")))
+    lines = _lines(_LIST, kprobe_lines)
     return [int(line.split()[0], 16) for line in lines if "[GONE]" not in line]
 
 
 def _handled() -> set[str]:
-    lines = _lines(("tracefs", "enabled_functions", Path("/sys/kernel/tracing")))
+    lines = _lines(_HANDLED, kernel_lines)
     return {line.split()[0] for line in lines if line.strip() and not line.startswith("\t")}
 
 
-def _lines(where: tuple[str, str, Path]) -> list[str]:
-    kind, name, usual = where
-    read = kprobe_lines if name == _LIST else kernel_lines
-    folder = next((each.point for each in mounted(kind) if each.root == "/"), usual)
+def _lines(file: KernelFile, read: Callable[[KernelFile], list[str]]) -> list[str]:
     try:
-        return read(folder / name)
-    except OSError:  # not mounted, not built in, or locked down: then nothing is explained
+        return read(file)
+    except OSError:  # not built in, or locked down: then nothing is explained
         return []

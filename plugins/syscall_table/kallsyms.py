@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 
-from krie import kallsyms_text
+from krie import AnyFile, KernelFile, kallsyms_text
 
-KALLSYMS = Path("/proc/kallsyms")
+KALLSYMS = KernelFile("/proc/kallsyms")
 CODE = (
     "_text _stext _etext __start_rodata __end_rodata __start_ro_after_init __end_ro_after_init __start_mcount_loc "
     "__stop_mcount_loc __fentry__ __start___jump_table __stop___jump_table __start_static_call_sites "
@@ -40,7 +39,7 @@ def addresses_in(kallsyms: bytes, names: Collection[str] = CODE) -> Callable[[st
 class Kallsyms:
     """Those of the kernel itself. Empty where kernel.kptr_restrict hides them."""
 
-    def __init__(self, names: Collection[str], place: Path = KALLSYMS) -> None:
+    def __init__(self, names: Collection[str], place: AnyFile = KALLSYMS) -> None:
         """Read the addresses of these names. Raises `OSError`."""
         self._text = kallsyms_text(place)
         either = b"|".join(re.escape(each.encode()) for each in names)

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from krie import loaded_modules
+from krie import KernelFile, loaded_modules
 
-_MODULES, _FOLDER = Path("/proc/modules"), Path("/sys/module")
+_MODULES, _FOLDER = KernelFile("/proc/modules"), KernelFile("/sys/module")
 _PAGE = 4096
 _DATA = ".rodata"
 
@@ -60,9 +59,10 @@ def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, s
 def read_only_data(module: Module) -> range:
     """Where its variables lie that nothing writes (.rodata), up to its next section; empty where it has none."""
     starts = {}
-    for each in (_FOLDER / (module.folder or module.name) / "sections").glob("*"):
-        with suppress(OSError, ValueError):
-            starts[each.name] = int(each.read_text(), 16)
+    with suppress(FileNotFoundError):
+        for each in (_FOLDER / (module.folder or module.name) / "sections").iterdir():
+            with suppress(OSError, ValueError):
+                starts[each.name] = int(each.read_text(), 16)
     start = starts.get(_DATA, 0)
     end = min((each for each in starts.values() if start < each <= start + module.size), default=0)
     return range(start, end) if start and end else range(0)

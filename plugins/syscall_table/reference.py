@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from krie import KrieError, read_trusted, unpacked
+from krie import AnyFile, KernelFile, KrieError, read_trusted, unpacked
 
 from .image import NOP5, Image, build_id
 from .runs import Ranges
 
 _MOST_BYTES = 256 << 20
-NOTES = Path("/sys/kernel/notes")
+NOTES = KernelFile("/sys/kernel/notes")
 PLACES = ("/boot/vmlinuz-{0}", "/lib/modules/{0}/vmlinuz", "/usr/lib/modules/{0}/vmlinuz")
 
 
@@ -42,7 +42,7 @@ class Reference:
     """Prefixes that it makes to locks where its second processor comes."""
 
 
-def find(release: str, notes: Path = NOTES, places: Iterable[str] = PLACES) -> tuple[Path, Image]:
+def find(release: str, notes: AnyFile = NOTES, places: Iterable[str] = PLACES) -> tuple[Path, Image]:
     """The boot image of the running kernel. Raises `NoReferenceError`."""
     problems = []
     try:

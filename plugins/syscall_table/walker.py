@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from krie import KernelError, KernelMemory
+from krie import AnyFile, KernelError, KernelFile, KernelMemory
 
 Offsets = Mapping[tuple[str, str], int | None]
 
-_POSSIBLE = Path("/sys/devices/system/cpu/possible")
+_POSSIBLE = KernelFile("/sys/devices/system/cpu/possible")
 _OFFSETS = "__per_cpu_offset"
 SYMBOLS = (_OFFSETS,)
 _MOST = 65536
 """Elements of one list or tree: far more are nowhere."""
 
 
-def possible(place: Path = _POSSIBLE) -> list[int]:
+def possible(place: AnyFile = _POSSIBLE) -> list[int]:
     """Numbers of the CPUs that there may be. Raises `OSError`."""
     found: list[int] = []
     for part in place.read_text().strip().split(","):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from krie import ONLY, WORD, Json, KernelError, KernelMemory, Map, Maps, Symbols, loaded_modules
+from krie import ONLY, WORD, Json, KernelError, KernelFile, KernelMemory, Map, Maps, Symbols, loaded_modules
 
 from . import explained
 from .begins import is_ftraces
@@ -34,7 +33,7 @@ TRAMPOLINES = (
 CR4 = "CR4, as the kernel remembers it"
 _WAIT_NS = 500_000_000
 """Looks of the timer are at least so far apart, and at most three times as far, and a timer's period."""
-_MODULES = Path("/proc/modules")
+_MODULES = KernelFile("/proc/modules")
 _SHOWN = 16
 _CHARS = 383
 _FRESH_S = 1.0

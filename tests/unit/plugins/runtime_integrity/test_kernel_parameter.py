@@ -212,10 +212,9 @@ def test_what_has_no_interface_is_not_put_back() -> None:
 def test_kprobes_are_armed_again_only_where_none_is_armed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listed: str, text: bytes, why: str | None
 ) -> None:
-    (tmp_path / "kprobes").mkdir()
-    (tmp_path / "kprobes/list").write_text(listed)
+    (tmp_path / "list").write_text(listed)
+    monkeypatch.setattr(kernel_parameter, "_LIST", tmp_path / "list")
     one = Parameter(symbol="kprobes_all_disarmed", size=1, value=0, interface="/sys/kernel/debug/kprobes/enabled")
-    one = one.model_copy(update={"interface": str(tmp_path / "kprobes/enabled")})
     comparison, memory, event = differing(one, b"\0", b"\1")
     memory.at[0x2000] = text
     written: list[bytes] = []

@@ -112,7 +112,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "kprobes").mkdir()
     monkeypatch.setattr(baseline, "_MODULES", tmp_path / "modules")
     monkeypatch.setattr(baseline, "Symbols", lambda wanted: Symbols(wanted, tmp_path / "kallsyms"))
-    monkeypatch.setattr(baseline, "_debugfs", lambda: tmp_path)
+    monkeypatch.setattr(baseline, "_KPROBES", tmp_path / "kprobes/list")
     return tmp_path
 
 

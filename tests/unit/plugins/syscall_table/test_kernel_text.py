@@ -105,7 +105,7 @@ def test_a_module_may_be_called_directly_where_ftrace_says_so(
     symbols: Symbols, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = ["plain (1)  \tD", "\tdirect-->hook+0x0/0x20 [evil]", "other (1) R \ttramp: 0x1 (x) ->y"]
-    monkeypatch.setattr(explain, "_lines", lambda *_: lines if _[0] == "tracefs" else [])
+    monkeypatch.setattr(explain, "_lines", lambda file, _: lines if file.name == "enabled_functions" else [])
     lists = brief_lists(GENERATED)
     assert lists.handled == frozenset({"plain", "other"})
     assert lists.direct == {"plain": "hook"}

@@ -62,10 +62,10 @@ def test_the_first_difference() -> None:
 
 def test_what_explains_code(monkeypatch: pytest.MonkeyPatch) -> None:
     lists = {
-        "kprobes/list": ["ffffffff81000010  k  f+0x10    [OPTIMIZED]", "ffffffff81000100  k  g+0x0  [GONE]"],
+        "list": ["ffffffff81000010  k  f+0x10    [OPTIMIZED]", "ffffffff81000100  k  g+0x0  [GONE]"],
         "enabled_functions": ["traced (1) R", "\ttramp: f+0x1/0x2"],
     }
-    monkeypatch.setattr(explained, "_lines", lambda where: lists[where[1]])
+    monkeypatch.setattr(explained, "_lines", lambda file, _: lists[file.name])
     causes = explained.Causes()
     assert causes.of(TEXT + 0x12, "f", 0) == "kprobe"
     assert causes.of(TEXT + 0x40, "f", 0) == ""

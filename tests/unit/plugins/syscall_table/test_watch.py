@@ -42,7 +42,7 @@ def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
     tables = {f"syscall_table_{name}": Table() for name in ("look", "handlers", "kernel", "pieces", "masks", "sites")}
     tables["syscall_table_look"].set(bytes(4), bytes(128) + struct.pack("=4Q", 0, 0, 5, 1))
     symbols = Kallsyms(SYMBOLS, kernel.file)
-    monkeypatch.setattr(explained, "_lines", lambda _: [])
+    monkeypatch.setattr(explained, "_lines", lambda *_: [])
     monkeypatch.setattr(watching, "Symbols", lambda: Symbols(place=kernel.file))
     config = SyscallTableConfig(shipped_pointers=False)
     made = Watch(cast("Maps", tables), kernel, symbols, config, tuple(handlers(config.wrapped)))
