@@ -111,7 +111,9 @@ def _symbol(program: Program) -> str:
 
 
 def _cgroup_offset() -> int:
-    """One key for each kind of programs since a9ed15dae074, one for all before."""
-    btf = Btf()
-    size = btf.variable_size(_CGROUP) or 0
-    return _KEY.size * btf.numbers("cgroup_bpf_attach_type").get("CGROUP_SYSCTL", 0) if size > _KEY.size else 0
+    """One key for each kind of programs since a9ed15dae074, one for all before.
+
+    Few kernels' BTF has variables, so their size does not tell. It has the enum by which kinds are counted since
+    6fc88c354f3a; what lies between the two takes the first key for this one.
+    """
+    return _KEY.size * Btf().numbers("cgroup_bpf_attach_type").get("CGROUP_SYSCTL", 0)

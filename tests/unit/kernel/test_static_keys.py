@@ -1,6 +1,7 @@
 """Which static keys lie; without a kernel."""
 
 import struct
+from types import SimpleNamespace
 
 import pytest
 from krie import AttachType, Program
@@ -106,3 +107,14 @@ def test_which_key_is_whose() -> None:
     }
     assert symbols_of(programs.values()) == {*known, "cgroup_bpf_enabled_key"}
     assert key_addresses(programs.values(), known) == {programs["raw"]: 0x108, programs["perf"]: 0x108}
+
+
+@pytest.mark.parametrize(("kinds", "address"), [({"CGROUP_INET_INGRESS": 0, "CGROUP_SYSCTL": 15}, 0x1F0), ({}, 0x100)])
+def test_the_key_of_sysctls_is_one_of_many_or_the_only_one(
+    monkeypatch: pytest.MonkeyPatch, kinds: dict[str, int], address: int
+) -> None:
+    """BTF has the enum where there are many, and seldom the size of the array."""
+    btf = SimpleNamespace(numbers={"cgroup_bpf_attach_type": kinds}.__getitem__, variable_size=lambda _: None)
+    monkeypatch.setattr("krie.kernel.static_keys.Btf", lambda: btf)
+    program = Program(AttachType.CGROUP_SYSCTL, "", "sysctl")
+    assert key_addresses([program], {"cgroup_bpf_enabled_key": [0x100]}) == {program: address}
