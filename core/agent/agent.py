@@ -182,6 +182,7 @@ class Agent:
             armed.probes,
             armed.loaded,
             armed.plugins,
+            armed.ground,
             self._enforcing.guarding,
             self._in_force,
             self._unseen,

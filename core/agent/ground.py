@@ -84,6 +84,19 @@ class Ground:
         elif held.kind == TRAP:
             self._left.add(self._traps.name(held.address))
 
+    def replace(self, descriptor: int, new: int) -> None:
+        """A probe was attached again: from here on `descriptor` holds what `new` does, which is closed. What it held
+        before is released. Raises `OSError`; then nothing has changed, and `new` is open.
+        """
+        before = os.dup(descriptor)
+        held = self._held.pop(descriptor, None)
+        os.dup2(new, descriptor, inheritable=False)
+        os.close(new)
+        if held is not None:
+            self._held[before] = held._replace(descriptor=before)
+            self.hold(descriptor, held.address, held.kind)
+        self.release(before)
+
     def obstacle(self) -> str:
         """Why probes must stay where they are; empty where they need not."""
         found, why = self._switches.look(places_of(self._held.values()), self._close_idle)

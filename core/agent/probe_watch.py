@@ -8,6 +8,7 @@ import time
 from ..errors import KernelError, PluginError
 from ..loader.launcher import LoadedSet
 from ..plugin.manager import Plugins
+from .ground import Ground
 from .guarding import Guarding
 from .health import ProbeHealth
 from .input_health import InputHealth
@@ -29,6 +30,7 @@ class ProbeWatch:
         probes: ProbeHealth,
         loaded: LoadedSet,
         plugins: Plugins,
+        ground: Ground,
         guarding: Guarding,
         in_force: PolicyInForce,
         unseen: Unseen,
@@ -36,8 +38,11 @@ class ProbeWatch:
         health: InputHealth,
         interval_s: float,
     ) -> None:
-        """`loaded`: by which probes are attached again; `interval_s`: how often `check` is called in any case."""
-        self._probes, self._loaded, self._plugins, self._guarding = probes, loaded, plugins, guarding
+        """`loaded`: by which probes are attached again, where `ground` allows it; `interval_s`: how often `check` is
+        called in any case.
+        """
+        self._probes, self._loaded, self._plugins = probes, loaded, plugins
+        self._ground, self._guarding = ground, guarding
         self._in_force, self._unseen, self._reports, self._health = in_force, unseen, reports, health
         self._interval_s = interval_s
         self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
@@ -89,7 +94,7 @@ class ProbeWatch:
         if not any(each.state == "silent" for each in self._probes.reports):
             self._silent_until, self._look_again_s = 0.0, _LOOK_AGAIN_S
             return
-        for probe, why in reattach(self._probes.reports, self._loaded).items():
+        for probe, why in reattach(self._probes.reports, self._loaded, self._ground).items():
             _log.error("probe %s could not be attached again: %s", probe, why)
         self._guarding.rearm()
         self._silent_until = time.monotonic() + self._look_again_s

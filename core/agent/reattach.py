@@ -1,7 +1,8 @@
 """Attaching again what somebody detached, disabled or took out by a descriptor: root gets one while nothing guards.
 
-Only of what changes nothing in the kernel's text: where a breakpoint or a call is gone that the kernel still counts on,
-attaching again could stop the machine. What a switch of the whole kernel silenced comes back with the switch.
+Only of what changes no breakpoint and no call in the kernel's text: where one is gone that the kernel still counts on,
+attaching again could stop the machine. Programs at cgroups change a static key, which is looked at first. What a switch
+of the whole kernel silenced comes back with the switch.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from ..kernel.perf_event import enable
 from ..kernel.program import AttachType, Program
 from ..loader.launcher import LoadedSet
 from ..plugin.report import ProbeReport
+from .ground import Ground
 
 _EVENTS = KPROBES | {AttachType.TRACEPOINT, AttachType.PERF_EVENT}
 """By perf events, which who has a descriptor disables."""
 
 
 def reattach(
-    reports: Iterable[ProbeReport], loaded: LoadedSet, cgroup2: Callable[[], Path] = mounts.cgroup2
+    reports: Iterable[ProbeReport], loaded: LoadedSet, ground: Ground, cgroup2: Callable[[], Path] = mounts.cgroup2
 ) -> dict[str, str]:
     """Attach the programs of silent probes again, as far as that is safe; returns why not, by probe.
+
+    `ground`: knows the static key that each of these changes, since it holds their links, and has the new ones kept.
 
     A program that was attached all the same stays attached throughout. `cgroup2`: the root of that hierarchy.
     """
@@ -40,8 +44,11 @@ def reattach(
             if program.attach is not AttachType.CGROUP_SYSCTL or not links or program.label in done:
                 continue
             done.add(program.label)
+            if why := ground.obstacle():
+                failed[report.name] = why
+                continue
             try:
-                _replace(program, loaded.descriptors[f"program:{program.label}"][0], links, cgroup2())
+                _replace(program, loaded.descriptors[f"program:{program.label}"][0], links, ground, cgroup2())
             except (KernelError, OSError) as error:
                 failed[report.name] = str(error)
     return failed
@@ -65,9 +72,12 @@ def renew(reports: Iterable[ProbeReport], loaded: LoadedSet) -> list[str]:
     return missing
 
 
-def _replace(program: Program, descriptor: int, links: tuple[int, ...], cgroup2: Path) -> None:
+def _replace(program: Program, descriptor: int, links: tuple[int, ...], ground: Ground, cgroup2: Path) -> None:
     """Put new links in the place of the old ones, under the same descriptors."""
     new = attach(program, descriptor, Places(Path(), cgroup2, lambda _: 0))
     for old, made in zip(links, new, strict=True):
-        os.dup2(made, old, inheritable=False)
-        os.close(made)
+        try:
+            ground.replace(old, made)
+        except OSError:
+            os.close(made)
+            raise

@@ -1,7 +1,10 @@
 """An agent whose probes were silenced stays, says so, and has them back as soon as that can be."""
 
+import contextlib
 import errno
 import os
+import re
+import signal
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,16 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from krie import AttachType, Program
 from krie.agent.admin import ask
 from krie.kernel import bpf
+from krie.kernel.attach import Places, attach, load
+from krie.kernel.mounts import cgroup2
+from krie.kernel.static_keys import key_addresses, symbols_of
 from krie.testing.agent import Line, RunningAgent
+from krie.testing.module import TestModule, address_of
 from krie.testing.patience import wait_for
 from krie.testing.victims import Victims
 
 from . import own_bpf
 from .descriptors import descriptions
+from .test_switches import is_forged, keepers
 
 SYSCTL = "runtime_integrity.sysctl_write"
+LETS_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)
+"""Instructions of a program: return 1."""
+OTHER = Program(AttachType.CGROUP_SYSCTL, "", "other_sysctl")
 
 
 def states(agent: RunningAgent) -> dict[str, str]:
@@ -52,6 +64,55 @@ def told(agent: RunningAgent, state: str, *, since: int = 0, of: Callable[[str],
     return agent.wait("krie.probe", meant)
 
 
+def links(tgid: int) -> set[int]:
+    """Numbers of the links that a process holds."""
+    return {int(each["link_id"]) for each in descriptions(tgid).values() if "link_id" in each}
+
+
+def detach(agent: RunningAgent) -> set[int]:
+    """All that somebody with a descriptor can; returns their numbers."""
+    detached = set()
+    for number in links(agent.process.pid):
+        link = own_bpf.call(own_bpf.GET_LINK, number, 0)
+        assert link >= 0
+        answer = own_bpf.call(own_bpf.DETACH, link)
+        os.close(link)
+        assert answer in (0, -errno.EOPNOTSUPP)  # of most kinds nobody can
+        detached |= set() if answer else {number}
+    assert detached
+    return detached
+
+
+def kept_instead_of(gone: set[int], agent: RunningAgent) -> None:
+    """The keeper has the links that the agent has now, and none of those."""
+    (keeper,) = (tgid for tgid, parent in keepers().items() if parent == agent.process.pid)
+    wait_for(lambda: links(keeper) == links(agent.process.pid) - gone, lambda: (links(keeper), gone))
+
+
+@contextlib.contextmanager
+def stopped(agent: RunningAgent) -> Iterator[None]:
+    """It does nothing meanwhile."""
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def somebody_elses() -> Iterator[None]:
+    """A program of another owner where sysctls are written."""
+    bpf.allow_locked_memory()
+    places = Places(Path(), cgroup2(), lambda _: 0)
+    program = load(OTHER, LETS_PASS, places)
+    (link,) = attach(OTHER, program, places)
+    try:
+        yield
+    finally:
+        os.close(link)
+        os.close(program)
+
+
 @pytest.fixture(scope="module")
 def observing(
     alone: None, whole_plugin: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -68,18 +129,28 @@ def observing(
 @pytest.mark.needs("cgroup_sysctl")
 def test_what_was_detached_is_attached_again(observing: RunningAgent) -> None:
     before = len(observing.lines("krie.probe"))
-    detached = 0
-    for number in {int(each["link_id"]) for each in descriptions(observing.process.pid).values() if "link_id" in each}:
-        link = own_bpf.call(own_bpf.GET_LINK, number, 0)
-        assert link >= 0
-        answer = own_bpf.call(own_bpf.DETACH, link)
-        os.close(link)
-        assert answer in (0, -errno.EOPNOTSUPP)  # of most kinds nobody can
-        detached += not answer
-    assert detached
+    detach(observing)
     told(observing, "silent", since=before, of=lambda probe: probe == SYSCTL)
     told(observing, "alive", since=before, of=lambda probe: probe == SYSCTL)
     assert states(observing)[SYSCTL] == "alive"
+
+
+@pytest.mark.needs("guest", "test_module", "cgroup_sysctl")
+def test_nothing_is_attached_again_while_a_static_key_lies(observing: RunningAgent, test_module: TestModule) -> None:
+    """A branch is in the text for somebody else's program, and the key says that there is none: whoever attaches one
+    makes the kernel stop with a BUG, and the guest is lost."""
+    before = len(observing.lines("krie.probe"))
+    key = key_addresses([OTHER], {each: [address_of(each)] for each in symbols_of([OTHER])})[OTHER]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(somebody_elses())
+        with stopped(observing):
+            gone = detach(observing)
+            stack.enter_context(test_module.effect("write", key, "00000000"))
+        observing.wait("krie.guarded", is_forged)
+        why = f"probe {SYSCTL} could not be attached again: .*the static key at {key:#x} says another thing"
+        wait_for(lambda: re.search(why, observing.stderr), lambda: observing.stderr)
+    told(observing, "alive", since=before, of=lambda probe: probe == SYSCTL)
+    kept_instead_of(gone, observing)
 
 
 @pytest.mark.once

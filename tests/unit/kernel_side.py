@@ -162,7 +162,7 @@ def armed(
         "beat": list,
         "holders": lambda _: [],
         "sending": SimpleNamespace(start=list, stop=list, is_on=lambda: True),
-        "ground": SimpleNamespace(tick=list, turned_off=lambda: False),
+        "ground": SimpleNamespace(tick=list, turned_off=lambda: False, obstacle=str),
         "facts": LoadFacts(
             cast("Features", SimpleNamespace(release="6.12.0", refused={AttachType.LSM: "EPERM"})),
             Origin.CACHE,

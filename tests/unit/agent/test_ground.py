@@ -102,6 +102,42 @@ def test_the_keeper_holds_what_the_agent_holds(agent: Agents) -> None:
     os.close(second)
 
 
+def named(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_who_keeps_a_link_gets_the_one_in_its_place(agent: Agents, kernel: Kernel, *, lies: bool) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    link = agent.attach(OTHER)
+    agent.ground.start()
+    (keeper,) = agent.keepers
+    (first,) = keeper.held
+    new = os.open("/dev/zero", os.O_RDONLY)
+    if lies:  # meanwhile
+        kernel.memory[DISABLED] = b"\1"
+    agent.ground.replace(link, new)
+    assert named(link) == "/dev/zero"
+    assert not os.get_inheritable(link)
+    assert (first in keeper.held) is lies
+    kernel.memory[DISABLED] = bytes(4)
+    agent.ground.tick()
+    assert list(keeper.held.values()) == [OTHER]
+    assert first not in keeper.held
+    os.close(link)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_nobody_keeps_is_replaced(agent: Agents) -> None:
+    agent.ground.start()
+    link, new = os.open("/dev/null", os.O_RDONLY), os.open("/dev/zero", os.O_RDONLY)
+    agent.ground.replace(link, new)
+    assert named(link) == "/dev/zero"
+    assert not is_open(new)
+    assert agent.keepers == []
+    os.close(link)
+
+
 def test_a_switch_that_lies_keeps_everything_until_it_does_not(
     agent: Agents, kernel: Kernel, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 from krie import Alternative, AttachType, Probe, Program
 from krie.agent import reattach as subject
+from krie.agent.ground import Ground
 from krie.agent.reattach import reattach, renew
 from krie.errors import AttachError
 from krie.kernel import bpf
@@ -18,6 +19,7 @@ from krie.kernel.attach import Places
 from krie.loader.launcher import LoadedSet
 from krie.plugin.report import ProbeReport
 
+LIES = "the static key lies"
 SYSCTL = Program(AttachType.CGROUP_SYSCTL, "", "sample_sysctl")
 LSM = Program(AttachType.LSM, "file_open", "sample_lsm")
 PLACE = Path("/nowhere")
@@ -32,7 +34,10 @@ class Kernel:
     """Links are files, and say by their name which attaching made them."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.made, self.fails = folder, 0, False
+        self.folder, self.made, self.fails, self.full = folder, 0, False, False
+        self.obstacle = ""
+        self.kept: list[str] = []
+        """What the keeper was given."""
         self.descriptors: dict[str, tuple[int, ...]] = {}
         for each in (SYSCTL, LSM):
             self.descriptors[f"program:{each.label}"] = (self.opened("program"),)
@@ -53,13 +58,21 @@ class Kernel:
     def named(self, descriptor: int) -> str:
         return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
 
+    def replace(self, descriptor: int, new: int) -> None:
+        if self.full:
+            raise OSError(errno.EMFILE, "too many open files")
+        self.kept.append(self.named(new))
+        os.dup2(new, descriptor, inheritable=False)
+        os.close(new)
+
     def link(self, program: Program) -> int:
         (descriptor,) = self.descriptors[f"link:{program.label}"]
         return descriptor
 
     def again(self, *reports: ProbeReport) -> dict[str, str]:
         loaded = cast("LoadedSet", SimpleNamespace(descriptors=self.descriptors))
-        return reattach(reports, loaded, lambda: PLACE)
+        ground = cast("Ground", SimpleNamespace(obstacle=lambda: self.obstacle, replace=self.replace))
+        return reattach(reports, loaded, ground, lambda: PLACE)
 
 
 @pytest.fixture
@@ -80,6 +93,16 @@ def test_a_new_link_takes_the_place_of_one_that_was_detached(kernel: Kernel) -> 
     assert not os.get_inheritable(kernel.link(SYSCTL))
     assert kernel.again(report("x", SYSCTL)) == {}
     assert kernel.named(kernel.link(SYSCTL)) == "new 2"
+    assert kernel.kept == ["new 1", "new 2"]
+
+
+def test_nothing_is_attached_while_the_kernel_would_stop(kernel: Kernel) -> None:
+    kernel.obstacle = LIES
+    assert kernel.again(report("x", SYSCTL)) == {"sample.x": LIES}
+    assert kernel.made == 0
+    kernel.obstacle = ""
+    assert kernel.again(report("x", SYSCTL)) == {}
+    assert kernel.named(kernel.link(SYSCTL)) == "new 1"
 
 
 @pytest.mark.parametrize("state", ["alive", "attached", "missing"])
@@ -98,6 +121,12 @@ def test_why_one_stays_silent_is_told(kernel: Kernel) -> None:
     failed = kernel.again(report("x", SYSCTL))
     assert failed.keys() == {"sample.x"}
     assert "attaching sample_sysctl" in failed["sample.x"]
+    assert kernel.named(kernel.link(SYSCTL)) == "old"
+
+
+def test_without_a_free_descriptor_the_old_link_stays(kernel: Kernel) -> None:
+    kernel.full = True
+    assert "too many open files" in kernel.again(report("x", SYSCTL))["sample.x"]
     assert kernel.named(kernel.link(SYSCTL)) == "old"
 
 
