@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,18 @@ class Guarding:
             _log.error("%s", words(each))
             self._pending.tell(Guarded, stranger_tgid=each.tgid, stranger_start_time=0, count=1, attempt=HELD)
 
-    def rearm(self) -> None:
-        """Of what silences probes, put right what the agent can."""
+    def rearm(self, obstacle: Callable[[], str]) -> None:
+        """Of what silences probes, put right what the agent can.
+
+        `obstacle`: see `Ground.obstacle`. Only kprobes that are off in the kernel's text, too, are turned on here.
+        """
         if self._heart is None:
             return
-        if self._guard.kprobes_off() and self._guard.arm_kprobes():
-            _log.warning("kprobes were turned on again")
+        if self._guard.kprobes_off():
+            if why := obstacle():
+                _log.error("kprobes are not turned on again: %s", why)
+            elif self._guard.kprobes_off() and self._guard.arm_kprobes():  # else that look has put them right
+                _log.warning("kprobes were turned on again")
         self._guard.look_at_objects()  # what was attached again is another link
 
     def status(self) -> dict[str, Any]:

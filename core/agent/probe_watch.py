@@ -96,6 +96,6 @@ class ProbeWatch:
             return
         for probe, why in reattach(self._probes.reports, self._loaded, self._ground).items():
             _log.error("probe %s could not be attached again: %s", probe, why)
-        self._guarding.rearm()
+        self._guarding.rearm(self._ground.obstacle)
         self._silent_until = time.monotonic() + self._look_again_s
         self._look_again_s = min(2 * self._look_again_s, self._interval_s)

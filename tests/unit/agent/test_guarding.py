@@ -32,11 +32,43 @@ def test_disarmed_kprobes_are_told_once_each_time(debugfs: Path) -> None:
     assert told == [["kprobes_off"], [], [], ["kprobes_off"]]
 
 
+def test_kprobes_that_are_off_are_turned_on_again(debugfs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    setting = Setting(debugfs).started()
+    (debugfs / "kprobes/enabled").write_text("0\n")
+    setting.enforcing.guarding.rearm(str)
+    assert (debugfs / "kprobes/enabled").read_text().strip() == "1"
+    assert "kprobes were turned on again" in caplog.text
+
+
+def test_kprobes_are_not_turned_on_where_the_variable_lies(debugfs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel would count those on ftrace twice, and freeze when the last of them ends."""
+    setting = Setting(debugfs).started()
+    (debugfs / "kprobes/enabled").write_text("0\n")
+    setting.enforcing.guarding.rearm(lambda: "it lies")
+    assert (debugfs / "kprobes/enabled").read_text() == "0\n"
+    assert "kprobes are not turned on again: it lies" in caplog.text
+
+
+def test_kprobes_that_the_look_put_right_are_not_turned_on_once_more(
+    debugfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(debugfs).started()
+    switch = debugfs / "kprobes/enabled"
+    switch.write_text("0\n")
+    monkeypatch.setattr(vars(setting.enforcing.guarding)["_guard"], "arm_kprobes", pytest.fail)
+
+    def look() -> str:
+        switch.write_text("1\n")
+        return ""
+
+    setting.enforcing.guarding.rearm(look)
+
+
 def test_what_was_attached_again_is_guarded(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting(debugfs).started()
     guard = vars(setting.enforcing.guarding)["_guard"]
     monkeypatch.setattr(guard, "_held", lambda: (Held("link", 4711, ""),))
-    setting.enforcing.guarding.rearm()
+    setting.enforcing.guarding.rearm(str)
     assert setting.kernel.content["containment_own_links"].keys() == {(4711).to_bytes(4, "little")}
 
 

@@ -59,7 +59,7 @@ def test_silenced_probes_are_looked_at_again_soon(tmp_path: Path, monkeypatch: p
     with setting.stack:
         agent = setting.start()
         rearmed: list[float] = []
-        monkeypatch.setattr(agent._enforcing.guarding, "rearm", lambda: rearmed.append(clock[0]))
+        monkeypatch.setattr(agent._enforcing.guarding, "rearm", lambda _: rearmed.append(clock[0]))
         setting.probes.changed = [probe("silent")]
         agent._upkeep.check()
         for _ in range(40):
