@@ -22,11 +22,13 @@ from krie.testing.module import TestModule, address_of
 from krie.testing.patience import wait_for
 
 from .hijacks import LIST, places_in
+from .test_static_keys import key_of
 from .test_switches import events, forged, healthy, is_forged, keepers, use
 
 pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
 OPTIMIZATION = Path("/proc/sys/debug/kprobes-optimization")
 ROAMS_S = 1
+STAYS = "stays where it was: the kernel would leave breakpoints and calls behind: the static key"
 FORGERIES = 25
 OPTIMIZES_S = 2
 """Longer than the kernel takes until it has put jumps where it can."""
@@ -92,13 +94,27 @@ def test_none_is_a_jump_and_none_is_left_where_it_was(roaming: RunningAgent) -> 
     assert {each.split("/")[0] for each in events()} == {f"krie_{roaming.process.pid}"}
 
 
-def test_they_roam_while_the_switch_lies(roaming: RunningAgent, test_module: TestModule) -> None:
+@pytest.mark.parametrize("ftrace", [pytest.param(False, marks=pytest.mark.long), True])
+def test_they_roam_while_the_switch_lies(roaming: RunningAgent, test_module: TestModule, *, ftrace: bool) -> None:
     before, places = told(roaming), events()
-    with forged(test_module):
+    with forged(test_module, ftrace=ftrace):
         roaming.wait("krie.guarded", is_forged, before + 1)
         use()
         wait_for(lambda: moved(places))
         use()
+    healthy()
+
+
+def test_they_stay_while_a_static_key_lies(roaming: RunningAgent, test_module: TestModule) -> None:
+    """Nothing puts it right."""
+    before = told(roaming)
+    with test_module.effect("write", key_of("sched_process_exec"), "00000000"):
+        roaming.wait("krie.guarded", is_forged, before + 1)
+        places, said = events(), roaming.stderr.count(STAYS)
+        wait_for(lambda: roaming.stderr.count(STAYS) > said)
+        use()
+        assert events() <= places
+    wait_for(lambda: moved(places))
     healthy()
 
 
