@@ -21,26 +21,11 @@ struct krie_alike {
 };
 BPF_TABLE("lru_hash", struct krie_alike, u64, krie_alikes, 16384);
 
-/* What the thread that decided last on this CPU about a kind was about to do. Whoever finds another thread here knows
- * nothing of its own attempt. */
-struct krie_attempt {
-	u64 thread;
-	u64 digest;
-	u64 decided;
-};
-BPF_PERCPU_ARRAY(krie_attempts, struct krie_attempt, KRIE_SLOTS);
-
 static __always_inline struct krie_limits *krie_limits_now(void)
 {
 	u32 zero = 0;
 
 	return krie_limits.lookup(&zero);
-}
-
-static __always_inline u64 krie_thread(void)
-{
-	return KRIE_LOAD(task_struct, krie_current_btf(), start_boottime) << 22 ^
-	       KRIE_LOAD(task_struct, krie_current_btf(), pid);
 }
 
 static __always_inline u64 krie_mixed(u64 digest, u64 word, u64 seed)
@@ -49,11 +34,10 @@ static __always_inline u64 krie_mixed(u64 digest, u64 word, u64 seed)
 	return digest ^ digest >> 32;
 }
 
-/* Remember what the current thread is about to do: all inline fields, who it is, and what was decided. `size`: a
+/* A number for what the current thread is about to do: all inline fields, who it is, and what was decided. `size`: a
  * multiple of 8, constant. */
-static __always_inline void krie_attempts_to(u32 slot, const void *known, const u32 size, u64 decided)
+static __always_inline u64 krie_digest(const void *known, const u32 size, u64 decided)
 {
-	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
 	struct krie_limits *limits = krie_limits_now();
 	struct task_struct *task = krie_current_btf();
 	const struct cred *cred = KRIE_LOAD(task_struct, task, cred);
@@ -61,8 +45,8 @@ static __always_inline void krie_attempts_to(u32 slot, const void *known, const 
 	struct krie_image *noted;
 	u32 lost;
 
-	if (!attempt || !limits)
-		return;
+	if (!limits)
+		return 0;
 	bpf_probe_read_kernel(comm, sizeof(comm), KRIE_ADDRESS(task_struct, krie_current(), comm));
 	noted = krie_current_image(&lost);
 	digest = krie_mixed(limits->seed, krie_current_start_time(), limits->seed);
@@ -78,9 +62,7 @@ static __always_inline void krie_attempts_to(u32 slot, const void *known, const 
 #pragma unroll
 	for (u32 i = 0; i < size / 8; i++)
 		digest = krie_mixed(digest, ((const u64 *)known)[i], limits->seed);
-	attempt->digest = digest;
-	attempt->decided = krie_truth(decided);
-	attempt->thread = krie_thread();
+	return digest;
 }
 
 /* The number of the outermost PID namespace below the first one in which the current process lives; 0 where it lives in
@@ -144,36 +126,6 @@ static __always_inline u64 krie_unread_bytes(void)
 	return (u64)krie_ring.ringbuf_reserve(BPF_RB_AVAIL_DATA);
 }
 
-/* Whether the agent would judge the attempt that was remembered last, and nothing of it can be sent: there is no room
- * in the ring, or it is beyond both budgets, and unlike recent ones. Whoever floods a kind, or the ring as many users,
- * could else do one more thing of it unseen. */
-static __always_inline bool krie_goes_unjudged(u32 slot)
-{
-	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
-	u32 *importance = krie_importance.lookup(&slot);
-	struct krie_limits *limits = krie_limits_now();
-	struct krie_spender spender = { .what = slot * 2 };
-	struct krie_alike alike = { .slot = slot };
-	u64 now = bpf_ktime_get_boot_ns(), *until;
-	struct krie_budget *budget;
-
-	if (!attempt || !importance || !limits || !(*importance & KRIE_UNJUDGED))
-		return false;
-	if (limits->full_bytes && krie_unread_bytes() >= limits->full_bytes)
-		return true;
-	spender.user = alike.user = krie_payer();
-	budget = krie_budgets.lookup(&spender);
-	if (!budget || budget->next <= now)
-		return false;
-	if (budget->other <= now && krie_unread_bytes() < limits->common_bytes)
-		return false;
-	if (*importance & KRIE_UNLIKE || attempt->thread != krie_thread())
-		return true;
-	alike.digest = attempt->digest;
-	until = krie_alikes.lookup(&alike);
-	return !until || *until <= now;
-}
-
 /* Whether a record of the process table's may be sent: in the common part of the ring. No budget holds one back, since
  * each costs whoever causes it a process. */
 static __always_inline bool krie_admit_background(u32 slot)
@@ -186,28 +138,26 @@ static __always_inline bool krie_admit_background(u32 slot)
 	return false;
 }
 
-/* Whether a record may be sent. */
-static __always_inline bool krie_admit(u32 slot)
+/* What becomes of a record. */
+#define KRIE_SENT 0
+#define KRIE_ALIKE 1 /* not sent, as an equal one was a moment before */
+#define KRIE_HELD 2 /* nor that */
+
+/* Of an attempt with this digest, 0 where none is known, and whether anything was decided about it. */
+static __always_inline u32 krie_admit(u32 slot, u64 digest, u64 decided)
 {
 	struct krie_count *count = krie_counts.lookup(&slot);
-	struct krie_attempt *attempt = krie_attempts.lookup(&slot);
 	u32 *importance = krie_importance.lookup(&slot);
 	struct krie_limits *limits = krie_limits_now();
-	struct krie_spender spender = { .what = slot * 2 };
+	struct krie_spender spender = { .what = slot * 2 + decided };
 	struct krie_alike alike = { .slot = slot };
 	struct krie_budget *budget;
 	u64 now = bpf_ktime_get_boot_ns();
-	u64 until = now, *before, matters;
+	u64 until = now, *before;
 
-	if (!limits || !limits->interval || !attempt || !importance || !count)
-		return true;
-	matters = *importance & KRIE_MATTERS;
-	if (attempt->thread == krie_thread()) {
-		alike.digest = *importance & KRIE_UNLIKE ? 0 : attempt->digest;
-		matters |= attempt->decided;
-		spender.what += attempt->decided;
-		attempt->thread = 0;
-	}
+	if (!limits || !limits->interval || !importance || !count)
+		return KRIE_SENT;
+	alike.digest = *importance & KRIE_UNLIKE ? 0 : digest;
 	spender.user = krie_payer();
 	budget = krie_budgets.lookup(&spender);
 	if (!budget) {
@@ -216,13 +166,13 @@ static __always_inline bool krie_admit(u32 slot)
 		krie_budgets.update(&spender, &none);
 		budget = krie_budgets.lookup(&spender);
 		if (!budget)
-			return true;
+			return KRIE_SENT;
 	}
 	if (krie_afford(&budget->next, now, limits->interval, limits->burst)) {
-		if (matters || krie_unread_bytes() < limits->common_bytes)
-			return true;
+		if (*importance & KRIE_MATTERS || decided || krie_unread_bytes() < limits->common_bytes)
+			return KRIE_SENT;
 		krie_lost(slot);
-		return false;
+		return KRIE_HELD;
 	}
 	alike.user = spender.user;
 	if (alike.digest) {
@@ -231,7 +181,7 @@ static __always_inline bool krie_admit(u32 slot)
 			__sync_fetch_and_add(&count->attempts, 1);
 			__sync_fetch_and_add(&count->alike, 1);
 			budget->held += 1;
-			return false;
+			return KRIE_ALIKE;
 		}
 	}
 	if (krie_afford(&budget->other, now, limits->other_interval, limits->other_burst) &&
@@ -239,10 +189,10 @@ static __always_inline bool krie_admit(u32 slot)
 		until = now + limits->repeat;
 		if (alike.digest)
 			krie_alikes.update(&alike, &until);
-		return true;
+		return KRIE_SENT;
 	}
 	__sync_fetch_and_add(&count->attempts, 1);
 	__sync_fetch_and_add(&count->over, 1);
 	budget->held += 1;
-	return false;
+	return KRIE_HELD;
 }

@@ -10,7 +10,7 @@
  *             if (!krie_enter())
  *                     return 0;
  *             ...filter here: context is only collected for records that are sent...
- *             struct my_plugin_open *record = krie_reserve_my_plugin_open();
+ *             struct my_plugin_open *record = krie_reserve_my_plugin_open(NULL, 0);
  *             if (!record)
  *                     return 0;
  *             record->inode = ...
@@ -18,7 +18,8 @@
  *             return 0;
  *     }
  *
- * krie_reserve_<event>() and krie_submit_<event>() are generated.
+ * krie_reserve_<event>() and krie_submit_<event>() are generated. A program that decides gives the first one what it
+ * decided and what it can do: see verdict.bpf.c.
  */
 
 /* A map that programs only read: no program writes it, whoever loaded it and however it came by a descriptor. */

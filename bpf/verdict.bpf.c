@@ -5,15 +5,18 @@
  *
  *     struct my_plugin_open_inline known = { .operation = ... };     (all fields that the event class marks `Inline`)
  *     struct krie_answer answer = krie_decide_my_plugin_open(&known, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
- *     int error = krie_error(&answer);        (leave this out where the program cannot refuse)
- *     ...reserve the record, and if there is one...
+ *     struct my_plugin_open *record = krie_reserve_my_plugin_open(&answer, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
+ *     if (!record)
+ *             return krie_error(&answer);
+ *     int error = krie_error(&answer);        (0 where the program cannot refuse)
  *     krie_put_my_plugin_open(record, &known);
  *     krie_stamp(&record->header, &answer);
  *     ...submit...
  *     return error;
  *
- * The refusal does not depend on the record: a full ring buffer lets nobody through. A program that can do less says
- * so: KRIE_CAN_KILL only, and no krie_error().
+ * The record comes before the error: where there is none, what only the agent could judge is refused, so that a full
+ * ring buffer lets nobody through. It is looked at at once, since kernels before 5.18 do not know, when it is looked at
+ * again, what became of it. A program that can do less says so: KRIE_CAN_KILL only, and no krie_error().
  */
 
 #define KRIE_EPERM 1
@@ -38,14 +41,15 @@ KRIE_STATE("hash", struct krie_file, u32, krie_protected, 1024);
 /* Which sensors are in enforce mode, by KRIE_SENSOR_<NAME>. */
 KRIE_STATE("array", u32, u32, krie_enforcing, KRIE_SENSORS);
 
-/* What came of a decision. */
+/* What came of a decision. Small, since several programs' stacks are full. */
 struct krie_answer {
-	u32 done;
+	u64 digest; /* of the attempt: krie_digest() */
 	u32 rule;
 	u32 error;
 	u32 generation;
-	u32 failure; /* why the signal was not taken */
-	u16 by; /* KRIE_BY_... */
+	u16 failure; /* why the signal was not taken */
+	u8 done;
+	u8 by; /* KRIE_BY_... */
 };
 
 static __always_inline struct krie_busy *krie_busy_now(void)
@@ -189,9 +193,14 @@ static __always_inline bool krie_is_spared(u32 tgid, const bool kernel_too)
 	       (!(kernel_too && !krie_has_memory()) && krie_is_protected());
 }
 
-/* Of an attempt that the agent would have to judge, and cannot be told of. */
-static __always_inline void krie_refuse_unjudged(struct krie_answer *answer)
+/* An attempt that the agent cannot be told of, if it would have to judge it. Whoever floods a kind, or the ring as many
+ * users, could else do one more thing of it unseen. */
+static __always_inline void krie_refuse_unjudged(u32 slot, struct krie_answer *answer)
 {
+	u32 *importance = krie_importance.lookup(&slot);
+
+	if (answer->by || !importance || !(*importance & KRIE_UNJUDGED))
+		return;
 	if (krie_is_spared(KRIE_LOAD(task_struct, krie_current_btf(), tgid), false))
 		return;
 	answer->by = KRIE_BY_BUDGET;

@@ -28,8 +28,6 @@ COMMON = 0.75
 LEAST_BURST, LEAST_PER_S = 16, 10
 """On each CPU, unless even a whole budget is less: so many records at once, and so many a second."""
 _SECOND_NS = 1_000_000_000
-_HEAD_BYTES = 8
-"""The ring puts so many before each record, and rounds up to as many."""
 _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
 )
@@ -102,12 +100,9 @@ class Budgets:
         burst = part(burst, self._cpus, LEAST_BURST)
         interval = _SECOND_NS // part(per_s, self._cpus, LEAST_PER_S)
         common = int(self._ring_bytes * COMMON)
-        largest = max(self._types[kind].layout.size for kind in self._kinds) + 2 * _HEAD_BYTES
-        # Each CPU may be about to reserve one.
-        full = max(common, self._ring_bytes - (self._cpus + 1) * largest)
         seed = secrets.randbits(64) | 1
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
-        self._limits.set(ONLY, Limits(seed, common, full, *own, *other, _SECOND_NS).encode())
+        self._limits.set(ONLY, Limits(seed, common, *own, *other, _SECOND_NS).encode())
 
     def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
         """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all

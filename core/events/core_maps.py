@@ -69,7 +69,6 @@ class Limits(Shared):
     C_NAME: ClassVar[str] = "krie_limits"
     seed: Annotated[U64, Doc("odd, and nobody's but the agent's: or one attempt could be made to look like another")]
     common_bytes: Annotated[U64, Doc("of the ring: the rest is for what matters and is within its budget")]
-    full_bytes: Annotated[U64, Doc("of the ring: where so many are unread, a record may find no room")]
     interval: Annotated[U64, Doc("ns between records of one kind by one user")]
     burst: Annotated[U64, Doc("ns of these that may come at once")]
     other_interval: Annotated[U64, Doc("the same, beyond that, of attempts that are unlike recent ones")]
@@ -183,6 +182,7 @@ class By(IntEnum):
     TABLE = 3
     PROGRAM = 4
     BUDGET = 5
+    """In no record, since what it refuses has none."""
 
 
 class Context(IntFlag):

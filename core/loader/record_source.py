@@ -28,25 +28,37 @@ def record_functions(slot: int, record: RecordSource, *, trial: bool) -> str:
     return "".join(parts)
 
 
+# Whether there is one is asked once: what has none is held back or refused, whatever happens on this CPU meanwhile.
+# That it is there is looked at once, too: kernels before 5.18 do not know it when it is looked at again.
+_PLACE = """	u64 digest = answer ? answer->digest : 0, decided = answer ? krie_truth(answer->by) : 0;
+	u32 held = krie_admit({slot}, digest, decided);
+
+	if (!held) {{
+		record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
+		if (record)
+			return krie_begin_{name}(record);
+		krie_lost({slot});
+	}}
+	if (can & KRIE_CAN_REFUSE && held != KRIE_ALIKE)
+		krie_refuse_unjudged({slot}, answer);"""
+_BACKGROUND_PLACE = """	if (!krie_admit_background({slot}))
+		return NULL;
+	krie_will_not_wake();
+	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
+	if (record)
+		return krie_begin_{name}(record);
+	krie_lost({slot});"""
+
+
 def _record(slot: int, record: RecordSource) -> str:
     name = record.c_name
-    fill = "krie_fill_process" if record.background else "krie_fill_header"
-    wake = "krie_wake_at_times(record->header.seq)" if record.background else "krie_wake()"
-    admit = "krie_admit_background" if record.background else "krie_admit"
-    before = f"	if (!{admit}({slot}))\n		return NULL;\n"
-    before += "	krie_will_not_wake();\n" if record.background else ""
+    fill, wake, given, place = "krie_fill_header", "krie_wake()", "struct krie_answer *answer, const u32 can", _PLACE
+    if record.background:
+        fill, wake, given = "krie_fill_process", "krie_wake_at_times(record->header.seq)", "void"
+        place = _BACKGROUND_PLACE
     return f"""
-static __always_inline struct {name} *krie_reserve_{name}(void)
+static __always_inline struct {name} *krie_begin_{name}(struct {name} *record)
 {{
-	struct {name} *record;
-
-	if (krie_own_child())
-		return NULL;
-{before}	record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
-	if (!record) {{
-		krie_lost({slot});
-		return NULL;
-	}}
 	__builtin_memset(record, 0, sizeof(*record));
 	{fill}(&record->header);
 	krie_fill_image(&record->header);
@@ -55,6 +67,15 @@ static __always_inline struct {name} *krie_reserve_{name}(void)
 	record->header.size = sizeof(*record);
 	record->header.seq = krie_number({slot});
 	return record;
+}}
+static __always_inline struct {name} *krie_reserve_{name}({given})
+{{
+	struct {name} *record;
+
+	if (krie_own_child())
+		return NULL;
+{place.format(slot=slot, name=name)}
+	return NULL;
 }}
 static __always_inline void krie_submit_{name}(struct {name} *record)
 {{
@@ -109,9 +130,8 @@ static __always_inline struct krie_answer krie_decide_{name}(struct {name}_inlin
 		krie_act(table, krie_row_{name}(table, known, &actor), can, &answer);
 	}}
 	krie_forget(&answer, sizeof(answer));
-	krie_attempts_to({slot}, known, sizeof(*known), (u64)answer.by << 32 | answer.rule);
-	if (can & KRIE_CAN_REFUSE && !answer.by && krie_goes_unjudged({slot}))
-		krie_refuse_unjudged(&answer);
+	answer.digest = krie_digest(known, sizeof(*known), (u64)answer.by << 32 | answer.rule);
+	krie_forget(&answer.digest, sizeof(answer.digest));
 	return answer;
 }}
 static __always_inline void krie_put_{name}(struct {name} *record, struct {name}_inline *known)

@@ -30,10 +30,10 @@ static __always_inline int cfi_without_right(u8 act, struct inode *inode, struct
 
 	krie_forget(&known, sizeof(known));
 	answer = krie_decide_cfi_act(&known, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
-	error = krie_error(&answer);
-	record = krie_reserve_cfi_act();
+	record = krie_reserve_cfi_act(&answer, KRIE_CAN_REFUSE | KRIE_CAN_KILL);
 	if (!record)
-		return error;
+		return krie_error(&answer);
+	error = krie_error(&answer);
 	krie_stamp(&record->header, &answer);
 	krie_put_cfi_act(record, &known);
 	record->ino = KRIE_READ(inode, inode, i_ino);

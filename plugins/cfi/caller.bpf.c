@@ -168,7 +168,7 @@ int cfi_failed(struct pt_regs *ctx)
 	answer = krie_decide_cfi_caller(&known, KRIE_CAN_KILL);
 	if (cfi_was_told(number))
 		return 0;
-	record = krie_reserve_cfi_caller();
+	record = krie_reserve_cfi_caller(&answer, KRIE_CAN_KILL);
 	if (!record)
 		return 0;
 	krie_stamp(&record->header, &answer);

@@ -45,9 +45,9 @@ static __always_inline int runtime_integrity_bpf_load(bool trusted, const u32 ca
 		known.helpers_known = loading->known;
 	}
 	answer = krie_decide_runtime_integrity_bpf(&known, can);
+	record = krie_reserve_runtime_integrity_bpf(&answer, can);
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_bpf();
 	if (!record)
 		goto out;
 	loading =
@@ -83,11 +83,11 @@ static __always_inline int runtime_integrity_bpf_other(u32 command, struct runti
 	int error = 0;
 
 	answer = krie_decide_runtime_integrity_bpf(known, can);
+	record = krie_reserve_runtime_integrity_bpf(&answer, can);
+	if (!record)
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_bpf();
-	if (!record)
-		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_bpf(record, known);
 	record->from_kernel = trusted ? runtime_integrity_from_kernel(command) : 0;

@@ -87,11 +87,11 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	now->told = acting; /* and everything is told once */
 	runtime_integrity_note(krie_current(), now);
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
+	record = krie_reserve_runtime_integrity_cred_tamper(&answer, can);
+	if (!record)
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_cred_tamper();
-	if (!record)
-		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_cred_tamper(record, &known);
 	record->cred = now->cred;

@@ -61,14 +61,13 @@ static __always_inline int runtime_integrity_load(u8 step, struct file *file, vo
 	if (linked)
 		known.taints = KRIE_READ(module, linked, taints);
 #endif
-	if (can) {
+	if (can)
 		answer = krie_decide_runtime_integrity_module_load(&known, can);
-		if (can & KRIE_CAN_REFUSE)
-			error = krie_error(&answer);
-	}
-	record = krie_reserve_runtime_integrity_module_load();
+	record = krie_reserve_runtime_integrity_module_load(&answer, can);
 	if (!record)
-		return error;
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
+	if (can & KRIE_CAN_REFUSE)
+		error = krie_error(&answer);
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_module_load(record, &known);
 	if (file) {

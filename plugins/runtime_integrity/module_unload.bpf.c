@@ -34,14 +34,13 @@ static __always_inline int runtime_integrity_unload(struct krie_syscall *call, v
 		known.failed_load = !runtime_integrity_is_unload(call);
 	}
 #endif
-	if (can) {
+	if (can)
 		answer = krie_decide_runtime_integrity_module_unload(&known, can);
-		if (can & KRIE_CAN_REFUSE)
-			error = krie_error(&answer);
-	}
-	record = krie_reserve_runtime_integrity_module_unload();
+	record = krie_reserve_runtime_integrity_module_unload(&answer, can);
 	if (!record)
-		return error;
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
+	if (can & KRIE_CAN_REFUSE)
+		error = krie_error(&answer);
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_module_unload(record, &known);
 	krie_submit_runtime_integrity_module_unload(record);

@@ -75,7 +75,7 @@ static __always_inline void runtime_integrity_tell_word(u32 which, const u8 trig
 	differs = runtime_integrity_word_differs(expected, value);
 	if (!runtime_integrity_word_is_new(told, value, differs))
 		return; /* another CPU told it, or it is over */
-	record = krie_reserve_runtime_integrity_parameter_look();
+	record = krie_reserve_runtime_integrity_parameter_look(&answer, 0);
 	if (!record)
 		return;
 	krie_stamp(&record->header, &answer);

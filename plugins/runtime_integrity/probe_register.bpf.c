@@ -28,7 +28,7 @@ static __always_inline u64 runtime_integrity_second(void *ctx)
 /* The records of one operation have most in common; NULL where none is to be sent. */
 static __always_inline struct runtime_integrity_probe_register *runtime_integrity_probe(u8 mechanism, u8 operation)
 {
-	struct runtime_integrity_probe_register *record = krie_reserve_runtime_integrity_probe_register();
+	struct runtime_integrity_probe_register *record = krie_reserve_runtime_integrity_probe_register(NULL, 0);
 
 	if (!record)
 		return NULL;

@@ -68,11 +68,11 @@ static __always_inline int runtime_integrity_ptrace_event(struct task_struct *ta
 	int error = 0;
 
 	answer = krie_decide_runtime_integrity_ptrace(&known, can);
+	record = krie_reserve_runtime_integrity_ptrace(&answer, can);
+	if (!record)
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_ptrace();
-	if (!record)
-		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_ptrace(record, &known);
 	record->request = request;

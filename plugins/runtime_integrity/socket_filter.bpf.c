@@ -43,11 +43,11 @@ static __always_inline int runtime_integrity_filter(struct socket *socket, u32 o
 	int error = 0;
 
 	answer = krie_decide_runtime_integrity_socket_filter(&known, can);
+	record = krie_reserve_runtime_integrity_socket_filter(&answer, can);
+	if (!record)
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_socket_filter();
-	if (!record)
-		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_socket_filter(record, &known);
 	if (value &&

@@ -134,6 +134,16 @@ static __always_inline void runtime_integrity_let_through(const char *name, u64 
 		runtime_integrity_blind_until(bpf_ktime_get_boot_ns() + RUNTIME_INTEGRITY_SWITCH_NS);
 }
 
+static __always_inline int runtime_integrity_allow(struct krie_answer *answer,
+						   struct runtime_integrity_sysctl_write_inline *known)
+{
+	int allow = krie_cgroup_answer(answer);
+
+	if (allow == KRIE_CGROUP_ALLOW)
+		runtime_integrity_let_through(known->name, known->change);
+	return allow;
+}
+
 int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 {
 	struct runtime_integrity_sysctl_write_inline known = {};
@@ -176,12 +186,10 @@ int runtime_integrity_sysctl(struct bpf_sysctl *ctx)
 	/* Threads of the kernel's own write here only for others, such as who made a sysctl the file behind a disk of
 	 * LIO's. */
 	answer = krie_decide_runtime_integrity_sysctl_write(&known, KRIE_CAN_REFUSE | KRIE_CAN_REFUSE_KERNEL);
-	allow = krie_cgroup_answer(&answer);
-	if (allow == KRIE_CGROUP_ALLOW)
-		runtime_integrity_let_through(known.name, known.change);
-	record = krie_reserve_runtime_integrity_sysctl_write();
+	record = krie_reserve_runtime_integrity_sysctl_write(&answer, KRIE_CAN_REFUSE | KRIE_CAN_REFUSE_KERNEL);
 	if (!record)
-		return allow;
+		return runtime_integrity_allow(&answer, &known);
+	allow = runtime_integrity_allow(&answer, &known);
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_sysctl_write(record, &known);
 	record->old_truncated = old_truncated;

@@ -111,11 +111,11 @@ static __always_inline int runtime_integrity_helper(struct linux_binprm *program
 		known.other_variables = words->other_variables;
 	}
 	answer = krie_decide_runtime_integrity_usermode_helper(&known, can);
+	record = krie_reserve_runtime_integrity_usermode_helper(&answer, can);
+	if (!record)
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_runtime_integrity_usermode_helper();
-	if (!record)
-		return error;
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_usermode_helper(record, &known);
 	if (words) {

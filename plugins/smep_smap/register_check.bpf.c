@@ -248,7 +248,7 @@ int smep_smap_failed(struct pt_regs *ctx)
 		count->repeated += 1;
 		return 0;
 	}
-	record = krie_reserve_smep_smap_register_check();
+	record = krie_reserve_smep_smap_register_check(&answer, KRIE_CAN_KILL);
 	if (!record)
 		return 0;
 	krie_stamp(&record->header, &answer);

@@ -194,7 +194,7 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 	krie_forget(&found, sizeof(found));
 	if (can && !started)
 		answer = krie_decide_syscall_table_hook(&known, can);
-	record = krie_reserve_syscall_table_hook();
+	record = krie_reserve_syscall_table_hook(&answer, can);
 	if (!record)
 		return;
 	krie_stamp(&record->header, &answer);

@@ -47,7 +47,7 @@ int syscall_table_entered(struct pt_regs *ctx)
 	known.abi = handler->abi;
 	known.target = syscall_table_target(kernel, address);
 	answer = krie_decide_syscall_table_wrapped(&known, KRIE_CAN_KILL);
-	record = krie_reserve_syscall_table_wrapped();
+	record = krie_reserve_syscall_table_wrapped(&answer, KRIE_CAN_KILL);
 	if (!record)
 		return 0;
 	krie_stamp(&record->header, &answer);

@@ -88,7 +88,7 @@ int example_hijacked(struct pt_regs *ctx)
     if (KRIE_READ(cred, cred, euid.val) != 65534)
         return 0;
     answer = krie_kill(KRIE_SENSOR_EXAMPLE);
-    record = krie_reserve_example_seen();
+    record = krie_reserve_example_seen(&answer, KRIE_CAN_KILL);
     if (!record)
         return 0;
     record->count = 1;

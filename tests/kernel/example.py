@@ -42,7 +42,7 @@ _SEEN = """
 
     if (!krie_enter())
         return 0;
-    record = krie_reserve_example_seen();
+    record = krie_reserve_example_seen(NULL, 0);
     if (!record)
         return 0;
     record->count = {value};

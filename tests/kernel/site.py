@@ -33,7 +33,7 @@ int example_prctl(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     known.number = call.second;
     answer = krie_decide_example_seen(&known, KRIE_CAN_KILL);
-    record = krie_reserve_example_seen();
+    record = krie_reserve_example_seen(&answer, KRIE_CAN_KILL);
     if (!record)
         return 0;
     krie_stamp(&record->header, &answer);

@@ -23,10 +23,10 @@ int example_sysctl(struct bpf_sysctl *ctx)
     if (!krie_enter() || !ctx->write)
         return KRIE_CGROUP_ALLOW;
     answer = krie_decide_example_seen(&known, KRIE_CAN_REFUSE);
-    allow = krie_cgroup_answer(&answer);
-    record = krie_reserve_example_seen();
+    record = krie_reserve_example_seen(&answer, KRIE_CAN_REFUSE);
     if (!record)
-        return allow;
+        return krie_cgroup_answer(&answer);
+    allow = krie_cgroup_answer(&answer);
     krie_stamp(&record->header, &answer);
     krie_submit_example_seen(record);
     return allow;

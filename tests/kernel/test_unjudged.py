@@ -18,9 +18,24 @@ pytestmark = [pytest.mark.once, pytest.mark.needs("cgroup_sysctl")]
 SYSCTL = "/proc/sys/kernel/printk_ratelimit_burst"
 FIRST = 4_242_000
 """Only numbers from here on are looked at, which nobody else writes."""
+BETWEEN = FIRST + 900_000
+"""From here on the budget is spent between decision and record, as by whoever interrupts the program."""
 BURST, COUNT = 5, 400
 FIELDS = """number: Annotated[S64, Inline(), Doc("the number written")]"""
 PROGRAM = f"""
+static __always_inline void example_spend(void)
+{{
+    u64 later = bpf_ktime_get_boot_ns() + 60000000000ULL;
+    struct krie_budget spent = {{ .next = later, .other = later }};
+    struct krie_spender spender = {{ .user = krie_payer() }};
+
+#pragma clang loop unroll(disable)
+    for (u32 what = 0; what < 2 * KRIE_SLOTS; what++) {{
+        spender.what = what;
+        krie_budgets.update(&spender, &spent);
+    }}
+}}
+
 int example_sysctl(struct bpf_sysctl *ctx)
 {{
     struct example_seen_inline known = {{}};
@@ -38,10 +53,12 @@ int example_sysctl(struct bpf_sysctl *ctx)
         return KRIE_CGROUP_ALLOW;
     known.number = number;
     answer = krie_decide_example_seen(&known, KRIE_CAN_REFUSE);
-    allow = krie_cgroup_answer(&answer);
-    record = krie_reserve_example_seen();
+    if (number >= {BETWEEN})
+        example_spend();
+    record = krie_reserve_example_seen(&answer, KRIE_CAN_REFUSE);
     if (!record)
-        return allow;
+        return krie_cgroup_answer(&answer);
+    allow = krie_cgroup_answer(&answer);
     krie_stamp(&record->header, &answer);
     krie_put_example_seen(record, &known);
     krie_submit_example_seen(record);
@@ -136,6 +153,15 @@ def test_where_the_ring_is_full_it_is_refused(site: Site, victims: Victims, feat
         assert went == told
         assert COUNT < len(went) < 30 * COUNT
         assert {*errors} == {0, 11 if features.set_retval else 1}
+
+
+def test_what_is_spent_between_decision_and_record_lets_nothing_through(
+    site: Site, victims: Victims, features: Features
+) -> None:
+    with site.agent("override", "between") as agent:
+        errors, told = written(site, victims, agent, BETWEEN, BURST)
+        assert errors == [11 if features.set_retval else 1] * BURST
+        assert told == []
 
 
 def test_where_the_agent_only_logs_all_goes_on(site: Site, victims: Victims) -> None:

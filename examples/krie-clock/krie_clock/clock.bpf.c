@@ -19,11 +19,11 @@ static __always_inline int clock_settime_event(s64 seconds, u32 what, const u32 
 	int error = 0;
 
 	answer = krie_decide_clock_settime(&known, can);
+	record = krie_reserve_clock_settime(&answer, can);
+	if (!record) /* a full ring buffer lets nobody through */
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	record = krie_reserve_clock_settime();
-	if (!record)
-		return error; /* a full ring buffer lets nobody through */
 	krie_stamp(&record->header, &answer);
 	krie_put_clock_settime(record, &known);
 	record->seconds = seconds;

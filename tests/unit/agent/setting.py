@@ -135,7 +135,7 @@ class Setting:
             **{name: cast("FakeMap", each) for name, each in self.kernel.maps.items()},
             krie_counts=self.counts,
             krie_ring=FakeMap("krie_ring"),
-            krie_limits=FakeMap("krie_limits", value_bytes=64),
+            krie_limits=FakeMap("krie_limits", value_bytes=56),
             krie_importance=FakeMap("krie_importance", value_bytes=4),
             krie_budgets=FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
         )
