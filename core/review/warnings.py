@@ -22,9 +22,9 @@ from ..tier.never import never_fires
 _RUNS_ANYTHING = re.compile(
     r"(ba|da|z|k|mk|c|tc|fi)?sh|ash|rbash|busybox|toybox|env|xargs|setarch|nsenter|unshare|chroot|ld(-linux.*)?\.so.*"
     r"|(python|perl|ruby|lua|luajit|php|node|nodejs|tclsh|guile)[\d.]*|java|[gmn]?awk|gdb|gdbserver|lldb|strace|ltrace"
-    r"|perf|bpftrace|socat"
+    r"|perf|bpftrace|bpftool|socat"
 )
-_CHANGES_THE_KERNEL = re.compile(r"bpftool|kmod|insmod|modprobe|rmmod")
+_LOADS_MODULES = re.compile(r"kmod|insmod|modprobe|rmmod")
 
 
 def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mistake]:
@@ -50,14 +50,14 @@ def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mi
 def general_tools(executables: Mapping[str, str], protected: Iterable[str]) -> Iterator[Mistake]:
     """Entries of krie.toml that let whoever may execute a general tool do what its name permits.
 
-    bpftool and kmod count only where they are protected: a rule can look at what they do, protection cannot.
+    What loads modules counts only where it is protected: rules look at the module, protection looks at nothing.
     """
     for name, path in executables.items():
         if tool := _matching(path, _RUNS_ANYTHING):
             what = f"{tool} does what its arguments say, so rules that trust {name!r} trust everybody"
             yield Mistake(f"executables.{name}", "general_tool", "", what, "name a program that does one thing")
     for path in protected:
-        if tool := _matching(path, _RUNS_ANYTHING) or _matching(path, _CHANGES_THE_KERNEL):
+        if tool := _matching(path, _RUNS_ANYTHING) or _matching(path, _LOADS_MODULES):
             what = f"{tool} does what its arguments say: whoever executes {path} is never refused, poisoned or killed"
             yield Mistake("enforcement.protected", "general_tool", "", what, "protect a program that does one thing")
 

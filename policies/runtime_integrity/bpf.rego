@@ -3,7 +3,8 @@ package krie.runtime_integrity
 # METADATA
 # title: A BPF program is loaded by a program without a name
 # description: |
-#   The loader is not in data.executables. Name the tools that load BPF on this machine there.
+#   The loader is not in data.executables. Name the programs that load BPF on this machine there, but none that load
+#   what their caller says, such as bpftool and bpftrace: BPF002 and BPF007 refuse nothing to who has a name.
 # custom:
 #   id: BPF001
 #   severity: medium
@@ -30,7 +31,7 @@ rules contains {"id": "BPF001", "action": "log"} if {
 #   technique: T1014
 #   seen: |
 #     Loading the program fails with EPERM. Tools that use such helpers meet it where data.executables does not name
-#     them.
+#     them, and so does `bpftool feature probe`, which tries every helper.
 rules contains {"id": "BPF002", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.bpf"
 	input.event.command == "prog_load"

@@ -26,7 +26,7 @@ test_unnamed_inspector if bpf({"command": "prog_get_next_id"}, "") == set()
 
 test_unnamed_interferes if bpf({"helpers": ["send_signal"]}, "") == {"BPF001", "BPF002"}
 
-test_named_interferes if bpf({"helpers": ["override_return"]}, "bpftool") == {"BPF003"}
+test_named_interferes if bpf({"helpers": ["override_return"]}, "systemd") == {"BPF003"}
 
 test_helpers_of_another_command if bpf({"command": "map_create", "helpers": ["send_signal"]}, "") == set()
 
@@ -44,7 +44,7 @@ test_unreadable_attributes if {
 
 test_loaded_for_sysctls if bpf({"prog_type": "cgroup_sysctl"}, "") == {"BPF001", "BPF008"}
 
-test_loaded_for_sysctls_by_a_named_program if bpf({"prog_type": "cgroup_sysctl"}, "bpftool") == {"BPF008"}
+test_loaded_for_sysctls_by_a_named_program if bpf({"prog_type": "cgroup_sysctl"}, "systemd") == {"BPF008"}
 
 test_attached_to_sysctls if {
 	every command in ["prog_attach", "link_create"] {

@@ -18,6 +18,8 @@ class Workload:
     """That must be installed: `tools/setup kernels` does it."""
     may_log: str = ""
     """Rules of action `log` that may fire all the same, because they are meant to tell of this."""
+    would_refuse: str = ""
+    """Rules that refuse part of it where they are enforced: an attacker does the same, with the same tool."""
 
 
 # fmt: off
@@ -46,11 +48,11 @@ WORKLOADS = (
     # Tracers
     Workload("function-tracer", "cd /sys/kernel/tracing; echo vfs_open >set_ftrace_filter; echo function >current_tracer; ls /; echo nop >current_tracer; echo >set_ftrace_filter"),
     Workload("kprobe-events", "cd /sys/kernel/tracing; echo 'p:benign vfs_open' >kprobe_events; echo 1 >events/kprobes/enable; ls /; echo 0 >events/kprobes/enable; echo >kprobe_events"),
-    Workload("bpftrace-kprobe", "bpftrace -e 'kprobe:vfs_open { @[comm] = count(); } interval:s:2 { exit(); }'", "bpftrace"),
-    Workload("bpftrace-tracepoint", "bpftrace -e 'tracepoint:sched:sched_process_exec { @ = count(); } interval:s:2 { exit(); }'", "bpftrace"),
+    Workload("bpftrace-kprobe", "bpftrace -e 'kprobe:vfs_open { @[comm] = count(); } interval:s:2 { exit(); }'", "bpftrace", may_log="BPF001 PERF001"),
+    Workload("bpftrace-tracepoint", "bpftrace -e 'tracepoint:sched:sched_process_exec { @ = count(); } interval:s:2 { exit(); }'", "bpftrace", may_log="BPF001"),
     Workload("bcc-execsnoop", _HEADERS + "timeout -s INT 60 execsnoop-bpfcc; [ $? = 124 ]", "execsnoop-bpfcc", may_log="BPF001"),
-    Workload("bpftool", "bpftool prog list; bpftool map list; bpftool link list", "bpftool"),
-    Workload("bpftool-feature", "bpftool feature probe kernel >/dev/null", "bpftool", may_log="BPF003 BPF004"),  # calls every helper once
+    Workload("bpftool", "bpftool prog list; bpftool map list; bpftool link list", "bpftool", may_log="BPF001"),
+    Workload("bpftool-feature", "bpftool feature probe kernel >/dev/null", "bpftool", may_log="BPF001", would_refuse="BPF002 BPF007 BPF008"),  # calls every helper once
     Workload("perf-stat", "perf stat -e context-switches,page-faults ls / 2>&1", "perf"),
     Workload("perf-record", _NO_MODULE_FILES + "perf record -q -e cpu-clock -F 99 -a -g -o /tmp/benign.data -- sleep 0.5", "perf unshare"),
     Workload("perf-tracepoint", _NO_MODULE_FILES + "perf record -q -e sched:sched_switch -o /tmp/benign.data -- sleep 0.2", "perf unshare"),

@@ -1,17 +1,31 @@
 """Names for general tools are told: rules that trust them trust whoever executes them."""
 
+import re
+import tomllib
 from pathlib import Path
 
+import krie
 import pytest
 from click.testing import CliRunner
 from krie.cli.policy import policy
 from krie.errors import ExitCode
 from krie.review.warnings import general_tools
 
+SAMPLE = Path(krie.__file__).with_name("sample.toml")
+SUGGESTED = re.compile(r'# [\w-]+ = "/usr/s?bin/[\w-]+"')
+
 
 @pytest.mark.parametrize(
     "path",
-    ["/bin/sh", "/usr/bin/python3.11", "/usr/bin/gdb", "/lib64/ld-linux-x86-64.so.2", "/bin/busybox", "/bin/awk"],
+    [
+        "/bin/sh",
+        "/usr/bin/python3.11",
+        "/usr/bin/gdb",
+        "/lib64/ld-linux-x86-64.so.2",
+        "/bin/busybox",
+        "/bin/awk",
+        "/usr/sbin/bpftool",
+    ],
 )
 def test_a_named_or_protected_general_tool_is_told(path: str) -> None:
     told = list(general_tools({"mine": path}, [path]))
@@ -21,9 +35,18 @@ def test_a_named_or_protected_general_tool_is_told(path: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", ["/usr/sbin/bpftool", "/usr/bin/kmod"])
-def test_tools_whose_acts_rules_can_judge_are_told_where_they_are_protected(path: str) -> None:
+def test_what_loads_modules_is_told_where_it_is_protected() -> None:
+    path = "/usr/bin/kmod"
     assert [each.place for each in general_tools({"mine": path}, [path])] == ["enforcement.protected"]
+
+
+def test_no_shipped_name_is_one_also_not_those_that_are_suggested() -> None:
+    text = SAMPLE.read_text()
+    named = tomllib.loads(text)["executables"]
+    commented = "\n".join(line[2:] for line in text.splitlines() if SUGGESTED.fullmatch(line))
+    suggested = tomllib.loads(commented)
+    assert {"kmod", "tcpdump"} <= named.keys() | suggested.keys()
+    assert not list(general_tools({**named, **suggested}, []))
 
 
 def test_a_link_to_one_is_one(tmp_path: Path) -> None:
