@@ -14,6 +14,8 @@ for name in "opened", "removed", "renamed", "changed", "capable", "linked":
 for name in "gone", "tree", "mount", "root":
     os.mkdir(f"{folder}/{name}")
 called(165, b"tmpfs", text("mount"), b"tmpfs", 0, None)
+memory_file = os.memfd_create("krie")
+called(240, b"krie-there", os.O_CREAT, 0o600, None)
 child = os.fork()
 if child == 0:
     os.closerange(0, 3)  # or the test would wait for its end, too
@@ -59,6 +61,17 @@ def accepted():
     except BlockingIOError:
         return 11
 
+def raised():
+    '''Capabilities are given up and taken again, which is no matter of rights: using one is.'''
+    header, rights = struct.pack("=Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    called(125, header, rights)
+    lowered = bytes(4) + rights[4:12] + bytes(4) + rights[16:24]
+    return called(126, header, lowered) or called(126, header, rights) or operations["sethostname"]()
+
+def kexec_file():
+    error = called(320, opened, -1, ctypes.c_ulong(0), None, ctypes.c_ulong(0xffff))
+    return 13 if error == 38 and poisoned else error  # the kernel may have none
+
 def ring():
     if uring < 0:  # the kernel, or its administrator, has none: a new one would be refused by the kernel
         return 13 if poisoned else 0
@@ -75,6 +88,7 @@ operations = {
     "link": lambda: denied(lambda: os.link(f"{folder}/linked", f"{folder}/hard")),
     "mkdir": lambda: denied(lambda: os.mkdir(f"{folder}/made")),
     "rmdir": lambda: denied(lambda: os.rmdir(f"{folder}/gone")),
+    "mknod of a regular file": lambda: denied(lambda: os.mknod(f"{folder}/regular", 0o100600)),
     "mknod of a FIFO": lambda: denied(lambda: os.mkfifo(f"{folder}/fifo")),
     "mknod of a device": lambda: denied(lambda: os.mknod(f"{folder}/mem", 0o20600, os.makedev(1, 1))),
     "setxattr of a capability": lambda: denied(
@@ -123,6 +137,9 @@ operations = {
     "swapoff": lambda: called(168, b"/nowhere"),
     "reboot": lambda: called(169, 0xfee1dead, 672274793, 0, 0),
     "kexec_load": lambda: called(246, 0, 0, None, ctypes.c_ulong(0xffff)),
+    "kexec_file_load": kexec_file,
+    "capset": raised,
+    "exec of a memfd": lambda: called(322, memory_file, b"", None, None, 0x1000),
     "syslog": lambda: called(103, 5, None, 0),
     "finit_module": lambda: called(313, opened, b"", 0),
     "init_module": lambda: called(175, ctypes.c_void_p(None), ctypes.c_ulong(4096), b""),
@@ -134,6 +151,9 @@ operations = {
     "add_key": lambda: called(248, b"user", b"krie", b"x", ctypes.c_size_t(1), -4),
     "shmat": attached,
     "msgsnd": lambda: called(69, queue, struct.pack("=q8s", 1, b"x"), ctypes.c_size_t(1), 0),
+    "mq_open": lambda: called(240, b"krie-new", os.O_CREAT, 0o600, None),
+    "mq_open of what is there": lambda: called(240, b"krie-there", 0, 0, None),
+    "mq_unlink": lambda: called(241, b"krie-there"),
     "semop": lambda: called(65, semaphore, struct.pack("=Hhh", 0, 1, 0), ctypes.c_size_t(1)),
     "io_uring": ring,
     "fcntl": lambda: denied(lambda: fcntl.fcntl(opened, fcntl.F_SETSIG, 9)),
