@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 from krie.kernel.mounts import mounted
-from krie.testing.agent import RunningAgent
+from krie.testing.agent import Line, RunningAgent
 from krie.testing.patience import wait_for
 
 from .attempts import attempts
@@ -89,3 +90,36 @@ def test_a_freeze_is_told_when_it_ends_and_the_kernel_decides_meanwhile(
         assert gap["event"]["gap_s"] >= 4
         assert gap["event"]["tgid_before"] == guarding.process.pid
         attempts(guarding, "agent_frozen")
+
+
+def test_a_freeze_by_the_older_kind_of_cgroups_is_told(
+    guarding: RunningAgent, lacks: Callable[[str], NoReturn], tmp_path: Path
+) -> None:
+    """The guard does not know these; who moves the agent there is told."""
+    if subprocess.run(["mount", "-t", "cgroup", "-o", "freezer", "none", tmp_path], check=False).returncode:
+        lacks("cgroup_freezer: of the first version")
+    moves, gaps = len(guarding.lines("krie.guarded", is_move)), len(guarding.lines("krie.gap", is_freeze))
+    group, agent = tmp_path / "krie", f"{guarding.process.pid}\n"
+    group.mkdir()
+    (group / "cgroup.procs").write_text(agent)
+    time.sleep(2.5)  # the group that it comes to counts as its own until the next beat
+    RULED.write_text("1")
+    (group / "freezer.state").write_text("FROZEN")
+    try:
+        time.sleep(5)
+        assert lowered() == errno.EPERM
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        (tmp_path / "cgroup.procs").write_text(agent)
+        group.rmdir()
+        subprocess.run(["umount", tmp_path], check=True)
+    assert guarding.wait("krie.gap", is_freeze, count=gaps + 1)[-1]["event"]["gap_s"] >= 4
+    assert guarding.wait("krie.guarded", is_move, count=moves + 1)[-1]["event"]["stranger_tgid"] == os.getpid()
+
+
+def is_move(line: Line) -> bool:
+    return bool(line["event"]["attempt"] == "agent_moved")
+
+
+def is_freeze(line: Line) -> bool:
+    return bool(line["event"]["state"] == "frozen")
