@@ -16,7 +16,6 @@ from krie.tier.domain import Numbers
 from krie.tier.kernel_tables import KernelTables
 
 from . import own_bpf
-from .descriptors import descriptions
 
 pytestmark = [pytest.mark.long, pytest.mark.needs("raw_tracepoint")]
 SOURCES = [each for folder in ("bpf", "plugins") for each in (Path(__file__).parents[2] / folder).rglob("*.bpf.c")]
@@ -43,7 +42,8 @@ def declared() -> dict[str, str]:
 
 
 def told(descriptor: int) -> dict[str, str]:
-    return descriptions(os.getpid())[descriptor]
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def read_only(descriptor: int) -> bool:
