@@ -11,11 +11,12 @@ from .begins import SITE_BYTES, first_place, jumps_away, site_in
 from .derived import Derived, Missing
 from .events import ENTRY, HANDLER, IA32, IDT, NO_ABI, PIECE_BYTES, POINTER, TABLE, X32, X64
 from .kallsyms import Kallsyms
-from .numbers import numbers_by_handler
+from .numbers import handlers_by_number, numbers_by_handler
 from .patched import SYMBOLS as PATCHED_SYMBOLS
 from .patched import PatchedCode
 from .pieces import Piece, Site, cut
 from .pointers import MOST_BYTES
+from .slots import Slots, read_slots
 from .switch import Switch, read_switch
 
 _TABLES = {X64: "sys_call_table", IA32: "ia32_sys_call_table", X32: "x32_sys_call_table"}
@@ -48,8 +49,8 @@ class Derivation:
         self._symbols, self._memory = symbols, memory
         self._handlers = symbols.handlers()
         self._patched = PatchedCode(symbols, memory)
-        self._slots: dict[int, tuple[int, ...]] = {}
-        """Values of each table."""
+        self._slots: dict[int, Slots] = {}
+        """By ABI, of each table that could be read."""
         self._reached: dict[int, dict[int, int]] = {}
         """By ABI the handlers that are really reached, with their numbers."""
         self.made = Derived(
@@ -93,28 +94,13 @@ class Derivation:
         values = struct.unpack(
             f"={len(extent) // _SLOT}Q", self._memory.read(extent.start, len(extent) // _SLOT * _SLOT)
         )
-        while values and not values[-1]:  # up to where the next variable is aligned
-            values = values[:-1]
-        self._slots[abi] = values
+        slots = read_slots(extent.start, values, self._handlers, handlers_by_number(self._handlers, abi))
+        self._slots[abi] = slots
         reached = self._reached.setdefault(abi, {})
-        for number, value in enumerate(values):
-            if value in self._handlers:
-                reached.setdefault(value, number)
-        per_piece = PIECE_BYTES // _SLOT
-        for first in range(0, len(values), per_piece):
-            part = values[first : first + per_piece]
-            self.made.pieces.append(
-                Piece(
-                    TABLE,
-                    extent.start + _SLOT * first,
-                    struct.pack(f"={len(part)}Q", *part),
-                    abi=abi,
-                    number=first,
-                    wrong=tuple(word for word, value in enumerate(part) if value not in self._handlers),
-                    name=name,
-                    offset=_SLOT * first,
-                )
-            )
+        for number, handler in enumerate(slots.expected):
+            if handler in self._handlers:
+                reached.setdefault(handler, number)
+        self.made.pieces += slots.pieces(abi, name)
 
     def _switch(self, abi: int, name: str) -> None:
         extent = self._symbols.extent(name)
@@ -124,8 +110,9 @@ class Derivation:
         numbers = {**numbers_by_handler(self._handlers, abi), **by_table}
         missing = self._missing(abi, extent.start, switch, numbers)
         strange = switch.strange if missing else ()
-        if not strange:  # names alone do not tell which handlers there must be
-            self.made.missing += [each for each in missing if each.handler in by_table]
+        # Names alone do not tell which handlers there must be.
+        without_jump = [] if strange else [each for each in missing if each.handler in by_table]
+        self.made.missing += without_jump or self._without_slot(abi, switch)
         self.made.dispatchers.append(extent)
         reached = self._reached.setdefault(abi, {})
         for jump in switch.jumps:
@@ -170,6 +157,17 @@ class Derivation:
             Missing(abi, number, handler, function)
             for handler, number in numbers.items()
             if handler not in led_to and number not in served and not _does_nothing(self._handlers[handler])
+        ]
+
+    def _without_slot(self, abi: int, switch: Switch) -> list[Missing]:
+        """Handlers that the function leads to and no slot of the table: one of its slots leads to another handler."""
+        slots = self._slots.get(abi)
+        if slots is None or not slots.expected or any(slots.expected[each] for each in slots.unknown):  # told by a look
+            return []
+        return [
+            Missing(abi, -1, each, slots.start, TABLE)
+            for each in sorted({jump.target for jump in switch.jumps}.difference(slots.expected))
+            if not _does_nothing(self._handlers[each]) and not all(map(_is_body, self._handlers[each]))
         ]
 
     def _all_handlers(self) -> None:
@@ -280,6 +278,11 @@ def _best(names: Collection[str]) -> str:
 
 def _does_nothing(names: Collection[str]) -> bool:
     return any("ni_syscall" in each for each in names)
+
+
+def _is_body(name: str) -> bool:
+    """Whether this is what handlers call: a compiler may lead there at once."""
+    return name.startswith("__do_")
 
 
 def dispatch_jumps(pieces: Collection[Piece]) -> Iterator[tuple[Piece, Site]]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .events import DISPATCH
 from .pieces import Piece
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A handler that the table has and the function that dispatches does not: its jump was replaced, or removed."""
+    """A handler that either the table or the function that dispatches has, and the other one has not: its jump was
+    replaced, or removed; or its slot leads to another handler."""
 
     abi: int
     number: int
+    """-1: not known."""
     handler: int
-    function: int
-    """Where the function begins that lacks it."""
+    start: int
+    """Where the function, or the table, begins that lacks it."""
+    where: int = DISPATCH
+    """A key of `events.WHERE`."""
 
 
 @dataclass(slots=True)

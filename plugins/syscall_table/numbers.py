@@ -1,4 +1,5 @@
-"""Numbers of system calls by their handlers' names, for kernels that keep their table's address to themselves."""
+"""Numbers of system calls by their handlers' names: what their table is held against, and where its address is hidden
+also what stands for it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _OTHERWISE = {
     "sendfile64": "sendfile",
     "umount": "umount2",
 }
-"""Handlers whose names are not those of 64-bit callers' system calls."""
+"""Handlers whose names are not those of 64-bit callers' system calls. A handler of that name is of 32-bit callers."""
 _NOT_FOR_ALL = frozenset({"set_thread_area", "get_thread_area", "uselib"})
 """Handlers of numbers that 64-bit callers have, and that lead nowhere for them."""
 
@@ -36,10 +37,18 @@ def numbers_by_handler(handlers: Mapping[int, tuple[str, ...]], abi: int) -> dic
     for address, names in handlers.items():
         for name in names:
             match = re.match(_PREFIXES[abi] + r"(\w+)$", name)
-            if match is None:
+            if match is None or match[1] in _OTHERWISE.values():
                 continue
             call = _OTHERWISE.get(match[1], match[1])
             native = numbers_of(call).native
             if native and not call.isdigit() and call not in _NOT_FOR_ALL:
                 found.setdefault(address, native[0])
     return found
+
+
+def handlers_by_number(handlers: Mapping[int, tuple[str, ...]], abi: int) -> dict[int, int]:
+    """The other way round: only numbers whose handler is known for sure, since no other function claims them."""
+    found: dict[int, list[int]] = {}
+    for address, number in numbers_by_handler(handlers, abi).items():
+        found.setdefault(number, []).append(address)
+    return {number: addresses[0] for number, addresses in found.items() if len(addresses) == 1}

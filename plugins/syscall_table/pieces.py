@@ -38,9 +38,9 @@ class Piece:
     ftrace: int | None = None
     """Offset of the call that ftrace may make."""
     wrong: tuple[int, ...] = ()
-    """Words of 8 bytes that are not as they should be at start, so that what is expected there is not known."""
-    taken: tuple[range, ...] = ()
-    """Bytes of which that is so, where they are not whole words: a jump's."""
+    """Words of 8 bytes that are not as they should be at start."""
+    taken: tuple[range, ...] | None = None
+    """Bytes of which is not known either how they should be; None: that is all words that are wrong."""
     name: str = ""
     """The symbol that it is part of, and how far behind its begin."""
     offset: int = 0
@@ -86,7 +86,8 @@ def packed(pieces: Iterable[Piece]) -> Packed:
 
 def _packed_piece(piece: Piece, mask: int, sites: int) -> bytes:
     expected = bytearray(piece.expected.ljust(PIECE_BYTES, b"\0"))
-    for each in piece.taken or tuple(range(8 * word, 8 * word + 8) for word in piece.wrong):
+    words = tuple(range(8 * word, 8 * word + 8) for word in piece.wrong)
+    for each in words if piece.taken is None else piece.taken:
         expected[each.start : each.stop] = bytes(len(each))
     return Compared(
         piece.address,

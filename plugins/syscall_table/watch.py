@@ -111,9 +111,9 @@ class Watch:
         self._renew()  # so that names are there when something is found
         missing, self._missing = self._missing, []
         for each in missing:
-            yield _hook(
-                address=each.function, was=each.handler, number=each.number, where="dispatch", abi=ABIS[each.abi]
-            )
+            where, abi = WHERE[each.where], ABIS[each.abi]
+            target = "kernel" if where == "table" else "none"  # its slots lead to handlers
+            yield _hook(address=each.start, was=each.handler, number=each.number, where=where, abi=abi, target=target)
         yield from self._of_registers()
         yield self._activity(code)
 
@@ -195,7 +195,8 @@ class Watch:
         if event.where == "register":
             return NAMES.get(event.address, CR4)
         if piece is None:
-            return self._name(event.address)
+            table = (each.name for each in self.derived.pieces if event.where == "table" == WHERE[each.where])
+            return next(table, "") or self._name(event.address)
         if event.where in ("table", "pointer", "idt"):
             return f"{piece.name}+{event.address - piece.address + piece.offset:#x}"
         return f"{piece.name}+{piece.offset + first:#x}"

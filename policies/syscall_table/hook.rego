@@ -16,6 +16,11 @@ leads_elsewhere if {
 	input.event.target == "kernel"
 }
 
+leads_elsewhere if {
+	input.event.where == "table"
+	input.event.target == "none"
+}
+
 # METADATA
 # title: A system call leads out of the kernel's code
 # description: |
@@ -83,7 +88,7 @@ rules contains {"id": "SYSCALL003", "action": "log"} if {
 # title: A system call leads to another function of the kernel
 # description: |
 #   A slot of a table, or a jump of the function that dispatches, leads to the kernel's own code, but not where it led;
-#   or a pointer to one of the kernel's functions was changed (`pointer`), wherever it leads now.
+#   or a slot is empty; or a pointer to one of the kernel's functions was changed (`pointer`), wherever it leads now.
 # custom:
 #   id: SYSCALL004
 #   severity: high

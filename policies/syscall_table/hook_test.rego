@@ -61,6 +61,8 @@ test_code_that_the_kernel_lists if {
 
 test_another_function if fired({"target": "kernel"}) == {"SYSCALL004"}
 
+test_an_empty_slot if fired({"target": "none"}) == {"SYSCALL004"}
+
 test_a_pointer if fired({"where": "pointer"}) == {"SYSCALL004"}
 
 test_restored if {

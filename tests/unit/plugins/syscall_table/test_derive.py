@@ -2,11 +2,22 @@
 
 import struct
 
+import pytest
+from krie.plugins.syscall_table.derived import Missing
 from krie.plugins.syscall_table.events import ENTRY, HANDLER, IDT, POINTER, TABLE, X64
-from krie.plugins.syscall_table.pieces import packed
+from krie.plugins.syscall_table.pieces import Piece, packed
 from krie.plugins.syscall_table.switch import read_switch
 
-from .untouched import CALLS, MODULE, NOP, TEXT, Kernel, by_where
+from .untouched import CALLS, ENDBR, MODULE, NOP, TEXT, Kernel, by_where
+
+
+def slots_of(table: Piece) -> tuple[int, ...]:
+    """Where looks expect them to lead; 0: nobody knows."""
+    return struct.unpack_from(f"={len(table.expected) // 8}Q", packed([table]).pieces[0], 8)
+
+
+def rename(kernel: Kernel, call: str, other: str) -> None:
+    kernel.symbols[f"__x64_sys_{other}"] = kernel.symbols.pop(f"__x64_sys_{call}")
 
 
 def test_places_of_an_untouched_kernel(kernel: Kernel) -> None:
@@ -34,8 +45,82 @@ def test_a_slot_that_was_taken_before(kernel: Kernel) -> None:
     kernel.write(TEXT + 0x200008, struct.pack("=Q", MODULE))
     (table,) = by_where(kernel.derive())[TABLE]
     assert table.wrong == (1,)
-    packed_piece = packed([table]).pieces[0]
-    assert struct.unpack_from("=3Q", packed_piece, 8) == (kernel.handlers["read"], 0, kernel.handlers["open"])
+    assert slots_of(table) == tuple(kernel.handlers.values())  # its name tells where it should lead
+
+
+def test_a_slot_that_was_taken_before_of_a_handler_whose_number_is_not_known(kernel: Kernel) -> None:
+    rename(kernel, "write", "no_such_call")
+    kernel.write(TEXT + 0x200008, struct.pack("=Q", MODULE))
+    derived = kernel.derive()
+    (table,) = by_where(derived)[TABLE]
+    assert (table.wrong, derived.missing) == ((1,), [])
+    assert slots_of(table) == (kernel.handlers["read"], 0, kernel.handlers["open"])
+
+
+@pytest.mark.parametrize("switched", [True, False])
+@pytest.mark.parametrize("other", ["open", "ni_syscall"])
+def test_a_slot_that_was_led_to_another_handler_before(kernel: Kernel, switched: bool, other: str) -> None:
+    kernel.put("__x64_sys_ni_syscall", TEXT + 0x2000, (ENDBR + NOP).ljust(0x100, b"\x90"))
+    if not switched:
+        del kernel.symbols["x64_sys_call"]
+    kernel.write(TEXT + 0x200008, struct.pack("=Q", kernel.symbols[f"__x64_sys_{other}"]))
+    derived = kernel.derive()
+    found = by_where(derived)
+    (table,) = found[TABLE]
+    assert (table.wrong, derived.missing) == ((1,), [])
+    assert slots_of(table) == tuple(kernel.handlers.values())
+    assert {each.number: each.name for each in found[HANDLER]} == {
+        number: f"__x64_sys_{call}" for number, call in enumerate(CALLS)
+    }
+
+
+def test_two_slots_that_were_exchanged_before(kernel: Kernel) -> None:
+    kernel.write(TEXT + 0x200000, struct.pack("=2Q", kernel.handlers["write"], kernel.handlers["read"]))
+    (table,) = by_where(kernel.derive())[TABLE]
+    assert table.wrong == (0, 1)
+
+
+@pytest.mark.parametrize("slot", [0, 2])
+def test_a_slot_that_was_emptied_before(kernel: Kernel, slot: int) -> None:
+    """Behind the last one there are empty ones, up to where the next variable is aligned."""
+    kernel.write(TEXT + 0x200000 + 8 * slot, bytes(8))
+    (table,) = by_where(kernel.derive())[TABLE]
+    assert table.wrong == (slot,)
+    assert slots_of(table) == tuple(kernel.handlers.values())
+
+
+@pytest.mark.parametrize(("other", "told"), [("read", 1), ("", 1), ("write", 0)])
+def test_a_handler_that_the_switch_has_and_no_slot(kernel: Kernel, other: str, told: int) -> None:
+    """Of a system call that is newer than the names that are known."""
+    rename(kernel, "open", "no_such_call")
+    kernel.write(TEXT + 0x200010, struct.pack("=Q", kernel.handlers.get(other, 0)))
+    if not told:  # the switch does not have it either
+        kernel.write(TEXT + 0x5000 + 37, b"\x90" * 5)
+    missing = kernel.derive().missing
+    expected = Missing(X64, -1, kernel.handlers["open"], TEXT + 0x200000, TABLE)
+    assert missing == [expected] * told
+
+
+def test_what_the_switch_may_have_beside_the_slots(kernel: Kernel) -> None:
+    """What answers for system calls that are not there, and a body that a compiler put in its handler's place."""
+    rename(kernel, "open", "ni_syscall")
+    kernel.symbols["__do_sys_write"] = kernel.symbols.pop("__x64_sys_write")
+    kernel.write(TEXT + 0x200008, struct.pack("=2Q", *[kernel.handlers["read"]] * 2))
+    assert kernel.derive().missing == []
+
+
+def test_slots_that_may_lead_elsewhere_than_their_names_say(kernel: Kernel) -> None:
+    """A handler of 32-bit callers has the name, or none has."""
+    kernel.put("__x64_sys_newstat", TEXT + 0x2000, (ENDBR + NOP).ljust(0x100, b"\x90"))
+    kernel.put("__x64_sys_stat", TEXT + 0x2100, (ENDBR + NOP).ljust(0x100, b"\x90"))
+    kernel.put("__x64_sys_ni_syscall", TEXT + 0x2200, (ENDBR + NOP).ljust(0x100, b"\x90"))
+    slots = [*kernel.handlers.values(), TEXT + 0x2200, TEXT + 0x2000]  # 3 is close(), which this kernel has not
+    kernel.put("sys_call_table", TEXT + 0x700000, struct.pack("=8Q", *slots, 0, 0, 0))
+    kernel.put("end", TEXT + 0x700000 + 64, bytes(8))
+    del kernel.symbols["x64_sys_call"]
+    derived = kernel.derive()
+    (table,) = by_where(derived)[TABLE]
+    assert (table.wrong, slots_of(table), derived.missing) == ((), tuple(slots), [])
 
 
 def test_a_jump_that_was_taken_before(kernel: Kernel) -> None:
@@ -73,7 +158,7 @@ def test_a_short_handler_ends_where_the_next_function_begins(kernel: Kernel) -> 
 def test_a_handler_that_nothing_leads_to(kernel: Kernel) -> None:
     kernel.write(TEXT + 0x5000 + 21, b"\x90" * 5)
     (missing,) = kernel.derive().missing
-    assert (missing.number, missing.handler, missing.function) == (1, kernel.handlers["write"], TEXT + 0x5000)
+    assert (missing.number, missing.handler, missing.start) == (1, kernel.handlers["write"], TEXT + 0x5000)
 
 
 def test_a_handler_whose_begin_was_taken_before(kernel: Kernel) -> None:

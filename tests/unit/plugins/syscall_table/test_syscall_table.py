@@ -11,7 +11,7 @@ from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.plugins.syscall_table.events import X64
 from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
-from krie.plugins.syscall_table.numbers import call_of, numbers_by_handler
+from krie.plugins.syscall_table.numbers import call_of, handlers_by_number, numbers_by_handler
 from krie.plugins.syscall_table.plugin import SyscallTable
 from pydantic import ValidationError
 
@@ -19,6 +19,8 @@ from pydantic import ValidationError
 def test_numbers_by_names() -> None:
     named = {1: ("__x64_sys_read",), 2: ("__x64_sys_newstat",), 3: ("__x64_sys_no_such_call",), 4: ("__ia32_sys_read",)}
     assert numbers_by_handler(named, X64) == {1: 0, 2: 4}
+    alike = {1: ("__x64_sys_stat",), 2: ("__x64_sys_newstat",), 3: ("__x64_sys_read",), 4: ("__x64_sys_read",)}
+    assert handlers_by_number(alike, X64) == {4: 2}  # the first one is of 32-bit callers
     assert call_of("__ia32_compat_sys_open") == "open"
 
 

@@ -11,7 +11,8 @@ from krie.plugins.syscall_table import watch as watching
 from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.plugins.syscall_table.control import Lost
 from krie.plugins.syscall_table.derive import SYMBOLS
-from krie.plugins.syscall_table.events import Activity, Hook
+from krie.plugins.syscall_table.derived import Missing
+from krie.plugins.syscall_table.events import TABLE, X64, Activity, Hook
 from krie.plugins.syscall_table.handlers import handlers
 from krie.plugins.syscall_table.kallsyms import Kallsyms
 from krie.plugins.syscall_table.registers import Change
@@ -87,6 +88,18 @@ def test_what_is_told_at_a_scan(watch: Watch) -> None:
     assert isinstance(line, Activity)
     assert (line.text_bytes, line.reference) == (0, "none")
     assert (line.looks, line.unreadable, line.unknown) == (5, 1, "ia32_sys_call_table")
+
+
+def test_a_handler_without_a_slot_is_told_once(watch: Watch, kernel: Kernel) -> None:
+    table = kernel.symbols["sys_call_table"]
+    watch._missing = [Missing(X64, -1, kernel.handlers["open"], table, TABLE)]
+    event, _ = watch.scan(None)
+    assert isinstance(event, Hook)
+    assert (event.where, event.abi, event.trigger, event.target) == ("table", "x64", "start", "kernel")
+    assert (event.number, event.address, event.was, event.now) == (-1, table, kernel.handlers["open"], 0)
+    facts = watch.facts(event)
+    assert (facts["place"], facts["syscall"], facts["was_symbol"]) == ("sys_call_table", "open", "__x64_sys_open")
+    assert [type(each) for each in watch.scan(None)] == [Activity]
 
 
 def test_registers_are_told_with_what_they_hold_and_held(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
