@@ -19,28 +19,16 @@ from krie.plugins.syscall_table.registers import Change
 from krie.plugins.syscall_table.watch import Watch
 from krie.testing.events import build
 
+from .fake_maps import remembering
 from .untouched import ENDBR, MODULE, NOP, TEXT, Kernel
 
 LSTAR = 0xC0000082
 
 
-class Table:
-    """A map that remembers."""
-
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-
-    def set(self, key: bytes, value: bytes) -> None:
-        self.values[key] = value
-
-    def array(self) -> list[bytes]:
-        return list(self.values.values())
-
-
 @pytest.fixture
 def watch(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> Watch:
     kernel.derive()  # which writes its symbols
-    tables = {f"syscall_table_{name}": Table() for name in ("look", "handlers", "kernel", "pieces", "masks", "sites")}
+    tables = remembering()
     tables["syscall_table_look"].set(bytes(4), bytes(128) + struct.pack("=4Q", 0, 0, 5, 1))
     symbols = Kallsyms(SYMBOLS, kernel.file)
     monkeypatch.setattr(explained, "_lines", lambda *_: [])
