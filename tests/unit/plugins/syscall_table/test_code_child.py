@@ -93,6 +93,17 @@ def test_code_of_modules_and_programs(setting: Setting) -> None:
     assert not any(map(report.says_of, (module, program)))
 
 
+def test_a_module_that_comes_later_is_compared_from_then_on(setting: Setting) -> None:
+    setting.modules = []
+    assert setting.looks.take().compared == len(TEXT) + PROGRAM.size
+    setting.modules = [EVIL]
+    report = setting.looks.take()
+    assert (report.compared, report.differences) == (len(TEXT) + 0x1000 + PROGRAM.size, ())
+    setting.memory.write(MODULE.start + 0x20, b"\x41")
+    (found,) = setting.looks.take().differences
+    assert (found.section, found.place) == ("module", "hook+0x10 [evil]")
+
+
 def test_a_pointer_in_a_modules_data(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     data = range(MODULE.stop + 0x80, MODULE.stop + 0xC0)
     monkeypatch.setattr(code_child, "read_only_data", lambda _: data)

@@ -4,6 +4,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -140,6 +141,26 @@ def test_looks_are_asked_for_one_at_a_time(watch: CodeWatch, processes: list[Pro
     assert len(process.sent) == 2
     assert told(watch, process, Report(100)) == []
     assert len(process.sent) == 2
+
+
+def test_modules_that_come_or_go_are_looked_at_soon(
+    watch: CodeWatch, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not each at once: a look reads all symbols again."""
+    (process,) = processes
+    assert told(watch, process, Report(100)) == []
+    late = [LoadedModule(b"late", 4096, "Live", FUNCTION)]
+    monkeypatch.setattr(code_watch, "loaded_modules", lambda: late)
+    clock = [watch._asked + 4]
+    monkeypatch.setattr(code_watch, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    assert told(watch, process) == []
+    assert watch.idle
+    clock[0] += 2
+    assert told(watch, process) == []
+    assert len(process.sent) == 2
+    clock[0] += 10
+    assert told(watch, process, Report(100)) == []
+    assert watch.idle  # they are the same
 
 
 def test_a_process_that_ends_is_replaced_and_goes_on_with_the_reference(
