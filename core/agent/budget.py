@@ -81,6 +81,10 @@ def _is_compared(path: Sequence[str], fields: set[str]) -> bool:
     return False
 
 
+Needs = tuple[Importance, ...]
+"""What programs need to know of one policy, by slot of the kind."""
+
+
 class Budgets:
     """The maps of `bpf/budget.bpf.c`. Errors are `KernelError`."""
 
@@ -91,6 +95,8 @@ class Budgets:
         self._types, self._kinds, self._cpus = types, kinds, cpus or possible_cpus()
         self._limits, self._importance = maps["krie_limits"], maps["krie_importance"]
         self._counts, self._budgets = maps["krie_counts"], maps["krie_budgets"]
+        self._known: dict[int, Importance] = {}
+        """What programs know, by slot."""
         self._told: dict[int, tuple[int, int]] = {}
         self._by_user: dict[Spender, int] = {}
         self._ring_bytes = maps["krie_ring"].entries
@@ -104,13 +110,18 @@ class Budgets:
         own, other = (interval, interval * burst), (interval // 2, interval // 2 * burst * 4)
         self._limits.set(ONLY, Limits(seed, common, *own, *other, _SECOND_NS).encode())
 
-    def matter(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> None:
-        """Let programs know what matters to the rules in force. `unjudged`: kinds about which only the agent knows all
-        that is to be done."""
-        for slot, kind in enumerate(self._kinds):
-            flags = importance(rules, self._types[kind])
-            flags |= Importance.UNJUDGED if self._types[kind].name in unjudged else Importance(0)
-            self._importance.set(WORD.encode(slot), WORD.encode(flags))
+    def needs(self, rules: Sequence[Rule], unjudged: Collection[str] = ()) -> Needs:
+        """What matters to these rules. `unjudged`: kinds about which only the agent knows all that is to be done."""
+        types = [self._types[kind] for kind in self._kinds]
+        judged = (Importance.UNJUDGED if each.name in unjudged else Importance(0) for each in types)
+        return tuple(importance(rules, each) | flags for each, flags in zip(types, judged, strict=True))
+
+    def tell(self, needs: Needs) -> None:
+        """Let programs know that, as far as they do not. Where it fails, what was told until then stays so."""
+        for slot, flags in enumerate(needs):
+            if self._known.get(slot) != flags:
+                self._importance.set(WORD.encode(slot), WORD.encode(flags))
+                self._known[slot] = flags
 
     def look(self) -> Iterator[HeldReport]:
         """What was held back since the last look."""

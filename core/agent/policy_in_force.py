@@ -9,7 +9,7 @@ from ..errors import ConfigError, KernelError, PolicyError
 from ..policy.policy import Policy
 from ..services.desk import Desk
 from ..tier.candidate import Candidate
-from .budget import Budgets
+from .budget import Budgets, Needs
 from .bus import Bus
 from .enforcement import Enforcing
 from .input_health import InputHealth
@@ -50,11 +50,11 @@ class PolicyInForce:
         self._selection, self._budgets = selection, budgets
         self._reports, self._health = reports, health
         self.policy: Policy = first.policy
-        self._untold: Candidate | None = None
+        self._needs = self._needs_of(first)
         self._remembered = 0  # decisions that came out of the memos of policies before this one
         self._tell_services(first)
         self._selection.policy_changed(self.policy.rules)
-        self._tell_kernel(first)
+        budgets.tell(self._needs)
 
     @property
     def remembered(self) -> int:
@@ -63,28 +63,29 @@ class PolicyInForce:
 
     def replace(self, candidate: Candidate) -> None:
         """Bring another one into force. Raises `KernelError`, `PolicyError` before anything of it is."""
-        prepared = self._enforcing.prepare(candidate)
-        self.tell_failures()  # of the policy before this one
-        self._enforcing.take_over(prepared)
-        # Who decides, at once: whatever fails of the rest, the bus must not ask an evaluator that is closed.
-        self._remembered += self.policy.remembered
-        self.policy = self._bus.judge = candidate.policy
+        needs = self._needs_of(candidate)
+        try:
+            # For both, until it is certain which one decides: at no time does what a rule is about go unjudged.
+            self._budgets.tell(tuple(old | new for old, new in zip(self._needs, needs, strict=True)))
+            prepared = self._enforcing.prepare(candidate)
+            self.tell_failures()  # of the policy before this one
+            self._enforcing.take_over(prepared)
+            # Who decides, at once: whatever fails of the rest, the bus must not ask an evaluator that is closed.
+            self._needs = needs
+            self._remembered += self.policy.remembered
+            self.policy = self._bus.judge = candidate.policy
+        finally:
+            self.tick()
         self._selection.policy_changed(self.policy.rules)
-        self._untold = candidate
-        self.tick()
         self._tell_services(candidate)
         self._files.adopt(candidate)
 
     def tick(self) -> None:
-        """Once a second: tell the kernel what of a new policy matters, if it did not take that before."""
-        if self._untold is None:
-            return
+        """Once a second: let the kernel forget what only another policy needed, if it did not before."""
         try:
-            self._tell_kernel(self._untold)
-        except KernelError as error:  # the budgets go on by the rules before these
-            _log.error("the kernel was not given the kinds that matter to the new policy, and will be: %s", error)
-        else:
-            self._untold = None
+            self._budgets.tell(self._needs)
+        except KernelError as error:  # programs send and refuse more than they need to, and let nothing through
+            _log.error("the kernel was not told which kinds no longer matter to the policy, and will be: %s", error)
 
     def tell_failures(self) -> bool:
         """Tell what it could not decide since the last time; returns whether there was anything."""
@@ -128,5 +129,5 @@ class PolicyInForce:
         if candidate.evaluator is not None:
             self._desk.policy(candidate.evaluator.sources, candidate.policy.revision)
 
-    def _tell_kernel(self, candidate: Candidate) -> None:
-        self._budgets.matter(candidate.policy.rules, self._enforcing.tier.left_out(candidate.tiers))
+    def _needs_of(self, candidate: Candidate) -> Needs:
+        return self._budgets.needs(candidate.policy.rules, self._enforcing.tier.left_out(candidate.tiers))

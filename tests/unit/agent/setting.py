@@ -28,7 +28,7 @@ from krie.testing.events import build, encode
 from krie.testing.fakes import FakeMap, fake_maps
 
 from ...policy.sample import Sample
-from ..kernel_side import KernelSide, armed
+from ..kernel_side import KernelSide, LoggedMap, armed
 
 RULE = """package krie.site
 
@@ -136,7 +136,7 @@ class Setting:
             krie_counts=self.counts,
             krie_ring=FakeMap("krie_ring"),
             krie_limits=FakeMap("krie_limits", value_bytes=56),
-            krie_importance=FakeMap("krie_importance", value_bytes=4),
+            krie_importance=LoggedMap("krie_importance", value_bytes=4, failing=self.kernel.failing),
             krie_budgets=FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
         )
         self.agent_maps = maps

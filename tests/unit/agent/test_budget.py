@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
-from krie import Action, FiredRule, Scope
+from krie import Action, FiredRule, KernelError, Scope
 from krie.agent.budget import Budgets, HeldReport, importance
 from krie.events.agent import AGENT_EVENTS
 from krie.events.event import EventType, EventTypes
@@ -16,10 +16,12 @@ from krie.policy.engine import Path, Rule
 from krie.policy.metadata import Metadata
 from krie.testing.fakes import FakeMap
 
+from ..kernel_side import LoggedMap
+
 TYPES = EventTypes((*AGENT_EVENTS, BpfCall, Ptrace))
 KINDS = (BpfCall.KIND, Ptrace.KIND)
 PTRACE = EventType(Ptrace)
-MATTERS, UNLIKE = 1, 2
+MATTERS, UNLIKE, UNJUDGED = 1, 2, 4
 
 
 def rule(action: Action, severity: str, *reads: Path, kind: str = Ptrace.NAME) -> Rule:
@@ -57,13 +59,14 @@ class Counts:
             yield struct.pack("=4Q", *each) * 2
 
 
-def budgets(cpus: int = 2) -> tuple[Budgets, dict[str, FakeMap], Counts]:
+def budgets(cpus: int = 2, **more: FakeMap) -> tuple[Budgets, dict[str, FakeMap], Counts]:
     counts = Counts()
     maps = {
         "krie_limits": FakeMap("krie_limits", value_bytes=56),
         "krie_importance": FakeMap("krie_importance", value_bytes=4),
         "krie_budgets": FakeMap("krie_budgets", key_bytes=8, value_bytes=24),
         "krie_ring": FakeMap("krie_ring", entries=1 << 20),
+        **more,
     }
     made = Budgets(TYPES, KINDS, cast("dict[str, Map]", {**maps, "krie_counts": counts}), cpus)
     return made, maps, counts
@@ -106,9 +109,31 @@ def test_all_cpus_together_have_one_budget(cpus: int, burst: int, per_s: int, of
 
 def test_importance_follows_the_policy() -> None:
     made, maps, _ = budgets()
-    for rules, flags in (([rule(Action.KILL, "")], [0, MATTERS]), ([], [0, 0])):
-        made.matter(rules)
+    for rules, unjudged, flags in (
+        ([rule(Action.KILL, "")], (), [0, MATTERS]),
+        ([], [BpfCall.NAME], [UNJUDGED, 0]),
+        ([], (), [0, 0]),
+    ):
+        made.tell(made.needs(rules, unjudged))
         assert [each[0] for each in maps["krie_importance"].content.values()] == flags
+
+
+def test_what_programs_were_not_told_is_told_the_next_time() -> None:
+    log: list[tuple[str, str, bytes]] = []
+    failing: set[tuple[str, str]] = set()
+    importance_map = LoggedMap("krie_importance", value_bytes=4, log=log, failing=failing)
+    made, _, _ = budgets(krie_importance=importance_map)
+    made.tell(made.needs([]))
+    failing.add(("set", "krie_importance"))
+    needs = made.needs([rule(Action.KILL, "")])
+    with pytest.raises(KernelError):
+        made.tell(needs)
+    failing.clear()
+    log.clear()
+    for _ in range(2):
+        made.tell(needs)
+    assert log == [("set", "krie_importance", struct.pack("=I", 1))]  # once, and only what differs
+    assert [each[0] for each in importance_map.content.values()] == [0, MATTERS]
 
 
 def test_what_was_held_back_is_told_once_with_the_user_of_most() -> None:

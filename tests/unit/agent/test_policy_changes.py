@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from krie import KernelError
+from krie.agent.prepared import Prepared
 from krie.testing.patience import PATIENCE_S
 from krie.tier.candidate import Candidate
 
@@ -28,16 +29,98 @@ def test_a_changed_policy_judges_only_what_comes_after(setting: Setting) -> None
     assert fired == ["R1", "R1", "R2"]
 
 
-def test_programs_know_what_matters_to_the_policy_in_force(setting: Setting) -> None:
-    agent = setting.start()
-    slot = struct.pack("=I", setting.counts.entries - 1)
-    importance = agent._attached.maps["krie_importance"]
-    assert importance.get(slot) == bytes(4)
-    (setting.policies / "site.rego").write_text((RULE % "R2").replace("log", "kill"))
-    agent._reload.look_for_changes()
-    agent._reload.finish(PATIENCE_S)
-    assert importance.get(slot) != bytes(4)
-    assert agent._attached.maps["krie_limits"].get(bytes(4)) is not None
+class Importance:
+    """What programs are told of the kind that the site's rule is about, while policies change."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.agent = setting, setting.start()
+        self.at_swap: list[bool] = []
+        self._map = self.agent._attached.maps["krie_importance"]
+        self._slot = struct.pack("=I", setting.counts.entries - 1)
+        self._take_over = self.agent._enforcing.take_over
+        vars(self.agent._enforcing)["take_over"] = self.swap
+
+    @property
+    def matters(self) -> bool:
+        return self._map.get(self._slot) != bytes(4)
+
+    def swap(self, prepared: Prepared) -> None:
+        self.at_swap.append(self.matters)
+        self._take_over(prepared)
+
+    def reload(self, name: str, action: str) -> None:
+        (self.setting.policies / "site.rego").write_text((RULE % name).replace("log", action))
+        self.agent._reload.begin()
+        self.agent._reload.finish(PATIENCE_S)
+
+    def fails(self, *, fails: bool = True) -> None:
+        """From now on, to write it."""
+        change = self.setting.kernel.failing.add if fails else self.setting.kernel.failing.discard
+        change(("set", "krie_importance"))
+
+    def fired(self) -> list[str]:
+        """Ids of the rules that decide about what happens now."""
+        self.setting.happens()
+        self.agent._inbox.drain()
+        return [each["id"] for each in self.setting.journal(self.agent)[-1]["decision"]["rules"]]
+
+
+def test_programs_know_what_matters_to_either_policy_while_one_replaces_the_other(setting: Setting) -> None:
+    kept = Importance(setting)
+    assert not kept.matters
+    for name, action in (("R2", "kill"), ("R3", "kill"), ("R4", "log"), ("R5", "log")):
+        kept.reload(name, action)
+        assert kept.matters == (action == "kill")
+    assert kept.at_swap == [True, True, True, False]
+    assert kept.agent._attached.maps["krie_limits"].get(bytes(4)) is not None
+
+
+def test_a_policy_is_refused_where_programs_cannot_be_told_what_matters_to_it(setting: Setting) -> None:
+    kept = Importance(setting)
+    before = len(os.listdir("/proc/self/fd"))
+    kept.fails()
+    kept.reload("R2", "kill")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert kept.at_swap == []
+    assert not kept.matters
+    kept.fails(fails=False)
+    kept.agent._in_force.tick()
+    assert not kept.matters
+    assert kept.fired() == ["R1"]
+    refused = setting.journal(kept.agent)[-2]["event"]
+    assert (refused["state"], "krie_importance" in refused["reason"]) == ("refused", True)
+
+
+@pytest.mark.parametrize("step", ["prepare", "take_over"])
+def test_what_matters_to_a_policy_that_is_refused_is_forgotten(setting: Setting, step: str) -> None:
+    kept = Importance(setting)
+
+    def full(_: object) -> None:
+        kept.at_swap.append(kept.matters)
+        raise KernelError("writing map krie_tables", 12)
+
+    vars(kept.agent._enforcing)[step] = full
+    kept.reload("R2", "kill")
+    assert kept.at_swap == [True]
+    assert not kept.matters
+    assert kept.fired() == ["R1"]
+
+
+def test_what_matters_no_longer_is_forgotten_later_where_that_fails(
+    setting: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = Importance(setting)
+    kept.reload("R2", "kill")
+    kept.fails()
+    kept.reload("R3", "log")
+    told = "the kernel was not told which kinds no longer matter to the policy, and will be"
+    assert caplog.text.count(told) == 1
+    kept.agent._in_force.tick()
+    assert (kept.matters, caplog.text.count(told)) == (True, 2)
+    kept.fails(fails=False)
+    kept.agent._in_force.tick()
+    assert (kept.matters, caplog.text.count(told)) == (False, 2)
+    assert kept.fired() == ["R3"]
 
 
 def test_records_that_keep_coming_do_not_hold_a_reload_up(setting: Setting) -> None:
@@ -103,29 +186,6 @@ def test_whatever_fails_behind_the_swap_the_new_policy_decides(setting: Setting)
     (candidate,) = candidates
     assert candidate.evaluator is not None
     candidate.evaluator.close()
-
-
-def test_what_the_kernel_was_not_told_of_a_policy_is_told_later(
-    setting: Setting, caplog: pytest.LogCaptureFixture
-) -> None:
-    agent = setting.start()
-    in_force = agent._in_force
-    told: list[object] = []
-
-    def matter(*arguments: object) -> None:
-        told.append(arguments)
-        if len(told) == 1:
-            raise KernelError("writing a map", 12)
-
-    vars(agent._budgets)["matter"] = matter
-    setting.rule("R2")
-    agent._reload.begin()
-    agent._reload.finish(PATIENCE_S)
-    assert "the kernel was not given the kinds that matter to the new policy, and will be" in caplog.text
-    for _ in range(2):
-        in_force.tick()
-    assert len(told) == 2
-    assert told[0] == told[1]
 
 
 def test_an_end_while_a_policy_is_compiled_leaves_nothing(tmp_path: Path) -> None:
