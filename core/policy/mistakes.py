@@ -13,6 +13,7 @@ from ..events.wire import Json
 from ..processes.enrich import PROCESS_SCHEMA
 from ..processes.process import COMM_BYTES
 from .analysis import Analysis
+from .checks.asked import Asked
 from .checks.expressions import Report, World
 from .checks.inference import Inference
 from .checks.limits import Limits
@@ -134,6 +135,7 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
             rules.setdefault(id(used), set()).add(rule.id)
     types = _Types(around, data)
     passed: dict[tuple[str, ...], list[Type]] = {}
+    asked = Asked()
     found: list[Mistake] = []
 
     def found_by(name: str) -> Report:
@@ -149,7 +151,7 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
             concerned = kinds.get(id(definition), known)
             if concerned not in inferences:
                 world = World(types.input(concerned), types.data, types.always(concerned))
-                inferences[concerned] = Inference(analysis.scoped, world, found_by(""), passed)
+                inferences[concerned] = Inference(analysis.scoped, world, found_by(""), passed, asked)
             users = sorted(rules.get(id(definition), ()))
             name = users[0] if len(users) == 1 else _named(package, definition)
             inferences[concerned].report = found_by(name)
@@ -158,7 +160,8 @@ def _meanings(analysis: Analysis, data: Mapping[str, Json], around: Surroundings
     for _ in range(_MOST_WALKS):
         before = dict(passed)
         walk()
-        if passed == before:  # nothing is told before it is known what calls pass on
+        # Nothing is told before it is known what calls pass on, and what sets are asked for.
+        if not asked.again() and passed == before:
             return found
     return []
 

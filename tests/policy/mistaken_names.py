@@ -99,6 +99,34 @@ NAMES = {
         'p0.rego:5:2: rule R1: "dpkg" is not a program that [executables] of krie.toml names; give it this '
         "name there, or check the name; there are apt, sysctl",
     ),
+    "programs of a rule's set, of which one is not defined": (
+        rule("\tinput.process.program in tools", 'tools := {"apt", "dpkgg"}\n'),
+        'p0.rego:5:2: rule R1: "dpkgg" is not a program that [executables] of krie.toml names; give it '
+        "this name there, or check the name; there are apt, sysctl",
+    ),
+    "programs of a rule's array": (
+        rule("\tinput.process.parent.program in tools", 'tools := ["apt", "dpkgg"]\n'),
+        'p0.rego:5:2: rule R1: "dpkgg" is not a program that [executables] of krie.toml names; give it '
+        "this name there, or check the name; there are apt, sysctl",
+    ),
+    "programs of a rule's set, one after the other": (
+        rule("\tinput.process.program in tools", 'tools contains "apt"\n\ntools contains "dpkgg"\n'),
+        'p0.rego:5:2: rule R1: "dpkgg" is not a program that [executables] of krie.toml names; give it '
+        "this name there, or check the name; there are apt, sysctl",
+    ),
+    "programs of a rule's set, by an index": (
+        rule("\ttools[input.process.program]", 'tools := {"apt", "dpkgg"}\n'),
+        'p0.rego:5:8: rule R1: "dpkgg" is not a program that [executables] of krie.toml names; give it '
+        "this name there, or check the name; there are apt, sysctl",
+    ),
+    "programs of a rule's set, in a helper": (
+        rule(
+            "\tsome a in input.process.ancestors\n\tknown(a.program)",
+            'known(name) if name in tools\n\ntools := {"apt", "dpkgg"}\n',
+        ),
+        'p0.rego:8:16: rule R1: "dpkgg" is not a program that [executables] of krie.toml names; give it '
+        "this name there, or check the name; there are apt, sysctl",
+    ),
     "the parent's program": (
         rule('\tinput.process.parent.program != "sysctll"'),
         'p0.rego:5:2: rule R1: "sysctll" is not a program that [executables]',

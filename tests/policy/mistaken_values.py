@@ -32,6 +32,10 @@ VALUES = {
         rule("\tinput.event.change in changes", 'changes := {"lower", "highr"}\n'),
         'p0.rego:5:2: rule R1: "highr" is not a value of input.event.change; did you mean higher?',
     ),
+    "by a constant rule, like none": (
+        rule("\tinput.event.change in changes", 'changes := {"lower", "xyz"}\n'),
+        'p0.rego:5:2: rule R1: "xyz" is not a value of input.event.change; ',
+    ),
     "by an import": (
         rule('\tevent.change == "lowr"').replace("krie.site\n", "krie.site\nimport input.event\n"),
         'p0.rego:6:2: rule R1: "lowr" is not a value of input.event.change; did you mean lower?',

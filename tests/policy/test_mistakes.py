@@ -88,7 +88,21 @@ FINE = {
         f'rules contains {{"id": "R2", "action": "log"}} if {{\n\tinput.event.kind == "{BPF}"\n'
         "\tinput.event.command in watched\n}\n",
     ),
-    "programs of several machines": rule("\tinput.process.program in tools", 'tools := {"apt", "docker"}\n'),
+    "programs and other names": rule(
+        "\tinput.process.program in tools\n\tinput.process.parent.comm in tools", 'tools := {"apt", "docker"}\n'
+    ),
+    "programs, and another rule that reads them": rule(
+        "\tinput.process.program in tools",
+        'tools := {"apt", "docker"}\n\nnames := [name | some name in tools; name != "apt"]\n',
+    ),
+    "programs of a set that others use": rule(
+        "\tinput.process.program in tools\n\tinput.process.comm in named",
+        'named := {"apt", "docker"}\n\ntools := named | {"sysctl"}\n',
+    ),
+    "programs by keys for two fields": rule(
+        "\tinput.process.program in tools[input.event.name]\n\tinput.process.program in tools[input.event.change]",
+        'tools := {"lower": ["apt"], "kernel/x": ["sysctl"]}\n',
+    ),
     "all programs by data": rule("\tinput.process.program in data.programs"),
     "no program": rule('\tinput.process.program == ""'),
     "a defined program": rule('\tinput.process.program != "apt"'),
@@ -145,6 +159,12 @@ def test_what_a_function_passes_on_for_two_fields_is_of_both() -> None:
     )
     second = rule("\tdata.krie.site.named(input.process.program)").replace("site\n", "zoo\n", 1).replace("R1", "R2")
     assert told(first, second) == []
+
+
+def test_a_program_that_nobody_defines_is_told_wherever_its_set_is_asked() -> None:
+    asked = "\tinput.process.program in tools\n\tnot input.process.parent.program in data.krie.site.tools"
+    found = [str(each).split(": ")[0] for each in told(rule(asked, 'tools := {"apt", "dpkgg"}\n'))]
+    assert found == ["p0.rego:5:2", "p0.rego:6:6"]
 
 
 def test_a_misspelt_value_in_a_list_of_data_is_told() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ...events.inline import NamePath
 from ..definition import Definition, Node, reference
+from .asked import Asked
 from .comparison import differences, plural, similar
 from .functions import ARITHMETIC, builtins
 from .looked_up import element_at, got, near, same_on_both_sides, walked_to, written_path
@@ -65,6 +66,8 @@ class Expressions(ABC):
     report: Report
     passed: dict[NamePath, list[Type]] = field(default_factory=dict)
     """Arguments that calls pass to a function: grows while the calls are walked."""
+    asked: Asked = field(default_factory=Asked)
+    """Grows likewise."""
     silent: int = field(default=0, init=False)
     """Rules that are being followed: what is wrong with them is told where they are walked themselves."""
     replaced: frozenset[NamePath] = field(default=frozenset(), init=False)
@@ -189,6 +192,7 @@ class Expressions(ABC):
                 if self.definitions[found][0][1].is_function:
                     return ANY
                 rest = [*({"String": {"value": each}} for each in path[size:]), *steps]
+                self.asked.read(found, scope.place(node))
                 return self._follow(self.answer(found), rest, node, scope, known)
         packages = {tuple(package.split(".")) for each in self.definitions.values() for package, _, _ in each}
         below = any(each[: len(path)] == path for each in (*packages, *self.definitions))
@@ -202,6 +206,7 @@ class Expressions(ABC):
         return ANY
 
     def _follow(self, value: Type, steps: Iterable[Node], node: Node, scope: LexicalScope, known: Types) -> Type:
+        written = True  # are all names until here
         for step in steps:
             if value.known and not value.kinds & {"object", "array", "set"}:
                 self.tell(scope, node, f"{value.shown} has nothing below it", "drop what follows it")
@@ -223,23 +228,31 @@ class Expressions(ABC):
                     )
                 if value.kinds == ARRAY.kinds and text is not None:
                     self.tell(scope, node, f"an array has no {text}", "count its elements from 0")
-                self._index(step, value, scope, known)
+                domain = self._index(step, value, scope, known)
+                if value.kinds == SET.kinds and written:
+                    self.asked.by(scope.place(node), domain)
+                written = False
                 value = element_at(step, value)
         return value
 
-    def _index(self, step: Node, value: Type, scope: LexicalScope, known: Types) -> None:
+    def _index(self, step: Node, value: Type, scope: LexicalScope, known: Types) -> str:
+        """Look at an index; the domain of what it is."""
         name = str(step["Var"]["value"]) if "Var" in step else ""
         if name and name not in known and scope.meaning(name) == LOCAL:
             known[name] = value.key() if name != "_" else ANY
-            return
+            return ""
         index = self.expression(step, scope, known)
         if value.kinds == SET.kinds or value.is_literal:
             self.compare(scope, step, "in", (index, value.key()))
+        return index.domain
 
     def _membership(self, node: Node, scope: LexicalScope, known: Types) -> Type:
         key = self.expression(node["key"], scope, known) if node.get("key") is not None else ANY
         value = self.expression(node["value"], scope, known)
         collection = self.expression(node["collection"], scope, known)
+        whole = reference(node["collection"])
+        if node.get("key") is None and collection.kinds in (ARRAY.kinds, SET.kinds) and whole and whole[2]:
+            self.asked.by(scope.place(node["collection"]), value.domain)
         if key.known and collection.is_literal:
             self.compare(scope, node["key"], "in", (key, collection.key()))
         if collection.known and not collection.kinds & {"array", "set", "object"}:

@@ -73,7 +73,8 @@ class Inference(Expressions):
         if path not in self._answers:
             self._answers[path] = ANY  # for whoever asks meanwhile
             self.silent += 1
-            self._answers[path] = shared(union(self.definition(each) for each in self.definitions[path]))
+            whole = union(self.definition(each) for each in self.definitions[path])
+            self._answers[path] = whole if path in self.asked.alone else shared(whole)
             self.silent -= 1
         return self._answers[path]
 
