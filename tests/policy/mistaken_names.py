@@ -52,6 +52,34 @@ NAMES = {
         rule('\twalk(input.host, [["nmae"], value])\n\tvalue == "x"'),
         "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
     ),
+    "a field where `walk` leads to": (
+        rule('\twalk(input.host, [p, v])\n\tp == ["nmae"]\n\tv == "x"'),
+        'p0.rego:6:2: rule R1: "nmae" is not a name in input.host; did you mean name?',
+    ),
+    "a step of where `walk` leads to": (
+        rule('\twalk(input.process, [p, v])\n\tp[count(p) - 1] == "comn"\n\tv == "x"'),
+        'p0.rego:6:2: rule R1: "comn" is not a name in input.process; did you mean comm?',
+    ),
+    "a field by json.filter, nmae": (
+        rule('\tjson.filter(input.host, ["nmae"]) == {}'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field by json.filter, host, nmae], process": (
+        rule('\tjson.filter(input, {["host", "nmae"], "process"}) == {}'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field by json.remove, /parent/comn": (
+        rule('\tjson.remove(input.process, ["/parent/comn"]) == {}'),
+        "p0.rego:5:2: rule R1: input.process.parent has no comn; did you mean comm?",
+    ),
+    "a field by object.filter, nmae": (
+        rule('\tobject.filter(input.host, {"nmae"}) == {}'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
+    "a field by object.remove, nmae": (
+        rule('\tobject.remove(input.host, ["nmae"]) == {}'),
+        "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",
+    ),
     "a field beside what `with` replaces": (
         rule('\tinput.host.nmae == "x" with input.process.uid as 5'),
         "p0.rego:5:2: rule R1: input.host has no nmae; did you mean name?",

@@ -159,6 +159,15 @@ VALUES = {
         rule('\t{"lower": 1, "highr": 2}[input.event.change] == 1'),
         'p0.rego:5:27: rule R1: "highr" is not a value of input.event.change; did you mean higher?',
     ),
+    "what no key of an object has": (
+        rule('\t{"a": 1, "b": 2}[input.event.name] == 3'),
+        "p0.rego:5:2: rule R1: compares a number of at least 1 and at most 2 with 3 by ==, which is never true; "
+        "compare with another value",
+    ),
+    "a text that no key of an object has": (
+        rule('\t{"a": "x"}[input.event.name] == "y"'),
+        'p0.rego:5:2: rule R1: compares "x" with "y" by ==, which is never true; compare with another value',
+    ),
     "a number looked up among texts": (
         rule('\t{"1": 1, "2": 2}[input.event.new_int] == 1'),
         "p0.rego:5:19: rule R1: compares input.event.new_int (a number) with text by in, which is never true",

@@ -114,7 +114,18 @@ FINE = {
     "data replaced in place": rule("\tdata.mine == 5 with data.mine as 5"),
     "what holds the replaced": rule('\tinput.event == {"mine": 5} with input.event.mine as 5'),
     "where `walk` shall lead to": rule('\twalk(input.host, [["name"], value])\n\tvalue == "x"'),
-    "where `walk` leads to": rule('\twalk(input.host, [path, value])\n\tpath == ["nmae"]\n\tvalue == "x"'),
+    "where `walk` leads to": rule('\twalk(input.host, [path, value])\n\tpath == ["name"]\n\tvalue == "x"'),
+    "where `walk` of data leads to": rule('\twalk(data.deep, [path, value])\n\tpath == ["mine"]\n\tvalue == 5'),
+    "a place where `walk` leads to": rule(
+        '\twalk(input.process, [path, value])\n\tpath == ["ancestors", 0, "comm"]\n\tvalue == "x"'
+    ),
+    "what `walk` leads to among others": rule(
+        "\twalk(input.host, [path, _])\n\tpath[0] in wanted\n\tinput.process.comm in wanted",
+        'wanted := {"name", "bash"}\n',
+    ),
+    "parts by json.filter": rule(
+        '\tjson.filter(input.process, ["parent/comm", ["ancestors", "0", "comm"], "mine"]) != {}'
+    ),
     "below the replaced": rule('\tinput.event.mine.own == 5 with input.event.mine as {"own": 5}'),
     "a rule of the replaced": rule('\tnumber == "a" with input.process.uid as "a"', "number := input.process.uid\n"),
     "other": rule('\tinput.event.change == "other"'),

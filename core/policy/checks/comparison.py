@@ -12,6 +12,7 @@ _MISSPELT = 0.8
 _COLLECTIONS = frozenset({"array", "set"})
 _ALL = frozenset({"*"})
 """Texts that policies write for whatever there is."""
+_OTHER = "compare with another value"
 _EQUALS = frozenset({"==", "!=", "=", "in", "&", "-"})
 
 
@@ -28,6 +29,7 @@ def differences(one: Type, other: Type, operator: str) -> Iterator[tuple[str, st
         return
     yield from unknown_texts(one, other, operator)
     yield from _numbers(one, other, operator)
+    yield from _literals(one, other, operator)
     if one.domain and other.domain and not (one.texts or frozenset()) & (other.texts or frozenset()):
         yield f"{one.name} and {other.name} have no value in common", "compare others"
     for pair in _parts(one, other, operator):
@@ -59,15 +61,24 @@ def _numbers(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]
     outcome = "always true" if operator == "!=" else "never true"
     for each, against in ((one, other), (other, one)):
         if each.name and each.limits != FREE:
-            limits = " and ".join(against.limits.told())
-            number = (
-                f"a number of {limits}" if against.limits.least < against.limits.most else f"{against.limits.least}"
-            )
-            yield (
-                f"compares {each.name} with {number} by {operator}, which is {outcome}",
-                (f"it is {' and '.join(each.limits.told())}"),
-            )
+            what = f"compares {each.name} with {_number(against)} by {operator}, which is {outcome}"
+            yield what, f"it is {' and '.join(each.limits.told())}"
             return
+    if one.limits.closed and other.limits.closed:  # such as what an object that is written out has for its keys
+        yield f"compares {_number(one)} with {_number(other)} by {operator}, which is {outcome}", _OTHER
+
+
+def _number(type_: Type) -> str:
+    limits = type_.limits
+    return f"a number of {' and '.join(limits.told())}" if limits.least < limits.most else f"{limits.least}"
+
+
+def _literals(one: Type, other: Type, operator: str) -> Iterator[tuple[str, str]]:
+    """Of texts that are all written out."""
+    texts = [each.texts for each in (one, other) if each.texts and not (each.domain or each.shared or each.others)]
+    if operator in ("==", "=", "in") and len(texts) == 2 and not texts[0] & texts[1]:
+        shown = (" or ".join(f'"{text}"' for text in sorted(each)) for each in texts)
+        yield f"compares {' with '.join(shown)} by {operator}, which is never true", _OTHER
 
 
 def _parts(one: Type, other: Type, operator: str) -> Iterator[tuple[Type, Type]]:

@@ -11,7 +11,7 @@ from ..definition import Definition, Node, reference
 from .asked import Asked
 from .comparison import differences, plural, similar
 from .functions import ARITHMETIC, builtins
-from .looked_up import element_at, got, near, same_on_both_sides, walked_to, written_path
+from .looked_up import element_at, got, listed_paths, near, same_on_both_sides, walked_to, written_path
 from .operations import answer_of, mistaken
 from .scope import CLOSURES, LOCAL, LexicalScope, meet
 from .types import (
@@ -294,10 +294,13 @@ class Expressions(ABC):
                 self.tell(scope, node, f"{misspelt[0]} has no {misspelt[1]}", f"did you mean {misspelt[2]}?")
         elif path == ("object", "get") and types[0].is_literal and types[1].kinds == TEXT.kinds:
             self.compare(scope, call["params"][1], "in", (types[1], types[0].key()))
+        for names in listed_paths(path, call["params"][1] if arity > 1 else {}):
+            if (misspelt := got(types[0], names, ANY)[1]) is not None:
+                self.tell(scope, node, f"{misspelt[0]} has no {misspelt[1]}", f"did you mean {misspelt[2]}?")
         if len(call["params"]) > arity:
             pattern = call["params"][arity]
-            if path == ("walk",) and (walked := walked_to(pattern)) is not None:
-                steps, pattern = walked
+            if path == ("walk",) and (written := walked_to(pattern)) is not None:
+                steps, pattern = written
                 answer = self._follow(types[0], steps, node, scope, known)
             self.bind(pattern, answer, known)
         return answer

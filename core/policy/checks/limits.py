@@ -24,6 +24,11 @@ class Limits:
     form: str = ""
     """A regular expression that each text matches."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether a number has a bound on both sides."""
+        return -inf < self.least and self.most < inf
+
     def either(self, other: Limits) -> Limits:
         """Of what is one or the other."""
         form = self.form if self.form == other.form else ""

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
+from ...events.inline import NamePath
 from ..definition import Node, reference
 from .scope import LexicalScope
-from .types import ANY, SET, Type, union
+from .types import ANY, ARRAY, NUMBER, SET, TEXT, Type, union
 
 MISSPELT = 0.75
 """How like a name that is there one must be to be taken for it."""
+_LISTED: dict[NamePath, str] = {
+    ("json", "filter"): "/",
+    ("json", "remove"): "/",
+    ("object", "filter"): "",
+    ("object", "remove"): "",
+}
+"""Functions whose second argument lists keys or paths, and what is between the names of one that is a text."""
 
 
 def written_path(node: Node) -> list[str] | None:
@@ -19,6 +27,14 @@ def written_path(node: Node) -> list[str] | None:
     keys = node["Array"]["items"] if "Array" in node else [node]
     texts = [next(iter(each.values())) for each in keys if "String" in each or "RawString" in each]
     return [str(each["value"]) for each in texts] if len(texts) == len(keys) else None
+
+
+def listed_paths(function: NamePath, keys: Node) -> Iterator[list[str]]:
+    """What such a function is asked for, as far as it is written out."""
+    if (between := _LISTED.get(function)) is not None:
+        for each in (keys.get("Array") or keys.get("Set") or {}).get("items", ()):
+            path = written_path(each) or []
+            yield path[0].strip(between).split(between) if path and between and "Array" not in each else path
 
 
 def walked_to(pattern: Node) -> tuple[list[Node], Node] | None:
@@ -44,6 +60,33 @@ def got(whole: Type, path: Sequence[str], otherwise: Type) -> tuple[Type, tuple[
         return (value if not path else union([value, otherwise])), None
     texts = (value.texts or frozenset()) | otherwise.texts
     return replace(value, kinds=value.kinds | otherwise.kinds, texts=texts), None
+
+
+def walked(whole: Type) -> Type:
+    """What `walk` gives: a path, and what is there."""
+    names, steps = _names_within(whole), TEXT.kinds | NUMBER.kinds
+    known = names is not None and whole.name
+    name = Type(steps, names, f"a name in {whole.name}", name=f"a path's step in {whole.name}") if known else ANY
+    return Type(ARRAY.kinds, places=(replace(ARRAY, items=name), ANY))
+
+
+def _names_within(whole: Type) -> frozenset[str] | None:
+    """All keys of an object and of what is in it; None where others may be."""
+    if not whole.known or whole.others or "set" in whole.kinds:
+        return None
+    found: set[str] = set()
+    parts = [whole.items] if "array" in whole.kinds else []
+    if "object" in whole.kinds:
+        if whole.members is None or whole.items is not None:
+            return None
+        found.update(whole.members)
+        parts += whole.members.values()
+    for each in parts:
+        names = _names_within(each) if each is not None else None
+        if names is None:
+            return None
+        found |= names
+    return frozenset(found)
 
 
 def element_at(step: Node, value: Type) -> Type:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from .comparison import unknown_texts
 from .limits import bytes_of_a_part, counted
+from .looked_up import walked
 from .types import ARRAY, NUMBER, SET, TEXT, Type, union
 
 _PARTS: dict[str, tuple[str, Callable[[str, str], bool]]] = {
@@ -21,6 +22,8 @@ def answer_of(name: str, types: Sequence[Type], answer: Type) -> Type:
     if name == "count":
         whose = types[0].name
         return replace(NUMBER, limits=counted(types[0].kinds, types[0].limits), name=f"count({whose})" if whose else "")
+    if name == "walk":
+        return walked(types[0])
     if name == "array.concat" and all(each.kinds == ARRAY.kinds and each.items is not None for each in types):
         return Type(ARRAY.kinds, items=union(each.items for each in types if each.items is not None))
     if name in ("and", "or", "minus") and all(each.kinds == SET.kinds for each in types):
