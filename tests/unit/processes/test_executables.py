@@ -67,7 +67,7 @@ def test_what_covers_the_link_to_a_file_is_not_it(tmp_path: Path, monkeypatch: p
     (tmp_path / "tool").touch()
     links = tmp_path / "links"
     links.mkdir()
-    for number in range(100):
+    for number in range(4096):  # more than this process has open, however many tests came before
         (links / str(number)).touch()
     monkeypatch.setattr(executables, "_is_overlaid", lambda _: True)
     shown = SimpleNamespace(descriptor=lambda flags: os.open(links, flags))
