@@ -177,7 +177,8 @@ static __always_inline u32 krie_admit(u32 slot, u64 digest, u64 decided)
 	alike.user = spender.user;
 	if (alike.digest) {
 		before = krie_alikes.lookup(&alike);
-		if (before && *before > now) {
+		/* While the ring is that full, an equal one may have found no room, too. */
+		if (before && *before > now && krie_unread_bytes() < limits->common_bytes) {
 			__sync_fetch_and_add(&count->attempts, 1);
 			__sync_fetch_and_add(&count->alike, 1);
 			budget->held += 1;
