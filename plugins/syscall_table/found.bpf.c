@@ -165,7 +165,7 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 	struct syscall_table_mask *mask;
 	struct krie_answer answer = {};
 	u32 index = way, zero = 0, which;
-	u64 patched, started;
+	u64 patched, started, older;
 
 	look = syscall_table_look.lookup(&index);
 	kernel = syscall_table_kernel.lookup(&zero);
@@ -185,18 +185,23 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 		       (1 - krie_truth(found.now)) * SYSCALL_TABLE_HOOK_TARGET_NONE;
 	started = (piece->start >> (found.word & 31)) & 1;
 	known.abi = piece->abi;
-	known.trigger = look->trigger + (SYSCALL_TABLE_HOOK_TRIGGER_START - look->trigger) * started;
+	/* What an earlier look found, and had no record for, is nobody's who runs now. */
+	older = ((piece->older >> (found.word & 31)) & 1) * (1 - started);
+	known.trigger = look->trigger + (SYSCALL_TABLE_HOOK_TRIGGER_START - look->trigger) * started +
+			(SYSCALL_TABLE_HOOK_TRIGGER_TIMER - look->trigger) * older;
 	if (known.where == SYSCALL_TABLE_HOOK_WHERE_DISPATCH) /* its words are others', too */
 		known.restored = krie_truth(found.now) * krie_equal(found.now, found.was);
 	else
 		known.restored = (1 - patched) * syscall_table_restored(piece, look, mask->words, &found);
 	krie_forget(&known, sizeof(known));
 	krie_forget(&found, sizeof(found));
-	if (can && !started)
+	if (can && !started && !older)
 		answer = krie_decide_syscall_table_hook(&known, can);
 	record = krie_reserve_syscall_table_hook(&answer, can);
-	if (!record)
+	if (!record) {
+		piece->older |= 1U << (found.word & 31);
 		return;
+	}
 	krie_stamp(&record->header, &answer);
 	krie_put_syscall_table_hook(record, &known);
 	record->address = piece->address + found.first;
@@ -208,6 +213,7 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 	syscall_table_remember(piece, look, &found, known.where);
 	piece->told_patched = patched;
 	piece->start &= ~(1U << (found.word & 31));
+	piece->older &= ~(1U << (found.word & 31));
 	look->next -= 1; /* there may be more of it */
 }
 

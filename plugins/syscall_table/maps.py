@@ -52,7 +52,7 @@ class Compared(Shared):
     start: Annotated[U32, Doc("bits of words that were not as they should be when the agent started")]
     ftrace: Annotated[U32, Doc("handler: 1 and the offset of the call that ftrace may make there; 0: none")]
     told_patched: Annotated[U32, Doc("whether it was told that another instruction stands in its place")] = 0
-    unused: U32 = 0
+    older: Annotated[U32, Doc("bits of words that were found changed, and for which there was no record")] = 0
     telling: Annotated[U64, Doc("by how many programs it is being told")] = 0
 
 
