@@ -19,7 +19,7 @@ from typing import Literal
 from .procfs import let_go as let_go_of_procfs
 from .procfs import procfs
 from .roots import open_root
-from .tree import Tree
+from .tree import Tree, opened
 
 _log = logging.getLogger("krie")
 _PROC = "/proc"
@@ -65,7 +65,7 @@ class KernelFile:
 
     def open(self, _mode: Literal["rb"] = "rb") -> BufferedReader:
         """Open it for reading piece by piece."""
-        return open(self.descriptor(), "rb")
+        return opened(self.descriptor())
 
     def read_bytes(self) -> bytes:
         """What it holds."""

@@ -5,15 +5,26 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from io import BufferedReader
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from .libc import system_call
+from .roots import PASSING
 
 _SYS_OPENAT2, _RESOLVE_NO_XDEV = 437, 1  # x86-64
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ALWAYS = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LINK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def opened(descriptor: int, buffering: int = -1) -> BufferedReader:
+    """The descriptor as a file for reading, which closes it. Raises `IsADirectoryError`, having closed it."""
+    try:
+        return cast("BufferedReader", open(descriptor, "rb", buffering=buffering))
+    except OSError:  # open() leaves open what it was given
+        os.close(descriptor)
+        raise
 
 
 class Tree:
@@ -28,7 +39,10 @@ class Tree:
         """Whether the kernel has what refuses to go through mounts (openat2(2), since 5.6)."""
         try:
             os.close(self._open(".", _ROOT))
-        except OSError:  # ENOSYS, or what a seccomp filter says
+        except OSError as error:  # ENOSYS, or what a seccomp filter says
+            if error.errno in PASSING:
+                os.close(root)
+                raise
             self.sees_mounts = False
 
     @classmethod
@@ -53,7 +67,7 @@ class Tree:
 
     def read(self, name: str) -> bytes:
         """What a file holds."""
-        with open(self.open(name), "rb", buffering=0) as file:
+        with opened(self.open(name), buffering=0) as file:
             found: bytes | None = file.read()
         if found is None:  # no file of the kernel's own
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)

@@ -174,3 +174,40 @@ def test_it_is_told_where_there_is_none(monkeypatch: pytest.MonkeyPatch, caplog:
     tell_what_can_be_covered()
     for place in ("/proc", "/sys"):
         assert caplog.text.count(f"{place} has to be read where it is mounted") == 1
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_few_descriptors_make_no_file_coverable(left: int) -> None:
+    """What is opened later is that of the own mount, as if there had always been room."""
+    code = f"""
+import os, resource
+from krie import kernel_files
+from krie.kernel_files import KernelFile
+from krie.procfs import procfs
+KernelFile("/proc/self/status").exists()  # so that all is imported
+kernel_files.let_go()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1 + {left}, hard))
+for each in ("/proc/self/status", "/sys/module"):
+    try:
+        KernelFile(each).exists()
+    except OSError as error:
+        assert error.errno == 24, error
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+for each in ("/proc/self/status", "/sys/module"):
+    assert KernelFile(each).exists()
+assert procfs().sees_mounts and kernel_files._own["/sys"].sees_mounts
+if os.geteuid() == 0:
+    assert not procfs().is_mounted and not kernel_files._own["/sys"].is_mounted
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_is_no_file_and_leaves_nothing_open() -> None:
+    folder = KernelFile("/sys/module")
+    assert folder.exists()
+    before = len(os.listdir("/proc/self/fd"))
+    for use in (folder.read_bytes, folder.open):
+        with pytest.raises(IsADirectoryError):
+            use()
+    assert len(os.listdir("/proc/self/fd")) == before
