@@ -46,10 +46,12 @@ static __always_inline int runtime_integrity_bpf_load(bool trusted, const u32 ca
 	}
 	answer = krie_decide_runtime_integrity_bpf(&known, can);
 	record = krie_reserve_runtime_integrity_bpf(&answer, can);
+	if (!record) {
+		runtime_integrity_end_scan();
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
+	}
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
-	if (!record)
-		goto out;
 	loading =
 	    runtime_integrity_loading_now(); /* asked again: the verifier need not remember whether there is one */
 	krie_stamp(&record->header, &answer);
@@ -61,7 +63,6 @@ static __always_inline int runtime_integrity_bpf_load(bool trusted, const u32 ca
 		__builtin_memcpy(record->called, loading->helpers, sizeof(record->called));
 	}
 	krie_submit_runtime_integrity_bpf(record);
-out:
 	runtime_integrity_end_scan();
 	return error;
 }

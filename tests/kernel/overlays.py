@@ -10,8 +10,10 @@ from pathlib import Path
 def mounted(place: Path, *options: str) -> Iterator[None]:
     """A file system, until the end; whoever still runs from it may go on."""
     subprocess.run(["mount", *options, place], check=True)
-    yield
-    subprocess.run(["umount", "-l", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 @contextmanager
