@@ -1,8 +1,11 @@
 """Sensors without an agent, for tests of what programs do by themselves."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import pytest
+from krie.agent.loading import Attached, load_sensors
+from krie.config import AgentConfig, Config
 from krie.kernel.maps import Maps
 from krie.kernel.ring import Ring
 from krie.loader.launcher import LoadedSet, LoaderProcess
@@ -27,6 +30,15 @@ def loaded(*sensors: Sensor) -> Iterator[tuple[LoadedSet, Maps]]:
         yield made, Maps(maps)
     finally:
         made.close()
+
+
+@contextmanager
+def core_alone() -> Iterator[Attached]:
+    """All that an agent without plugins attaches; nobody armed it."""
+    agent = {"ring_mib": 1, "loader_timeout_s": _TIMEOUT_S, "compiled_dir": compiled_dir()}
+    config = Config(agent=AgentConfig.model_validate(agent))
+    with ExitStack() as stack:
+        yield load_sensors(config, "test", lambda fault: pytest.fail(fault.error), stack, contain=True)
 
 
 @contextmanager

@@ -6,23 +6,22 @@ they ask. Each run is tried with the secret, too, or a test would pass where it 
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 import pytest
 from krie import addresses
-from krie.agent.loading import Attached, load_sensors
-from krie.config import AgentConfig, Config
+from krie.agent.loading import Attached
 from krie.enforce.verdicts import Verdict
 from krie.events.agreed import SECRET, SECRET_ARGUMENT
 from krie.events.core_maps import Change, Flags
 from krie.events.identity import Key
 from krie.events.numbers import ONLY
 from krie.kernel.maps import Map
-from krie.testing.needs import compiled_dir
 
 from . import own_bpf
 from .descriptors import descriptions
+from .loading import core_alone
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
 LATE, POISONED, OTHER = 2**63, 4_000_000, 4_000_001
@@ -43,11 +42,7 @@ ACTS = {
 
 @pytest.fixture(scope="module")
 def observing() -> Iterator[Attached]:
-    config = Config(
-        agent=AgentConfig.model_validate({"ring_mib": 1, "loader_timeout_s": 600, "compiled_dir": compiled_dir()})
-    )
-    with ExitStack() as stack:
-        made = load_sensors(config, "test", lambda fault: pytest.fail(fault.error), stack, contain=True)
+    with core_alone() as made:
         assert isinstance(made.beat, partial)
         yield made
 

@@ -8,19 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from krie.agent.loading import Attached, load_sensors
-from krie.config import AgentConfig, Config
+from krie.agent.loading import Attached
 from krie.enforce.room import Room
 from krie.enforce.verdicts import Verdict, Verdicts
 from krie.events.core_maps import Flags
 from krie.events.identity import Key
 from krie.kernel.ring import Ring
-from krie.testing.needs import compiled_dir
 from krie.testing.patience import PATIENCE_S
+
+from .loading import core_alone
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("raw_tracepoint")]
 VICTIM = """
@@ -57,11 +57,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def armed() -> Iterator[Attached]:
-    config = Config(
-        agent=AgentConfig.model_validate({"ring_mib": 1, "loader_timeout_s": 600, "compiled_dir": compiled_dir()})
-    )
-    with ExitStack() as stack:
-        made = load_sensors(config, "test", lambda fault: pytest.fail(fault.error), stack, contain=True)
+    with core_alone() as made:
         made.arm()
         yield made
 
