@@ -15,8 +15,8 @@
  *     return error;
  *
  * The record comes before the error: where there is none, what only the agent could judge is refused, so that a full
- * ring buffer lets nobody through. It is looked at at once, since kernels before 5.18 do not know, when it is looked at
- * again, what became of it. A program that can do less says so: KRIE_CAN_KILL only, and no krie_error().
+ * ring buffer lets nobody through. Look at it right away, and once: 5.10's verifier does not know, when it is looked at
+ * again, whether there is one. A program that can do less says so: KRIE_CAN_KILL only, and no krie_error().
  */
 
 #define KRIE_EPERM 1

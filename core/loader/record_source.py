@@ -29,7 +29,7 @@ def record_functions(slot: int, record: RecordSource, *, trial: bool) -> str:
 
 
 # Whether there is one is asked once: what has none is held back or refused, whatever happens on this CPU meanwhile.
-# That it is there is looked at once, too: kernels before 5.18 do not know it when it is looked at again.
+# That it is there is looked at once, too: 5.10's verifier does not know it any more when it is looked at again.
 _PLACE = """	u64 digest = answer ? answer->digest : 0, decided = answer ? krie_truth(answer->by) : 0;
 	u32 held = krie_admit({slot}, digest, decided);
 
