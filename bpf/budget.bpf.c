@@ -21,6 +21,9 @@ struct krie_alike {
 };
 BPF_TABLE("lru_hash", struct krie_alike, u64, krie_alikes, 16384);
 
+/* When a record of each kind last found no room: what was to be sent before then may not have been. */
+KRIE_FOUND("array", u32, u64, krie_no_room, KRIE_SLOTS);
+
 static __always_inline struct krie_limits *krie_limits_now(void)
 {
 	u32 zero = 0;
@@ -32,6 +35,16 @@ static __always_inline u64 krie_mixed(u64 digest, u64 word, u64 seed)
 {
 	digest = (digest ^ word) * seed;
 	return digest ^ digest >> 32;
+}
+
+/* A record that was admitted found no room after all. */
+static __always_inline void krie_found_no_room(u32 slot)
+{
+	u64 *when = krie_no_room.lookup(&slot);
+
+	if (when)
+		*when = bpf_ktime_get_boot_ns();
+	krie_lost(slot);
 }
 
 /* A number for what the current thread is about to do: all inline fields, who it is, and what was decided. `size`: a
@@ -149,6 +162,7 @@ static __always_inline u32 krie_admit(u32 slot, u64 digest, u64 decided)
 	struct krie_count *count = krie_counts.lookup(&slot);
 	u32 *importance = krie_importance.lookup(&slot);
 	struct krie_limits *limits = krie_limits_now();
+	u64 *no_room = krie_no_room.lookup(&slot);
 	struct krie_spender spender = { .what = slot * 2 + decided };
 	struct krie_alike alike = { .slot = slot };
 	struct krie_budget *budget;
@@ -177,8 +191,8 @@ static __always_inline u32 krie_admit(u32 slot, u64 digest, u64 decided)
 	alike.user = spender.user;
 	if (alike.digest) {
 		before = krie_alikes.lookup(&alike);
-		/* While the ring is that full, an equal one may have found no room, too. */
-		if (before && *before > now && krie_unread_bytes() < limits->common_bytes) {
+		/* Where one found no room since, it may have been that one, of which nobody knows. */
+		if (before && *before > now && no_room && *before - limits->repeat > *no_room) {
 			__sync_fetch_and_add(&count->attempts, 1);
 			__sync_fetch_and_add(&count->alike, 1);
 			budget->held += 1;

@@ -37,7 +37,7 @@ _PLACE = """	u64 digest = answer ? answer->digest : 0, decided = answer ? krie_t
 		record = krie_ring.ringbuf_reserve(sizeof(struct {name}));
 		if (record)
 			return krie_begin_{name}(record);
-		krie_lost({slot});
+		krie_found_no_room({slot});
 	}}
 	if (can & KRIE_CAN_REFUSE && held != KRIE_ALIKE)
 		krie_refuse_unjudged({slot}, answer);"""

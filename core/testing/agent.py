@@ -58,6 +58,7 @@ class RunningAgent:
         agent: Mapping[str, Any] | None = None,
         enforcement: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
+        journal: Mapping[str, Any] | None = None,
         executables: Mapping[str, Path] | None = None,
         policies: Iterable[Path] = (),
         plugin_folders: Iterable[Path] = (),
@@ -92,7 +93,7 @@ class RunningAgent:
             },
             "enforcement": {"guard": guards, **(enforcement or {})},
             "executables": {name: str(path) for name, path in (executables or {}).items()},
-            "journal": {"path": str(self.journal)},
+            "journal": {"path": str(self.journal), **(journal or {})},
             "policy": {
                 "paths": [str(each) for each in policies],
                 "check_interval_s": 1,

@@ -4,10 +4,13 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from krie.errors import KernelError
 from krie.kernel import bpf
+from krie.kernel.maps import Map
+
+from .descriptors import descriptions
 
 (
     LOOKUP,
@@ -72,6 +75,26 @@ def named(next_: int, get: int, *flags: int) -> Iterator[tuple[str, int]]:
                 yield bpf.object_name(descriptor), descriptor
                 continue
             os.close(descriptor)
+
+
+@contextmanager
+def map_of(tgid: int, name: str) -> Iterator[Map]:
+    """One of the maps that a process holds, to read and write."""
+    held = {each.get("map_id") for each in descriptions(tgid).values()}
+    number = next(each for each in numbers(NEXT_MAP) if str(each) in held and _name_of(each) == name)
+    descriptor = call(GET_MAP, number)
+    try:
+        yield Map.of(name, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _name_of(number: int) -> str:
+    descriptor = call(GET_MAP, number)
+    try:
+        return bpf.object_name(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def run(program: int, *arguments: int) -> int:

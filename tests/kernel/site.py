@@ -103,8 +103,8 @@ class Site:
 
 
 @contextmanager
-def attacked(folder: Path) -> Iterator[Site]:
-    """The agent, with small budgets and a small ring."""
+def attacked(folder: Path, *observing: str, **journal: int) -> Iterator[Site]:
+    """The agent, with small budgets and a small ring. `observing`: other plugins of its; `journal`: how that is kept."""
     folder.chmod(0o700)
     policy = folder / "policy"
     policy.mkdir()
@@ -114,8 +114,9 @@ def attacked(folder: Path) -> Iterator[Site]:
     plugin = example.write(folder / "plugin", places, PROGRAM, canary, FIELDS)
     agent = RunningAgent(
         folder,
-        plugins={"example": {"mode": "enforce"}},
+        plugins={"example": {"mode": "enforce"}, **{each: {} for each in observing}},
         agent={"user_burst": BURST, "user_rate": RATE, "ring_mib": 1},
+        journal=journal,
         policies=[policy],
         plugin_folders=[plugin],
     )

@@ -2,16 +2,21 @@
 
 import json
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from krie.events.core_maps import Limits
+from krie.events.numbers import ONLY
 from krie.kernel.features import Features
 from krie.testing.agent import RunningAgent
 from krie.testing.victims import Interpreter, Victims
 
-from . import example
+from . import example, own_bpf
 from .enforcing import copied_python, running
 
 pytestmark = [pytest.mark.once, pytest.mark.needs("cgroup_sysctl")]
@@ -153,6 +158,63 @@ def test_where_the_ring_is_full_it_is_refused(site: Site, victims: Victims, feat
         assert went == told
         assert COUNT < len(went) < 30 * COUNT
         assert {*errors} == {0, 11 if features.set_retval else 1}
+
+
+_HOUR_NS = 3600 * 10**9
+ASKED = f"""
+import os, sys
+file = os.open({SYSCTL!r}, os.O_WRONLY)
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})  # each CPU has a budget of its own
+for line in sys.stdin:
+    try:
+        print(0 * os.pwrite(file, line.encode(), 0), flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"""
+"""Writes the numbers that are asked for, and says each one's error."""
+
+
+def budget_is_one_and_the_ring_is_everybodys(agent: RunningAgent) -> None:
+    """Each has one record an hour of a kind; what goes beyond is sent where it has room, and is alike for an hour."""
+    once, always = {"interval": _HOUR_NS, "burst": 0}, {"other_interval": 1, "other_burst": _HOUR_NS}
+    with own_bpf.map_of(agent.process.pid, "krie_limits") as limits:
+        now = Limits.decode(limits.get(ONLY) or b"")
+        limits.set(ONLY, replace(now, common_bytes=1 << 40, repeat=_HOUR_NS, **once, **always).encode())
+
+
+def test_what_equals_one_that_found_no_room_is_told(site: Site, features: Features) -> None:
+    """Else it would pass: it would be held back as told a moment before."""
+    refused = 11 if features.set_retval else 1
+    with (
+        site.agent("override", "alike", ring_mib=1) as agent,
+        subprocess.Popen(
+            [sys.executable, "-IS", "-c", ASKED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as culprit,
+    ):
+
+        def write(number: int) -> int:
+            assert culprit.stdin is not None
+            assert culprit.stdout is not None
+            culprit.stdin.write(f"{number}\n")
+            culprit.stdin.flush()
+            return int(culprit.stdout.readline())
+
+        agent.process.send_signal(signal.SIGSTOP)
+        try:
+            budget_is_one_and_the_ring_is_everybodys(agent)
+            number = FIRST + 10
+            while not write(number):  # the first one takes all of the budget; they fill the ring
+                number += 1
+            assert [write(number), write(number)] == [refused] * 2
+        finally:
+            agent.process.send_signal(signal.SIGCONT)
+        agent.settle()
+        assert [write(number) for _ in range(3)] == [0] * 3
+        agent.settle()
+        lines = agent.lines("example.seen", lambda line: line["process"]["tgid"] == culprit.pid)
+        told = [line["event"]["number"] for line in lines if "refused" not in line["done"]]
+        assert told.count(number) == 1
+        culprit.kill()
 
 
 def test_what_is_spent_between_decision_and_record_lets_nothing_through(
