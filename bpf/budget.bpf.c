@@ -78,21 +78,9 @@ static __always_inline u64 krie_digest(const void *known, const u32 size, u64 de
 	return digest;
 }
 
-/* The number of the outermost PID namespace below the first one in which the current process lives; 0 where it lives in
- * the first one. */
-static __always_inline u64 krie_outer_pid_namespace(void)
-{
-	struct pid *pid = KRIE_READ(task_struct, krie_current(), thread_pid);
-	u64 below = krie_truth(KRIE_READ(pid, pid, level));
-	struct upid *number = (void *)KRIE_ADDRESS(pid, pid, numbers) + below * sizeof(*number);
-	struct pid_namespace *ns = KRIE_READ(upid, number, ns);
-
-	return below * KRIE_READ(pid_namespace, ns, ns.inum);
-}
-
-/* Who pays: the user, or the one in whose name it is another one in a user namespace. Where neither tells who it is, in
- * a container of root's, which may take the id of any user, all of the container do: by the number of its PID
- * namespace, which is beyond users' ids. */
+/* Who pays: the user, or the one in whose name it is another one in a user namespace. In a container of
+ * root's, which may take the id of any user and make user namespaces as any, all of the container do: by the number of
+ * its outermost PID namespace, which is beyond users' ids. */
 static __always_inline u32 krie_payer(void)
 {
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
@@ -109,10 +97,7 @@ static __always_inline u32 krie_payer(void)
 	}
 	user = owner;
 	krie_forget(&user, sizeof(user));
-	/* Asked for again: the stack is full. */
-	cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
-	ns = KRIE_LOAD(cred, cred, user_ns);
-	container = krie_outer_pid_namespace() * (1 - krie_truth(KRIE_LOAD(user_namespace, ns, level)));
+	container = krie_container();
 	return container + user * (1 - krie_truth(container));
 }
 

@@ -58,6 +58,21 @@ static __always_inline __u32 krie_pid_namespace(void)
 	return KRIE_READ(pid_namespace, number.ns, ns.inum);
 }
 
+/* The outermost PID namespace below the first one in which the current process lives, however deep it went since; 0
+ * where it lives in the first one, or where that belongs to a user namespace, whose owner tells who stands behind it.
+ */
+static __always_inline __u64 krie_container(void)
+{
+	struct pid *pid = KRIE_READ(task_struct, krie_current(), thread_pid);
+	__u64 below = krie_truth(KRIE_READ(pid, pid, level));
+	struct upid *number = (void *)KRIE_ADDRESS(pid, pid, numbers) + below * sizeof(*number);
+	struct pid_namespace *ns = KRIE_READ(upid, number, ns);
+	struct user_namespace *owner = KRIE_READ(pid_namespace, ns, user_ns);
+
+	below *= 1 - krie_truth(KRIE_READ(user_namespace, owner, level));
+	return below * KRIE_READ(pid_namespace, ns, ns.inum);
+}
+
 static __always_inline void krie_fill_namespaces(struct krie_header *header)
 {
 	struct nsproxy *proxy = KRIE_LOAD(task_struct, krie_current_btf(), nsproxy);
@@ -76,6 +91,7 @@ static __always_inline void krie_fill_namespaces(struct krie_header *header)
 	cgroup = KRIE_LOAD(nsproxy, proxy, cgroup_ns);
 	header->mnt_ns = KRIE_LOAD(mnt_namespace, mnt, ns.inum);
 	header->pid_ns = krie_pid_namespace();
+	header->container_ns = krie_container();
 	header->net_ns = KRIE_LOAD(net, net, ns.inum);
 	header->uts_ns = KRIE_LOAD(uts_namespace, uts, ns.inum);
 	header->ipc_ns = KRIE_LOAD(ipc_namespace, ipc, ns.inum);

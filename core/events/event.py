@@ -98,11 +98,14 @@ class Event:
     done: Annotated[U16, Doc("what the program itself did about it: bits of `DONE`")]
     errno: Annotated[U16, Doc("the error that it gave the caller, or why its signal was not taken")]
     verdict: Annotated[U32, Doc("the agent's number of the rule behind it; 0: none")]
-    decided_by: Annotated[U16, Doc("what stood behind it: one of `DECIDED_BY`; 0: nothing was decided in the kernel")]
+    decided_by: Annotated[U32, Doc("what stood behind it: one of `DECIDED_BY`; 0: nothing was decided in the kernel")]
     context: Annotated[
-        U16, Doc("bits: 1 a kernel thread, 2 in a PID namespace other than the initial one, others of `INFLUENCE`")
+        U32, Doc("bits: 1 a kernel thread, 2 in a PID namespace other than the initial one, others of `INFLUENCE`")
     ]
     generation: Annotated[U32, Doc("generation of the policy's table that decided; 0: no table did")]
+    container_ns: Annotated[
+        U32, Doc("the outermost PID namespace in which it lives, below the initial one; 0: none, or a user namespace's")
+    ]
     comm: Annotated[Comm, Doc("name of the thread; anyone can set it")]
 
     @classmethod

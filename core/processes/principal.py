@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..events.event import CONTAINER, INFLUENCED, Event
+from ..events.event import INFLUENCED, Event
 from ..events.identity import Identity, Key
 from .process import CONTAINED, UNKNOWN_LINEAGE, Process
 from .table import ProcessTable
@@ -34,11 +34,12 @@ class Principal(NamedTuple):
     def payer(self, event: Event) -> int:
         """Who pays for what is limited by user, as `krie_payer()` in the kernel has it.
 
-        The user; else the container, by the number of its PID namespace; else root.
+        The user; else the container, by its outermost PID namespace: who is in one can make any number of others, each
+        within the one before. Else root.
         """
         if isinstance(self.which, int):
             return self.which
-        return event.pid_ns if event.context & CONTAINER else 0
+        return event.container_ns
 
 
 PrincipalOf = Callable[[Event], Principal]

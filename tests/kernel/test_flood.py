@@ -158,6 +158,46 @@ os.waitpid(first, 0)
     assert 0 < len(told) <= most(took_s)
 
 
+@pytest.mark.parametrize(("flags", "user"), [(0x20000000, 0), (0x30000000, OTHER)], ids=["pid", "user"])
+def test_a_container_is_one_however_many_namespaces_are_made_in_it(
+    site: Site, lacks: Callable[[str], NoReturn], flags: int, user: int
+) -> None:
+    """Each PID namespace would otherwise be another one who pays; each user namespace its maker, whose id is chosen."""
+    prepare = f"""
+def within():
+    if os.fork():
+        return os.wait()[1]
+    os.setresuid({user}, {user}, {user})
+    if libc.unshare({flags}):
+        os._exit(1)
+    first = os.fork()
+    if not first:
+        for _ in range(50):
+            ask(4000 + {user})
+        os._exit(0)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+
+assert not libc.unshare(0x20000000)  # CLONE_NEWPID
+first = os.fork()
+if not first:
+    os._exit(any([within() for number in range(40)]))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+"""
+    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
+    with site.process(0, prepare) as made:
+        made.communicate("\n")
+        if made.returncode:
+            lacks("user_namespaces: a user cannot make one")
+    took_s = time.monotonic() - begun
+    site.held()
+    (payer,) = {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}
+    told = site.told(lambda line: line["event"]["number"] == 4000 + user)
+    inner = {each["process"]["namespaces"]["pid"] for each in told}
+    assert len(inner) > 1
+    assert payer not in {0, OTHER, *inner}
+    assert 0 < len(told) <= most(took_s)
+
+
 def test_a_flood_delays_no_decision(site: Site) -> None:
     """How many records lie before it is what delays one; the time itself is the machine's."""
     with site.process(NOBODY, "while True: ask(4)") as flood:

@@ -22,10 +22,13 @@ SINCE = 10**18
 
 
 def test_a_container_pays_for_what_is_no_users_and_else_root() -> None:
-    outside, inside = build(ProcessExit, pid_ns=5), build(ProcessExit, pid_ns=6, context=CONTAINER)
+    """However deep its processes go: a new PID namespace for each of them gives it no more room."""
+    outside = build(ProcessExit, pid_ns=5)
+    inside = [build(ProcessExit, pid_ns=each, container_ns=6, context=CONTAINER) for each in (6, 7, 8)]
+    of_a_user_namespace = build(ProcessExit, pid_ns=9, context=CONTAINER)  # its owner pays, if that is not root
     for principal in (Principal("lineage", Key(7, 1)), Principal("program", Identity(1, 2, 3))):
-        assert (principal.payer(outside), principal.payer(inside)) == (0, 6)
-    assert Principal("user", 1000).payer(inside) == 1000
+        assert [principal.payer(each) for each in (outside, of_a_user_namespace, *inside)] == [0, 0, 6, 6, 6]
+    assert {Principal("user", 1000).payer(each) for each in (outside, of_a_user_namespace, *inside)} == {1000}
 
 
 @dataclass
