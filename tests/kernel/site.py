@@ -104,7 +104,7 @@ class Site:
 
 @contextmanager
 def attacked(folder: Path, *observing: str, **journal: int) -> Iterator[Site]:
-    """The agent, with small budgets and a small ring. `observing`: other plugins of its; `journal`: how that is kept."""
+    """The agent, with small budgets and a small ring. `observing`: its other plugins; `journal`: how that is kept."""
     folder.chmod(0o700)
     policy = folder / "policy"
     policy.mkdir()
