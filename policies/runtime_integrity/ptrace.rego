@@ -60,8 +60,8 @@ rules contains {"id": "PTRACE003", "action": "log"} if {
 # METADATA
 # title: A protected program is taken control of
 # description: |
-#   Or its memory is read. The target's executable is named in data.protected_programs. Whose process that is, is known
-#   in user space only, so the first attempt goes through.
+#   Or its memory is read. The target's executable is named in data.protected_programs. Programs in the kernel know the
+#   target by its number, and by name only who acts: so the agent decides, and the first attempt goes through.
 # custom:
 #   id: PTRACE004
 #   severity: high
@@ -69,7 +69,8 @@ rules contains {"id": "PTRACE003", "action": "log"} if {
 #   technique: T1055.008
 #   seen: |
 #     Further tracing fails with EPERM. Who debugs one of these programs meets it: take it out of
-#     data.protected_programs.
+#     data.protected_programs. Where the agent cannot be told of an attempt (its user is beyond his budget, or the ring
+#     is full), it fails with EAGAIN, whoever the target is: only the agent could have judged it.
 rules contains {"id": "PTRACE004", "action": "override", "errno": 1} if {
 	input.event.kind == "runtime_integrity.ptrace"
 	reaches_memory
