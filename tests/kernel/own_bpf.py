@@ -39,6 +39,8 @@ from .descriptors import descriptions
 ) = (1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 17, 22, 24, 26, 28, 30, 31, 33, 34, 35)
 RDONLY = 8
 SOCKET_FILTER = 1
+_NAME = 15
+"""So much of a name the kernel keeps."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -79,9 +81,9 @@ def named(next_: int, get: int, *flags: int) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def map_of(tgid: int, name: str) -> Iterator[Map]:
-    """One of the maps that a process holds, to read and write."""
+    """A map that a process holds, the only one whose name begins so, to read and write."""
     held = {each.get("map_id") for each in descriptions(tgid).values()}
-    number = next(each for each in numbers(NEXT_MAP) if str(each) in held and _name_of(each) == name)
+    number = next(each for each in numbers(NEXT_MAP) if str(each) in held and _name_of(each) == name[:_NAME])
     descriptor = call(GET_MAP, number)
     try:
         yield Map.of(name, descriptor)
