@@ -27,13 +27,13 @@ from ..kernel.maps import Maps
 from ..kernel.memory import KernelMemory
 from ..kernel.program import AttachType, Program
 from ..kernel.standing import Standing, place_of
-from ..kernel.switches import IDLE, LIES, RIGHTED, VARIABLES, WAITS, Addresses, Switches
+from ..kernel.switches import IDLE, LIES, RIGHTED, TEXT, VARIABLES, WAITS, Addresses, Switches
 from ..kernel.traps import Traps
 from ..loader.launcher import LoadedSet
 from ..plugin.probe import Sensor
 from ..roots import open_debugfs, open_tracefs
 
-SYMBOLS = frozenset({*VARIABLES, *IDLE})
+SYMBOLS = frozenset({*VARIABLES, *IDLE, *TEXT})
 """Whose addresses `open_switches` needs."""
 _AGAIN_S = 1.0
 _log = logging.getLogger("krie")
@@ -224,7 +224,8 @@ def open_switches(memory: KernelMemory, found: Mapping[str, Sequence[int]], stac
             stack.callback(os.close, each)
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
     idle = next((address[each] for each in IDLE if address.get(each)), 0)
-    places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle)
+    text, text_end = (address.get(each, 0) for each in TEXT)
+    places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle, text=text, text_end=text_end)
     return Seen(Switches(memory.read, debugfs, places, kprobe_type()), places, debugfs, tracefs)
 
 
@@ -248,7 +249,7 @@ def new_ground(
         "tracefs": seen.tracefs,
         "kprobe_type": kprobe_type(),
     }
-    traps = Traps(seen.tracefs, agent, memory.read)
+    traps = Traps(seen.tracefs, agent, memory.read, range(seen.addresses.text, seen.addresses.text_end))
     return Ground(seen.switches, traps, partial(Keeper, numbers, seen.addresses)), traps
 
 

@@ -198,7 +198,7 @@ def load_sensors(
             _degrade_readers(plugins, sensors, problem)
         bindings = Bindings(loaded.descriptors[f"program:{RUNNING}"][0], maps, run)
         verdicts = Verdicts(maps, loaded.descriptors["program:krie_change"][0], run)
-        attach = partial(attach_somewhere, traps, memory.read)
+        attach = partial(attach_somewhere, traps)
         roaming = Roaming(list(roaming_programs(sensors, loaded)), loaded.descriptors, functions, ground, attach)
         stack.callback(roaming.close)
         stack.callback(ground.settle)

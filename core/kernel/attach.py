@@ -20,7 +20,7 @@ from ..kernel_files import AnyFile, KernelFile
 from . import bpf
 from .perf_event import SOFTWARE, TRACEPOINT, perf_event
 from .program import AttachType, Program
-from .traps import Read, Traps, suits
+from .traps import Traps
 
 _KPROBE_TYPE = KernelFile("/sys/bus/event_source/devices/kprobe/type")
 TRACEFS = KernelFile("/sys/kernel/tracing")
@@ -156,7 +156,7 @@ def kprobe_type() -> int:
     return int(_KPROBE_TYPE.read_text()) if _KPROBE_TYPE.exists() else -1
 
 
-def attach_somewhere(traps: Traps, read: Read, program: Program, descriptor: int, code: range) -> tuple[int, int]:
+def attach_somewhere(traps: Traps, program: Program, descriptor: int, code: range) -> tuple[int, int]:
     """Attach a loaded roaming program at an instruction drawn at random; returns its offset, and what holds it.
 
     Where none of those that are wanted is free, it is the next one behind. No disassembler is needed: the kernel
@@ -167,11 +167,11 @@ def attach_somewhere(traps: Traps, read: Read, program: Program, descriptor: int
     if not code:
         raise AttachError(where, errno.ENOENT, "the kernel has no such function, or hides where it is")
     try:
-        text = read(code.start, len(code))
+        places = traps.places(code)
     except KernelError as error:
         raise AttachError(where, error.errno, "the function's code cannot be read") from error
     # Where there is a trap now, a breakpoint stands, which is none of these.
-    offsets = [each for each in range(_FIRST_INTERIOR, len(code)) if suits(text, each)]
+    offsets = [each for each in places if each >= _FIRST_INTERIOR]
     wanted = [each for each in offsets if each < program.roaming]
     random.SystemRandom().shuffle(wanted)
     for offset in (*wanted, *offsets[len(wanted) :]):

@@ -98,7 +98,8 @@ class _Keeper:
         self._held = {each.slot: each for each in held}
         self._leaving: list[Held] = []
         self._fresh = False
-        self._traps = Traps(numbers["tracefs"], numbers["agent_tgid"], self._read)
+        text = range(addresses.text, addresses.text_end)
+        self._traps = Traps(numbers["tracefs"], numbers["agent_tgid"], self._read, text)
         self._left = set(self._traps.of_the_dead())
         idle = self._held.pop(IDLE_SLOT, None)
         self._switches = switches or Switches(

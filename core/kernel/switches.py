@@ -31,6 +31,7 @@ SWITCH, _LIST = "kprobes/enabled", "kprobes/list"
 FTRACE_SWITCH = KernelFile("/proc/sys/kernel/ftrace_enabled")
 IDLE = ("orderly_reboot", "kernel_halt", "orderly_poweroff", "kernel_power_off")
 """Functions that run at most once in a kernel's life."""
+TEXT = ("_stext", "_etext")
 VARIABLES = ("kprobes_all_disarmed", "kprobe_ftrace_enabled", "ftrace_enabled", "ftrace_disabled")
 _BREAKPOINT, _JUMP, _CALL = 0xCC, 0xE9, 0xE8
 _BEFORE_A_CALL = tuple(map(bytes.fromhex, ("f30f1efa", "660f1f00", "0f1f40d6")))
@@ -54,6 +55,9 @@ class Addresses(NamedTuple):
     ftrace_disabled: int = 0
     idle: int = 0
     """One of `IDLE`."""
+    text: int = 0
+    text_end: int = 0
+    """The kernel's own code, see `TEXT`."""
 
 
 class Places(NamedTuple):

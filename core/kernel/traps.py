@@ -11,6 +11,10 @@ This holds for breakpoints, not for the jumps that the kernel's optimizer puts i
 their neighbours. So traps stand only at instructions that no such jump can cover: those that cannot be executed
 elsewhere with a jump back behind them, as calls, jumps and branches (can_boost() in arch/x86/kernel/kprobes/core.c). A
 kprobe at one, and any before it that would reach it, stays a breakpoint (copy_optimized_instructions()).
+
+The optimizer's own jumps, which other tracers' kprobes became, are none of these instructions: what lies below them is
+no call or jump. A trap there shares that kprobe, and becomes its last owner when the tracer ends. They lead out of the
+kernel's text, which tells them from its own jumps.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from .perf_event import TRACEPOINT, perf_event
 Read = Callable[[int, int], bytes]
 """Bytes of the kernel's memory, by address and size. Raises `KernelError`."""
 _EVENTS, _GROUP, _NAME = "kprobe_events", "krie_", "at_"
-_BREAKPOINT = b"\xcc"
+_BREAKPOINT, _JUMP, _JUMP_BYTES = b"\xcc", b"\xe9", 5
 _NEVER_BOOSTED = frozenset((*range(0x70, 0x80), *range(0xE0, 0xE4), 0xE8, 0xE9, 0xEB))
 """Branches, loops, the call, and both jumps. Prefixes are left out: no trap is put where an instruction has one."""
 _TWO_BYTES, _BRANCHES = 0x0F, range(0x80, 0x90)
@@ -45,14 +49,27 @@ def suits(text: bytes, offset: int) -> bool:
 class Traps:
     """Those of one agent."""
 
-    def __init__(self, tracefs: int, agent: int, read: Read) -> None:
-        """`tracefs`: descriptor of its root, -1 where there is none; `agent`: its tgid, after which they are named."""
-        self._tracefs, self._read = tracefs, read
+    def __init__(self, tracefs: int, agent: int, read: Read, text: range) -> None:
+        """`tracefs`: descriptor of its root, -1 where there is none; `agent`: its tgid, after which they are named;
+        `text`: addresses of the kernel's own."""
+        self._tracefs, self._read, self._text = tracefs, read, text
         self._group = f"{_GROUP}{agent}"
 
     def name(self, address: int) -> str:
         """Of the event at an address, as tracefs has it."""
         return f"{self._group}/{_NAME}{address:x}"
+
+    def places(self, code: range) -> list[int]:
+        """Offsets in a function at which instructions may begin that suit a trap. Raises `KernelError`.
+
+        Not where kprobes have changed its text: a jump of the optimizer covers the bytes behind it, too, and some of it
+        stays behind a breakpoint that is written over it. None of the breakpoints of this agent's traps ever was one.
+        """
+        text = self._read(code.start, len(code))
+        own = {address_of(each) - code.start for each in self.own()}
+        kprobes = [each for each in range(len(text)) if each not in own and self._is_kprobe(text, each, code.start)]
+        changed = {each + behind for each in kprobes for behind in range(_JUMP_BYTES)}
+        return [each for each in range(len(text)) if each not in changed and suits(text, each)]
 
     def attach(self, address: int, program: int) -> int:
         """Attach a loaded program at an instruction; returns what holds it. Raises `OSError`.
@@ -87,17 +104,17 @@ class Traps:
     def remove(self, name: str) -> str:
         """Remove the event of a trap that was closed; returns why it has to stay, empty where it has gone.
 
-        Where its breakpoint stays, it is armed and disarmed once more. That does nothing while kprobes are said to be
-        off: put that right before. Where a trap of this agent came to stand at the place of a dead one's, the
-        breakpoint has an owner, who is removed by these same rules; the kernel only takes the other one off its list
-        (kernel/kprobes.c, __unregister_kprobe_top()).
+        Where its breakpoint stays, or a jump, it is armed and disarmed once more. That does nothing while kprobes are
+        said to be off: put that right before. A jump goes some moments later. Where a trap of this agent came to stand
+        at the place of a dead one's, the breakpoint has an owner, who is removed by these same rules; the kernel only
+        takes the other one off its list (kernel/kprobes.c, __unregister_kprobe_top()).
         """
         try:
             if not self._has_successor(name):
                 if self._breaks(name):
                     os.close(self._open(name))
                 if self._breaks(name):
-                    return f"a breakpoint is still at {address_of(name):#x}"
+                    return f"a breakpoint or its jump is still at {address_of(name):#x}"
             self._write(_EVENTS, f"-:{name}\n")
         except OSError as error:
             # ENOENT: somebody else removed it.
@@ -111,7 +128,14 @@ class Traps:
         return own != name and own in self.own()
 
     def _breaks(self, name: str) -> bool:
-        return self._read(address_of(name), 1) == _BREAKPOINT
+        address = address_of(name)
+        return self._is_kprobe(self._read(address, _JUMP_BYTES), 0, address)
+
+    def _is_kprobe(self, text: bytes, offset: int, begin: int) -> bool:
+        """Whether a kprobe's breakpoint stands there, or the jump that the optimizer puts in its place."""
+        first, *rest = text[offset : offset + _JUMP_BYTES]
+        to = begin + offset + _JUMP_BYTES + int.from_bytes(bytes(rest), "little", signed=True)
+        return first == _BREAKPOINT[0] or (first == _JUMP[0] and (len(rest) < _JUMP_BYTES - 1 or to not in self._text))
 
     def _open(self, name: str, program: int = -1) -> int:
         file = os.open(f"events/{name}/id", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._tracefs)

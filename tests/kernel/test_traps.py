@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from krie.kernel.attach import kprobe_type
+from krie.kernel.perf_event import perf_event
+from krie.kernel.symbols import functions
 from krie.kernel.traps import Traps
 from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import wait_for
 
 from .hijacks import LIST, places_in
+from .kernel_memory import read_memory
 from .test_static_keys import key_of
 from .test_switches import events, forged, healthy, is_forged, keepers, use
 
@@ -32,7 +36,7 @@ STAYS = "stays where it was: the kernel would leave breakpoints and calls behind
 FORGERIES = 25
 OPTIMIZES_S = 2
 """Longer than the kernel takes until it has put jumps where it can."""
-_JUMP_BYTES = 5
+_JUMP, _JUMP_BYTES = b"\xe9", 5
 _FUNCTION = "commit_creds"
 NOBODY = 4194303
 """A tgid that no process has: the kernel's limit is one more."""
@@ -63,6 +67,12 @@ def traps() -> dict[int, str]:
 
 def told(agent: RunningAgent) -> int:
     return len(agent.lines("krie.guarded", is_forged))
+
+
+def optimized() -> set[int]:
+    """Addresses where the kernel turned breakpoints to jumps."""
+    # The kernel's list tells it before the text has them.
+    return {place for place, line in traps().items() if "[OPTIMIZED]" in line and read_memory(place, 1) == _JUMP}
 
 
 def moved(before: set[str]) -> bool:
@@ -190,7 +200,7 @@ def test_a_place_that_was_taken_again_is_freed(alone: None) -> None:
     """The one that stands there is not harmed, and then leaves nothing behind."""
     tracefs = os.open("/sys/kernel/tracing", os.O_RDONLY)
     armed = lambda address, size: (b"\xcc" if address in traps() else b"\x90") * size  # noqa: E731
-    dead, living = (Traps(tracefs, agent, armed) for agent in (NOBODY, os.getpid()))
+    dead, living = (Traps(tracefs, agent, armed, range(0)) for agent in (NOBODY, os.getpid()))
     place = address_of(_FUNCTION) + _JUMP_BYTES
     while not (attached := attach_where_one_begins(dead, place)):
         place += 1
@@ -206,6 +216,59 @@ def test_a_place_that_was_taken_again_is_freed(alone: None) -> None:
         os.close(attached)
         assert living.remove(living.name(place)) == ""
         os.close(tracefs)
+    assert place not in traps()
+    healthy()
+
+
+@pytest.fixture
+def traced(alone: None) -> Iterator[list[int]]:
+    """Perf events that are kprobes, as tracers hold them, of which the kernel has turned some to jumps."""
+    first = address_of(_FUNCTION) + _JUMP_BYTES
+    events: list[int] = []
+    for place in range(first, first + 80):
+        with contextlib.suppress(OSError):  # no instruction begins there
+            events.append(perf_event(kprobe_type(), 0, config2=place))
+    try:
+        wait_for(optimized)
+        yield events
+    finally:
+        while events:
+            os.close(events.pop())
+
+
+@contextlib.contextmanager
+def own_traps() -> Iterator[Traps]:
+    tracefs = os.open("/sys/kernel/tracing", os.O_RDONLY)
+    try:
+        yield Traps(tracefs, os.getpid(), read_memory, range(address_of("_stext"), address_of("_etext")))
+    finally:
+        os.close(tracefs)
+
+
+@pytest.mark.usefixtures("traced")
+def test_none_stands_in_a_jump_of_the_optimizer() -> None:
+    """What lies below the jump is no call or jump, and the kernel would make one of the trap, too."""
+    jumps = {each + behind for each in optimized() for behind in range(_JUMP_BYTES)}
+    code = functions({_FUNCTION})[_FUNCTION]
+    with own_traps() as made:
+        places = {code.start + each for each in made.places(code)}
+        assert places
+        assert not places & jumps
+
+
+def test_a_trap_that_became_a_jump_keeps_its_owner(traced: list[int], test_module: TestModule) -> None:
+    """Where one came to share a tracer's kprobe all the same: else whoever comes by runs what was freed."""
+    (place, *_) = optimized()
+    with own_traps() as made:
+        name, attached = made.name(place), made.attach(place, -1)
+        while traced:
+            os.close(traced.pop())
+        wait_for(lambda: place in optimized())  # of the trap alone
+        with forged(test_module):
+            os.close(attached)
+            assert made.remove(name) != ""
+            use()
+        wait_for(lambda: made.remove(name) == "")
     assert place not in traps()
     healthy()
 

@@ -22,7 +22,7 @@ from krie.loader.launcher import LoadedSet
 
 from ..switched_kernel import DISABLED, ENABLED, FTRACE, IDLE, OTHER, TRAP, VARIABLE, Events, Kernel
 
-NO_TRAPS = Traps(-1, 0, lambda address, size: bytes(size))
+NO_TRAPS = Traps(-1, 0, lambda address, size: bytes(size), range(0))
 
 
 class Fake:

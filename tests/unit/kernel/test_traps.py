@@ -11,6 +11,8 @@ from krie.kernel import traps
 from krie.kernel.traps import Traps, address_of
 
 PLACE, OTHER = 0xFFFFFFFF81000110, 0xFFFFFFFF81000120
+TEXT = range(0xFFFFFFFF81000000, 0xFFFFFFFF81000200)
+MOVE, CALL = b"\x48", b"\xe8"
 AGENT = 4194301  # more than any process may have
 DEAD = 4194302
 
@@ -27,7 +29,7 @@ class Kernel:
         self.closed: list[int] = []
         self.refuses = 0
         self.descriptor = os.open(folder, os.O_RDONLY)
-        self.made = Traps(self.descriptor, AGENT, self.read)
+        self.made = Traps(self.descriptor, AGENT, self.read, TEXT)
         monkeypatch.setattr(traps, "perf_event", self.open)
         monkeypatch.setattr(os, "close", self.close)
         monkeypatch.setattr(traps, "_FIRST_PID_NAMESPACE", os.stat("/proc/self/ns/pid").st_ino)
@@ -104,13 +106,55 @@ def test_a_breakpoint_that_stayed_is_taken_out_before(kernel: Kernel) -> None:
     name = kernel.made.name(PLACE)
     kernel.event(name)
     kernel.text[PLACE], kernel.off = b"\xcc", True
-    assert kernel.made.remove(name) == f"a breakpoint is still at {PLACE:#x}"
+    assert kernel.made.remove(name) == f"a breakpoint or its jump is still at {PLACE:#x}"
     assert kernel.written() == []
     kernel.off = False
     assert kernel.made.remove(name) == ""
     assert kernel.closed == [PLACE, PLACE]
     assert kernel.text[PLACE] == b"\xe8"
     assert kernel.written() == [f"-:{name}"]
+
+
+def jump(place: int, to: int) -> bytes:
+    return b"\xe9" + (to - place - 5).to_bytes(4, "little", signed=True)
+
+
+def test_a_jump_of_the_optimizer_has_not_gone(kernel: Kernel) -> None:
+    """As where a trap came to share a tracer's kprobe, and a switch was forged while both ended."""
+    name = kernel.made.name(PLACE)
+    kernel.event(name)
+    kernel.text[PLACE], kernel.off = jump(PLACE, TEXT.stop), True
+    assert kernel.made.remove(name) == f"a breakpoint or its jump is still at {PLACE:#x}"
+    assert kernel.closed == [PLACE]
+    kernel.text[PLACE] = jump(PLACE, TEXT.stop - 1)  # the kernel's own
+    assert kernel.made.remove(name) == ""
+    assert kernel.closed == [PLACE]
+
+
+def function(kernel: Kernel, places: dict[int, bytes], traps: Traps | None = None) -> list[int]:
+    """What suits a trap in a function that has these at offsets."""
+    text = bytearray(MOVE * 40)
+    for offset, code in places.items():
+        text[offset : offset + len(code)] = code
+    kernel.text[PLACE] = bytes(text)
+    return (traps or kernel.made).places(range(PLACE, PLACE + len(text)))
+
+
+def test_what_kprobes_have_changed_suits_no_trap(kernel: Kernel) -> None:
+    own = jump(PLACE + 8, PLACE)
+    optimized = jump(PLACE + 16, TEXT.stop)[:3] + CALL * 2  # as its target's bytes may look
+    assert function(kernel, {8: own, 13: CALL, 16: optimized, 21: CALL}) == [8, 13, 21]
+    # Arming all kprobes writes a breakpoint over a jump, of which the rest stays.
+    assert function(kernel, {16: b"\xcc" + optimized[1:], 21: CALL}) == [21]
+    assert function(kernel, {30: CALL, 37: own[:3]}) == [30]  # its target lies behind the function
+    unknown = Traps(kernel.descriptor, AGENT, kernel.read, range(0))
+    assert function(kernel, {8: own, 13: CALL}, unknown) == [13]
+
+
+def test_behind_a_trap_of_the_agents_own_another_has_a_place(kernel: Kernel) -> None:
+    kernel.event(kernel.made.name(PLACE + 16))
+    kernel.event(f"krie_{DEAD}/at_{PLACE + 24:x}")
+    assert function(kernel, {16: b"\xcc", 18: CALL, 24: b"\xcc", 26: CALL}) == [18]
 
 
 def test_what_cannot_be_read_stays(kernel: Kernel) -> None:
@@ -150,15 +194,15 @@ def test_a_dead_ones_place_that_was_taken_again_is_freed(kernel: Kernel) -> None
     kernel.event(own)
     kernel.text[PLACE], kernel.off = b"\xcc", True  # as long as the own one is attached
     assert kernel.made.remove(dead) == ""
-    assert kernel.made.remove(own) == f"a breakpoint is still at {PLACE:#x}"  # whose owner the last one is
+    assert kernel.made.remove(own) == f"a breakpoint or its jump is still at {PLACE:#x}"  # whose owner the last one is
     kernel.event(f"krie_{DEAD}/at_{OTHER:x}")
     kernel.text[OTHER] = b"\xcc"
-    assert kernel.made.remove(f"krie_{DEAD}/at_{OTHER:x}") == f"a breakpoint is still at {OTHER:#x}"
+    assert kernel.made.remove(f"krie_{DEAD}/at_{OTHER:x}") == f"a breakpoint or its jump is still at {OTHER:#x}"
     assert kernel.written() == [f"-:{dead}"]
 
 
 def test_without_tracefs_there_are_none() -> None:
-    made = Traps(-1, AGENT, lambda _address, size: bytes(size))
+    made = Traps(-1, AGENT, lambda _address, size: bytes(size), TEXT)
     assert (made.own(), made.of_the_dead()) == ([], [])
     with pytest.raises(OSError, match="Bad file descriptor"):
         made.attach(PLACE, 7)
