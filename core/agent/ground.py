@@ -223,9 +223,10 @@ def open_switches(memory: KernelMemory, found: Mapping[str, Sequence[int]], stac
         if each >= 0:
             stack.callback(os.close, each)
     address = {name: each[0] for name, each in found.items() if len(each) == 1}
-    idle = next((address[each] for each in IDLE if address.get(each)), 0)
+    idle, waited, *_ = (*(address[each] for each in IDLE if address.get(each)), 0, 0)
     text, text_end = (address.get(each, 0) for each in TEXT)
-    places = Addresses(**{each: address.get(each, 0) for each in VARIABLES}, idle=idle, text=text, text_end=text_end)
+    variables = {each: address.get(each, 0) for each in VARIABLES}
+    places = Addresses(**variables, idle=idle, waited=waited, text=text, text_end=text_end)
     return Seen(Switches(memory.read, debugfs, places, kprobe_type()), places, debugfs, tracefs)
 
 

@@ -55,6 +55,8 @@ class Addresses(NamedTuple):
     ftrace_disabled: int = 0
     idle: int = 0
     """One of `IDLE`."""
+    waited: int = 0
+    """Another one, see `Switches.wait`."""
     text: int = 0
     text_end: int = 0
     """The kernel's own code, see `TEXT`."""
@@ -122,9 +124,22 @@ class Switches:
 
     def open_idle(self) -> int:
         """Another kprobe at the idle function, a negative number where there can be none."""
-        if not self._at.idle or self._type < 0:
+        return self._open(self._at.idle)
+
+    def wait(self) -> None:
+        """For the mutex that all take who change kprobes, as opening one does.
+
+        Not at the idle function: if kprobes were on again by now, closing it would take out the entry that stays there.
+        """
+        if (waited := self._open(self._at.waited)) >= 0:
+            os.close(waited)
+        else:
+            time.sleep(_AGAIN_S)
+
+    def _open(self, function: int) -> int:
+        if not function or self._type < 0:
             return -1
-        return perf_event_open(PerfEventAttr(type=self._type, disabled=1, config2=self._at.idle), -1, 0)
+        return perf_event_open(PerfEventAttr(type=self._type, disabled=1, config2=function), -1, 0)
 
     def look(self, places: Places, let_go_of_idle: Callable[[], None]) -> tuple[str, str]:
         """What it finds, and for `LIES` why it could not be put right. `let_go_of_idle` closes `idle` everywhere."""
@@ -184,12 +199,7 @@ class Switches:
         for _ in range(_SURE):
             if not self._text_is_armed(places):
                 return (OFF if self.off() else ARMED), ""
-            # It may only be about to: disarm_all_kprobes() sets the variable first. Opening a kprobe waits for the same
-            # mutex.
-            if (waited := self.open_idle()) >= 0:
-                os.close(waited)
-            else:
-                time.sleep(_AGAIN_S)
+            self.wait()  # it may only be about to: disarm_all_kprobes() sets the variable first
             if not self.off():
                 return ARMED, ""
         if not self._text_is_armed(places):

@@ -1,10 +1,12 @@
 """What the kernel's switches say, what its text says, and how the one is put right by the other; without a kernel."""
 
+import os
 import struct
 from types import SimpleNamespace
 
 import pytest
 from krie.kernel import switches
+from krie.kernel.perf_event import PerfEventAttr
 from krie.kernel.switches import ARMED, FTRACE_IS_OFF, LIES, OFF, RIGHTED, WAITS, Addresses, Places, Switches
 
 from ..switched_kernel import (
@@ -152,16 +154,31 @@ def test_who_turns_kprobes_off_again_and_again_forges_nothing(
     kernel.forge()
     looks: list[int] = []
 
-    def waits() -> int:
-        """For the mutex, as opening a kprobe does."""
+    def waits() -> None:
         looks.append(1)
         kernel.memory[VARIABLE] = at_last if len(looks) > 1 else b"\1"
         kernel.memory[TRAP] = b"\x55" if len(looks) > 1 and found == OFF else b"\xcc"
-        return -1
 
-    monkeypatch.setattr(kernel.switch, "open_idle", waits)
+    monkeypatch.setattr(kernel.switch, "wait", waits)
     assert kernel.look(TRAP) == (found, "")
     assert (kernel.files / "enabled").read_bytes() == b"0\n"
+
+
+def test_the_entry_that_stays_is_not_taken_out_by_waiting(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be by closing a kprobe at the idle function, once the variable is as it was again."""
+    opened: list[int] = []
+
+    def opens(attributes: PerfEventAttr, _pid: int, _cpu: int) -> int:
+        opened.append(attributes.config2)
+        kernel.memory[VARIABLE] = b"\0"
+        return os.open("/dev/null", os.O_RDONLY)
+
+    monkeypatch.setattr(switches, "perf_event_open", opens)
+    kernel.switch = Switches(kernel.read, kernel.debugfs, Addresses(VARIABLE, COUNTER, idle=IDLE, waited=OTHER), 6)
+    kernel.memory[IDLE] = CALLED
+    kernel.forge()
+    assert kernel.look(TRAP) == (ARMED, "")
+    assert opened == [OTHER]
 
 
 @pytest.mark.parametrize(
