@@ -81,8 +81,7 @@ class Traps:
         try:
             return self._open(name, program)
         except OSError:
-            with suppress(OSError):
-                self._write(_EVENTS, f"-:{name}\n")
+            self.remove(name)  # it was armed, where only the program was refused
             raise
 
     def own(self) -> list[str]:

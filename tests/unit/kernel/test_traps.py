@@ -94,6 +94,15 @@ def test_what_cannot_be_opened_leaves_no_event(kernel: Kernel) -> None:
     assert kernel.written()[1:] == [f"-:{kernel.made.name(PLACE)}"]
 
 
+def test_what_was_armed_before_it_failed_keeps_its_owner(kernel: Kernel) -> None:
+    """As where a switch was forged when its perf event was closed again."""
+    kernel.event(kernel.made.name(PLACE))
+    kernel.refuses, kernel.text[PLACE] = errno.EMFILE, b"\xcc"
+    with pytest.raises(OSError, match="open files"):
+        kernel.made.attach(PLACE, 7)
+    assert kernel.written() == [f"p:{kernel.made.name(PLACE)} {PLACE:#x}"]
+
+
 def test_an_event_is_removed_once_its_breakpoint_has_gone(kernel: Kernel) -> None:
     name = kernel.made.name(PLACE)
     kernel.event(name)
