@@ -36,9 +36,12 @@ static __always_inline bool runtime_integrity_commits_unseen(void)
 	return (u8)start[0] != RUNTIME_INTEGRITY_CALL && (u8)start[1] != RUNTIME_INTEGRITY_CALL; /* behind an endbr */
 }
 
+/* What nobody could be told of, since no record was to be had, is not noted: it is judged again at the next act. */
+#define RUNTIME_INTEGRITY_UNTOLD 1
+
 /* Whether the current thread has other credentials than it was given legally; the result is what the operation shall
- * return. `now` is the caller's, and zeros: the stack is too small for two where he has one himself. `own` is 1 where
- * it must act by its own credentials. */
+ * return or, of a program that cannot refuse, whether that could not be told. `now` is the caller's, and zeros: the
+ * stack is too small for two where he has one himself. `own` is 1 where it must act by its own credentials. */
 static __always_inline int runtime_integrity_compare_in(struct runtime_integrity_creds *now, u8 operation,
 							const u32 can, u64 own)
 {
@@ -84,18 +87,18 @@ static __always_inline int runtime_integrity_compare_in(struct runtime_integrity
 	known.euid_before = before->words[4];
 	known.euid_now = now->words[4];
 	now->told_owns = now->owns;
-	now->told = acting; /* and everything is told once */
-	runtime_integrity_note(krie_current(), now);
+	now->told = acting;
 	answer = krie_decide_runtime_integrity_cred_tamper(&known, can);
 	record = krie_reserve_runtime_integrity_cred_tamper(&answer, can);
 	if (!record)
-		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;
+		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : RUNTIME_INTEGRITY_UNTOLD;
 	if (can & KRIE_CAN_REFUSE)
 		error = krie_error(&answer);
 	krie_stamp(&record->header, &answer);
 	krie_put_runtime_integrity_cred_tamper(record, &known);
 	record->cred = now->cred;
 	krie_submit_runtime_integrity_cred_tamper(record);
+	runtime_integrity_note(krie_current(), now); /* everything is told once */
 	return error;
 }
 
@@ -140,7 +143,9 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 	if (runtime_integrity_holds(noted)) {
 		if (noted->cred == (u64)new)
 			return 0;
-		runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL, 1);
+		if (runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL,
+						 1))
+			return 0; /* or what follows would make it legal */
 	}
 	runtime_integrity_read_creds(&creds, krie_current(), new);
 	runtime_integrity_note(krie_current(), &creds);
@@ -222,7 +227,8 @@ static __always_inline int runtime_integrity_cred_write(struct vfsmount *mount)
 		return 0;
 	if (runtime_integrity_acts_by_others())
 		own = runtime_integrity_in_own_name() * runtime_integrity_is_users_mount(mount);
-	return runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL, own);
+	runtime_integrity_compare(RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_WRITE, KRIE_CAN_KILL, own);
+	return 0;
 }
 
 int runtime_integrity_cred_write_access(u64 *ctx)
