@@ -45,13 +45,13 @@ class Unseen:
             self._reports.held(held)
         return bool(lost)
 
-    def tell_runs(self) -> frozenset[str]:
-        """Runs that were left out; returns the labels of their programs."""
+    def tell_runs(self) -> dict[str, int]:
+        """Runs that were left out; returns how many, by the labels of their programs."""
         try:
             found = list(self._missed.look())
         except KernelError as error:
             _log.error("runs that the kernel left out are not counted: %s", error)
-            return frozenset()
+            return {}
         for missed in found:
             self._reports.missed(missed)
-        return frozenset(each.program for each in found)
+        return {each.program: each.count for each in found}

@@ -128,12 +128,12 @@ def krie_poll() -> Iterable[Event]:
 
 
 @hookspec
-def krie_checked(silent: Collection[str], missed: Collection[str]) -> None:
+def krie_checked(silent: Collection[str], missed: Mapping[str, int]) -> None:
     """What works was looked at: called every `canary_interval_s` seconds.
 
-    `silent` names the sensor's probes whose canary did not arrive, `missed` the labels of its programs of which the
-    kernel left out runs since the last look. What a plugin keeps of what these saw may be out of date. Raising counts
-    as a failure of the plugin.
+    `silent` names the sensor's probes whose canary did not arrive. `missed` says how many runs of its programs, by
+    their labels, the kernel left out since the last look. What a plugin keeps of what these saw may be out of date.
+    Raising counts as a failure of the plugin.
     """
 
 

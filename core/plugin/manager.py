@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -156,13 +156,13 @@ class Plugins:
             if self._has(each.name, "krie_poll"):
                 yield from self._found(each, "krie_poll", complete)
 
-    def checked(self, reports: Iterable[ProbeReport], missed: Collection[str]) -> None:
-        """`krie_checked` of each plugin that has it. `missed`: labels of programs of which runs were left out."""
+    def checked(self, reports: Iterable[ProbeReport], missed: Mapping[str, int]) -> None:
+        """`krie_checked` of each plugin that has it. `missed`: how many runs were left out, by labels of programs."""
         silent = [(each.plugin, each.probe.name) for each in reports if each.state == "silent"]
         for each in self.loaded:
             if self._has(each.name, "krie_checked"):
                 own = frozenset(probe for plugin, probe in silent if plugin == each.name)
-                left_out = frozenset(label for label in missed if label.startswith(f"{each.name}_"))
+                left_out = {label: runs for label, runs in missed.items() if label.startswith(f"{each.name}_")}
                 self._call(each.name, "krie_checked", silent=own, missed=left_out)
 
     def restorer(self, plugin: str) -> Callable[[Event], str | None] | None:

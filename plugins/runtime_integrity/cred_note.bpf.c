@@ -178,8 +178,8 @@ static __always_inline void runtime_integrity_unnote(u64 task)
 		noted->noted = 0;
 }
 
-/* Where it cannot be noted, what was noted before is out of date. */
-static __always_inline void runtime_integrity_follow(struct task_struct *task, struct runtime_integrity_creds *creds)
+/* Where it cannot be noted, what was noted before is out of date. Returns whether it was. */
+static __always_inline bool runtime_integrity_follow(struct task_struct *task, struct runtime_integrity_creds *creds)
 {
 	u64 key = (u64)task;
 	u32 zero = 0;
@@ -188,18 +188,19 @@ static __always_inline void runtime_integrity_follow(struct task_struct *task, s
 	creds->start_time = krie_start_time(task);
 	creds->noted = bpf_ktime_get_boot_ns() * krie_truth(creds->noted);
 	if (!runtime_integrity_shadow.update(&key, creds))
-		return;
+		return true;
 	runtime_integrity_unnote(key);
 	unfollowed = runtime_integrity_unfollowed.lookup(&zero);
 	if (unfollowed)
 		__sync_fetch_and_add(unfollowed, 1);
+	return false;
 }
 
-/* As it is now. */
-static __always_inline void runtime_integrity_note(struct task_struct *task, struct runtime_integrity_creds *creds)
+/* As it is now. Returns whether it was noted. */
+static __always_inline bool runtime_integrity_note(struct task_struct *task, struct runtime_integrity_creds *creds)
 {
 	creds->seccomp.behind = runtime_integrity_behind(creds->seccomp.filter);
-	runtime_integrity_follow(task, creds);
+	return runtime_integrity_follow(task, creds);
 }
 
 /* 1 where these words of two threads' credentials differ. */

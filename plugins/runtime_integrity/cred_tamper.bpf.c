@@ -120,16 +120,30 @@ static __always_inline void runtime_integrity_commit_untold(void)
 		runtime_integrity_blind_until(bpf_ktime_get_boot_ns());
 }
 
+/* Commits that the second program noted and the first one did not. What the kernel left out of the first one's runs,
+ * but for these, passed both: kernels before 6.7 count nothing that kprobes miss, nor does any where kprobes are off.
+ */
+BPF_ARRAY(runtime_integrity_made_up, u64, 1);
+
+static __always_inline void runtime_integrity_make_up(u64 by)
+{
+	u32 zero = 0;
+	u64 *made_up = runtime_integrity_made_up.lookup(&zero);
+
+	if (made_up)
+		__sync_fetch_and_add(made_up, by);
+}
+
 /* commit_creds(new): the current thread is about to have `new`. Two programs do this, since one run that is missed
  * would make an attack of what was none. The kernel leaves a program at a function's entry out where another thread was
  * preempted in the same one on this CPU: whoever has threads that he keeps from going on can cause that, of as many
  * such programs as there are. So the second one is that of a kprobe, which nobody preempts: it is left out only while
- * bpf(2) changes a map on this CPU, which not everybody may, and amid which nobody preempts the agent. The second one
- * to run has nothing left to do.
+ * bpf(2) changes a map on this CPU, which not everybody may, and amid which nobody preempts the agent. Whichever
+ * runs behind the other has nothing left to do; where that is the first one, there was nothing to make up for.
  *
  * What the thread has until now is compared once more, whoever made `new`: keyctl's KEYCTL_SESSION_TO_PARENT lets a
  * child. */
-static __always_inline int runtime_integrity_commit(const struct cred *new)
+static __always_inline int runtime_integrity_commit(const struct cred *new, const bool first)
 {
 	u64 task = (u64)krie_current();
 	struct runtime_integrity_creds creds = {};
@@ -141,31 +155,35 @@ static __always_inline int runtime_integrity_commit(const struct cred *new)
 	}
 	noted = runtime_integrity_shadow.lookup(&task);
 	if (runtime_integrity_holds(noted)) {
-		if (noted->cred == (u64)new)
+		if (noted->cred == (u64)new) {
+			if (first)
+				runtime_integrity_make_up(-1);
 			return 0;
+		}
 		if (runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL,
 						 1))
 			return 0; /* or what follows would make it legal */
 	}
 	runtime_integrity_read_creds(&creds, krie_current(), new);
-	runtime_integrity_note(krie_current(), &creds);
+	if (runtime_integrity_note(krie_current(), &creds) && !first)
+		runtime_integrity_make_up(1);
 	return 0;
 }
 
 int runtime_integrity_commit_fentry(u64 *ctx)
 {
-	return runtime_integrity_commit((const struct cred *)ctx[0]);
+	return runtime_integrity_commit((const struct cred *)ctx[0], true);
 }
 
 int runtime_integrity_commit_kprobe(struct pt_regs *ctx)
 {
-	return runtime_integrity_commit((const struct cred *)PT_REGS_PARM1(ctx));
+	return runtime_integrity_commit((const struct cred *)PT_REGS_PARM1(ctx), false);
 }
 
 /* Where there are no kprobes. */
 int runtime_integrity_commit_again(u64 *ctx)
 {
-	return runtime_integrity_commit((const struct cred *)ctx[0]);
+	return runtime_integrity_commit((const struct cred *)ctx[0], false);
 }
 
 /* security_prepare_creds(new, old, flags): credentials are copied, to be changed or for a child. All that changes a

@@ -31,7 +31,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -98,6 +98,7 @@ _AGAIN = "commit_again"
 _COMMIT, _BY_KPROBE, _ONCE_MORE = (f"{PREFIX}_commit_{name}" for name in ("fentry", "kprobe", "again"))
 """The programs that see legal changes: the first one and, in a probe of their own, one of the others; one suffices."""
 _NEVER = (1 << 64) - 1
+_NEGATIVE = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,28 +167,37 @@ class Followed:
     def __init__(self) -> None:
         """Nothing is attached yet."""
         self._since: Map | None = None
+        self._made_up: Map | None = None
         self._silent = False
+        self._missed = self._unseen = 0
 
     def attach(self, maps: Maps) -> None:
-        """Remember the map that says so."""
-        self._since, self._silent = maps[f"{PREFIX}_followed_since"], False
+        """Remember the maps that say so."""
+        self._since, self._made_up = maps[f"{PREFIX}_followed_since"], maps[f"{PREFIX}_made_up"]
+        self._silent, self._missed = False, 0
+        self._unseen = self._passed()
 
-    def checked(self, silent: Collection[str], missed: Collection[str]) -> None:
+    def checked(self, silent: Collection[str], missed: Mapping[str, int]) -> None:
         """See `krie.plugin.hookspecs.krie_checked`. Raises `KernelError`."""
         assert self._since is not None
         was_silent, self._silent = self._silent, _PROBE in silent
+        self._missed += missed.get(_COMMIT, 0)
+        passed, before = self._passed(), self._unseen
+        self._unseen = passed if was_silent else max(passed, before)
         if self._silent:
             self._since.set(ONLY, LONG.encode(_NEVER))
-        elif was_silent or _unseen(silent, missed):
-            before = LONG.decode(self._since.get(ONLY))
+        elif was_silent or passed > before:
+            since = LONG.decode(self._since.get(ONLY))
             now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             # The programs may have set it to a moment that is yet to come.
-            self._since.set(ONLY, LONG.encode(now if before == _NEVER else max(now, before)))
+            self._since.set(ONLY, LONG.encode(now if since == _NEVER else max(now, since)))
 
-
-def _unseen(silent: Collection[str], missed: Collection[str]) -> bool:
-    """Whether a commit may have passed both programs."""
-    return _COMMIT in missed and (_AGAIN in silent or not {_BY_KPROBE, _ONCE_MORE}.isdisjoint(missed))
+    def _passed(self) -> int:
+        """Commits that passed both programs, so far."""
+        assert self._made_up is not None
+        made_up = LONG.decode(self._made_up.get(ONLY))
+        # Below 0 where whoever runs code in the kernel commits the same credentials twice: that forgives nobody.
+        return self._missed - (made_up if made_up < _NEGATIVE else 0)
 
 
 def topic() -> Topic:

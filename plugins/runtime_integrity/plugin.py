@@ -82,7 +82,7 @@ class RuntimeIntegrity:
             yield from topic.scan()
 
     @hookimpl
-    def krie_checked(self, silent: Collection[str], missed: Collection[str]) -> None:
+    def krie_checked(self, silent: Collection[str], missed: Mapping[str, int]) -> None:
         """See `krie.plugin.hookspecs`."""
         for topic in self._topics.values():
             topic.checked(silent, missed)

@@ -64,7 +64,7 @@ class Topic:
     """A kernel that refuses all of these has nothing to see: the probes are left out. Empty: never."""
     attach: Callable[[Maps, KernelMemory, RuntimeIntegrityConfig], None] = lambda *_: None
     """Takes what `scan` compares with."""
-    checked: Callable[[Collection[str], Collection[str]], None] = lambda *_: None
+    checked: Callable[[Collection[str], Mapping[str, int]], None] = lambda *_: None
     """See `krie.plugin.hookspecs.krie_checked`."""
     wanted: Callable[[RuntimeIntegrityConfig], bool] = lambda _: True
     """Whether its probes are configured."""

@@ -113,7 +113,7 @@ def test_plugins_learn_which_of_their_own_programs_saw_not_everything(entries: E
     told: dict[str, Any] = {}
 
     def checked(name: str) -> Any:
-        return lambda silent, missed: told.update({name: (set(silent), set(missed))})
+        return lambda silent, missed: told.update({name: (set(silent), dict(missed))})
 
     for name in ("example", "other"):
         entries.install(name, krie_checked=checked(name))
@@ -123,6 +123,6 @@ def test_plugins_learn_which_of_their_own_programs_saw_not_everything(entries: E
         ProbeReport(plugin, Probe(probe, None, ()), None, state, {})
         for plugin, probe, state in (("example", "a", "silent"), ("example", "b", "alive"), ("other", "c", "missing"))
     ]
-    plugins.checked(reports, {"other_program", "krie_dispatch"})
-    assert told == {"example": ({"a"}, set()), "other": (set(), {"other_program"})}
+    plugins.checked(reports, {"other_program": 2, "krie_dispatch": 1})
+    assert told == {"example": ({"a"}, {}), "other": (set(), {"other_program": 2})}
     assert entries.faults == []
