@@ -12,6 +12,8 @@
 #define CONTAINMENT_PROT_EXEC 4 /* include/uapi/asm-generic/mman-common.h */
 #define CONTAINMENT_PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
 #define CONTAINMENT_FMODE_WRITE 2 /* include/linux/fs.h */
+#define CONTAINMENT_FIFREEZE 0xc0045877 /* include/uapi/linux/fs.h */
+#define CONTAINMENT_SHUTDOWN 0x8004587d /* FS_IOC_SHUTDOWN, of ext4, XFS, f2fs */
 /* _IOC_WRITE, include/uapi/asm-generic/ioctl.h: it takes what is in memory. */
 #define CONTAINMENT_IOC_WRITE 0x40000000
 #define CONTAINMENT_SET_BPF 0x40042408 /* PERF_EVENT_IOC_SET_BPF, include/uapi/linux/perf_event.h */
@@ -212,6 +214,23 @@ int containment_inode_attribute(u64 *ctx)
 	return containment_refuse(containment_operation());
 }
 
+/* A file system that holds the agent's files: frozen, which backups do, too, or shut down. */
+static __always_inline int containment_guard_super(struct file *file, u32 command)
+{
+	struct inode *inode = KRIE_READ(file, file, f_inode);
+	struct super_block *super = KRIE_READ(inode, inode, i_sb);
+	struct krie_file whole = { .dev = KRIE_READ(super_block, super, s_dev) };
+	struct krie_process process;
+	u32 agent;
+
+	if (!containment_outsider(&process, &agent) || !containment_files.lookup(&whole))
+		return 0;
+	if (command == CONTAINMENT_SHUTDOWN)
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
+	containment_note(&process, CONTAINMENT_FILES_FROZEN, 0);
+	return 0;
+}
+
 /* security_file_ioctl(file, command, argument): whoever may read a file may have it become immutable (FS_IOC_SETFLAGS),
  * or be of another generation (FS_IOC_SETVERSION), by which the guard would not know it any more. */
 int containment_file_ioctl(u64 *ctx)
@@ -221,6 +240,8 @@ int containment_file_ioctl(u64 *ctx)
 
 	if ((u32)ctx[1] & CONTAINMENT_IOC_WRITE)
 		error = containment_guard_file(KRIE_READ(file, file, f_path.dentry));
+	if (!error && ((u32)ctx[1] == CONTAINMENT_FIFREEZE || (u32)ctx[1] == CONTAINMENT_SHUTDOWN))
+		error = containment_guard_super(file, ctx[1]);
 	if (!error && (u32)ctx[1] == CONTAINMENT_SET_BPF)
 		error = containment_guard_event(ctx[2]);
 	if (error)

@@ -5,6 +5,7 @@
  */
 
 #define GUARD_LEVELS 16 /* of cgroups */
+#define GUARD_CONTROLLERS (sizeof(((struct css_set *)0)->subsys) / sizeof(void *))
 #define GUARD_LOOK_NS 100000000ULL /* all CPUs look; one of them counts */
 #define GUARD_TASK_STOPPED 0xc /* __TASK_STOPPED, __TASK_TRACED */
 #define GUARD_TASK_FROZEN 0x8000 /* since f5d39b020809 */
@@ -12,23 +13,43 @@
 #define GUARD_TRAP_FREEZE (1 << 23) /* JOBCTL_TRAP_FREEZE */
 
 /* Note where the agent is: what is written there would freeze or kill it. */
-static __always_inline void guard_follow(struct kernfs_node *node)
+static __always_inline void guard_follow(struct kernfs_node *node, const bool root)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 
 	for (int level = 0; level < GUARD_LEVELS; level++) {
+		struct kernfs_node *above = containment_above(node);
 		u64 key = containment_cgroup_key(node);
 
-		if (!node)
+		if (!node || !(above || root))
 			return;
 		containment_cgroups.update(&key, &now);
-		node = containment_above(node);
+		node = above;
+	}
+}
+
+/* The same of controllers that are hierarchies of v1. Their roots can neither be frozen nor limited, and container
+ * runtimes write there. */
+static __always_inline void guard_follow_older(struct css_set *groups, struct cgroup *unified)
+{
+	struct cgroup_root *root = KRIE_READ(cgroup, unified, root);
+
+#pragma clang loop unroll(disable)
+	for (u64 index = krie_uncounted(); index < GUARD_CONTROLLERS && KRIE_GOES_ON; index++) {
+		struct cgroup_subsys_state *state = NULL;
+		struct cgroup *group;
+
+		bpf_probe_read_kernel(&state, sizeof(state),
+				      KRIE_ADDRESS(css_set, groups, subsys) + index * sizeof(state));
+		group = KRIE_READ(cgroup_subsys_state, state, cgroup);
+		if (KRIE_READ(cgroup, group, root) != root)
+			guard_follow(KRIE_READ(cgroup, group, kn), false);
 	}
 }
 
 KRIE_FOUND("array", u32, struct guard_heart, guard_heart, 1);
 
-/* Run by the agent with BPF_PROG_TEST_RUN, about once a second: it lives, and is in this cgroup. */
+/* Run by the agent with BPF_PROG_TEST_RUN, about once a second: it lives, and is in these cgroups. */
 int guard_beat(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = krie_current();
@@ -45,7 +66,8 @@ int guard_beat(struct bpf_raw_tracepoint_args *ctx)
 	heart->task = (u64)task;
 	heart->last = heart->looked = bpf_ktime_get_boot_ns();
 	heart->stopped = heart->frozen = heart->starved = heart->waited = 0;
-	guard_follow(KRIE_READ(cgroup, group, kn));
+	guard_follow(KRIE_READ(cgroup, group, kn), true);
+	guard_follow_older(groups, group);
 	return 0;
 }
 
@@ -94,7 +116,7 @@ int guard_cgroup_attach_task(struct bpf_raw_tracepoint_args *ctx)
 	if (!containment_stranger(&process, &agent) ||
 	    KRIE_READ(task_struct, (struct task_struct *)ctx->args[2], tgid) != agent)
 		return 0;
-	guard_follow(KRIE_READ(cgroup, group, kn));
+	guard_follow(KRIE_READ(cgroup, group, kn), true);
 	containment_note(&process, CONTAINMENT_AGENT_MOVED, 0);
 	return 0;
 }

@@ -84,6 +84,7 @@ class Guard:
         self._maps: Mapping[str, Map] = {}
         self._identify: Callable[[int], Identity] = lambda _: Identity(0, 0, 0)
         self._files: dict[Path, tuple[tuple[int, int], bytes]] = {}
+        self._systems: set[bytes] = set()
 
     def close(self) -> None:
         """Let go of it."""
@@ -117,6 +118,7 @@ class Guard:
             with suppress(OSError):
                 key = self._key(os.open(folder, os.O_PATH | os.O_CLOEXEC))
                 maps["containment_folders"].set(key, WORD.encode(closed))
+                self._look_after_system(key)
         for way in {way for folder in (*folders, *used) for way in (folder, *folder.parents)}:
             with suppress(OSError):
                 descriptor = os.open(way, os.O_PATH | os.O_CLOEXEC)
@@ -141,6 +143,7 @@ class Guard:
                 before, key = self._files.get(path, ((0, 0), b""))
                 if before != at:
                     key = self._key(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+                    self._look_after_system(key)
                 found[path] = (at, key)
         table = self._maps["containment_files"]
         keys, known_keys = ({key for _, key in each.values()} for each in (found, self._files))
@@ -149,6 +152,13 @@ class Guard:
         for key in known_keys - keys:
             table.remove(key)
         self._files = found
+
+    def _look_after_system(self, key: bytes) -> None:
+        """Of the file system that this file is on, what is done to all of it."""
+        whole = replace(File.decode(key), ino=0, generation=0).encode()
+        if whole not in self._systems:
+            self._maps["containment_files"].set(whole, WORD.encode(_ATTEMPTS["files_frozen"]))
+            self._systems.add(whole)
 
     def kprobes_off(self) -> bool:
         """Whether all kprobes are disarmed, by the switch or by a write to the kernel's variable behind it.

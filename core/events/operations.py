@@ -204,8 +204,9 @@ GUARDED: Mapping[int, str] = {
     48: "mounts_changed",
     49: "map_written",
     50: "object_used",
+    51: "files_frozen",
 }
 """What strangers try on the agent, which the kernel refuses or, of `SEEN`, only tells of."""
 
-SEEN = frozenset({"agent_moved", "agent_frozen"})
-"""What no hook refuses."""
+SEEN = frozenset({"agent_moved", "agent_frozen", "files_frozen"})
+"""What no hook refuses, or backups do, too."""

@@ -1,8 +1,10 @@
 """The files of an agent that guards itself stay as they are. In guests only."""
 
+import errno
 import fcntl
 import os
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ ACL = struct.pack("<I", 2) + b"".join(
 )
 """An access control list: another user may write, which the mode shows as its group's bits."""
 FS_IOC_SETFLAGS, FS_IOC_SETVERSION = 0x40086602, 0x40087602
+FIFREEZE, FS_IOC_SHUTDOWN = 0xC0045877, 0x8004587D
 
 
 def control(path: Path, command: int) -> None:
@@ -52,6 +55,7 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
         lambda: os.removexattr(guarding.run_dir, "system.posix_acl_access"),
         lambda: control(guarding.journal, FS_IOC_SETFLAGS),
         lambda: control(state.parent, FS_IOC_SETVERSION),
+        lambda: control(guarding.folder, FS_IOC_SHUTDOWN),
         lambda: guarding.folder.rename(guarding.folder.with_name("elsewhere")),
     )
     size = guarding.journal.stat().st_size
@@ -60,3 +64,18 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
             harm()
     assert guarding.journal.stat().st_size >= size > 0
     attempts(guarding, "files_changed", len(harms))
+
+
+def test_who_freezes_their_file_system_is_told(guarding: RunningAgent, tmp_path: Path) -> None:
+    """Nobody is refused that: backups do it. Of another file system it is nobody's business."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
+    try:
+        for folder in (tmp_path, guarding.folder):
+            with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):  # the guest's cannot be frozen
+                control(folder, FIFREEZE)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    attempts(guarding, "files_frozen")
+    guarding.settle()
+    lines = guarding.lines("krie.guarded", lambda line: line["event"]["attempt"] == "files_frozen")
+    assert [line["event"]["count"] for line in lines] == [1]

@@ -92,29 +92,43 @@ def test_a_freeze_is_told_when_it_ends_and_the_kernel_decides_meanwhile(
         attempts(guarding, "agent_frozen")
 
 
-def test_a_freeze_by_the_older_kind_of_cgroups_is_told(
+def test_nor_is_it_frozen_by_the_older_kind_of_cgroups(
     guarding: RunningAgent, lacks: Callable[[str], NoReturn], tmp_path: Path
 ) -> None:
-    """The guard does not know these; who moves the agent there is told."""
+    """As long as it is in there; a descriptor from before that serves, and what it does is told."""
     if subprocess.run(["mount", "-t", "cgroup", "-o", "freezer", "none", tmp_path], check=False).returncode:
         lacks("cgroup_freezer: of the first version")
     moves, gaps = len(guarding.lines("krie.guarded", is_move)), len(guarding.lines("krie.gap", is_freeze))
-    group, agent = tmp_path / "krie", f"{guarding.process.pid}\n"
-    group.mkdir()
+    written = sum(line["event"]["count"] for line in guarding.lines("krie.guarded", is_write))
+    above = tmp_path / "krie"
+    group, agent = above / "below", f"{guarding.process.pid}\n"
+    group.mkdir(parents=True)
+    freeze = os.open(group / "freezer.state", os.O_WRONLY)
     (group / "cgroup.procs").write_text(agent)
-    time.sleep(2.5)  # the group that it comes to counts as its own until the next beat
+    time.sleep(2.5)  # what was seen when it came is forgotten by then
     RULED.write_text("1")
-    (group / "freezer.state").write_text("FROZEN")
     try:
+        for folder in (group, above):
+            with pytest.raises(PermissionError):
+                os.open(folder / "freezer.state", os.O_WRONLY)
+        os.close(os.open(tmp_path / "notify_on_release", os.O_WRONLY))  # of the root, which harms nobody
+        attempts(guarding, "cgroup_written", written + 2)
+        os.write(freeze, b"FROZEN")
         time.sleep(5)
         assert lowered() == errno.EPERM
     finally:
-        (group / "freezer.state").write_text("THAWED")
+        os.write(freeze, b"THAWED")
+        os.close(freeze)
         (tmp_path / "cgroup.procs").write_text(agent)
         group.rmdir()
+        above.rmdir()
         subprocess.run(["umount", tmp_path], check=True)
     assert guarding.wait("krie.gap", is_freeze, count=gaps + 1)[-1]["event"]["gap_s"] >= 4
     assert guarding.wait("krie.guarded", is_move, count=moves + 1)[-1]["event"]["stranger_tgid"] == os.getpid()
+
+
+def is_write(line: Line) -> bool:
+    return bool(line["event"]["attempt"] == "cgroup_written")
 
 
 def is_move(line: Line) -> bool:

@@ -42,6 +42,10 @@ def key_of(path: Path) -> bytes:
     return key(Identity(status.st_dev, status.st_ino, 3))
 
 
+def system_of(path: Path) -> bytes:
+    return key(Identity(path.stat().st_dev, 0, 0))
+
+
 def by_status(descriptor: int) -> Identity:
     status = os.fstat(descriptor)
     return Identity(status.st_dev, status.st_ino, 3)
@@ -100,6 +104,7 @@ def test_own_folders(tmp_path: Path) -> None:
     made.prepare(kernel.maps, by_status, folders, [Path("/proc")])
     expected = {key_of(tmp_path / "state"): number(1), key_of(tmp_path / "run"): number(0)}
     assert kernel.content["containment_folders"] == expected
+    assert kernel.content["containment_files"] == {system_of(tmp_path): number(51)}
     assert set(kernel.content["containment_ways"]) >= {*expected, key_of(tmp_path), key_of(Path("/proc"))}
     assert key_of(Path("/")) not in kernel.content["containment_ways"]
     descriptor = os.open("/proc", os.O_PATH)
@@ -117,15 +122,15 @@ def test_files_are_guarded_as_they_come_and_go(tmp_path: Path) -> None:
     assert files == {}
     journal.touch()
     made.look_after((journal, rotated))
-    first = key_of(journal)
-    assert files == {first: number(47)}
+    first, system = key_of(journal), {system_of(journal): number(51)}
+    assert files == {first: number(47), **system}
     journal.rename(rotated)
     journal.touch()
     made.look_after((journal, rotated))
-    assert files == {first: number(47), key_of(journal): number(47)}
+    assert files == {first: number(47), key_of(journal): number(47), **system}
     rotated.unlink()
     made.look_after((journal, rotated))
-    assert files == {key_of(journal): number(47)}
+    assert files == {key_of(journal): number(47), **system}
     kernel.log.clear()
     made.look_after((journal, rotated))
     assert kernel.log == []
