@@ -78,11 +78,8 @@ class KernelFile:
 
     def write_bytes(self, content: bytes) -> None:
         """Write it, by one call."""
-        file = self.descriptor(os.O_WRONLY)
-        try:
-            os.write(file, content)
-        finally:
-            os.close(file)
+        with self._beneath() as (tree, below):
+            tree.write(below, content)
 
     def link(self) -> str:
         """Where a symbolic link leads."""
@@ -147,9 +144,10 @@ def _tree(point: str) -> Tree:
     return tree
 
 
-def tell_what_can_be_covered() -> None:
-    """Warn where the kernel refuses to open /proc or /sys once more. Raises `OSError`."""
-    for point, tree in (("/proc", procfs()), ("/sys", _tree("/sys"))):
+def tell_what_can_be_covered(cgroups: Tree | None = None) -> None:
+    """Warn where the kernel refuses to open /proc, /sys or cgroup v2 once more. Raises `OSError`."""
+    further = () if cgroups is None else (("cgroup v2", cgroups),)
+    for point, tree in (("/proc", procfs()), ("/sys", _tree("/sys")), *further):
         if tree.is_mounted:
             how = "what is mounted below it is not read" if tree.sees_mounts else "whoever may mount can cover it"
             _log.warning("%s has to be read where it is mounted, since the kernel refuses another one: %s", point, how)

@@ -73,6 +73,14 @@ class Tree:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
         return found
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write to a file, by one call."""
+        file = self.open(name, os.O_WRONLY)
+        try:
+            os.write(file, content)
+        finally:
+            os.close(file)
+
     def link(self, name: str) -> str:
         """Where a symbolic link leads."""
         link = self._open(name, _LINK)

@@ -16,7 +16,7 @@ from ..events.agent import AGENT_EVENTS, OwnEvents
 from ..events.enforcement import ENFORCEMENT_EVENTS
 from ..kernel.cgroups import Cgroups
 from ..kernel.maps import Map
-from ..kernel.mounts import mounted
+from ..kernel.mounts import cgroup2
 from ..kernel.ring import Ring
 from ..kernel.symbols import read_once
 from ..kernel_files import tell_what_can_be_covered
@@ -76,13 +76,14 @@ class Agent:
         self._signals = Signals()
         self._faults = Faults()
         self._inbox: Inbox
-        tell_what_can_be_covered()
+        if (tree := cgroup2()) is not None:
+            stack.callback(tree.close)
+        tell_what_can_be_covered(tree)
         stack.callback(os.close, hold(Path(config.agent.run_dir)))
         self._presence = Presence(Path(config.agent.state_dir))
         self._attached = armed = load(config, place, self._faults.note, stack, contain=wanted(config))
         table = ProcessTable(config.agent.processes, armed.bindings.identity)
-        cgroup2 = next((each.point for each in mounted("cgroup2") if each.root == "/"), None)
-        cgroups = Cgroups(cgroup2)
+        cgroups = Cgroups(tree)
         stack.callback(cgroups.close)
         self._enricher = Enricher(armed.types, table, cgroups, armed.plugins.enrichers())
         principal_of = Principals(table, time.time_ns())

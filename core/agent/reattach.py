@@ -19,6 +19,7 @@ from ..kernel.perf_event import enable
 from ..kernel.program import AttachType, Program
 from ..loader.launcher import LoadedSet
 from ..plugin.report import ProbeReport
+from ..tree import Tree
 from .ground import Ground
 
 _EVENTS = KPROBES | {AttachType.TRACEPOINT, AttachType.PERF_EVENT}
@@ -26,13 +27,16 @@ _EVENTS = KPROBES | {AttachType.TRACEPOINT, AttachType.PERF_EVENT}
 
 
 def reattach(
-    reports: Iterable[ProbeReport], loaded: LoadedSet, ground: Ground, cgroup2: Callable[[], Path] = mounts.cgroup2
+    reports: Iterable[ProbeReport],
+    loaded: LoadedSet,
+    ground: Ground,
+    cgroup2: Callable[[], Tree | None] = mounts.cgroup2,
 ) -> dict[str, str]:
     """Attach the programs of silent probes again, as far as that is safe; returns why not, by probe.
 
     `ground`: knows the static key that each of these changes, since it holds their links, and has the new ones kept.
 
-    A program that was attached all the same stays attached throughout. `cgroup2`: the root of that hierarchy.
+    A program that was attached all the same stays attached throughout. `cgroup2`: opens that hierarchy.
     """
     failed: dict[str, str] = {}
     done: set[str] = set()  # several probes may share a program
@@ -48,7 +52,7 @@ def reattach(
                 failed[report.name] = why
                 continue
             try:
-                _replace(program, loaded.descriptors[f"program:{program.label}"][0], links, ground, cgroup2())
+                _replace(program, loaded.descriptors[f"program:{program.label}"][0], links, ground, cgroup2)
             except (KernelError, OSError) as error:
                 failed[report.name] = str(error)
     return failed
@@ -72,9 +76,16 @@ def renew(reports: Iterable[ProbeReport], loaded: LoadedSet) -> list[str]:
     return missing
 
 
-def _replace(program: Program, descriptor: int, links: tuple[int, ...], ground: Ground, cgroup2: Path) -> None:
+def _replace(
+    program: Program, descriptor: int, links: tuple[int, ...], ground: Ground, cgroup2: Callable[[], Tree | None]
+) -> None:
     """Put new links in the place of the old ones, under the same descriptors."""
-    new = attach(program, descriptor, Places(Path(), cgroup2, lambda _: 0))
+    tree = cgroup2()
+    try:
+        new = attach(program, descriptor, Places(Path(), tree, lambda _: 0))
+    finally:
+        if tree is not None:
+            tree.close()
     for old, made in zip(links, new, strict=True):
         try:
             ground.replace(old, made)

@@ -12,11 +12,11 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import AttachError, KernelError
 from ..events.numbers import ONLY, WORD
 from ..kernel_files import AnyFile, KernelFile
+from ..tree import Tree
 from . import bpf
 from .perf_event import SOFTWARE, TRACEPOINT, perf_event
 from .program import AttachType, Program
@@ -57,7 +57,8 @@ class Places:
     """Where this machine keeps what attaching needs."""
 
     tracefs: AnyFile
-    cgroup2: Path
+    cgroup2: Tree | None
+    """See `krie.kernel.mounts.cgroup2`."""
     function_id: Callable[[str], int]
     """BTF id of a kernel function; 0 when there is none of this name."""
     security_modules: frozenset[str] | None = None
@@ -73,8 +74,8 @@ def obstacle(type_: AttachType, places: Places) -> str:
         return "the kernel has no kprobes (CONFIG_KPROBE_EVENTS)"
     if type_ is AttachType.TRACEPOINT and not (places.tracefs / "events").exists():
         return "the kernel has no tracepoints in tracefs"
-    if type_ is AttachType.CGROUP_SYSCTL and not places.cgroup2.is_dir():
-        return f"this kernel has no {places.cgroup2}"
+    if type_ is AttachType.CGROUP_SYSCTL and places.cgroup2 is None:
+        return "this kernel has no cgroup v2"
     return ""
 
 
@@ -129,7 +130,9 @@ def _raw_tracepoint(program: Program, descriptor: int, _places: Places) -> list[
 
 
 def _cgroup_sysctl(_program: Program, descriptor: int, places: Places) -> list[int]:
-    root = os.open(places.cgroup2, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if places.cgroup2 is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "cgroup v2")
+    root = places.cgroup2.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         return [bpf.link_create(descriptor, root, 18)]
     finally:

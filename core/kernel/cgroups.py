@@ -6,11 +6,11 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 from ..events.wire import text_of
 from ..kernel_files import KernelFile
 from ..libc import libc
+from ..tree import Tree
 
 _MOST = 4096
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
@@ -21,17 +21,22 @@ def _open_by_handle(root: int, identity: int) -> int:
     return int(libc.open_by_handle_at(root, ctypes.byref(handle), os.O_PATH | os.O_CLOEXEC))
 
 
+def _path_of(descriptor: int) -> str:
+    """In a tree that is mounted nowhere, below its root."""
+    return KernelFile(f"/proc/self/fd/{descriptor}").link()
+
+
 class Cgroups:
     """Resolves ids, and remembers the answers: a cgroup is never renamed."""
 
-    def __init__(self, root: Path | None, open_by_id: Callable[[int, int], int] = _open_by_handle) -> None:
-        """`root`: where the v2 tree is mounted; None where it is not, and then no path is known.
+    def __init__(self, tree: Tree | None, open_by_id: Callable[[int, int], int] = _open_by_handle) -> None:
+        """`tree`: the whole of v2; None where there is none, and then no path is known.
 
         `open_by_id` opens a cgroup of the tree by its id, or answers something negative.
         """
         self._open = open_by_id
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if root is not None else -1
-        self._prefix = len(str(root)) if root is not None else 0
+        self._root = tree.open(".", os.O_RDONLY | os.O_DIRECTORY) if tree is not None else -1
+        self._prefix = len(_path_of(self._root).rstrip("/")) if tree is not None else 0
         self._known: dict[int, str] = {}
 
     def path(self, identity: int) -> str:
@@ -49,7 +54,7 @@ class Cgroups:
         if self._root < 0 or (descriptor := self._open(self._root, identity)) < 0:
             return None
         try:
-            return text_of(os.fsencode(KernelFile(f"/proc/self/fd/{descriptor}").link()[self._prefix :])) or "/"
+            return text_of(os.fsencode(_path_of(descriptor)[self._prefix :])) or "/"
         except OSError:
             return None
         finally:

@@ -20,7 +20,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 from ..errors import KernelError
@@ -28,7 +28,7 @@ from ..events.numbers import ONLY
 from ..libc import libc
 from . import bpf
 from .detach import detach
-from .mounts import mounted
+from .mounts import cgroup2
 from .switches import LIES, WAITS, Addresses, Places, Switches
 from .traps import Traps, address_of
 
@@ -274,9 +274,10 @@ def kernel_log(text: str) -> None:
 
 def leave_service() -> None:
     """Move to the root of the cgroup tree: what stops or kills the agent's service would end this process."""
-    for each in mounted("cgroup2"):
-        with suppress(OSError):
-            (each.point / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    with suppress(OSError):
+        if (tree := cgroup2()) is not None:
+            with closing(tree):
+                tree.write("cgroup.procs", f"{os.getpid()}\n".encode())
 
 
 def main(given: str) -> None:

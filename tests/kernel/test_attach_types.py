@@ -35,7 +35,7 @@ SOURCE = "".join(example.seen(f"example_{name}", value=str(number)) for name, nu
 
 def _second_instruction(function: str) -> int:
     """The first offset behind 0 at which the kernel takes a kprobe, which it does at instructions only."""
-    places = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
+    places = Places(Path("/nowhere"), None, lambda _: 0)
     for offset in range(1, 16):
         program = Program(AttachType.KPROBE, function, "krie_try", offset)
         descriptor = load(program, returning(0), places)

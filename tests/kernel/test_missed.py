@@ -20,7 +20,7 @@ TIMES = 5
 
 @pytest.fixture
 def left_out() -> Iterator[int]:
-    places = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
+    places = Places(Path("/nowhere"), None, lambda _: 0)
     program = Program(AttachType.KPROBE, IN_A_CHANGE, "krie_left_out")
     descriptor = load(program, returning(0), places)
     links = attach(program, descriptor, places)

@@ -142,7 +142,7 @@ def test_a_probe_that_burdens_every_system_call_needs_leave(tmp_path: Path) -> N
 def test_features_are_tried(features: Features) -> None:
     assert features.release == os.uname().release
     assert not {AttachType.RAW_TRACEPOINT, AttachType.CGROUP_SYSCTL, AttachType.PERF_EVENT} & features.refused.keys()
-    nowhere = Places(Path("/nowhere"), Path("/nowhere"), lambda _: 0)
+    nowhere = Places(Path("/nowhere"), None, lambda _: 0)
     refused = try_features(nowhere, Btf()).refused
     assert "this kernel has no /nowhere" in refused[AttachType.CGROUP_SYSCTL]
     assert "this kernel's BTF has no function bpf_lsm_bpf" in refused[AttachType.LSM]

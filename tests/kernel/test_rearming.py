@@ -103,9 +103,12 @@ def stopped(agent: RunningAgent) -> Iterator[None]:
 def somebody_elses() -> Iterator[None]:
     """A program of another owner where sysctls are written."""
     bpf.allow_locked_memory()
-    places = Places(Path(), cgroup2(), lambda _: 0)
-    program = load(OTHER, LETS_PASS, places)
-    (link,) = attach(OTHER, program, places)
+    tree = cgroup2()
+    assert tree is not None
+    with contextlib.closing(tree):
+        places = Places(Path(), tree, lambda _: 0)
+        program = load(OTHER, LETS_PASS, places)
+        (link,) = attach(OTHER, program, places)
     try:
         yield
     finally:

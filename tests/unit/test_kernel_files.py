@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from krie import kernel_files, procfs
 from krie.kernel_files import KernelFile, boot_id, let_go, tell_what_can_be_covered
+from krie.tree import Tree
 
 COVERED = """
 import errno, os, signal, subprocess, sys
@@ -165,14 +167,17 @@ def test_nothing_stays_open_of_what_is_let_go_of() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_it_is_told_where_there_is_none(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_told_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     tell_what_can_be_covered()
     assert os.geteuid() != 0 or not caplog.text
     let_go()
     monkeypatch.setattr(procfs, "open_procfs", lambda: -1)
     monkeypatch.setattr(kernel_files, "open_root", lambda _: -1)
-    tell_what_can_be_covered()
-    for place in ("/proc", "/sys"):
+    with closing(Tree.at(tmp_path)) as cgroups:
+        tell_what_can_be_covered(cgroups)
+    for place in ("/proc", "/sys", "cgroup v2"):
         assert caplog.text.count(f"{place} has to be read where it is mounted") == 1
 
 

@@ -30,7 +30,7 @@ EXCEPTIONS = {
     "core/agent/guarding.py": {
         *("/proc", "/sys", "/sys/fs/cgroup", "/sys/fs/bpf", "/sys/kernel/debug", "/sys/kernel/tracing"),
     },
-    "core/kernel/mounts.py": {"/sys/fs/bpf", "/sys/fs/cgroup"},
+    "core/kernel/mounts.py": {"/sys/fs/bpf"},
 }
 NAMES_ONLY = {"core/kernel_files.py", "core/procfs.py", "plugins/runtime_integrity/parameters.py"}
 """These tell a `KernelFile` what is mounted where, or which one to take."""

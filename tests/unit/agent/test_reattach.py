@@ -18,11 +18,11 @@ from krie.kernel import bpf
 from krie.kernel.attach import Places
 from krie.loader.launcher import LoadedSet
 from krie.plugin.report import ProbeReport
+from krie.tree import Tree
 
 LIES = "the static key lies"
 SYSCTL = Program(AttachType.CGROUP_SYSCTL, "", "sample_sysctl")
 LSM = Program(AttachType.LSM, "file_open", "sample_lsm")
-PLACE = Path("/nowhere")
 
 
 def report(name: str, program: Program, state: str = "silent") -> ProbeReport:
@@ -49,7 +49,9 @@ class Kernel:
 
     def attach(self, program: Program, descriptor: int, places: Places) -> list[int]:
         assert self.named(descriptor) == "program"
-        assert (program, places.cgroup2) == (SYSCTL, PLACE)
+        assert program == SYSCTL
+        assert places.cgroup2 is not None
+        assert places.cgroup2.names() == os.listdir(self.folder)
         if self.fails:
             raise AttachError("attaching sample_sysctl", errno.ENOENT)
         self.made += 1
@@ -72,7 +74,7 @@ class Kernel:
     def again(self, *reports: ProbeReport) -> dict[str, str]:
         loaded = cast("LoadedSet", SimpleNamespace(descriptors=self.descriptors))
         ground = cast("Ground", SimpleNamespace(obstacle=lambda: self.obstacle, replace=self.replace))
-        return reattach(reports, loaded, ground, lambda: PLACE)
+        return reattach(reports, loaded, ground, lambda: Tree.at(self.folder))
 
 
 @pytest.fixture

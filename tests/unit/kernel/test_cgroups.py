@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from krie.kernel.cgroups import Cgroups
 from krie.procfs import procfs
+from krie.tree import Tree
 
 
 @pytest.fixture
@@ -26,7 +28,8 @@ def cgroups(tree: Path) -> Iterator[tuple[Cgroups, list[int]]]:
 
     procfs()  # stays open
     before = len(os.listdir("/proc/self/fd"))
-    made = Cgroups(tree, open_by_id)
+    with closing(Tree.at(tree)) as opened:
+        made = Cgroups(opened, open_by_id)
     yield made, asked
     made.close()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -50,13 +53,13 @@ def test_answers_are_remembered(cgroups: tuple[Cgroups, list[int]], tree: Path) 
 def test_what_could_not_be_opened_is_tried_again(tree: Path) -> None:
     """For want of descriptors, say."""
     answers = iter([-1, os.open(tree / "system.slice", os.O_PATH)])
-    made = Cgroups(tree, lambda root, identity: next(answers))
+    made = Cgroups(Tree.at(tree), lambda root, identity: next(answers))
     assert [made.path(7) for _ in range(3)] == ["?", "/system.slice", "/system.slice"]
     made.close()
 
 
 def test_so_many_are_remembered_and_no_more(tree: Path) -> None:
-    made = Cgroups(tree, lambda root, identity: os.open(tree / "system.slice", os.O_PATH))
+    made = Cgroups(Tree.at(tree), lambda root, identity: os.open(tree / "system.slice", os.O_PATH))
     for identity in range(5000):
         made.path(identity)
     assert len(made._known) == 4096
