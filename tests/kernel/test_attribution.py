@@ -3,7 +3,9 @@ what the kernel shows of a process takes no control of it."""
 
 import json
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -11,6 +13,7 @@ from krie.testing.agent import RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
+from .enforcing import copied_python
 from .user_namespaces import CONTAINED
 
 UNSHARED = """
@@ -46,6 +49,22 @@ def test_a_process_in_a_namespace_of_its_own_is_there(journal: JournalOfVictims,
     (line,) = journal.exactly("runtime_integrity.ptrace", 1)
     assert line["process"]["namespaces"]["pid"] == inside != outside
     assert line["process"]["container"] is True
+
+
+DEEP = """
+code = "import ctypes, time; ctypes.CDLL(None).ptrace(0, 0, 0, 0); time.sleep(5)"  # PTRACE_TRACEME
+os.execve(sys.argv[1], ["deep", "-S", "-c", code], {"PYTHONHOME": sys.argv[2]})
+"""
+
+
+def test_an_executable_that_lies_deep_is_known(journal: JournalOfVictims, victims: Victims, tmp_path: Path) -> None:
+    """The kernel's record of an exec has 24 components of its path."""
+    folder = tmp_path.joinpath(*["below"] * 30)
+    folder.mkdir(parents=True)
+    python = copied_python(folder)
+    victims.run(DEEP, str(python), sys.base_prefix)
+    (line,) = journal.exactly("runtime_integrity.ptrace", 1)
+    assert (line["process"]["exe"], line["process"]["exe_known"]) == (str(python), True)
 
 
 CONTAINER = (
