@@ -78,6 +78,7 @@ rules contains {"id": "AGENT004", "action": "log"} if {
 rules contains {"id": "AGENT005", "action": "log"} if {
 	input.event.kind == "krie.guarded"
 	not _asked_for_a_descriptor
+	input.event.attempt != "files_frozen"
 }
 
 # METADATA
@@ -94,6 +95,23 @@ rules contains {"id": "AGENT005", "action": "log"} if {
 rules contains {"id": "AGENT041", "action": "log"} if {
 	input.event.kind == "krie.guarded"
 	_asked_for_a_descriptor
+}
+
+# METADATA
+# title: Somebody froze the file system of the agent's files
+# description: |
+#   By FIFREEZE, as backups and snapshots of machines do for moments. While it lasts, nothing is written to the journal,
+#   and rules of the user tier may wait.
+# custom:
+#   id: AGENT043
+#   severity: medium
+#   action: log
+#   technique: T1562.001
+#   seen: |
+#     Nothing.
+rules contains {"id": "AGENT043", "action": "log"} if {
+	input.event.kind == "krie.guarded"
+	input.event.attempt == "files_frozen"
 }
 
 # METADATA

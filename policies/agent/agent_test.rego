@@ -28,6 +28,8 @@ test_guarded if fired({"kind": "krie.guarded", "attempt": "agent_signalled"}) ==
 
 test_opened if fired({"kind": "krie.guarded", "attempt": "program_opened"}) == {"AGENT041"}
 
+test_frozen if fired({"kind": "krie.guarded", "attempt": "files_frozen"}) == {"AGENT043"}
+
 test_trouble if fired({"kind": "krie.trouble", "work": "scan"}) == {"AGENT042"}
 
 test_contained if fired({"kind": "krie.contained", "operation": "file_open"}) == {"AGENT006"}

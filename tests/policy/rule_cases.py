@@ -235,6 +235,7 @@ CASES = [
     (build(Held, alike=1, over=1), {"AGENT011"}, build(Held, alike=1)),
     (build(JournalState, state="moved"), {"AGENT021"}, build(PolicyState, state="loaded")),
     (build(Guarded, attempt="program_opened"), {"AGENT041"}, build(PolicyState, state="loaded")),
+    (build(Guarded, attempt="files_frozen"), {"AGENT043"}, build(PolicyState, state="loaded")),
     (build(Trouble), {"AGENT042"}, build(PolicyState, state="loaded")),
     (build(ServiceState, state="dropped"), {"AGENT031"}, build(ServiceState, state="well")),
 ]
