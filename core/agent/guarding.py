@@ -21,7 +21,7 @@ from ..enforce.holders import words
 from ..enforce.self_defence import Guard
 from ..errors import KernelError
 from ..events.core_maps import Flags
-from ..events.enforcement import HELD, Gap, Guarded
+from ..events.enforcement import COVERED, HELD, Gap, Guarded
 from ..events.numbers import LONG
 from .health import ProbeHealth
 from .heart import Heart
@@ -47,6 +47,7 @@ class Guarding:
         self._files = files_of(config.journal)
         self._used = (*{each.parent for each in self._files}, *_USED, Path(__file__).parents[1])
         self._kprobes_off = self._watching = False
+        self._covered: set[Path] = set()
         self._heart: Heart | None = None
 
     def watch(self) -> None:
@@ -140,6 +141,11 @@ class Guarding:
             _log.error("somebody turned the guard off; it is on again")
             self._pending.tell_seen("disarmed")
         self._guard.look_after(self._files)
+        covered = self._guard.covered()
+        for each in sorted(covered - self._covered):
+            _log.error("%s is not the agent's folder any more: it was mounted over, or moved", each)
+            self._pending.tell_seen(COVERED)
+        self._covered = covered
 
     def _keep_sending(self) -> None:
         """Canaries arrive without this, and records do not. Whatever the mode: nothing guards it while all observe."""

@@ -60,6 +60,14 @@ def _mount_of(descriptor: int) -> int:
     return int(next(line for line in text.splitlines() if line.startswith("mnt_id:")).split()[1])
 
 
+def _file_at(path: Path) -> tuple[int, int]:
+    """Which file is there; none where that cannot be known."""
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_dev, status.st_ino
+    return 0, 0
+
+
 def open_sysrq() -> int:
     """A descriptor of what triggers sysrq. Raises `OSError`."""
     return KernelFile("/proc/sysrq-trigger").descriptor(os.O_PATH)
@@ -85,6 +93,7 @@ class Guard:
         self._identify: Callable[[int], Identity] = lambda _: Identity(0, 0, 0)
         self._files: dict[Path, tuple[tuple[int, int], bytes]] = {}
         self._systems: set[bytes] = set()
+        self._folders: dict[Path, tuple[int, int]] = {}
 
     def close(self) -> None:
         """Let go of it."""
@@ -119,6 +128,7 @@ class Guard:
                 key = self._key(os.open(folder, os.O_PATH | os.O_CLOEXEC))
                 maps["containment_folders"].set(key, WORD.encode(closed))
                 self._look_after_system(key)
+                self._folders[folder] = _file_at(folder)
         for way in {way for folder in (*folders, *used) for way in (folder, *folder.parents)}:
             with suppress(OSError):
                 descriptor = os.open(way, os.O_PATH | os.O_CLOEXEC)
@@ -152,6 +162,11 @@ class Guard:
         for key in known_keys - keys:
             table.remove(key)
         self._files = found
+
+    def covered(self) -> set[Path]:
+        """Which of the agent's folders is another one, or not there, by its path: no hook sees what a mount in another
+        namespace brings here."""
+        return {path for path, known in self._folders.items() if _file_at(path) != known}
 
     def _look_after_system(self, key: bytes) -> None:
         """Of the file system that this file is on, what is done to all of it."""

@@ -13,11 +13,20 @@ from .operations import GUARDED, OPERATIONS, SEEN
 from .wire import S64, U32, U64, Chars, Choice, Pad3, Pad7
 
 LIMITS, PRIORITY, OOM_SCORE = "limits_lowered", "priority_lowered", "oom_score_raised"
-HELD = "object_held"
+HELD, COVERED = "object_held", "folders_covered"
 """Attempts on the agent's standing that its own look found: no hook refuses them."""
 GAP_STATES = {1: "died", 2: "machine_ended", 3: "held_up", 4: "stopped", 5: "frozen", 6: "starved"}
 BREAKER_STATES = {1: "tripped", 2: "rearmed"}
-FOUND = {64: "kprobes_off", 65: "probes_forged", 66: "disarmed", 67: LIMITS, 68: PRIORITY, 69: OOM_SCORE, 71: HELD}
+FOUND = {
+    64: "kprobes_off",
+    65: "probes_forged",
+    66: "disarmed",
+    67: LIMITS,
+    68: PRIORITY,
+    69: OOM_SCORE,
+    71: HELD,
+    72: COVERED,
+}
 REFUSED = {70: "clear_refused"}
 """What the agent only found, without who did it, and put right where it could. `probes_forged`: a write to memory made
 the kernel take kprobes or ftrace for switched off, which were not."""

@@ -65,5 +65,18 @@ def test_nor_does_move_mount_take_or_cover_them(guarding: RunningAgent, tmp_path
     attempts(guarding, "mounts_changed", told + len(moves) - 1, by_us=False)
 
 
+def test_what_another_namespace_covers_is_told(guarding: RunningAgent) -> None:
+    """Nothing refuses that, where mounts are shared."""
+    folder = guarding.folder / "state"
+    covered = f"mount -t tmpfs none {folder} && sleep 5; umount {folder}"
+    subprocess.run(["mount", "--make-rshared", "/"], check=True)
+    try:
+        subprocess.run(["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", covered], check=True)
+    finally:
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    attempts(guarding, "folders_covered", by_us=False)
+    assert (folder / "agent.json").exists()
+
+
 def _mounts(line: Line) -> bool:
     return bool(line["event"]["attempt"] == "mounts_changed")

@@ -72,6 +72,15 @@ def test_what_was_attached_again_is_guarded(debugfs: Path, monkeypatch: pytest.M
     assert setting.kernel.content["containment_own_links"].keys() == {(4711).to_bytes(4, "little")}
 
 
+def test_folders_that_were_covered_are_told_once_each_time(debugfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting(debugfs).started()
+    told = []
+    for covered in ({Path("/a")}, {Path("/a")}, {Path("/a"), Path("/b")}, set(), {Path("/a")}):
+        monkeypatch.setattr(vars(setting.enforcing.guarding)["_guard"], "covered", lambda found=covered: found)
+        told.append([each["attempt"] for each in setting.told(Guarded)])
+    assert told == [["folders_covered"], [], ["folders_covered"], [], ["folders_covered"]]
+
+
 def test_what_was_disarmed_is_armed_again(debugfs: Path) -> None:
     setting = Setting(debugfs).started()
     assert setting.told(Guarded) == []

@@ -113,6 +113,21 @@ def test_own_folders(tmp_path: Path) -> None:
     assert number(int(fields[fields.index("mnt_id:") + 1])) in kernel.content["containment_mounts"]
 
 
+def test_a_folder_that_is_hidden_by_another_one_is_found(tmp_path: Path) -> None:
+    kernel, made = KernelSide(), guard(None)
+    state, run = (tmp_path / name for name in ("state", "run"))
+    state.mkdir()
+    run.mkdir()
+    made.prepare(kernel.maps, by_status, {state: True, run: False, tmp_path / "never": True})
+    assert made.covered() == set()
+    state.rename(tmp_path / "away")
+    run.rename(tmp_path / "elsewhere")
+    run.mkdir()
+    assert made.covered() == {state, run}
+    (tmp_path / "away").rename(state)
+    assert made.covered() == {run}
+
+
 def test_files_are_guarded_as_they_come_and_go(tmp_path: Path) -> None:
     kernel, made = KernelSide(), guard(None)
     made.prepare(kernel.maps, by_status, {})
