@@ -22,7 +22,7 @@ KRIE_STATE("hash", u32, u32, containment_mounts, 64);
 KRIE_STATE("hash", struct krie_file, u32, containment_ways, 64);
 
 /* The agent's cgroup and those above it, by containment_cgroup_key(), with when that was last seen. */
-BPF_HASH(containment_cgroups, u64, u64, 256);
+BPF_HASH(containment_cgroups, u64, u64, 1024);
 
 static __always_inline void containment_note(struct krie_process *process, u32 operation, u32 rule)
 {
