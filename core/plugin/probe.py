@@ -29,6 +29,9 @@ class Alternative:
     fields: frozenset[str] = frozenset()
     """The event's own fields that hold a real value when they come from here."""
     can: frozenset[Enforcement] = frozenset()
+    bystander: bool = False
+    """Whoever runs when its programs do has nothing to do with what they tell, as one that a timer interrupts. They
+    decide nothing, so rules that the kind's other probes can carry out are the kernel's."""
     every_syscall: bool = False
     """Makes every system call of every process slower; off unless `allow_syscall_tracepoints` is set."""
     limits: str = ""

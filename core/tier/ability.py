@@ -45,10 +45,11 @@ def needed(rule: Rule) -> Enforcement:
 
 
 def cannot(ways: Ways, kind: str, rule: Rule) -> str:
-    """Why the probes of a kind cannot carry out what a rule asks for; empty where all of them can."""
+    """Why the probes of a kind cannot carry out what a rule asks for; empty where all can that should."""
     probes = {name: alternatives for name, alternatives in ways.get(kind, {}).items() if alternatives}
     if not probes:
         return f"no probe of {kind} is attached"
+    probes = {name: each for name, each in probes.items() if not all(way.bystander for way in each)} or probes
     unable = [
         f"{name} ({', '.join(each.name for each in alternatives)})"
         for name, alternatives in probes.items()

@@ -14,8 +14,9 @@ KILL, REFUSE = Enforcement.KILL, Enforcement.REFUSE
 KIND = Sample.NAME
 
 
-def way(name: str, *can: Enforcement) -> Alternative:
-    return Alternative(name, (Program(AttachType.LSM, "file_open", f"sample_{name}"),), can=frozenset(can))
+def way(name: str, *can: Enforcement, bystander: bool = False) -> Alternative:
+    programs = (Program(AttachType.LSM, "file_open", f"sample_{name}"),)
+    return Alternative(name, programs, can=frozenset(can), bystander=bystander)
 
 
 def rule(action: Action) -> Rule:
@@ -46,6 +47,15 @@ def test_probes_that_are_not_attached_hold_nobody_back() -> None:
     none: Ways = {KIND: {"sample.y": []}}
     assert cannot(none, KIND, rule(Action.OVERRIDE)) == f"no probe of {KIND} is attached"
     assert cannot({}, KIND, rule(Action.OVERRIDE)) == f"no probe of {KIND} is attached"
+
+
+def test_probes_whose_process_did_nothing_hold_nobody_back() -> None:
+    timer = [way("perf_event", bystander=True)]
+    both: Ways = {KIND: {"sample.timer": timer, "sample.x": [way("raw", KILL)]}}
+    assert cannot(both, KIND, rule(Action.KILL)) == ""
+    assert cannot(both, KIND, rule(Action.OVERRIDE)) == "sample.x (raw) cannot refuse"
+    alone: Ways = {KIND: {"sample.timer": timer, "sample.x": []}}
+    assert cannot(alone, KIND, rule(Action.KILL)) == "sample.timer (perf_event) cannot kill"
 
 
 def test_ways_here_and_anywhere() -> None:
