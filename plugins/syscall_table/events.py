@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad3, Pad4, Pad5
+from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad4, Pad5
 
 TABLE, DISPATCH, HANDLER, ENTRY, IDT, POINTER, REGISTER = range(1, 8)
 WHERE = {
@@ -42,9 +42,10 @@ PIECE_BYTES = 128
 class Hook(Event):
     """Part of the system call path was changed, or restored. Told once for each new value.
 
-    The process is whoever ran when it was noticed. Where the trigger is `module_init`, it loaded the module that did
-    it, since the look before that module's init function found nothing; `text_poke` and `alias`: it has just patched
-    code, or removed a mapping, but what is found may be older; else it is anybody.
+    The process is whoever ran when it was noticed. With `own_module` it did it, by a module that it loads. Without,
+    where the trigger is `module_init`, it was done while that module's init function ran, by it or on another CPU;
+    `text_poke` and `alias`: it has just patched code, or removed a mapping, but what is found may be older; else it is
+    anybody.
     """
 
     KIND: ClassVar[int] = 0x0301
@@ -87,7 +88,12 @@ class Hook(Event):
         Doc("what `now` leads to: the `kernel`'s own code, the range of `module`s, `other` memory; `none`: no address"),
     ]
     restored: Annotated[Bool, Inline(), Doc("it is as it was when the agent started")]
-    pad: Pad3 = b""
+    own_module: Annotated[
+        Bool,
+        Inline(),
+        Doc("`now` leads into the module that the process is loading, whose init function runs or has just returned"),
+    ]
+    pad: Pad2 = b""
 
 
 @dataclass(frozen=True, slots=True)

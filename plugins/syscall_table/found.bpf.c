@@ -3,6 +3,8 @@
  * What a look found: what of a piece differs, what is decided about it, and how it is told.
  */
 
+#define SYSCALL_TABLE_COMING 1 /* MODULE_STATE_COMING */
+
 /* What of a piece is told: one slot, jump, gate, or all of it. */
 struct syscall_table_found {
 	u64 first, bytes; /* the bytes of the piece that it takes */
@@ -152,6 +154,24 @@ static __always_inline void syscall_table_remember(struct syscall_table_piece *p
 	}
 }
 
+/* 1 where an address lies in the module whose init function the current thread runs, or has just left. Who changed
+ * something on another CPU meanwhile leads it to code of his own. */
+static __always_inline u64 syscall_table_own(struct syscall_table_look *look, u64 address)
+{
+#ifdef KRIE_HAS_module__state
+	u64 thread = bpf_get_current_pid_tgid();
+	struct syscall_table_loading *loading = syscall_table_loading.lookup(&thread);
+
+	/* At module_load nothing of it has run. */
+	if (!loading || look->trigger == SYSCALL_TABLE_HOOK_TRIGGER_MODULE_LOAD)
+		return 0;
+	return syscall_table_within(address, loading->begin, loading->end) *
+	       krie_equal(KRIE_READ(module, loading->module, state), SYSCALL_TABLE_COMING);
+#else
+	return 0;
+#endif
+}
+
 /* Decide about, and tell, one difference of the piece that a look stopped at. `can`: 0 where the process at hand has
  * nothing to do with it. */
 static __always_inline void syscall_table_tell(const u32 way, const u32 can)
@@ -193,6 +213,8 @@ static __always_inline void syscall_table_tell(const u32 way, const u32 can)
 		known.restored = krie_truth(found.now) * krie_equal(found.now, found.was);
 	else
 		known.restored = (1 - patched) * syscall_table_restored(piece, look, mask->words, &found);
+	if (can)
+		known.own_module = syscall_table_own(look, found.now) * (1 - started) * (1 - older);
 	krie_forget(&known, sizeof(known));
 	krie_forget(&found, sizeof(found));
 	if (can && !started && !older)

@@ -98,11 +98,32 @@ static __always_inline int syscall_table_go_on(const u32 way)
 	return SYSCALL_TABLE_MORE;
 }
 
+static __always_inline void syscall_table_loads(struct module *module)
+{
+#ifdef KRIE_HAS_module__state
+	u64 thread = bpf_get_current_pid_tgid();
+	struct syscall_table_loading loading = { .module = (u64)module };
+
+#if defined(KRIE_HAS_module__mem) /* since ac3b43283923; the first of these memories is MOD_TEXT */
+	loading.begin = (u64)KRIE_READ(module, module, mem[0].base);
+	loading.end = loading.begin + KRIE_READ(module, module, mem[0].size);
+#elif defined(KRIE_HAS_module__core_layout)
+	loading.begin = (u64)KRIE_READ(module, module, core_layout.base);
+	loading.end = loading.begin + KRIE_READ(module, module, core_layout.text_size);
+#endif
+	syscall_table_loading.update(&thread, &loading);
+#endif
+}
+
 /* Tracepoints: initcall_finish, module_load, module_free. */
 int syscall_table_at_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 {
-	if (!krie_enter() || !syscall_table_begin(SYSCALL_TABLE_BY_TRACEPOINT, krie_self() >> 32))
+	u64 trigger = krie_self() >> 32;
+
+	if (!krie_enter() || !syscall_table_begin(SYSCALL_TABLE_BY_TRACEPOINT, trigger))
 		return 0;
+	if (trigger == SYSCALL_TABLE_HOOK_TRIGGER_MODULE_LOAD)
+		syscall_table_loads((struct module *)ctx->args[0]);
 	syscall_table_tracepoint_look.call(ctx, 0);
 	return 0;
 }

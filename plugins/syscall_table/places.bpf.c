@@ -28,6 +28,13 @@ BPF_PROG_ARRAY(syscall_table_timer_tell, 1);
 BPF_PROG_ARRAY(syscall_table_return_look, 1);
 BPF_PROG_ARRAY(syscall_table_return_tell, 1);
 
+/* What each thread loads: the module, and the code of that. Left behind, it counts no more: the module's state says so.
+ */
+struct syscall_table_loading {
+	u64 module, begin, end;
+};
+KRIE_FOUND("lru_hash", u64, struct syscall_table_loading, syscall_table_loading, 1024);
+
 static __always_inline u64 syscall_table_within(u64 address, u64 begin, u64 end)
 {
 	return krie_less(address - begin, end - begin);

@@ -166,7 +166,14 @@ def _read_symbols(config: SyscallTableConfig) -> Kallsyms:
 def _timer(config: SyscallTableConfig, symbols: Kallsyms | None) -> Probe:
     programs = _looks(AttachType.PERF_EVENT, _TICK_NS, "time")
     at_time = Program(AttachType.PERF_EVENT, _TICK_NS, f"{_NAME}_at_time", proven=False)
-    return Probe("timer", Hook, (_alternative((*programs, at_time), limits(config, symbols), frozenset()),))
+    by_time = Alternative(
+        str(at_time.attach),
+        (*programs, at_time),
+        fields=own_fields(Hook),
+        bystander=True,
+        limits=limits(config, symbols),
+    )
+    return Probe("timer", Hook, (by_time,))
 
 
 def _modules() -> Iterable[Probe]:
@@ -229,10 +236,8 @@ def _looks(attach: AttachType, target: str, way: str) -> tuple[Program, ...]:
     )
 
 
-def _alternative(
-    programs: tuple[Program, ...], limits: str, can: frozenset[Enforcement] = _KILLS, event: type[Event] = Hook
-) -> Alternative:
-    return Alternative(str(programs[-1].attach), programs, fields=own_fields(event), can=can, limits=limits)
+def _alternative(programs: tuple[Program, ...], limits: str, event: type[Event] = Hook) -> Alternative:
+    return Alternative(str(programs[-1].attach), programs, fields=own_fields(event), can=_KILLS, limits=limits)
 
 
 def _wrapped(config: SyscallTableConfig) -> Iterable[Probe]:

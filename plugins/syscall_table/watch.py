@@ -239,6 +239,7 @@ def _hook(**fields: object) -> Hook:
         "trigger": "start",
         "target": "none",
         "restored": False,
+        "own_module": False,
     }
     return Hook.without_header(**{**usual, **fields})
 

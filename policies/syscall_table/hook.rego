@@ -44,22 +44,22 @@ rules contains {"id": "SYSCALL001", "action": "log"} if {
 # METADATA
 # title: Caught while leading a system call out of the kernel's code
 # description: |
-#   The same, noticed in the process that did it: at the end of the init function of a module that it loads, where the
-#   look before that function still found nothing. Never by another trigger: whoever the timer interrupts, or whoever
-#   patches code or removes a mapping next, may have nothing to do with what is found then.
+#   The same, noticed in the process that did it: it leads into the module that the process loads, and was found while
+#   that module's init function runs, or when it returns, where the look before still found nothing. Nobody is killed
+#   for what leads elsewhere: somebody else may have done that on another CPU meanwhile. Nor is whoever the timer
+#   interrupts.
 # custom:
 #   id: SYSCALL002
 #   severity: critical
 #   action: kill
 #   technique: T1014
 #   seen: |
-#     The process that loads the module ends by SIGKILL, unless it has ended by itself before user space decides, as
-#     insmod may. What its init function did stays: nothing is put back.
+#     The process that loads the module ends by SIGKILL, before its system call returns. What the init function did
+#     stays: nothing is put back.
 rules contains {"id": "SYSCALL002", "action": "kill", "scope": "process"} if {
 	input.event.kind == "syscall_table.hook"
 	input.event.where in {"table", "dispatch"}
-	input.event.target in {"module", "other"}
-	input.event.trigger == "module_init"
+	input.event.own_module
 	not input.event.restored
 }
 

@@ -8,6 +8,7 @@ usual := {
 	"target": "module",
 	"trigger": "timer",
 	"restored": false,
+	"own_module": false,
 	"explained": "",
 }
 
@@ -29,21 +30,22 @@ test_out_of_the_kernel if {
 }
 
 test_whoever_is_caught_in_the_act if {
-	fired({"trigger": "module_init"}) == {"SYSCALL001", "SYSCALL002"}
-	killing({"trigger": "module_init"})
+	every where in ["table", "dispatch"] {
+		fired({"where": where, "own_module": true}) == {"SYSCALL001", "SYSCALL002"}
+		killing({"where": where, "own_module": true})
+	}
 }
 
-test_nobody_else_is_killed if {
-	every trigger in ["start", "timer", "module_load", "module_free", "text_poke", "alias", "set_memory", "scan"] {
+test_nobody_is_killed_for_what_leads_elsewhere if {
+	every trigger in ["module_init", "module_load", "module_free", "text_poke", "alias", "set_memory", "timer", "start"] {
+		fired({"trigger": trigger}) == {"SYSCALL001"}
 		not killing({"trigger": trigger})
 	}
 }
 
-test_nobody_is_killed_for_another_function if not killing({"trigger": "module_init", "target": "kernel"})
+test_nobody_is_killed_for_a_pointer if not killing({"own_module": true, "where": "pointer"})
 
-test_nobody_is_killed_for_code if not killing({"trigger": "module_init", "where": "handler"})
-
-test_nobody_is_killed_for_putting_back if not killing({"trigger": "module_init", "restored": true})
+test_nobody_is_killed_for_putting_back if not killing({"own_module": true, "restored": true})
 
 test_code if {
 	every where in ["entry", "idt", "handler", "register"] {

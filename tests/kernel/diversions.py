@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from krie.kernel.syscalls import numbers_of
-from krie.plugins.syscall_table.switch import read_switch
+from krie.plugins.syscall_table.switch import Jump, read_switch
 from krie.testing.module import address_of
 
 from .kernel_memory import function_bytes
@@ -13,6 +13,8 @@ from .kernel_memory import function_bytes
 MODULE = "krie_test"
 RARE = "sysfs"
 """A system call that nobody makes meanwhile."""
+TRIGGER = {"force": "timer", "alias": "alias", "poke": "text_poke"}
+"""What finds a change, by how it is made."""
 SLOT = 8
 """Bytes of an address in a table."""
 
@@ -28,10 +30,18 @@ def jump_to(handler: str, lacks: Callable[[str], NoReturn]) -> int:
         address_of("x64_sys_call")
     except KeyError:
         lacks("switch: this kernel dispatches by its table")
-    start, code = function_bytes("x64_sys_call")
-    target = address_of(handler)
-    (jump,) = read_switch(start, code, {target}, range(0)).jumps
-    return jump.address
+    return _jump("x64_sys_call", handler).address
+
+
+def _jump(switch: str, handler: str) -> Jump:
+    start, code = function_bytes(switch)
+    (jump,) = read_switch(start, code, {address_of(handler)}, range(0)).jumps
+    return jump
+
+
+def at_start(words: str, *numbers: int) -> str:
+    """The test module's parameter by which it does so in its init function."""
+    return f'diverted="{" ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])}"'
 
 
 def diversion(what: str, how: str, lacks: Callable[[str], NoReturn]) -> tuple[str, int, int, int]:

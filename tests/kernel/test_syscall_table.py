@@ -15,7 +15,7 @@ from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
 
-from .diversions import MODULE, RARE, SLOT, diversion, jump_to, number_of
+from .diversions import MODULE, RARE, SLOT, TRIGGER, at_start, diversion, jump_to, number_of
 from .kernel_memory import read_memory
 from .lines import of, rules_of
 from .quiet_tracers import TRACEFS, fprobes, handlers, live_patch
@@ -34,7 +34,6 @@ def watching(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 WHERE = {"table": "table", "jump": "dispatch", "tail": "dispatch", "inline": "handler"}
-TRIGGER = {"force": "timer", "alias": "alias", "poke": "text_poke"}
 
 
 @pytest.mark.needs("perf_event")
@@ -71,18 +70,22 @@ def test_a_diversion_is_told_once_and_so_is_its_end(
 
 
 @pytest.mark.needs("test_module", "raw_tracepoint")
-@pytest.mark.parametrize("what", ["table", "jump", "inline"])
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [("table", "force"), ("jump", "force"), ("inline", "force"), ("tail", "alias"), ("inline", "poke")],
+)
 def test_a_module_that_diverts_at_its_start_is_told_before_insmod_returns(
-    watching: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn], what: str
+    watching: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn], what: str, how: str
 ) -> None:
-    words, *numbers = diversion(what, "force", lacks)
+    words = diversion(what, how, lacks)
     test_module.unload()
     hooks = Hooks(watching)
-    parameter = " ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])
-    insmod = subprocess.Popen(["insmod", str(test_module.file), f'diverted="{parameter}"'])
+    insmod = subprocess.Popen(["insmod", str(test_module.file), at_start(*words)])
     assert insmod.wait(PATIENCE_S) == 0
     (line,) = hooks.expect(1)
-    assert of(line, "where", "trigger", "owner") == (WHERE[what], "module_init", MODULE)
+    trigger = "module_init" if how == "force" else TRIGGER[how]
+    assert of(line, "where", "trigger", "owner") == (WHERE[what], trigger, MODULE)
+    assert line["event"]["own_module"] == (what != "inline")  # where those bytes lead is known later
     assert line["process"]["tgid"] == insmod.pid
     assert rules_of(line) == ({"SYSCALL003"} if what == "inline" else {"SYSCALL001", "SYSCALL002"})
     test_module.unload()

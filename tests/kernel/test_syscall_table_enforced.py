@@ -1,47 +1,90 @@
-"""Whoever leads system calls away from the kernel is killed where that is enforced."""
+"""Whoever leads system calls to the module that it loads is killed, by the kernel, where that is enforced."""
 
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
+from krie import loaded_modules
 from krie.testing.agent import RunningAgent
-from krie.testing.module import TestModule
+from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
 
-from .diversions import diversion
-from .lines import rules_of
-from .syscall_hooks import HOOK
-
-_LOAD = """
-import ctypes, os, sys, time
-FINIT_MODULE = 313
-assert ctypes.CDLL(None).syscall(FINIT_MODULE, os.open(sys.argv[1], os.O_RDONLY), sys.argv[2].encode(), 0) == 0
-time.sleep(600)
-"""
+from .diversions import MODULE, RARE, SLOT, TRIGGER, at_start, diversion, number_of
+from .lines import of, rules_of
+from .syscall_hooks import HOOK, Hooks
 
 
-@pytest.mark.needs("test_module", "raw_tracepoint", "kprobe")
-def test_who_is_caught_is_killed_where_that_is_enforced(
-    alone: None, test_module: TestModule, lacks: Callable[[str], NoReturn], tmp_path: Path
+@pytest.fixture(scope="module")
+def enforcing(alone: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
+    folder = tmp_path_factory.mktemp("agent")
+    folder.chmod(0o700)
+    plugins = {"syscall_table": {"mode": "enforce", "code": False}}
+    with RunningAgent(folder, plugins=plugins, agent={"scan_interval_s": 1}) as agent:
+        yield agent
+
+
+def insmod(module: TestModule, words: str, *numbers: int) -> subprocess.Popen[bytes]:
+    """Load it so that its init function diverts a system call, and wait for the end of whoever loads it."""
+    module.unload()
+    loader = subprocess.Popen(["insmod", str(module.file), at_start(words, *numbers)])
+    loader.wait(PATIENCE_S)
+    return loader
+
+
+@pytest.mark.needs("test_module", "raw_tracepoint", "kretprobe")
+@pytest.mark.parametrize(("what", "how"), [("table", "force"), ("jump", "force"), ("table", "alias"), ("jump", "poke")])
+def test_who_is_caught_is_killed_before_its_system_call_returns(
+    enforcing: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn], what: str, how: str
 ) -> None:
-    tmp_path.chmod(0o700)
-    words, *numbers = diversion("table", "force", lacks)
-    parameter = " ".join([*words.split()[1:], *(f"{each:x}" for each in numbers)])
+    """insmod prints nothing and ends at once where it is not."""
+    words = diversion(what, how, lacks)
+    hooks = Hooks(enforcing)
+    loader = insmod(test_module, *words)
+    assert loader.returncode == -signal.SIGKILL
+    (line,) = hooks.expect(1)
+    assert line["process"]["tgid"] == loader.pid
+    assert of(line, "own_module", "trigger") == (True, {"force": "module_init"}.get(how, TRIGGER[how]))
+    assert rules_of(line) == {"SYSCALL001", "SYSCALL002"}
+    assert line["decision"]["tier"] == "kernel"
+    assert "killed" in line["done"]
     test_module.unload()
-    load = [sys.executable, "-c", _LOAD, str(test_module.file), f'diverted="{parameter}"']
-    with RunningAgent(tmp_path, plugins={"syscall_table": {"mode": "enforce", "code": False}}) as agent:
-        loader = subprocess.Popen(load)  # insmod has ended before user space decides
-        assert loader.wait(PATIENCE_S) == -signal.SIGKILL
-        (line,) = agent.wait(HOOK)
-        assert line["process"]["tgid"] == loader.pid
-        assert {"killed", "signalled"} & set(line["done"])  # it may take its time to end
-        assert {"SYSCALL001", "SYSCALL002"} <= rules_of(line)
-        test_module.unload()
-        test_module.load()  # which diverts nothing, and is nobody's fault
-        agent.wait(HOOK, count=2)
-        agent.settle()
-        assert len(agent.lines(HOOK)) == 2
+    (line,) = hooks.expect(1)
+    assert line["event"]["restored"]
+    test_module.load()  # which diverts nothing, and is nobody's fault
+    hooks.none()
+
+
+@pytest.mark.needs("test_module", "raw_tracepoint")
+def test_nobody_is_killed_for_what_leads_elsewhere(enforcing: RunningAgent, test_module: TestModule) -> None:
+    """As where somebody else changes a table, on another CPU, while a module's init function runs."""
+    other = next(each for each in loaded_modules() if each.name != MODULE)
+    slot = address_of("sys_call_table") + SLOT * number_of(RARE)
+    hooks = Hooks(enforcing)
+    loader = insmod(test_module, "divert slot force", slot, other.address, 0)
+    assert loader.returncode == 0
+    (line,) = hooks.expect(1)
+    assert of(line, "own_module", "trigger", "target", "owner") == (False, "module_init", "module", other.name)
+    assert line["process"]["tgid"] == loader.pid
+    assert rules_of(line) == {"SYSCALL001"}
+    assert line["done"] == []
+    test_module.unload()
+    hooks.expect(1)
+    test_module.load()
+    assert len(enforcing.lines(HOOK, lambda line: "killed" in line["done"])) == len(
+        enforcing.lines(HOOK, lambda line: line["event"]["own_module"])
+    )
+
+
+@pytest.mark.needs("test_module", "kretprobe")
+def test_nobody_is_killed_for_what_a_module_does_later(
+    enforcing: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn]
+) -> None:
+    """The process that writes to the device is at hand then, and has not loaded it."""
+    hooks = Hooks(enforcing)
+    with test_module.effect(*diversion("table", "alias", lacks)):
+        (line,) = hooks.expect(1)
+        assert of(line, "own_module", "trigger") == (False, "alias")
+        assert rules_of(line) == {"SYSCALL001"}
+    hooks.expect(1)

@@ -89,7 +89,9 @@ static int diverting(const struct diversion *how, const u8 *before, u8 *bytes)
 	s32 relative;
 
 	memcpy(bytes, before, 8);
-	if (!strcmp(how->what, "table")) {
+	if (!strcmp(how->what, "slot"))
+		wrapper = how->original;
+	if (!strcmp(how->what, "table") || !strcmp(how->what, "slot")) {
 		memcpy(bytes, &wrapper, sizeof(wrapper));
 		return sizeof(wrapper);
 	}

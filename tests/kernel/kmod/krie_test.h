@@ -41,8 +41,8 @@ struct effect *be_listed(const char *where);
 
 /* Have a system call led to this module. */
 struct diversion {
-	char what[8]; /* table: a slot; jump: a jump or call of 32 bits; inline: the begin of a function; tail: a jump,
-			 see divert.c */
+	char what[8]; /* table: a slot; slot: the same, led to `original` itself; jump: a jump or call of 32 bits;
+			 inline: the begin of a function; tail: a jump, see divert.c */
 	char how[8]; /* force: with the processor's write protection off; alias: by another mapping; poke: by
 			text_poke() */
 	unsigned long address;
