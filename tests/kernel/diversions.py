@@ -1,6 +1,7 @@
 """Ways in which the test module leads a system call away from the kernel, and where each is done."""
 
 import os
+import struct
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -8,7 +9,7 @@ from krie.kernel.syscalls import numbers_of
 from krie.plugins.syscall_table.switch import Jump, read_switch
 from krie.testing.module import address_of
 
-from .kernel_memory import function_bytes
+from .kernel_memory import function_bytes, read_memory
 
 MODULE = "krie_test"
 RARE = "sysfs"
@@ -17,6 +18,8 @@ TRIGGER = {"force": "timer", "alias": "alias", "poke": "text_poke"}
 """What finds a change, by how it is made."""
 SLOT = 8
 """Bytes of an address in a table."""
+_SLOTS = 400
+"""Of any table, at least."""
 
 
 def number_of(call: str) -> int:
@@ -37,6 +40,26 @@ def _jump(switch: str, handler: str) -> Jump:
     start, code = function_bytes(switch)
     (jump,) = read_switch(start, code, {address_of(handler)}, range(0)).jumps
     return jump
+
+
+def of_other_callers(abi: str, lacks: Callable[[str], NoReturn]) -> tuple[str, int, bytes]:
+    """Where a rare system call of 32-bit or x32 callers is led to its handler, and bytes that lead it elsewhere."""
+    handler = {"ia32": f"__ia32_sys_{RARE}", "x32": f"__x64_sys_{RARE}"}[abi]
+    elsewhere = address_of("krie_test_wrapper")
+    try:
+        table = address_of(f"{abi}_sys_call_table")
+    except KeyError:
+        table = 0
+    if table:
+        slots = struct.unpack(f"={_SLOTS}Q", read_memory(table, SLOT * _SLOTS))
+        return "table", table + SLOT * slots.index(address_of(handler)), struct.pack("=Q", elsewhere)
+    try:
+        address_of(f"{abi}_sys_call")
+    except KeyError:
+        lacks(f"{abi}_callers: this kernel has none, or does not tell where it dispatches for them")
+    jump = _jump(f"{abi}_sys_call", handler)
+    opcode = read_memory(jump.address, jump.length - 4)
+    return "dispatch", jump.address, opcode + struct.pack("=i", elsewhere - jump.address - jump.length)
 
 
 def at_start(words: str, *numbers: int) -> str:

@@ -15,7 +15,7 @@ from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
 
-from .diversions import MODULE, RARE, SLOT, TRIGGER, at_start, diversion, jump_to, number_of
+from .diversions import MODULE, RARE, SLOT, TRIGGER, at_start, diversion, jump_to, number_of, of_other_callers
 from .kernel_memory import read_memory
 from .lines import of, rules_of
 from .quiet_tracers import TRACEFS, fprobes, handlers, live_patch
@@ -67,6 +67,41 @@ def test_a_diversion_is_told_once_and_so_is_its_end(
     (line,) = hooks.expect(1)
     assert of(line, "where", "restored") == (WHERE[what], True)
     assert rules_of(line) == {"SYSCALL007"}
+
+
+@pytest.mark.needs("test_module", "kretprobe")
+@pytest.mark.parametrize("abi", ["ia32", "x32"])
+def test_a_system_call_of_other_callers(
+    watching: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn], abi: str
+) -> None:
+    where, address, leads_elsewhere = of_other_callers(abi, lacks)
+    hooks = Hooks(watching)
+    with test_module.effect("write", address, leads_elsewhere.hex()):
+        (line,) = hooks.expect(1)
+        assert of(line, "where", "abi", "address", "owner") == (where, abi, f"{address:#x}", MODULE)
+        assert of(line, "target", "syscall") == ("module", RARE)
+        assert rules_of(line) == {"SYSCALL001"}
+    (line,) = hooks.expect(1)
+    assert of(line, "where", "abi", "restored") == (where, abi, True)
+
+
+@pytest.mark.needs("test_module", "kretprobe")
+def test_code_on_the_way_to_the_dispatch(
+    watching: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn]
+) -> None:
+    """That of 32-bit callers, of whom there are none in a guest."""
+    try:
+        place = address_of("do_fast_syscall_32") + 0x20
+    except KeyError:
+        lacks("ia32_callers: this kernel has none")
+    hooks = Hooks(watching)
+    with test_module.effect("write", place, f"{read_memory(place, 1)[0] ^ 2:02x}"):
+        (line,) = hooks.expect(1)
+        assert of(line, "where", "target", "explained", "restored") == ("entry", "none", "", False)
+        assert line["event"]["place"] == "do_fast_syscall_32+0x20"
+        assert rules_of(line) == {"SYSCALL003"}
+    (line,) = hooks.expect(1)
+    assert of(line, "where", "restored") == ("entry", True)
 
 
 @pytest.mark.needs("test_module", "raw_tracepoint")
