@@ -36,6 +36,8 @@ def code_pass(row: Callable[..., None]) -> None:
             size = _wait(watch)
         each = (_cpu_ns(watch.tgid) - first) / _PASSES
         row("a pass over the kernel's code", f"{each / 1e6:.1f} ms of CPU", f"{size / 1e6:.1f} MB, {watch.reference}")
+        every_s = Config().agent.scan_interval_s
+        row("  its share", f"{each / 1e7 / every_s:.4f} %", f"of one CPU, one each {every_s} s")
         row("  its reference, made once", f"{first / 1e9:.1f} s of CPU", "in the background")
 
 
