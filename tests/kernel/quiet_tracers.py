@@ -31,6 +31,7 @@ def handlers() -> list[int]:
 @contextmanager
 def fprobes(addresses: Sequence[int], lacks: Callable[[str], NoReturn]) -> Iterator[None]:
     """One at each of these functions: the kernel attaches programs to many functions by fprobe (5.18, 0dcac2725406)."""
+    bpf.allow_locked_memory()
     nothing = instruction(0xB7) + instruction(0x95)  # r0 = 0; exit
     program = bpf.prog_load(bpf.ProgramSpec("krie_quiet", bpf.ProgType.KPROBE, _KPROBE_MULTI), nothing)
     try:
