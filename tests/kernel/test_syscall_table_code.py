@@ -19,13 +19,13 @@ from krie.testing.module import TestModule, address_of
 from .diversions import MODULE, RARE
 from .kernel_memory import read_memory
 from .lines import of, rules_of
+from .quiet_tracers import TRACEFS, fprobes, handlers, live_patch
 from .syscall_hooks import ACTIVITY
 
 CODE = "syscall_table.code"
 FUNCTION, INSIDE = "reboot_pid_ns", 0x20
 """A function that nobody calls meanwhile, and a place behind what ftrace may change."""
 SO_TIMESTAMP = 29
-TRACEFS = Path("/sys/kernel/tracing")
 PLUGIN = {"syscall_table": {"wrapped": [], "shipped_pointers": False}}
 
 
@@ -235,6 +235,33 @@ def test_traced_functions_are_silent(comparing: RunningAgent, tracer: str, funct
     before = len(comparing.lines(CODE))
     with traced(tracer, functions):
         looked(comparing)
+    looked(comparing)
+    lines = comparing.lines(CODE)[before:]
+    assert not lines, [line["event"] for line in lines]
+
+
+@pytest.mark.long
+@pytest.mark.needs("guest", "kprobe")
+@pytest.mark.parametrize("what", ["fprobes", "live patch"])
+def test_probes_and_patches_of_handlers_are_silent(
+    comparing: RunningAgent, lacks: Callable[[str], NoReturn], what: str
+) -> None:
+    before = len(comparing.lines(CODE))
+    with fprobes(handlers(), lacks) if what == "fprobes" else live_patch(lacks):
+        looked(comparing)
+    looked(comparing)
+    lines = comparing.lines(CODE)[before:]
+    assert not lines, [line["event"] for line in lines]
+
+
+@pytest.mark.long
+@pytest.mark.needs("test_module")
+def test_modules_that_come_and_go_are_silent(comparing: RunningAgent, test_module: TestModule) -> None:
+    """Each time at another place, or at the same one with another's code in it."""
+    before = len(comparing.lines(CODE))
+    for _ in range(10):
+        test_module.unload()
+        test_module.load()
     looked(comparing)
     lines = comparing.lines(CODE)[before:]
     assert not lines, [line["event"] for line in lines]
