@@ -33,8 +33,8 @@ NAMES = {number: each.name for number, each in _REGISTERS.items()}
 
 
 def shown(cpus: Path = CPUS) -> bool:
-    """Whether they can be read now."""
-    return any(cpus.glob("[0-9]*/msr"))
+    """Whether any of them can be read now: the files alone do not say so."""
+    return any(values for _, values in _read(cpus))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Registers:
 
     def look(self) -> Iterator[Change]:
         """Nothing where they cannot be read."""
-        for cpu, values in self._read():
+        for cpu, values in _read(self._cpus):
             for register, now in values.items():
                 key = cpu, register
                 if key not in self._first:
@@ -84,16 +84,17 @@ class Registers:
         should = self._should[register]
         return not value or (value in should if should else self._is_kernel(value))
 
-    def _read(self) -> Iterator[tuple[int, Mapping[int, int]]]:
-        for file in sorted(self._cpus.glob("[0-9]*/msr")):
-            try:
-                descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:  # a CPU that went offline, or a module that is being removed
-                continue
-            try:
-                yield int(file.parent.name), dict(_values(descriptor))
-            finally:
-                os.close(descriptor)
+
+def _read(cpus: Path) -> Iterator[tuple[int, Mapping[int, int]]]:
+    for file in sorted(cpus.glob("[0-9]*/msr")):
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a CPU that went offline, or a module that is being removed; or nobody may
+            continue
+        try:
+            yield int(file.parent.name), dict(_values(descriptor))
+        finally:
+            os.close(descriptor)
 
 
 def _values(descriptor: int) -> Iterator[tuple[int, int]]:

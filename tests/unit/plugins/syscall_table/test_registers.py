@@ -54,6 +54,15 @@ def test_each_new_value_is_told_once(processor: Processor) -> None:
     assert list(registers.look()) == [Change(LSTAR, 0, ENTRY, ENTRY, True)]
 
 
+def test_files_that_nobody_may_read_show_nothing(processor: Processor) -> None:
+    processor.values = {}
+    assert not shown(processor.folder)
+    (processor.folder / "0/msr").unlink()
+    (processor.folder / "0/msr").symlink_to("nowhere")
+    processor.values = {LSTAR: ENTRY}
+    assert not shown(processor.folder)
+
+
 def test_what_was_changed_before_is_told_by_the_symbols(processor: Processor) -> None:
     processor.values |= {LSTAR: OTHER, CSTAR: IGNORE}  # the kernel's own code, but not that which is entered
     assert list(processor.registers(KNOWN).look()) == [Change(LSTAR, 0, ENTRY, OTHER, False)]

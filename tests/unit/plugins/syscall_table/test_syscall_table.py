@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from krie import Probe
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
-from krie.plugins.syscall_table import limits
+from krie.plugins.syscall_table import control, limits, plugin, registers
 from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.plugins.syscall_table.events import X64
 from krie.plugins.syscall_table.handlers import handlers
@@ -62,6 +63,27 @@ def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     without_code = limits.limits(SyscallTableConfig(code=False), symbols)
     assert "lists of functions are looked at (code = false)" in without_code
     assert "timers" not in without_code
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_doctor_tells_which_registers_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    """In the words of a probe, which doctor shows."""
+    monkeypatch.setattr(registers, "shown", lambda: shown)
+    names = (*limits.SYMBOLS, *control.SYMBOLS)
+    place = tmp_path / "kallsyms"
+    place.write_text("".join(f"{0xFFFFFFFF81000000 + 8 * at:x} D {name}\n" for at, name in enumerate(names)))
+    (timer, *_) = (each for each in _probes(Kallsyms(names, place), monkeypatch) if each.name == "timer")
+    (alternative,) = timer.alternatives
+    assert ("LSTAR, CSTAR and SYSENTER_EIP are read only where" in alternative.limits) is not shown
+    assert "bits of CR4 it pins" not in alternative.limits
+    assert "IDTR, CR0, CR4 itself and the debug registers are never read" in alternative.limits
+
+
+def _probes(symbols: Kallsyms, monkeypatch: pytest.MonkeyPatch) -> tuple[Probe, ...]:
+    monkeypatch.setattr(plugin, "_read_symbols", lambda _: symbols)
+    return SyscallTable().krie_sensor(SyscallTableConfig(), Features(tried=True)).probes
 
 
 def test_each_handler_has_a_number_of_its_own() -> None:
