@@ -10,7 +10,8 @@ random intervals of about a second, and right away when a module's init function
 after the kernel's code was patched by `text_poke()` and its successors, after an alias mapping was removed (`vunmap`),
 and when memory becomes writable or executable. What differs is told once for each new value, and so is a place that is
 as before again. Nothing needs to be known of an untouched system: at start, table and switch are compared with each
-other and with the handlers' names, so that a system that was hooked before the agent came is told, too.
+other and with the handlers' names, and pointers and gates with where the kernel and its modules lie, so that a system
+that was hooked before the agent came is told, too. `krie integrity` takes that look alone.
 
 Layer two, in a process of its own (`code_child`): at each scan, and after each finding, all of the kernel's code and
 read-only data, and modules' code, are compared byte by byte with the boot image or, without one, the state at start.

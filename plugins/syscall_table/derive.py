@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from krie import KernelError, KernelMemory
 
+from . import gates
 from .begins import SITE_BYTES, first_place, jumps_away, site_in
 from .derived import Derived, Missing
-from .events import ENTRY, HANDLER, IA32, IDT, NO_ABI, PIECE_BYTES, POINTER, TABLE, X32, X64
+from .events import ENTRY, HANDLER, IA32, TABLE, X32, X64
 from .kallsyms import Kallsyms
+from .modules import ranges
 from .numbers import handlers_by_number, numbers_by_handler
 from .patched import SYMBOLS as PATCHED_SYMBOLS
 from .patched import PatchedCode
 from .pieces import Piece, Site, cut
-from .pointers import MOST_BYTES
+from .pointers import CONSTANT, MOST_BYTES, Pointers
 from .slots import Slots, read_slots
 from .switch import Switch, read_switch
 
@@ -31,8 +33,8 @@ _ENTRIES = (
 )
 _ASSEMBLY = ("__entry_text_start", "__entry_text_end")
 _TEXT = ("_stext", "_etext")
-_IDT, _IDT_BYTES, _GATE_BYTES = "idt_table", 4096, 16
-SYMBOLS = (*_TABLES.values(), *_SWITCHES.values(), *_ENTRIES, *_ASSEMBLY, *_TEXT, _IDT, *PATCHED_SYMBOLS)
+_IDT, _IDT_BYTES = "idt_table", 4096
+SYMBOLS = (*_TABLES.values(), *_SWITCHES.values(), *_ENTRIES, *_ASSEMBLY, *_TEXT, _IDT, *PATCHED_SYMBOLS, *CONSTANT)
 """Symbols that this module asks for, beside the configured pointers."""
 
 _HANDLER_BYTES = 32
@@ -44,8 +46,10 @@ _SLOT = 8
 class Derivation:
     """Goes through the kernel once."""
 
-    def __init__(self, symbols: Kallsyms, memory: KernelMemory) -> None:
-        """Derive nothing yet."""
+    def __init__(
+        self, symbols: Kallsyms, memory: KernelMemory, modules: Callable[[], Collection[range]] = ranges
+    ) -> None:
+        """Derive nothing yet. `modules`: where those lie that are listed."""
         self._symbols, self._memory = symbols, memory
         self._handlers = symbols.handlers()
         self._patched = PatchedCode(symbols, memory)
@@ -57,6 +61,7 @@ class Derivation:
             names={address: _best(names) for address, names in self._handlers.items()},
             text=range(symbols.address(_TEXT[0]), symbols.address(_TEXT[1])),
         )
+        self._variables = Pointers(symbols, self.made.text, modules())
 
     def run(self, pointers: Collection[str]) -> Derived:
         """Everything; `pointers`: names of variables. What cannot be read is among the unknown."""
@@ -96,6 +101,7 @@ class Derivation:
         )
         slots = read_slots(extent.start, values, self._handlers, handlers_by_number(self._handlers, abi))
         self._slots[abi] = slots
+        self.made.slots |= {extent.start + _SLOT * number: values[number] for number in slots.wrong}
         reached = self._reached.setdefault(abi, {})
         for number, handler in enumerate(slots.expected):
             if handler in self._handlers:
@@ -227,34 +233,13 @@ class Derivation:
     def _idt(self) -> None:
         start = self._symbols.address(_IDT)
         content = self._memory.read(start, _IDT_BYTES)
-        for first in range(0, _IDT_BYTES, PIECE_BYTES):
-            self.made.pieces.append(
-                Piece(
-                    IDT,
-                    start + first,
-                    content[first : first + PIECE_BYTES],
-                    number=first // _GATE_BYTES,
-                    name=_IDT,
-                    offset=first,
-                )
-            )
+        self.made.pieces += gates.pieces(start, content, _IDT)
 
     def _pointers(self, name: str) -> None:
         extent = self._symbols.extent(name)
         size = min(len(extent), MOST_BYTES) // _SLOT * _SLOT
         content = self._memory.read(extent.start, size)
-        for part in cut(range(extent.start, extent.start + size)):
-            first = part.start - extent.start
-            words = content[first : first + len(part)]
-            others = [
-                range(_SLOT * index, _SLOT * index + _SLOT)
-                for index, (value,) in enumerate(struct.iter_unpack("=Q", words))
-                if value not in self.made.text
-            ]
-            if _SLOT * len(others) < len(words):
-                self.made.pieces.append(
-                    Piece(POINTER, part.start, words, abi=NO_ABI, ignored=tuple(others), name=name, offset=first)
-                )
+        self.made.pieces += self._variables.pieces(name, extent.start, content)
 
 
 def _suspect(piece: Piece) -> Piece:

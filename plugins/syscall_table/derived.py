@@ -33,6 +33,8 @@ class Derived:
     """What this kernel does not tell, and is not looked at."""
     names: dict[int, str] = field(default_factory=dict)
     """Handlers by address."""
+    slots: dict[int, int] = field(default_factory=dict)
+    """By their addresses, to where those slots of the tables lead that are wrong."""
     dispatchers: list[range] = field(default_factory=list)
     """Code that may call handlers."""
     text: range = range(0)

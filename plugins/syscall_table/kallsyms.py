@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from krie import AnyFile, KernelFile, kallsyms_text
+from krie import AnyFile, KernelFile, Symbols, kallsyms_text
 
 KALLSYMS = KernelFile("/proc/kallsyms")
 CODE = (
@@ -16,6 +16,9 @@ CODE = (
 """Symbols between which the kernel's code, read-only data, and what is known of its patching lie."""
 _ADDRESS = 16
 """Digits that a line begins with."""
+_OF_MODULES = re.compile(rb"^([0-9a-f]+) \w [^\t\n]+\t\[", re.MULTILINE)
+_NEAR = 4096
+"""Bytes behind a symbol of a module that may still be its own: between two modules' memory lies a page without any."""
 _HANDLER = re.compile(rb" (__(?:x64|ia32|x32)_\S*sys_\S+|sys_ni_syscall|__do_sys_\S+)\n")
 
 
@@ -36,8 +39,19 @@ def addresses_in(kallsyms: bytes, names: Collection[str] = CODE) -> Callable[[st
     return lambda name: unique.get(name, 0)
 
 
+def named(symbols: Symbols, address: int, module: str) -> tuple[str, str]:
+    """The function that an address lies in, and whose it is; empty where that is not known.
+
+    `module`: the one that is listed there. Where there is none, the last function of a module before it is another's.
+    """
+    found = symbols.find(address)
+    if found is None or (found.module and found.offset >= _NEAR and not module):
+        return "", ""
+    return str(found), found.module
+
+
 class Kallsyms:
-    """Those of the kernel itself. Empty where kernel.kptr_restrict hides them."""
+    """Those of the kernel itself, but for `has_module_near`. Empty where kernel.kptr_restrict hides them."""
 
     def __init__(self, names: Collection[str], place: AnyFile = KALLSYMS) -> None:
         """Read the addresses of these names. Raises `OSError`."""
@@ -74,6 +88,10 @@ class Kallsyms:
     def handler(self, address: int) -> range:
         """Addresses of one of the `handlers`, up to the next symbol."""
         return self._up_to_the_next(address, self._handler_ends[address]) if address in self._handler_ends else range(0)
+
+    def has_module_near(self, address: int) -> bool:
+        """Whether a function or variable of a module that is listed, or code of BPF, lies here or shortly before."""
+        return any(0 <= address - int(each[1], 16) < _NEAR for each in _OF_MODULES.finditer(self._text))
 
     def _up_to_the_next(self, start: int, position: int) -> range:
         while position < len(self._text):

@@ -42,7 +42,13 @@ def loaded() -> Iterator[Module]:
 
 def ranges() -> list[range]:
     """Addresses of all of them, also of those that are on their way."""
-    return [range(each.address, each.address + each.size) for each in loaded_modules(_MODULES)]
+    return [extent for _, extent in named_ranges()]
+
+
+def named_ranges() -> list[tuple[str, range]]:
+    """The same with their names, as the kernel's symbols have them."""
+    listed = loaded_modules(_MODULES)
+    return [(each.tag, range(each.address, each.address + each.size)) for each in listed]
 
 
 def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, str]]]) -> dict[Module, range]:

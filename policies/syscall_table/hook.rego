@@ -88,7 +88,8 @@ rules contains {"id": "SYSCALL003", "action": "log"} if {
 # title: A system call leads to another function of the kernel
 # description: |
 #   A slot of a table, or a jump of the function that dispatches, leads to the kernel's own code, but not where it led;
-#   or a slot is empty; or a pointer to one of the kernel's functions was changed (`pointer`), wherever it leads now.
+#   or a slot is empty; or a pointer to one of the kernel's functions was changed (`pointer`), wherever it leads now, or
+#   led to nobody's code when the agent started.
 # custom:
 #   id: SYSCALL004
 #   severity: high

@@ -14,6 +14,9 @@ from .diversions import MODULE, RARE, SLOT, diversion, number_of
 from .lines import of, rules_of
 from .syscall_hooks import ACTIVITY, HOOK, PLUGIN, Hooks
 
+GATE = 15
+"""A vector of the interrupt table that no processor uses."""
+
 
 @pytest.mark.needs("test_module", "kretprobe")
 def test_a_system_that_was_hooked_before_is_told(
@@ -65,3 +68,38 @@ def test_a_slot_that_led_to_another_handler_before_is_told(
             before.close()
             (line,) = hooks.expect(1)
             assert of(line, "where", "restored", "number") == ("table", True, number_of(RARE))
+
+
+@pytest.mark.needs("test_module", "perf_event")
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_pointer_and_a_gate_that_led_to_a_module_before_are_told(
+    alone: None, test_module: TestModule, lacks: Callable[[str], NoReturn], tmp_path: Path, hides: bool
+) -> None:
+    tmp_path.chmod(0o700)
+    try:
+        gate = address_of("idt_table") + 16 * GATE
+    except KeyError:
+        lacks("idt_table: its address is not told")
+    pointer, to = address_of("udp_seq_ops") + 2 * SLOT, address_of("krie_test_wrapper")
+    leading = struct.pack("=2Q", to & 0xFFFF | 0x8E << 40 | (to >> 16 & 0xFFFF) << 48 | 0x10 << 16, to >> 32)
+    with ExitStack() as before:
+        before.enter_context(test_module.effect("write", pointer, struct.pack("=Q", to).hex()))
+        before.enter_context(test_module.effect("write", gate, leading.hex()))
+        if hides:
+            before.enter_context(test_module.effect("hide list"))
+        with RunningAgent(tmp_path, plugins=PLUGIN, agent={"scan_interval_s": 1}) as agent:
+            agent.wait(HOOK, count=2)
+            agent.wait(ACTIVITY, count=2)
+            lines = {line["event"]["where"]: line for line in agent.lines(HOOK)}
+            assert len(agent.lines(HOOK)) == 2
+            for where, place, rule in (("pointer", "udp_seq_ops+0x10", "SYSCALL004"), ("idt", None, "SYSCALL003")):
+                line = lines[where]
+                assert of(line, "trigger", "target", "now", "restored") == ("start", "module", f"{to:#x}", False)
+                assert line["event"]["owner"] == ("?" if hides else MODULE)
+                assert place is None or line["event"]["place"] == place
+                assert rules_of(line) == {rule}
+            assert lines["idt"]["event"]["number"] == GATE
+            hooks = Hooks(agent)
+            before.close()
+            undone = {line["event"]["where"]: line for line in hooks.expect(2)}
+            assert undone["pointer"]["event"]["target"] == "kernel"

@@ -202,3 +202,58 @@ def test_what_looks_like_a_jump_by_chance() -> None:
     assert [(each.address - start, each.length) for each in found.jumps] == [(5, 6)]
     assert found.strange == ()
     assert read_switch(start, code, set(), range(0)).jumps == ()
+
+
+def constant(kernel: Kernel, *words: int) -> None:
+    """A table of functions that is part of the kernel's constant data."""
+    content = struct.pack(f"={len(words)}Q", *words).ljust(0x100, b"\0")
+    kernel.put("__start_rodata", TEXT + 0x600000, bytes(8))
+    kernel.put("fixed_ops", TEXT + 0x600100, content)
+    kernel.put("__start_ro_after_init", TEXT + 0x600200, bytes(8))
+    kernel.put("written_ops", TEXT + 0x600300, content)
+    kernel.put("__end_ro_after_init", TEXT + 0x600400, bytes(8))
+    kernel.put("__end_rodata", TEXT + 0x600500, bytes(8))
+
+
+@pytest.mark.parametrize("stray", [MODULE, 0xFFFFC90000001000, 0xFFFF888000001000])
+def test_a_constant_pointer_that_led_elsewhere_before(kernel: Kernel, stray: int) -> None:
+    """Also to a module that is listed: it was not there when the kernel was built."""
+    kernel.modules = [range(MODULE, MODULE + 0x1000)]
+    constant(kernel, TEXT + 0x1000, stray, 0, TEXT + 0x600000, 0xFFFFFFFFFFFFFFFB, 0xFFFFFFFF00000005)
+    (pointers,) = by_where(kernel.derive("fixed_ops"))[POINTER][:1]
+    assert (pointers.wrong, pointers.name) == ((1,), "fixed_ops")
+    assert pointers.mask[:48] == b"\xff" * 16 + bytes(32)
+    assert slots_of(pointers)[:3] == (TEXT + 0x1000, 0, 0)  # where it should lead to is not known
+
+
+def test_a_variables_pointer_that_led_to_nobody_before(kernel: Kernel) -> None:
+    """Of a variable that is written, pointers to data of modules and to what is allocated are legal."""
+    kernel.modules = [range(MODULE, MODULE + 0x1000)]
+    kernel.of_modules = f"{MODULE + 0x8000:016x} d format\t[binfmt]\n"
+    allocated = 0xFFFF888000001000
+    words = (TEXT + 0x1000, MODULE + 0x10, MODULE + 0x8000, MODULE + 0x8000 + 4096, allocated)
+    constant(kernel, *words)
+    (pointers,) = by_where(kernel.derive("written_ops"))[POINTER][:1]
+    assert (pointers.wrong, pointers.offset) == ((3,), 0)
+    assert pointers.mask[:40] == b"\xff" * 8 + bytes(16) + b"\xff" * 8 + bytes(8)
+    kernel.modules.append(range(MODULE + 0x9000, MODULE + 0xA000))
+    (pointers,) = by_where(kernel.derive("written_ops"))[POINTER][:1]
+    assert pointers.wrong == ()
+
+
+def test_a_variable_that_leads_only_astray(kernel: Kernel) -> None:
+    constant(kernel, MODULE, MODULE + 8)
+    (pointers,) = by_where(kernel.derive("fixed_ops"))[POINTER][:1]
+    assert pointers.wrong == (0, 1)
+
+
+def test_a_gate_that_led_out_of_the_kernel_before(kernel: Kernel) -> None:
+    def gate(to: int, present: int = 1) -> bytes:
+        return struct.pack("=2Q", to & 0xFFFF | present << 47 | (to >> 16 & 0xFFFF) << 48, to >> 32)
+
+    table = TEXT + 0x400000
+    for vector, content in ((3, gate(TEXT)), (9, gate(MODULE)), (10, gate(MODULE, present=0)), (11, gate(0x1000))):
+        kernel.write(table + 16 * vector, content)
+    first, second, *others = by_where(kernel.derive())[IDT]
+    assert {each.wrong for each in (first, *others)} == {()}
+    assert (second.wrong, second.taken) == ((2, 6), (range(16, 32), range(48, 64)))

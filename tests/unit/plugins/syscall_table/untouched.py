@@ -24,6 +24,10 @@ class Kernel(KernelMemory):
         self.parts: dict[int, bytearray] = {}
         self.symbols: dict[str, int] = {"_stext": TEXT, "_etext": TEXT + 0x100000}
         self.file = tmp_path / "kallsyms"
+        self.modules: list[range] = []
+        """Where those lie that are listed."""
+        self.of_modules = ""
+        """Their lines among the kernel's symbols."""
         self.handlers = {call: TEXT + 0x1000 + 0x100 * index for index, call in enumerate(CALLS)}
         for call, address in self.handlers.items():
             self.put(f"__x64_sys_{call}", address, (ENDBR + NOP).ljust(0x100, b"\x90"))
@@ -60,11 +64,15 @@ class Kernel(KernelMemory):
                 return bytes(part[address - start : address - start + size])
         raise KernelError("reading", 14)
 
-    def derive(self, *pointers: str) -> Derived:
+    def list_symbols(self) -> None:
+        """As the kernel does in /proc/kallsyms."""
         lines = sorted((address, name) for name, address in self.symbols.items())
-        self.file.write_text("".join(f"{address:016x} T {name}\n" for address, name in lines))
+        self.file.write_text("".join(f"{address:016x} T {name}\n" for address, name in lines) + self.of_modules)
 
-        return Derivation(Kallsyms((*SYMBOLS, *pointers), self.file), self).run(pointers)
+    def derive(self, *pointers: str) -> Derived:
+        self.list_symbols()
+        symbols = Kallsyms((*SYMBOLS, *pointers), self.file)
+        return Derivation(symbols, self, lambda: self.modules).run(pointers)
 
 
 def by_where(derived: Derived) -> Mapping[int, list[Piece]]:
