@@ -13,7 +13,7 @@ from krie import KernelError, KernelMemory, Symbols, kallsyms_text
 from .comparison import Area, Wrong
 from .entry import Entry
 from .explain import MODULES_RANGE, target
-from .kallsyms import KALLSYMS
+from .kallsyms import KALLSYMS, named
 from .modules import Module
 
 LIST = "list"
@@ -64,13 +64,17 @@ class Names:
     def of_entry(self, entry: Entry) -> Difference:
         """A function in a list that is nobody's."""
         now = entry.function.to_bytes(8, "little")
-        found = self._symbols.find(entry.function)
-        return Difference(LIST, entry.address, 8, b"", now, now, entry.list, "", entry.function, str(found or ""), "?")
+        return Difference(
+            LIST, entry.address, 8, b"", now, now, entry.list, "", entry.function, self._name(entry.function), "?"
+        )
+
+    def of_function(self, address: int) -> tuple[str, str]:
+        """Its symbol, and whose it is."""
+        return self._name(address), self._owner(address)
 
     def of_bytes(self, wrong: Wrong) -> Difference:
         """Bytes that nothing explains."""
         to = self._target(wrong)
-        leads_to = self._symbols.find(to) if to else None
         place, module = self._place(wrong)
         return Difference(
             wrong.section,
@@ -82,7 +86,7 @@ class Names:
             place or f"{wrong.address:#x}",
             module,
             to,
-            str(leads_to or ""),
+            self._name(to),
             self._owner(to) if to else "",
         )
 
@@ -138,5 +142,7 @@ class Names:
             return "kernel"
         if name := self._module(address):
             return name
-        found = self._symbols.find(address)
-        return (found.module if found is not None else "") or "?"
+        return named(self._symbols, address, "")[1] or "?"
+
+    def _name(self, address: int) -> str:
+        return named(self._symbols, address, self._module(address))[0] if address else ""

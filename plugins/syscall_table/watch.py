@@ -17,7 +17,7 @@ from .derived import Derived
 from .events import ABIS, ENTRY, HANDLER, WHERE, Activity, Hook, Wrapped
 from .explain import MODULES_RANGE
 from .handlers import Handler
-from .kallsyms import Kallsyms
+from .kallsyms import Kallsyms, named
 from .maps import DISPATCHERS, Entered, Kernel, Look
 from .numbers import call_of
 from .pieces import Piece, packed
@@ -175,21 +175,25 @@ class Watch:
     def _name(self, address: int) -> str:
         if address in self.derived.names:
             return self.derived.names[address]
-        found = self._symbols.find(address) if address else None
-        return str(found) if found is not None else ""
+        return named(self._symbols, address, self._module(address))[0] if address else ""
+
+    def _module(self, address: int) -> str:
+        """The one that is listed there; empty: none."""
+        for line in self._modules.splitlines():
+            name, size, start = line.split()
+            if int(start, 16) <= address < int(start, 16) + int(size):
+                return name
+        return ""
 
     def _owner(self, address: int) -> str:
         """`kernel`, a module's name, `bpf` and the like for code that these made; `?` for nobody's that is known."""
         if address in self.derived.text:
             return "kernel"
-        for line in self._modules.splitlines():
-            name, size, start = line.split()
-            if int(start, 16) <= address < int(start, 16) + int(size):
-                return name
+        if name := self._module(address):
+            return name
         if time.monotonic() - self._read_at > _FRESH_S:  # tracers and BPF make and remove code without a module
             self._read_symbols(self._modules)
-        found = self._symbols.find(address)
-        return (found.module if found is not None else "") or "?"
+        return named(self._symbols, address, "")[1] or "?"
 
     def _place(self, event: Hook, piece: Piece | None, first: int) -> str:
         if event.where == "register":

@@ -54,6 +54,17 @@ def test_names_for_a_slot(watch: Watch, kernel: Kernel) -> None:
     assert (facts["syscall"], facts["was_symbol"], facts["owner"]) == ("write", "__x64_sys_write", "?")
 
 
+def test_who_hides_behind_a_module_that_is_listed_is_nobody(watch: Watch, kernel: Kernel) -> None:
+    kernel.of_modules = f"{MODULE:016x} t last\t[listed]\n"
+    kernel.list_symbols()
+    watch._symbols.renew()
+    hidden, slot = MODULE + 0x3000, struct.pack("=Q", MODULE + 0x3000)
+    facts = changed(watch, kernel, "sys_call_table", 8, slot, was=0, now=hidden)
+    assert (facts["symbol"], facts["owner"]) == ("", "?")
+    watch._modules = f"listed {0x4000} {MODULE:#x}"
+    assert (watch._name(hidden), watch._owner(hidden)) == ("last+0x3000 [listed]", "listed")
+
+
 def test_names_for_a_handlers_first_bytes(watch: Watch, kernel: Kernel) -> None:
     facts = changed(watch, kernel, "__x64_sys_open", 0, b"\xe9\0\0\0\0", where="handler")
     assert (facts["place"], facts["syscall"], facts["explained"]) == ("__x64_sys_open+0x0", "open", "")
