@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from krie import (
@@ -28,11 +28,12 @@ from krie import (
 
 from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
 from .comparison import Area, CodeComparison
+from .entered import NOBODY, Change, Entered
 from .entry import Entry
 from .explain import Code, Lists, brief_lists, read_lists
 from .formats import HEAD
 from .kallsyms import CODE, KALLSYMS, addresses_in, all_addresses_in
-from .lists import SYMBOLS, FunctionLists, offsets
+from .lists import LASTING, SYMBOLS, FunctionLists, offsets
 from .modules import Module, extents_of, loaded, ranges, read_only_data
 from .names import LIST, Difference, Names
 from .runs import Ranges
@@ -61,6 +62,8 @@ class Report:
     """What could not be looked at."""
     areas: tuple[tuple[int, int], ...] = ()
     """Address and bytes of each one that was compared, and is still there."""
+    changes: tuple[Change, ...] = ()
+    """Of lists that change seldom."""
 
     def says_of(self, difference: Difference) -> bool:
         """Whether it is about the place of a difference, which a module or a BPF program may have taken along."""
@@ -106,6 +109,7 @@ class _Looks:
         self._programs: dict[BpfFunction, Area] = {}
         heads = all_addresses_in(kallsyms, (HEAD,)).get(HEAD, set())
         self._functions = FunctionLists(memory, address, offsets(), heads)
+        self._entered = Entered()
         self._without: tuple[str, ...] = ()
         self._without_programs = False
         self._comparison = CodeComparison(memory, areas, code, self._lists, self._brief_lists)
@@ -121,7 +125,7 @@ class _Looks:
             areas = (area for each in self._modules.values() for area in each or ())
             self._comparison.areas = [*self._kernel, *areas, *self._programs.values()]
             wrong = self._comparison.look()
-            strays = self._strays()
+            strays, lasting, changed = self._walk()
         except KernelError as error:
             return Report(0, unknown=(*self._unknown, f"code: {error}"))
         now, run = set(loaded()), _present()
@@ -132,7 +136,9 @@ class _Looks:
         names = Names(self._memory, self._text, self._symbols, self._modules, self._programs.values())
         found = [*map(names.of_entry, strays), *map(names.of_bytes, real[:_MOST])]
         others = len(strays) + len(real) - len(found[:_MOST])
-        return Report(self._comparison.compared - before, tuple(found[:_MOST]), others, self._limits(), there)
+        changes = self._entered.take(lasting, changed, self._namer(names))
+        compared, told = self._comparison.compared - before, tuple(found[:_MOST])
+        return Report(compared, told, others, self._limits(), there, tuple(changes))
 
     def _limits(self) -> tuple[str, ...]:
         lists = self._brief_lists(())
@@ -216,22 +222,48 @@ class _Looks:
             handled=nothing if self._no_ftrace else lists.handled,
         )
 
-    def _strays(self) -> list[Entry]:
-        """Functions in the kernel's lists that are nobody's at two looks: modules come and go."""
-        entries, without = self._functions.entries()
+    def _walk(self) -> tuple[list[Entry], Mapping[str, list[Entry]], list[tuple[str, Entry, bool]]]:
+        """Functions in the kernel's lists that are nobody's at two looks, since modules come and go; lists that change
+        seldom, and changes of these that both looks see: nothing is locked while they are walked."""
+        lists, without = self._functions.by_list()
         self._without = tuple(without)
         present = ranges()
-        strays = [each for each in entries if not self._has_owner(each.function, present, ())]
-        if not strays:
-            return []
+        strays = [each for each in _all_of(lists) if not self._has_owner(each.function, present, ())]
+        changed = self._entered.changes(_lasting(lists))
+        if not strays and not changed:
+            return [], _lasting(lists), []
         time.sleep(_SETTLES_S)
-        present, lists = ranges(), self._lists()
-        again, _ = self._functions.entries()
-        return [each for each in again if each in strays and not self._has_owner(each.function, present, (lists,))]
+        present, generated = ranges(), self._lists()
+        again, _ = self._functions.by_list()
+        strays = [
+            each
+            for each in _all_of(again)
+            if each in strays and not self._has_owner(each.function, present, (generated,))
+        ]
+        return strays, _lasting(again), sorted(changed & self._entered.changes(_lasting(again)), key=str)[:_MOST]
+
+    def _namer(self, names: Names) -> Callable[[int], tuple[str, str]]:
+        """What tells symbol and owner of a function, as things are now."""
+        present, generated = ranges(), cache(self._lists)
+
+        def of_function(function: int) -> tuple[str, str]:
+            # Behind the last function of a module that is listed, one of a module may lie that hides.
+            owned = self._has_owner(function, present, ()) or self._has_owner(function, present, (generated(),))
+            return names.of_function(function) if owned else ("", NOBODY)
+
+        return of_function
 
     def _has_owner(self, function: int, modules: Iterable[range], lists: tuple[Lists, ...]) -> bool:
         owned = function in self._text or any(function in each for each in modules)
         return owned or any(each.kind(function) for each in lists)
+
+
+def _all_of(lists: Mapping[str, list[Entry]]) -> list[Entry]:
+    return [each for entries in lists.values() for each in entries]
+
+
+def _lasting(lists: Mapping[str, list[Entry]]) -> dict[str, list[Entry]]:
+    return {name: entries for name, entries in lists.items() if name in LASTING}
 
 
 def _present() -> set[BpfFunction] | None:

@@ -13,7 +13,8 @@ from krie import Child, ChildEnded, KernelError, KernelMemory, forked, loaded_mo
 
 from .areas import Stored
 from .code_child import NAME, SECRET_BYTES, Report, serve
-from .events import Code
+from .entered import Change
+from .events import Code, Listed
 from .names import Difference
 
 _AGAIN_S = 60.0
@@ -79,7 +80,7 @@ class CodeWatch:
         self._wanted = True
         self._ask()
 
-    def poll(self) -> Iterator[Code]:
+    def poll(self) -> Iterator[Code | Listed]:
         """Events for what the child process has reported since the last call."""
         if self._child is None:
             if time.monotonic() - self._started > _AGAIN_S:
@@ -138,9 +139,10 @@ class CodeWatch:
         self._unknown = (f"code: the process that compares it {said}",)
         _log.error("plugin syscall_table: the process that compares the kernel's code %s: it %s", how, said)
 
-    def _take(self, report: Report) -> Iterator[Code]:
+    def _take(self, report: Report) -> Iterator[Code | Listed]:
         self._compared += report.compared
         self._unknown = report.unknown
+        yield from map(_listed, report.changes)
         now = {(each.address, each.length): each for each in report.differences}
         if not report.compared:
             return
@@ -169,3 +171,14 @@ class CodeWatch:
             reference=self.reference,
             restored=restored,
         )
+
+
+def _listed(change: Change) -> Listed:
+    return Listed.without_header(
+        address=change.entry.address,
+        function=change.entry.function,
+        list=change.entry.list,
+        symbol=change.symbol[:_CHARS],
+        owner=change.owner,
+        came=change.came,
+    )

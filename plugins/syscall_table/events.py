@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad4, Pad5
+from krie import S32, U32, U64, Bool, Bytes, Chars, Choice, Doc, Event, Hex64, Inline, Pad2, Pad4, Pad5, Pad7
 
 TABLE, DISPATCH, HANDLER, ENTRY, IDT, POINTER, REGISTER = range(1, 8)
 WHERE = {
@@ -163,6 +163,30 @@ class Wrapped(Event):
         Doc("what it returns to: the `kernel`'s own code, the range of `module`s, `other` memory"),
     ]
     pad: Pad2 = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Event):
+    """A function came to one of the kernel's lists that change seldom, or went from it.
+
+    Of functions that have an owner, such as a module that is listed: it is legal that these come and go. What is
+    nobody's is told by `syscall_table.code`.
+    """
+
+    KIND: ClassVar[int] = 0x0305
+    NAME: ClassVar[str] = "syscall_table.listed"
+
+    address: Annotated[Hex64, Doc("where the pointer to it lies, or lay")]
+    function: Annotated[Hex64, Doc("what the kernel calls")]
+    list: Annotated[str, Chars(64), Doc("notifiers, packet filters, formats of programs: which list")]
+    symbol: Annotated[str, Chars(128), Doc("of the function; empty where it has no name")]
+    owner: Annotated[
+        str,
+        Chars(64),
+        Doc("whose code it is, or was when it came: `kernel`, the module, `bpf` and the like for code that these made"),
+    ]
+    came: Annotated[Bool, Doc("it was not there at the last look; else it has gone since")]
+    pad: Pad7 = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ FIELDS = (
 )
 """Whose places must be known."""
 SIZES = (*pending.SIZES, *hrtimers.SIZES)
+LASTING = frozenset({"notifiers", "packet filters", "binary formats"})
+"""Lists that change when modules come or go, or somebody configures the machine, and not while it just runs."""
 _FLEETING = frozenset({"timers", "work items", "high-resolution timers", "kernel threads"})
 """What changes all the time: of an element that was freed while it was looked at, anything may be read."""
 _KERNEL = 1 << 63
@@ -121,6 +123,7 @@ class FunctionLists:
             name
             for name, symbol in (
                 ("kprobes", _KPROBES),
+                ("packet filters", _NET),
                 ("work items", pending.POOLS),
                 ("high-resolution timers", hrtimers.BASES),
             )
@@ -129,7 +132,12 @@ class FunctionLists:
 
     def entries(self) -> tuple[list[Entry], list[str]]:
         """All functions, and the names of lists that could not be read: what changes meanwhile may be among them."""
-        found: list[Entry] = []
+        lists, unknown = self.by_list()
+        return [each for entries in lists.values() for each in entries], unknown
+
+    def by_list(self) -> tuple[dict[str, list[Entry]], list[str]]:
+        """The same by the names of lists, without those that could not be read."""
+        found: dict[str, list[Entry]] = {}
         unknown = []
         for name, part in self._parts.items():
             try:
@@ -141,7 +149,7 @@ class FunctionLists:
             if (not sound and name not in self._may_be_empty) or (len(sound) < len(entries) and name not in _FLEETING):
                 unknown.append(name)  # it was no list of functions
             else:
-                found += sound
+                found[name] = sound
         return found, unknown
 
     def _offset(self, type_name: str, path: str) -> int:
@@ -229,10 +237,12 @@ class FunctionLists:
         hooks = self._offset("nf_hook_entries", "hooks")
         if not (net := self._address(_NET)):
             return
-        for name, count in _FILTERS.items():
-            at = self._offsets["net", f"nf.{name}"]
-            for index in range(count if at is not None else 0):
-                entries = self._memory.number(net + (at or 0) + 8 * index)
+        heads = {name: at for name in _FILTERS if (at := self._offsets["net", f"nf.{name}"]) is not None}
+        if not heads:
+            raise KernelError("looking for packet filters", 0)
+        for name, at in heads.items():
+            for index in range(_FILTERS[name]):
+                entries = self._memory.number(net + at + 8 * index)
                 length = self._memory.number(entries, 2) if entries else 0
                 for each in range(min(length, _MOST)):
                     address = entries + hooks + 16 * each

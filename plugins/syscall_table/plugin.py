@@ -28,7 +28,7 @@ from .code_watch import CodeWatch
 from .config import SyscallTableConfig
 from .control import SYMBOLS as CONTROL
 from .derive import SYMBOLS
-from .events import TRIGGERS, Activity, Code, Hook, Wrapped
+from .events import TRIGGERS, Activity, Code, Hook, Listed, Wrapped
 from .handlers import CANARIES, Handler, handlers
 from .kallsyms import Kallsyms
 from .limits import SYMBOLS as LISTED
@@ -97,7 +97,7 @@ class SyscallTable:
                 *_alias(config),
                 *_wrapped(config),
             ),
-            events=(Hook, Code, Wrapped, Activity),
+            events=(Hook, Code, Wrapped, Activity, Listed),
             sources=tuple(files(__package__).joinpath(each) for each in _SOURCES),
             policies=files("krie.policies").joinpath(_NAME),
             defines=DEFINES,

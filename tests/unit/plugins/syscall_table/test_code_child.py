@@ -12,6 +12,7 @@ from krie.kernel.bpf_functions import BpfFunction
 from krie.plugins.syscall_table import code_child, names
 from krie.plugins.syscall_table.areas import Stored
 from krie.plugins.syscall_table.code_child import Report, _Looks
+from krie.plugins.syscall_table.entered import Change
 from krie.plugins.syscall_table.entry import Entry
 from krie.plugins.syscall_table.explain import Lists
 from krie.plugins.syscall_table.image import NOP5
@@ -38,6 +39,7 @@ class Setting:
         self.memory.parts[range(MODULE.stop, MODULE.stop + 0x100)] = bytearray(0x100)
         self.modules, self.programs = [EVIL], [PROGRAM]
         self.entries: list[Entry] = []
+        self.fleeting: list[Entry] = []
         place = folder / "kallsyms"
         place.write_text(KALLSYMS)
         self.file = os.memfd_create("reference")
@@ -57,7 +59,12 @@ class Setting:
         symbols = Symbols(place=place)
         self.looks = _Looks(self.memory.kernel, stored, self.file, place.read_bytes(), symbols)
         self.looks._comparison._sleep = lambda _: None
-        monkeypatch.setattr(self.looks._functions, "entries", lambda: (self.entries, []))
+        monkeypatch.setattr(self.looks._functions, "by_list", self._walk)
+        self.walks: Iterator[list[Entry]] = iter(())
+        """What further walks find, where that is not `entries`."""
+
+    def _walk(self) -> tuple[dict[str, list[Entry]], list[str]]:
+        return {"notifiers": list(next(self.walks, self.entries)), "timers": list(self.fleeting)}, []
 
 
 @pytest.fixture
@@ -136,8 +143,62 @@ def test_functions_in_lists_belong_to_somebody(setting: Setting) -> None:
     assert found.owner == "?"
 
 
+def test_who_hides_behind_a_module_that_is_listed_is_nobody(setting: Setting) -> None:
+    setting.looks.take()
+    hidden = MODULE.stop + 0x8000
+    setting.memory.write(FUNCTION + 2, b"\xe9" + struct.pack("<i", hidden - FUNCTION - 7))
+    (found,) = setting.looks.take().differences
+    assert (found.target, found.target_symbol, found.owner) == (hidden, "", "?")
+
+
 def test_what_cannot_be_read_is_said(setting: Setting) -> None:
     del setting.memory.parts[TEXT]
     report = setting.looks.take()
     assert report.compared == 0
     assert "EFAULT" in report.unknown[-1]
+
+
+OWN = Entry("die_chain", 0x1000, FUNCTION)
+HOOK = Entry("die_chain", 0x1010, MODULE.start + 0x10)
+
+
+def test_what_comes_to_a_list_and_goes_is_told_with_its_owner(setting: Setting) -> None:
+    setting.entries = [OWN]
+    assert setting.looks.take().changes == ()
+    setting.entries, setting.fleeting = [OWN, HOOK], [HOOK]
+    assert setting.looks.take().changes == (Change(HOOK, True, "hook+0x0 [evil]", "evil"),)
+    assert setting.looks.take().changes == ()
+    setting.entries, setting.modules, setting.fleeting = [], [], []
+    report = setting.looks.take()
+    assert report.changes == (
+        Change(OWN, False, "function+0x0", "kernel"),
+        Change(HOOK, False, "hook+0x0 [evil]", "evil"),
+    )
+    assert report.differences == ()
+
+
+def test_what_only_one_walk_finds_is_not_told_yet(setting: Setting) -> None:
+    """A list changed while it was walked."""
+    setting.entries = [OWN]
+    setting.looks.take()
+    setting.walks = iter([[OWN, HOOK], [OWN]])
+    assert setting.looks.take().changes == ()
+    setting.walks = iter([[OWN], [OWN]])
+    assert setting.looks.take().changes == ()
+
+
+def test_what_comes_and_is_nobodys_is_a_difference_and_no_change(setting: Setting) -> None:
+    setting.entries, setting.modules = [OWN], []
+    setting.looks.take()
+    setting.entries = [OWN, HOOK]
+    report = setting.looks.take()
+    assert ([each.address for each in report.differences], report.changes) == ([HOOK.address], ())
+    setting.entries = [OWN]
+    report = setting.looks.take()
+    assert (report.differences, report.changes) == ((), ())
+
+
+def test_many_changes_are_told_at_several_looks(setting: Setting) -> None:
+    setting.looks.take()
+    setting.entries = [Entry("die_chain", 8 * number, FUNCTION) for number in range(100)]
+    assert [len(setting.looks.take().changes) for _ in range(3)] == [64, 36, 0]

@@ -14,7 +14,9 @@ from krie.plugins.syscall_table import code_watch
 from krie.plugins.syscall_table.areas import Stored
 from krie.plugins.syscall_table.code_child import Report
 from krie.plugins.syscall_table.code_watch import CodeWatch
-from krie.plugins.syscall_table.events import Code as CodeEvent
+from krie.plugins.syscall_table.entered import Change
+from krie.plugins.syscall_table.entry import Entry
+from krie.plugins.syscall_table.events import Listed
 from krie.plugins.syscall_table.names import LIST, Difference
 
 from .compared_code import FUNCTION, Memory
@@ -72,7 +74,7 @@ def looked(*found: Difference) -> Report:
     return Report(100, found, areas=((FUNCTION, 50),))
 
 
-def told(watch: CodeWatch, process: Process, *answers: object) -> list[CodeEvent]:
+def told(watch: CodeWatch, process: Process, *answers: object) -> list[Any]:
     process.answers.extend(answers)
     return list(watch.poll())
 
@@ -95,6 +97,18 @@ def test_each_difference_is_told_once_and_so_is_its_end(watch: CodeWatch, proces
     (event,) = told(watch, process, looked())
     assert (event.restored, event.was, event.now, event.target) == (True, b"\x43\x44", b"\x90\x90", 0)
     assert told(watch, process, Report(100)) == []
+
+
+def test_changes_of_lists_are_told(watch: CodeWatch, processes: list[Process]) -> None:
+    """Also where no code was compared."""
+    (process,) = processes
+    changes = [Change(Entry("die_chain", 0x1000, FUNCTION), came, "hook [evil]", "evil") for came in (True, False)]
+    events = told(watch, process, Report(0, changes=tuple(changes)))
+    assert all(isinstance(each, Listed) for each in events)
+    assert [(each.list, each.address, each.function, each.owner, each.came) for each in events] == [
+        ("die_chain", 0x1000, FUNCTION, "evil", True),
+        ("die_chain", 0x1000, FUNCTION, "evil", False),
+    ]
 
 
 def test_a_difference_that_grew_is_told_and_not_called_restored(watch: CodeWatch, processes: list[Process]) -> None:

@@ -162,6 +162,14 @@ def test_filters(kernel: Kernel) -> None:
     assert kernel.found()[0] == {"hooks_ipv4[3]": [F + 0x51, F + 0x52]}
 
 
+def test_a_machine_without_a_filter(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one that comes is told, so that none is not the same as not known."""
+    kernel.symbols = {"init_net": BASE}
+    assert "packet filters" not in kernel.found()[1]
+    monkeypatch.setitem(OFFSETS, ("net", "nf.hooks_ipv4"), None)
+    assert "packet filters" in kernel.found()[1]
+
+
 def test_kprobes(kernel: Kernel) -> None:
     kernel.symbols = {"kprobe_table": BASE, "pre_handler_kretprobe": F + 0x70}
     several, returns = BASE + 0x1000, BASE + 0x1200
