@@ -32,11 +32,11 @@ class ExitCode(IntEnum):
         4,
         "a policy does not compile, or checking, testing or deciding by it failed; `check --strict`: it has warnings",
     )
-    DEGRADED = 5, "something needed does not work; `krie doctor`: any that is configured; `krie integrity`: all of it"
+    DEGRADED = 5, "something needed does not work; `krie doctor`: any that is configured; `krie integrity`: the code"
     ALREADY_RUNNING = 6, "another agent runs on this machine"
     LAB = 7, "`krie lab`: no kernel, no QEMU, no boot; see `krie lab run --help` for what it returns of a guest"
     NOT_RUNNING = 8, "`krie status`, `krie clear`: no agent is running"
-    TAMPERED = 9, "`krie integrity`: the kernel's memory differs from its boot image, and nothing legal explains it"
+    TAMPERED = 9, "`krie integrity`: the kernel is not as it was built, and nothing legal explains it"
     EXHAUSTED = 10, "files, memory, processes or a file system of this machine are used up; the message says which"
     DIFFERENT = 11, "`krie policy replay`, `krie policy diff`: the two policies differ"
     UNDECIDED = 12, "`krie policy replay`: no difference was found, but some recorded events could not be decided again"

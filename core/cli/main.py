@@ -109,11 +109,14 @@ def _try_everything(config: Path, *, quiet: bool) -> dict[str, Any]:
 @krie.command()
 @json_option
 def integrity(as_json: bool) -> None:
-    """Compare the kernel's code and read-only data with its boot image now; show what differs, and what explains it.
+    """Take one full look at the kernel now; show what was compared with what, what differs, and what explains it.
 
-    Needs no agent, no configuration, no compiler. Names what cannot be compared.
+    Its code and read-only data with the boot image; the tables of system calls with the handlers' names and with the
+    switch; the interrupt table, tables and lists of functions with who owns code; registers with symbols. Needs no
+    agent, no configuration, no compiler, and works beside an agent. Names what cannot be looked at.
 
-    Exits with 0 where nothing differs without a legal cause, 9 where something does, 5 where nothing was compared.
+    Exits with 0 where nothing differs without a legal cause, 9 where something does, 5 where nothing does, but the code
+    could not be compared (as without the boot image).
     """
     need_root()
     from ..plugin.integrity import exit_code, look, to_json

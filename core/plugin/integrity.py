@@ -22,16 +22,16 @@ _OWN = "krie"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Bytes that differ, and no legal cause explains."""
+    """Bytes, or a pointer, that are not as they should be, and no legal cause explains."""
 
     address: int
     place: str
     """Function or variable, and offset."""
     was: str
-    """Bytes, hexadecimal."""
+    """Bytes, or an address, hexadecimal; empty where it is not known."""
     now: str
     leads_to: str = ""
-    """Where a jump or call there leads."""
+    """Where a pointer, jump or call there leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,14 @@ class Check:
     reference: str = ""
     """With what; empty where nothing was compared."""
     explained: dict[str, int] = field(default_factory=dict)
-    """Places that differ legally, by their cause."""
+    """Places that legally are not as they were built, by their cause."""
     differences: tuple[Difference, ...] = ()
     others: int = 0
     """Further ones that are not told."""
     not_looked_at: tuple[str, ...] = ()
     """What could not be looked at, and why."""
+    needed: bool = False
+    """Without what this compares the look is not a full one."""
 
 
 def look(progress: Callable[[str], None]) -> list[Check]:
@@ -68,15 +70,20 @@ def _checks() -> Iterable[Callable[[KernelMemory, Callable[[str], None]], Iterab
 
 
 def exit_code(checks: Sequence[Check]) -> ExitCode:
-    """What `krie integrity` returns. Registers alone do not make a look."""
+    """What `krie integrity` returns. Registers alone do not make a look, nor does a look without what is needed."""
     if any(each.differences for each in checks):
         return ExitCode.TAMPERED
-    return ExitCode.OK if any(each.compared for each in checks) else ExitCode.DEGRADED
+    return ExitCode.OK if _is_full(checks) else ExitCode.DEGRADED
+
+
+def _is_full(checks: Sequence[Check]) -> bool:
+    return any(each.compared for each in checks) and all(each.compared for each in checks if each.needed)
 
 
 def to_json(checks: Sequence[Check]) -> dict[str, Any]:
     """For `krie integrity --json`, and for the table."""
     return {
         "intact": not any(each.differences for each in checks),
+        "full": _is_full(checks),
         "checks": [asdict(each) for each in checks],
     }

@@ -152,9 +152,14 @@ class SyscallTable:
     @hookimpl
     def krie_integrity(self, memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
         """See `krie.plugin.hookspecs`."""
-        from . import entries, text  # noqa: PLC0415 - the agent does not need them
+        from . import entries, functions, passages, text  # noqa: PLC0415 - the agent does not need them
 
-        return (*text.check(memory, progress), *entries.check(memory))
+        return (
+            *passages.check(memory, progress),
+            *functions.check(memory, progress),
+            *entries.check(memory),
+            *text.check(memory, progress),
+        )
 
 
 def _read_symbols(config: SyscallTableConfig) -> Kallsyms:

@@ -35,7 +35,7 @@ def check(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Che
         progress("relocating the boot image ...")
         reference = prepare(place, image, address)
     except NoReferenceError as error:
-        yield Check("text", not_looked_at=(f"code and read-only data: {error}", _ELSE))
+        yield Check("text", not_looked_at=(f"code and read-only data: {error}", _ELSE), needed=True)
         return
     progress("comparing ...")
     symbols, tables = Symbols(), read_tables(memory, address, kallsyms)

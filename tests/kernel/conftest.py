@@ -1,16 +1,18 @@
 """Every test here attaches to a kernel: this machine's, or a guest's."""
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from krie import AttachType
 from krie.kernel.features import Features
 from krie.testing.agent import RunningAgent
 from krie.testing.fixtures import SharedAgent
+from krie.testing.lab.cache import Cache
 from krie.testing.needs import RESULTS_VARIABLE
 
 from ..durations import note
@@ -99,3 +101,19 @@ def attacker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("attacker") / "attacker"
     subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_name("attacker.c")], check=True)
     return program
+
+
+@pytest.fixture
+def boot_image(lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
+    """Where some distributions have it: /boot of guests cannot be written."""
+    release = os.uname().release
+    there = Path(f"/lib/modules/{release}/vmlinuz")
+    if there.exists():
+        yield there
+        return
+    found = next((each for each in Cache().root.rglob("vmlinuz*") if release in str(each)), None)
+    if found is None:
+        lacks("boot_image: the lab's cache holds none of this kernel")
+    shutil.copyfile(found, there)
+    yield there
+    there.unlink()

@@ -1,7 +1,5 @@
 """Bytes of the kernel's code and read-only data that nothing explains are told, once, and so is their undoing."""
 
-import os
-import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -13,7 +11,6 @@ import pytest
 from krie.kernel.bpf_functions import bpf_functions
 from krie.kernel.memory import open_memory
 from krie.testing.agent import Line, RunningAgent
-from krie.testing.lab.cache import Cache
 from krie.testing.module import TestModule, address_of
 
 from .diversions import MODULE, RARE
@@ -295,22 +292,6 @@ def test_probes_that_come_and_go_are_silent(comparing: RunningAgent, test_module
     looked(comparing)
     lines = comparing.lines(CODE)[before:]
     assert not lines, [line["event"] for line in lines]
-
-
-@pytest.fixture
-def boot_image(lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
-    """Where some distributions have it: /boot of guests cannot be written."""
-    release = os.uname().release
-    there = Path(f"/lib/modules/{release}/vmlinuz")
-    if there.exists():
-        yield there
-        return
-    found = next((each for each in Cache().root.rglob("vmlinuz*") if release in str(each)), None)
-    if found is None:
-        lacks("boot_image: the lab's cache holds none of this kernel")
-    shutil.copyfile(found, there)
-    yield there
-    there.unlink()
 
 
 @pytest.mark.long

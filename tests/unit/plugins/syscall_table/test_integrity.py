@@ -14,6 +14,7 @@ from krie.plugin.integrity import Check, Difference, exit_code, to_json
 from krie.plugins.syscall_table import reference
 from krie.plugins.syscall_table.image import NOP5, Image, build_id
 from krie.plugins.syscall_table.reference import NoReferenceError, find, prepare
+from rich.console import Console
 
 START, CALLED = 0xFFFFFFFF81000000, 0x40
 NOTE = struct.pack("<III", 4, 4, 3) + b"GNU\0\x12\x34\x56\x78"
@@ -34,30 +35,53 @@ def test_what_is_returned() -> None:
     registers = Check("registers", reference="the kernel's symbols")
     assert exit_code([absent, registers]) is exit_code([absent]) is exit_code([]) is ExitCode.DEGRADED
     assert exit_code([compared, changed]) is ExitCode.TAMPERED
+    without_code = Check("text", not_looked_at=("no boot image",), needed=True)
+    assert exit_code([compared, without_code]) is ExitCode.DEGRADED
+    assert exit_code([changed, without_code]) is ExitCode.TAMPERED
+    assert [to_json(each)["full"] for each in ([compared], [compared, without_code], [absent])] == [True, False, False]
 
 
 @pytest.mark.parametrize(
-    ("check", "words"),
+    ("checks", "words"),
     [
-        (Check("text", 4_000_000, "image /a", {"kprobe": 2}), ("4.0 MB compared with image /a", "legal: kprobe")),
         (
-            Check("text", 1, "image /a", differences=(DIFFERENT,), others=3),
-            ("hook [evil]", "4 places", "3 more"),
+            [Check("text", 4_000_000, "image /a", {"kprobe": 2, "boot": 3})],
+            (
+                "text",
+                "4.0 MB",
+                "image /a",
+                "3 patched while booting, not told by the image, 2 kprobe",
+                "nothing differs",
+            ),
         ),
         (
-            Check("text", not_looked_at=("code: [no] image",)),
-            ("not looked at: code: [no] image", "no memory was"),
+            [Check("text", 1, "image /a", differences=(DIFFERENT,), others=3)],
+            ("0.1 kB", "Unexplained in text", "hook [evil]", "4 places", "3 more"),
         ),
         (
-            Check("registers", reference="symbols", differences=(DIFFERENT,)),
-            ("registers: compared with symbols", "1 places"),
+            [Check("text", not_looked_at=("code: [no] image",))],
+            ("not compared", "not looked at: code: [no] image", "no memory was"),
+        ),
+        (
+            [Check("registers", reference="symbols", differences=(DIFFERENT,))],
+            ("registers", "symbols", "1 places"),
+        ),
+        (
+            [Check("lists", 800, "modules", {"module nft": 5}), Check("text", not_looked_at=("no",), needed=True)],
+            ("0.8 kB", "5 module nft", "the code was not"),
         ),
     ],
 )
-def test_what_people_see(check: Check, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    integrity(console(), to_json([check]))
+def test_what_people_see(checks: list[Check], words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    integrity(wide(), to_json(checks))
     said = capsys.readouterr().out
-    assert all(each in said for each in words)
+    assert all(each in said for each in words), said
+
+
+def wide() -> Console:
+    made = console()
+    made.width = 200
+    return made
 
 
 def test_images_must_be_of_the_kernel_that_runs_and_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,3 +131,4 @@ def test_what_cannot_be_looked_at_is_said(look: Look, monkeypatch: pytest.Monkey
     (check,) = look()
     assert (check.compared, check.reference) == (0, "")
     assert "no boot image is at /boot" in check.not_looked_at[0]
+    assert check.needed
