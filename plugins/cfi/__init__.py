@@ -16,9 +16,12 @@ false`: calls from unknown places are told, and nobody is killed.
 
 Credentials that are committed, by whomever, may have what the task's own have not (root's user, capabilities, another
 user or user namespace) in a few system calls only, each a row of `locked.toml`; elsewhere, and in kernel threads, that
-is decided likewise. There is no program at the entry of system calls: the number is read where credentials gain. Where
-a tracer follows a function's return (kretprobe, fprobe, function_graph), the return address is the tracer's and says
-nothing of the caller; such calls are counted as `traced`, and what they gain is looked at all the same.
+is decided likewise. And there only by a task that has the right to it: the question that the system call asks on its
+way is asked again, of the credentials that the task has (`gains.bpf.c`), so that who passes the kernel's check by, or
+forges its answer, is told. There is no program at the entry of system calls, nor at the checks: number and credentials
+are read where something is gained. Where a tracer follows a function's return (kretprobe, fprobe, function_graph), the
+return address is the tracer's and says nothing of the caller; such calls are counted as `traced`, and what they gain is
+looked at all the same.
 
 Acts (where `acts` is set; those in `locked.toml`): where the kernel asks its security modules, which is behind its own
 check, the right is judged again: file capabilities written, a set-uid file made root's, files opened for writing, the
@@ -31,15 +34,15 @@ Where kernel.kptr_restrict is 2 or the kernel's memory cannot be read, nothing i
 
 What is not seen: attacks on data only (a credential overwritten, a page table, modprobe_path); who forges a return
 address that is a legal caller's (or a tracer's) and gains nothing, or gains it in a system call that may give it; who
-enters a function behind its begin (the traps of smep_smap look at the stack there); who gains credentials in a system
-call that may give them, past its checks; calls through a legal indirect call with a forged pointer; functions that the
-compiler copied into their callers (override_creds in newer kernels); all other functions.
+enters a function behind its begin (the traps of smep_smap look at the stack there); within execve(2), past its checks,
+who gains an effective user or capabilities of the bounding set and leaves the real user as it is; calls through a legal
+indirect call with a forged pointer; functions that the compiler copied into their callers (override_creds in newer
+kernels); all other functions.
 
-Not there yet: whether a system call's checks were made before credentials were committed; that the outermost frame of
-the stack is an entry of the kernel (the stack is in the event, as evidence); callers in modules by their files. A
-module that calls prepare_kernel_cred() is therefore no rule's business, since network file systems do; one that calls
-commit_creds() with a gain is. It is a lock on chosen doors, and no control-flow integrity of the kernel: kCFI, FineIBT
-and shadow stacks check every call.
+Not there yet: that the outermost frame of the stack is an entry of the kernel (the stack is in the event, as evidence);
+callers in modules by their files. A module that calls prepare_kernel_cred() is therefore no rule's business, since
+network file systems do; one that calls commit_creds() with a gain is. It is a lock on chosen doors, and no control-flow
+integrity of the kernel: kCFI, FineIBT and shadow stacks check every call.
 
 False positives: none is known among what kills. Among what is refused, eCryptfs: it opens the files below it for
 writing on behalf of readers. While live patches are loaded, whose functions may take the place of legal callers, no

@@ -2,10 +2,10 @@
  *
  * One function at the entry of each locked function. Which one it is comes with krie_self(): CFI_NUMBER. The return
  * address must be one of those that the agent found in the kernel's code, and credentials that gain something must be
- * committed in a system call that may give it; nothing is sent unless that is not so.
+ * committed in a system call that may give it, by a task that has the right to it; nothing is sent unless that is not
+ * so.
  */
 
-#define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
 #define CFI_AGAIN_NS 1000000000ULL
 
 KRIE_STATE("array", u32, struct cfi_kernel, cfi_kernel, 1);
@@ -13,15 +13,12 @@ KRIE_STATE("array", u32, struct cfi_kernel, cfi_kernel, 1);
 /* Who may call. */
 KRIE_STATE("hash", struct cfi_place, u32, cfi_legal, 8192);
 
-/* By system call: bits of `gain` that credentials may have that are committed in it. Others may have none. */
-KRIE_STATE("hash", u32, u32, cfi_paths, 256);
-
 BPF_PERCPU_ARRAY(cfi_counts, struct cfi_count, CFI_NUMBER + 1);
 
 /* What a check found, on its way from there to what is done about it: programs of kprobes do not interrupt one another.
  */
 struct cfi_found {
-	u64 return_address, argument, gain, number, lock;
+	u64 return_address, function, gain, number, lock;
 };
 BPF_PERCPU_ARRAY(cfi_found, struct cfi_found, 1);
 BPF_PROG_ARRAY(cfi_failing, 1);
@@ -38,54 +35,16 @@ static __always_inline u64 cfi_within(u64 address, u64 begin, u64 end)
 	return krie_less(address - begin, end - begin);
 }
 
-static __always_inline u64 cfi_permitted(struct cred *cred)
+/* `credentials`: the function's first argument are such, which the task is about to get. It is a constant, so that only
+ * the program of such a function has what looks at them. */
+static __always_inline int cfi_look(struct pt_regs *ctx, bool credentials)
 {
-	u64 bits = 0;
-
-	bpf_probe_read_kernel(&bits, sizeof(bits), KRIE_ADDRESS(cred, cred, cap_permitted));
-	return bits;
-}
-
-/* What the new credentials have that the task's own have not. */
-static __always_inline u32 cfi_gain(struct cred *new)
-{
-	struct cred *old = (void *)KRIE_READ(task_struct, krie_current(), real_cred);
-	u32 before = KRIE_READ(cred, old, euid.val), after = KRIE_READ(cred, new, euid.val);
-	u64 uid = krie_truth((before ^ after) | (KRIE_READ(cred, old, uid.val) ^ KRIE_READ(cred, new, uid.val)));
-	u64 namespace = krie_truth((u64)KRIE_READ(cred, old, user_ns) ^ (u64)KRIE_READ(cred, new, user_ns));
-
-	return krie_truth(before) * (1 - krie_truth(after)) * CFI_CALLER_GAIN_EUID0 |
-	       krie_truth(cfi_permitted(new) & ~cfi_permitted(old)) * CFI_CALLER_GAIN_CAPS |
-	       namespace * CFI_CALLER_GAIN_USERNS | uid * CFI_CALLER_GAIN_UID;
-}
-
-/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads and workers, which
- * may give nothing, and on the way out of a call, where rings of io_uring are served. Who has rings may change its
- * credentials as anybody else. */
-static __always_inline u32 cfi_system_call(void)
-{
-	struct krie_syscall call = krie_syscall_not_over();
-
-	return (u32)call.number | call.compat * CFI_COMPAT * krie_truth(~call.number);
-}
-
-/* Whether credentials that gain this may be committed in this system call. */
-static __always_inline bool cfi_may_gain(u32 gain, u32 number)
-{
-	u32 *allowed = cfi_paths.lookup(&number);
-
-	return !(gain & ~(allowed ? *allowed : 0));
-}
-
-int cfi_check(struct pt_regs *ctx)
-{
-	u32 argument = krie_self() >> 32;
-	u32 zero = 0, number = argument & CFI_NUMBER;
+	u32 zero = 0, number = (krie_self() >> 32) & CFI_NUMBER;
 	struct cfi_place place = { .function = number };
 	struct cfi_kernel *kernel;
 	struct cfi_count *count;
 	struct cfi_found *found;
-	u32 gain = 0, call = CFI_NO_CALL, legal, traced;
+	u32 gain = 0, call = CFI_NO_CALL, wrong = 0, legal, traced;
 
 	if (!krie_enter())
 		return 0;
@@ -96,29 +55,41 @@ int cfi_check(struct pt_regs *ctx)
 	count->checks += 1;
 	/* Not readable where the stack is user memory: then it is not a caller's, either. */
 	bpf_probe_read_kernel(&place.return_address, sizeof(place.return_address), (void *)ctx->sp);
-	if (argument & CFI_CREDENTIALS)
+	if (credentials)
 		gain = cfi_gain((void *)ctx->di);
-	if (gain)
+	if (gain) {
 		call = cfi_system_call();
+		wrong = cfi_wrong((void *)ctx->di, gain, call);
+	}
 	traced = krie_truth(place.return_address) * (krie_equal(place.return_address, kernel->trampolines[0]) |
 						     krie_equal(place.return_address, kernel->trampolines[1]) |
 						     krie_equal(place.return_address, kernel->trampolines[2]));
 	count->traced += traced;
 	/* Who traces a function hides its caller, but not what credentials gain. */
 	legal = traced || cfi_legal.lookup(&place);
-	if (legal && (!gain || cfi_may_gain(gain, call)))
+	if (legal && !wrong)
 		return 0;
 	count->failed += 1;
 	found = cfi_found.lookup(&zero);
 	if (!found)
 		return 0;
 	found->return_address = place.return_address;
-	found->argument = argument;
+	found->function = number;
 	found->gain = gain;
 	found->number = call;
-	found->lock = legal ? CFI_CALLER_LOCK_PATH : CFI_CALLER_LOCK_CALLER;
+	found->lock = legal ? wrong : CFI_CALLER_LOCK_CALLER;
 	cfi_failing.call(ctx, 0);
 	return 0;
+}
+
+int cfi_check(struct pt_regs *ctx)
+{
+	return cfi_look(ctx, false);
+}
+
+int cfi_commit(struct pt_regs *ctx)
+{
+	return cfi_look(ctx, true);
 }
 
 /* Whether a record was sent for this thread and function a moment ago; else one is now. */
@@ -139,7 +110,7 @@ static __always_inline bool cfi_was_told(u32 function)
 	return false;
 }
 
-/* It was called from elsewhere, or gains what it may not. One program for all functions: each of them is small. */
+/* It was called from elsewhere, or gives what it may not. One program for all functions: each of them is small. */
 int cfi_failed(struct pt_regs *ctx)
 {
 	struct cfi_caller_inline known = {};
@@ -155,7 +126,7 @@ int cfi_failed(struct pt_regs *ctx)
 	if (!found || !kernel)
 		return 0;
 	address = found->return_address;
-	number = found->argument & CFI_NUMBER;
+	number = found->function;
 	in_kernel = cfi_within(address, kernel->text, kernel->text_end);
 	in_module = cfi_within(address, kernel->modules, kernel->modules_end);
 	known.function = number;

@@ -11,13 +11,19 @@ from typing import Annotated, Literal
 from krie import ConfigError, numbers_of
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from .maps import COMPAT
+from .maps import COMPAT, Right
 
 FIRST_CONFIGURED = 32
 MOST_CONFIGURED = 16
 _FILE = "locked.toml"
 GAINS: Mapping[str, int] = {"euid0": 1 << 0, "caps": 1 << 1, "userns": 1 << 2, "uid": 1 << 3}
 """What credentials may have that the task's own have not, with its bit in records and maps."""
+RIGHTS: Mapping[str, tuple[Right, str]] = {
+    "users": (Right.OF_USERS, "CAP_SETUID, or to have had these users before"),
+    "user_namespace": (Right.OF_NAMESPACE, "to have made the user namespace, or CAP_SYS_ADMIN in it"),
+    "program": (Right.OF_PROGRAM, "the same real user, and capabilities within the bounding set"),
+}
+"""What it takes to gain it, asked of the task's credentials again: its bit in maps, and in words."""
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=63)]
 
 
@@ -52,6 +58,7 @@ class SystemCall(_Model):
     """A system call in which credentials may gain something."""
 
     gain: Annotated[list[Literal["euid0", "caps", "userns", "uid"]], Field(min_length=1)]
+    right: Literal["users", "user_namespace", "program"]
     why: Annotated[str, Field(min_length=1)]
 
 
@@ -82,12 +89,13 @@ class Declaration:
     acts: Mapping[str, Act]
 
     def paths(self) -> dict[int, int]:
-        """Bits of what may be gained by number of the system call; those of 32-bit callers have a bit more."""
-        found = {}
+        """Bits of what may be gained and of the right to it by number of the system call; those of 32-bit callers have
+        a bit more."""
+        found: dict[int, int] = {}
         for name, each in self.gains.items():
             numbers = numbers_of(name)
             for number in (*numbers.native, *(COMPAT | ia32 for ia32 in numbers.ia32)):
-                found[number] = sum(GAINS[gain] for gain in set(each.gain))
+                found[number] = sum(GAINS[gain] for gain in set(each.gain)) | RIGHTS[each.right][0]
         return found
 
     def jumps(self) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ NAMES = {each.number: name for name, each in shipped().functions.items()}
 """Those that always are locked; what is configured has no name here."""
 OWNERS = {1: "kernel", 2: "module", 3: "other"}
 GAINS = {bit: name for name, bit in _GAINS.items()}
-WHICH = {1: "caller", 2: "path"}
+WHICH = {1: "caller", 2: "path", 3: "right"}
 LOCKS = {1: "filed", 2: "derived"}
 STACK_BYTES = 160
 FIRST_BYTES = 128
@@ -24,7 +24,7 @@ FIRST_BYTES = 128
 
 @dataclass(frozen=True, slots=True)
 class Caller(Event):
-    """A locked function was called from outside its known callers, or gave credentials where the system call may not.
+    """A locked function was called from outside its known callers, or gave credentials to a task without a right to.
 
     One record a thread, function and second; what a thread does further within it is counted (`cfi.activity`), and
     decided about as well.
@@ -61,7 +61,7 @@ class Caller(Event):
         Inline(),
         Doc(
             "`caller`: it is not a caller; `path`: it is one, or a tracer's, but credentials gain what this system "
-            "call may not give"
+            "call may not give; `right`: it may, but not to this task"
         ),
     ]
     certain: Annotated[

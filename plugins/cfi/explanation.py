@@ -8,7 +8,7 @@ from typing import Any
 from krie import Decision, Json
 
 from .act import Act
-from .declaration import Declaration, Indirect
+from .declaration import RIGHTS, Declaration, Indirect
 from .events import NAMES, Caller
 from .lock_file import LockedFunction, LockFile
 
@@ -23,6 +23,7 @@ WITHOUT = "who has not this right"
 Decide = Callable[[type[Caller | Act], Mapping[str, Any]], Decision]
 """What the shipped rules decide about an event with these fields."""
 _FOREIGN = f"{_FORGED}{_GAIN} in another system call than these"
+_WITHOUT_RIGHT = f"{_FORGED}{_GAIN} in one of these, without the right to"
 
 
 def of_function(name: str, lock: LockFile, declared: Declaration, decide: Decide) -> dict[str, Json]:
@@ -40,6 +41,7 @@ def of_function(name: str, lock: LockFile, declared: Declaration, decide: Decide
         "open": [*open_],
         "learnt": [*found.open],
         "gains": {each: [*row.gain] for each, row in declared.gains.items()} if name == CREDENTIALS else {},
+        "rights": {each: row.right for each, row in declared.gains.items()} if name == CREDENTIALS else {},
         "outcomes": {who: [*rules] for who, rules in by_whom.items()},
     }
 
@@ -66,7 +68,8 @@ def outcomes(function: str, decide: Decide, *, certain: bool) -> dict[str, list[
     cases = {who: {**common, "owner": owner} for who, owner in _OWNERS.items()}
     if function == CREDENTIALS:
         cases |= {f"{who}{_GAIN}": {**case, "gain": ("euid0",)} for who, case in cases.items()}
-        cases[_FOREIGN] = {**common, "gain": ("euid0",), "lock": "path", "owner": "kernel"}
+        gained = {**common, "gain": ("euid0",), "owner": "kernel"}
+        cases |= {_FOREIGN: {**gained, "lock": "path"}, _WITHOUT_RIGHT: {**gained, "lock": "right"}}
     otherwise = f"{_FORGED}, otherwise" if function == CREDENTIALS else _FORGED
     return {**_decided(Caller, cases, decide), otherwise: []}
 
@@ -98,7 +101,8 @@ def function_in_words(answer: Mapping[str, Any], found: LockedFunction, declared
         yield from (f"  {each}" for each in found.open)
     if answer["gains"]:
         yield "credentials may gain, in system call:"
-        yield from (f"  {name}: {', '.join(each.gain)}; {each.why}" for name, each in declared.gains.items())
+        for call, row in declared.gains.items():
+            yield f"  {call}: {', '.join(row.gain)}; {row.why}; takes {RIGHTS[row.right][1]}"
     if answer["outcomes"]:
         once = "A call" if answer["locked"] else "Once it is locked, a call"
         yield f"{once} gets, in mode enforce, by the shipped rules, if it comes from:"

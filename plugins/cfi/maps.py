@@ -14,8 +14,14 @@ class Argument(IntFlag):
 
     NUMBER = 0x3F
     """Of the function."""
-    CREDENTIALS = 0x40
-    """Its first argument are credentials."""
+
+
+class Right(IntFlag):
+    """What it takes to gain something in a system call: in `cfi_paths`, above the bits of what may be gained."""
+
+    OF_USERS = 1 << 8
+    OF_NAMESPACE = 1 << 9
+    OF_PROGRAM = 1 << 10
 
 
 COMPAT = 1 << 16
@@ -55,5 +61,5 @@ class Count(Shared):
     traced: Annotated[U64, Doc("those whose return address was a tracer's")]
 
 
-DEFINES = {**constants("CFI", Argument), "CFI_COMPAT": COMPAT}
+DEFINES = {**constants("CFI", Argument), **constants("CFI", Right), "CFI_COMPAT": COMPAT}
 SHARED: tuple[type[Shared], ...] = (Kernel, Place, Count)

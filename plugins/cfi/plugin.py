@@ -34,11 +34,12 @@ from .declaration import MOST_CONFIGURED, Declaration, Symbol, shipped
 from .events import Activity, Caller, Lock
 from .live import running_build_id
 from .lock import Live, facts_schema
-from .maps import DEFINES, SHARED, Argument
+from .maps import DEFINES, SHARED
 
 _NAME = "cfi"
 _FAILED = Program(AttachType.KPROBE, "commit_creds", f"{_NAME}_failed", through=f"{_NAME}_failing", proven=False)
 """What all checks go on to where something is wrong."""
+_SOURCES = ("rights.bpf.c", "gains.bpf.c", "caller.bpf.c", "acts.bpf.c", "file_acts.bpf.c")
 _SYS_SETUID = 105  # x86-64
 _log = logging.getLogger("krie")
 
@@ -84,9 +85,7 @@ class Cfi:
                 *(act.probes() if config.acts else ()),
             ),
             events=(Caller, Lock, Activity, act.Act),
-            sources=tuple(
-                map(files(__package__).joinpath, ("caller.bpf.c", "rights.bpf.c", "acts.bpf.c", "file_acts.bpf.c"))
-            ),
+            sources=tuple(map(files(__package__).joinpath, _SOURCES)),
             policies=files("krie.policies").joinpath(_NAME),
             defines=DEFINES,
             shared=SHARED,
@@ -151,10 +150,10 @@ def _known(function: str, lock: lock_file.LockFile | None, declared: Declaration
 
 
 def _probe(function: str, number: int, known: str) -> Probe:
-    argument = number | (Argument.CREDENTIALS if function == "commit_creds" else 0)
+    check = f"{_NAME}_commit" if function == "commit_creds" else f"{_NAME}_check"
     alternative = Alternative(
         "kprobe",
-        (_FAILED, Program(AttachType.KPROBE, function, f"{_NAME}_check", argument=argument)),
+        (_FAILED, Program(AttachType.KPROBE, function, check, argument=number)),
         fields=own_fields(Caller),
         can=frozenset({Enforcement.KILL}),
         limits=f"{known}does not see who enters it behind its begin, or forges a caller's return address"

@@ -44,10 +44,11 @@ rules contains {"id": "CFI002", "action": "kill", "scope": "process"} if {
 }
 
 # METADATA
-# title: Credentials gain what this system call may not give
+# title: Credentials gain what this task may not be given
 # description: |
 #   commit_creds() was called by one of its callers, with credentials that have what the task does not, in a system call
-#   in which the kernel never does that: the caller was reached by another way than its own.
+#   in which the kernel never does that: the caller was reached by another way than its own. Or in one that may give it,
+#   but to a task that has no right to it: the system call's own check was passed by.
 # custom:
 #   id: CFI003
 #   severity: critical
@@ -57,7 +58,7 @@ rules contains {"id": "CFI002", "action": "kill", "scope": "process"} if {
 #     The process ends by SIGKILL, before the function runs. No legal code of the kernel is known that meets it.
 rules contains {"id": "CFI003", "action": "kill", "scope": "process"} if {
 	input.event.kind == "cfi.caller"
-	input.event.lock == "path"
+	input.event.lock in {"path", "right"}
 }
 
 # METADATA

@@ -43,16 +43,19 @@ test_other_functions_are_told if {
 
 test_configured_functions_are_told if call("other", "kernel", true, []) == {"CFI004"}
 
-test_a_gain_in_a_foreign_system_call if {
+test_a_gain_in_a_foreign_system_call if gain("path") == {"CFI003"}
+
+test_a_gain_without_a_right if gain("right") == {"CFI003"}
+
+gain(lock) := ids if {
 	ids := {rule.id | some rule in cfi.rules} with input as {"event": {
 		"kind": "cfi.caller",
-		"lock": "path",
+		"lock": lock,
 		"function": "commit_creds",
 		"owner": "kernel",
 		"certain": true,
 		"gain": ["caps", "userns"],
 	}}
-	ids == {"CFI003"}
 }
 
 lock(differing) := ids if {

@@ -19,6 +19,45 @@ for round in range(rounds):
 print(killed, ran, len(os.listdir(folder)))
 """
 
+BY_A_FORGED_ANSWER = """
+import ctypes, json, os, sys
+rounds = int(sys.argv[1])
+libc = ctypes.CDLL(None, use_errno=True)
+first = os.open("/proc/self/ns/user", os.O_RDONLY)
+
+def to(*users):
+    return lambda: libc.syscall(117, *users)                 # setresuid
+
+ways = {
+    "setuid": lambda: libc.syscall(105, 0),
+    "setreuid": lambda: libc.syscall(113, 0, -1),
+    "setresuid": to(-1, 0, -1),
+    "saved": to(-1, -1, 0),
+    "setfsuid": lambda: libc.syscall(122, 0),
+    "setns": lambda: libc.syscall(308, first, 0),
+}
+answers = {}
+for name, way in ways.items():
+    killed = 0
+    for round in range(rounds):
+        child = os.fork()
+        if not child:
+            device = os.open("/dev/krie_test", os.O_WRONLY)
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            if name == "setns":
+                assert not libc.syscall(272, 0x10000000), ctypes.get_errno()    # unshare, CLONE_NEWUSER
+            os.write(device, b"unchecked")
+            way()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9
+    answers[name] = killed
+print(json.dumps(answers))
+"""
+"""Whatever capability the kernel asks for, it hears that the process has it."""
+
 EVERYDAY = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)
@@ -42,6 +81,13 @@ for which in (0x10000000, 0x04000000, 0x00020000):       # unshare: user, UTS, m
 os.setresgid(7, 7, 0); os.setresgid(0, 0, 0); os.setregid(0, 0); os.setgid(0)
 for uid in range(50):
     os.setresuid(uid, uid, 0); os.setresuid(0, 0, 0); os.setreuid(0, 0); os.setuid(0)
+child = os.fork()
+if not child:                                            # without capabilities, among one's own users
+    os.setresuid(7, 8, 9)
+    for users in ((8, 9, 7), (9, 7, 8), (-1, 8, -1), (9, 9, 8), (8, 8, 8)):
+        assert not libc.syscall(117, *users), users
+    os._exit(0)
+assert not os.waitpid(child, 0)[1]
 header, data = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)()
 libc.syscall(125, header, data); libc.syscall(126, header, data)  # capget, capset
 """

@@ -1,5 +1,6 @@
 """Locked functions: who calls them from elsewhere is killed, who calls them as the kernel does is not noticed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,12 +15,12 @@ from krie.testing.agent import Line, RunningAgent
 from krie.testing.module import TestModule, address_of
 
 from .gadgets import elsewhere, returns_after
-from .tasks import ATTACKS, EVERYDAY, SHELL
+from .tasks import ATTACKS, BY_A_FORGED_ANSWER, EVERYDAY, SHELL
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 CALLER = "cfi.caller"
 ROUNDS = 10
-WRITE, CLONE_NEWUSER = 1, 0x10000000
+WRITE, EXECVE, CLONE_NEWUSER = 1, 59, 0x10000000
 TRACEFS = Path("/sys/kernel/tracing")
 Lacks = Callable[[str], NoReturn]
 Record = Callable[[str, object], None]
@@ -73,8 +74,10 @@ def by_a_module() -> str:
     return f"hijack call {address_of('init_task'):x} 0 {address_of('commit_creds'):x} 0 0 0"
 
 
-def returning_to(place: int, words: int) -> str:
-    return f"hijack forged {address_of('init_task'):x} 0 {address_of('commit_creds'):x} {place:x} 0 {words:x}"
+def returning_to(place: int, words: int, number: int = 0) -> str:
+    return (
+        f"hijack forged {address_of('init_task'):x} 0 {address_of('commit_creds'):x} {place:x} 0 {words:x} {number:x}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +119,55 @@ def test_who_forges_the_return_to_a_caller_is_killed_for_the_gain(
     locked: RunningAgent, test_module: TestModule, tmp_path: Path, code: Code, lacks: Lacks
 ) -> None:
     """The lock on callers takes it for one. It is another system call that the caller belongs to."""
-    callers = code.callers(["commit_creds"], {})["commit_creds"].returns
-    found = ((each, words) for each in sorted(callers) if (words := returns_after(code, each)) is not None)
-    place, words = next(found, (0, 0))
-    if not place:
-        lacks("gadget: a caller of commit_creds() that returns then")
+    place, words = a_caller(code, lacks)
     for line in attack(locked, tmp_path, returning_to(place, words), "CFI003"):
         event = line["event"]
         assert (event["lock"], event["owner"], event["number"]) == ("path", "kernel", WRITE)
         assert int(event["return_address"], 16) == place
         assert {"euid0", "caps", "uid"} == set(event["gain"])
+
+
+def a_caller(code: Code, lacks: Lacks) -> tuple[int, int]:
+    """Where a caller of commit_creds() goes on, and how many words it takes from the stack before it returns."""
+    callers = code.callers(["commit_creds"], {})["commit_creds"].returns
+    found = ((each, words) for each in sorted(callers) if (words := returns_after(code, each)) is not None)
+    place, words = next(found, (0, 0))
+    if not place:
+        lacks("gadget: a caller of commit_creds() that returns then")
+    return place, words
+
+
+@pytest.mark.needs("test_module")
+def test_another_real_user_is_no_programs_to_give(
+    locked: RunningAgent, test_module: TestModule, tmp_path: Path, code: Code, lacks: Lacks
+) -> None:
+    """In execve(2), as far as the kernel can tell, which may give what root has, but never does so like this."""
+    for line in attack(locked, tmp_path, returning_to(*a_caller(code, lacks), EXECVE), "CFI003"):
+        event = line["event"]
+        assert (event["lock"], event["owner"], event["number"]) == ("right", "kernel", EXECVE)
+        assert {"euid0", "caps", "uid"} == set(event["gain"])
+
+
+@pytest.mark.needs("test_module")
+def test_a_gain_in_its_own_system_call_but_by_a_check_that_was_left_out_is_killed(
+    locked: RunningAgent, test_module: TestModule
+) -> None:
+    """All is as ever, but that the kernel believes the task to have a capability that its credentials have not."""
+
+    def of_it(line: Line) -> bool:
+        return bool(line["event"]["lock"] == "right" and line["event"]["number"] != EXECVE)
+
+    before = len(locked.lines(CALLER, of_it))
+    line = [sys.executable, "-I", "-c", BY_A_FORGED_ANSWER, str(ROUNDS)]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    killed = json.loads(done.stdout)
+    assert set(killed.values()) == {ROUNDS}, killed
+    lines = locked.wait(CALLER, of_it, count=before + ROUNDS * len(killed))[before:]
+    decisions = [([rule["id"] for rule in each["decision"]["rules"]], each["done"]) for each in lines]
+    assert decisions == [(["CFI003"], ["poisoned", "killed"])] * len(lines)
+    gains = {(each["event"]["number"], *sorted(each["event"]["gain"])) for each in lines}
+    users = {(number, "euid0", "uid") for number in (105, 117)} | {(113, "uid"), (117, "uid"), (122, "uid")}
+    assert gains == users | {(308, "userns")}
 
 
 @pytest.mark.needs("test_module")

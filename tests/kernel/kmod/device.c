@@ -25,8 +25,9 @@
  *   exiting WHAT                  the same; then have credentials copied while the task says that it ends
  *   root INIT_TASK                become root, for good, as exploits do
  *   escape INIT_TASK CODE STACK   the same, and go on at CODE in user mode by an iretq: the write() does not return
- *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK
- *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there
+ *   hijack SHAPE INIT_TASK INIT_CRED ENTRY MEMORY CODE STACK [NUMBER]
+ *                                 become root by a hijack, see hijack.c; return if CODE is 0, else go on there. With
+ *                                 NUMBER as if in this system call
  *                                 likewise; then STACK is the number of words of `struct hijack`
  *
  * Addresses and bytes are hexadecimal, without 0x. With the parameter probed=ADDRESS (with 0x) it registers a kprobe
@@ -144,8 +145,8 @@ static int hijacked(const char *command)
 	struct hijack how = {};
 	int error = -EINVAL;
 
-	if (sscanf(command, "hijack %15s %lx %lx %lx %lx %lx %lx", how.shape, &how.init_task, &how.init_cred,
-		   &how.entry, &how.user, &code, &stack) == 7)
+	if (sscanf(command, "hijack %15s %lx %lx %lx %lx %lx %lx %lx", how.shape, &how.init_task, &how.init_cred,
+		   &how.entry, &how.user, &code, &stack, &how.number) >= 7)
 		error = 0;
 	how.words = stack; /* where CODE is 0 */
 	kfree(command);

@@ -4,7 +4,9 @@
 #include <linux/cred.h>
 #include <linux/errno.h>
 #include <linux/objtool.h>
+#include <linux/ptrace.h>
 #include <linux/sched.h>
+#include <linux/sched/task_stack.h>
 #include <linux/string.h>
 #include <asm/cpufeature.h>
 #include <asm/nospec-branch.h>
@@ -98,6 +100,8 @@ int hijack(const struct hijack *how)
 
 	if (prevented(how->shape))
 		return -EOPNOTSUPP;
+	if (how->number)
+		current_pt_regs()->orig_ax = how->number;
 	if (!strcmp(how->shape, "inside")) /* a whole function of the kernel's, which itself calls commit_creds() */
 		return ((int (*)(unsigned long))how->entry)(how->user);
 	/* An exploit does not count itself among its users, and the kernel notices at the attacker's end. */

@@ -93,6 +93,7 @@ struct hijack {
 	unsigned long user; /* memory: a stack, or code that jumps to where %rbx points. Or the kernel's: where to
 			       return to, or an argument */
 	unsigned long words; /* that the code there takes from the stack */
+	unsigned long number; /* of the system call that it shall look like; 0 for the one that it is */
 };
 int hijack(const struct hijack *how);
 

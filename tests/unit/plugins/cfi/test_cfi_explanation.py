@@ -55,11 +55,14 @@ def test_callers_paths_and_what_others_get_are_told(explained: lock_file.LockFil
         ["kill", "CFI001"],
         ["kill", "CFI002", "CFI004"],
         ["kill", "CFI003"],
+        ["kill", "CFI003"],
         [],
     ]
+    assert answer["rights"]["setns"] == "user_namespace"
     text = explain("commit_creds").stdout
     assert "commit_creds, 6.1: locked, since it gives the current task other credentials" in text
     assert "  unshare: caps, userns; " in text
+    assert "; takes CAP_SETUID, or to have had these users before" in text
     assert "  a module, with credentials that gain: kill by CFI002, CFI004" in text
     assert "otherwise: nothing is seen" in text
 

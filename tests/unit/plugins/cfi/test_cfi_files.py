@@ -27,7 +27,11 @@ GOOD = {"schema": 1, "release": "6.1", "build_id": "00112233", "functions": {"f"
             'schema = 1\n[functions.f]\nnumber = 1\nwhy = "a"\n[functions.g]\nnumber = 1\nwhy = "a"',
             "no other function's",
         ),
-        ('schema = 1\n[functions]\n[gains.f]\ngain = ["uid"]\nwhy = "a"', "no system call that KRIe knows"),
+        (
+            'schema = 1\n[functions]\n[gains.f]\ngain = ["uid"]\nright = "users"\nwhy = "a"',
+            "no system call that KRIe knows",
+        ),
+        ('schema = 1\n[functions]\n[gains.write]\ngain = ["uid"]\nwhy = "a"', r"gains\.write\.right"),
         ('schema = 1\n[functions]\n[gains.write]\ngain = ["all"]\nwhy = "a"', r"gains\.write\.gain"),
         ("schema = ", "is not valid TOML"),
         ('schema = 1\n[functions]\n[indirect.g]\ncallers = []\nwhy = "a"', r"indirect\.g: .*say who calls it"),

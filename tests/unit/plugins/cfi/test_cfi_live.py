@@ -7,7 +7,7 @@ import pytest
 from krie.errors import KernelError
 from krie.plugins.cfi.derived import Derived
 from krie.plugins.cfi.events import Activity, Caller
-from krie.plugins.cfi.maps import Count
+from krie.plugins.cfi.maps import Count, Right
 from krie.plugins.cfi.plugin import Cfi
 from krie.testing.events import build
 
@@ -55,8 +55,11 @@ def test_who_may_gain_what(kernel: Path) -> None:
     maps = Maps()
     live(maps, None)
     assert maps.on == (0, 0)
-    assert maps.paths[59] == maps.paths[520] == maps.paths[65536 | 11] == 0b1011  # execve: euid0, caps, uid
-    assert maps.paths[272] == 0b0110  # unshare: caps, userns
+    assert (
+        maps.paths[59] == maps.paths[520] == maps.paths[65536 | 11] == 0b1011 | Right.OF_PROGRAM
+    )  # execve: euid0, caps, uid
+    assert maps.paths[272] == 0b0110 | Right.OF_NAMESPACE  # unshare: caps, userns
+    assert maps.paths[122] == 0b1000 | Right.OF_USERS  # setfsuid: uid
     assert 1 not in maps.paths  # write
 
 

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What credentials gain that a task is given, and whether it may gain that: in the system call that it is in, and by
+ * the credentials that it has. The kernel asks for the right in the same system call, from the same credentials, before
+ * it gets here; where nobody asked, or the answer was forged, the right is still not there.
+ *
+ * Nothing is kept from a program at the kernel's own checks: such programs are left out now and then (another program
+ * runs on this CPU, a probe is silenced), and then who was asked would look like who was not.
+ */
+
+#define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
+#define CFI_CAP_SETUID 7  /* include/uapi/linux/capability.h */
+
+/* By system call: bits of `gain` that credentials may have that are committed in it, and which right it takes
+ * (CFI_OF_*). In others they may gain nothing. */
+KRIE_STATE("hash", u32, u32, cfi_paths, 256);
+
+static __always_inline u64 cfi_capabilities(void *set)
+{
+	u64 bits = 0;
+
+	bpf_probe_read_kernel(&bits, sizeof(bits), set);
+	return bits;
+}
+
+static __always_inline u64 cfi_permitted(struct cred *cred)
+{
+	return cfi_capabilities(KRIE_ADDRESS(cred, cred, cap_permitted));
+}
+
+/* What the new credentials have that the task's own have not. */
+static __always_inline u32 cfi_gain(struct cred *new)
+{
+	struct cred *old = cfi_own();
+	u32 before = KRIE_READ(cred, old, euid.val), after = KRIE_READ(cred, new, euid.val);
+	u64 uid = krie_truth((before ^ after) | (KRIE_READ(cred, old, uid.val) ^ KRIE_READ(cred, new, uid.val)) |
+			     (KRIE_READ(cred, old, suid.val) ^ KRIE_READ(cred, new, suid.val)) |
+			     (KRIE_READ(cred, old, fsuid.val) ^ KRIE_READ(cred, new, fsuid.val)));
+	u64 namespace = krie_truth((u64)KRIE_READ(cred, old, user_ns) ^ (u64)KRIE_READ(cred, new, user_ns));
+
+	return krie_truth(before) * (1 - krie_truth(after)) * CFI_CALLER_GAIN_EUID0 |
+	       krie_truth(cfi_permitted(new) & ~cfi_permitted(old)) * CFI_CALLER_GAIN_CAPS |
+	       namespace * CFI_CALLER_GAIN_USERNS | uid * CFI_CALLER_GAIN_UID;
+}
+
+/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads and workers, which
+ * may give nothing, and on the way out of a call, where rings of io_uring are served. Who has rings may change its
+ * credentials as anybody else. */
+static __always_inline u32 cfi_system_call(void)
+{
+	struct krie_syscall call = krie_syscall_not_over();
+
+	return (u32)call.number | call.compat * CFI_COMPAT * krie_truth(~call.number);
+}
+
+/* Whether a user is the real, the effective or the saved one of credentials. */
+static __always_inline u64 cfi_has_user(struct cred *cred, u32 uid)
+{
+	return krie_equal(KRIE_READ(cred, cred, uid.val), uid) | krie_equal(KRIE_READ(cred, cred, euid.val), uid) |
+	       krie_equal(KRIE_READ(cred, cred, suid.val), uid);
+}
+
+/* setuid(2) and its like: CAP_SETUID, or users that the task has already. */
+static __always_inline u64 cfi_may_be_users(struct cred *old, struct cred *new)
+{
+	u32 fsuid = KRIE_READ(cred, new, fsuid.val);
+	u64 capable = cfi_effective(old) >> CFI_CAP_SETUID & 1;
+
+	return capable |
+	       (cfi_has_user(old, KRIE_READ(cred, new, uid.val)) & cfi_has_user(old, KRIE_READ(cred, new, euid.val)) &
+		cfi_has_user(old, KRIE_READ(cred, new, suid.val)) &
+		(cfi_has_user(old, fsuid) | krie_equal(KRIE_READ(cred, old, fsuid.val), fsuid)));
+}
+
+/* unshare(2) and setns(2): capabilities come with another user namespace only, and that is one that the task governs:
+ * it has made it, or has CAP_SYS_ADMIN there. */
+static __always_inline u64 cfi_may_enter(struct cred *old, struct cred *new, u32 gain)
+{
+	return krie_truth(gain & CFI_CALLER_GAIN_USERNS) & cfi_governs(old, (void *)KRIE_READ(cred, new, user_ns));
+}
+
+/* execve(2): a program never changes the real user, nor gives a capability that is neither in the task's bounding set
+ * nor to be inherited. Whether it is set-uid, or has capabilities, cannot be told here. */
+static __always_inline u64 cfi_may_be_of_program(struct cred *old, struct cred *new)
+{
+	u64 bound = cfi_capabilities(KRIE_ADDRESS(cred, old, cap_bset)) |
+		    cfi_capabilities(KRIE_ADDRESS(cred, old, cap_inheritable)) | cfi_permitted(old);
+
+	return krie_equal(KRIE_READ(cred, old, uid.val), KRIE_READ(cred, new, uid.val)) *
+	       (1 - krie_truth(cfi_permitted(new) & ~bound));
+}
+
+/* The lock that credentials do not pass that gain this in this system call; 0 where they may. */
+static __always_inline u32 cfi_wrong(struct cred *new, u32 gain, u32 number)
+{
+	u32 *row = cfi_paths.lookup(&number);
+	struct cred *old = cfi_own();
+	u64 right;
+
+	if (!row || gain & ~*row)
+		return CFI_CALLER_LOCK_PATH;
+	right = krie_truth(*row & CFI_OF_USERS) & cfi_may_be_users(old, new);
+	right |= krie_truth(*row & CFI_OF_NAMESPACE) & cfi_may_enter(old, new, gain);
+	right |= krie_truth(*row & CFI_OF_PROGRAM) & cfi_may_be_of_program(old, new);
+	return (1 - right) * CFI_CALLER_LOCK_RIGHT;
+}
