@@ -47,8 +47,8 @@ _log = logging.getLogger("krie")
 class CfiConfig(PluginConfig):
     """Keys of `[plugins.cfi]`."""
 
-    functions: Annotated[list[Symbol], Field(max_length=MOST_CONFIGURED)] = Field(
-        [], description="further functions to lock: a call from elsewhere than their callers is told"
+    functions: Annotated[tuple[Symbol, ...], Field(max_length=MOST_CONFIGURED)] = Field(
+        (), description="further functions to lock: a call from elsewhere than their callers is told"
     )
     acts: bool = Field(
         False, description="also judge rights again where acts are done that take one; ten programs more to verify"

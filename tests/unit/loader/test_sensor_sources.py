@@ -27,7 +27,7 @@ def runtime_integrity(config: RuntimeIntegrityConfig, features: Features) -> Sen
         runtime_integrity(RuntimeIntegrityConfig(map_access=True, watch_credentials=False), Features()),
         runtime_integrity(RuntimeIntegrityConfig(), NO_TRACING),
         SmepSmap().krie_sensor(SmepSmapConfig(functions={"f": "any"}, traps=False, kernel_stack=True), Features()),
-        Cfi().krie_sensor(CfiConfig(functions=["f"], acts=True), Features()),
+        Cfi().krie_sensor(CfiConfig(functions=("f",), acts=True), Features()),
         SyscallTable().krie_sensor(SyscallTableConfig(alias_mappings=False, wrapped=("read",)), Features()),
     ],
 )

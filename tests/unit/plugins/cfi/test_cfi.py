@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from krie.config import plugin_config
 from krie.errors import ConfigError, KernelError, PluginError
 from krie.kernel.features import Features
 from krie.kernel.program import AttachType
@@ -23,7 +24,7 @@ from .locked import BASE, FILE
 
 
 def test_each_function_has_a_probe_and_its_own_number() -> None:
-    probes = Cfi().krie_sensor(CfiConfig.model_validate({"functions": ["ptmx_open"]}), Features()).probes
+    probes = Cfi().krie_sensor(CfiConfig.model_validate({"functions": ("ptmx_open",)}), Features()).probes
     programs = {each.name: each.alternatives[0].programs[-1] for each in probes if each.event is Caller}
     assert {name for name, each in programs.items() if each.function == "cfi_commit"} == {"commit_creds"}
     assert programs["ptmx_open"].argument == 32
@@ -74,9 +75,13 @@ def test_the_manual_is_the_same_on_all_machines(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_functions_are_checked() -> None:
-    for wrong in (["a b"], [f"f{n}" for n in range(17)]):
+    for wrong in (("a b",), tuple(f"f{n}" for n in range(17))):
         with pytest.raises(ValidationError):
             CfiConfig.model_validate({"functions": wrong})
+
+
+def test_functions_come_from_the_configurations_file() -> None:
+    assert plugin_config("cfi", {"functions": ["ptmx_open"]}, CfiConfig, "here").functions == ("ptmx_open",)
 
 
 def test_without_kprobes_it_says_so() -> None:
