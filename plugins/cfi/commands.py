@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import click
-from krie.cli.command import PATH, json_option, need_root
+from krie.cli.command import PATH, config_file_if_any, config_option, json_option, need_root
 from krie.output import complain, say, say_json, say_text
 
 from . import explanation, learning, lock_file
@@ -85,14 +86,16 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 @click.argument("function")
 @_vmlinux
 @_kernel
+@config_option
 @json_option
-def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> None:
+def explain(function: str, vmlinux: Path | None, kernel: str, config: Path | None, as_json: bool) -> None:
     """Show who may call a function, why it is locked, and what a call from elsewhere gets.
 
     FUNCTION may be any function of the kernel, or one of the acts that locked.toml declares, such as device_node. Of
-    the running kernel the shipped lock file is shown, if there is one.
+    the running kernel the shipped lock file is shown, if there is one. What `functions` in [plugins.cfi] of the
+    configuration locks counts as locked.
     """
-    declared = shipped()
+    declared = shipped().with_functions(_configured(config))
     if function in declared.acts:
         act = explanation.of_act(function, declared, _decide())
         if as_json:
@@ -110,6 +113,18 @@ def explain(function: str, vmlinux: Path | None, kernel: str, as_json: bool) -> 
         say_json(answer)
     else:
         say(*explanation.function_in_words(answer, lock.functions[function], declared))
+
+
+def _configured(config: Path | None) -> Sequence[str]:
+    """The functions that the administrator locks. Raises `ConfigError`, `UntrustedFileError`."""
+    from krie.config import load_config, plugin_config  # noqa: PLC0415 - which import all models
+
+    from .plugin import CfiConfig  # noqa: PLC0415 - likewise
+
+    if (place := config_file_if_any(config)) is None:
+        return ()
+    keys = load_config(place).plugins.get("cfi", {})
+    return plugin_config("cfi", keys, CfiConfig, str(place)).functions
 
 
 def _decide() -> explanation.Decide:

@@ -106,7 +106,7 @@ class Declaration:
         """And these, of the configuration."""
         further = [each for each in sorted(configured) if each not in self.functions]
         added = {
-            name: Function(number=FIRST_CONFIGURED + index, why="locked by the configuration")
+            name: Function(number=FIRST_CONFIGURED + index, why="is named by `functions` in [plugins.cfi]")
             for index, name in enumerate(further)
         }
         return Declaration({**self.functions, **added}, self.indirect, self.gains, self.acts)

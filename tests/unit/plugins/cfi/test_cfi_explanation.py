@@ -3,6 +3,7 @@
 import json
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -87,6 +88,26 @@ def test_of_a_function_that_is_not_locked_it_is_said_how(explained: lock_file.Lo
     text = explain("vfs_open").stdout
     assert "vfs_open, 6.1: not locked; `functions` in [plugins.cfi] locks it" in text
     assert "Once it is locked, a call gets" in text
+
+
+def test_what_the_administrator_locks_is_locked(explained: lock_file.LockFile, tmp_path: Path) -> None:
+    config = tmp_path / "krie.toml"
+    config.write_text('[plugins.cfi]\nfunctions = ["vfs_open"]\n')
+    config.chmod(0o600)
+    line = ("vfs_open", "--config", str(config))
+    assert json.loads(explain(*line, "--json").stdout)["locked"] is True
+    text = explain(*line).stdout
+    assert "vfs_open, 6.1: locked, since it is named by `functions` in [plugins.cfi]" in text
+    assert "Once it is locked" not in text
+
+
+def test_a_wrong_configuration_is_told(explained: lock_file.LockFile, tmp_path: Path) -> None:
+    config = tmp_path / "krie.toml"
+    config.write_text('[plugins.cfi]\nfunctions = ["a b"]\n')
+    config.chmod(0o600)
+    result = CliRunner().invoke(commands.cfi, ["explain", "vfs_open", "--config", str(config)])
+    assert isinstance(result.exception, ConfigError)
+    assert "plugins.cfi.functions" in str(result.exception)
 
 
 @pytest.mark.parametrize("name", shipped().acts)
