@@ -70,6 +70,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
 def test_the_newest_of_a_name_is_fetched_once(cache: Cache, name: str, release: str) -> None:
     said: list[str] = []
     assert kernels.known(name, cache) is None
+    assert kernels.newest(name, cache) == release
+    assert kernels.known(name, cache) is None
     fetched = kernels.fetch(name, cache, said.append)
     assert (fetched.release, fetched.image.name) == (release, f"vmlinuz-{release}")
     assert kernels.known(name, cache) == fetched

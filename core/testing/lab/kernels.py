@@ -88,6 +88,19 @@ def fetch(name: str, cache: Cache, say: Callable[[str], None]) -> Kernel:
     return fetched
 
 
+def newest(name: str, cache: Cache) -> str:
+    """The release of the newest kernel of this name in Debian's archive; nothing is fetched but the archive's lists.
+
+    Raises `LabError`.
+    """
+    return _release(_packages(name, archive_of(cache)))
+
+
+def _release(packages: list[str]) -> str:
+    """Debian names its packages so."""
+    return packages[0].split("-", 2)[2]
+
+
 def _manifest(name: str, cache: Cache) -> dict[str, Any]:
     return dict(json.loads((cache.folder(name) / _MANIFEST).read_text()))
 
@@ -111,7 +124,7 @@ def _with_companions(package: str) -> list[str]:
 
 def _unpacked(archive: Archive, packages: list[str], folder: Path, say: Callable[[str], None]) -> tuple[str, Path]:
     """Release and image."""
-    release = packages[0].split("-", 2)[2]
+    release = _release(packages)
     say(f"downloading {release} (some 100 MB)")
     archive.unpack(packages, folder)
     headers = f"linux-headers-{release}"
