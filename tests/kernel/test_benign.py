@@ -40,6 +40,7 @@ def observing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent
     plugins: dict[str, dict[str, Any]] = {
         name: {} for name, entry in available().items() if entry.dist and entry.dist.name == "krie"
     }
+    plugins["cfi"]["acts"] = True
     options = {"allow_syscall_tracepoints": False, "ring_mib": 32}
     with RunningAgent(folder, plugins=plugins, executables=executables, agent=options) as agent:
         yield agent

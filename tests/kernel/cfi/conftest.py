@@ -10,6 +10,12 @@ from krie.testing.agent import RunningAgent
 from ..stage import BareSetup, Stage
 
 
+@pytest.fixture(params=[10, pytest.param(100, marks=pytest.mark.slow)])
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often each attack is made."""
+    return int(request.param)
+
+
 @pytest.fixture
 def locked(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> RunningAgent:
     """On the stage."""
@@ -22,7 +28,7 @@ def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> BareSetup:
     agent = RunningAgent(
         folder,
         plugins={"cfi": {"mode": "enforce", "required": True, "acts": True}, "smep_smap": {"traps": False}},
-        agent={"scan_interval_s": 5},
+        agent={"scan_interval_s": 5, "user_burst": 10_000, "user_rate": 10_000},  # each attack is to be told
         enforcement={"guard": False, "breaker_processes": 10_000},
     )
     stack.enter_context(agent)

@@ -19,15 +19,14 @@ from .tasks import ATTACKS, BY_A_FORGED_ANSWER, EVERYDAY, SHELL
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 CALLER = "cfi.caller"
-ROUNDS = 10
 WRITE, EXECVE, CLONE_NEWUSER = 1, 59, 0x10000000
 TRACEFS = Path("/sys/kernel/tracing")
 Lacks = Callable[[str], NoReturn]
 Record = Callable[[str, object], None]
 
 
-def checks(agent: RunningAgent) -> int:
-    return sum(line["event"]["checks"] for line in agent.lines("cfi.activity"))
+def counted(agent: RunningAgent, what: str = "checks") -> int:
+    return sum(line["event"][what] for line in agent.lines("cfi.activity"))
 
 
 def test_the_callers_are_those_of_the_lock_file(locked: RunningAgent, lacks: Lacks) -> None:
@@ -47,13 +46,13 @@ def test_everyday_calls_are_silent(locked: RunningAgent, record_property: Record
     subprocess.run([sys.executable, "-I", "-c", EVERYDAY], check=True)
     done = subprocess.run(["/bin/sh", "-c", SHELL], capture_output=True, text=True)
     assert done.returncode == 0, done
-    locked.wait("cfi.activity", lambda _: checks(locked) >= 200)
+    locked.wait("cfi.activity", lambda _: counted(locked) >= 200)
     locked.settle()
     assert locked.lines(CALLER)[before:] == []
-    record_property("checks", checks(locked))
+    record_property("checks", counted(locked))
 
 
-def attack(agent: RunningAgent, folder: Path, command: str, rule: str) -> list[Line]:
+def attack(agent: RunningAgent, folder: Path, command: str, rule: str, rounds: int) -> list[Line]:
     """Each is killed by this rule, and makes no file; what was told of them."""
     folder.chmod(0o755)
 
@@ -61,10 +60,10 @@ def attack(agent: RunningAgent, folder: Path, command: str, rule: str) -> list[L
         return rule in [each["id"] for each in line["decision"]["rules"]]
 
     before = len(agent.lines(CALLER, of_it))
-    line = [sys.executable, "-I", "-c", ATTACKS, str(ROUNDS), str(folder), command]
+    line = [sys.executable, "-I", "-c", ATTACKS, str(rounds), str(folder), command]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{ROUNDS} 0 0\n"
-    lines = agent.wait(CALLER, of_it, count=before + ROUNDS)[before:]
+    assert done.stdout == f"{rounds} 0 0\n"
+    lines = agent.wait(CALLER, of_it, count=before + rounds)[before:]
     assert {(tuple(each["done"]), each["decision"]["tier"]) for each in lines} == {(("poisoned", "killed"), "kernel")}
     assert {each["event"]["function"] for each in lines} == {"commit_creds"}
     return lines
@@ -90,8 +89,10 @@ def code() -> Code:
 
 
 @pytest.mark.needs("test_module")
-def test_a_module_that_makes_root_is_killed(locked: RunningAgent, test_module: TestModule, tmp_path: Path) -> None:
-    for line in attack(locked, tmp_path, by_a_module(), "CFI002"):
+def test_a_module_that_makes_root_is_killed(
+    locked: RunningAgent, test_module: TestModule, rounds: int, tmp_path: Path
+) -> None:
+    for line in attack(locked, tmp_path, by_a_module(), "CFI002", rounds):
         event = line["event"]
         assert (event["lock"], event["owner"], event["return_module"]) == ("caller", "module", "krie_test")
         assert {"euid0", "caps", "uid"} == set(event["gain"])
@@ -100,14 +101,14 @@ def test_a_module_that_makes_root_is_killed(locked: RunningAgent, test_module: T
 
 @pytest.mark.needs("test_module")
 def test_a_return_behind_another_call_is_killed(
-    locked: RunningAgent, test_module: TestModule, tmp_path: Path, code: Code, lacks: Lacks
+    locked: RunningAgent, test_module: TestModule, rounds: int, tmp_path: Path, code: Code, lacks: Lacks
 ) -> None:
     """Nothing is wrong with it but that it is no caller: smep_smap is silent."""
     place, words, name = next(elsewhere(code), (0, 0, ""))
     if not place:
         lacks("gadget: a call that a return follows")
     silent = len(locked.lines("smep_smap.register_check"))
-    for line in attack(locked, tmp_path, returning_to(place, words), "CFI001"):
+    for line in attack(locked, tmp_path, returning_to(place, words), "CFI001", rounds):
         event = line["event"]
         assert (event["lock"], event["owner"], event["certain"]) == ("caller", "kernel", True)
         assert (event["return_symbol"], int(event["return_address"], 16)) == (name, place)
@@ -116,11 +117,11 @@ def test_a_return_behind_another_call_is_killed(
 
 @pytest.mark.needs("test_module")
 def test_who_forges_the_return_to_a_caller_is_killed_for_the_gain(
-    locked: RunningAgent, test_module: TestModule, tmp_path: Path, code: Code, lacks: Lacks
+    locked: RunningAgent, test_module: TestModule, rounds: int, tmp_path: Path, code: Code, lacks: Lacks
 ) -> None:
     """The lock on callers takes it for one. It is another system call that the caller belongs to."""
     place, words = a_caller(code, lacks)
-    for line in attack(locked, tmp_path, returning_to(place, words), "CFI003"):
+    for line in attack(locked, tmp_path, returning_to(place, words), "CFI003", rounds):
         event = line["event"]
         assert (event["lock"], event["owner"], event["number"]) == ("path", "kernel", WRITE)
         assert int(event["return_address"], 16) == place
@@ -139,10 +140,10 @@ def a_caller(code: Code, lacks: Lacks) -> tuple[int, int]:
 
 @pytest.mark.needs("test_module")
 def test_another_real_user_is_no_programs_to_give(
-    locked: RunningAgent, test_module: TestModule, tmp_path: Path, code: Code, lacks: Lacks
+    locked: RunningAgent, test_module: TestModule, rounds: int, tmp_path: Path, code: Code, lacks: Lacks
 ) -> None:
     """In execve(2), as far as the kernel can tell, which may give what root has, but never does so like this."""
-    for line in attack(locked, tmp_path, returning_to(*a_caller(code, lacks), EXECVE), "CFI003"):
+    for line in attack(locked, tmp_path, returning_to(*a_caller(code, lacks), EXECVE), "CFI003", rounds):
         event = line["event"]
         assert (event["lock"], event["owner"], event["number"]) == ("right", "kernel", EXECVE)
         assert {"euid0", "caps", "uid"} == set(event["gain"])
@@ -150,7 +151,7 @@ def test_another_real_user_is_no_programs_to_give(
 
 @pytest.mark.needs("test_module")
 def test_a_gain_in_its_own_system_call_but_by_a_check_that_was_left_out_is_killed(
-    locked: RunningAgent, test_module: TestModule
+    locked: RunningAgent, test_module: TestModule, rounds: int
 ) -> None:
     """All is as ever, but that the kernel believes the task to have a capability that its credentials have not."""
 
@@ -158,11 +159,11 @@ def test_a_gain_in_its_own_system_call_but_by_a_check_that_was_left_out_is_kille
         return bool(line["event"]["lock"] == "right" and line["event"]["number"] != EXECVE)
 
     before = len(locked.lines(CALLER, of_it))
-    line = [sys.executable, "-I", "-c", BY_A_FORGED_ANSWER, str(ROUNDS)]
+    line = [sys.executable, "-I", "-c", BY_A_FORGED_ANSWER, str(rounds)]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     killed = json.loads(done.stdout)
-    assert set(killed.values()) == {ROUNDS}, killed
-    lines = locked.wait(CALLER, of_it, count=before + ROUNDS * len(killed))[before:]
+    assert set(killed.values()) == {rounds}, killed
+    lines = locked.wait(CALLER, of_it, count=before + rounds * len(killed))[before:]
     decisions = [([rule["id"] for rule in each["decision"]["rules"]], each["done"]) for each in lines]
     assert decisions == [(["CFI003"], ["poisoned", "killed"])] * len(lines)
     gains = {(each["event"]["number"], *sorted(each["event"]["gain"])) for each in lines}
@@ -172,11 +173,11 @@ def test_a_gain_in_its_own_system_call_but_by_a_check_that_was_left_out_is_kille
 
 @pytest.mark.needs("test_module")
 def test_a_gain_in_a_foreign_system_call_is_killed(
-    locked: RunningAgent, test_module: TestModule, tmp_path: Path
+    locked: RunningAgent, test_module: TestModule, rounds: int, tmp_path: Path
 ) -> None:
     """The caller is legal, but its system call is another one: it is reached in the middle of write(2)."""
     command = f"hijack inside {address_of('init_task'):x} 0 {address_of('ksys_unshare'):x} {CLONE_NEWUSER:x} 0 0"
-    for line in attack(locked, tmp_path, command, "CFI003"):
+    for line in attack(locked, tmp_path, command, "CFI003", rounds):
         event = line["event"]
         assert (event["lock"], event["owner"], event["number"]) == ("path", "kernel", WRITE)
         assert event["return_symbol"].startswith("ksys_unshare+0x")
@@ -197,11 +198,12 @@ def return_probe() -> Iterator[None]:
 
 @pytest.mark.needs("test_module")
 def test_a_tracer_hides_the_caller_but_no_gain(
-    locked: RunningAgent, test_module: TestModule, return_probe: None, tmp_path: Path
+    locked: RunningAgent, test_module: TestModule, rounds: int, return_probe: None, tmp_path: Path
 ) -> None:
+    before = counted(locked, "traced")
     subprocess.run([sys.executable, "-I", "-c", EVERYDAY], check=True)
-    for line in attack(locked, tmp_path, by_a_module(), "CFI003"):
+    for line in attack(locked, tmp_path, by_a_module(), "CFI003", rounds):
         event = line["event"]
         assert (event["lock"], event["number"]) == ("path", WRITE)
         assert "trampoline" in event["return_symbol"]
-    locked.wait("cfi.activity", lambda line: line["event"]["traced"] > ROUNDS)
+    locked.wait("cfi.activity", lambda _: counted(locked, "traced") > before + rounds)

@@ -18,7 +18,6 @@ from . import acts
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 ACT = "cfi.act"
-ROUNDS = 10
 Record = Callable[[str, object], None]
 
 
@@ -54,18 +53,18 @@ def place() -> Iterator[tuple[Path, Path]]:
 
 @pytest.mark.needs("test_module", "fmod_ret")
 def test_what_is_done_without_a_right_is_refused(
-    locked: RunningAgent, test_module: TestModule, place: tuple[Path, Path]
+    locked: RunningAgent, test_module: TestModule, place: tuple[Path, Path], rounds: int
 ) -> None:
     """The kernel's own checks say yes; the credentials say no."""
     folder, _ = place
     before = len(locked.lines(ACT))
     with mounted(folder / "busy", "-t", "tmpfs", "none"):
-        answers = json.loads(acts.run(acts.DO, ROUNDS, *place, acts.NOBODY, acts.UNCHECKED))
-    assert answers == {act: {"EPERM": ROUNDS} for act in (*acts.ACTS, *acts.ANOTHER_WAY)}
-    lines = locked.wait(ACT, count=before + ROUNDS * len(answers))[before:]
+        answers = json.loads(acts.run(acts.DO, rounds, *place, acts.NOBODY, acts.UNCHECKED))
+    assert answers == {act: {"EPERM": rounds} for act in (*acts.ACTS, *acts.ANOTHER_WAY)}
+    lines = locked.wait(ACT, count=before + rounds * len(answers))[before:]
     for act in acts.ACTS:
         told = [each for each in lines if each["event"]["act"] == act]
-        assert len(told) == ROUNDS * [act, *acts.ANOTHER_WAY.values()].count(act)
+        assert len(told) == rounds * [act, *acts.ANOTHER_WAY.values()].count(act)
         for line in told:
             event, decision = line["event"], line["decision"]
             assert ([each["id"] for each in decision["rules"]], decision["tier"]) == (["CFI005"], "kernel")
