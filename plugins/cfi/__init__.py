@@ -14,6 +14,13 @@ is decided in the kernel: in mode `enforce` the process is poisoned and killed b
 function runs. Functions that calls by a pointer may reach, by ways that `locked.toml` does not name, are `certain:
 false`: calls from unknown places are told, and nobody is killed.
 
+Modules call locked functions where their files below /lib/modules do, by the relocations in these (`module_file.py`); a
+module is taken for its file by name and build id. A process of its own reads them, when the callers were derived and
+after modules came. Until then, and where a module has no file, calls from it are told (CFI004); that one makes
+credentials is told where it is known that its file does not, or that it has none (CFI007), since network file systems
+do so when they are loaded. Who may write below /lib/modules makes callers legal. Credentials that gain something have
+to come by the right system call all the same.
+
 Credentials that are committed, by whomever, may have what the task's own have not (root's user, capabilities, another
 user or user namespace) in a few system calls only, each a row of `locked.toml`; elsewhere, and in kernel threads, that
 is decided likewise. And there only by a task that has the right to it: the question that the system call asks on its
@@ -40,15 +47,14 @@ indirect call with a forged pointer; functions that the compiler copied into the
 kernels); all other functions.
 
 Not there yet: that the outermost frame of the stack is an entry of the kernel (the stack is in the event, as evidence);
-callers in modules by their files. A module that calls prepare_kernel_cred() is therefore no rule's business, since
-network file systems do; one that calls commit_creds() with a gain is. It is a lock on chosen doors, and no control-flow
-integrity of the kernel: kCFI, FineIBT and shadow stacks check every call.
+It is a lock on chosen doors, and no control-flow integrity of the kernel: kCFI, FineIBT and shadow stacks check every
+call.
 
 False positives: none is known among what kills. Among what is refused, eCryptfs: it opens the files below it for
 writing on behalf of readers. While live patches are loaded, whose functions may take the place of legal callers, no
 function is `certain`, and calls from modules are only told (CFI004); between the moment when a patch is loaded and the
-next scan it would be taken for any other module. Modules that call call_usermodehelper() or set_memory functions are
-told by CFI004.
+next scan it would be taken for any other module. Modules that call call_usermodehelper() or set_memory functions in the
+seconds after they were loaded, or have no file, are told by CFI004.
 
 Cost: an open for writing takes a few reads of kernel memory, any other open one. Each call of a locked function takes a
 kprobe, one read of kernel memory and a few lookups; smep_smap has a probe of its own at most of them, and the kernel

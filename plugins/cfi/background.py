@@ -1,4 +1,4 @@
-"""Derives the callers in a process of its own, while the agent goes on: a start does not wait for it."""
+"""What takes long is done in a process of its own, while the agent goes on: a start does not wait for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -28,6 +28,50 @@ class Memory(Protocol):
         """Memory from an address on, by pieces. Raises `KernelError`."""
 
 
+class Asked:
+    """A process of its own that is asked something, and answers once."""
+
+    def __init__(
+        self, operation: str, program: Sequence[str], question: Mapping[str, Any], descriptors: Collection[int] = ()
+    ) -> None:
+        """Start it. Raises `KernelError`, which says which `operation` failed.
+
+        `question`: what it reads as JSON. `descriptors`: those of which it knows by that.
+        """
+        self._operation = operation
+        with ExitStack() as files:
+            file = _file("krie-question", files)  # not by arguments: everybody may read where the kernel lies
+            try:
+                os.pwrite(file, json.dumps(question).encode(), 0)
+                answer = _file("krie-answer", files)  # a pipe would have it wait until it is read
+                self._process = subprocess.Popen(
+                    program,
+                    stdin=file,
+                    stdout=answer,
+                    stderr=subprocess.PIPE,
+                    env=_ENVIRONMENT,
+                    pass_fds=tuple(descriptors),
+                )
+                self._answer = os.fdopen(os.dup(answer), "rb")
+            except OSError as error:
+                raise KernelError(operation, error.errno or 0) from error
+
+    def answer(self) -> dict[str, Any] | None:
+        """What it found, once; None while it runs. Raises `KernelError` where it failed."""
+        if self._process.poll() is None:
+            return None
+        _, said = self._process.communicate()
+        with self._answer:
+            self._answer.seek(0)
+            return _checked(self._operation, self._answer.read(), said, self._process.returncode)
+
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        self._process.kill()
+        self._process.communicate()
+        self._answer.close()
+
+
 class Derivation:
     """A derivation that runs in a process of its own."""
 
@@ -45,34 +89,22 @@ class Derivation:
         """
         with ExitStack() as files:
             copy = _file("krie-code", files)
-            question = _file("krie-question", files)  # not by arguments: everybody may read where the kernel lies
             places = [(each.start, len(each)) for each in ranges]
-            asked = {"copy": copy, "ranges": places, "build_id": build_id, "functions": list(functions)}
+            question = {"copy": copy, "ranges": places, "build_id": build_id, "functions": list(functions)}
             try:
-                os.pwrite(question, json.dumps(asked).encode(), 0)
                 _copy(memory, ranges, copy)
-                self._process = subprocess.Popen(
-                    program,
-                    stdin=question,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env=_ENVIRONMENT,
-                    pass_fds=(copy,),
-                )
             except OSError as error:
                 raise KernelError(_OPERATION, error.errno or 0) from error
+            self._asked = Asked(_OPERATION, program, question, (copy,))
 
     def answer(self) -> Derived | None:
         """What it found, once; None while it runs. Raises `KernelError` where it failed."""
-        if self._process.poll() is None:
-            return None
-        answer, said = self._process.communicate()
-        return _derived(answer, said, self._process.returncode)
+        answer = self._asked.answer()
+        return Derived(**answer) if answer is not None else None
 
     def stop(self) -> None:
         """End it, if it still runs."""
-        self._process.kill()
-        self._process.communicate()
+        self._asked.stop()
 
 
 def _file(name: str, files: ExitStack) -> int:
@@ -91,13 +123,13 @@ def _copy(memory: Memory, ranges: Sequence[range], copy: int) -> None:
         at += len(each)
 
 
-def _derived(answer: bytes, said: bytes, status: int) -> Derived:
+def _checked(operation: str, answer: bytes, said: bytes, status: int) -> dict[str, Any]:
     """Raises `KernelError`."""
     if status:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
         words = " ".join(said.decode(errors="backslashreplace").split())
-        raise KernelError(_OPERATION, 0, f"the process {how}" + (f": {words[-_SAID:]}" if words else ""))
+        raise KernelError(operation, 0, f"the process {how}" + (f": {words[-_SAID:]}" if words else ""))
     found: dict[str, Any] = json.loads(answer)
     if problem := found.get("problem"):
-        raise KernelError(_OPERATION, 0, str(problem))
-    return Derived(**found)
+        raise KernelError(operation, 0, str(problem))
+    return found

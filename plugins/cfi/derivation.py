@@ -46,6 +46,8 @@ class Callers:
     """Return addresses that a direct call leaves at its entry."""
     taken: frozenset[int]
     """Functions that lead to it, or itself, whose address is taken: calls by a pointer may reach it through them."""
+    through: frozenset[int]
+    """Functions that lead to it by a jump, and itself."""
 
 
 class Code:
@@ -212,4 +214,4 @@ def _closure(
         if each not in seen:
             seen.add(each)
             todo += jumpers[each]
-    return Callers(frozenset().union(*(calls[each] for each in seen)), frozenset(seen) & taken)
+    return Callers(frozenset().union(*(calls[each] for each in seen)), frozenset(seen) & taken, frozenset(seen))

@@ -42,6 +42,8 @@ class Derived(Callers):
     """Places with direct calls."""
     differences: list[str] = field(default_factory=list)
     """What only the code or only the lock file has, as `krie cfi diff` tells it."""
+    through: Mapping[str, list[str]] = field(default_factory=dict)
+    """By function those that lead to it by a jump, and itself: who calls these has called it."""
 
 
 def named_by(lock: lock_file.LockFile, declared: Declaration) -> set[str]:
@@ -94,7 +96,8 @@ def derive(code: Code, declared: Declaration, lock: lock_file.LockFile | None) -
         # What an administrator added is in no lock file of KRIe's.
         both = lock.functions.keys() & live.functions.keys()
         differences = lock_file.differences(_only(lock.derived(), both), _only(live, both))
-    return Derived(legal, certain, sum(len(each.returns) for each in callers.values()), differences)
+    through = {name: sorted(map(code.name, each.through)) for name, each in callers.items()}
+    return Derived(legal, certain, sum(len(each.returns) for each in callers.values()), differences, through)
 
 
 def _address(place: str, known: Mapping[str, range]) -> int:

@@ -16,6 +16,7 @@ from .events import FIRST_BYTES, Activity, Caller, Lock
 from .live import BOUNDS, layout, locate
 from .lock_file import LockFile
 from .maps import Count, Kernel, Place
+from .module_calls import READ, UNREAD, WITHOUT, ModuleCalls
 
 _TRAMPOLINES = (
     ("__kretprobe_trampoline", "kretprobe_trampoline"),
@@ -49,6 +50,8 @@ class Live:
         self._modules: list[tuple[bytes, int]] = []
         self._symbols: Symbols | None = None  # read by the first scan
         self._before = (0, 0, 0)
+        self._calls: ModuleCalls | None = None
+        """Once it is known by which functions modules reach the locked ones."""
         self._patched = _live_patched()
         self.locked: dict[str, bool] = {}
         """Functions that are locked; whether all callers are known."""
@@ -61,8 +64,9 @@ class Live:
 
     def close(self) -> None:
         """Wait for nothing any more."""
-        if self._derivation is not None:
-            self._derivation.stop()
+        for each in (self._derivation, self._calls):
+            if each is not None:
+                each.stop()
 
     def facts(self, event: Caller) -> dict[str, Json]:
         """Names for the addresses of an event; symbols are read again where modules came or went."""
@@ -76,7 +80,8 @@ class Live:
         addresses = (each for (each,) in struct.iter_unpack("=Q", event.kernel_stack) if each)
         return {
             "return_symbol": str(found or ""),
-            "return_module": found.module if found is not None else "",
+            "return_module": (module := found.module if found is not None else ""),
+            "module_file": self._calls.file(event.return_address, module, event.function) if self._calls else UNREAD,
             "stack_symbols": [str(symbols.find(each) or "") for each in addresses],
         }
 
@@ -86,7 +91,9 @@ class Live:
         return self._symbols
 
     def poll(self) -> Iterator[Lock]:
-        """What the lock was made of, once: when that is known."""
+        """What the lock was made of, once: when that is known. Later what modules call, when that is read."""
+        if self._calls is not None:
+            self._calls.poll()
         if self._derivation is None:
             return
         try:
@@ -95,6 +102,9 @@ class Live:
                 return
             self._derivation = None
             self._put(derived, derived.legal.keys() - self._filed.legal.keys())
+            through = {name: derived.through[name] for name in self.locked if name in derived.through}
+            self._calls = ModuleCalls(self._legal, self._numbers(), through)
+            self._calls.look(loaded_modules(_MODULES))
         except (KernelError, ValueError) as error:
             self._derivation = None
             _log.error("plugin cfi: %s; what the lock file does not have stays unlocked", error)
@@ -110,6 +120,8 @@ class Live:
 
         Where live patches came or went, what is certain changes: their functions take the place of legal callers.
         """
+        if self._calls is not None:
+            self._calls.look(loaded_modules(_MODULES))
         self._names()  # the first time takes long, and names must be there when something is found
         if (patched := _live_patched()) != self._patched:
             self._patched = patched
@@ -127,11 +139,14 @@ class Live:
 
     def _put(self, callers: Callers, functions: Collection[str]) -> None:
         """First who may call, then that it counts."""
-        numbers = {name: each.number for name, each in self._declared.functions.items()}
+        numbers = self._numbers()
         for name in functions:
             for address in callers.legal[name]:
                 self._legal.set(Place(address, numbers[name]).encode(), PRESENT)
         self._switch({name: name in callers.certain for name in functions})
+
+    def _numbers(self) -> dict[str, int]:
+        return {name: each.number for name, each in self._declared.functions.items()}
 
     def _switch(self, further: Mapping[str, bool]) -> None:
         """Lock these functions, too, and say which are certain."""
@@ -177,6 +192,11 @@ def facts_schema() -> Mapping[str, Json]:
         "return_module": {
             "type": "string",
             "description": "the module that it is in; `bpf` and `ftrace` for theirs, empty for the kernel",
+        },
+        "module_file": {
+            "type": "string",
+            "description": f"`{READ}`: the file of the module in which the return address lies was read, and makes no "
+            f"such call there; `{WITHOUT}`: this module has no file of its build; empty: neither, or not known yet",
         },
         "stack_symbols": {
             "type": "array",

@@ -65,19 +65,41 @@ rules contains {"id": "CFI003", "action": "kill", "scope": "process"} if {
 # title: A locked function was called from elsewhere
 # description: |
 #   A function that gives power over the kernel was called from outside its known callers, but its purpose
-#   cannot be told, or there may be callers by pointer that are not known. Modules may make credentials of the kernel's:
-#   network file systems do.
+#   cannot be told, or there may be callers by pointer that are not known. What modules call is legal by their files,
+#   which are read some seconds after they were loaded.
 # custom:
 #   id: CFI004
 #   severity: high
 #   action: log
 #   technique: T1068
 #   seen: |
-#     A line in the journal. Modules from elsewhere that change what memory may be executed or written meet it.
+#     A line in the journal. Modules meet it that run a program, or change what memory may be executed or written, in
+#     the seconds before their file was read; and those without a file below /lib/modules.
 rules contains {"id": "CFI004", "action": "log"} if {
 	input.event.kind == "cfi.caller"
 	input.event.lock == "caller"
 	not spoken_of
+}
+
+# METADATA
+# title: A module makes credentials, and its file does not
+# description: |
+#   prepare_kernel_cred() was called from the code of a module, at a place where the module's file calls nothing of the
+#   kind: its code was changed. Or from one that has no file of its build below /lib/modules, so that nobody knows. What
+#   a module does in the seconds before its file was read is not told: network file systems make credentials then.
+# custom:
+#   id: CFI007
+#   severity: high
+#   action: log
+#   technique: T1014
+#   seen: |
+#     A line in the journal. Modules from elsewhere that make credentials, and have no file there, meet it.
+rules contains {"id": "CFI007", "action": "log"} if {
+	input.event.kind == "cfi.caller"
+	input.event.lock == "caller"
+	input.event.function == "prepare_kernel_cred"
+	input.event.owner == "module"
+	input.event.module_file in {"read", "none"}
 }
 
 # METADATA
@@ -97,7 +119,8 @@ rules contains {"id": "CFI006", "action": "log"} if {
 	input.event.differing > 0
 }
 
-# Modules may make credentials. Of those from the kernel's own code CFI001 speaks, but where callers are not known.
+# Of modules that make credentials CFI007 speaks. Of those from the kernel's own code CFI001 does, but where callers are
+# not known.
 spoken_of if {
 	input.event.function == "prepare_kernel_cred"
 	input.event.owner == "module"

@@ -1,10 +1,14 @@
 """Locked functions: who calls them from elsewhere is killed, who calls them as the kernel does is not noticed."""
 
+import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +24,8 @@ from .tasks import ATTACKS, BY_A_FORGED_ANSWER, EVERYDAY, SHELL
 pytestmark = pytest.mark.needs("guest", "kprobe")
 CALLER = "cfi.caller"
 WRITE, EXECVE, CLONE_NEWUSER = 1, 59, 0x10000000
+SIOCBRADDBR, SIOCBRDELBR = 0x89A0, 0x89A1
+PATIENCE_S = 90
 TRACEFS = Path("/sys/kernel/tracing")
 Lacks = Callable[[str], NoReturn]
 Record = Callable[[str, object], None]
@@ -50,6 +56,36 @@ def test_everyday_calls_are_silent(locked: RunningAgent, record_property: Record
     locked.settle()
     assert locked.lines(CALLER)[before:] == []
     record_property("checks", counted(locked))
+
+
+def test_what_modules_call_is_legal_by_their_files(locked: RunningAgent, lacks: Lacks) -> None:
+    """A bridge with the spanning tree protocol runs a program, by bridge.ko. Each later look at modules comes to it."""
+    if subprocess.run(["modprobe", "bridge"], check=False).returncode:
+        lacks("module: bridge")
+    with bridge() as protocol:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            before, checked = len(locked.lines(CALLER)), counted(locked)
+            for switch in ("1", "0"):
+                protocol.write_text(switch)
+            locked.wait("cfi.activity", lambda _: counted(locked) > checked)  # noqa: B023 - called here
+            if not (told := locked.lines(CALLER)[before:]):
+                break
+            assert {each["id"] for line in told for each in line["decision"]["rules"]} == {"CFI004"}
+            assert {line["event"]["return_module"] for line in told} == {"bridge"}
+            assert time.monotonic() < end, told
+
+
+@contextmanager
+def bridge() -> Iterator[Path]:
+    """The file that says whether it has the protocol."""
+    name = b"krie-bridge"
+    with socket.socket() as asked:
+        fcntl.ioctl(asked, SIOCBRADDBR, name + b"\0")
+        try:
+            yield Path(f"/sys/class/net/{os.fsdecode(name)}/bridge/stp_state")
+        finally:
+            fcntl.ioctl(asked, SIOCBRDELBR, name + b"\0")
 
 
 def attack(agent: RunningAgent, folder: Path, command: str, rule: str, rounds: int) -> list[Line]:
@@ -97,6 +133,25 @@ def test_a_module_that_makes_root_is_killed(
         assert (event["lock"], event["owner"], event["return_module"]) == ("caller", "module", "krie_test")
         assert {"euid0", "caps", "uid"} == set(event["gain"])
         assert event["certain"] is True
+
+
+@pytest.mark.needs("test_module")
+def test_credentials_made_by_a_module_without_a_file_are_told(
+    locked: RunningAgent, test_module: TestModule, tmp_path: Path
+) -> None:
+    def of_it(line: Line) -> bool:
+        return "CFI007" in [each["id"] for each in line["decision"]["rules"]]
+
+    end = time.monotonic() + PATIENCE_S
+    while not (told := locked.lines(CALLER, of_it)):
+        assert time.monotonic() < end
+        attack(locked, tmp_path, by_a_module(), "CFI002", 1)
+    event = told[0]["event"]
+    assert (event["function"], event["return_module"], event["module_file"]) == (
+        "prepare_kernel_cred",
+        "krie_test",
+        "none",
+    )
 
 
 @pytest.mark.needs("test_module")

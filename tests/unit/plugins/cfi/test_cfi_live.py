@@ -113,8 +113,9 @@ def test_addresses_get_names(kernel: Path) -> None:
     assert facts == {
         "return_symbol": "helper+0x5 [krie_test]",
         "return_module": "krie_test",
+        "module_file": "",
         "stack_symbols": ["commit_creds+0x1"],
     }
     assert Cfi().krie_facts(Caller.NAME).keys() == facts.keys()  # type: ignore[union-attr]
     nowhere = live(Maps()).facts(build(Caller, return_address=5, kernel_stack=bytes(160)))
-    assert nowhere == {"return_symbol": "", "return_module": "", "stack_symbols": []}
+    assert nowhere == {"return_symbol": "", "return_module": "", "module_file": "", "stack_symbols": []}
