@@ -85,8 +85,8 @@ def test_a_compiler_that_hangs_is_ended(tmp_path: Path) -> None:
     plugin = example.write(
         tmp_path / "plugin", {"seen": RAW}, f'#include "{tmp_path}/never"\n' + example.seen("example_f")
     )
-    with running(tmp_path, plugin, agent={"loader_timeout_s": 120}) as agent:
-        assert "sensor example brings the compiler down: the loader gave no answer for 120 s" in agent.stderr
+    with running(tmp_path, plugin, agent={"loader_timeout_s": 40}) as agent:
+        assert "sensor example brings the compiler down: the loader gave no answer for 40 s" in agent.stderr
         states = {line["event"]["probe"]: line["event"]["state"] for line in agent.lines("krie.probe")}
     assert (states["seen"], states["bpf"]) == ("missing", "alive")
 
