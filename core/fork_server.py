@@ -106,15 +106,22 @@ def serve_forks(link: Link, run: Run, name: str = NAME) -> None:
 
 
 def _sibling(theirs: int, said: int, run: Run, name: str) -> int:
-    """Fork a child of this process's parent; returns its tgid.
-
-    Python's own fork knows no CLONE_PARENT. This process has one thread, so that nothing is to be done before.
-    """
+    """Fork a child of this process's parent, which does `run`; returns its tgid."""
     parent = os.getppid()
+    tgid = forked_sibling()
+    if not tgid:
+        become(socket.socket(fileno=theirs), said, parent, run, name)
+    return tgid
+
+
+def forked_sibling() -> int:
+    """Fork a child of this process's parent; returns its tgid, in the child 0, and below 0 where there is no room.
+
+    Python's own fork knows no CLONE_PARENT. This process must have one thread, so that nothing is to be done before.
+    """
     tgid: int = _python.syscall(_SYS_CLONE, _CLONE_PARENT | signal.SIGCHLD, None, None, None, None)
     if not tgid:
         ctypes.pythonapi.PyOS_AfterFork_Child()
-        become(socket.socket(fileno=theirs), said, parent, run, name)
     return tgid
 
 

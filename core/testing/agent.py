@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.admin import ask
+from . import agent_process
+from .agent_process import AgentProcess
 from .needs import compiled_dir
 from .patience import PATIENCE_S
 
@@ -38,9 +38,6 @@ _UNHINDERED = 10_000
 _DECISION_MS = 60_000
 """What takes longer is wrong: where all is emulated, or much is to be done, whoever decides waits for his turn."""
 _STATUS = {"ask": "status"}
-_PLUGIN_FOLDERS = (
-    "import os, sys; sys.path[:0] = {folders!r}; from krie.agent.main import main; os._exit(main(sys.argv[1:]))"
-)
 
 
 class AgentFailed(AssertionError):
@@ -63,14 +60,17 @@ class RunningAgent:
         policies: Iterable[Path] = (),
         plugin_folders: Iterable[Path] = (),
         guards: bool = False,
+        executed: bool = False,
         timeout_s: float = PATIENCE_S,
     ) -> None:
         """Start nothing yet.
 
         `plugin_folders`: where plugins that are not installed lie with their metadata. `guards`: an agent that enforces
         guards itself, too, and takes nobody's signals; so it gets a terminal on which `stop` presses Ctrl-C.
+        `executed`: in a Python of its own, for what is about that; else it is forked with its imports.
         """
         self._guards = guards
+        self._begin = agent_process.executed if executed else agent_process.forked
         self._terminals: tuple[int, ...] = os.openpty() if guards else ()
         self.folder, self.timeout_s = folder, timeout_s
         self.journal = folder / "journal.jsonl"
@@ -113,15 +113,10 @@ class RunningAgent:
 
     def __enter__(self) -> RunningAgent:
         """Start, and wait until it is armed. Raises `AgentFailed`."""
-        session = ["setsid", "--ctty"] if self._guards else []  # which becomes the agent, in the same process
-        code = _PLUGIN_FOLDERS.format(folders=self._plugin_folders)
+        arguments = ["--config", str(self.config), "--stdout"]
+        terminal = self._terminals[1] if self._guards else None
         with (self.folder / "stderr").open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [*session, sys.executable, "-I", "-c", code, "--config", str(self.config), "--stdout"],
-                stdin=self._terminals[1] if self._guards else None,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-            )
+            self.process: AgentProcess = self._begin(arguments, self._plugin_folders, stderr, terminal)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:

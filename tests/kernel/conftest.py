@@ -11,6 +11,7 @@ import pytest
 from krie import AttachType
 from krie.kernel.features import Features
 from krie.testing.agent import RunningAgent
+from krie.testing.agent_process import end_forks
 from krie.testing.fixtures import SharedAgent
 from krie.testing.lab.cache import Cache
 from krie.testing.needs import RESULTS_VARIABLE
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if results := os.environ.get(RESULTS_VARIABLE):
         note(Path(results), report.nodeid, report.when or "", report.duration)
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    if nextitem is None or _HERE not in nextitem.path.parents:
+        end_forks()  # tests elsewhere look whether any process is left
 
 
 @pytest.fixture(scope="session")
