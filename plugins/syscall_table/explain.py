@@ -141,6 +141,7 @@ class Code:
             ("kprobe", self._kprobe),
             ("lock", self._lock),
             ("near", self._near),
+            ("nop", self._nop),
         ):
             if end := explain(address):
                 return name, end
@@ -234,6 +235,13 @@ class Code:
     def _lock(self, address: int) -> int:
         end = self.locks(address)
         return end if end and (self.before(address, 1), self.now(address, 1)) == (_DS_PREFIX, _LOCK_PREFIX) else 0
+
+    def _nop(self, address: int) -> int:
+        """Another nop in a nop's place, as kernels before 5.13 choose by the processor: it changes nothing."""
+        for site in range(address, address - 5, -1):
+            if self.before(site, 5) in NOPS and self.now(site, 5) in NOPS:
+                return site + 5
+        return 0
 
     def _near(self, address: int) -> int:
         for site in range(address, address - 5, -1) if self.near else ():

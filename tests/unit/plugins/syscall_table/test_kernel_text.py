@@ -137,6 +137,15 @@ def test_what_is_patched_at_boot_may_differ_and_nothing_beside_it(symbols: Symbo
     ]
 
 
+def test_a_nop_may_be_another_one_and_nothing_else(symbols: Symbols) -> None:
+    older = bytes.fromhex("6666666690")
+    site = OTHER + 16
+    assert wrong(symbols, site, older, NOP5) == wrong(symbols, site, NOP5, older) == []
+    assert wrong(symbols, site, leading(0xE8, site, MODULE), NOP5) == [range(site, site + 5)]
+    assert wrong(symbols, site, older, leading(0xE8, site, OTHER)) == [range(site, site + 5)]
+    assert wrong(symbols, site, older + b"\xcc", NOP5) == [range(site + 5, site + 6)]
+
+
 def test_lists_are_read_of_kallsyms() -> None:
     assert read_lists(SYMBOLS.encode()).generated == GENERATED
 
