@@ -92,8 +92,9 @@ class Image:
                     yield from ((each, length) for each in self._targets(name))
         yield from self._alternatives()
         if (sites := self.sections.get(".parainstructions")) is not None:
-            for address, _, length in struct.iter_unpack("<QBB6x", self.at(sites.start, len(sites) // 16 * 16)):
-                yield address, length
+            content = self.at(sites.start, len(sites))
+            for address, _, length in struct.iter_unpack("<QBB6x", content + bytes(-len(content) % 16)):
+                yield address, length  # the last one is not padded
         if (ids := self.sections.get(".BTF_ids")) is not None:  # sorted by btf_populate_kfunc_set() and the like
             yield ids.start, len(ids)
 

@@ -186,19 +186,21 @@ def test_runs_go_over_pages() -> None:
 
 def kernel(relocations: bytes, text: bytes) -> bytes:
     """An ELF file with one segment of code, and relocations behind it."""
-    names = b"\0.text\0.smp_locks\0.shstrtab\0"
+    names = b"\0.text\0.smp_locks\0.shstrtab\0.parainstructions\0"
     address, place = TEXT.start, 64 + 56
     locks = struct.pack("<i", -(len(text) - 2))
-    content = text + locks
+    calls = struct.pack("<QBB6xQBBH", address + 4, 1, 7, address + 12, 2, 6, 0x1FF)  # the last one is shorter
+    content = text + locks + calls
     table = place + len(content) + len(names)
     head = b"\x7fELF\x02\x01".ljust(0x20, b"\0") + struct.pack("<QQ", 64, table)
-    head = head.ljust(0x38, b"\0") + struct.pack("<HHHH", 1, 64, 4, 3)
+    head = head.ljust(0x38, b"\0") + struct.pack("<HHHH", 1, 64, 5, 3)
     segment = struct.pack("<IIQQQQQQ", 1, 5, place, address, 0, len(content), len(content) + 8, 4096)
     rows = (
         (0, 0, 0, 0, 0),
         (1, 1, address, place, len(text)),
         (7, 1, address + len(text), place + len(text), 4),
         (18, 3, 0, place + len(content), len(names)),
+        (28, 1, address + len(text) + 4, place + len(text) + 4, len(calls)),
     )
     sections = b"".join(struct.pack("<IIQQQQIIQQ", a, b, 0, c, d, e, 0, 0, 0, 0) for a, b, c, d, e in rows)
     return head.ljust(64, b"\0") + segment + content + names + sections + relocations
@@ -214,10 +216,10 @@ def test_images_are_relocated() -> None:
     assert moved == (TEXT.start + 0x200008, 0x81200010, 0x100 - 0x200000 & 0xFFFFFFFF)
     moved = struct.unpack("<QII8x", Image(kernel(new, text)).relocated(TEXT.start, len(text), 0x200000))
     assert moved == (TEXT.start + 0x200008, 0x81200010, 0x100)
-    assert list(image.patched()) == [(TEXT.start + 2, 1)]
-    assert image.at(TEXT.start + len(text) + 4, 8) == bytes(8)
+    assert list(image.patched()) == [(TEXT.start + 2, 1), (TEXT.start + 4, 7), (TEXT.start + 12, 6)]
+    assert image.at(TEXT.start + len(text) + 32, 8) == bytes(8)
     with pytest.raises(ValueError, match="nothing lies at"):
-        image.at(TEXT.start + len(text) + 8, 8)
+        image.at(TEXT.start + len(text) + 36, 8)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01" + bytes(100)])
