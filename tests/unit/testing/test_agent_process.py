@@ -14,9 +14,10 @@ from krie.errors import ExitCode
 from krie.testing.agent_process import AGENTS, AgentProcess, Forks, executed
 
 MAIN = """
-import json, os, time
+import json, os, signal, time
 
 def main(arguments):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
     try:
         os.close(os.open("/dev/tty", os.O_RDWR))
         terminal = os.ttyname(0)
