@@ -66,8 +66,8 @@ def test_shipped_plugins_use_public_names_only() -> None:
     for file in PLUGINS.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and not node.level and node.module and node.module.startswith("krie"):
-                # A command runs apart from the agent, and may use the lab.
+                # A command runs apart from the agent, and may read its configuration and use the lab.
                 of_commands = file.name == "commands.py" and node.module.startswith(
-                    ("krie.cli.command", "krie.output", "krie.testing")
+                    ("krie.cli.command", "krie.config", "krie.output", "krie.testing")
                 )
                 assert node.module == "krie" or of_commands, f"{file}: {node.module}"
