@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .kernel.image import unpacked
     from .kernel.maps import Map, Maps
     from .kernel.memory import KernelMemory, memory_of
-    from .kernel.modules import kernel_lines, kprobe_lines, loaded_modules
+    from .kernel.modules import LoadedModule, kernel_lines, kprobe_lines, loaded_modules
     from .kernel.mounts import mounted
     from .kernel.perf_event import PerfEventAttr, perf_event_open
     from .kernel.program import AttachType, Program, Trap
@@ -111,6 +111,7 @@ __all__ = [
     "KernelMemory",
     "KrieError",
     "Link",
+    "LoadedModule",
     "Map",
     "Maps",
     "Memory",
@@ -176,7 +177,7 @@ _MODULES = {
     "libc": "system_call",
     "kernel.maps": "Map Maps",
     "kernel.memory": "KernelMemory memory_of",
-    "kernel.modules": "kernel_lines kprobe_lines loaded_modules",
+    "kernel.modules": "LoadedModule kernel_lines kprobe_lines loaded_modules",
     "kernel.mounts": "mounted",
     "kernel.perf_event": "PerfEventAttr perf_event_open",
     "kernel.program": "Trap AttachType Program",

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from krie import PRESENT, KernelError, Map
-from krie.kernel.modules import LoadedModule
+from krie import PRESENT, KernelError, LoadedModule, Map
 
 from .background import Asked
 from .maps import Place
