@@ -14,6 +14,7 @@ from ..events.numbers import PRESENT, WORD
 from ..events.operations import GUARDED
 from ..kernel import bpf
 from ..kernel.maps import Map
+from ..kernel.mounts import mount_points
 from ..kernel_files import KernelFile
 from ..roots import open_debugfs
 
@@ -60,12 +61,9 @@ def _mount_of(descriptor: int) -> int:
     return int(next(line for line in text.splitlines() if line.startswith("mnt_id:")).split()[1])
 
 
-def _file_at(path: Path) -> tuple[int, int]:
-    """Which file is there; none where that cannot be known."""
-    with suppress(OSError):
-        status = path.stat()
-        return status.st_dev, status.st_ino
-    return 0, 0
+def _place_of(descriptor: int) -> Path:
+    """Where a file is now, whatever is mounted over it."""
+    return Path(KernelFile(f"/proc/self/fd/{descriptor}").link())
 
 
 def open_sysrq() -> int:
@@ -93,10 +91,13 @@ class Guard:
         self._identify: Callable[[int], Identity] = lambda _: Identity(0, 0, 0)
         self._files: dict[Path, tuple[tuple[int, int], bytes]] = {}
         self._systems: set[bytes] = set()
-        self._folders: dict[Path, tuple[int, int]] = {}
+        self._folders: dict[Path, tuple[int, Path]] = {}
+        self._mounts: set[tuple[int, Path]] = set()
 
     def close(self) -> None:
         """Let go of it."""
+        while self._folders:
+            os.close(self._folders.popitem()[1][0])
         if self._debugfs >= 0:
             os.close(self._debugfs)
 
@@ -125,10 +126,12 @@ class Guard:
             maps["containment_files"].set(anywhere, WORD.encode(_ATTEMPTS["sysrq_written"]))
         for folder, closed in folders.items():
             with suppress(OSError):
-                key = self._key(os.open(folder, os.O_PATH | os.O_CLOEXEC))
+                descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+                self._folders[folder] = descriptor, _place_of(descriptor)
+                key = self._key(os.dup(descriptor))
                 maps["containment_folders"].set(key, WORD.encode(closed))
                 self._look_after_system(key)
-                self._folders[folder] = _file_at(folder)
+        self._mounts = mount_points()
         for way in {way for folder in (*folders, *used) for way in (folder, *folder.parents)}:
             with suppress(OSError):
                 descriptor = os.open(way, os.O_PATH | os.O_CLOEXEC)
@@ -145,8 +148,12 @@ class Guard:
 
     def look_after(self, files: Iterable[Path]) -> None:
         """Guard these files as they are now: each may have been replaced since the last time."""
-        found = {}
+        over = self._mounted_since()
+        found: dict[Path, tuple[tuple[int, int], bytes]] = {}
         for path in files:
+            if not over.isdisjoint((path, *path.parents)):  # nothing there is asked; what lies below stays guarded
+                found |= {path: self._files[path]} if path in self._files else {}
+                continue
             with suppress(OSError):  # it is not there
                 status = path.lstat()
                 at = (status.st_dev, status.st_ino)
@@ -164,9 +171,19 @@ class Guard:
         self._files = found
 
     def covered(self) -> set[Path]:
-        """Which of the agent's folders is another one, or not there, by its path: no hook sees what a mount in another
-        namespace brings here."""
-        return {path for path, known in self._folders.items() if _file_at(path) != known}
+        """Which of the agent's folders is elsewhere, or hidden by a mount: no hook sees what another namespace brings.
+
+        Nothing is asked of what is mounted there, as by a path: a file system in user space need not answer.
+        """
+        over = self._mounted_since()
+        return {
+            folder
+            for folder, (descriptor, place) in self._folders.items()
+            if _place_of(descriptor) != place or not over.isdisjoint((place, *place.parents))
+        }
+
+    def _mounted_since(self) -> set[Path]:
+        return {point for number, point in mount_points() if (number, point) not in self._mounts}
 
     def _look_after_system(self, key: bytes) -> None:
         """Of the file system that this file is on, what is done to all of it."""

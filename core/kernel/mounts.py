@@ -52,6 +52,12 @@ def mounted_for(process: str, type_: str) -> list[Mount]:
     return found
 
 
+def mount_points() -> set[tuple[int, Path]]:
+    """Number and place of all mounts in this mount namespace."""
+    fields = (line.split(b" ", 5) for line in KernelFile("/proc/self/mountinfo").read_bytes().split(b"\n") if line)
+    return {(int(each[0]), Path(os.fsdecode(_unescaped(each[4])))) for each in fields}
+
+
 def _unescaped(name: bytes) -> bytes:
     """What the kernel escapes is a blank, a tab, a line break, a backslash, and `#`."""
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), name)

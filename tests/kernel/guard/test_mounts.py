@@ -68,13 +68,17 @@ def test_nor_does_move_mount_take_or_cover_them(guarding: RunningAgent, tmp_path
 def test_what_another_namespace_covers_is_told(guarding: RunningAgent) -> None:
     """Nothing refuses that, where mounts are shared."""
     folder = guarding.folder / "state"
-    covered = f"mount -t tmpfs none {folder} && sleep 5; umount {folder}"
+    covered = f"mount -t tmpfs none {folder} && echo covered && read -r _; umount {folder}"
     subprocess.run(["mount", "--make-rshared", "/"], check=True)
+    command = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", covered]
     try:
-        subprocess.run(["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", covered], check=True)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"covered\n"
+            attempts(guarding, "folders_covered", by_us=False)
+            other.communicate()  # its input ends
     finally:
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    attempts(guarding, "folders_covered", by_us=False)
     assert (folder / "agent.json").exists()
 
 

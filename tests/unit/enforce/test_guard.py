@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from krie.enforce import self_defence
 from krie.enforce.self_defence import Guard, Held, held_objects
 from krie.events.identity import Identity
 
@@ -126,6 +127,30 @@ def test_a_folder_that_is_hidden_by_another_one_is_found(tmp_path: Path) -> None
     assert made.covered() == {state, run}
     (tmp_path / "away").rename(state)
     assert made.covered() == {run}
+
+
+def test_what_is_mounted_over_it_is_asked_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system in user space need not answer, and whoever asks waits."""
+    kernel, made, points = KernelSide(), guard(None), {(1, Path("/")), (2, tmp_path)}
+    monkeypatch.setattr(self_defence, "mount_points", lambda: points)
+    state, journal = tmp_path / "state", tmp_path / "state/journal"
+    state.mkdir()
+    journal.touch()
+    made.prepare(kernel.maps, by_status, {state: True})
+    made.look_after((journal,))
+    files = dict(kernel.content["containment_files"])
+    assert made.covered() == set()
+    points = points | {(3, tmp_path.parent / "elsewhere")}
+    assert made.covered() == set()
+    points = points | {(4, tmp_path)}
+    assert made.covered() == {state}
+    journal.unlink()  # as the path says
+    made.look_after((journal,))
+    assert kernel.content["containment_files"] == files
+    points = points - {(4, tmp_path)}
+    made.look_after((journal,))
+    assert kernel.content["containment_files"] != files
+    made.close()
 
 
 def test_files_are_guarded_as_they_come_and_go(tmp_path: Path) -> None:
