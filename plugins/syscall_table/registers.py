@@ -9,6 +9,8 @@ from pathlib import Path
 
 CPUS = Path("/dev/cpu")
 _PAGE = 0xFFF
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""Whoever may put a FIFO there has nobody wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Registers:
 def _read(cpus: Path) -> Iterator[tuple[int, Mapping[int, int]]]:
     for file in sorted(cpus.glob("[0-9]*/msr")):
         try:
-            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(file, _FLAGS)
         except OSError:  # a CPU that went offline, or a module that is being removed; or nobody may
             continue
         try:
