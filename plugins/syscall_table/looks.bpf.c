@@ -104,6 +104,8 @@ static __always_inline void syscall_table_loads(struct module *module)
 	u64 thread = bpf_get_current_pid_tgid();
 	struct syscall_table_loading loading = { .module = (u64)module };
 
+	if (!KRIE_READ(module, module, init))
+		return;
 #if defined(KRIE_HAS_module__mem) /* since ac3b43283923; the first of these memories is MOD_TEXT */
 	loading.begin = (u64)KRIE_READ(module, module, mem[0].base);
 	loading.end = loading.begin + KRIE_READ(module, module, mem[0].size);
@@ -113,6 +115,18 @@ static __always_inline void syscall_table_loads(struct module *module)
 #endif
 	syscall_table_loading.update(&thread, &loading);
 #endif
+}
+
+/* The look behind the init function is over. Left there, it would be this thread's that comes to lie there next, while
+ * another one loads that. */
+static __always_inline void syscall_table_loaded(void)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	u32 index = SYSCALL_TABLE_BY_TRACEPOINT;
+	struct syscall_table_look *look = syscall_table_look.lookup(&index);
+
+	if (look && look->trigger == SYSCALL_TABLE_HOOK_TRIGGER_MODULE_INIT)
+		syscall_table_loading.delete(&thread);
 }
 
 /* Tracepoints: initcall_finish, module_load, module_free. */
@@ -136,6 +150,8 @@ int syscall_table_look_tracepoint(struct bpf_raw_tracepoint_args *ctx)
 		syscall_table_tracepoint_tell.call(ctx, 0);
 	if (found == SYSCALL_TABLE_MORE)
 		syscall_table_tracepoint_look.call(ctx, 0);
+	if (found == SYSCALL_TABLE_END)
+		syscall_table_loaded();
 	return 0;
 }
 

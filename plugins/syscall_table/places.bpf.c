@@ -28,8 +28,7 @@ BPF_PROG_ARRAY(syscall_table_timer_tell, 1);
 BPF_PROG_ARRAY(syscall_table_return_look, 1);
 BPF_PROG_ARRAY(syscall_table_return_tell, 1);
 
-/* What each thread loads: the module, and the code of that. Left behind, it counts no more: the module's state says so.
- */
+/* What each thread loads: the module, and the code of that, until its init function is over. */
 struct syscall_table_loading {
 	u64 module, begin, end;
 };
