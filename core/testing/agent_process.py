@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Protocol
 
 _RUN = """
@@ -168,6 +169,8 @@ class Forks:
         """End it; its children are this process's."""
         atexit.unregister(self.close)
         if self._channel is not None and self._process is not None:
+            with suppress(OSError):  # its process may have been killed
+                self._channel.shutdown(socket.SHUT_RDWR)  # children of ours may hold it, too
             self._channel.close()
             self._process.wait()
         self._channel = self._process = None
