@@ -36,7 +36,8 @@ static __always_inline bool runtime_integrity_commits_unseen(void)
 	return (u8)start[0] != RUNTIME_INTEGRITY_CALL && (u8)start[1] != RUNTIME_INTEGRITY_CALL; /* behind an endbr */
 }
 
-/* What nobody could be told of, since no record was to be had, is not noted: it is judged again at the next act. */
+/* What nobody could be told of, since no record was to be had, is not noted: it is judged again at the next act. With
+ * this bit the address of what was noted is that of no credentials. */
 #define RUNTIME_INTEGRITY_UNTOLD 1
 
 /* Whether the current thread has other credentials than it was given legally; the result is what the operation shall
@@ -155,17 +156,29 @@ static __always_inline int runtime_integrity_commit(const struct cred *new, cons
 	}
 	noted = runtime_integrity_shadow.lookup(&task);
 	if (runtime_integrity_holds(noted)) {
-		if (noted->cred == (u64)new) {
+		if ((noted->cred & ~(u64)RUNTIME_INTEGRITY_UNTOLD) == (u64)new) {
 			if (first)
 				runtime_integrity_make_up(-1);
 			return 0;
 		}
 		if (runtime_integrity_compare_in(&creds, RUNTIME_INTEGRITY_CRED_TAMPER_OPERATION_COMMIT, KRIE_CAN_KILL,
-						 1))
-			return 0; /* or what follows would make it legal */
+						 1)) {
+			/* Noted, it would be legal. But it was seen: the other program has nothing to do, and once the
+			 * old credentials are freed, none at their address pass for them. */
+			noted = runtime_integrity_shadow.lookup(&task);
+			if (!noted)
+				return 0;
+			noted->cred = (u64)new;
+			asm volatile("" ::: "memory"); /* the verifier lets nobody calculate with `new`, a pointer */
+			noted->cred |= RUNTIME_INTEGRITY_UNTOLD;
+			if (!first)
+				runtime_integrity_make_up(1);
+			return 0;
+		}
 	}
 	runtime_integrity_read_creds(&creds, krie_current(), new);
-	if (runtime_integrity_note(krie_current(), &creds) && !first)
+	/* What does not count yet, as while ftrace is switched, the first one does not take back. */
+	if (runtime_integrity_note(krie_current(), &creds) && !first && creds.noted >= runtime_integrity_followed())
 		runtime_integrity_make_up(1);
 	return 0;
 }

@@ -17,6 +17,7 @@ from .descriptors import descriptions
 
 pytestmark = [pytest.mark.needs("guest"), pytest.mark.needs("fentry", "fmod_ret")]
 PREEMPTION = Path("/sys/kernel/debug/sched/preempt")
+FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 
 CHANGES = """
 import random, time
@@ -96,3 +97,14 @@ def test_what_passes_the_first_program_at_commits_is_counted_by_the_second(
     assert still_made_up - made_up == still_missed - missed
     preempts = PREEMPTION.exists() and "(full)" in PREEMPTION.read_text()
     assert still_missed > missed or not preempts
+
+
+def test_what_does_not_count_yet_is_not_made_up_for(observer: RunningAgent, victims: Victims) -> None:
+    """Else it would hide as many commits that really pass both programs."""
+    with suppress(OSError):  # a kernel may refuse it, and what was noted may be out of date all the same
+        FTRACE.write_text("0")
+    FTRACE.write_text("1")
+    missed, made_up = _missed_and_made_up(observer)
+    assert victims.run("for _ in range(50):\n    os.setresuid(0, 0, 0)").returncode == 0
+    still_missed, still_made_up = _missed_and_made_up(observer)
+    assert still_made_up - made_up <= still_missed - missed
