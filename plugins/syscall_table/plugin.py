@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.resources import files
 
 from krie import (
@@ -14,6 +14,7 @@ from krie import (
     Event,
     Features,
     Json,
+    KernelError,
     KernelMemory,
     Maps,
     PluginConfig,
@@ -155,11 +156,19 @@ class SyscallTable:
         from . import entries, functions, passages, text  # noqa: PLC0415 - the agent does not need them
 
         return (
-            *passages.check(memory, progress),
-            *functions.check(memory, progress),
-            *entries.check(memory),
-            *text.check(memory, progress),
+            *_looked("system calls", passages.check(memory, progress)),
+            *_looked("lists of functions", functions.check(memory, progress)),
+            *_looked("registers", entries.check(memory)),
+            *_looked("text", text.check(memory, progress), needed=True),
         )
+
+
+def _looked(name: str, checks: Iterable[Check], *, needed: bool = False) -> Iterator[Check]:
+    """What cannot be looked at takes nothing else along."""
+    try:
+        yield from checks
+    except (KernelError, OSError) as error:
+        yield Check(name, not_looked_at=(f"{name}: {error}",), needed=needed)
 
 
 def _read_symbols(config: SyscallTableConfig) -> Kallsyms:

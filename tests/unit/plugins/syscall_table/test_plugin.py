@@ -1,12 +1,12 @@
 """The plugin between its watch and what compares code: when code is compared, and which pointers are watched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from krie import KernelMemory, Maps, Symbols
-from krie.plugins.syscall_table import plugin
+from krie import Check, KernelError, KernelMemory, Maps, Symbols
+from krie.plugins.syscall_table import entries, functions, passages, plugin, text
 from krie.plugins.syscall_table import watch as watching
 from krie.plugins.syscall_table.config import SyscallTableConfig
 from krie.plugins.syscall_table.events import POINTER, Activity, Code, Hook, Wrapped
@@ -115,3 +115,18 @@ def test_pointers_that_are_shipped_and_configured_are_watched(attach: Attach, ke
     assert sorted(watched()) == sorted(shipped)
     assert sorted(watched(pointers=("my_ops",))) == sorted((*shipped, "my_ops"))
     assert watched(shipped_pointers=False) == []
+
+
+def test_what_cannot_be_looked_at_takes_no_other_look_along(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Iterator[Check]:
+        yield Check("first", 1)
+        raise KernelError("reading the kernel", 14)
+
+    modules = (passages, functions, entries, text)
+    for each in modules:
+        monkeypatch.setattr(each, "check", broken)
+    found = list(SyscallTable().krie_integrity(kernel, lambda _: None))
+    assert [each.name for each in found[::2]] == ["first"] * len(modules)
+    names = [(each.name, each.needed) for each in found[1::2]]
+    assert names == [("system calls", False), ("lists of functions", False), ("registers", False), ("text", True)]
+    assert "EFAULT" in found[-1].not_looked_at[0]
