@@ -28,7 +28,7 @@ static __always_inline void guard_follow(struct kernfs_node *node, const bool ro
 	}
 }
 
-/* The same of controllers that are hierarchies of v1. Their roots can neither be frozen nor limited, and container
+/* The same of controllers that are hierarchies of v1. Their roots are left out: they cannot be frozen, and container
  * runtimes write there. */
 static __always_inline void guard_follow_older(struct css_set *groups, struct cgroup *unified)
 {
