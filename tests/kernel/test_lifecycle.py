@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_sigkill_leaves_nothing_attached_or_loaded(folder: Path) -> None:
     before = bpf_objects()
-    agent = RunningAgent(folder, plugins=PLUGINS).__enter__()
+    agent = RunningAgent(folder, plugins=PLUGINS, executed=True).__enter__()
     objects = objects_of(agent.process.pid, before)
     assert {kind for kind, _ in objects} == {"prog", "map", "link"}
     agent.kill()
