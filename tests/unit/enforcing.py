@@ -64,7 +64,10 @@ class Setting:
         modes = {"sample": mode, "observer": Mode.OBSERVE}
         self.armed = armed(self.kernel, OBSERVER, SENSOR, reports=self.reports, modes=modes)
         self.stack = ExitStack()
-        settings = Config.model_validate({"enforcement": config})
+        own = {each: str(debugfs.parent / each) for each in ("state_dir", "run_dir")}
+        for folder in own.values():
+            Path(folder).mkdir(exist_ok=True)
+        settings = Config.model_validate({"agent": own, "enforcement": config})
         self.enforcing = Enforcing(
             settings,
             self.armed.levers(),
