@@ -128,16 +128,14 @@ static __always_inline __u64 krie_syscall_number_surely_now(void)
 	return ((__u32)KRIE_READ(pt_regs, regs, orig_ax) & ~KRIE_X32_BIT) | krie_no_syscall(regs) | krie_elsewhere();
 }
 
-/* As krie_syscall_now(), but KRIE_NO_SYSCALL where the call is over and the task may be doing something else on its way
- * out. The kernel puts -ENOSYS in place of a call's answer when it begins. A call that fails by that very error looks
- * as if it were not over: file systems in user space can make some do so. */
-static __always_inline struct krie_syscall krie_syscall_not_over(void)
+/* 1 where the current system call may be over, and the task be doing something else on its way out. The kernel puts
+ * -ENOSYS in place of a call's answer when it begins; a tracer may put something else there. A call that fails by that
+ * very error looks as if it were not over: file systems in user space can make some do so. */
+static __always_inline __u64 krie_may_be_over(void)
 {
 	__u64 answer = KRIE_READ(pt_regs, krie_registers_now(), ax);
-	struct krie_syscall call = krie_syscall_now();
 
-	call.number |= krie_elsewhere() * (1 - krie_equal((__u32)answer, (__u32)-KRIE_ENOSYS));
-	return call;
+	return (krie_elsewhere() & 1) * (1 - krie_equal((__u32)answer, (__u32)-KRIE_ENOSYS));
 }
 
 #endif

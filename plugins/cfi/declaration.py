@@ -11,10 +11,12 @@ from typing import Annotated, Literal
 from krie import ConfigError, numbers_of
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from .maps import COMPAT, Right
+from .maps import COMPAT, OF_KERNEL, Right
 
 FIRST_CONFIGURED = 32
 MOST_CONFIGURED = 16
+KERNEL_EXECVE = "kernel_execve"
+"""Stands among the system calls: by which the kernel starts programs itself."""
 _FILE = "locked.toml"
 GAINS: Mapping[str, int] = {"euid0": 1 << 0, "caps": 1 << 1, "userns": 1 << 2, "uid": 1 << 3}
 """What credentials may have that the task's own have not, with its bit in records and maps."""
@@ -93,8 +95,7 @@ class Declaration:
         a bit more."""
         found: dict[int, int] = {}
         for name, each in self.gains.items():
-            numbers = numbers_of(name)
-            for number in (*numbers.native, *(COMPAT | ia32 for ia32 in numbers.ia32)):
+            for number in _keys(name):
                 found[number] = sum(GAINS[gain] for gain in set(each.gain)) | RIGHTS[each.right][0]
         return found
 
@@ -128,9 +129,16 @@ def parse(text: str, place: str) -> Declaration:
             raise ConfigError(place, f"functions.{name}.number: {function.number} {problem}")
     _each_its_own(place, {name: each.number for name, each in found.acts.items()})
     for name in found.gains:
-        if not any((numbers_of(name).native, numbers_of(name).ia32)):
+        if not _keys(name):
             raise ConfigError(place, f"gains.{name}: no system call that KRIe knows has this name")
     return Declaration(found.functions, found.indirect, found.gains, found.acts)
+
+
+def _keys(system_call: str) -> tuple[int, ...]:
+    if system_call == KERNEL_EXECVE:
+        return (OF_KERNEL,)
+    numbers = numbers_of(system_call)
+    return (*numbers.native, *(COMPAT | ia32 for ia32 in numbers.ia32))
 
 
 def _each_its_own(place: str, numbers: Mapping[str, int]) -> None:

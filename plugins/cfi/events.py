@@ -44,8 +44,8 @@ class Caller(Event):
     number: Annotated[
         S32,
         Doc(
-            f"of the system call, where credentials gain something, and {COMPAT} more for 32-bit callers; else, in "
-            "kernel threads, and where the task does what its rings of io_uring ask for, -1"
+            f"of the system call, where credentials gain something, and {COMPAT} more for 32-bit callers; -2 where "
+            "the kernel starts a program by itself; else, in kernel threads and in workers of io_uring, -1"
         ),
     ]
     function: Annotated[str, Choice("B", NAMES), Inline(), Doc("the locked function; `other`: a configured one")]

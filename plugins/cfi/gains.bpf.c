@@ -9,6 +9,7 @@
  */
 
 #define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
+#define CFI_OF_KERNEL (~1U) /* no system call, but what leads to execve(2)'s, too; -2 as `number` has it */
 #define CFI_CAP_SETUID 7  /* include/uapi/linux/capability.h */
 
 /* By system call: bits of `gain` that credentials may have that are committed in it, and which right it takes
@@ -43,14 +44,27 @@ static __always_inline u32 cfi_gain(struct cred *new)
 	       namespace * CFI_CALLER_GAIN_USERNS | uid * CFI_CALLER_GAIN_UID;
 }
 
-/* The number of the system call that the task is in, with CFI_COMPAT; CFI_NO_CALL in kernel threads and workers, which
- * may give nothing, and on the way out of a call, where rings of io_uring are served. Who has rings may change its
- * credentials as anybody else. */
+/* 1 where the kernel is about to start a program by itself: begin_new_exec() is called by a thread that has left the
+ * kernel's own (it has memory, and no PF_KTHREAD any more), and never was in user mode. Nor was a worker of io_uring or
+ * vhost, but that is a thread of whose memory it has. */
+static __always_inline u64 cfi_starts_program(void)
+{
+	struct task_struct *task = krie_current();
+
+	return krie_truth((u64)KRIE_READ(task_struct, task, mm)) *
+	       (1 - krie_truth(KRIE_READ(task_struct, task, flags) & KRIE_PF_KTHREAD)) *
+	       krie_equal(KRIE_READ(task_struct, task, pid), KRIE_READ(task_struct, task, tgid)) *
+	       (1 - krie_in_user_mode(krie_registers_now()));
+}
+
+/* The number of the system call that the task is in, with CFI_COMPAT; CFI_OF_KERNEL where the kernel starts a program;
+ * CFI_NO_CALL in other threads of the kernel and in workers, which may give nothing. */
 static __always_inline u32 cfi_system_call(void)
 {
-	struct krie_syscall call = krie_syscall_not_over();
+	struct krie_syscall call = krie_syscall_now();
 
-	return (u32)call.number | call.compat * CFI_COMPAT * krie_truth(~call.number);
+	return ((u32)call.number | call.compat * CFI_COMPAT * krie_truth(~call.number)) -
+	       cfi_starts_program() * (CFI_NO_CALL - CFI_OF_KERNEL);
 }
 
 /* Whether a user is the real, the effective or the saved one of credentials. */
@@ -90,14 +104,20 @@ static __always_inline u64 cfi_may_be_of_program(struct cred *old, struct cred *
 	       (1 - krie_truth(cfi_permitted(new) & ~bound));
 }
 
-/* The lock that credentials do not pass that gain this in this system call; 0 where they may. */
+/* The lock that credentials do not pass that gain this in this system call; 0 where they may.
+ *
+ * What rings of io_uring have a thread do on its way out of a call bears that call's number. The rights to users and to
+ * namespaces are judged in full, so that nobody gains by such a number what it might not gain by a call of its own.
+ * What a program may give is not: it counts only while the call surely runs. exec ends all rings before it commits (it
+ * cancels what they do and frees `io_uring`), so that who has had some, and a tracer that exchanges the result
+ * register, which tells whether the call is over, are in nobody's way. */
 static __always_inline u32 cfi_wrong(struct cred *new, u32 gain, u32 number)
 {
 	u32 *row = cfi_paths.lookup(&number);
 	struct cred *old = cfi_own();
 	u64 right;
 
-	if (!row || gain & ~*row)
+	if (!row || gain & ~*row || krie_truth(*row & CFI_OF_PROGRAM) & krie_may_be_over())
 		return CFI_CALLER_LOCK_PATH;
 	right = krie_truth(*row & CFI_OF_USERS) & cfi_may_be_users(old, new);
 	right |= krie_truth(*row & CFI_OF_NAMESPACE) & cfi_may_enter(old, new, gain);

@@ -27,6 +27,9 @@ class Right(IntFlag):
 COMPAT = 1 << 16
 """Added to the number of a system call of a 32-bit caller, in the keys of `cfi_paths` and in records."""
 
+OF_KERNEL = 0xFFFF_FFFE
+"""Instead of the number of a system call: the kernel starts a program by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel(Shared):
