@@ -48,7 +48,8 @@ SUITES = (
         "fmod_ret",
         # bpf is not in its lsm=
         may_lack="bpf_token fprobe ftrace_switch kprobe_override lsm lsm_static_calls missed_kprobes no_smep no_smap "
-        "poked_data signal_kfunc signed_programs switch syscall_program task_btf timer_bases verified_insns",
+        "poked_data signal_kfunc signed_programs switch syscall_program task_btf timer_bases user_overlays "
+        "verified_insns",
         always=True,
     ),
     Suite(
@@ -58,7 +59,7 @@ SUITES = (
         append="lsm=lockdown,yama,apparmor,bpf",
         cpu=_UNPROTECTED,
         may_lack="bpf_token fprobe ftrace_switch kprobe_override lsm_static_calls missed_kprobes poked_data "
-        "signal_kfunc signed_programs switch syscall_program task_btf timer_bases verified_insns",
+        "signal_kfunc signed_programs switch syscall_program task_btf timer_bases user_overlays verified_insns",
     ),
     Suite(
         "debian-6.1",

@@ -11,6 +11,7 @@
  *                                 have a system call led to this module, see divert.c
  *   entry                         have system calls enter the kernel through this module, on this processor
  *   unchecked                     have the kernel take this process for one that has every capability
+ *   bug NAME                      have the kernel have a bug again, for this process, see bugs.c
  *   notify                        be called when modules come and go
  *   list WHERE                    be called for another reason, see be_listed()
  *   hide list, hide kset          take this module off the kernel's list of modules, or off the set of their objects
@@ -124,6 +125,8 @@ static struct effect *perform(const char *command)
 		return divert_entry();
 	if (!strcmp(command, "unchecked"))
 		return leave_out_checks();
+	if (!strncmp(command, "bug ", 4))
+		return have_bug(command + 4);
 	if (!strcmp(command, "below"))
 		return put_below_us();
 	if (!strcmp(command, "bear root"))

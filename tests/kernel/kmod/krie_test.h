@@ -28,6 +28,9 @@ struct effect *be_notified(void);
 /* Have the kernel take the current process for one that has every capability. For one at a time. */
 struct effect *leave_out_checks(void);
 
+/* Have the kernel have a bug again that was mended, for the current process. `name`: its number, see bugs.c. */
+struct effect *have_bug(const char *name);
+
 /* Make root the owner of a file, and leave its mode as it is. 0, or a negative error. */
 int give_to_root(const char *path);
 

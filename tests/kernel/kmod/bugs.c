@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A kernel that has a known bug again, for one process: the check that mended it is left out. What it guarded is done
+ * by the kernel's own code, as it was then.
+ */
+#include <linux/cred.h>
+#include <linux/err.h>
+#include <linux/kprobes.h>
+#include <linux/linkage.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/user_namespace.h>
+#include <linux/version.h>
+
+#include "krie_test.h"
+
+#ifndef ASM_RET
+#define ASM_RET "ret\n" /* before b17c2baa305c (5.17) */
+#endif
+
+struct bug {
+	const char *name;
+	const char *check; /* the function that is not called */
+	bool (*left_out)(const struct pt_regs *regs, unsigned long *answer);
+};
+
+struct bug_effect {
+	struct effect effect;
+	struct kprobe probe;
+	const struct bug *bug;
+	pid_t process;
+};
+
+/* The stack's pointer cannot be changed by who is called by ftrace, so a return is returned to. */
+void krie_test_return(void);
+asm(".pushsection .text\n"
+    ".type krie_test_return, @function\n"
+    "krie_test_return:\n" ASM_RET ".size krie_test_return, .-krie_test_return\n"
+    ".popsection\n");
+
+/* CVE-2021-3493: what overlayfs writes to the file system below is written as it is (7c03e2cda4a5, 5.11). The check is
+ * cap_convert_nscap(), and its last argument the size of what is to be written. */
+static bool of_overlay(const struct pt_regs *regs, unsigned long *answer)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 12, 0)
+	*answer = regs->dx;
+#else
+	*answer = regs->cx;
+#endif
+	return true;
+}
+
+/* CVE-2023-0386: overlayfs copies up what belongs to who is nobody in the namespace (4f11ada10d0a, 6.2). The check asks
+ * from_kuid() for a number there. */
+static bool of_nobody(const struct pt_regs *regs, unsigned long *answer)
+{
+	*answer = 0;
+	return (u32)regs->si == 0 && (void *)regs->di == current_user_ns();
+}
+
+static const struct bug bugs[] = {
+	{ "CVE-2021-3493", "cap_convert_nscap", of_overlay },
+	{ "CVE-2023-0386", "from_kuid", of_nobody },
+};
+
+static int leave_out(struct kprobe *probe, struct pt_regs *regs)
+{
+	struct bug_effect *made = container_of(probe, struct bug_effect, probe);
+	unsigned long answer;
+
+	if (current->tgid != made->process || !made->bug->left_out(regs, &answer))
+		return 0;
+	regs->ax = answer;
+	regs->ip = (unsigned long)krie_test_return;
+	return 1;
+}
+
+static void mend(struct effect *effect)
+{
+	unregister_kprobe(&container_of(effect, struct bug_effect, effect)->probe);
+}
+
+struct effect *have_bug(const char *name)
+{
+	const struct bug *bug = NULL;
+	struct bug_effect *made;
+	int error;
+
+	for (size_t each = 0; each < ARRAY_SIZE(bugs); each++)
+		if (!strcmp(bugs[each].name, name))
+			bug = &bugs[each];
+	if (!bug)
+		return ERR_PTR(-EINVAL);
+	made = kzalloc(sizeof(*made), GFP_KERNEL);
+	if (!made)
+		return ERR_PTR(-ENOMEM);
+	made->effect.undo = mend;
+	made->bug = bug;
+	made->process = current->tgid;
+	made->probe.symbol_name = bug->check;
+	made->probe.pre_handler = leave_out;
+	error = register_kprobe(&made->probe);
+	if (error) {
+		kfree(made);
+		return ERR_PTR(error);
+	}
+	return &made->effect;
+}
