@@ -9,34 +9,11 @@ from krie.testing.agent import RunningAgent
 from krie.testing.fixtures import JournalOfVictims
 from krie.testing.victims import Victims
 
-RING = """
-import mmap, struct, time
-LINKED, BY_A_WORKER, POLL, OPENAT = 4, 16, 6, 18
+from .rings import RING
 
-class Ring:
-    def __init__(self):
-        parameters = ctypes.create_string_buffer(120)
-        self.number = libc.syscall(425, 8, parameters)
-        if self.number < 0:
-            print("none", os.strerror(ctypes.get_errno()), flush=True)
-            os._exit(0)
-        _, self.tail, _, _, _, _, self.array = struct.unpack_from("7I", parameters, 40)
-        _, self.answered, _, _, _, self.answers_at = struct.unpack_from("6I", parameters, 80)
-        self.queue = mmap.mmap(self.number, max(self.array + 32, self.answers_at + 256))
-        self.entries = mmap.mmap(self.number, 512, offset=0x10000000)
-
-    def submit(self, *requests):
-        for number, (operation, flags, file, address, length, how) in enumerate(requests):
-            entry = struct.pack("<BBHiQQIIQ", operation, flags, 0, file, 0, address, length, how, number)
-            self.entries[64 * number : 64 * number + 64] = entry.ljust(64, bytes(1))
-            struct.pack_into("I", self.queue, self.array + 4 * number, number)
-        struct.pack_into("I", self.queue, self.tail, len(requests))
-        assert libc.syscall(426, self.number, len(requests), 0, 0, 0, 0) == len(requests)
-
-    def answers(self):
-        count = struct.unpack_from("I", self.queue, self.answered)[0]
-        return dict(struct.unpack_from("Qi", self.queue, self.answers_at + 16 * each) for each in range(count))
-
+OPENS = (
+    RING
+    + """
 def open_in_read(ring, path, flags, how):
     '''Have the ring open a file while this thread is in read(2). Returns the descriptor, or the error below 0.'''
     os.stat(path)  # what the kernel knows already it opens at once; else only workers do
@@ -70,9 +47,10 @@ def sleeper(user):
     os.read(ready, 1)
     return target
 """
+)
 # A user with capabilities opens another user's memory. Poison would keep it from telling by a pipe how that went.
 ATTACK = (
-    RING
+    OPENS
     + """
 target, told = sleeper(1001), mmap.mmap(-1, 4096)
 attacker = os.fork()
@@ -114,7 +92,7 @@ def test_memory_that_a_ring_opens_is_not_taken_for_a_read(
 
 
 HARMLESS = (
-    RING
+    OPENS
     + """
 ring = Ring()
 own = f"/proc/{os.getpid()}"
@@ -147,7 +125,7 @@ def test_who_has_rings_may_read_and_change_its_users(
 
 
 UNKNOWN = (
-    RING
+    OPENS
     + """
 ring, target = Ring(), sleeper(0)
 open(f"/proc/{target}/syscall").read()
