@@ -150,6 +150,21 @@ def test_lists_are_read_of_kallsyms() -> None:
     assert read_lists(SYMBOLS.encode()).generated == GENERATED
 
 
+def test_generated_code_is_told_from_all_else_with_an_owner() -> None:
+    lines = (
+        "ffffffff81000000 T _text",
+        "ffffffffc0001000 t __builtin__ftrace\t[bpf_like]",
+        "ffffffffc0002000 t bpf_prog_2\t[bpf]",
+        "ffffffffc0003000 d bpf_data\t[bpf]",
+        "ffffffffc0000000 t first\t[__builtin__kprobes]",
+        "ffffffffc0004000 T ftrace_trampoline\t[__builtin__ftrace]",
+    )
+    text = "".join(f"{each}\n" for each in lines)
+    expected = ((0xFFFFFFFFC0000000, "kprobes"), (0xFFFFFFFFC0002000, "bpf"), (0xFFFFFFFFC0004000, "ftrace"))
+    assert read_lists(text.encode()).generated == expected
+    assert read_lists(f"{lines[0]}\n".encode()).generated == ()
+
+
 def test_calls_of_security_modules_are_told_from_others() -> None:
     """By the names of their trampolines, and by the keys of their sites."""
     base, window = 0xFFFFFFFF82000000, bytearray(256)
