@@ -128,6 +128,30 @@ for refuse in (lambda: os.chmod(f"{folder}/secret", 0o4755), lambda: os.chown(f"
 """
 """By nobody, in what `place` of test_rights.py lays out."""
 
+BY_A_SERVER = """
+import os, sys
+file = sys.argv[1] + "/file"
+for user in (65534, 7, 1001, 0):
+    child = os.fork()
+    if not child:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+        for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC):
+            os.close(os.open(file, flags))
+        opened = os.open(file, os.O_RDWR | os.O_APPEND)
+        assert os.read(opened, 2) == b"#!" and os.write(opened, b"line") == 4
+        os.ftruncate(opened, 0)
+        os.close(opened)
+        os.truncate(file, 0)
+        os.chmod(file, 0o600)
+        os.utime(file)
+        os._exit(0)
+    assert not os.waitpid(child, 0)[1], user
+print("done")
+"""
+"""By anybody, on a file system whose server permits everything, though the file is somebody's and has mode 600."""
+
 IN_A_NAMESPACE = """
 import ctypes, os, struct, sys
 folder = sys.argv[1]

@@ -14,7 +14,7 @@ from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule
 
 from ..overlays import mounted, overlaid
-from . import acts
+from . import acts, fuse
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 ACT = "cfi.act"
@@ -107,5 +107,17 @@ def test_what_is_done_by_right_or_refused_by_the_kernel_is_silent(
     # root, without a capability outside
     assert acts.run(acts.IN_A_NAMESPACE, folder / "plain", by=own_namespace) == "done\n"
     assert acts.run(acts.AS_A_SERVICE, folder, acts.NOBODY) == "done\n"
+    locked.settle()
+    assert [each["event"] for each in locked.lines(ACT)[before:]] == []
+
+
+@pytest.mark.needs("fmod_ret")
+def test_what_a_server_in_user_space_permits_is_silent(locked: RunningAgent, place: tuple[Path, Path]) -> None:
+    """Its files' owners and modes say nothing: it has judged."""
+    folder = place[0] / "served"
+    folder.mkdir()
+    before = len(locked.lines(ACT))
+    with fuse.served(folder, owner=1001, mode=0o100600):
+        assert acts.run(acts.BY_A_SERVER, folder) == "done\n"
     locked.settle()
     assert [each["event"] for each in locked.lines(ACT)[before:]] == []
