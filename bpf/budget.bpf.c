@@ -37,6 +37,16 @@ static __always_inline u64 krie_mixed(u64 digest, u64 word, u64 seed)
 	return digest ^ digest >> 32;
 }
 
+/* What is executed: by the file, too, since the memory of a struct file is used again by the second exec after it. */
+static __always_inline u64 krie_mixed_image(u64 digest, struct krie_image *noted, u64 seed)
+{
+	if (!noted)
+		return krie_mixed(digest, 1, seed);
+	digest = krie_mixed(digest, noted->exe, seed);
+	digest = krie_mixed(digest, noted->file.ino, seed);
+	return krie_mixed(digest, noted->file.dev | (u64)noted->file.generation << 32, seed);
+}
+
 /* A record that was admitted found no room after all. */
 static __always_inline void krie_found_no_room(u32 slot)
 {
@@ -68,7 +78,7 @@ static __always_inline u64 krie_digest(const void *known, const u32 size, u64 de
 	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, uid.val) | (u64)KRIE_LOAD(cred, cred, euid.val) << 32,
 			    limits->seed);
 	digest = krie_mixed(digest, KRIE_LOAD(cred, cred, gid.val) | (u64)lost << 32, limits->seed);
-	digest = krie_mixed(digest, noted ? noted->exe : 0, limits->seed);
+	digest = krie_mixed_image(digest, noted, limits->seed);
 	digest = krie_mixed(digest, comm[0], limits->seed);
 	digest = krie_mixed(digest, comm[1], limits->seed);
 	digest = krie_mixed(digest, decided, limits->seed);
@@ -76,6 +86,27 @@ static __always_inline u64 krie_digest(const void *known, const u32 size, u64 de
 	for (u32 i = 0; i < size / 8; i++)
 		digest = krie_mixed(digest, ((const u64 *)known)[i], limits->seed);
 	return digest;
+}
+
+/* The same of what concerns another process, of which policies see what it executed: which one it is, and what it runs
+ * now. It may execute another program between two attempts that are equal otherwise. For `Event.ALIKE`. Not by what was
+ * noted of it: several programs have no room left on their stack for such a key. Whoever puts another file in place of
+ * its executable only tells attempts apart. */
+static __always_inline u64 krie_digest_with(u64 digest, struct task_struct *other)
+{
+	struct krie_limits *limits = krie_limits_now();
+	struct mm_struct *mm = KRIE_READ(task_struct, other, mm);
+	struct file *exe = KRIE_READ(mm_struct, mm, exe_file);
+	struct inode *inode = KRIE_READ(file, exe, f_inode);
+	struct super_block *fs = KRIE_READ(inode, inode, i_sb);
+
+	if (!limits)
+		return 0;
+	digest = krie_mixed(digest, krie_start_time(other), limits->seed);
+	digest = krie_mixed(digest, (u64)mm, limits->seed);
+	digest = krie_mixed(digest, (u64)exe, limits->seed);
+	digest = krie_mixed(digest, KRIE_READ(inode, inode, i_ino), limits->seed);
+	return krie_mixed(digest, KRIE_READ(super_block, fs, s_dev), limits->seed);
 }
 
 /* Who pays: the user, or the one in whose name it is another one in a user namespace. In a container of

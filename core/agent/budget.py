@@ -32,6 +32,8 @@ _COMPARED = frozenset(
     "uid euid gid exe exe_known program comm tgid tid start_time kernel_thread container parent ancestors".split()
 )
 """What of `input.process` is alike where programs find two attempts alike."""
+_COMPARED_OF_OTHERS = frozenset("exe exe_known program tgid start_time known".split())
+"""The same of the other processes that an event is about and `Event.ALIKE` names: not who they are, nor their name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,18 @@ def importance(rules: Iterable[Rule], event_type: EventType) -> Importance:
     if not severe:
         return Importance(0)
     inline = {name for part, name in inline_fields(event_type) if part == "event"}
-    processes = {name for name, (tgid, _) in event_type.event.PROCESSES.items() if tgid in inline}
-    compared = {"kind", *inline, *processes}
-    alike = all(_is_compared(path, compared) for each in severe for path in each.reads)
+    compared, processes = {"kind", *inline}, frozenset(event_type.event.ALIKE)
+    alike = all(_is_compared(path, compared, processes) for each in severe for path in each.reads)
     return Importance.MATTERS if alike else Importance.MATTERS | Importance.UNLIKE
 
 
-def _is_compared(path: Sequence[str], fields: set[str]) -> bool:
-    match tuple(path[:2]):
-        case ("event", name):
+def _is_compared(path: Sequence[str], fields: set[str], processes: frozenset[str]) -> bool:
+    match tuple(path[:3]):
+        case ("event", name, part) if name in processes:
+            return part in _COMPARED_OF_OTHERS
+        case ("event", name, *_):
             return name in fields
-        case ("process", name):
+        case ("process", name, *_):
             return name in _COMPARED
         case ("host" | "health", *_):
             return True

@@ -63,6 +63,10 @@ class Event:
     PROCESSES: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Other processes that the event is about: a name, and the fields with tgid and start time. Policies and the
     journal see what is known of each of them under that name in the event."""
+    ALIKE: ClassVar[tuple[str, ...]] = ()
+    """Those of `PROCESSES` which programs compare where they find two attempts alike: they do
+    `answer.digest = krie_digest_with(answer.digest, task)`. Where rules that matter read of another one, no two attempts
+    are alike."""
 
     kind: Annotated[U16, Doc("number of the event type")]
     version: Annotated[U16, Doc("version of its layout")]
@@ -150,6 +154,8 @@ class EventType:
                 raise LayoutError(name, "PROCESSES", f"{process!r} is a field already; give the process another name")
             if missing := sorted(set(parts) - known):
                 raise LayoutError(name, "PROCESSES", f"{process!r} names {missing[0]!r}, which is not a field")
+        if unknown := sorted(set(event.ALIKE) - set(event.PROCESSES)):
+            raise LayoutError(name, "ALIKE", f"{unknown[0]!r} is none of PROCESSES")
         self.own_fields = self.layout.data_fields[len(HEADER_FIELDS) :]
         self._json = tuple((each.name, each.wire.to_json()) for each in self.own_fields)
 

@@ -82,6 +82,7 @@ static __always_inline int runtime_integrity_perf_event(struct runtime_integrity
 	known.other_user =
 	    krie_truth((u64)target) * (1 - krie_equal(KRIE_READ(cred, cred, uid.val), KRIE_READ(cred, own, uid.val)));
 	answer = krie_decide_runtime_integrity_perf_event_open(&known, can);
+	answer.digest = krie_digest_with(answer.digest, target);
 	record = krie_reserve_runtime_integrity_perf_event_open(&answer, can);
 	if (!record)
 		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;

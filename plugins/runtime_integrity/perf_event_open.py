@@ -38,6 +38,7 @@ class PerfEventOpen(Event):
     KIND: ClassVar[int] = 0x0107
     NAME: ClassVar[str] = "runtime_integrity.perf_event_open"
     PROCESSES: ClassVar[Mapping[str, tuple[str, str]]] = {"target": ("target_tgid", "target_start_time")}
+    ALIKE: ClassVar[tuple[str, ...]] = ("target",)
 
     config: Annotated[U64, Doc("which event of its type; of a kprobe or uprobe bit 0: at the function's return")]
     offset: Annotated[U64, Doc("kprobe, uprobe: where in the function or the file")]

@@ -68,6 +68,7 @@ static __always_inline int runtime_integrity_ptrace_event(struct task_struct *ta
 	int error = 0;
 
 	answer = krie_decide_runtime_integrity_ptrace(&known, can);
+	answer.digest = krie_digest_with(answer.digest, target);
 	record = krie_reserve_runtime_integrity_ptrace(&answer, can);
 	if (!record)
 		return can & KRIE_CAN_REFUSE ? krie_error(&answer) : 0;

@@ -60,6 +60,7 @@ class Ptrace(Event):
     NAME: ClassVar[str] = "runtime_integrity.ptrace"
     VERSION: ClassVar[int] = 2
     PROCESSES: ClassVar[Mapping[str, tuple[str, str]]] = {"target": ("target_tgid", "target_start_time")}
+    ALIKE: ClassVar[tuple[str, ...]] = ("target",)
 
     target_start_time: Annotated[U64, Doc("start of the traced process, ns since boot")]
     target_tgid: Annotated[U32, Inline(), Doc("process that is traced, read or written")]

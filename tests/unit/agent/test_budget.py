@@ -37,7 +37,9 @@ def rule(action: Action, severity: str, *reads: Path, kind: str = Ptrace.NAME) -
         ([rule(Action.LOG, "high", ("event", "kind"))], MATTERS),
         ([rule(Action.LOG, "critical", kind=BpfCall.NAME)], 0),
         ([rule(Action.KILL, "", ("event", "operation"), ("process", "exe"))], MATTERS),
-        ([rule(Action.KILL, "low", ("event", "target", "program"))], MATTERS),  # derived from the target's number
+        ([rule(Action.KILL, "low", ("event", "target", "program"))], MATTERS),  # which programs compare, too
+        ([rule(Action.KILL, "low", ("event", "target", "uid"))], MATTERS | UNLIKE),
+        ([rule(Action.KILL, "low", ("event", "target"))], MATTERS | UNLIKE),
         ([rule(Action.KILL, "low", ("event", "request"))], MATTERS | UNLIKE),
         ([rule(Action.KILL, "low", ("event",))], MATTERS | UNLIKE),
         ([rule(Action.OVERRIDE, "low", ("process", "cgroup", "path"))], MATTERS | UNLIKE),

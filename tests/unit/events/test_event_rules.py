@@ -42,6 +42,14 @@ def test_other_processes_are_named_by_fields(processes: Mapping[str, tuple[str, 
     assert str(caught.value) == f"Broken.PROCESSES: {problem}"
 
 
+def test_what_is_compared_of_other_processes_are_such() -> None:
+    event = declared({"target": ("a_tgid", "a_start")}, a_tgid=U64, a_start=U64)
+    event.ALIKE = ("target", "father")
+    with pytest.raises(LayoutError) as caught:
+        EventType(event)
+    assert str(caught.value) == "Broken.ALIKE: 'father' is none of PROCESSES"
+
+
 def test_other_processes_may_be_named_by_fields_of_the_header() -> None:
     EventType(declared({"father": ("parent_tgid", "parent_start_time")}, number=U64))
 
