@@ -98,35 +98,41 @@ static __always_inline u64 krie_digest_with(u64 digest, struct task_struct *othe
 	struct mm_struct *mm = KRIE_READ(task_struct, other, mm);
 	struct file *exe = KRIE_READ(mm_struct, mm, exe_file);
 	struct inode *inode = KRIE_READ(file, exe, f_inode);
-	struct super_block *fs = KRIE_READ(inode, inode, i_sb);
 
 	if (!limits)
 		return 0;
 	digest = krie_mixed(digest, krie_start_time(other), limits->seed);
 	digest = krie_mixed(digest, (u64)mm, limits->seed);
 	digest = krie_mixed(digest, (u64)exe, limits->seed);
-	digest = krie_mixed(digest, KRIE_READ(inode, inode, i_ino), limits->seed);
-	return krie_mixed(digest, KRIE_READ(super_block, fs, s_dev), limits->seed);
+	digest = krie_mixed(digest, (u64)inode, limits->seed);
+	return krie_mixed(digest, KRIE_READ(inode, inode, i_ino), limits->seed);
 }
 
-/* Who pays: the user, or the one in whose name it is another one in a user namespace. In a container of
- * root's, which may take the id of any user and make user namespaces as any, all of the container do: by the number of
- * its outermost PID namespace, which is beyond users' ids. */
+/* Who pays: the user, or the one in whose name it is another one in a user namespace. Where that is root, as with
+ * containers whose users are mapped, the namespace itself does, by its number, which is beyond users' ids: what runs
+ * there is not root, and would spend what root has. It is the outermost one, however many are made in it. In a container
+ * of root's without one, which may take the id of any user and make user namespaces as any, all of the container do: by
+ * the number of its outermost PID namespace. Numbers of namespaces of all kinds are different. */
 static __always_inline u32 krie_payer(void)
 {
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);
 	struct user_namespace *ns = KRIE_LOAD(cred, cred, user_ns);
-	u32 user, owner = KRIE_LOAD(cred, cred, uid.val);
+	struct user_namespace *outermost = NULL;
+	u32 user = KRIE_LOAD(cred, cred, uid.val);
 	u64 container;
 
 #pragma clang loop unroll(disable)
 	for (u64 i = krie_uncounted(); i < 33 && KRIE_GOES_ON; i++) { /* 32 can lie in each other */
 		if (!KRIE_LOAD(user_namespace, ns, level))
 			break;
-		owner = KRIE_LOAD(user_namespace, ns, owner.val);
+		outermost = ns;
 		ns = KRIE_LOAD(user_namespace, ns, parent);
 	}
-	user = owner;
+	if (outermost) {
+		user = KRIE_LOAD(user_namespace, outermost, owner.val);
+		if (!user)
+			user = KRIE_LOAD(user_namespace, outermost, ns.inum);
+	}
 	krie_forget(&user, sizeof(user));
 	container = krie_container();
 	return container + user * (1 - krie_truth(container));

@@ -130,6 +130,39 @@ sys.exit(namespace.go() if namespace.made else 1)
     assert 0 < len(told) <= most(took_s)
 
 
+def test_a_user_namespace_of_roots_pays_for_itself(site: Site) -> None:
+    """Whoever is in it would otherwise spend what root has, and hide what root's own processes do."""
+    prepare = f"""
+{CONTAINED}
+def within():
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)  # whom nobody outside knows
+    for _ in range(40):
+        if not os.fork():
+            assert not libc.unshare(0x10000000)  # another one, which is no other payer
+            for _ in range(50):
+                ask(5000)
+            os._exit(0)
+        os.wait()
+
+namespace = Contained(within, "0 100000 1000")
+sys.exit(namespace.go() if namespace.made else 1)
+"""
+    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
+    with site.process(0, prepare) as made:
+        made.communicate("\n")
+        assert made.returncode == 0
+    took_s = time.monotonic() - begun
+    site.held()
+    (payer,) = {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}
+    told = site.told(lambda line: line["event"]["number"] == 5000)
+    inner = {each["process"]["namespaces"]["user"] for each in told}
+    assert len(inner) > 1
+    assert payer >= 0xF000_0000  # a namespace's number: PROC_DYNAMIC_FIRST
+    assert payer not in inner
+    assert 0 < len(told) <= most(took_s)
+
+
 def test_a_container_is_one_whichever_users_its_root_becomes(site: Site) -> None:
     """It would otherwise spend, with their ids, what users outside have."""
     prepare = """
