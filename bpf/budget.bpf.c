@@ -110,9 +110,9 @@ static __always_inline u64 krie_digest_with(u64 digest, struct task_struct *othe
 
 /* Who pays: the user, or the one in whose name it is another one in a user namespace. Where that is root, as with
  * containers whose users are mapped, the namespace itself does, by its number, which is beyond users' ids: what runs
- * there is not root, and would spend what root has. It is the outermost one, however many are made in it. In a container
- * of root's without one, which may take the id of any user and make user namespaces as any, all of the container do: by
- * the number of its outermost PID namespace. Numbers of namespaces of all kinds are different. */
+ * there is not root, and would spend what root has. It is the outermost one, however many are made in it. In a
+ * container of root's without one, which may take the id of any user and make user namespaces as any, all of the
+ * container do: by the number of its outermost PID namespace. Numbers of namespaces of all kinds are different. */
 static __always_inline u32 krie_payer(void)
 {
 	const struct cred *cred = KRIE_LOAD(task_struct, krie_current_btf(), cred);

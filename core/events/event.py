@@ -65,8 +65,8 @@ class Event:
     journal see what is known of each of them under that name in the event."""
     ALIKE: ClassVar[tuple[str, ...]] = ()
     """Those of `PROCESSES` which programs compare where they find two attempts alike: they do
-    `answer.digest = krie_digest_with(answer.digest, task)`. Where rules that matter read of another one, no two attempts
-    are alike."""
+    `answer.digest = krie_digest_with(answer.digest, task)`. Where rules that matter read of another one, no two
+    attempts are alike."""
 
     kind: Annotated[U16, Doc("number of the event type")]
     version: Annotated[U16, Doc("version of its layout")]
