@@ -5,10 +5,13 @@ Its findings become events of `krie.events.agent` when they change, and `input.h
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
+from ..errors import KernelError
 from ..events.core_maps import Count
 from ..events.event import EventTypes
 from ..events.numbers import LONG
@@ -18,6 +21,28 @@ from ..kernel.program import Program
 from ..loader import alternatives
 from ..plugin.probe import CannotProve, Sensor
 from ..plugin.report import ProbeReport
+
+_CPUS = 4
+"""On as many, at most, a canary runs again that did not arrive."""
+_PROVEN = ("alive", "attached")
+
+
+@contextmanager
+def _any_cpus() -> Iterator[Iterable[int]]:
+    """Some of those that this thread may run on: it does on each one that is taken, and on all again at the end."""
+    allowed = os.sched_getaffinity(0)
+
+    def on_each() -> Iterator[int]:
+        for cpu in random.sample(sorted(allowed), min(_CPUS, len(allowed))):
+            with suppress(OSError):  # it was taken from us meanwhile: then wherever we are
+                os.sched_setaffinity(0, {cpu})
+            yield cpu
+
+    try:
+        yield on_each()
+    finally:
+        with suppress(OSError):
+            os.sched_setaffinity(0, allowed)
 
 
 class Canaries:
@@ -36,9 +61,13 @@ class Canaries:
         """What canaries raised when they last ran, by probe."""
         self._unproven: dict[Callable[[], None], str] = {}
 
-    def run(self, probes: Iterable[str]) -> None:
-        """Run the canaries of these probes, each once even where several probes share one."""
-        self.raised, self._unproven = {}, {}
+    def run(self, probes: Iterable[str], *, again: bool = False) -> None:
+        """Run the canaries of these probes, each once even where several probes share one.
+
+        `again`: what the others raised when they last ran is still so.
+        """
+        if not again:
+            self.raised, self._unproven = {}, {}
         for canary, name in {self._canaries[each]: each for each in probes if each in self._canaries}.items():
             try:
                 canary()
@@ -66,14 +95,18 @@ class ProbeHealth:
         canaries: Canaries,
         watched: Callable[[], AbstractContextManager[None]] = nullcontext,
         attached: Collection[str] | None = None,
+        left_out: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """`runs`: the map that counts, by index in `programs`, the runs caused by the agent.
 
         `watched` is held while canaries run: programs that do nothing most of the time then count their runs.
         `attached`: labels of the programs that are attached; None: all of them. The others of an alternative in use are
         optional ones whose function this kernel lacks.
+
+        `left_out`: how many runs of each program the kernel left out so far, by label, as far as it counts them;
+        may raise `KernelError`.
         """
-        self._watched = watched
+        self._watched, self._left_out = watched, left_out
         self._programs, self._runs, self._canaries = programs, runs, canaries
         self._attached = frozenset(programs if attached is None else attached)
         self._unheard: dict[str, list[Program]] = {}
@@ -98,15 +131,28 @@ class ProbeHealth:
         return self._canaries.raised
 
     def check(self) -> list[ProbeReport]:
-        """Run all canaries; returns the probes whose state has changed. Before the first check all are `missing`."""
-        before = self._counts()
+        """Run all canaries; returns the probes whose state has changed. Before the first check all are `missing`.
+
+        The kernel leaves out runs of a program on a CPU where another thread was preempted amid the same one, and
+        whoever has threads that do not go on can cause that: of a probe that was proven before, no silence follows.
+        Its canary runs again on other CPUs; where it arrives on none, and the kernel has counted runs that it left out
+        of each program in question, nobody knows more than before.
+        """
+        before, left_out = self._counts(), self._missed()
         with self._watched():
             self._canaries.run(each.name for each in self.reports if each.alternative is not None)
-        after = self._counts()
-        ran = frozenset(label for label, count in after.items() if count > before[label])
+            ran = self._ran_since(before)
+            if self._unsure(ran):
+                with _any_cpus() as cpus:
+                    for _ in cpus:
+                        self._canaries.run(self._unsure(ran), again=True)
+                        ran = self._ran_since(before)
+                        if not self._unsure(ran):
+                            break
+        missed = frozenset(label for label, count in self._missed().items() if count > left_out.get(label, count))
         changed = []
         for index, old in enumerate(self.reports):
-            new, why = self._state(old, ran)
+            new, why = self._state(old, ran, missed)
             if new != old.state:
                 self.reports[index] = ProbeReport(old.plugin, old.probe, old.alternative, new, old.reasons, why)
                 changed.append(self.reports[index])
@@ -117,26 +163,52 @@ class ProbeHealth:
             return {}
         return dict(zip(self._programs, (LONG.total(each) for each in self._runs.array()), strict=False))
 
+    def _missed(self) -> Mapping[str, int]:
+        try:
+            return self._left_out()
+        except KernelError:  # which is logged where they are told
+            return {}
+
+    def _ran_since(self, before: Mapping[str, int]) -> frozenset[str]:
+        return frozenset(label for label, count in self._counts().items() if count > before[label])
+
+    def _unheard_of(self, report: ProbeReport, ran: Collection[str]) -> list[Program]:
+        due = report.alternative.programs if report.alternative is not None and report.probe.canary is not None else ()
+        return [each for each in due if each.proven and each.label in self._attached and each.label not in ran]
+
+    def _unsure(self, ran: Collection[str]) -> list[str]:
+        """Probes that were proven, and whose canary ran and did not arrive this time."""
+        return [
+            each.name
+            for each in self.reports
+            if each.state in _PROVEN
+            and each.name not in self._canaries.raised
+            and not self._canaries.unproven(each.name)
+            and self._unheard_of(each, ran)
+        ]
+
     def silent(self) -> dict[str, str]:
         """Probes whose canary did not arrive at the last check, with the programs that it did not reach."""
         return {
             each.name: alternatives.silent(self._unheard[each.name]) for each in self.reports if each.state == "silent"
         }
 
-    def _state(self, report: ProbeReport, ran: Collection[str]) -> tuple[str, str]:
+    def _state(self, report: ProbeReport, ran: Collection[str], missed: Collection[str]) -> tuple[str, str]:
         """And why a canary could prove nothing."""
         if report.alternative is None:
             return "missing", ""
         if report.probe.canary is None:
             return "attached", ""
-        due = [each for each in report.alternative.programs if each.proven and each.label in self._attached]
-        self._unheard[report.name] = [each for each in due if each.label not in ran]
-        if not self._unheard[report.name]:
+        unheard = self._unheard[report.name] = self._unheard_of(report, ran)
+        if not unheard:
             return "alive", ""
         why = self._canaries.unproven(report.name)
-        if report.name in self._canaries.raised and report.state in ("alive", "attached"):
+        if report.name in self._canaries.raised and report.state in _PROVEN:
             # It was proven before, and nobody knows more now: a child could not be started, for one.
             return "attached", f"its canary could not run: {self._canaries.raised[report.name]}"
+        if not why and report.state in _PROVEN and all(each.label in missed for each in unheard):
+            # Or whoever has it left out would have what was tampered with before learnt as legal: see krie_checked.
+            return "attached", "the kernel left out the runs that its canary caused"
         return ("attached", why) if why else ("silent", "")
 
 

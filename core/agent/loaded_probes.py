@@ -11,6 +11,7 @@ from ..kernel.program import Program
 from ..loader.launcher import LoadedSet
 from ..plugin.probe import Sensor
 from .health import Canaries, ProbeHealth
+from .missed import MissedRuns
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ def probe_health(
         if sensor.name in loaded.dropped
         for probe in sensor.probes
     }
+    descriptors = {label: loaded.descriptors.get(f"program:{label}", ()) for label in loaded.loaded.programs}
+    missed = MissedRuns({label: group[0] for label, group in descriptors.items() if group})
     return ProbeHealth(
         sensors,
         chosen,
@@ -55,6 +58,7 @@ def probe_health(
         canaries,
         verdicts.watched,
         loaded.loaded.attached,
+        missed.now,
     )
 
 

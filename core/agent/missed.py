@@ -40,10 +40,13 @@ class MissedRuns:
         """All that were left out, as of the last look."""
         return sum(self._known.values())
 
+    def now(self) -> dict[str, int]:
+        """How many there are of each program so far, by label. Raises `KernelError`."""
+        return {label: self._statistics(descriptor).missed for label, descriptor in self._programs.items()}
+
     def look(self) -> Iterator[MissedReport]:
         """Those that were left out since the last look. Raises `KernelError`."""
-        counted = {label: self._statistics(descriptor).missed for label, descriptor in self._programs.items()}
-        for label, missed in counted.items():
+        for label, missed in self.now().items():
             if missed > (known := self._known[label]):
                 self._known[label] = missed
                 yield MissedReport(label, missed - known, missed)

@@ -131,9 +131,9 @@ def krie_poll() -> Iterable[Event]:
 def krie_checked(silent: Collection[str], missed: Mapping[str, int]) -> None:
     """What works was looked at: called every `canary_interval_s` seconds.
 
-    `silent` names the sensor's probes whose canary did not arrive. `missed` says how many runs of its programs, by
-    their labels, the kernel left out since the last look. What a plugin keeps of what these saw may be out of date.
-    Raising counts as a failure of the plugin.
+    `silent` names the sensor's probes whose canary did not arrive, on whichever CPU it ran, and was not left out by the
+    kernel either. `missed` says how many runs of its programs, by their labels, the kernel left out since the last
+    look. What a plugin keeps of what these saw may be out of date. Raising counts as a failure of the plugin.
     """
 
 

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from krie import Alternative, AttachType, CannotProve, Probe, Program, Sensor
 from krie.agent.health import Canaries, Losses, ProbeHealth, health_facts
 from krie.events.agent import AGENT_EVENTS
@@ -46,6 +47,72 @@ def test_a_canary_that_cannot_run_silences_nothing() -> None:
         health.check()
         states.append((health.reports[0].state, "Too many" in health.reports[0].reason))
     assert states == [("silent", False), ("alive", False), ("attached", True), ("alive", False), ("silent", False)]
+
+
+def test_a_canary_that_the_kernel_left_out_silences_nothing() -> None:
+    """Whoever causes that would else have his own acts forgiven; but what is not even left out is silent."""
+    arrived, missed, other = [0], [0], [0]
+    acts: list[Callable[[], None]] = []
+    programs = tuple(Program(AttachType.KPROBE, each, f"s_{each}") for each in ("f", "g"))
+    probe = Probe("x", None, (Alternative("a", programs),), lambda: acts[-1]())
+    sensors = [Sensor("s", "1", (probe,))]
+
+    class Runs:
+        def array(self) -> Iterator[bytes]:
+            yield from (struct.pack("=Q", arrived[0]), struct.pack("=Q", other[0]))
+
+    def both() -> None:
+        arrived[0], other[0] = arrived[0] + 1, other[0] + 1
+
+    def left_out() -> None:
+        missed[0] += 1
+        other[0] += 1
+
+    def one_silent() -> None:  # the second one neither ran nor was left out
+        missed[0] += 1
+
+    def once_more() -> None:
+        acts.append(both)  # the first run of it is left out, the next one is not
+
+    canaries = Canaries(sensors, lambda *_: None)
+    health = ProbeHealth(
+        sensors,
+        {"s.x": "a"},
+        {},
+        ("s_f", "s_g"),
+        Runs(),  # type: ignore[arg-type]
+        canaries,
+        left_out=lambda: {"s_f": missed[0]},
+    )
+    states = []
+    for act in (both, left_out, left_out, once_more, one_silent, left_out, both, lambda: None):
+        acts.append(act)
+        health.check()
+        states.append(health.reports[0].state)
+    assert states == ["alive", "attached", "attached", "alive", "silent", "silent", "alive", "silent"]
+
+
+def test_a_canary_runs_again_on_other_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was preempted amid a program stays on his: there, it is left out again and again."""
+    on, runs = [{0, 1, 2}], [0]
+    monkeypatch.setattr("krie.agent.health.os.sched_getaffinity", lambda _: on[-1])
+    monkeypatch.setattr("krie.agent.health.os.sched_setaffinity", lambda _, cpus: on.append(set(cpus)))
+    one = Probe("x", None, (Alternative("a", (Program(AttachType.KPROBE, "f", "s_f"),)),), lambda: run())
+
+    def run() -> None:
+        runs[0] += (len(on) == 1 and not runs[0]) or on[-1] == {2}
+
+    class Runs:
+        def array(self) -> Iterator[bytes]:
+            yield struct.pack("=Q", runs[0])
+
+    sensors = [Sensor("s", "1", (one,))]
+    health = ProbeHealth(sensors, {"s.x": "a"}, {}, ("s_f",), Runs(), Canaries(sensors, lambda *_: None))  # type: ignore[arg-type]
+    health.check()
+    assert (health.reports[0].state, on) == ("alive", [{0, 1, 2}])
+    assert health.check() == []
+    assert {2} in on
+    assert on[-1] == {0, 1, 2}
 
 
 def losses(counts: Array) -> Losses:
