@@ -34,7 +34,7 @@ bench-here: ## what KRIe costs on this machine
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.run $(ARGS)
 
-bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (fourteen boots, emulated); renews docs/reference/cost.md
+bench-lab: ## what KRIe costs ordinary work, by instructions counted in guests (twenty boots, emulated); renews docs/reference/cost.md
 	@tools/setup test
 	@$(BIN)/python -m tests.bench.lab
 	@$(BIN)/python -m tests.bench.start --kernel debian-5.10 debian-6.1 debian-6.12 debian-newest

@@ -1,6 +1,6 @@
-"""Runs in a guest: `in_guest.py without|syscall_table|observing|enforcing|timed CACHE`. CPU time of ordinary work,
-beside an agent or not: one of which syscall_table is the only plugin, or one with all. `compiled` only starts these
-two, and leaves in its results what the others find in the folder CACHE: their programs.
+"""Runs in a guest: `in_guest.py without|syscall_table|smep_smap|cfi|observing|enforcing|timed CACHE`. CPU time of
+ordinary work, beside an agent or not: one with the plugins that `PLUGINS` has under this name, or one with all.
+`compiled` only starts one of each, and leaves in its results what the others find in the folder CACHE: their programs.
 
 `timed` is enforcing too, and has the kernel time every BPF program, which costs by itself: its CPU times are not used.
 """
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ _WORK = {
     "getppid 1,000,000": ("getppid", 1_000_000, _READ),
 }
 """What is done, how often, and with which file. The guest's /usr is an overlayfs, as a container's root is."""
+PLUGINS = {"syscall_table": ("syscall_table",), "smep_smap": ("smep_smap",), "cfi": ("smep_smap", "cfi")}
+"""Of agents that have not all: the one that looks by itself at whatever runs; the one whose probes `cfi` shares, and
+both, so that what `cfi` adds can be told.
+"""
+_SETTINGS = {
+    "syscall_table": "required = true\n",
+    "smep_smap": "",
+    "cfi": "",
+    "runtime_integrity": "required = true\nmap_access = true\n",
+}
 _BODY = "".join(f"int f{n}(int x) {{ for (int i = 0; i < x; i++) x ^= i * {n}; return x; }}\n" for n in range(60))
 _ROOT = "root"
 """A folder with what `_TRUE` needs: the same work without overlayfs is done with this as the root."""
@@ -85,21 +96,14 @@ def measure(folder: Path) -> dict[str, float]:
     return found | {label: cpu_s(work(folder, *each)) for label, each in _WORK.items()}
 
 
-def start_agent(folder: Path, mode: str, cache: Path, *, alone: bool = False) -> int:
-    """The process of an agent with everything on, armed. It ends with the guest: we could not end one that enforces.
-
-    `alone`: with syscall_table only, the one plugin that looks by itself, at whatever runs.
-    """
+def start_agent(folder: Path, mode: str, cache: Path, plugins: Iterable[str]) -> int:
+    """The process of an agent, armed. It ends with the guest: we could not end one that enforces."""
     config, journal = folder / "krie.toml", folder / "journal.jsonl"
-    others = (
-        f'[plugins.runtime_integrity]\nmode = "{mode}"\nrequired = true\nmap_access = true\n'
-        f'[plugins.smep_smap]\nmode = "{mode}"\n[plugins.cfi]\nmode = "{mode}"\n'
-    )
+    switched_on = "".join(f'[plugins.{name}]\nmode = "{mode}"\n{_SETTINGS[name]}' for name in plugins)
     config.write_text(
         f'[agent]\nrun_dir = "{folder}/run"\nstate_dir = "{folder}/state"\ncache_dir = "{cache}"\n'
         f"allow_syscall_tracepoints = true\n"
-        f'[journal]\npath = "{journal}"\n'
-        f'[plugins.syscall_table]\nmode = "{mode}"\nrequired = true\n{"" if alone else others}'
+        f'[journal]\npath = "{journal}"\n{switched_on}'
     )
     agent = subprocess.Popen([sys.executable, "-I", "-m", "krie.agent", "--config", str(config)])
     while not (journal.exists() and '"krie.started"' in journal.read_text()):
@@ -132,17 +136,17 @@ def main() -> None:
     agent = 0
     folder = Path(tempfile.mkdtemp(dir=_TMPFS))
     if how == "compiled":
-        for alone in (True, False):
-            place = folder / str(alone)
+        for name, plugins in {**PLUGINS, "all": tuple(_SETTINGS)}.items():
+            place = folder / name
             place.mkdir(mode=0o700)
-            agent = start_agent(place, "observe", results / "programs", alone=alone)
+            agent = start_agent(place, "observe", results / "programs", plugins)
             os.kill(agent, signal.SIGTERM)
             os.waitpid(agent, 0)
         return
     prepare(folder)
     if how != "without":
         mode = "enforce" if how in ("enforcing", "timed") else "observe"
-        agent = start_agent(folder, mode, Path(cache), alone=how == "syscall_table")
+        agent = start_agent(folder, mode, Path(cache), PLUGINS.get(how, tuple(_SETTINGS)))
     prepare(folder)
     if how == "timed":
         Path("/proc/sys/kernel/bpf_stats_enabled").write_text("1")

@@ -2,7 +2,7 @@
 
 QEMU counts instructions (-icount) on one CPU, so user + sys of a command is about the same from boot to boot; `spread`
 tells how much. It is not time: caches, and the price of a trap, are not seen; the run times of the BPF programs, by the
-names that the kernel keeps of them, are printed beside it.
+names that the kernel keeps of them, are printed beside it. `python -m tests.bench.lab HOW...` measures some kinds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
 from pathlib import Path
@@ -28,7 +28,15 @@ from rich.console import Console
 
 _ROOT = Path(__file__).parents[2]
 _BOOTS = 3
-_HOWS = ("without", "syscall_table", "observing", "enforcing")
+_HOWS = ("without", "syscall_table", "smep_smap", "cfi", "observing", "enforcing")
+_RATIOS = {
+    "syscall_table": ("syscall_table", "without"),
+    "cfi": ("cfi", "smep_smap"),
+    "observing": ("observing", "without"),
+    "enforcing": ("enforcing", "without"),
+    "containment": ("enforcing", "observing"),
+}
+"""Of two of these. What `cfi` adds is held against the plugin whose probes it shares."""
 _TABLE = re.compile(r"(<!-- measured: cost -->\n).*?(<!-- end -->)", re.DOTALL)
 _KERNEL = "debian-6.12"
 _NUMBER = re.compile(r"^(?!krie_|process_|guard_)(\w+)_[0-9a-z]{1,2}$")
@@ -56,9 +64,14 @@ def _boot(machine: boot.Machine, how: str, name: str) -> Path:
     return results
 
 
-def main() -> None:
-    """Boot thirteen times, print ratios, and renew the table in docs/reference/cost.md."""
-    boots = [(how, number) for number in range(_BOOTS) for how in _HOWS] + [("timed", 0)]
+def main(hows: Sequence[str]) -> None:
+    """Boot twenty times, print ratios, and renew the table in docs/reference/cost.md.
+
+    `hows`: only these kinds and those that they are held against, printed.
+    """
+    wanted = [each for each in _HOWS if not hows or each in hows or any(each in _RATIOS.get(how, ()) for how in hows)]
+    boots = [(how, number) for number in range(_BOOTS) for how in wanted]
+    boots += [] if hows else [("timed", 0)]
     done: dict[tuple[str, int], dict[str, Any]] = {}
     pool = ThreadPoolExecutor(os.cpu_count())  # of instructions, those of others are not counted
     try:
@@ -72,25 +85,33 @@ def main() -> None:
     except KrieError as error:
         pool.shutdown(cancel_futures=True)
         sys.exit(f"bench: {error}")
-    found = {how: [done[how, number] for number in range(_BOOTS)] for how in _HOWS}
-    ratios_of = ("syscall_table", "observing", "enforcing", "containment")
-    rows = [["work", *(f"{how}, s" for how in found), *ratios_of, "spread"]]
-    for work in found["without"][0]["cpu_s"]:
-        times = {how: [each["cpu_s"][work] for each in rounds] for how, rounds in found.items()}
-        plain, alone, observing, enforcing = medians = [statistics.median(each) for each in times.values()]
-        ratios = (alone / plain, observing / plain, enforcing / plain, enforcing / observing)
-        spread = max(max(each) / min(each) - 1 for each in times.values())
-        shown = [*(f"{each:.3f}" for each in medians), *(f"{each:.4f}" for each in ratios)]
-        rows.append([work, *shown, f"{100 * spread:.2f} %"])
-    own = (statistics.median(each["agent_s"] for each in found[how]) for how in _HOWS[1:])
-    rows.append(["the agent itself, meanwhile", "", *(f"{each:.3f}" for each in own), *[""] * 5])
-    runs_of = [["program", "ns a run", "runs"]]
-    runs_of += [[name, f"{ns / runs:.0f}", f"{runs:,}"] for name, (ns, runs) in _by_name(done["timed", 0]) if runs]
     of = f"Measured on {date.today().isoformat()} on {_KERNEL}, version {version()}, {_BOOTS} boots of each kind."
-    made = f"{of}\n\n{_markdown(rows)}\n{_markdown(runs_of)}"
+    made = f"{of}\n\n{_markdown(_rows({how: [done[how, n] for n in range(_BOOTS)] for how in wanted}))}"
+    if not hows:
+        made += f"\n{_markdown(_runs(done['timed', 0]))}"
+        page = _ROOT / "docs/reference/cost.md"
+        page.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], page.read_text()))
     print(made)
-    page = _ROOT / "docs/reference/cost.md"
-    page.write_text(_TABLE.sub(lambda block: block[1] + made + block[2], page.read_text()))
+
+
+def _rows(found: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    ratios = {name: of for name, of in _RATIOS.items() if found.keys() >= set(of)}
+    rows = [["work", *(f"{how}, s" for how in found), *ratios, "spread"]]
+    for work in next(iter(found.values()))[0]["cpu_s"]:
+        times = {how: [each["cpu_s"][work] for each in rounds] for how, rounds in found.items()}
+        median = {how: statistics.median(each) for how, each in times.items()}
+        spread = max(max(each) / min(each) - 1 for each in times.values())
+        shown = [f"{each:.3f}" for each in median.values()]
+        shown += [f"{median[one] / median[other]:.4f}" for one, other in ratios.values()]
+        rows.append([work, *shown, f"{100 * spread:.2f} %"])
+    own = (statistics.median(each["agent_s"] for each in rounds) for rounds in found.values())
+    shown = [f"{each:.3f}" if how != "without" else "" for how, each in zip(found, own, strict=True)]
+    return [*rows, ["the agent itself, meanwhile", *shown, *[""] * (len(ratios) + 1)]]
+
+
+def _runs(timed: dict[str, Any]) -> list[list[str]]:
+    rows = [[name, f"{ns / runs:.0f}", f"{runs:,}"] for name, (ns, runs) in _by_name(timed) if runs]
+    return [["program", "ns a run", "runs"], *rows]
 
 
 def _by_name(timed: dict[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -109,4 +130,4 @@ def _markdown(rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
