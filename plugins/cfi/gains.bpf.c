@@ -9,8 +9,7 @@
  */
 
 #define CFI_NO_CALL (~0U) /* KRIE_NO_SYSCALL, as `number` has it */
-#define CFI_OF_KERNEL (~1U) /* no system call, but what leads to execve(2)'s, too; -2 as `number` has it */
-#define CFI_CAP_SETUID 7  /* include/uapi/linux/capability.h */
+#define CFI_CAP_SETUID 7 /* include/uapi/linux/capability.h */
 
 /* By system call: bits of `gain` that credentials may have that are committed in it, and which right it takes
  * (CFI_OF_*). In others they may gain nothing. */

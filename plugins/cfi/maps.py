@@ -64,5 +64,5 @@ class Count(Shared):
     traced: Annotated[U64, Doc("those whose return address was a tracer's")]
 
 
-DEFINES = {**constants("CFI", Argument), **constants("CFI", Right), "CFI_COMPAT": COMPAT}
+DEFINES = {**constants("CFI", Argument), **constants("CFI", Right), "CFI_COMPAT": COMPAT, "CFI_OF_KERNEL": OF_KERNEL}
 SHARED: tuple[type[Shared], ...] = (Kernel, Place, Count)

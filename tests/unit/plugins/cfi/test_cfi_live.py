@@ -7,7 +7,7 @@ import pytest
 from krie.errors import KernelError
 from krie.plugins.cfi.derived import Derived
 from krie.plugins.cfi.events import Activity, Caller
-from krie.plugins.cfi.maps import Count, Right
+from krie.plugins.cfi.maps import OF_KERNEL, Count, Right
 from krie.plugins.cfi.plugin import Cfi
 from krie.testing.events import build
 
@@ -60,6 +60,7 @@ def test_who_may_gain_what(kernel: Path) -> None:
     )  # execve: euid0, caps, uid
     assert maps.paths[272] == 0b0110 | Right.OF_NAMESPACE  # unshare: caps, userns
     assert maps.paths[122] == 0b1000 | Right.OF_USERS  # setfsuid: uid
+    assert maps.paths[OF_KERNEL] == 0b1000 | Right.OF_PROGRAM  # the kernel starts a program: uid
     assert 1 not in maps.paths  # write
 
 
