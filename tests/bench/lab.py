@@ -69,6 +69,8 @@ def main(hows: Sequence[str]) -> None:
 
     `hows`: only these kinds and those that they are held against, printed.
     """
+    if unknown := set(hows) - set(_HOWS):
+        sys.exit(f"bench: {unknown.pop()!r} is none of {', '.join(_HOWS)}")
     wanted = [each for each in _HOWS if not hows or each in hows or any(each in _RATIOS.get(how, ()) for how in hows)]
     boots = [(how, number) for number in range(_BOOTS) for how in wanted]
     boots += [] if hows else [("timed", 0)]

@@ -98,6 +98,16 @@ def test_the_kernel_decides_about_what_is_held_back(site: Site) -> None:
         assert len(site.told(lambda line: line["process"]["tgid"] == made.pid and "killed" in line["done"])) == 1
 
 
+def paid(site: Site, code: str) -> tuple[int, set[int], float]:
+    """Run code as root. How it ended, who paid for what was held back meanwhile, and how long it took, s."""
+    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
+    with site.process(0, code) as made:
+        made.communicate("\n")
+    took_s = time.monotonic() - begun
+    site.held()
+    return made.returncode, {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}, took_s
+
+
 def test_users_of_a_namespace_are_the_one_who_made_it(site: Site, lacks: Callable[[str], NoReturn]) -> None:
     """Each of its users would otherwise have a budget of his own."""
     prepare = f"""
@@ -118,14 +128,10 @@ def users():
 namespace = Contained(users, "0 100000 1000", maker)
 sys.exit(namespace.go() if namespace.made else 1)
 """
-    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
-    with site.process(0, prepare) as made:
-        made.communicate("\n")
-        if made.returncode:
-            lacks("user_namespaces: a user cannot make one")
-    took_s = time.monotonic() - begun
-    site.held()
-    assert {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]} == {NOBODY}
+    failed, payers, took_s = paid(site, prepare)
+    if failed:
+        lacks("user_namespaces: a user cannot make one")
+    assert payers == {NOBODY}
     told = site.told(lambda line: 100_000 <= line["process"]["uid"] < 101_000)
     assert 0 < len(told) <= most(took_s)
 
@@ -148,13 +154,9 @@ def within():
 namespace = Contained(within, "0 100000 1000")
 sys.exit(namespace.go() if namespace.made else 1)
 """
-    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
-    with site.process(0, prepare) as made:
-        made.communicate("\n")
-        assert made.returncode == 0
-    took_s = time.monotonic() - begun
-    site.held()
-    (payer,) = {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}
+    failed, payers, took_s = paid(site, prepare)
+    assert not failed
+    (payer,) = payers
     told = site.told(lambda line: line["event"]["number"] == 5000)
     inner = {each["process"]["namespaces"]["user"] for each in told}
     assert len(inner) > 1
@@ -179,13 +181,9 @@ if first == 0:
     os._exit(0)
 os.waitpid(first, 0)
 """
-    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
-    with site.process(0, prepare) as made:
-        made.communicate("\n")
-        assert made.returncode == 0
-    took_s = time.monotonic() - begun
-    site.held()
-    (payer,) = {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}
+    failed, payers, took_s = paid(site, prepare)
+    assert not failed
+    (payer,) = payers
     told = site.told(lambda line: line["process"]["container"])
     assert {each["process"]["namespaces"]["pid"] for each in told} == {payer}
     assert 0 < len(told) <= most(took_s)
@@ -216,14 +214,10 @@ if not first:
     os._exit(any([within() for number in range(40)]))
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
 """
-    before, begun = len(site.agent.lines("krie.held")), time.monotonic()
-    with site.process(0, prepare) as made:
-        made.communicate("\n")
-        if made.returncode:
-            lacks("user_namespaces: a user cannot make one")
-    took_s = time.monotonic() - begun
-    site.held()
-    (payer,) = {each["event"]["user"] for each in site.agent.lines("krie.held")[before:]}
+    failed, payers, took_s = paid(site, prepare)
+    if failed:
+        lacks("user_namespaces: a user cannot make one")
+    (payer,) = payers
     told = site.told(lambda line: line["event"]["number"] == 4000 + user)
     inner = {each["process"]["namespaces"]["pid"] for each in told}
     assert len(inner) > 1

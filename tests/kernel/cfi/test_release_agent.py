@@ -47,8 +47,6 @@ def place() -> Iterator[Place]:
         top = Path(made)
         top.chmod(0o755)
         hierarchy, inside, program, ran = (top / name for name in ("hierarchy", "inside", "program", "ran"))
-        hierarchy.mkdir()
-        inside.mkdir()
         with mounted(top, "-t", "tmpfs", "-o", "mode=755", "none"):
             hierarchy.mkdir()
             inside.mkdir()
