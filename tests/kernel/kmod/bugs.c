@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A kernel that has a known bug again, for one process: the check that mended it is left out. What it guarded is done
- * by the kernel's own code, as it was then.
+ * A kernel that has a known bug again, for one process: the check that mended it is left out, or passed where it is
+ * part of the function that it guards. All else is done by the kernel's own code, as it was then.
  */
 #include <linux/cgroup.h>
 #include <linux/cred.h>
