@@ -62,7 +62,7 @@ static __always_inline u32 runtime_integrity_first_new(void)
 	return found;
 }
 
-static __always_inline void runtime_integrity_tell_word(u32 which, const u8 trigger)
+static __always_inline void runtime_integrity_tell_word(u32 which, u8 trigger)
 {
 	struct runtime_integrity_expected *expected = runtime_integrity_expected.lookup(&which);
 	struct runtime_integrity_told *told = runtime_integrity_told.lookup(&which);
@@ -92,7 +92,7 @@ static __always_inline void runtime_integrity_tell_word(u32 which, const u8 trig
 }
 
 /* One that tells is enough, where several CPUs look at once. */
-static __always_inline void runtime_integrity_tell_alone(u32 which, const u8 trigger)
+static __always_inline void runtime_integrity_tell_alone(u32 which, u8 trigger)
 {
 #ifdef KRIE_HAS_FETCH_ADD
 	struct runtime_integrity_told *told = runtime_integrity_told.lookup(&which);
@@ -108,7 +108,7 @@ static __always_inline void runtime_integrity_tell_alone(u32 which, const u8 tri
 }
 
 /* Look, and tell the first that is new. Whether there was any. */
-static __always_inline bool runtime_integrity_look(const u8 trigger)
+static __always_inline bool runtime_integrity_look(u8 trigger)
 {
 	u32 which = runtime_integrity_first_new();
 
@@ -138,11 +138,37 @@ int runtime_integrity_look_timer(void *ctx)
 	return 0;
 }
 
+/* What the look is taken for that a tracepoint begins. Kernels that preempt themselves there may mix up two. */
+BPF_PERCPU_ARRAY(runtime_integrity_look_trigger, u32, 1);
+BPF_PROG_ARRAY(runtime_integrity_look_program, 1);
+
+/* The look itself, once for all tracepoints: before may_goto the verifier goes through all words of each program. */
+int runtime_integrity_look_then(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0;
+	u32 *trigger = runtime_integrity_look_trigger.lookup(&zero);
+
+	if (trigger)
+		runtime_integrity_look((u8)*trigger);
+	return 0;
+}
+
+static __always_inline void runtime_integrity_look_for(struct bpf_raw_tracepoint_args *ctx, const u32 what)
+{
+	u32 zero = 0;
+	u32 *trigger = runtime_integrity_look_trigger.lookup(&zero);
+
+	if (!trigger)
+		return;
+	*trigger = what;
+	runtime_integrity_look_program.call(ctx, 0);
+}
+
 /* module_load(module): it is about to be begun. */
 int runtime_integrity_look_module(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (krie_enter())
-		runtime_integrity_look(RUNTIME_INTEGRITY_PARAMETER_LOOK_TRIGGER_MODULE);
+		runtime_integrity_look_for(ctx, RUNTIME_INTEGRITY_PARAMETER_LOOK_TRIGGER_MODULE);
 	return 0;
 }
 
@@ -153,6 +179,6 @@ int runtime_integrity_look_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct inode *inode = KRIE_READ(file, file, f_inode);
 
 	if (KRIE_READ(inode, inode, i_mode) & RUNTIME_INTEGRITY_SET_ID && krie_enter())
-		runtime_integrity_look(RUNTIME_INTEGRITY_PARAMETER_LOOK_TRIGGER_EXEC);
+		runtime_integrity_look_for(ctx, RUNTIME_INTEGRITY_PARAMETER_LOOK_TRIGGER_EXEC);
 	return 0;
 }

@@ -124,7 +124,14 @@ def _probes() -> Iterable[Probe]:
     where_there_are_any = Program(
         AttachType.RAW_TRACEPOINT, "module_load", f"{PREFIX}_look_module", proven=False, optional=True
     )
-    for name, programs in (("look_timer", (timer,)), ("look_moment", (executed, where_there_are_any))):
+    look = Program(
+        AttachType.RAW_TRACEPOINT,
+        "sched_process_exec",
+        f"{PREFIX}_look_then",
+        through=f"{PREFIX}_look_program",
+        proven=False,
+    )
+    for name, programs in (("look_timer", (timer,)), ("look_moment", (look, executed, where_there_are_any))):
         limits = "what is changed and put back between two looks is not seen"
         alternative = Alternative(str(programs[0].attach), programs, fields=own_fields(ParameterLook), limits=limits)
         yield Probe(name, ParameterLook, (alternative,))
