@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .kernel.image import unpacked
     from .kernel.maps import Map, Maps
     from .kernel.memory import KernelMemory, memory_of
+    from .kernel.module_file import ModuleFile, ModuleSection, Relocation, build_id, module_file, module_files
     from .kernel.modules import LoadedModule, kernel_lines, kprobe_lines, loaded_modules
     from .kernel.mounts import mounted
     from .kernel.perf_event import PerfEventAttr, perf_event_open
@@ -115,6 +116,8 @@ __all__ = [
     "Map",
     "Maps",
     "Memory",
+    "ModuleFile",
+    "ModuleSection",
     "Nested",
     "Number",
     "Pad1",
@@ -130,6 +133,7 @@ __all__ = [
     "Probe",
     "ProgLoad",
     "Program",
+    "Relocation",
     "Scope",
     "Sensor",
     "Shared",
@@ -137,6 +141,7 @@ __all__ = [
     "Trap",
     "addresses",
     "bpf_functions",
+    "build_id",
     "constants",
     "forked",
     "hookimpl",
@@ -145,6 +150,8 @@ __all__ = [
     "kprobe_lines",
     "loaded_modules",
     "memory_of",
+    "module_file",
+    "module_files",
     "mounted",
     "numbers_of",
     "own_fields",
@@ -177,6 +184,7 @@ _MODULES = {
     "libc": "system_call",
     "kernel.maps": "Map Maps",
     "kernel.memory": "KernelMemory memory_of",
+    "kernel.module_file": "ModuleFile ModuleSection Relocation build_id module_file module_files",
     "kernel.modules": "LoadedModule kernel_lines kprobe_lines loaded_modules",
     "kernel.mounts": "mounted",
     "kernel.perf_event": "PerfEventAttr perf_event_open",

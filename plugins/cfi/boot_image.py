@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from krie import ConfigError, unpacked
+from krie import ConfigError, build_id, unpacked
 
 from .derivation import Code
 
 _ELF = b"\x7fELF\x02\x01"
 _SECTION = struct.Struct("<IIQQQQ")
-_NOTE = struct.Struct("<III")
-_BUILD_ID = 3  # NT_GNU_BUILD_ID
 _DIGITS = b"".join(b"%d\0" % each for each in range(10))
 _FUNCTIONS = frozenset("tTwW")
 _NO_BITS = 8
@@ -58,18 +56,6 @@ def kernel_in(file: Path) -> Kernel:
         raise ConfigError(str(file), f"cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, IndexError, struct.error) as error:
         raise ConfigError(str(file), f"holds no kernel whose symbols can be read: {error}") from error
-
-
-def build_id(notes: bytes) -> str:
-    """Out of an ELF note section, such as /sys/kernel/notes. Raises `ValueError` where there is none."""
-    at = 0
-    while at + _NOTE.size <= len(notes):
-        name, length, type_ = _NOTE.unpack_from(notes, at)
-        start = at + _NOTE.size + (name + 3) // 4 * 4
-        if type_ == _BUILD_ID and notes[at + _NOTE.size :].startswith(b"GNU\0"):
-            return notes[start : start + length].hex()
-        at = start + (length + 3) // 4 * 4
-    raise ValueError("it has no build id")
 
 
 def _sections(elf: bytes) -> dict[str, tuple[int, int, int]]:

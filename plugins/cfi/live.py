@@ -7,9 +7,8 @@ import re
 import struct
 from collections.abc import Callable, Collection, Mapping
 
-from krie import AnyFile, ConfigError, KernelError, KernelFile, kallsyms_text
+from krie import AnyFile, ConfigError, KernelError, KernelFile, build_id, kallsyms_text
 
-from .boot_image import build_id
 from .derivation import Code
 
 _FUNCTIONS = frozenset(b"tTwW")

@@ -13,34 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from krie import AnyFile, KernelFile, KrieError, read_trusted
+from krie import AnyFile, KernelFile, KrieError, module_file, module_files
 
-from .boot_image import build_id
-from .module_file import Calls, calls_in, module_file
+from .module_file import Calls, calls_in
 
 _NICE = 10
-_MOST_BYTES = 256 << 20
 _LOADED = KernelFile("/sys/module")
-
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """By name those that modprobe would load. Raises `ConfigError`, `UntrustedFileError`."""
-    found: dict[str, Path] = {}
-    for line in os.fsdecode(read_trusted(folder / "modules.dep")).splitlines():
-        path = folder / line.partition(":")[0]
-        found.setdefault(path.name.partition(".ko")[0].replace("-", "_"), path)
-    return found
 
 
 def read(name: str, files: Mapping[str, Path], through: Mapping[str, list[str]], loaded: AnyFile) -> dict[str, Any]:
     """What one calls, with addresses; or why nobody knows."""
     try:
-        if name not in files:
-            raise ValueError("no file of this name is in modules.dep")
-        found = calls_in(module_file(read_trusted(files[name], _MOST_BYTES)), through)
         own = loaded / name
-        if (running := build_id((own / "notes/.note.gnu.build-id").read_bytes())) != found.build_id:
-            raise ValueError(f"{files[name]} is another build: {found.build_id}, and not {running}")
+        found = calls_in(module_file(name, files, own), through)
         starts = {each: int((own / f"sections/{each}").read_bytes(), 16) for each in found.sections}
     except (KrieError, OSError, ValueError) as error:
         return {"problem": str(error)}
@@ -64,7 +49,7 @@ def main() -> None:
     os.nice(_NICE)  # it is waited for by nobody
     question: dict[str, Any] = json.load(sys.stdin)
     try:
-        files = files_of(Path("/lib/modules", os.uname().release))
+        files = module_files(Path("/lib/modules", os.uname().release))
     except KrieError as error:
         answer = {name: {"problem": str(error)} for name in question["modules"]}
     else:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from krie import build_id
 
 NOP5 = bytes.fromhex("0f1f440000")
 _HIGH = 0xFFFF_FFFF_0000_0000
@@ -51,8 +54,10 @@ class Image:
     @property
     def build_id(self) -> str:
         """As /sys/kernel/notes has it; empty where there is none."""
-        notes = self.sections.get(".notes")
-        return build_id(self.at(notes.start, len(notes))) if notes is not None else ""
+        notes = self.sections.get(".notes", range(0))
+        with suppress(ValueError):
+            return build_id(self.at(notes.start, len(notes)))
+        return ""
 
     def at(self, address: int, size: int) -> bytes:
         """Bytes by their address in the file; zeros where the file has none. Raises `ValueError` outside of it."""
@@ -167,16 +172,3 @@ class Image:
             raise ValueError("its relocations have a form that KRIe does not know")
         inverse = ((lists[1], "<I", -1),) if len(lists) == 3 else ()
         return ((lists[0], "<Q", 1), *inverse, (lists[-1], "<I", 1))
-
-
-def build_id(notes: bytes) -> str:
-    """The build id in a section of notes; empty where it has none."""
-    position = 0
-    while position + 12 <= len(notes):
-        name_size, size, kind = struct.unpack_from("<III", notes, position)
-        name_at = position + 12
-        content_at = name_at + (name_size + 3) // 4 * 4
-        if (kind, notes[name_at : name_at + name_size]) == (3, b"GNU\0"):
-            return notes[content_at : content_at + size].hex()
-        position = content_at + (size + 3) // 4 * 4
-    return ""

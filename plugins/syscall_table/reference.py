@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from krie import AnyFile, KernelFile, KrieError, read_trusted, unpacked
+from krie import AnyFile, KernelFile, KrieError, build_id, read_trusted, unpacked
 
-from .image import NOP5, Image, build_id
+from .image import NOP5, Image
 from .runs import Ranges
 
 _MOST_BYTES = 256 << 20
@@ -49,6 +49,8 @@ def find(release: str, notes: AnyFile = NOTES, places: Iterable[str] = PLACES) -
         running = build_id(notes.read_bytes())
     except OSError as error:
         raise NoReferenceError(f"{notes} does not tell which kernel runs: {error.strerror}") from error
+    except ValueError as error:
+        raise NoReferenceError(f"{notes} does not tell which kernel runs: {error}") from error
     for place in map(Path, (each.format(release) for each in places)):
         if not place.exists():
             continue
@@ -57,7 +59,7 @@ def find(release: str, notes: AnyFile = NOTES, places: Iterable[str] = PLACES) -
         except (KrieError, ValueError, struct.error) as error:
             problems.append(f"{place}: {error}" if not isinstance(error, KrieError) else str(error))
             continue
-        if image.build_id and image.build_id == running:
+        if image.build_id == running:
             return place, image
         problems.append(f"{place} is another kernel (build id {image.build_id or 'unknown'}, not {running})")
     looked = ", ".join(each.format(release) for each in places)

@@ -1,7 +1,6 @@
 """What is declared, what is filed, and kernels in files."""
 
 import json
-import struct
 from pathlib import Path
 
 import pytest
@@ -127,14 +126,6 @@ def test_what_is_no_kernel_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ConfigError, match="holds no kernel"):
         boot_image.kernel_in(tmp_path / "file")
-
-
-def test_a_build_id_among_other_notes() -> None:
-    other = struct.pack("<III", 4, 5, 1) + b"Xen\0" + b"12345\0\0\0"
-    own = struct.pack("<III", 4, 4, 3) + b"GNU\0" + b"\x01\x02\x03\x04"
-    assert boot_image.build_id(other + own) == "01020304"
-    with pytest.raises(ValueError, match="no build id"):
-        boot_image.build_id(other)
 
 
 def test_modules_are_not_believed(tmp_path: Path) -> None:
