@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -26,7 +26,7 @@ from krie import (
     memory_of,
 )
 
-from .areas import Stored, areas_of, module_functions, store, trapped, without_tracers
+from .areas import Stored, areas_of, module_functions, store
 from .comparison import Area, CodeComparison
 from .entered import NOBODY, Change, Entered
 from .entry import Entry
@@ -34,9 +34,10 @@ from .explain import Code, Lists, brief_lists, read_lists
 from .formats import HEAD
 from .kallsyms import CODE, KALLSYMS, addresses_in, all_addresses_in
 from .lists import LASTING, SYMBOLS, FunctionLists, offsets
-from .modules import Module, extents_of, loaded, ranges, read_only_data
+from .module_areas import LOAD, code_area, data_areas
+from .module_reference import images_of
+from .modules import Module, extents_of, loaded, ranges
 from .names import LIST, Difference, Names
-from .runs import Ranges
 from .tables import read_tables
 
 NAME = "krie-code"
@@ -106,6 +107,7 @@ class _Looks:
         code = Code(self._text, _nothing, _nothing, self._symbols, tables, (), locks=locks.end)
         self._code, self._kernel = code, areas
         self._modules: dict[Module, tuple[Area, ...] | None] = {}
+        self._without_files: set[Module] = set()
         self._programs: dict[BpfFunction, Area] = {}
         heads = all_addresses_in(kallsyms, (HEAD,)).get(HEAD, set())
         self._functions = FunctionLists(memory, address, offsets(), heads)
@@ -143,6 +145,7 @@ class _Looks:
     def _limits(self) -> tuple[str, ...]:
         lists = self._brief_lists(())
         without = sorted(module.name for module, areas in self._modules.items() if areas is None)
+        fileless = sorted(each.name for each in self._without_files if self._modules.get(each))
         return (
             *self._unknown,
             *((_NO_KPROBES,) if lists.kprobes is None else ()),
@@ -150,6 +153,7 @@ class _Looks:
             *(("code of BPF",) if self._without_programs else ()),
             *((f"functions in lists: {', '.join(self._without)}",) if self._without else ()),
             *((f"code of modules {', '.join(without)}",) if without else ()),
+            *((f"code of modules before their first look: {', '.join(fileless)}",) if fileless else ()),
         )
 
     def _look_for_modules(self) -> None:
@@ -158,11 +162,13 @@ class _Looks:
         if present == self._modules.keys():
             return
         new = [each for each in present if each not in self._modules]
-        functions = module_functions(kallsyms_text(KALLSYMS))
+        kallsyms = kallsyms_text(KALLSYMS)
+        functions = module_functions(kallsyms)
         extents = extents_of(new, functions)
         if new:
             time.sleep(_SETTLES_S)
-            functions = module_functions(kallsyms_text(KALLSYMS))
+            kallsyms = kallsyms_text(KALLSYMS)
+            functions = module_functions(kallsyms)
             extents = {
                 each: extent for each, extent in extents_of(new, functions).items() if extents.get(each) == extent
             }
@@ -170,12 +176,16 @@ class _Looks:
         self._symbols = Symbols()
         for gone in self._modules.keys() - present:
             del self._modules[gone]
+        images = images_of(extents, self._memory, kallsyms, functions)
+        self._without_files = self._without_files & present | images.without.keys()
         for each in new:
             if each.name not in functions:
                 self._modules[each] = None
             elif each in extents:  # else its init code is about to go
-                code = self._new_area(extents[each], functions[each.name], lists)
-                self._modules[each] = None if code is None else (code, *self._data_of(each))
+                image = images.made.get(each)
+                code = replace(self._code, symbols=self._symbols, lists=(lists,))
+                area = code_area(self._memory, extents[each], functions[each.name], code, image)
+                self._modules[each] = None if area is None else (area, *data_areas(self._memory, each, image))
         self._comparison.renew(self._symbols)
 
     def _look_for_programs(self) -> None:
@@ -187,25 +197,9 @@ class _Looks:
             if each not in self._programs:
                 with suppress(KernelError):  # it has gone
                     content = self._memory.read(each.start, each.size)
-                    self._programs[each] = Area("bpf", each.start, content, f"bpf_prog {each.name}", near=True)
-
-    def _new_area(self, extent: range, functions: list[tuple[int, str]], lists: Lists) -> Area | None:
-        try:
-            content = bytearray(self._memory.read(extent.start, len(extent)))
-        except KernelError:
-            return None
-        code = Code(self._text, _nothing, _nothing, self._symbols, self._code.tables, (lists,))
-        begins = (begin for begin, name in functions if begin in extent and _is_handled(name, lists))
-        without_tracers(content, extent.start, begins, code)
-        traps = trapped(content, extent.start, lists, Ranges([(extent.start, len(extent))]))
-        return Area("module", extent.start, bytes(content), near=True, traps=traps)
-
-    def _data_of(self, module: Module) -> Iterator[Area]:
-        """Its read-only data, where tables of its functions are, such as those of a file system."""
-        data = read_only_data(module)
-        with suppress(KernelError):
-            if data:
-                yield Area("rodata", data.start, self._memory.read(data.start, len(data)), module.name, near=True)
+                    self._programs[each] = Area(
+                        "bpf", each.start, content, f"bpf_prog {each.name}", near=True, reference=LOAD
+                    )
 
     def _lists(self) -> Lists:
         return self._known(read_lists(kallsyms_text(KALLSYMS)))
@@ -275,7 +269,3 @@ def _present() -> set[BpfFunction] | None:
 
 def _nothing(_address: int, _size: int) -> bytes:
     return b""
-
-
-def _is_handled(name: str, lists: Lists) -> bool:
-    return lists.handled is None or name in lists.handled

@@ -168,7 +168,7 @@ class CodeWatch:
             target_symbol="" if restored else each.target_symbol[:_CHARS],
             owner="" if restored else each.owner,
             section=each.section,
-            reference=self.reference,
+            reference=each.reference or self.reference,
             restored=restored,
         )
 

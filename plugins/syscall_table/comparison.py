@@ -15,7 +15,7 @@ from typing import Protocol
 from krie import KernelError, KernelMemory, Symbols
 
 from .explain import MODULES_RANGE, Code, Lists, target
-from .runs import runs
+from .runs import Ranges, runs
 from .tables import Tables
 
 _PAGE = 4096
@@ -47,7 +47,13 @@ class Area:
     name: str = ""
     """What it is called where the kernel's symbols do not tell."""
     near: bool = False
-    """A module's, or BPF's, which may go at any time. Of code the own tables are not known: see `Code.near`."""
+    """A module's, or BPF's, which may go at any time."""
+    tables: Tables | None = None
+    """Of a module's code, where its file tells them; else see `Code.near`."""
+    locks: Ranges | None = None
+    """See `Code.locks`."""
+    reference: str = ""
+    """A value of `events.REFERENCES` where it is not that of the kernel's own code."""
     traps: set[int] = field(default_factory=set)
     """Bytes that a kprobe had replaced when the reference was taken: what stood there before is not known."""
     learnt: dict[int, int] = field(default_factory=dict)
@@ -78,6 +84,8 @@ class Wrong:
     address: int
     was: bytes
     now: bytes
+    reference: str = ""
+    """See `Area.reference`."""
 
 
 class _View:
@@ -216,20 +224,26 @@ class CodeComparison:
         found = {}
         for view in views:
             area = view.area
-            code = replace(
-                self._kernel,
-                before=area.before,
-                now=view.now,
-                lists=lists if area.section != "rodata" else (),
-                tables=self._kernel.tables if area.section == "text" else Tables(),
-                near=range(area.start, area.start + len(area.content) * (area.near and area.section != "rodata")),
-            )
+            code = self._code_of(area, view.now, lists)
             for run in view.runs:
                 for part in code.unexplained(run):
                     size = len(part)
-                    wrong = Wrong(area.section, part.start, area.before(part.start, size), view.now(part.start, size))
+                    was, now = area.before(part.start, size), view.now(part.start, size)
+                    wrong = Wrong(area.section, part.start, was, now, area.reference)
                     found[part.start, size] = wrong
         return found
+
+    def _code_of(self, area: Area, now: Callable[[int, int], bytes], lists: tuple[Lists, ...]) -> Code:
+        """What may differ there."""
+        code = replace(self._kernel, before=area.before, now=now)
+        if area.section == "rodata":
+            return replace(code, lists=(), tables=Tables())
+        if area.tables is not None:
+            locks = area.locks or Ranges(())
+            return replace(code, lists=lists, tables=area.tables, locks=locks.end, modules=True)
+        if area.near:
+            return replace(code, lists=lists, tables=Tables(), near=range(area.start, area.start + len(area.content)))
+        return replace(code, lists=lists)
 
     def _learn(self, wrong: Wrong) -> bool:
         """Whether a kprobe stood there when the reference was taken; then the reference is what came to light."""
@@ -249,7 +263,7 @@ def _joined(wrong: Collection[Wrong], areas: list[Area]) -> Iterator[Wrong]:
         if last is not None and last.section == each.section and each.address - last.address - len(last.now) < _NEAR:
             area = next(area for area in areas if area.start <= each.address < area.start + len(area.content))
             between = area.before(last.address + len(last.now), each.address - last.address - len(last.now))
-            last = Wrong(last.section, last.address, last.was + between + each.was, last.now + between + each.now)
+            last = replace(last, was=last.was + between + each.was, now=last.now + between + each.now)
             continue
         if last is not None:
             yield last

@@ -32,7 +32,7 @@ TRIGGERS = {
 }
 """Numbers of what a look was taken for; a program's argument is one of them."""
 TARGETS = {1: "kernel", 2: "module", 3: "other", 4: "none"}
-REFERENCES = {0: "none", 1: "image", 2: "start"}
+REFERENCES = {0: "none", 1: "image", 2: "start", 3: "file", 4: "load"}
 SECTIONS = {1: "text", 2: "rodata", 3: "module", 4: "list", 5: "bpf"}
 PIECE_BYTES = 128
 """Most bytes that are hashed, and told, at a time."""
@@ -134,8 +134,8 @@ class Code(Event):
         str,
         Choice("B", REFERENCES),
         Doc(
-            "what it was compared with: the boot `image`, or what was there at the agent's `start`. Modules' code: "
-            "always what it was when the module had been loaded, or at start"
+            "what it was compared with: the boot `image`, or what was there at the agent's `start`; of modules their "
+            "`file` below /lib/modules, or, as BPF's code, what was there when it was first seen behind its `load`"
         ),
     ]
     restored: Annotated[Bool, Doc("it is as it should be")]

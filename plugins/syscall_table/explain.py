@@ -19,6 +19,8 @@ NOP2 = bytes.fromhex("6690")
 _CALL, _JUMP, _SHORT_JUMP, _BREAKPOINT, _RETURN = 0xE8, 0xE9, 0xEB, 0xCC, 0xC3
 _XOR5 = bytes.fromhex("2e2e2e31c0")
 """What a static call to a function that returns 0 becomes."""
+_WARN = bytes.fromhex("67480fb93a")
+"""What a static call to __WARN_trap() becomes (7.3): an undefined instruction, of which the kernel makes a warning."""
 MODULES_RANGE = range(0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_FF00_0000)
 """x86-64: modules, and code that is made while the kernel runs."""
 _DS_PREFIX, _LOCK_PREFIX = b"\x3e", b"\xf0"
@@ -119,6 +121,8 @@ class Code:
     but none another jump; calls of the kernel's functions, or of code that BPF or ftrace made, may become others."""
     locks: Callable[[int], int] = lambda _: 0
     """As `boot`, for prefixes that the kernel changes where its second processor comes (.smp_locks)."""
+    modules: bool = False
+    """Whether static calls may lead to functions of modules, too, as those of modules do."""
 
     def unexplained(self, run: range) -> Iterator[range]:
         """What of these addresses differs without a legal cause."""
@@ -169,7 +173,7 @@ class Code:
             if site not in self.tables.static_calls:
                 continue
             code = self.now(site, 6)
-            if code[:5] in (*NOPS, _XOR5):
+            if code[:5] in (*NOPS, _XOR5, _WARN):
                 return site + 5
             if code[0] in (_CALL, _JUMP) and self._is_function(target(code, site)):
                 return site + 5
@@ -181,8 +185,8 @@ class Code:
         return 0
 
     def _is_function(self, address: int) -> bool:
-        """The begin of a function of the kernel, or what BPF made for a static call."""
-        if address in self.text:
+        """The begin of a function, or what BPF made for a static call."""
+        if address in self.text or (self.modules and address in MODULES_RANGE and self.symbols.names(address)):
             return bool(self.symbols.names(address))
         return any(each.kind(address) == "bpf" for each in self.lists)
 

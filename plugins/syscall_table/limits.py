@@ -59,4 +59,6 @@ def _of_code(config: SyscallTableConfig, symbols: Kallsyms | None) -> list[str]:
     return [*found, _WITHOUT]
 
 
-_WITHOUT = "code of modules and of BPF is compared with what it is when it is first seen"
+_WITHOUT = (
+    "code of BPF, and of modules without a file below /lib/modules, is compared with what it is when it is first seen"
+)

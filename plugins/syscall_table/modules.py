@@ -62,13 +62,24 @@ def extents_of(modules: Iterable[Module], functions: dict[str, list[tuple[int, s
     return found
 
 
-def read_only_data(module: Module) -> range:
-    """Where its variables lie that nothing writes (.rodata), up to its next section; empty where it has none."""
+def own_folder(module: Module) -> KernelFile:
+    """What the kernel tells of it below /sys/module."""
+    return _FOLDER / (module.folder or module.name)
+
+
+def section_starts(module: Module) -> dict[str, int]:
+    """Where its sections lie; none where kernel.kptr_restrict hides that."""
     starts = {}
-    with suppress(FileNotFoundError):
-        for each in (_FOLDER / (module.folder or module.name) / "sections").iterdir():
+    with suppress(OSError):
+        for each in (own_folder(module) / "sections").iterdir():
             with suppress(OSError, ValueError):
                 starts[each.name] = int(each.read_text(), 16)
+    return {name: start for name, start in starts.items() if start}
+
+
+def read_only_data(module: Module) -> range:
+    """Where its variables lie that nothing writes (.rodata), up to its next section; empty where it has none."""
+    starts = section_starts(module)
     start = starts.get(_DATA, 0)
     end = min((each for each in starts.values() if start < each <= start + module.size), default=0)
     return range(start, end) if start and end else range(0)

@@ -43,6 +43,8 @@ class Difference:
     target: int
     target_symbol: str
     owner: str
+    reference: str = ""
+    """See `Area.reference`."""
 
 
 class Names:
@@ -88,6 +90,7 @@ class Names:
             to,
             self._name(to),
             self._owner(to) if to else "",
+            wrong.reference,
         )
 
     def _place(self, wrong: Wrong) -> tuple[str, str]:

@@ -153,13 +153,14 @@ class SyscallTable:
     @hookimpl
     def krie_integrity(self, memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Check]:
         """See `krie.plugin.hookspecs`."""
-        from . import entries, functions, passages, text  # noqa: PLC0415 - the agent does not need them
+        from . import entries, functions, module_text, passages, text  # noqa: PLC0415 - the agent does not need them
 
         return (
             *_looked("system calls", passages.check(memory, progress)),
             *_looked("lists of functions", functions.check(memory, progress)),
             *_looked("registers", entries.check(memory)),
             *_looked("text", text.check(memory, progress), needed=True),
+            *_looked("modules", module_text.check(memory, progress)),
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from krie import Check, Difference, KernelMemory, Symbols, kallsyms_text
 
@@ -20,8 +21,8 @@ _LOOKS, _BETWEEN_S = 3, 0.05
 _MOST = 64
 """Differences that are told one by one."""
 _ELSE = (
-    "code of modules and of BPF, which no boot image has; variables; what the kernel patches only while it boots "
-    "(alternatives, retpolines and the like), which the image does not tell"
+    "code of BPF, which no file has; variables; what the kernel patches only while it boots (alternatives, retpolines "
+    "and the like), which the image does not tell"
 )
 
 
@@ -52,52 +53,81 @@ def check(memory: KernelMemory, progress: Callable[[str], None]) -> Iterable[Che
 def _compared(
     memory: KernelMemory, reference: Reference, part: Part, symbols: Symbols, tables: Tables, limits: tuple[str, ...]
 ) -> Check:
-    wrong: dict[range, bytes] = {}
-    causes: Counter[str] = Counter()
-    lists = read_lists(kallsyms_text(KALLSYMS))
-    for turn in range(_LOOKS):
-        if turn:
-            if not wrong:
-                break
-            time.sleep(_BETWEEN_S)
-        content = memory.read(part.start, len(part.content))
-        before, lists = lists, read_lists(kallsyms_text(KALLSYMS))
-        code = _code(part, content, symbols, tables, (before, lists), reference)
-        causes, found = _look(code, part, content)
-        wrong = found if not turn else {run: now for run, now in found.items() if wrong.get(run) == now}
-    told = [_difference(run, part, now, symbols) for run, now in list(wrong.items())[:_MOST]]
-    if lists.kprobes is None:
-        limits += ("the list of kprobes (debugfs), so a breakpoint anywhere passes for one of theirs",)
-    if lists.handled is None:
-        limits += ("the list of functions that ftrace handles (tracefs), so each may be one of them",)
+    def code_of(content: bytes, lists: tuple[Lists, ...]) -> Code:
+        is_text = part.section == "text"
+        code = code_in(part, content, symbols)
+        code = replace(code, boot=reference.boot.end)
+        return replace(code, tables=tables, lists=lists) if is_text else code
+
+    found = compare(memory, part, code_of, read_lists(kallsyms_text(KALLSYMS)))
+    told = found.differences(part, symbols)
     return Check(
         part.section,
         len(part.content),
         f"image {reference.image}",
-        dict(causes),
-        tuple(told),
-        len(wrong) - len(told),
-        limits,
+        dict(found.causes),
+        told,
+        len(found.wrong) - len(told),
+        limits + found.without(),
     )
 
 
-def _code(
-    part: Part,
-    content: bytes,
-    symbols: Symbols,
-    tables: Tables,
-    lists: tuple[Lists, ...],
-    reference: Reference,
-) -> Code:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What one part of memory holds."""
+
+    causes: Counter[str]
+    """Places that differ legally, by why."""
+    wrong: Mapping[range, bytes]
+    """What nothing explains, and stands there."""
+    lists: Lists
+
+    def differences(self, part: Part, symbols: Symbols) -> tuple[Difference, ...]:
+        """Some of what nothing explains."""
+        return tuple(_difference(run, part, now, symbols) for run, now in list(self.wrong.items())[:_MOST])
+
+    def without(self) -> tuple[str, ...]:
+        """What could not be looked at."""
+        without: tuple[str, ...] = ()
+        if self.lists.kprobes is None:
+            without += ("the list of kprobes (debugfs), so a breakpoint anywhere passes for one of theirs",)
+        if self.lists.handled is None:
+            without += ("the list of functions that ftrace handles (tracefs), so each may be one of them",)
+        return without
+
+
+def compare(
+    memory: KernelMemory, part: Part, code_of: Callable[[bytes, tuple[Lists, ...]], Code], lists: Lists
+) -> Compared:
+    """What several looks agree on: the kernel patches code in steps. Raises `KernelError`.
+
+    `lists`: as they were before; those of later are read where something differs.
+    """
+    wrong: dict[range, bytes] = {}
+    causes: Counter[str] = Counter()
+    for turn in range(_LOOKS):
+        if turn:
+            time.sleep(_BETWEEN_S)
+        content, before = memory.read(part.start, len(part.content)), lists
+        if turn:
+            lists = read_lists(kallsyms_text(KALLSYMS))
+        causes, found = _look(code_of(content, (before, lists)), part, content)
+        wrong = found if not turn else {run: now for run, now in found.items() if wrong.get(run) == now}
+        if not wrong:
+            break
+    return Compared(causes, wrong, lists)
+
+
+def code_in(part: Part, content: bytes, symbols: Symbols) -> Code:
+    """The code of a part, of which nothing may differ."""
     start = part.start
     return Code(
         range(start, start + len(content)),
         lambda address, size: part.content[max(0, address - start) : address - start + size],
         lambda address, size: content[max(0, address - start) : address - start + size],
         symbols,
-        tables if part.section == "text" else Tables(),
-        lists if part.section == "text" else (),
-        reference.boot.end,
+        Tables(),
+        (),
     )
 
 

@@ -13,7 +13,7 @@ from krie.testing.module import TestModule, address_of
 from .diversions import MODULE, RARE, SLOT, number_of
 from .integrity_command import looked
 
-PARTS = {"system calls", "interrupts", "tables of functions", "lists of functions", "registers", "text"}
+PARTS = {"system calls", "interrupts", "tables of functions", "lists of functions", "registers", "text", "modules"}
 GATE = 15
 """A vector that no processor uses."""
 
@@ -30,6 +30,7 @@ def test_a_sound_machine_without_the_image(alone: None) -> None:
     assert look.check("system calls")["compared"] > 10_000
     assert look.check("tables of functions")["compared"] > 2_000
     assert look.check("lists of functions")["compared"] > 500
+    assert look.check("modules")["compared"] > 100_000
     assert (look.exit_code, look.report["intact"], look.report["full"]) == (5, True, False)
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from .syscall_hooks import ACTIVITY
 CODE = "syscall_table.code"
 FUNCTION, INSIDE = "reboot_pid_ns", 0x20
 """A function that nobody calls meanwhile, and a place behind what ftrace may change."""
+BEHIND_FTRACE = 9
+"""In a function of a few instructions: none of those that the kernel patches when it loads a module."""
 SO_TIMESTAMP = 29
 PLUGIN = {"syscall_table": {"wrapped": [], "shipped_pointers": False}}
 
@@ -86,6 +89,8 @@ def test_a_byte_that_was_flipped(comparing: RunningAgent, test_module: TestModul
         owner = f" [{MODULE}]" if section == "module" else ""
         if section != "rodata":
             assert line["event"]["symbol"] == f"{name}+{offset:#x}{owner}"
+        if section == "module":
+            assert line["event"]["reference"] == "load"  # the test's module has no file below /lib/modules
         assert line["event"]["was"] != line["event"]["now"]
         assert rules_of(line) == {"SYSCALL005"}
     (line,) = code_lines(comparing, before + 1, 1)
@@ -249,6 +254,34 @@ def test_probes_and_patches_of_handlers_are_silent(
     looked(comparing)
     lines = comparing.lines(CODE)[before:]
     assert not lines, [line["event"] for line in lines]
+
+
+@pytest.fixture
+def unused_module(lacks: Callable[[str], NoReturn]) -> Iterator[str]:
+    """A function of one of the distribution's modules that nobody calls."""
+    if subprocess.run(["modprobe", "dummy"], capture_output=True).returncode:
+        lacks("a module of the distribution's: there is no dummy")
+    yield "dummy_change_carrier"
+    subprocess.run(["rmmod", "dummy"], check=True)
+
+
+@pytest.mark.needs("test_module", "guest")
+def test_a_module_that_was_changed_before_its_first_look(
+    comparing: RunningAgent, test_module: TestModule, unused_module: str
+) -> None:
+    """Its file says what its code should be."""
+    before = len(comparing.lines(CODE))
+    address = address_of(unused_module) + BEHIND_FTRACE
+    with test_module.effect("write", address, flipped(address)):
+        (line,) = code_lines(comparing, before, 1)
+        assert of(line, "section", "symbol", "reference") == (
+            "module",
+            f"{unused_module}+{BEHIND_FTRACE:#x} [dummy]",
+            "file",
+        )
+        assert "dummy" not in comparing.lines(ACTIVITY, _compared)[-1]["event"]["unknown"]
+    (line,) = code_lines(comparing, before + 1, 1)
+    assert of(line, "reference", "restored") == ("file", True)
 
 
 @pytest.mark.long

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 from krie import Symbols
 from krie.kernel.bpf_functions import BpfFunction
-from krie.plugins.syscall_table import code_child, names
+from krie.plugins.syscall_table import code_child, module_areas, names
 from krie.plugins.syscall_table.areas import Stored
 from krie.plugins.syscall_table.code_child import Report, _Looks
 from krie.plugins.syscall_table.entered import Change
 from krie.plugins.syscall_table.entry import Entry
 from krie.plugins.syscall_table.explain import Lists
 from krie.plugins.syscall_table.image import NOP5
+from krie.plugins.syscall_table.module_image import ModuleImage
+from krie.plugins.syscall_table.module_reference import ModuleImages
 from krie.plugins.syscall_table.modules import Module
+from krie.plugins.syscall_table.reference import Part
+from krie.plugins.syscall_table.runs import Ranges
+from krie.plugins.syscall_table.tables import Tables
 
 from .compared_code import FUNCTION, MODULE, TEXT, Memory
 
@@ -77,7 +82,8 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
 def test_where_a_jump_leads_is_named(setting: Setting) -> None:
     report = setting.looks.take()
     areas = ((TEXT.start, len(TEXT)), (MODULE.start, 0x1000), (PROGRAM.start, PROGRAM.size))
-    assert report == Report(len(TEXT) + 0x1000 + 0x40, unknown=("code before",), areas=areas)
+    unknown = ("code before", "code of modules before their first look: evil")  # which no file tells
+    assert report == Report(len(TEXT) + 0x1000 + 0x40, unknown=unknown, areas=areas)
     setting.memory.write(FUNCTION + 2, b"\xe9" + struct.pack("<i", MODULE.start + 0x10 - FUNCTION - 7))
     (found,) = setting.looks.take().differences
     assert (found.section, found.place, found.length, found.module) == ("text", "function+0x2", 5, "")
@@ -111,9 +117,37 @@ def test_a_module_that_comes_later_is_compared_from_then_on(setting: Setting) ->
     assert (found.section, found.place) == ("module", "hook+0x10 [evil]")
 
 
+def test_a_modules_file_tells_what_its_code_is(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was changed before it was first seen, too; and jumps may become nops where the file says so, only."""
+    start = MODULE.start
+    code = bytearray(setting.memory.parts[MODULE])
+    code[0x20:0x22] = code[0x30:0x32] = bytes.fromhex("6690")
+    tables = Tables({start + 0x20: start + 0x40})
+    image = ModuleImage((Part("module", start, bytes(code)),), tables, Ranges(()), Ranges(()))
+    monkeypatch.setattr(code_child, "images_of", lambda modules, *_: ModuleImages(dict.fromkeys(modules, image)))
+    setting.memory.write(start + 0x20, b"\xeb\x1e")
+    setting.memory.write(start + 0x30, b"\xeb\x0e")
+    report = setting.looks.take()
+    assert report.unknown == ("code before",)
+    (found,) = report.differences
+    assert (found.section, found.place, found.reference) == ("module", "hook+0x20 [evil]", "file")
+
+
+def test_a_module_without_a_file_is_said(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code_child, "images_of", lambda modules, *_: ModuleImages({}, dict.fromkeys(modules, "none")))
+    said = "code of modules before their first look: evil"
+    assert said in setting.looks.take().unknown
+    assert said in setting.looks.take().unknown
+    setting.memory.write(MODULE.start + 0x20, b"\x41")
+    (found,) = setting.looks.take().differences
+    assert found.reference == "load"
+    setting.modules = []
+    assert said not in setting.looks.take().unknown
+
+
 def test_a_pointer_in_a_modules_data(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     data = range(MODULE.stop + 0x80, MODULE.stop + 0xC0)
-    monkeypatch.setattr(code_child, "read_only_data", lambda _: data)
+    monkeypatch.setattr(module_areas, "read_only_data", lambda _: data)
     setting.modules = [replace(EVIL, size=len(MODULE) + 0x100)]
     setting.memory.write(data.start, NOP5)
     setting.looks.take()

@@ -54,7 +54,7 @@ def test_what_is_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monke
         "bits of CR4 it pins",
         "IDTR",
         "lists of kernel threads, binary formats are",
-        "code of modules",
+        "code of BPF, and of modules without a file",
     ):
         assert part in said
     assert "image" not in said
