@@ -178,7 +178,9 @@ class Listed(Event):
 
     address: Annotated[Hex64, Doc("where the pointer to it lies, or lay")]
     function: Annotated[Hex64, Doc("what the kernel calls")]
-    list: Annotated[str, Chars(64), Doc("notifiers, packet filters, formats of programs: which list")]
+    list: Annotated[
+        str, Chars(64), Doc("notifiers, packet filters, formats of programs, hooks of security modules: which list")
+    ]
     symbol: Annotated[str, Chars(128), Doc("of the function; empty where it has no name")]
     owner: Annotated[
         str,

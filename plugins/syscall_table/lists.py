@@ -1,6 +1,7 @@
 """Lists of functions that the kernel calls, where modules enter themselves.
 
-Notifiers, tracers, kprobes and packet filters; timers, work, threads and formats of programs have files of their own.
+Notifiers, tracers, kprobes and packet filters; timers, work, threads, formats of programs and hooks of security modules
+have files of their own.
 
 A function there belongs to the kernel, to a module that is listed, or to code that BPF or ftrace made. What belongs to
 nobody is a module's that hides, or memory that was filled by other means.
@@ -14,7 +15,7 @@ from functools import partial
 
 from krie import Btf, KernelError, KernelMemory
 
-from . import formats, hrtimers, pending, threads, walker
+from . import formats, hrtimers, pending, security_hooks, threads, walker
 from .entry import Entry
 from .walker import Offsets, Walker
 
@@ -37,8 +38,8 @@ _FILTERS = {"hooks_ipv4": 5, "hooks_ipv6": 5, "hooks_arp": 3, "hooks_bridge": 5}
 _KPROBES, _KPROBE_BUCKETS = "kprobe_table", 64
 _OF_KRETPROBES = "pre_handler_kretprobe"
 """What a kretprobe has for a handler of its kprobe."""
-_CHANGING = (pending, hrtimers, threads, formats)
-"""Modules whose lists change while they are walked."""
+_CHANGING = (pending, hrtimers, threads, formats, security_hooks)
+"""Modules whose lists may change while they are walked."""
 SYMBOLS = (
     *walker.SYMBOLS,
     *(symbol for part in _CHANGING for symbol in part.SYMBOLS),
@@ -70,8 +71,8 @@ FIELDS = (
     *(("net", f"nf.{name}") for name in _FILTERS),
 )
 """Whose places must be known."""
-SIZES = (*pending.SIZES, *hrtimers.SIZES)
-LASTING = frozenset({"notifiers", "packet filters", "binary formats"})
+SIZES = (*pending.SIZES, *hrtimers.SIZES, *security_hooks.SIZES)
+LASTING = frozenset({"notifiers", "packet filters", "binary formats", security_hooks.NAME})
 """Lists that change when modules come or go, or somebody configures the machine, and not while it just runs."""
 _FLEETING = frozenset({"timers", "work items", "high-resolution timers", "kernel threads"})
 """What changes all the time: of an element that was freed while it was looked at, anything may be read."""
@@ -119,6 +120,8 @@ class FunctionLists:
             "kernel threads": partial(threads.threads, walker),
             "binary formats": partial(formats.formats, walker, heads),
         }
+        if security_hooks.has_lists(walker):
+            self._parts[security_hooks.NAME] = partial(security_hooks.security_hooks, walker)
         self._may_be_empty = {
             name
             for name, symbol in (

@@ -1,13 +1,17 @@
 """Functions that come to the kernel's lists after the start, and go again, are told with whose they are."""
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import NoReturn
 
 import pytest
+from krie import Btf
 from krie.testing.agent import Line, RunningAgent
-from krie.testing.module import TestModule
+from krie.testing.module import TestModule, address_of
 
 from .diversions import MODULE
+from .kernel_memory import read_memory
 from .lines import of, rules_of
 from .syscall_hooks import ACTIVITY
 
@@ -38,7 +42,7 @@ def _compared(line: Line) -> bool:
 @pytest.mark.needs("test_module", "guest")
 def test_functions_that_come_to_lists_and_go(walking: RunningAgent, test_module: TestModule) -> None:
     looked(walking)
-    before = len(walking.lines(LISTED))
+    before, code_before = len(walking.lines(LISTED)), len(walking.lines(CODE))
     with ExitStack() as stack:
         for command in COMMANDS:
             stack.enter_context(test_module.effect(command))
@@ -56,4 +60,31 @@ def test_functions_that_come_to_lists_and_go(walking: RunningAgent, test_module:
     assert sorted(of(line, "list", "came", "owner") for line in gone) == sorted(
         (name, False, MODULE) for name in COMMANDS.values()
     )
-    assert walking.lines(CODE) == []
+    assert len(walking.lines(CODE)) == code_before
+
+
+@pytest.mark.needs("test_module", "guest")
+def test_a_function_that_security_modules_are_asked_by(
+    walking: RunningAgent, test_module: TestModule, lacks: Callable[[str], NoReturn]
+) -> None:
+    """A module's, in front of those of the kernel's own that are asked whether the clock may be set."""
+    at = Btf().offset("security_hook_heads", "settime")
+    if at is None:
+        lacks("lsm_lists: security modules are called by static calls")
+    looked(walking)
+    head, hook = address_of("security_hook_heads") + at, address_of("krie_test_hook")
+    before, code_before = len(walking.lines(LISTED)), len(walking.lines(CODE))
+    with (
+        test_module.effect("write", hook, read_memory(head, 8).hex()),
+        test_module.effect("write", head, struct.pack("=Q", hook).hex()),
+    ):
+        walking.wait(LISTED, count=before + 1)
+        looked(walking)
+        (line,) = walking.lines(LISTED)[before:]
+        assert of(line, "list", "came", "symbol") == ("security hooks", True, f"permit+0x0 [{MODULE}]")
+        (code,) = walking.lines(CODE)[code_before:]  # the head is read-only data
+        assert of(code, "section", "restored") == ("rodata", False)
+    walking.wait(LISTED, count=before + 2)
+    looked(walking)
+    (line,) = walking.lines(LISTED)[before + 1 :]
+    assert of(line, "list", "came", "owner") == ("security hooks", False, MODULE)

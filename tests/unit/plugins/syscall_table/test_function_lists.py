@@ -65,6 +65,9 @@ OFFSETS: dict[tuple[str, str], int | None] = {
     ("linux_binfmt", "load_binary"): 24,
     ("linux_binfmt", "load_shlib"): None,
     ("linux_binfmt", "core_dump"): 32,
+    ("security_hook_list", "list"): 0,
+    ("security_hook_list", "hook"): 24,
+    ("#security_hook_heads", ""): 16,
 }
 ALL = [
     "notifiers",
@@ -77,6 +80,7 @@ ALL = [
     "high-resolution timers",
     "kernel threads",
     "binary formats",
+    "security hooks",
 ]
 
 
@@ -297,3 +301,17 @@ def test_a_list_that_does_not_end_or_leads_nowhere_is_not_looked_at(kernel: Kern
     found, unknown = kernel.found()
     assert found == {}
     assert {"notifiers", "packet filters", "tracers"} <= set(unknown)
+
+
+def test_hooks_of_security_modules(kernel: Kernel) -> None:
+    second = kernel.put(0x200, 0, 0, 0, F + 2)
+    first = kernel.put(0x100, second, 0, 0, F + 1)
+    kernel.symbols["security_hook_heads"] = kernel.put(0x10, first, kernel.put(0x300, 0, 0, 0, F + 3))
+    found, unknown = kernel.found()
+    assert found["security hooks"] == [F + 1, F + 2, F + 3]
+    assert "security hooks" not in unknown
+
+
+def test_kernels_without_lists_of_hooks(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OFFSETS, ("security_hook_list", "list"), None)
+    assert "security hooks" not in kernel.found()[1]
