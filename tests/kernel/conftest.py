@@ -1,5 +1,6 @@
 """Every test here attaches to a kernel: this machine's, or a guest's."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -109,6 +110,12 @@ def attacker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+def _image_of(manifest: Path) -> Path | None:
+    """The bootable image of one of the lab's kernels: to search all its files takes a guest minutes."""
+    image = manifest.parent / json.loads(manifest.read_text())["image"]
+    return image if image.name.startswith("vmlinuz") else None
+
+
 @pytest.fixture
 def boot_image(lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
     """Where some distributions have it: /boot of guests cannot be written."""
@@ -117,7 +124,7 @@ def boot_image(lacks: Callable[[str], NoReturn]) -> Iterator[Path]:
     if there.exists():
         yield there
         return
-    found = next((each for each in Cache().root.rglob("vmlinuz*") if release in str(each)), None)
+    found = next((each for each in map(_image_of, Cache().root.glob("*/kernel.json")) if release in str(each)), None)
     if found is None:
         lacks("boot_image: the lab's cache holds none of this kernel")
     shutil.copyfile(found, there)
