@@ -182,7 +182,7 @@ class Module:
             return self._call(depth)
         inner = [self._expression(depth - 1) for _ in range(self._random.randint(1, 2))]
         if chance < 0.9:
-            keys = (self._variable(), '"a"')
+            keys = (self._variable(), '"k"')  # never twice the same: OPA leaves the first one out, unread
             items = inner if chance < 0.84 else list(map(": ".join, zip(keys, inner, strict=False)))
             return f"[{', '.join(inner)}]" if chance < 0.81 else f"{{{', '.join(items)}}}"
         before = list(self._variables)

@@ -87,6 +87,11 @@ def test_what_opa_accepts_is_accepted(name: str, opa: dict[str, bool]) -> None:
         (NAMES["an import named input"], "p0.rego:2: an import cannot be named input; name it otherwise"),
         (HEADS["two arities"], "p0.rego:7: f is a function of 2 here and a function of 1 at p0.rego:6"),
         (with_body('crypto.sha256("x") == ""'), "p0.rego:4:1: .* does not have OPA's function crypto.sha256"),
+        (
+            with_body('http.send({"method": "get", "url": "u"}).status_code == 200'),
+            "p0.rego:4:1: .* function http.send",
+        ),
+        (with_body('opa.runtime().env.HOME == "/root"'), "p0.rego:4:1: .* function opa.runtime"),
     ],
 )
 def test_messages_say_what_and_how_to_fix_it(text: str, message: str) -> None:
