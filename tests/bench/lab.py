@@ -36,7 +36,7 @@ _RATIOS = {
     "enforcing": ("enforcing", "without"),
     "containment": ("enforcing", "observing"),
 }
-"""Of two of these. What `cfi` adds is held against the plugin whose probes it shares."""
+"""Of two of these. What `cfi` adds is held against the plugin that has probes at the same functions."""
 _TABLE = re.compile(r"(<!-- measured: cost -->\n).*?(<!-- end -->)", re.DOTALL)
 _KERNEL = "debian-6.12"
 _NUMBER = re.compile(r"^(?!krie_|process_|guard_)(\w+)_[0-9a-z]{1,2}$")
