@@ -25,6 +25,7 @@ from ..kernel import (
     test_kernel_tables,
     test_kernel_tier,
     test_refusal,
+    test_shared_functions,
 )
 from ..policy.sample import Sample
 
@@ -37,6 +38,10 @@ EXAMPLES = {
     "enforcement": (("runtime_integrity",), enforcing.HIJACKED, example.COUNT),
     "kernel_tier": ((), test_kernel_tier.PROGRAM, test_kernel_tier.FIELDS),
     "refusal": ((), test_refusal.PROGRAM, example.COUNT),
+    **{
+        name: (others, test_shared_functions.SOURCE, example.COUNT)
+        for name, others in test_shared_functions.BY_OTHERS.items()
+    },
 }
 """Further plugins, C and fields, by the test that writes such a plugin `example`."""
 
