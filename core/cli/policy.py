@@ -54,7 +54,7 @@ def policy_check(config: Path | None, strict: bool, as_json: bool) -> None:
 
     OPA's own checker looks at them too, where an opa is found: policy.opa, .cache/tools beside the configuration, PATH.
     Warnings say where (FILE:LINE:COLUMN), what, and how to fix it: values, flags, fields and programs that nothing has,
-    comparisons of unlike types, rules that can never fire, METADATA unlike the rule.
+    comparisons of unlike types, rules that can never fire, packages that take too long, METADATA unlike the rule.
     """
     path = config_file(config)
     settings = load_config(path)

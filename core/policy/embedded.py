@@ -41,9 +41,13 @@ class EmbeddedEngine:
         self.packages = self.analysis.packages
         self.sources = sources
         self.revision = sources.revision
+        self.tried_s: dict[str, float] = {}
+        """By package the CPU time that this took, s."""
         for package in self.packages:
             note(f"at {package.name}")
+            start = time.process_time()
             as_policy_error(lambda package=package: self._evaluate(package, "{}"))  # type: ignore[misc]
+            self.tried_s[package.name] = time.process_time() - start
 
     @property
     def rules(self) -> tuple[Rule, ...]:

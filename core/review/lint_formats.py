@@ -28,6 +28,7 @@ _ABOUT = {
     "rules": "What looks like rules has a name that nobody asks for",
     "never": "A rule fires for no event",
     "fails": "A rule cannot be evaluated for some event",
+    "slow": "A package takes longer than a decision may",
     "degraded": "A plugin and its rules are left out",
     "link": "A link leads out of its folder of policies",
     "not-run": "A tool that was required did not look",

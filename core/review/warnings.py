@@ -13,6 +13,7 @@ from ..plugin.manager import Plugins
 from ..plugin.offline import event_types
 from ..policy.causes import FAILS, causes_first
 from ..policy.embedded import EmbeddedEngine
+from ..policy.engine import Package
 from ..policy.mistake import Mistake
 from ..policy.mistakes import Surroundings, degraded_plugins, mistakes
 from ..processes.enrich import document_schema
@@ -44,7 +45,20 @@ def warnings(engine: EmbeddedEngine, config: Config, loaded: Plugins) -> list[Mi
     tried = {each.rule: each for each in [*never_fires(engine, types), *failing(engine, types)]}
     told = {each.rule for each in found if each.code == "meaning"}  # that is why it fails, where it does
     found += [each for each in tried.values() if each.code != FAILS or each.rule not in told]
+    found += slow_packages(engine.packages, engine.tried_s, config.policy.decision_ms)
     return [*degraded_plugins(loaded.degraded), *causes_first(sorted([*found, *tools]))]
+
+
+def slow_packages(packages: Iterable[Package], tried_s: Mapping[str, float], decision_ms: int) -> Iterator[Mistake]:
+    """Packages that take longer than a decision may: each of theirs would be ended, and `policy.on_error` decide.
+
+    `tried_s`: CPU time of one decision about an event that says nothing, s; by the package's name.
+    """
+    for each in packages:
+        if tried_s[each.name] * 1000 > decision_ms:
+            what = f"{each.name} took {tried_s[each.name]:.1f} s of CPU for an empty event"
+            fix = f"make its rules cheaper: no decision gets more than {decision_ms} ms (policy.decision_ms)"
+            yield Mistake(each.rules[0].place, "slow", "", what, fix)
 
 
 def general_tools(executables: Mapping[str, str], protected: Iterable[str]) -> Iterator[Mistake]:

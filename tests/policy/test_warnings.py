@@ -9,7 +9,11 @@ import pytest
 from click.testing import CliRunner
 from krie.cli.policy import policy
 from krie.errors import ExitCode
-from krie.review.warnings import general_tools
+from krie.policy.embedded import EmbeddedEngine
+from krie.policy.sources import PolicyFile, PolicySources
+from krie.review.warnings import general_tools, slow_packages
+
+from .warned import rule
 
 SAMPLE = Path(krie.__file__).with_name("sample.toml")
 SUGGESTED = re.compile(r'# [\w-]+ = "/usr/s?bin/[\w-]+"')
@@ -76,3 +80,23 @@ def test_the_command_tells_them_and_strict_takes_them_for_errors(tmp_path: Path)
         ["error", "enforcement.protected"],
         ["error", "executables.mine"],
     ]
+
+
+def test_a_package_that_takes_longer_than_a_decision_may() -> None:
+    (package,) = EmbeddedEngine(PolicySources((PolicyFile("p.rego", rule("")),), {}, "r")).packages
+    assert list(slow_packages([package], {package.name: 0.999}, 1000)) == []
+    (found,) = slow_packages([package], {package.name: 1.25}, 1000)
+    assert (found.code, found.place.partition(":")[0]) == ("slow", "p.rego")
+    assert "krie.site took 1.2 s" in found.what
+    assert "1000 ms" in found.fix
+
+
+def test_the_time_that_a_package_takes_is_measured() -> None:
+    dear = "\tcount([1 | some a in numbers.range(1, 300); some b in numbers.range(1, 300); a == b]) > 1"
+    texts = {
+        "dear": f'package krie.dear\n\nrules contains {{"id": "D1", "action": "log"}} if {{\n{dear}\n}}\n',
+        "cheap": rule("").replace("krie.site", "krie.cheap"),
+    }
+    files = tuple(PolicyFile(f"{name}.rego", text) for name, text in texts.items())
+    tried_s = EmbeddedEngine(PolicySources(files, {}, "r")).tried_s
+    assert tried_s["data.krie.dear"] > 10 * tried_s["data.krie.cheap"]
