@@ -175,20 +175,23 @@ class Code:
             code = self.now(site, 6)
             if code[:5] in (*NOPS, _XOR5, _WARN):
                 return site + 5
-            if code[0] in (_CALL, _JUMP) and self._is_function(target(code, site)):
+            if code[0] in (_CALL, _JUMP) and self._is_function(target(code, site), site):
                 return site + 5
             if code[0] == _RETURN and code[1:5] in (b"\xcc\xcc\xcc\xcc", self.before(site + 1, 4)):
                 return site + 5
-            if code[0] == 0x0F and code[1] & 0xF0 == 0x80 and self._is_function(target(code[1:], site + 1)):
+            if code[0] == 0x0F and code[1] & 0xF0 == 0x80 and self._is_function(target(code[1:], site + 1), site):
                 return site + 6  # a conditional tail call (923510c88d2b, 6.3)
             return 0
         return 0
 
-    def _is_function(self, address: int) -> bool:
+    def _is_function(self, address: int, site: int) -> bool:
         """The begin of a function, or what BPF made for a static call."""
-        if address in self.text or (self.modules and address in MODULES_RANGE and self.symbols.names(address)):
+        if address in self.text:
             return bool(self.symbols.names(address))
-        return any(each.kind(address) == "bpf" for each in self.lists)
+        kinds = {each.kind(address) for each in self.lists}
+        if address in MODULES_RANGE and not any(kinds) and (self.modules or site in self.tables.registered):
+            return bool(self.symbols.names(address))
+        return "bpf" in kinds
 
     def _ftrace(self, address: int) -> int:
         found = self.symbols.find(address)

@@ -157,6 +157,7 @@ def test_a_hidden_modules_functions_in_lists(comparing: RunningAgent, test_modul
         "list precise": "high-resolution timers",
         "list thread": "kernel threads",
         "list format": "binary formats",
+        "list tracepoint": "tracepoints",
     }
     hidden_in(comparing, test_module, commands)
 
@@ -282,6 +283,35 @@ def test_a_module_that_was_changed_before_its_first_look(
         assert "dummy" not in comparing.lines(ACTIVITY, _compared)[-1]["event"]["unknown"]
     (line,) = code_lines(comparing, before + 1, 1)
     assert of(line, "reference", "restored") == ("file", True)
+
+
+@pytest.mark.needs("test_module")
+def test_a_modules_function_at_a_tracepoint_is_silent(comparing: RunningAgent, test_module: TestModule) -> None:
+    """The only one there, so that the kernel patches the tracepoint to call it (static calls, 5.10)."""
+    looked(comparing)
+    before = len(comparing.lines(CODE))
+    with test_module.effect("list tracepoint"):
+        looked(comparing)
+    looked(comparing)
+    assert comparing.lines(CODE)[before:] == []
+
+
+@pytest.mark.needs("guest")
+def test_a_hypervisor_is_silent(comparing: RunningAgent, lacks: Callable[[str], NoReturn]) -> None:
+    """It tells perf of guests: static calls of the kernel's lead to the module since 5.17."""
+    vendors = ("kvm_amd", "kvm_intel")
+    loaded = next(
+        (each for each in vendors if not subprocess.run(["modprobe", each], capture_output=True).returncode), ""
+    )
+    if not loaded:
+        lacks("hypervisor: none of KVM's modules can be loaded")
+    looked(comparing)
+    before = len(comparing.lines(CODE))
+    subprocess.run(["modprobe", "-r", loaded], check=True)
+    looked(comparing)
+    subprocess.run(["modprobe", loaded], check=True)
+    looked(comparing)
+    assert comparing.lines(CODE)[before:] == []
 
 
 @pytest.mark.long

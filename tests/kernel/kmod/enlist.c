@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/timer.h>
+#include <linux/tracepoint.h>
 #include <linux/version.h>
 #include <linux/workqueue.h>
 #include <net/net_namespace.h>
@@ -30,6 +31,7 @@ struct listed_effect {
 		struct hrtimer precise;
 		struct linux_binfmt format;
 		struct task_struct *thread;
+		struct tracepoint *tracepoint;
 #ifdef CONFIG_NETFILTER
 		struct nf_hook_ops filter;
 #endif
@@ -162,6 +164,30 @@ static int begin_format(struct listed_effect *made)
 	return 0;
 }
 
+/* sched_process_wait: nobody else has a function there, so that it is called without a list. */
+static void at_wait(void *data, struct pid *pid)
+{
+}
+
+static void find_wait(struct tracepoint *tracepoint, void *found)
+{
+	if (!strcmp(tracepoint->name, "sched_process_wait"))
+		*(struct tracepoint **)found = tracepoint;
+}
+
+static void end_tracepoint(struct effect *effect)
+{
+	tracepoint_probe_unregister(listed(effect)->tracepoint, at_wait, NULL);
+	tracepoint_synchronize_unregister();
+}
+
+static int begin_tracepoint(struct listed_effect *made)
+{
+	made->effect.undo = end_tracepoint;
+	for_each_kernel_tracepoint(find_wait, &made->tracepoint);
+	return made->tracepoint ? tracepoint_probe_register(made->tracepoint, at_wait, NULL) : -ENOENT;
+}
+
 #ifdef CONFIG_NETFILTER
 static unsigned int accept_all(void *private, struct sk_buff *packet, const struct nf_hook_state *state)
 {
@@ -204,8 +230,9 @@ struct way {
 /* Not static: tests change a pointer in it. */
 extern const struct way krie_test_ways[];
 const struct way krie_test_ways[] = {
-	{ "timer", begin_timer },     { "delayed", begin_delayed }, { "work", begin_work },
-	{ "precise", begin_precise }, { "thread", begin_thread },   { "format", begin_format },
+	{ "timer", begin_timer },	    { "delayed", begin_delayed }, { "work", begin_work },
+	{ "precise", begin_precise },	    { "thread", begin_thread },	  { "format", begin_format },
+	{ "tracepoint", begin_tracepoint },
 #ifdef CONFIG_NETFILTER
 	{ "filter", begin_filter },
 #endif

@@ -27,7 +27,8 @@ SYMBOLS = f"""\
 {KPROBES:016x} t kprobe_optinsn_page\t[__builtin__kprobes]
 """
 GENERATED = ((FTRACE, "ftrace"), (BPF, "bpf"), (KPROBES, "kprobes"))
-TABLES = Tables({LABEL + 8: LABEL + 64}, frozenset({CALL + 8}))
+TRACEPOINT, GUEST = CALL + 32, CALL + 64
+TABLES = Tables({LABEL + 8: LABEL + 64}, frozenset({CALL + 8, TRACEPOINT}), registered=frozenset({TRACEPOINT}))
 
 
 @pytest.fixture
@@ -85,6 +86,13 @@ def test_static_calls_lead_to_functions_of_the_kernel(symbols: Symbols) -> None:
     for to in (MODULE, PLAIN + 1, FTRACE):
         assert wrong(symbols, site, leading(0xE8, site, to))
     assert wrong(symbols, site, b"\xc3\x41\x41\x41\x41")
+
+
+def test_what_modules_register_may_be_theirs(symbols: Symbols) -> None:
+    for to in (PLAIN, MODULE, BPF):
+        assert wrong(symbols, TRACEPOINT, leading(0xE8, TRACEPOINT, to)) == []
+    for to in (MODULE + 1, MODULE - 0x100, FTRACE):
+        assert wrong(symbols, TRACEPOINT, leading(0xE8, TRACEPOINT, to))
 
 
 @pytest.mark.parametrize("offset", [0, 4])
@@ -165,13 +173,13 @@ def test_generated_code_is_told_from_all_else_with_an_owner() -> None:
     assert read_lists(f"{lines[0]}\n".encode()).generated == ()
 
 
-def test_calls_of_security_modules_are_told_from_others() -> None:
+def test_calls_of_security_modules_and_of_what_is_registered_are_told_from_others() -> None:
     """By the names of their trampolines, and by the keys of their sites."""
     base, window = 0xFFFFFFFF82000000, bytearray(256)
-    keys, sites = (base + 0x1000, base + 0x1040), (LABEL, CALL, OTHER)
+    keys, sites = tuple(base + 0x1000 + 0x40 * each for each in range(4)), (LABEL, CALL, OTHER, TRACEPOINT, GUEST)
     table = b"".join(
         struct.pack("<ii", site - base - 8 * index, key - base - 8 * index - 4)
-        for index, (site, key) in enumerate(zip(sites, (keys[0], keys[1] | 1, keys[1]), strict=True))
+        for index, (site, key) in enumerate(zip(sites, (keys[0], keys[1] | 1, *keys[1:]), strict=True))
     )
     content = table.ljust(len(window), b"\0")
 
@@ -184,10 +192,12 @@ def test_calls_of_security_modules_are_told_from_others() -> None:
     kallsyms = (
         f"{PLAIN:016x} T __SCT__might_resched\n{CALLER:016x} T __SCT__lsm_static_call_file_open_0\n"
         f"{keys[0]:016x} d __SCK__might_resched\n{keys[1]:016x} d __SCK__lsm_static_call_file_open_0\n"
+        f"{keys[2]:016x} d __SCK__tp_func_kfree\n{keys[3]:016x} d __SCK____perf_guest_state\n"
     )
     memory = KernelMemory(0, window, read)
     tables = read_tables(memory, lambda name: symbols.get(name, 0), kallsyms.encode())
-    assert tables.static_calls == {PLAIN, CALLER, LABEL, CALL, OTHER}
+    assert tables.static_calls == {PLAIN, CALLER, LABEL, CALL, OTHER, TRACEPOINT, GUEST}
+    assert tables.registered == {TRACEPOINT, GUEST}
     assert tables.security == {CALLER, CALL, OTHER}
 
 
