@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 CPUS = Path("/dev/cpu")
 _PAGE = 0xFFF
+_READS = 3
+"""Where the kernel preempts itself, a virtual machine may run on that CPU between two of them."""
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 """Whoever may put a FIFO there has nobody wait for it."""
 
@@ -39,6 +42,21 @@ def shown(cpus: Path = CPUS) -> bool:
     return any(values for _, values in _read(cpus))
 
 
+@contextmanager
+def on_cpu(cpu: int) -> Iterator[bool]:
+    """Have this thread run there, if it may; whether it does."""
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError:  # it is offline, or none of our cpuset
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A register that is not what it should be, or is so again."""
@@ -57,30 +75,57 @@ class Registers:
 
     Where they do not, it is what the first look finds if that is the kernel's own code. 0 leads nowhere: a processor
     of AMD has no SYSENTER in long mode, and a guest of Xen's enters by the hypervisor.
+
+    While a virtual machine runs on a processor of Intel's, these registers may be its own, until KVM's thread, or
+    whoever comes after it, returns to user space (kvm_set_user_return_msr(), arch/x86/kvm/x86.c). So what is not as it
+    should be is read again there, by this thread, which has returned.
     """
 
-    def __init__(self, address: Callable[[str], int], is_kernel: Callable[[int], bool], cpus: Path = CPUS) -> None:
-        """`address`: of the kernel's symbols, 0 for what it does not tell. `is_kernel`: is that its own code?"""
+    def __init__(
+        self,
+        address: Callable[[str], int],
+        is_kernel: Callable[[int], bool],
+        cpus: Path = CPUS,
+        on: Callable[[int], AbstractContextManager[bool]] = on_cpu,
+    ) -> None:
+        """`address`: of the kernel's symbols, 0 for what it does not tell. `is_kernel`: is that its own code?
+
+        `on`: has this thread run on a CPU, if it may.
+        """
         self._should = {
             number: tuple(found for each in register.symbols if (found := address(each)))
             for number, register in _REGISTERS.items()
         }
-        self._is_kernel, self._cpus = is_kernel, cpus
+        self._is_kernel, self._cpus, self._on = is_kernel, cpus, on
         self._first: dict[tuple[int, int], int] = {}
         self._told: dict[tuple[int, int], int] = {}
 
     def look(self) -> Iterator[Change]:
         """Nothing where they cannot be read."""
-        for cpu, values in _read(self._cpus):
+        for cpu, read in _read(self._cpus):
+            values = read
+            if any(
+                now != self._told.get((cpu, register), self._first_of(register, now)) for register, now in read.items()
+            ):
+                values = self._read_there(cpu)
             for register, now in values.items():
                 key = cpu, register
                 if key not in self._first:
-                    right = self._is_right(register, now)
-                    self._first[key] = now if right else next(iter(self._should[register]), 0)
-                    self._told[key] = self._first[key]
+                    self._first[key] = self._told[key] = self._first_of(register, now)
                 if now != self._told[key]:
                     self._told[key] = now
                     yield Change(register, cpu, self._first[key], now, now == self._first[key])
+
+    def _read_there(self, cpu: int) -> Mapping[int, int]:
+        """What several reads on the CPU itself agree on; nothing where this thread may not run there."""
+        with self._on(cpu) as there:
+            reads = [dict(values) for _ in range(_READS) for each, values in _read(self._cpus) if each == cpu and there]
+        first, *others = reads or [{}]
+        return {register: now for register, now in first.items() if all(each.get(register) == now for each in others)}
+
+    def _first_of(self, register: int, now: int) -> int:
+        """What it should be, by what the first look finds."""
+        return now if self._is_right(register, now) else next(iter(self._should[register]), 0)
 
     def _is_right(self, register: int, value: int) -> bool:
         should = self._should[register]

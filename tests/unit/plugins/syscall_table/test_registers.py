@@ -1,14 +1,15 @@
 """Registers of processors, and the kernel's copies of one, are held against what the kernel's symbols say."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from krie import KernelMemory
 from krie.plugins.syscall_table import entries
 from krie.plugins.syscall_table.control import SYMBOLS, Control, Lost
-from krie.plugins.syscall_table.registers import Change, Registers, shown
+from krie.plugins.syscall_table.registers import Change, Registers, on_cpu, shown
 
 SYSENTER, FRED, LSTAR, CSTAR = 0x176, 0x1D4, 0xC0000082, 0xC0000083
 ENTRY, COMPAT, IGNORE, OTHER, MODULE = (0xFFFFFFFF81000000 + each for each in (0x80, 0x900, 0xA00, 0xB00, 1 << 30))
@@ -20,6 +21,9 @@ class Processor:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.values = folder, {SYSENTER: 0, LSTAR: ENTRY, CSTAR: COMPAT}
+        self.guests: dict[int, int] = {}
+        """What a virtual machine has in them, while it is its turn."""
+        self.may_run = True
         monkeypatch.setattr(os, "pread", self._read)
 
     def appear(self) -> None:
@@ -27,12 +31,21 @@ class Processor:
         (self.folder / "0/msr").touch()
 
     def registers(self, known: dict[str, int]) -> Registers:
-        return Registers(lambda name: known.get(name, 0), lambda address: address < MODULE, self.folder)
+        return Registers(lambda name: known.get(name, 0), lambda address: address < MODULE, self.folder, self._on)
+
+    @contextmanager
+    def _on(self, cpu: int) -> Iterator[bool]:
+        assert cpu == 0
+        before = self.guests
+        if self.may_run:
+            self.guests = {}
+        yield self.may_run
+        self.guests = before
 
     def _read(self, _: int, size: int, number: int) -> bytes:
         if number not in self.values:
             raise OSError
-        return self.values[number].to_bytes(size, "little")
+        return self.guests.get(number, self.values[number]).to_bytes(size, "little")
 
 
 @pytest.fixture
@@ -52,6 +65,35 @@ def test_each_new_value_is_told_once(processor: Processor) -> None:
     assert list(registers.look()) == []
     processor.values[LSTAR] = ENTRY
     assert list(registers.look()) == [Change(LSTAR, 0, ENTRY, ENTRY, True)]
+
+
+def test_a_virtual_machines_registers_are_not_the_kernels(processor: Processor) -> None:
+    registers = processor.registers(KNOWN)
+    processor.guests = {LSTAR: OTHER, CSTAR: MODULE}
+    assert list(registers.look()) == []
+    processor.values[LSTAR] = MODULE
+    assert list(registers.look()) == [Change(LSTAR, 0, ENTRY, MODULE, False)]
+    processor.values[LSTAR] = ENTRY
+    assert list(registers.look()) == [Change(LSTAR, 0, ENTRY, ENTRY, True)]
+
+
+def test_where_this_thread_may_not_run_nothing_is_told(processor: Processor) -> None:
+    processor.guests, processor.may_run = {LSTAR: MODULE}, False
+    registers = processor.registers(KNOWN)
+    assert list(registers.look()) == []
+    processor.guests = {}
+    assert list(registers.look()) == []
+
+
+def test_this_thread_goes_where_it_may() -> None:
+    before = os.sched_getaffinity(0)
+    with on_cpu(min(before)) as there:
+        assert there
+        assert os.sched_getaffinity(0) == {min(before)}
+    assert os.sched_getaffinity(0) == before
+    with on_cpu(4095) as there:
+        assert not there
+    assert os.sched_getaffinity(0) == before
 
 
 def test_files_that_nobody_may_read_show_nothing(processor: Processor) -> None:
