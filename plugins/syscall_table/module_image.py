@@ -23,7 +23,8 @@ _SIZES = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4, 24: 8}
 """Bytes that a relocation writes: R_X86_64_64, _PC32, _PLT32, _32, _32S and _PC64."""
 _RELATIVE = frozenset({2, 4, 24})
 _ABSOLUTE_SECTION, _UNDEFINED = 0xFFF1, 0
-_GONE = (".init", ".data..percpu")
+_INIT = ".init"
+_GONE = (_INIT, ".data..percpu")
 """Begins of the names of sections that are freed when the module is loaded, or copied for each CPU."""
 _RODATA = ".rodata"
 _PATCHED = {
@@ -63,11 +64,13 @@ class ModuleImage:
     """See `Code.locks`."""
     taken: Ranges
     """What was taken from memory, since the file does not tell it."""
+    init: tuple[tuple[int, int], ...]
+    """Address and length of code that is freed once it has run: the kernel may list its functions for a moment more."""
 
     def has(self, functions: Iterable[int]) -> bool:
         """Whether all of them lie in its code, as where the kernel's symbols and sections tell the same of it."""
-        code = Ranges((part.start, len(part.content)) for part in self.parts if part.section == "module")
-        return all(map(code.end, functions))
+        parts = ((part.start, len(part.content)) for part in self.parts if part.section == "module")
+        return all(map(Ranges((*parts, *self.init)).end, functions))
 
     def over(self, content: bytearray, start: int) -> None:
         """Put it over what was read at this address."""
@@ -115,7 +118,9 @@ class _Image:
             for index, content in self._content.items()
         ]
         locks = Ranges((site, 1) for site in self._targets.get(".smp_locks", {}).values())
-        return ModuleImage(tuple(parts), self._tables(), locks, Ranges(self._taken))
+        init = [each for each in self._file.sections if each.is_code and each.name.startswith(_INIT)]
+        freed = tuple((self._starts[each.index], each.length) for each in init if self._starts[each.index])
+        return ModuleImage(tuple(parts), self._tables(), locks, Ranges(self._taken), freed)
 
     def _tables(self) -> Tables:
         jumps = self._targets.get(_LABELS, {})

@@ -123,7 +123,7 @@ def test_a_modules_file_tells_what_its_code_is(setting: Setting, monkeypatch: py
     code = bytearray(setting.memory.parts[MODULE])
     code[0x20:0x22] = code[0x30:0x32] = bytes.fromhex("6690")
     tables = Tables({start + 0x20: start + 0x40})
-    image = ModuleImage((Part("module", start, bytes(code)),), tables, Ranges(()), Ranges(()))
+    image = ModuleImage((Part("module", start, bytes(code)),), tables, Ranges(()), Ranges(()), ())
     monkeypatch.setattr(code_child, "images_of", lambda modules, *_: ModuleImages(dict.fromkeys(modules, image)))
     setting.memory.write(start + 0x20, b"\xeb\x1e")
     setting.memory.write(start + 0x30, b"\xeb\x0e")

@@ -10,7 +10,7 @@ from krie.plugins.syscall_table.module_image import ModuleImage, image_of
 
 from ...module_writer import ABSOLUTE, CODE, LENGTH, Module
 
-TEXT, RODATA, KERNEL = 0xFFFFFFFFC0001000, 0xFFFFFFFFC0005000, 0xFFFFFFFF81000000
+TEXT, RODATA, INIT, KERNEL = 0xFFFFFFFFC0001000, 0xFFFFFFFFC0005000, 0xFFFFFFFFC0009000, 0xFFFFFFFF81000000
 KNOWN = {"printk": (KERNEL,), "ambiguous": (KERNEL + 0x100, KERNEL + 0x200), "hidden": ()}
 CALL, JUMP = 0xE8, 0xE9
 
@@ -23,15 +23,14 @@ class Loaded:
         self.module.section(".rodata", bytes(16))
         self.text = bytearray(b"\xcc" * 2 * LENGTH)
         self.rodata = bytearray(16)
+        self.starts = {".text": TEXT, ".rodata": RODATA}
 
     def write(self, offset: int, content: bytes) -> None:
         """In memory only."""
         self.text[offset : offset + len(content)] = content
 
     def image(self) -> ModuleImage:
-        return image_of(
-            ModuleFile(self.module.file()), {".text": TEXT, ".rodata": RODATA}, KNOWN.__getitem__, self.read
-        )
+        return image_of(ModuleFile(self.module.file()), self.starts, KNOWN.__getitem__, self.read)
 
     def code(self) -> bytes:
         (code,) = (each.content for each in self.image().parts if each.section == "module")
@@ -147,7 +146,11 @@ def test_where_it_is_patched_while_it_runs(loaded: Loaded) -> None:
 
 def test_sections_that_are_gone_are_left_out(loaded: Loaded) -> None:
     loaded.module.section(".init.text", b"\x90" * 16, CODE)
-    assert {each.start for each in loaded.image().parts} == {TEXT, RODATA}
+    loaded.starts[".init.text"] = INIT
+    image = loaded.image()
+    assert {each.start for each in image.parts} == {TEXT, RODATA}
+    assert image.has([TEXT, TEXT + LENGTH, INIT + 8])  # whose functions may still be listed
+    assert not image.has([TEXT, INIT + 16])
 
 
 def test_what_is_put_over_memory() -> None:
