@@ -20,7 +20,7 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _LOAD, _NOBITS = 1, 8
 _TEXT = ".text"
-_SITES = {
+SITES = {
     ".return_sites": (0, 5),
     ".retpoline_sites": (0, 6),
     ".call_sites": (0, 5),
@@ -29,7 +29,7 @@ _SITES = {
     ".smp_locks": (0, 1),
 }
 """Tables of 32-bit offsets from each entry itself to code, with what is patched there: from, so many bytes."""
-_RUNTIME = {"runtime_shift": 1, "runtime_mask": 4, "runtime_ptr": 8}
+RUNTIME = {"runtime_shift": 1, "runtime_mask": 4, "runtime_ptr": 8}
 """The same, by the begin of the sections' names: constants that the kernel learns at boot (e78298556ee5, 6.11)."""
 _ALTERNATIVES = (struct.Struct("<iiIBB"), struct.Struct("<iiHBBB"), struct.Struct("<iiHBB"))
 """struct alt_instr as 6.12, 5.10 and 6.1 have it: which one is told by its addresses. The fourth is the length."""
@@ -89,10 +89,10 @@ class Image:
 
     def patched(self) -> Iterator[tuple[int, int]]:
         """Where the kernel patches itself while it boots: address and length, in no order."""
-        for name, (shift, length) in _SITES.items():
+        for name, (shift, length) in SITES.items():
             yield from ((each + shift, length) for each in self._targets(name))
         for name in self.sections:
-            for begin, length in _RUNTIME.items():
+            for begin, length in RUNTIME.items():
                 if name.startswith(begin):
                     yield from ((each, length) for each in self._targets(name))
         yield from self._alternatives()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from krie import ModuleFile, ModuleSection, Relocation
 
 from .explain import NOPS, target
-from .image import NOP5
+from .image import NOP5, RUNTIME, SITES
 from .reference import Part
 from .runs import Ranges
 from .tables import Tables
@@ -27,16 +27,8 @@ _INIT = ".init"
 _GONE = (_INIT, ".data..percpu")
 """Begins of the names of sections that are freed when the module is loaded, or copied for each CPU."""
 _RODATA = ".rodata"
-_PATCHED = {
-    ".return_sites": (0, 5),
-    ".retpoline_sites": (0, 6),
-    ".ibt_endbr_seal": (0, 4),
-    ".cfi_sites": (-16, 20),
-    ".smp_locks": (0, 1),
-}
-"""Tables of 32-bit offsets to code, with what is patched there: from, so many bytes."""
-_RUNTIME = {"runtime_shift": 1, "runtime_mask": 4, "runtime_ptr": 8}
 _ALTERNATIVES, _PARAVIRT, _CALLS, _FENTRIES = ".altinstructions", ".parainstructions", ".call_sites", "__mcount_loc"
+_PATCHED = {name: place for name, place in SITES.items() if name != _CALLS}
 _LENGTH_IN_ALTERNATIVE = {12: 10, 13: 10, 14: 12}
 """Where struct alt_instr has the length of what it replaces, by its size: as 6.1, 5.10 and 6.12 have it."""
 _PADDING = 32
@@ -44,7 +36,7 @@ _PADDING = 32
 _CALL = 0xE8
 _TRAMPOLINE = "__SCT__"
 _LABELS, _STATIC_CALLS = "__jump_table", ".static_call_sites"
-_TABLES = (*_PATCHED, *_RUNTIME, _ALTERNATIVES, _PARAVIRT, _CALLS, _FENTRIES, _LABELS, _STATIC_CALLS)
+_TABLES = (*_PATCHED, *RUNTIME, _ALTERNATIVES, _PARAVIRT, _CALLS, _FENTRIES, _LABELS, _STATIC_CALLS)
 """Begins of the names of sections whose relocations lead to what is patched."""
 Resolve = Callable[[str], Collection[int]]
 """Addresses that a symbol of the kernel or of another module may have; none where it is not known."""
@@ -134,7 +126,7 @@ class _Image:
     def _patched(self) -> Iterator[tuple[int, int]]:
         """What the kernel patches when it loads the module: address and length."""
         patched = _PATCHED | {
-            name: (0, size) for name in self._targets for begin, size in _RUNTIME.items() if name.startswith(begin)
+            name: (0, size) for name in self._targets for begin, size in RUNTIME.items() if name.startswith(begin)
         }
         for name, (shift, length) in patched.items():
             yield from ((site + shift, length) for site in self._targets.get(name, {}).values())

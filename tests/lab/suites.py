@@ -88,7 +88,7 @@ SUITES = (
         "override",
         "override",
         "lsm",
-        may_lack="boot_image hypervisor lock_file lsm_lists no_smep no_smap signal_kfunc signed_programs",
+        may_lack="boot_image dummy hypervisor lock_file lsm_lists no_smep no_smap signal_kfunc signed_programs",
         shows_programs=True,
         stock=False,
     ),

@@ -58,6 +58,7 @@ def signature(what: Any) -> str:
     except (TypeError, ValueError):
         return ""
     text = re.sub(r"<[^<>]*(?:<[^<>]*>)?[^<>]*>", "...", text)
+    text = re.sub(r"ForwardRef\(('[^']*')\)", r"\1", text)  # what a NamedTuple makes of them
     return text.replace("'", "").replace("self, ", "").replace("(self)", "()")
 
 
