@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from krie.testing.agent import AgentFailed, RunningAgent
 from krie.testing.module import TestModule, address_of
-from krie.testing.patience import wait_for
 
-from .test_switches import is_forged, keepers, use
+from .test_switches import is_forged, keepers, no_keeper_is_left, use
 
 pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
 KEY = 8
@@ -58,7 +57,7 @@ def test_probes_stay_until_the_key_is_as_it_was(
         assert keepers()
         refused(tmp_path / "second", options, "sched_process_exec")
         use()
-    wait_for(lambda: not keepers())
+    no_keeper_is_left()
     use()
 
 

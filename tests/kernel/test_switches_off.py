@@ -5,7 +5,6 @@ What leaves ftrace while it is off makes it turn itself off for good later, with
 
 import contextlib
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,10 +12,9 @@ from typing import Any, NoReturn
 import pytest
 from krie.errors import ExitCode
 from krie.testing.agent import AgentFailed, RunningAgent
-from krie.testing.patience import wait_for
 
 from .hijacks import places_in
-from .test_switches import KPROBES, TRACED, healthy, is_forged, keepers, use
+from .test_switches import KPROBES, TRACED, healthy, is_forged, keepers, kernel_log, no_keeper_is_left, use
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
 SWITCHES = {"kprobes": KPROBES / "enabled", "ftrace": Path("/proc/sys/kernel/ftrace_enabled")}
@@ -49,8 +47,7 @@ def off(*names: str) -> Iterator[list[str]]:
 
 def warnings() -> int:
     """Those of ftrace and kprobes that the kernel's log still has."""
-    log = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return sum("WARNING:" in line and ("ftrace" in line or "kprobes" in line) for line in log)
+    return sum("WARNING:" in line and ("ftrace" in line or "kprobes" in line) for line in kernel_log())
 
 
 def ftrace_works() -> None:
@@ -101,7 +98,7 @@ def test_an_agent_whose_switches_are_turned_off(options: dict[str, Any], tmp_pat
             assert (said in agent.stderr) is ("ftrace" in done)
             assert keepers() or not done
     assert not agent.lines("krie.guarded", is_forged)
-    wait_for(lambda: not keepers())
+    no_keeper_is_left()
     assert not places_in("commit_creds")
     healthy()
     ftrace_works()

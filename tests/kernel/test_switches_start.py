@@ -24,7 +24,7 @@ from krie.testing.module import TestModule, address_of
 from krie.testing.patience import wait_for
 
 from .stepping import Stepped
-from .test_switches import TRACED, healthy, keepers, use
+from .test_switches import TRACED, healthy, keepers, no_keeper_is_left, use
 from .test_switches_off import REFUSED, SWITCHES, ftrace_works, off, warnings
 
 pytestmark = pytest.mark.needs("guest", "kprobe")
@@ -93,7 +93,7 @@ class Starting:
 
     def __init__(self, folder: Path, options: dict[str, Any]) -> None:
         folder.chmod(0o700)
-        wait_for(lambda: not keepers())  # of others
+        no_keeper_is_left()  # of others
         self.objects, self.warnings = bpf_objects(), warnings()
         self.agent = RunningAgent(folder, **options)
         self._failed: list[AgentFailed] = []
@@ -154,7 +154,7 @@ class Starting:
             self.agent.stop()
 
     def has_left_nothing(self) -> None:
-        wait_for(lambda: not keepers())
+        no_keeper_is_left()
         assert not leftovers(bpf_objects() - self.objects)
         healthy()
         ftrace_works()

@@ -27,7 +27,7 @@ from krie.testing.patience import wait_for
 from .hijacks import LIST, places_in
 from .kernel_memory import read_memory
 from .test_static_keys import key_of
-from .test_switches import events, forged, healthy, is_forged, keepers, use
+from .test_switches import events, forged, healthy, is_forged, keepers, no_keeper_is_left, use
 
 pytestmark = pytest.mark.needs("guest", "kprobe", "test_module")
 OPTIMIZATION = Path("/proc/sys/debug/kprobes-optimization")
@@ -183,7 +183,7 @@ def test_the_agent_ends(roaming: RunningAgent, test_module: TestModule) -> None:
     with forged(test_module):
         assert roaming.stop() == 0
         use()
-    wait_for(lambda: not keepers())
+    no_keeper_is_left()
     assert not traps()
     assert not events()
     healthy()
@@ -285,7 +285,7 @@ def test_the_next_agent_takes_out_what_one_left_that_died_with_its_keeper(
         os.kill(keeper, signal.SIGSTOP)  # which lets it do nothing between the two
         agent.kill()
         os.kill(keeper, signal.SIGKILL)
-        wait_for(lambda: not keepers())
+        no_keeper_is_left()
         use()
     use()
     left = events()
