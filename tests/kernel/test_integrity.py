@@ -43,7 +43,7 @@ def test_a_sound_machine_with_the_image(alone: None, boot_image: Path) -> None:
 
 
 @pytest.mark.needs("test_module", "guest")
-@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("hides", [pytest.param(False, marks=pytest.mark.long), True])
 def test_what_a_module_has_taken_before(
     alone: None, test_module: TestModule, lacks: Callable[[str], NoReturn], hides: bool
 ) -> None:

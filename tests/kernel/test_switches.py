@@ -109,7 +109,7 @@ def told(agent: RunningAgent) -> int:
     return len(agent.lines("krie.guarded", is_forged))
 
 
-@pytest.mark.parametrize("ftrace", [False, True])
+@pytest.mark.parametrize("ftrace", [pytest.param(False, marks=pytest.mark.long), True])
 def test_policies_reload(standing: RunningAgent, test_module: TestModule, *, ftrace: bool) -> None:
     before, reloads = told(standing), len(standing.lines("krie.policy"))
     with forged(test_module, ftrace=ftrace):
@@ -127,7 +127,7 @@ def test_policies_reload(standing: RunningAgent, test_module: TestModule, *, ftr
     healthy()
 
 
-@pytest.mark.parametrize("ftrace", [False, True])
+@pytest.mark.parametrize("ftrace", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_tracer_ends(standing: RunningAgent, test_module: TestModule, *, ftrace: bool) -> None:
     before = told(standing)
     commit = address_of("commit_creds")
@@ -137,7 +137,7 @@ def test_a_tracer_ends(standing: RunningAgent, test_module: TestModule, *, ftrac
     places = [f"{each:x}" for each in (commit, trap, address_of("set_memory_rw"))]
     with subprocess.Popen([*tracer, *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        assert process.stdout.readline() == b"ready 3\n"
         with forged(test_module, ftrace=ftrace):
             standing.wait("krie.guarded", is_forged, before + 1)
             process.kill()

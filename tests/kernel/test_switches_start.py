@@ -231,6 +231,7 @@ def test_the_loader_is_killed_while_it_attaches_and_ftrace_is_disabled_in_memory
     starting.has_left_nothing()
 
 
+@pytest.mark.long
 @pytest.mark.needs("test_module")
 def test_its_service_is_stopped_while_it_attaches_and_ftrace_is_disabled_in_memory(
     starting: Starting, test_module: TestModule

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,21 +42,17 @@ NOBODY = 4194303
 """A tgid that no process has: the kernel's limit is one more."""
 
 
-def trace(place: int) -> subprocess.Popen[bytes] | None:
-    """Hold a kprobe at an address; None where no instruction begins there."""
+@contextlib.contextmanager
+def tracer_at(places: Iterable[int]) -> Iterator[int]:
+    """Somebody else holds kprobes at these addresses, where an instruction begins; yields at how many."""
     type_ = Path("/sys/bus/event_source/devices/kprobe/type").read_text().strip()
-    command = [sys.executable, "-IS", str(Path(__file__).with_name("tracer.py")), type_, f"{place:x}"]
-    tracer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert tracer.stdout is not None
-    if tracer.stdout.readline() == b"ready\n":
-        return tracer
-    tracer.communicate()
-    return None
-
-
-def ended(tracer: subprocess.Popen[bytes]) -> None:
-    tracer.kill()
-    tracer.communicate()
+    command = [sys.executable, "-IS", str(Path(__file__).with_name("tracer.py")), type_]
+    with subprocess.Popen(
+        [*command, *(f"{each:x}" for each in places)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as tracer:
+        assert tracer.stdout is not None
+        yield int(tracer.stdout.readline().split()[1])
+        tracer.kill()
 
 
 def traps() -> dict[int, str]:
@@ -160,22 +156,20 @@ def test_kprobes_are_said_to_be_disarmed_one_by_one(roaming: RunningAgent, test_
 def test_tracers_stand_where_traps_come_and_go(roaming: RunningAgent, test_module: TestModule) -> None:
     """Among them some whose kprobes the kernel turns to jumps, which no trap may come to lie in."""
     first = address_of(_FUNCTION) + min(places_in(_FUNCTION)) + _JUMP_BYTES
-    tracers = [tracer for place in range(first, first + 60) if (tracer := trace(place)) is not None]
-    assert len(tracers) > 10
-    for _ in range(2):
-        before = told(roaming)
-        places = events()
-        wait_for(partial(moved, places))
-        with forged(test_module):
-            OPTIMIZATION.write_text("0\n")
-            use()
-            OPTIMIZATION.write_text("1\n")
-            roaming.wait("krie.guarded", is_forged, before + 1)
-            use()
-        healthy()
-    time.sleep(OPTIMIZES_S)
-    for each in tracers:
-        ended(each)
+    with tracer_at(range(first, first + 60)) as held:
+        assert held > 10
+        for _ in range(2):
+            before = told(roaming)
+            places = events()
+            wait_for(partial(moved, places))
+            with forged(test_module):
+                OPTIMIZATION.write_text("0\n")
+                use()
+                OPTIMIZATION.write_text("1\n")
+                roaming.wait("krie.guarded", is_forged, before + 1)
+                use()
+            healthy()
+        time.sleep(OPTIMIZES_S)
     healthy()
 
 

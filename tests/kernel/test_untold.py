@@ -156,7 +156,11 @@ def _untold(agent: RunningAgent, victims: Victims, code: str) -> tuple[list[int]
     return answers, agent.lines("runtime_integrity.cred_tamper", lambda line: line["process"]["tgid"] == tgid)
 
 
-@pytest.mark.parametrize("code", [SEVERAL_ACTS, BY_A_CHILD], ids=["several acts", "credentials that a child made"])
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(SEVERAL_ACTS, marks=pytest.mark.long), BY_A_CHILD],
+    ids=["several acts", "credentials that a child made"],
+)
 def test_each_act_is_refused_until_it_can_be_told(
     agent: RunningAgent, test_module: TestModule, victims: Victims, code: str
 ) -> None:
