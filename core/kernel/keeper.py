@@ -37,9 +37,9 @@ MESSAGE = struct.Struct("=ccIQ")
 """To the keeper: a command, and of a probe the kind, the slot and the address.
 
 `HOLD` comes with a descriptor, which is held from then on. `CLOSE`: the agent does not hold that one any more; that of
-`IDLE_SLOT` is answered by `DONE`. `END`: the agent holds nothing any more. Answered by `DONE` when all has been let go
-of, or by why it has not."""
-DONE = "done"
+`IDLE_SLOT` is answered by `IDLE_CLOSED`. `END`: the agent holds nothing any more. Answered by `DONE` when all has been
+let go of, or by why it has not."""
+DONE, IDLE_CLOSED = "done", "idle closed"
 BREAKPOINT, TRAP, TRAMPOLINE, KEY = "k", "t", "f", "s"
 """Kinds. The address is a breakpoint's, 0 for a kprobe on ftrace; or that of the function that calls the trampoline; or
 that of the static key that says that somebody is attached. Of a trap an event is to be removed, too."""
@@ -152,7 +152,7 @@ class _Keeper:
             if old >= 0:
                 os.close(old)
             if command == CLOSE:
-                self._tell(DONE.encode())
+                self._tell(IDLE_CLOSED.encode())
         elif command == HOLD:
             self._held[slot] = Held(slot, kind.decode(), address, new)
         else:
@@ -161,16 +161,29 @@ class _Keeper:
         return True
 
     def _leave(self) -> None:
-        """Let go of what the agent does not want any more, one by one, each right behind a look at the switches."""
+        """Let go of what the agent does not want any more, one by one, each right behind a look at the switches.
+
+        Each takes a while, and the agent waits for no answer longer than it has to.
+        """
         self._fresh = False
-        leaving, self._leaving = self._leaving, []
-        for each in leaving:
-            if self._agrees(each):
-                os.close(each.descriptor)
-                self._left |= {self._traps.name(each.address)} if each.kind == TRAP else set()
-            else:
-                self._leaving.append(each)
-        self._left = {each for each in self._left if self._remove(each)}
+        for held in tuple(self._leaving):
+            if self._is_asked():
+                return
+            if self._agrees(held):
+                self._leaving.remove(held)
+                os.close(held.descriptor)
+                self._left |= {self._traps.name(held.address)} if held.kind == TRAP else set()
+        for name in tuple(self._left):
+            if self._is_asked():
+                return
+            if not self._remove(name):
+                self._left.remove(name)
+
+    def _is_asked(self) -> bool:
+        poll = select.poll()
+        if self._socket is not None:
+            poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _remove(self, name: str) -> str:
         try:

@@ -87,7 +87,8 @@ class Keeper:
         self._send(keeper.CLOSE, slot)
 
     def close_idle(self) -> None:
-        """Let go of the idle one, which the agent still holds; returns when that is done."""
+        """Let go of the idle one, which the agent still holds; returns when that is done. Raises `TimeoutError` where
+        that takes long; it is done later."""
         self._send(keeper.CLOSE, keeper.IDLE_SLOT)
         self._answer()
 
@@ -96,7 +97,8 @@ class Keeper:
         self._socket.settimeout(_ENDS_WITHIN_S)
         try:
             self._send(keeper.END, 0)
-            answer = self._answer()
+            while (answer := self._answer()) == keeper.IDLE_CLOSED:
+                pass  # that for which nobody waited any more
         finally:
             self._socket.close()
         if answer == keeper.DONE:

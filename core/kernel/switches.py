@@ -75,6 +75,15 @@ class Places(NamedTuple):
     """Breakpoints that the optimizer leaves alone. Jumps stand there of themselves, see `krie.kernel.traps`."""
 
 
+class _Listed(NamedTuple):
+    """Where a kprobe is, by the kernel's list."""
+
+    address: str
+    """Zeros to all while kernel.kptr_restrict is 2."""
+    symbol: str
+    """FUNCTION+OFFSET."""
+
+
 class Switches:
     """The variables, compared with the kernel's text."""
 
@@ -123,17 +132,25 @@ class Switches:
         return f"all kprobes are turned off; write 1 to {SWITCH} in debugfs (/sys/kernel/debug)"
 
     def open_idle(self) -> int:
-        """Another kprobe at the idle function, a negative number where there can be none."""
-        return self._open(self._at.idle)
+        """Another kprobe at the idle function, a negative number where there can be none.
+
+        One that was made while kprobes were said to be off is in no filter, and not counted: see `wait`.
+        """
+        if (opened := self._open(self._at.idle)) >= 0 and not self.idle_is_called():
+            os.close(opened)
+            return -1
+        return opened
 
     def wait(self) -> None:
-        """For the mutex that all take who change kprobes, as opening one does.
+        """For the mutex that all take who change kprobes, as whoever asks for one does, even in vain.
 
-        Not at the idle function: if kprobes were on again by now, closing it would take out the entry that stays there.
+        In vain, since a kprobe on ftrace that is made while they are said to be off is not counted, and if they are on
+        by the time it is closed, the counter falls all the same. So this asks for one within the first instruction,
+        where none can be (check_ftrace_location() behind warn_kprobe_rereg(), kernel/kprobes.c).
         """
-        if (waited := self._open(self._at.waited)) >= 0:
-            os.close(waited)
-        else:
+        if self._at.waited and (refused := self._open(self._at.waited + 1)) >= 0:
+            os.close(refused)
+        elif not self._at.waited or self._type < 0:
             time.sleep(_AGAIN_S)
 
     def _open(self, function: int) -> int:
@@ -224,12 +241,18 @@ class Switches:
                 return ARMED, ""
             if not self.idle_is_called():
                 return LIES, "arming would count kprobes on ftrace twice, and the entry in their filter did not stay"
+        if self._on_ftrace() and self._idle_is_held():
+            return LIES, "arming would count kprobes on ftrace twice, and the entry in their filter may be taken out"
         file = os.open(SWITCH, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
         try:
             os.write(file, b"1\n")
         finally:
             os.close(file)
         return (LIES, f"{SWITCH} was written in vain") if self.off() else (RIGHTED, "")
+
+    def _idle_is_held(self) -> bool:
+        """Whether somebody has a kprobe at the idle function, who takes its entry out of the filter by closing it."""
+        return any(each.symbol.partition("+")[0] in IDLE for each in self._enabled_on_ftrace())
 
     def filter_may_empty(self) -> bool:
         """Whether the filter of kprobes on ftrace may get empty before their counter is 0, once `idle` is closed."""
@@ -269,8 +292,12 @@ class Switches:
 
     def _on_ftrace(self) -> int:
         """How many kprobes are on ftrace and enabled. Of several at one place the kernel counts one."""
+        return len(set(self._enabled_on_ftrace()))
+
+    def _enabled_on_ftrace(self) -> list[_Listed]:
         lines = self._file(_LIST).decode(errors="replace").split("\n")
-        return len({each.split()[0] for each in lines if "[FTRACE]" in each and "[DISABLED]" not in each})
+        listed = (each.split() for each in lines if "[FTRACE]" in each and "[DISABLED]" not in each)
+        return [_Listed(address, symbol) for address, _, symbol, *_ in listed]
 
     def _file(self, name: str) -> bytes:
         file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._debugfs)

@@ -109,6 +109,27 @@ def told(agent: RunningAgent) -> int:
     return len(agent.lines("krie.guarded", is_forged))
 
 
+def test_a_keeper_that_does_not_answer(options: dict[str, Any], tmp_path: Path, test_module: TestModule) -> None:
+    """Nothing is put right while it holds the kprobe at the idle function. The first here that forges a switch: behind
+    it, an entry for that function is in the filter already.
+    """
+    tmp_path.chmod(0o700)
+    with RunningAgent(tmp_path, **options) as agent:
+        (keeper,) = keepers()
+        os.kill(keeper, signal.SIGSTOP)
+        try:
+            with forged(test_module):
+                agent.wait("krie.guarded", is_forged)
+                assert not enabled()
+                os.kill(keeper, signal.SIGCONT)
+                wait_for(enabled)
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        use()
+    no_keeper_is_left()
+    healthy()
+
+
 @pytest.mark.parametrize("ftrace", [pytest.param(False, marks=pytest.mark.long), True])
 def test_policies_reload(standing: RunningAgent, test_module: TestModule, *, ftrace: bool) -> None:
     before, reloads = told(standing), len(standing.lines("krie.policy"))

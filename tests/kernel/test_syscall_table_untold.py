@@ -25,7 +25,7 @@ from .quiet_tracers import TRACEFS
 from .syscall_hooks import HOOK, PLUGIN
 
 _NEVER = 1 << 62
-PROCESSES = "for each in $(seq 1200); do /bin/true; done"
+_FORKS = "for each in $(seq 5000); do (:); done"
 _EVENT = TRACEFS / "events/sched/sched_kthread_stop/enable"
 """A tracepoint that hardly anything passes: where it is switched, code is patched."""
 
@@ -37,7 +37,7 @@ def full_ring(agent: RunningAgent) -> Iterator[None]:
     try:
         with map_of(agent.process.pid, "krie_limits") as limits:
             limits.set(ONLY, replace(Limits.decode(limits.get(ONLY) or b""), common_bytes=_NEVER).encode())
-        subprocess.run(["/bin/sh", "-c", PROCESSES], check=True)
+        subprocess.run(["/bin/sh", "-c", _FORKS], check=True)
         yield
     finally:
         agent.process.send_signal(signal.SIGCONT)

@@ -70,10 +70,10 @@ def test_the_process_ends_with_the_agent_and_not_before(process: Process) -> Non
     other, write = os.pipe()
     process.tell(HOLD, 1, write)
     os.close(write)
-    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
+    assert process.ask(CLOSE, IDLE_SLOT) == b"idle closed"
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(signal.SIGINT)
-    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
+    assert process.ask(CLOSE, IDLE_SLOT) == b"idle closed"
     process.tell(HOLD, IDLE_SLOT, other)
     assert process.holds()
     assert Path(f"/proc/{process.process.pid}/comm").read_text() == "krie-keeper\n"
@@ -95,10 +95,22 @@ def test_the_process_lets_go_of_what_is_not_wanted_and_ends_when_it_is_asked(pro
     process.keeper.close(7)  # which it never had
     while process.holds():
         time.sleep(0.01)
-    assert process.ask(CLOSE, IDLE_SLOT) == b"done"
+    assert process.ask(CLOSE, IDLE_SLOT) == b"idle closed"
     assert os.read(other, 1) == b""
     os.close(other)
     assert process.ask(END, 0) == b"done"
+    assert process.process.wait(PATIENCE_S) == 0
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_last_one(process: Process) -> None:
+    process.process.send_signal(signal.SIGSTOP)
+    process.mine.settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        process.keeper.close_idle()
+    process.tell(CLOSE, IDLE_SLOT)
+    process.process.send_signal(signal.SIGCONT)
+    assert process.keeper.end() == ""
+    assert not process.holds()
     assert process.process.wait(PATIENCE_S) == 0
 
 
@@ -146,6 +158,21 @@ def test_the_keeper_removes_events_once_nothing_of_them_is_left(
     kept._leave()
     assert events.names == []
     assert kept._waits_ms() is None
+
+
+def test_the_keeper_answers_before_it_removes_the_next_one(keeping: tuple[_Keeper, Events, socket.socket]) -> None:
+    """Each takes a while, and who asks has to decide something."""
+    kept, events, mine = keeping
+    assert kept._serve(MESSAGE.pack(CLOSE, b" ", 0, 0), [])
+    mine.send(MESSAGE.pack(CLOSE, b" ", IDLE_SLOT, 0))
+    kept._leave()
+    assert events.names == ["of the dead", events.name(TRAP)]
+    assert kept._waits_ms() == 1000
+    assert kept._socket is not None
+    assert kept._serve(kept._socket.recv(100), [])
+    assert mine.recv(100) == b"idle closed"
+    kept._leave()
+    assert events.names == []
 
 
 def test_the_keeper_lets_go_of_kprobes_at_once_and_of_others_one_by_one(

@@ -81,6 +81,33 @@ def test_kprobes_on_ftrace_are_counted_twice_only_behind_an_entry_that_stays(ker
     assert kernel.look(TRAP) == (RIGHTED, "")  # it is still there
 
 
+@pytest.mark.parametrize("function", ["kernel_halt+0x4", "orderly_reboot+0x0"])
+def test_nothing_is_put_right_while_somebody_holds_a_kprobe_at_the_idle_function(kernel: Kernel, function: str) -> None:
+    """Such as a keeper that has not answered yet: the entry goes when he lets go."""
+    kernel.memory[IDLE] = CALLED
+    for address in ("ffffffff81000100", "0" * 16):  # zeros by kernel.kptr_restrict
+        kernel.lists(f"{FTRACE}{address}  k  {function}    [FTRACE]\n")
+        kernel.forge()
+        found, why = kernel.look(TRAP)
+        assert (found, "may be taken out" in why) == (LIES, True)
+    kernel.lists(FTRACE)
+    assert kernel.look(TRAP) == (RIGHTED, "")
+
+
+def test_a_kprobe_at_the_idle_function_that_is_not_armed_is_not_kept(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(2)]
+    monkeypatch.setattr(switches, "perf_event_open", lambda *_: opened[-1])
+    switch = Switches(kernel.read, kernel.debugfs, Addresses(VARIABLE, COUNTER, idle=IDLE), 6)
+    assert switch.open_idle() == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened.pop())
+    kernel.memory[IDLE] = CALLED
+    assert switch.open_idle() == opened[0]
+    os.close(opened[0])
+
+
 def test_by_ftrace_alone_it_is_known_too(kernel: Kernel) -> None:
     kernel.forge()
     assert kernel.look(0) == (OFF, "")
@@ -165,20 +192,22 @@ def test_who_turns_kprobes_off_again_and_again_forges_nothing(
 
 
 def test_the_entry_that_stays_is_not_taken_out_by_waiting(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be by closing a kprobe at the idle function, once the variable is as it was again."""
+    """It would be by closing a kprobe at the idle function, once the variable is as it was again; and one on ftrace
+    that was made before would take another one's place in the counter.
+    """
     opened: list[int] = []
 
     def opens(attributes: PerfEventAttr, _pid: int, _cpu: int) -> int:
         opened.append(attributes.config2)
         kernel.memory[VARIABLE] = b"\0"
-        return os.open("/dev/null", os.O_RDONLY)
+        return -1
 
     monkeypatch.setattr(switches, "perf_event_open", opens)
     kernel.switch = Switches(kernel.read, kernel.debugfs, Addresses(VARIABLE, COUNTER, idle=IDLE, waited=OTHER), 6)
     kernel.memory[IDLE] = CALLED
     kernel.forge()
     assert kernel.look(TRAP) == (ARMED, "")
-    assert opened == [OTHER]
+    assert opened == [OTHER + 1]  # where none can be
 
 
 @pytest.mark.parametrize(
@@ -250,6 +279,13 @@ def test_a_counter_that_is_off_keeps_the_last_one(kernel: Kernel) -> None:
     assert not kernel.switch.filter_may_empty()  # nothing is in it
     kernel.memory[VARIABLE] = b"\0"
     kernel.switch.idle = -1
+    assert not kernel.switch.filter_may_empty()
+
+
+def test_kprobes_whose_addresses_are_hidden_are_counted(kernel: Kernel) -> None:
+    kernel.lists("".join(f"0000000000000000  k  {each}+0x0    [FTRACE]\n" for each in ("x", "y", "x")))
+    kernel.switch.idle = 7
+    kernel.memory[COUNTER] = struct.pack("=i", 2)
     assert not kernel.switch.filter_may_empty()
 
 
