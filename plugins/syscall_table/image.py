@@ -32,7 +32,8 @@ SITES = {
 RUNTIME = {"runtime_shift": 1, "runtime_mask": 4, "runtime_ptr": 8}
 """The same, by the begin of the sections' names: constants that the kernel learns at boot (e78298556ee5, 6.11)."""
 _ALTERNATIVES = (struct.Struct("<iiIBB"), struct.Struct("<iiHBBB"), struct.Struct("<iiHBB"))
-"""struct alt_instr as 6.12, 5.10 and 6.1 have it: which one is told by its addresses. The fourth is the length."""
+"""struct alt_instr as 6.12, 5.10 and 6.1 have it: which one is told by where its replacements are. The fourth is the
+length."""
 
 
 class Image:
@@ -117,21 +118,17 @@ class Image:
         table = self.sections.get(".altinstructions", range(0))
         if not table:
             return
-        content = self.at(table.start, len(table))
+        content, others = self.at(table.start, len(table)), self.sections.get(".altinstr_replacement", range(0))
         for form in _ALTERNATIVES:
             if len(content) % form.size:
                 continue
-            found = [
-                ((table.start + form.size * index + entry[0]) & _MASK, entry[3])
-                for index, entry in enumerate(form.iter_unpack(content))
-            ]
-            if all(self._is_code(address) for address, _ in found):
-                yield from found
+            places = range(table.start, table.stop, form.size)
+            entries = list(zip(places, form.iter_unpack(content), strict=True))
+            # An empty one may lie at the end. Not all that is replaced is code: 7.3 has one in its data.
+            if all(others.start <= place + 4 + by & _MASK <= others.stop for place, (_, by, *_) in entries):
+                yield from ((place + what & _MASK, length) for place, (what, _, _, length, *_) in entries)
                 return
         raise ValueError("its table of alternative instructions has a form that KRIe does not know")
-
-    def _is_code(self, address: int) -> bool:
-        return any(address in each for name, each in self.sections.items() if name.endswith((".text", "altinstr_aux")))
 
     def _sections(self) -> Iterator[tuple[str, range]]:
         (table,) = struct.unpack_from("<Q", self._content, 0x28)

@@ -247,6 +247,26 @@ def test_images_are_relocated() -> None:
         image.at(TEXT.start + len(text) + 36, 8)
 
 
+@pytest.mark.parametrize(("form", "middle"), [("<iiIBB", (278,)), ("<iiHBBB", (7,)), ("<iiHBB", (7,))])
+def test_the_form_of_alternatives_is_told_by_what_replaces_them(form: str, middle: tuple[int, ...]) -> None:
+    """Not by what is replaced: one of those may be data."""
+    size, at = struct.calcsize(form), TEXT.start
+    others = range(at + 0x400, at + 0x408)
+    entries = ((at + 0x200, 4, others.start), (at - 0x9C0000, 5, others.stop))
+    table = b"".join(
+        struct.pack(
+            form, what - at - size * index, by - at - size * index - 4, *middle, length, *bytes(form.count("B") - 1)
+        )
+        for index, (what, length, by) in enumerate(entries)
+    )
+    image = Image(kernel(b"", table.ljust(0x500, b"\0")))
+    image.sections |= {".altinstructions": range(at, at + len(table)), ".altinstr_replacement": others}
+    assert list(image.patched())[1:3] == [(what, length) for what, length, _ in entries]
+    image.sections[".altinstr_replacement"] = range(others.start, others.stop - 1)
+    with pytest.raises(ValueError, match="alternative instructions has a form"):
+        list(image.patched())
+
+
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01" + bytes(100)])
 def test_what_is_no_kernel_is_said(content: bytes) -> None:
     with pytest.raises(ValueError, match="it is not"):
