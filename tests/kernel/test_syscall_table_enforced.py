@@ -7,12 +7,14 @@ from typing import NoReturn
 
 import pytest
 from krie import loaded_modules
+from krie.events.numbers import LONG
 from krie.testing.agent import RunningAgent
 from krie.testing.module import TestModule, address_of
 from krie.testing.patience import PATIENCE_S
 
 from .diversions import MODULE, RARE, SLOT, TRIGGER, at_start, diversion, number_of
 from .lines import of, rules_of
+from .own_bpf import map_of
 from .syscall_hooks import HOOK, Hooks
 
 
@@ -75,6 +77,18 @@ def test_nobody_is_killed_for_what_leads_elsewhere(enforcing: RunningAgent, test
     assert len(enforcing.lines(HOOK, lambda line: "killed" in line["done"])) == len(
         enforcing.lines(HOOK, lambda line: line["event"]["own_module"])
     )
+
+
+@pytest.mark.needs("test_module", "raw_tracepoint")
+def test_what_a_thread_loaded_is_forgotten(enforcing: RunningAgent, test_module: TestModule) -> None:
+    """What comes to lie there next may be loaded by somebody else, and this thread would be killed for it."""
+    test_module.unload()
+    loaders = [subprocess.Popen(["insmod", str(test_module.file)]) for _ in range(2)]  # one of them in vain
+    ends = sorted(each.wait(PATIENCE_S) for each in loaders)
+    assert ends[0] == 0 < ends[1]
+    with map_of(enforcing.process.pid, "syscall_table_loading") as loading:
+        noted = {LONG.decode(thread) >> 32 for thread, _ in loading.items()}
+    assert not noted & {each.pid for each in loaders}
 
 
 @pytest.mark.needs("test_module", "kretprobe")
