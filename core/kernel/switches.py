@@ -75,15 +75,6 @@ class Places(NamedTuple):
     """Breakpoints that the optimizer leaves alone. Jumps stand there of themselves, see `krie.kernel.traps`."""
 
 
-class _Listed(NamedTuple):
-    """Where a kprobe is, by the kernel's list."""
-
-    address: str
-    """Zeros to all while kernel.kptr_restrict is 2."""
-    symbol: str
-    """FUNCTION+OFFSET."""
-
-
 class Switches:
     """The variables, compared with the kernel's text."""
 
@@ -252,7 +243,7 @@ class Switches:
 
     def _idle_is_held(self) -> bool:
         """Whether somebody has a kprobe at the idle function, who takes its entry out of the filter by closing it."""
-        return any(each.symbol.partition("+")[0] in IDLE for each in self._enabled_on_ftrace())
+        return any(symbol.partition("+")[0] in IDLE for _, symbol in self._enabled_on_ftrace())
 
     def filter_may_empty(self) -> bool:
         """Whether the filter of kprobes on ftrace may get empty before their counter is 0, once `idle` is closed."""
@@ -292,12 +283,14 @@ class Switches:
 
     def _on_ftrace(self) -> int:
         """How many kprobes are on ftrace and enabled. Of several at one place the kernel counts one."""
-        return len(set(self._enabled_on_ftrace()))
+        return len(self._enabled_on_ftrace())
 
-    def _enabled_on_ftrace(self) -> list[_Listed]:
+    def _enabled_on_ftrace(self) -> set[tuple[str, str]]:
+        """Address, zeros to all while kernel.kptr_restrict is 2, and FUNCTION+OFFSET. What is left of a line that the
+        name of a module breaks stands for it."""
         lines = self._file(_LIST).decode(errors="replace").split("\n")
         listed = (each.split() for each in lines if "[FTRACE]" in each and "[DISABLED]" not in each)
-        return [_Listed(address, symbol) for address, _, symbol, *_ in listed]
+        return {(words[0], "".join(words[2:3])) for words in listed}
 
     def _file(self, name: str) -> bytes:
         file = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._debugfs)
