@@ -19,7 +19,7 @@ KRIE_STATE("hash", struct krie_file, u32, containment_folders, 16);
 
 /* Ids of the mounts that the agent uses, which no other mount namespace has; and the folders on the way to its own. */
 KRIE_STATE("hash", u32, u32, containment_mounts, 64);
-KRIE_STATE("hash", struct krie_file, u32, containment_ways, 64);
+KRIE_STATE("hash", struct krie_file, u32, containment_ways, 256);
 
 /* The agent's cgroup and those above it, by containment_cgroup_key(), with when that was last seen. */
 BPF_HASH(containment_cgroups, u64, u64, 1024);

@@ -157,23 +157,35 @@ static __always_inline bool guard_is_own_name(struct inode *folder, struct dentr
 	return containment_files.lookup(&file) || containment_folders.lookup(&file);
 }
 
-/* security_inode_unlink(folder, dentry) */
-int guard_inode_unlink(u64 *ctx)
-{
-	struct krie_process process;
-	u32 agent;
-
-	if (guard_enter(&process, &agent) && guard_is_own_name((struct inode *)ctx[0], (struct dentry *)ctx[1]))
-		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
-	return 0;
-}
-
-/* Whether this is one of the folders of the agent or one above: what it opens next by its path would be another's. */
+/* Whether this is one of the folders of the agent, one above, or a symbolic link on the way: what it opens next by its
+ * path would be another's. */
 static __always_inline bool guard_is_way(struct dentry *dentry)
 {
 	struct krie_file file = containment_file_of(KRIE_READ(dentry, dentry, d_inode));
 
 	return containment_ways.lookup(&file) != NULL;
+}
+
+static __always_inline int guard_removed(struct inode *folder, struct dentry *dentry)
+{
+	struct krie_process process;
+	u32 agent;
+
+	if (guard_enter(&process, &agent) && (guard_is_own_name(folder, dentry) || guard_is_way(dentry)))
+		return containment_guard(&process, CONTAINMENT_FILES_CHANGED);
+	return 0;
+}
+
+/* security_inode_unlink(folder, dentry) */
+int guard_inode_unlink(u64 *ctx)
+{
+	return guard_removed((struct inode *)ctx[0], (struct dentry *)ctx[1]);
+}
+
+/* security_inode_rmdir(folder, dentry) */
+int guard_inode_rmdir(u64 *ctx)
+{
+	return guard_removed((struct inode *)ctx[0], (struct dentry *)ctx[1]);
 }
 
 /* The hook inode_rename(folder, dentry, new_folder, new_dentry); security_inode_rename() has flags behind them. */

@@ -163,6 +163,7 @@ _CANARIES: Mapping[str, Callable[[], None]] = {
     "bpf_map": _map,
     "bpf_prog": _program,
     "inode_unlink": files_canary,
+    "inode_rmdir": CANARIES["inode_rmdir"],
     "inode_rename": files_canary,
     "sb_umount": _unmount,
     "sb_mount": mount_canary,

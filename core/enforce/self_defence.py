@@ -66,6 +66,19 @@ def _place_of(descriptor: int) -> Path:
     return Path(KernelFile(f"/proc/self/fd/{descriptor}").link())
 
 
+def ways_to(folders: Iterable[Path]) -> set[Path]:
+    """These folders, what is above them, and the same of what symbolic links on the way lead to."""
+    found: set[Path] = set()
+    ahead = list(folders)
+    while ahead:
+        folder = ahead.pop()
+        for way in {folder, *folder.parents} - found:
+            found.add(way)
+            with suppress(OSError):  # it is no link
+                ahead.append(way.parent / os.readlink(way))
+    return found
+
+
 def open_sysrq() -> int:
     """A descriptor of what triggers sysrq. Raises `OSError`."""
     return KernelFile("/proc/sysrq-trigger").descriptor(os.O_PATH)
@@ -112,7 +125,7 @@ class Guard:
 
         `folders`: those that are the agent's alone, and whether others may open nothing there for writing. They may
         change no names there in any case. `used`: further ones that the agent needs; what lies on the way to any of
-        them is neither unmounted nor mounted over.
+        them is neither unmounted nor mounted over, renamed nor, where it is a symbolic link, removed.
         """
         self._maps, self._identify = maps, identify
         self.look_at_objects()
@@ -132,12 +145,12 @@ class Guard:
                 maps["containment_folders"].set(key, WORD.encode(closed))
                 self._look_after_system(key)
         self._mounts = mount_points()
-        for way in {way for folder in (*folders, *used) for way in (folder, *folder.parents)}:
+        for way in ways_to((*folders, *used)):
             with suppress(OSError):
-                descriptor = os.open(way, os.O_PATH | os.O_CLOEXEC)
+                descriptor = os.open(way, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
                 maps["containment_mounts"].set(WORD.encode(_mount_of(descriptor)), PRESENT)
-                key = self._key(descriptor)
-                if way != way.parent:  # what is mounted over the root hides nothing from who has it
+                place, key = _place_of(descriptor), self._key(descriptor)
+                if place != place.parent:  # what is mounted over the root hides nothing from who has it
                     maps["containment_ways"].set(key, PRESENT)
 
     def look_at_objects(self) -> None:

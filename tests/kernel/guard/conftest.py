@@ -24,6 +24,8 @@ class Guarded:
     agent: RunningAgent
     before: Objects
     early: Early
+    link: Path
+    """A symbolic link on the way to the journal."""
 
 
 @pytest.fixture
@@ -39,10 +41,17 @@ def _made(stack: ExitStack, new_folder: Callable[[str], Path]) -> Guarded:
     stack.callback(early.end)
     folder = new_folder("guarding")
     folder.chmod(0o700)
-    agent = RunningAgent(folder, plugins={"runtime_integrity": {"mode": "enforce"}}, guards=True)
+    link = new_folder("on-the-way") / "link"
+    link.symlink_to(folder)
+    agent = RunningAgent(
+        folder,
+        plugins={"runtime_integrity": {"mode": "enforce"}},
+        journal={"path": str(link / "journal.jsonl")},
+        guards=True,
+    )
     stack.enter_context(_ending_well(agent))
     early.end()
-    return Guarded(agent, before, early)
+    return Guarded(agent, before, early, link)
 
 
 @contextmanager
@@ -56,6 +65,12 @@ def _ending_well(agent: RunningAgent) -> Iterator[None]:
 def guarding(guarded: Guarded) -> RunningAgent:
     """The agent."""
     return guarded.agent
+
+
+@pytest.fixture
+def link(guarded: Guarded) -> Path:
+    """A symbolic link on the way to its journal."""
+    return guarded.link
 
 
 @pytest.fixture

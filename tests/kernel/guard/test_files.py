@@ -31,8 +31,10 @@ def control(path: Path, command: int) -> None:
         os.close(descriptor)
 
 
-def test_its_files_stay(guarding: RunningAgent) -> None:
+def test_its_files_stay(guarding: RunningAgent, link: Path) -> None:
     state = guarding.folder / "state/agent.json"
+    other = link.with_name("other")
+    other.symlink_to("/etc")
     harms: tuple[Callable[[], object], ...] = (
         lambda: os.open(guarding.journal, os.O_WRONLY),
         lambda: guarding.journal.unlink(),
@@ -57,6 +59,12 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
         lambda: control(state.parent, FS_IOC_SETVERSION),
         lambda: control(guarding.folder, FS_IOC_SHUTDOWN),
         lambda: guarding.folder.rename(guarding.folder.with_name("elsewhere")),
+        state.parent.rmdir,
+        guarding.run_dir.rmdir,
+        link.unlink,
+        lambda: link.rename(link.with_name("elsewhere")),
+        lambda: other.replace(link),
+        lambda: link.parent.rename(link.parent.with_name("elsewhere")),
     )
     size = guarding.journal.stat().st_size
     for harm in harms:
@@ -64,6 +72,19 @@ def test_its_files_stay(guarding: RunningAgent) -> None:
             harm()
     assert guarding.journal.stat().st_size >= size > 0
     attempts(guarding, "files_changed", len(harms))
+
+
+def test_nor_does_a_program_of_32_bits_change_them(guarding: RunningAgent, tmp_path: Path) -> None:
+    """Such calls have an entry of their own, and on some kernels a hook."""
+    program = tmp_path / "chattr32"
+    subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_name("chattr32.c")], check=True)
+    own = tmp_path / "own"
+    own.touch()
+    for path, answer in ((own, {0, -errno.ENOTTY, -errno.EOPNOTSUPP}), (guarding.journal, {-errno.EPERM})):
+        done = subprocess.run([program, path], capture_output=True, text=True, check=True)
+        assert int(done.stdout) in answer, path
+    attempts(guarding, "files_changed", by_us=False)
+    guarding.wait("krie.guarded", lambda line: line["event"]["stranger"]["exe"] == str(program))
 
 
 def test_who_freezes_their_file_system_is_told(guarding: RunningAgent, tmp_path: Path) -> None:

@@ -114,6 +114,29 @@ def test_own_folders(tmp_path: Path) -> None:
     assert number(int(fields[fields.index("mnt_id:") + 1])) in kernel.content["containment_mounts"]
 
 
+def test_links_on_the_way_and_where_they_lead_are_known(tmp_path: Path) -> None:
+    """Also those that lead to others, to where they are, to the root, or nowhere."""
+    kernel, made = KernelSide(), guard(None)
+    (tmp_path / "disk/log").mkdir(parents=True)
+    links = {
+        "log": "disk/other",
+        "disk/other": "../disk/log",
+        "loop": "loop",
+        "root": "/",
+        "nowhere": "/nowhere/at/all",
+    }
+    for name, to in links.items():
+        (tmp_path / name).symlink_to(to)
+    made.prepare(kernel.maps, by_status, {tmp_path / "log": True}, [tmp_path / each for each in links])
+    ways = set(kernel.content["containment_ways"])
+    assert ways >= {key_of(tmp_path / each) for each in ("disk", "disk/log")}
+    for name in links:
+        descriptor = os.open(tmp_path / name, os.O_PATH | os.O_NOFOLLOW)
+        assert key(by_status(descriptor)) in ways
+        os.close(descriptor)
+    assert key_of(Path("/")) not in ways
+
+
 def test_a_folder_that_is_hidden_by_another_one_is_found(tmp_path: Path) -> None:
     kernel, made = KernelSide(), guard(None)
     state, run = (tmp_path / name for name in ("state", "run"))
